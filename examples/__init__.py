@@ -1,0 +1,1 @@
+"""Programs to start from; each runs from the project's root as ``python -m examples.NAME``."""

@@ -1,0 +1,230 @@
+"""The command line: bad input gets one line, status 2 and no traceback; good input does what it says."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.processes
+
+APP = """
+from zmqpipeline import Pipeline
+
+app = Pipeline("lines")
+
+@app.task("A")
+def first():
+    yield {"n": 1}
+
+@app.task("B", depends_on=["A"])
+def second():
+    yield {"n": 2}
+
+@app.worker("A")
+def on_first(data):
+    return data
+
+@app.worker("B")
+def on_second(data):
+    return data
+
+@app.collector
+def collect(data):
+    print("collected", data["n"])
+"""
+MAIN = """
+if __name__ == "__main__":
+    app.main()
+"""
+
+
+def complains(workshop: Any, *arguments: str, **environ: str) -> str:
+    """Run it; it must end with status 2 and say one line on stderr, which is returned."""
+    status, program = workshop.run(*arguments, **environ)
+    assert status == 2, program.err
+    assert "Traceback" not in program.err
+    lines = program.err.strip().splitlines()
+    assert len(lines) == 1, program.err
+    return str(lines[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rum"], ["no command 'rum'", "Did you mean 'run'"]),
+        (["worker", "a"], ["no task 'a'", "Known: 'A', 'B'"]),
+        (["run", "--workers", "many"], ["'many'", "TASK=NUMBER"]),
+        (["run", "--workers", "C=2"], ["'C'", "Known: 'A', 'B'"]),
+        (["run", "--meta", "path"], ["'path'", "K=V"]),
+        (["run", "--jsn"], ["--jsn", "--json"]),
+        (["collector", "--endpoint", "tpc://127.0.0.1:5550"], ["did you mean tcp://"]),
+        (["collector", "--endpoint", "tcp://127.0.0.1"], ["tcp://127.0.0.1", "port"]),
+        (["collector", "--endpoint", "ipc:///tmp/" + "x" * 120], ["107", "bytes"]),
+        (["run", "--log-level", "loud"], ["loud", "warning"]),
+        (["worker", "A", "--threads", "0"], ["--threads"]),
+        (["distributor", "--meta-file", "nowhere"], ["nowhere"]),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value[0], str) else "",
+)
+def test_bad_input_is_one_line(arguments: list[str], said: list[str], workshop: Any) -> None:
+    """What the user can mend is said in one line: what, where, and what there is instead."""
+    workshop.write("app.py", APP + MAIN)
+    line = complains(workshop, "-m", "app", *arguments)
+    assert all(word in line for word in said), line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (APP.replace('depends_on=["A"]', 'depends_on=["Z"]') + MAIN, ["'Z'", "'B'"]),
+        (APP.replace('@app.task("A")', '@app.task("A", depends_on=["B"])') + MAIN, ["circle", "'A'", "'B'"]),
+        (APP.replace('@app.worker("B")', "") + MAIN, ["No worker for task 'B'"]),
+        (
+            APP.replace("on_first(data)", "on_first(data, metdata)").replace("return data", "return {}") + MAIN,
+            ["'metdata'"],
+        ),
+        ("from zmqpipeline import Pipeline\napp = Pipeline('empty')" + MAIN, ["'empty'", "no tasks"]),
+    ],
+    ids=["unknown dependency", "circle", "no worker", "unknown parameter", "no tasks"],
+)
+def test_a_bad_app_is_one_line(text: str, said: list[str], workshop: Any) -> None:
+    """An app that does not fit together is said in one line by `zmqpipeline -A`, before anything starts."""
+    workshop.write("app.py", text)
+    line = complains(workshop, "-m", "zmqpipeline", "-A", "app", "run")
+    assert all(word in line for word in said), line
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("nowhere", ["no module 'nowhere'"]),
+        ("ap", ["Did you mean 'app'"]),
+        ("app:other", ["'other'", "'app'"]),
+        ("nowhere.py", ["no file 'nowhere.py'"]),
+        ("broken", ["broken", "ZeroDivisionError", "broken.py:2"]),
+        ("several", ["'one', 'two'"]),
+        ("unguarded", ["app.main()", "__main__"]),
+    ],
+)
+def test_an_app_that_is_not_there_is_one_line(target: str, said: list[str], workshop: Any) -> None:
+    """-A with a wrong name, a broken module, none or several apps, or a module that starts itself: one line."""
+    workshop.write("app.py", APP)
+    workshop.write("broken.py", "x = 1\ny = x / 0\n")
+    workshop.write("unguarded.py", APP + "\napp.main()\n")
+    workshop.write("several.py", APP.replace("app", "one") + APP.replace("app", "two"))
+    line = complains(workshop, "-m", "zmqpipeline", "-A", target, "check")
+    assert all(word in line for word in said), line
+
+
+@pytest.mark.parametrize("target", ["app", "app:app", "app.py", "app.py:app", "pkg.inner:app"])
+def test_an_app_is_found(target: str, workshop: Any) -> None:
+    """-A takes a module or a file, with or without the app's name, and its children find it, too."""
+    workshop.write("app.py", APP)
+    (workshop.folder / "pkg").mkdir()
+    workshop.write("pkg/__init__.py", "")
+    workshop.write("pkg/inner.py", APP)
+    status, program = workshop.run("-m", "zmqpipeline", "-A", target, "run")
+    assert status == 0, program.err
+    assert program.out.splitlines() == ["collected 1", "collected 2"]
+
+
+def test_a_script_runs_from_anywhere(workshop: Any) -> None:
+    """`python folder/app.py run` and `python -m app run` work; the children import what the script could import."""
+    (workshop.folder / "deep").mkdir()
+    workshop.write("deep/helper.py", "VALUE = 7\n")
+    workshop.write("deep/script.py", "import helper\n" + APP.replace('{"n": 1}', '{"n": helper.VALUE}') + MAIN)
+    status, program = workshop.run("deep/script.py", "run")
+    assert status == 0, program.err
+    assert program.out.splitlines() == ["collected 7", "collected 2"]
+
+
+def test_an_unguarded_script_spawns_nobody_for_ever(workshop: Any) -> None:
+    """A script that runs its app without the guard: the children say so in one line each, and `run` ends with 2."""
+    workshop.write("app.py", APP + "\napp.main()\n")
+    status, program = workshop.run("app.py", "run")
+    assert status == 2
+    assert "Traceback" not in program.err
+    assert "if __name__ == '__main__':" in program.err
+
+
+def test_an_app_that_no_child_can_import_is_one_line(workshop: Any) -> None:
+    """An app made inside a function, or at a prompt: refused before anything starts."""
+    body = "\n".join("    " + line for line in APP.splitlines())
+    workshop.write("inside.py", f"def make():\n{body}\n    app.main()\n\nif __name__ == '__main__':\n    make()\n")
+    assert "inside a function or at a prompt" in complains(workshop, "inside.py", "run")
+    assert "inside a function or at a prompt" in complains(workshop, "-c", APP + "app.main(['run'])")
+
+
+def test_a_port_in_use_is_one_line(workshop: Any) -> None:
+    """A collector or distributor whose port is taken names the address; `run` then ends with 2 as well."""
+    workshop.write("app.py", APP + MAIN)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        place = f"tcp://127.0.0.1:{port - 1}"
+        assert str(port) in complains(workshop, "-m", "app", "collector", "--endpoint", place)
+        status, program = workshop.run("-m", "app", "run", "--endpoint", place)
+    assert status == 2, program.err
+    assert str(port) in program.err
+
+
+def test_a_second_collector_on_the_same_address_is_refused(workshop: Any, eventually: Callable[..., None]) -> None:
+    """Over ipc, too, a second collector is told that the address is taken, and the first one goes on."""
+    workshop.write("app.py", APP + MAIN)
+    first = workshop.start("-m", "app", "collector")
+    eventually(lambda: list(workshop.folder.rglob("acks.ipc")), "the first collector's sockets")
+    assert "results.ipc" in complains(workshop, "-m", "app", "collector")
+    assert not first.ended()
+
+
+def test_check_prints_roles_and_order(workshop: Any) -> None:
+    """`check` shows each role's addresses and what comes after what."""
+    workshop.write("app.py", APP + MAIN)
+    status, program = workshop.run("-m", "app", "check", "--endpoint", "tcp://127.0.0.1:5550")
+    assert status == 0, program.err
+    assert "distributor  tcp://127.0.0.1:5550" in program.out
+    assert "worker B  tcp://127.0.0.1:5550, tcp://127.0.0.1:5551" in program.out
+    assert "collector  tcp://127.0.0.1:5551, tcp://127.0.0.1:5552" in program.out
+    assert "A; B after A" in program.out
+
+
+def test_help_lists_the_commands(workshop: Any) -> None:
+    """--help shows what there is, and nothing that is not there yet; no command at all is a usage error."""
+    workshop.write("app.py", APP + MAIN)
+    status, program = workshop.run("-m", "app", "--help")
+    assert status == 0
+    assert all(f"  {name} " in program.out for name in ("run", "distributor", "worker", "collector", "check"))
+    assert "service" not in program.out
+    assert workshop.run("-m", "app")[0] == 2
+
+
+def test_workers_of_every_task_by_one_command(workshop: Any) -> None:
+    """`worker` without a task starts a process for each task; all roles end with status 0."""
+    workshop.write("app.py", APP + MAIN)
+    programs = [workshop.start("-m", "app", role) for role in ("worker", "collector", "distributor")]
+    assert [program.wait() for program in programs] == [0, 0, 0], [program.err for program in programs]
+    assert programs[1].out.splitlines() == ["collected 1", "collected 2"]
+
+
+def test_log_lines_may_be_json(workshop: Any) -> None:
+    """--log-json writes every log line of every process as a JSON object; --log-level says which."""
+    workshop.write("app.py", APP + MAIN)
+    status, program = workshop.run("-m", "app", "run", "--log-level", "debug", "--log-json", "--json")
+    assert status == 0, program.err
+    lines = [json.loads(line) for line in program.err.splitlines() if line.startswith("{")]
+    assert {"time", "level", "logger", "process", "message"} <= set(lines[0])
+    assert len({line["process"] for line in lines}) >= 2
+
+
+def test_a_variable_does_what_a_flag_does(workshop: Any, tmp_path: Path) -> None:
+    """A bad ZMQPIPELINE_ variable is one line that names it."""
+    workshop.write("app.py", APP + MAIN)
+    line = complains(workshop, "-m", "app", "run", ZMQPIPELINE_DRAIN_TIMEOUT="soon")
+    assert "ZMQPIPELINE_DRAIN_TIMEOUT" in line
+    assert "soon" in line

@@ -1,0 +1,156 @@
+"""Deliberate defects: each breaks the machines in one way that the simulation must find.
+
+`mutated(name)` is a context manager that patches a machine for as long as it is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.collector import CollectorMachine, _Progress
+from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
+from zmqpipeline.protocol.distributor import DistributorMachine
+from zmqpipeline.protocol.ledger import Ledger
+from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.worker import WorkerMachine
+
+Patch = tuple[Any, str, Any]
+
+
+def _no_reack() -> list[Patch]:
+    """The collector does not acknowledge again, and does not tell what it holds when it is asked a second time."""
+
+    def holding(self: CollectorMachine) -> m.Holding:
+        return m.Holding(self.run, self.phase in ("finishing", "finished"), self.metadata, self.count, [])
+
+    return [
+        (CollectorMachine, "_ack_again", lambda self, task, spans: None),
+        (CollectorMachine, "_holding", holding),
+    ]
+
+
+def _no_dedupe() -> list[Patch]:
+    """The collector calls its function for every result that arrives."""
+    return [(_Progress, "unseen", lambda self, spans: self.pending.missing(spans))]
+
+
+def _leases_kept() -> list[Patch]:
+    """A lost worker's items are not given to others."""
+
+    def lost(self: Ledger, worker: bytes, **_: Any) -> tuple[int, list[m.FailedItem]]:
+        return 0, []
+
+    return [(Ledger, "lost", lost)]
+
+
+def _early_end() -> list[Patch]:
+    """The distributor ends the run when the sources are exhausted, whatever is still out."""
+    return [(TaskState, "is_over", property(lambda self: self.state in ("exhausted", "complete", "aborted", "failed")))]
+
+
+def _results_dropped() -> list[Patch]:
+    """A worker keeps no results after it has sent them."""
+    keep = WorkerMachine._keep
+
+    def dropping(self: WorkerMachine, numbers: list[int], payloads: list[bytes], attempt: int) -> None:
+        keep(self, numbers, payloads, attempt)
+        self._kept.clear()
+        self._kept_attempts.clear()
+
+    return [(WorkerMachine, "_keep", dropping)]
+
+
+def _released_early() -> list[Patch]:
+    """The distributor releases what a worker reports as done, before the collector has acknowledged it."""
+    report = Dispatcher._report
+
+    def releasing(self: Dispatcher, body: m.WorkerReport, member: Any, link: Link) -> None:
+        report(self, body, member, link)
+        if member is not None and body.done and body.run == self.run:
+            self._to(member, m.Settled(self.run, member.task, body.done))
+
+    return [(Dispatcher, "_report", releasing)]
+
+
+def _repeats_taken() -> list[Patch]:
+    """Doubled messages are taken as fresh, and a worker executes again what it already holds."""
+    admit = Link.admit
+
+    def taking(self: Link, envelope: m.Envelope) -> Verdict:
+        verdict = admit(self, envelope)
+        return Verdict.FRESH if verdict is Verdict.REPEAT and envelope.number else verdict
+
+    def all_new(self: WorkerMachine, numbers: list[int], payloads: list[bytes], attempt: int) -> Any:
+        return numbers, payloads
+
+    return [(Link, "admit", taking), (WorkerMachine, "_not_held", all_new)]
+
+
+def _no_resend() -> list[Patch]:
+    """What was lost on the way to a worker is not sent again."""
+    return [(Ledger, "reconcile", lambda self, worker, held, received: [])]
+
+
+def _nothing_missing() -> list[Patch]:
+    """The collector never asks for results that were lost on the way."""
+
+    def kept(self: CollectorMachine, peer: Any, body: m.Kept) -> None:
+        self._send(peer, m.Missing(self.run, body.task, ()))
+
+    return [(CollectorMachine, "_kept", kept)]
+
+
+def _dependents_early() -> list[Patch]:
+    """A dependent task begins as soon as the sources it waits for are exhausted."""
+
+    def move(self: DistributorMachine, task: TaskState, now: float) -> None:
+        needed = [self.tasks[name] for name in task.spec.depends_on]
+        if task.state == "waiting" and all(one.state != "waiting" for one in needed):
+            task.state = "open"
+        real(self, task, now)
+
+    real = DistributorMachine._move_task
+    return [(DistributorMachine, "_move_task", move)]
+
+
+def _no_crash_limit() -> list[Patch]:
+    """An item that kills its workers is sent again for ever."""
+    lost = Ledger.lost
+
+    def forgiving(self: Ledger, worker: bytes, *, crashed: bool, done: Any) -> tuple[int, list[m.FailedItem]]:
+        return lost(self, worker, crashed=False, done=done)
+
+    return [(Ledger, "lost", forgiving)]
+
+
+MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
+    "no-reack": _no_reack,
+    "no-dedupe": _no_dedupe,
+    "leases-never-returned": _leases_kept,
+    "end-before-last-ack": _early_end,
+    "results-dropped": _results_dropped,
+    "released-early": _released_early,
+    "repeats-taken": _repeats_taken,
+    "no-resend": _no_resend,
+    "nothing-missing": _nothing_missing,
+    "dependents-early": _dependents_early,
+    "no-crash-limit": _no_crash_limit,
+}
+
+
+@contextmanager
+def mutated(name: str | None) -> Iterator[None]:
+    """The machines with this defect, or as they are."""
+    patches = MUTATIONS[name]() if name else []
+    started = [mock.patch.object(owner, attribute, value) for owner, attribute, value in patches]
+    for one in started:
+        one.start()
+    try:
+        yield
+    finally:
+        for one in reversed(started):
+            one.stop()

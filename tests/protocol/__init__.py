@@ -1,0 +1,1 @@
+"""Tests of the pure machines; nothing here opens a socket."""

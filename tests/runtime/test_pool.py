@@ -1,0 +1,304 @@
+"""Pool: the worker's threads."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.runtime.support import Posts
+from zmqpipeline.protocol.commands import Execute
+from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
+from zmqpipeline.runtime.pool import BATCH_ITEMS, Pool
+
+Make = Callable[..., Pool]
+
+
+@pytest.fixture
+def posts() -> Posts:
+    """Where the pool answers."""
+    return Posts()
+
+
+@pytest.fixture
+def make(posts: Posts) -> Iterator[Make]:
+    """Makes pools, closes them, and sees to it that none of their threads is left."""
+    before = set(threading.enumerate())
+    pools: list[Pool] = []
+
+    def make_pool(threads: int, execute: Callable[[int, bytes, int, int], bytes], **more: Any) -> Pool:
+        pools.append(Pool(threads, execute, posts, **more))
+        return pools[-1]
+
+    yield make_pool
+    for pool in pools:
+        pool.close(5.0)
+    assert set(threading.enumerate()) <= before
+
+
+def items(*numbers: int, attempt: int = 1, timeout: float = 0.0) -> Execute:
+    """An Execute whose payloads are their numbers as text."""
+    return Execute("C", attempt, timeout, list(numbers), [b"%d" % number for number in numbers])
+
+
+def results(events: list[Any]) -> dict[int, bytes]:
+    """What was returned, by number."""
+    done = [one for one in events if isinstance(one, Executed)]
+    return {n: p for one in done for n, p in zip(one.numbers, one.payloads, strict=True)}
+
+
+def executed(count: int) -> Callable[[list[Any]], bool]:
+    """Whether so many items have come back, returned or failed."""
+    return lambda events: (
+        sum(len(one.numbers) + len(one.failures) for one in events if isinstance(one, Executed)) >= count
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_every_item_is_executed_once(threads: int, make: Make, posts: Posts) -> None:
+    """Each payload goes with its number, each result comes back once, in batches that are no larger than allowed."""
+    pool = make(threads, lambda index, payload, number, attempt: payload + b"!")
+    for start in range(0, 20000, 1000):
+        pool.submit(items(*range(start, start + 1000)))
+    events = posts.until(executed(20000))
+    assert results(events) == {number: b"%d!" % number for number in range(20000)}
+    assert max(len(one.numbers) for one in events) <= BATCH_ITEMS
+    assert sum(len(one.numbers) for one in events) == 20000
+
+
+def test_one_thread_keeps_the_order(make: Make, posts: Posts) -> None:
+    """With one thread, items are executed and handed over in the order of their submission."""
+    order: list[int] = []
+    pool = make(1, lambda index, payload, number, attempt: order.append(number) or b"")
+    for start in range(0, 5000, 500):
+        pool.submit(items(*range(start, start + 500)))
+    events = posts.until(executed(5000))
+    assert order == list(range(5000))
+    assert [number for one in events for number in one.numbers] == order
+
+
+def test_short_items_come_in_batches_and_long_ones_at_once(make: Make, posts: Posts) -> None:
+    """Ten thousand trivial items are few events; each long one is an event of its own."""
+    pool = make(
+        1, lambda index, payload, number, attempt: time.sleep(float(payload)) or payload if payload else payload
+    )
+    pool.submit(Execute("C", 1, 0.0, list(range(10000)), [b""] * 10000))
+    assert len(posts.until(executed(10000))) < 200
+    pool.submit(Execute("C", 1, 0.0, [1, 2, 3], [b"0.001"] * 3))
+    assert [one.numbers for one in posts.until(executed(3))] == [[1], [2], [3]]
+
+
+def test_a_long_item_does_not_keep_short_results_waiting(make: Make, posts: Posts) -> None:
+    """Results of short items are handed over although the thread is stuck in the next item."""
+    release = threading.Event()
+    pool = make(1, lambda index, payload, number, attempt: b"" if number < 5 else bytes([release.wait(10)]))
+    pool.submit(items(*range(6)))
+    assert results(posts.until(executed(5))) == dict.fromkeys(range(5), b"")
+    release.set()
+    assert results(posts.until(executed(1))) == {5: b"\x01"}
+
+
+def test_a_failure_behind_which_an_item_is_stuck_is_told(make: Make, posts: Posts) -> None:
+    """A failure, too, is handed over although the thread is stuck in the next item."""
+    release = threading.Event()
+    pool = make(1, lambda index, payload, number, attempt: b"" if release.wait(10 * number) else 1 // 0)
+    pool.submit(items(0, 1))
+    (event,) = posts.until(executed(1))
+    assert [(number, trouble.error) for number, trouble in event.failures] == [(0, "ZeroDivisionError")]
+    release.set()
+    posts.until(executed(1))
+
+
+class Odd(Exception):
+    """An exception that cannot even be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("raised", "error", "message"),
+    [
+        (ValueError("bad \udcff"), "ValueError", "bad \\udcff"),
+        (SystemExit(3), "SystemExit", "3"),
+        (KeyboardInterrupt(), "KeyboardInterrupt", ""),
+        (Odd(), f"{__name__}.Odd", "(its message cannot be shown: str() raised RuntimeError)"),
+        (StopIteration(1), "StopIteration", "1"),
+    ],
+)
+def test_what_an_item_raises_is_its_failure(
+    raised: BaseException, error: str, message: str, make: Make, posts: Posts
+) -> None:
+    """Any exception fails the item, with type, message and the user's part of the traceback; the thread goes on."""
+
+    def execute(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+        if number == 1:
+            raise raised
+        return payload
+
+    pool = make(1, execute)
+    pool.submit(items(0, 1, 2))
+    events = posts.until(executed(3))
+    assert results(events) == {0: b"0", 2: b"2"}
+    ((number, trouble),) = [failure for one in events for failure in one.failures]
+    assert (number, trouble.error, trouble.message) == (1, error, message)
+    assert "test_pool.py" in trouble.traceback or isinstance(raised, Odd)
+    assert "runtime/pool.py" not in trouble.traceback
+
+
+def test_attempts_do_not_share_a_batch(make: Make, posts: Posts) -> None:
+    """Each Executed holds items of one attempt, the one that the function was told."""
+    pool = make(1, lambda index, payload, number, attempt: b"%d" % attempt)
+    for attempt in (1, 2, 1, 3):
+        pool.submit(items(*range(100 * attempt, 100 * attempt + 100), attempt=attempt))
+    for event in posts.until(executed(400)):
+        assert set(event.payloads) == {b"%d" % event.attempt}
+
+
+def test_seconds_are_the_busy_time(make: Make, posts: Posts) -> None:
+    """The seconds of all batches together are the time in the function; waiting for work does not count."""
+    pool = make(1, lambda index, payload, number, attempt: time.sleep(0.01) or b"")
+    pool.submit(items(0, 1))
+    events = posts.until(executed(2))
+    time.sleep(0.2)
+    pool.submit(items(2, 3))
+    events += posts.until(executed(2))
+    assert 0.04 <= sum(one.seconds for one in events) < 0.15
+
+
+def test_thread_start_comes_first_and_once_in_each_thread(make: Make, posts: Posts) -> None:
+    """No thread starts before the first submit; then each is prepared once, by itself, before its items."""
+    prepared: dict[int, int] = {}
+
+    def execute(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+        assert prepared[index] == threading.get_ident()
+        time.sleep(0.001)
+        return b""
+
+    pool = make(3, execute, thread_start=lambda index: prepared.__setitem__(index, threading.get_ident()))
+    assert not prepared
+    pool.submit(items(*range(60)))
+    assert len(results(posts.until(executed(60)))) == 60
+    assert sorted(prepared) == [0, 1, 2]
+
+
+def test_a_thread_that_cannot_start_takes_nothing(make: Make, posts: Posts) -> None:
+    """InitFailed tells what thread_start raised, the other thread executes everything."""
+
+    def start(index: int) -> None:
+        if index == 0:
+            raise LookupError("no resource")
+
+    used: set[int] = set()
+    pool = make(2, lambda index, payload, number, attempt: used.add(index) or b"", thread_start=start)
+    pool.submit(items(*range(100)))
+    events = posts.until(lambda events: executed(100)(events) and any(isinstance(one, InitFailed) for one in events))
+    (failed,) = [one for one in events if isinstance(one, InitFailed)]
+    assert (failed.trouble.error, failed.trouble.message) == ("LookupError", "no resource")
+    assert used == {1}
+
+
+def test_take_back_takes_the_last_first_and_never_a_running_item(make: Make, posts: Posts) -> None:
+    """Unstarted items come back, as many as asked for, from the end; the rest is executed."""
+    started, release = threading.Event(), threading.Event()
+    pool = make(1, lambda index, payload, number, attempt: (started.set(), release.wait(10), b"")[2])
+    pool.submit(items(*range(10)))
+    assert started.wait(10)
+    pool.take_back(3)
+    pool.take_back(0)
+    pool.take_back()
+    assert [posts.next(), posts.next(), posts.next()] == [
+        TakenBack([7, 8, 9]),
+        TakenBack([]),
+        TakenBack([1, 2, 3, 4, 5, 6]),
+    ]
+    release.set()
+    assert posts.next().numbers == [0]
+
+
+def test_no_item_is_both_executed_and_taken_back(make: Make, posts: Posts) -> None:
+    """Under a storm of submits and take-backs, with the threads racing, every item has exactly one fate."""
+    pool = make(4, lambda index, payload, number, attempt: payload)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for start in range(0, 30000, 100):
+            pool.submit(items(*range(start, start + 100)))
+            pool.take_back(start % 70)
+        pool.take_back()
+        fates: Counter[int] = Counter()
+        while fates.total() < 30000:
+            fates.update(posts.next().numbers)
+    finally:
+        sys.setswitchinterval(interval)
+    assert fates == Counter(range(30000))
+
+
+def test_an_item_past_its_timeout_costs_its_thread(make: Make, posts: Posts) -> None:
+    """The item fails with a TimeoutError at its time, its late result is dropped, the other thread goes on."""
+    release = threading.Event()
+
+    def execute(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+        if number == 3:
+            release.wait(10)
+        return payload
+
+    pool = make(2, execute)
+    began = time.perf_counter()
+    pool.submit(items(*range(7), timeout=0.2))
+    events = posts.until(lambda events: any(isinstance(one, ThreadLost) for one in events))
+    assert 0.2 <= time.perf_counter() - began < 0.4
+    pool.submit(items(*range(7, 20), timeout=0.2))
+    events += posts.until(lambda new: executed(20)(events + new))
+    release.set()
+    (lost,) = [one for one in events if isinstance(one, ThreadLost)]
+    assert lost.free == 1
+    assert sorted(results(events)) == [number for number in range(20) if number != 3]
+    ((number, trouble),) = [failure for one in events if isinstance(one, Executed) for failure in one.failures]
+    assert (number, trouble.error) == (3, "TimeoutError")
+    assert events.index(lost) > 0
+    pool.close(5.0)
+    assert posts.arrived.empty()
+
+
+def test_items_at_the_edge_of_their_timeout_have_one_fate(make: Make, posts: Posts) -> None:
+    """Where the result and the timeout race, the item returns or fails, never both, and each lost thread is told."""
+    pool = make(20, lambda index, payload, number, attempt: time.sleep(0.02 + number % 10 * 0.0005) or b"")
+    pool.submit(items(*range(20), timeout=0.022))
+    events = posts.until(executed(20))
+    pool.close(5.0)
+    while not posts.arrived.empty():
+        events.append(posts.next())
+    fates = [n for one in events if isinstance(one, Executed) for n in [*one.numbers, *(f[0] for f in one.failures)]]
+    assert sorted(fates) == list(range(20))
+    lost = [one.free for one in events if isinstance(one, ThreadLost)]
+    assert lost == sorted(lost, reverse=True)
+    assert len(lost) == sum(len(one.failures) for one in events if isinstance(one, Executed))
+
+
+def test_close_does_not_wait_longer_than_told(make: Make, posts: Posts) -> None:
+    """A close with an item that runs on returns in time and drops what is queued."""
+    started, release = threading.Event(), threading.Event()
+    pool = make(1, lambda index, payload, number, attempt: (started.set(), release.wait(10), b"")[2])
+    pool.submit(items(0, 1, 2))
+    assert started.wait(10)
+    began = time.monotonic()
+    pool.close(0.1)
+    assert time.monotonic() - began < 0.5
+    release.set()
+    assert posts.next().numbers == [0]
+
+
+def test_idle_threads_are_woken_for_every_submit(make: Make, posts: Posts) -> None:
+    """One item at a time, a thousand times: no wake-up is lost, whichever thread goes to sleep meanwhile."""
+    pool = make(3, lambda index, payload, number, attempt: payload)
+    done = 0
+    for number in range(1000):
+        pool.submit(items(number))
+        while done < number + number % 3 // 2:
+            done += len(posts.next().numbers)

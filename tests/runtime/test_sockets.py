@@ -1,0 +1,380 @@
+"""Transport: messages between two of them, over every protocol, and what happens when it cannot be."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import zmq
+
+from tests.runtime.support import (
+    PROTOCOLS,
+    QUICK,
+    arrivals_until,
+    both_until,
+    free_port,
+    messages,
+    new_address,
+    new_transport,
+)
+from zmqpipeline.address import EndpointAddress
+from zmqpipeline.errors import ConfigurationError, EndpointError, EndpointInUse
+from zmqpipeline.options import Options
+from zmqpipeline.protocol.events import Connected, Disconnected, PeerLost
+from zmqpipeline.runtime.sockets import Transport, shared_context
+
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16) + bytes(32)
+READY = b"\x05READY" + b"\x0bSocket-Type" + b"\x00\x00\x00\x06ROUTER"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("bind_first", [True, False])
+def test_both_sides_talk_in_any_order(protocol: str, bind_first: bool, tmp_path: Path) -> None:
+    """Whoever comes first, the connecting side reports Connected, and messages pass both ways in order."""
+    address = new_address(protocol, tmp_path)
+    with new_transport(address) as server, new_transport(address) as client:
+        if bind_first:
+            server.bind("hop", address)
+        client.connect("hop", address)
+        if not bind_first:
+            client.send(("hop", b""), [b"0", b""])
+            server.bind("hop", address)
+        assert isinstance(arrivals_until(client, lambda found: Connected("hop") in found)[0], Connected)
+        for number in range(0 if bind_first else 1, 300):
+            client.send(("hop", b""), [b"%d" % number, b""])
+        received = arrivals_until(server, lambda found: len(messages(found)) == 300)
+        assert messages(received) == [[b"%d" % number, b""] for number in range(300)]
+        server.send(received[0][0], [b"answer"])
+        assert arrivals_until(client, messages) == [(("hop", b""), [b"answer"])]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_second_bind_is_refused(protocol: str, tmp_path: Path) -> None:
+    """The address in use is named, the first binding goes on working, and the address is free after its close."""
+    address = new_address(protocol, tmp_path)
+    with new_transport(address) as first, new_transport(address) as second, new_transport(address) as client:
+        first.bind("hop", address)
+        with pytest.raises(EndpointInUse, match=r"is in use") as caught:
+            second.bind("hop", address)
+        assert str(address) in str(caught.value)
+        client.connect("hop", address)
+        client.send(("hop", b""), [b"still there"])
+        both_until(client, first, lambda _, found: messages(found) == [[b"still there"]])
+        first.close()
+        second.bind("hop", address)
+
+
+def test_an_ipc_lock_of_a_dead_process_is_no_hindrance(tmp_path: Path) -> None:
+    """Files that a killed process left behind do not keep the next one from binding, and nothing stays after close."""
+    address = new_address("ipc", tmp_path)
+    Path(address.path).touch()
+    Path(f"{address.path}.lock").touch()
+    with new_transport(address) as transport:
+        transport.bind("hop", address)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "ipc"])
+def test_an_address_is_free_at_once_after_close(protocol: str, tmp_path: Path) -> None:
+    """With a context that lives on, too: the same address can be bound again and again, and no file stays."""
+    address = new_address(protocol, tmp_path)
+    for _ in range(20):
+        with Transport(QUICK, context=shared_context()) as transport:
+            transport.bind("hop", address)
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("ipc://{folder}/" + "x" * 120 + ".ipc", "bytes; this system allows"),
+        ("ipc://{folder}/missing/w.ipc", "there is no folder"),
+        ("tcp://203.0.113.7:5550", "no interface of this machine"),
+        ("tcp://no-such-interface:5550", "no interface of this machine"),
+    ],
+)
+def test_what_cannot_be_bound_says_why(address: str, words: str, tmp_path: Path) -> None:
+    """Each reason has its own sentence, and nothing stays behind."""
+    wanted = EndpointAddress(address.format(folder=tmp_path))
+    with Transport(QUICK) as transport:
+        with pytest.raises(EndpointError, match=words):
+            transport.bind("hop", wanted)
+        assert transport.poll(0) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_long_path_is_refused_to_the_connecting_side_too(tmp_path: Path) -> None:
+    """Nobody could ever be bound there, so waiting for it would be for ever."""
+    with Transport(QUICK) as transport, pytest.raises(EndpointError, match=str(zmq.IPC_PATH_MAX_LEN)):
+        transport.connect("hop", EndpointAddress(f"ipc://{tmp_path}/{'x' * 120}"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_no_permission_says_so(tmp_path: Path) -> None:
+    """A folder that may not be written to is an EndpointError that says it."""
+    tmp_path.chmod(0o500)
+    with Transport(QUICK) as transport, pytest.raises(EndpointError, match="does not permit"):
+        transport.bind("hop", EndpointAddress(f"ipc://{tmp_path}/w.ipc"))
+    tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("written", ["tcp://localhost:0", "tcp://127.0.0.1:0", "tcp://*:0"])
+def test_port_0_becomes_a_real_one(written: str) -> None:
+    """The bound address names the port that the system chose; localhost is the loopback interface."""
+    with Transport(QUICK) as server, Transport(QUICK) as client:
+        server.bind("hop", EndpointAddress(written))
+        real = server.address("hop")
+        assert real.port
+        assert real.host == ("0.0.0.0" if "*" in written else "127.0.0.1")
+        client.connect("hop", EndpointAddress(f"{written.rpartition(':')[0]}:{real.port}"))
+        arrivals_until(client, lambda found: Connected("hop") in found)
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "ipc"])
+def test_a_restarted_server_is_found_again(protocol: str, tmp_path: Path) -> None:
+    """The break is reported, then the new connection; what was in the outbox at the break is gone."""
+    address = new_address(protocol, tmp_path)
+    with new_transport(address) as client:
+        client.connect("hop", address)
+        for round_number in range(3):
+            with new_transport(address) as server:
+                server.bind("hop", address)
+                arrivals_until(client, lambda found: Connected("hop") in found)
+                client.send(("hop", b""), [b"%d" % round_number])
+                assert messages(arrivals_until(server, messages)) == [[b"%d" % round_number]]
+            arrivals_until(client, lambda found: found == [Disconnected("hop")])
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "ipc"])
+def test_a_peer_that_closes_is_lost_after_its_last_message(protocol: str, tmp_path: Path) -> None:
+    """PeerLost comes once, after all that the peer had sent, and only for this peer."""
+    address = new_address(protocol, tmp_path)
+    with new_transport(address) as server, new_transport(address) as stays, new_transport(address) as leaves:
+        server.bind("hop", address)
+        for client in (stays, leaves):
+            client.connect("hop", address)
+            arrivals_until(client, lambda found: Connected("hop") in found)
+        stays.send(("hop", b""), [b"stays"])
+        ((staying, _),) = arrivals_until(server, messages)
+        for number in range(10000):
+            leaves.send(("hop", b""), [b"%d" % number])
+        leaves.close()
+        found = arrivals_until(server, lambda found: any(isinstance(one, PeerLost) for one in found))
+        assert messages(found) == [[b"%d" % number] for number in range(10000)]
+        assert found[-1] == PeerLost(found[0][0])
+        assert server.poll(0.5) == []
+        server.send(staying, [b"hello"])
+        assert [b"hello"] in messages(arrivals_until(stays, lambda found: [b"hello"] in messages(found)))
+
+
+def test_sending_to_a_lost_peer_reports_it(tmp_path: Path) -> None:
+    """Over inproc, which has no monitor, a send finds the peer gone, and the next poll says so, once."""
+    address = new_address("inproc", tmp_path)
+    with new_transport(address) as server:
+        server.bind("hop", address)
+        with new_transport(address) as client:
+            client.connect("hop", address)
+            client.send(("hop", b""), [b"x"])
+            ((peer, _),) = arrivals_until(server, messages)
+        found: list[object] = []
+        while not found:
+            # The other end closes in the background, so that it may take a moment.
+            server.send(peer, [b"y"])
+            server.send(peer, [b"z"])
+            found = server.poll(0.01)
+        assert found == [PeerLost(peer)]
+        server.send(peer, [b"z"])
+        assert server.poll(0.05) == []
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x00" * 300,
+        b"\xff" * 300,
+        os.urandom(5000),
+        b"\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f\x03\x00NULL" + b"\x00" * 48 + b"\xff" * 100,
+        b"",
+    ],
+    ids=["http", "zeros", "ones", "random", "half a handshake", "nothing"],
+)
+def test_garbage_on_a_port_harms_nobody(garbage: bytes) -> None:
+    """What is no ZMTP is dropped by libzmq or arrives as odd frames; a real peer is served and not called lost."""
+    with Transport(QUICK) as server, Transport(QUICK) as client:
+        server.bind("hop", EndpointAddress("tcp://127.0.0.1:0"))
+        client.connect("hop", server.address("hop"))
+        client.send(("hop", b""), [b"before"])
+        both_until(client, server, lambda _, found: bool(messages(found)))
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", server.address("hop").port or 0)) as stranger:
+                stranger.sendall(garbage)
+                server.poll(0.02)
+        client.send(("hop", b""), [b"after"])
+        found = arrivals_until(server, lambda found: [b"after"] in messages(found))
+        (peer,) = {one[0] for one in found if isinstance(one, tuple) and one[1] == [b"after"]}
+        assert PeerLost(peer) not in found + server.poll(0.4)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\xff" * 200,
+        os.urandom(500),
+        b"",
+        GREETING,
+        GREETING.replace(b"NULL", b"ODD_"),
+        GREETING + b"\x04\x03\x02ab",
+        GREETING + b"\x04\x1a" + READY.replace(b"ROUTER", b"PUB"),
+    ],
+    ids=["http", "ones", "random", "nothing", "greeting", "mechanism", "command", "socket type"],
+)
+def test_a_foreign_server_is_replaced_by_a_real_one(garbage: bytes) -> None:
+    """A connecting side that met something else on the port finds the real server that comes later."""
+    port = free_port()
+    listener = socket.create_server(("127.0.0.1", port))
+    met: list[float] = []
+
+    def answer_garbage() -> None:
+        while True:
+            try:
+                stranger, _ = listener.accept()
+            except OSError:
+                return
+            with stranger:
+                met.append(time.monotonic())
+                stranger.sendall(garbage)
+
+    thread = threading.Thread(target=answer_garbage)
+    thread.start()
+    address = EndpointAddress(f"tcp://127.0.0.1:{port}")
+    with Transport(QUICK) as client:
+        client.connect("hop", address)
+        end = time.monotonic() + 10
+        while len(met) < 3 and time.monotonic() < end:
+            assert Connected("hop") not in client.poll(0.05)
+        assert len(met) >= 3, "it does not try again"
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+        with Transport(QUICK) as server:
+            _bind_when_free(server, address)
+            client.send(("hop", b""), [b"found"])
+            both_until(client, server, lambda _, found: [b"found"] in messages(found))
+
+
+def test_a_connection_that_breaks_the_protocol_is_made_anew() -> None:
+    """After a good handshake and then nonsense, where libzmq gives the connection up for good, it connects again."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, Transport(QUICK) as client:
+        client.connect("hop", EndpointAddress(f"tcp://127.0.0.1:{listener.getsockname()[1]}"))
+        for _ in range(2):
+            listener.settimeout(5.0)
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(GREETING + b"\x04" + bytes([len(READY)]) + READY)
+                arrivals_until(client, lambda found: Connected("hop") in found)
+                connection.sendall(b"\x04\x05\x20abcd" + b"\x02" + b"\xff" * 100)
+                assert arrivals_until(client, bool)[-1] == Disconnected("hop")
+                client.poll(1.2)
+
+
+def _bind_when_free(server: Transport, address: EndpointAddress) -> None:
+    end = time.monotonic() + 5
+    while True:
+        try:
+            server.bind("hop", address)
+        except ConfigurationError:
+            assert time.monotonic() < end
+            server.poll(0.05)
+        else:
+            return
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("sent", [1, 3000])
+def test_close_ends_within_linger_without_a_peer(protocol: str, sent: int, tmp_path: Path) -> None:
+    """Unsent messages to nobody do not hold up a close, and no thread stays."""
+    address = new_address(protocol, tmp_path)
+    threads = set(threading.enumerate())
+    transport = new_transport(address)
+    transport.connect("hop", address)
+    for _ in range(sent):
+        transport.send(("hop", b""), [b"x" * 1000])
+    transport.poll(0)
+    began = time.monotonic()
+    transport.close()
+    assert time.monotonic() - began < QUICK.linger + 0.5
+    assert set(threading.enumerate()) == threads
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "ipc"])
+def test_close_ends_within_linger_when_nobody_reads(protocol: str, tmp_path: Path) -> None:
+    """A server with megabytes for a peer that is connected but never reads closes within its linger."""
+    address = new_address(protocol, tmp_path)
+    server = new_transport(address)
+    server.bind("hop", address)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as deaf:
+        deaf.linger, deaf.rcvhwm = 0, 1
+        deaf.connect(str(address))
+        deaf.send(b"here")
+        ((peer, _),) = arrivals_until(server, messages)
+        for _ in range(60):
+            server.send(peer, [b"x" * 1_000_000])
+        began = time.monotonic()
+        server.close()
+        assert time.monotonic() - began < QUICK.linger + 0.5
+
+
+def test_what_was_sent_just_before_close_arrives(tmp_path: Path) -> None:
+    """Linger gives what is queued the time to be sent: the last of many megabytes arrives after the close."""
+    address = new_address("ipc", tmp_path)
+    with new_transport(address) as server:
+        server.bind("hop", address)
+        client = new_transport(address, Options(linger=5.0))
+        client.connect("hop", address)
+        arrivals_until(client, lambda found: Connected("hop") in found)
+        for _ in range(50):
+            client.send(("hop", b""), [b"x" * 1_000_000])
+        client.send(("hop", b""), [b"last"])
+        thread = threading.Thread(target=client.close)
+        thread.start()
+        found = arrivals_until(server, lambda found: [b"last"] in messages(found))
+        assert len(messages(found)) == 51
+        thread.join()
+
+
+def test_wake_ends_a_poll_from_another_thread_and_after_close() -> None:
+    """A wake ends a poll that would last for ever; many cost no more than one; after close it does nothing."""
+    transport = Transport(QUICK)
+    thread = threading.Thread(target=lambda: [transport.wake() for _ in range(100_000)])
+    thread.start()
+    assert transport.poll(None) == []
+    thread.join()
+    transport.poll(0)
+    began = time.monotonic()
+    transport.poll(0.1)
+    assert time.monotonic() - began >= 0.09
+    transport.close()
+    transport.close()
+    transport.wake()
+
+
+def test_a_busy_socket_does_not_starve_another(tmp_path: Path) -> None:
+    """One poll takes a bounded number of messages of a socket, and what waits at another socket with them."""
+    address, other = new_address("inproc", tmp_path), new_address("inproc", tmp_path)
+    with new_transport(address) as server, new_transport(address) as client:
+        for name, where in (("busy", address), ("calm", other)):
+            server.bind(name, where)
+            client.connect(name, where)
+        for _ in range(5000):
+            client.send(("busy", b""), [b"x"])
+        client.send(("calm", b""), [b"y"])
+        first = server.poll(1.0)
+        assert [b"y"] in messages(first)
+        assert len(first) < 1000

@@ -1,0 +1,328 @@
+"""Functions as the class API: parameters by name, the forms of a task function, keys, gates and resources."""
+
+from __future__ import annotations
+
+import timeit
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from zmqpipeline import injection
+from zmqpipeline.adapters import FunctionCollector, FunctionTask, FunctionWorker
+from zmqpipeline.address import EndpointAddress
+from zmqpipeline.entries import task_entry, worker_entry
+from zmqpipeline.errors import RegistrationError
+from zmqpipeline.failure import Failure
+from zmqpipeline.injection import plan
+from zmqpipeline.protocol.commands import Produce
+from zmqpipeline.runtime.producer import Exhausted, Gated
+from zmqpipeline.serialize import pack, unpack
+from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
+
+ADDRESS = EndpointAddress("inproc://adapters")
+
+
+def produce(ack_id: int = 0, **ack: Any) -> Produce:
+    """One Produce with a last ACK."""
+    return Produce("C", 1, "host:1", "C" if ack_id else "", ack_id, pack(ack) if ack else b"")
+
+
+def opened(step: bytes | tuple[bytes, bytes]) -> Any:
+    """An item, or an item and its digest."""
+    return unpack(step) if isinstance(step, bytes) else (unpack(step[0]), step[1])
+
+
+def items_of(function: Callable[..., Any], metadata: dict[str, Any] | None = None, **options: Any) -> list[Any]:
+    """Every item of a task function, and the digests if it has a key."""
+    step = FunctionTask(task_entry("C", function, **options), ADDRESS)._start(metadata or {})
+    found: list[Any] = []
+    while True:
+        try:
+            found.append(opened(step(produce())))
+        except Exhausted as end:
+            return found if end.last is None else [*found, opened(end.last)]
+
+
+# parameters by name -----------------------------------------------------------------------------------------------
+
+
+def test_the_first_parameter_goes_by_place_and_the_others_by_name() -> None:
+    """The names may come in any order, as keywords, and may have a default."""
+
+    def square(anything: Any, attempt: int, *, metadata: Any, number: int = 7, own: int = 1, **rest: Any) -> None:
+        return None
+
+    assert plan(square, injection.WORKER).names == ("attempt", "metadata", "number")
+
+
+def test_a_first_parameter_with_a_known_name_is_the_item_all_the_same() -> None:
+    """Only its place counts."""
+    assert plan(lambda metadata: None, injection.WORKER).names == ()
+
+
+@pytest.mark.parametrize(
+    ("function", "place", "expected"),
+    [
+        (lambda data, colour: None, injection.WORKER, r"'colour', which nobody provides.*thread_index.*resource"),
+        (lambda data, address: None, injection.WORKER, r"'address', which nobody provides"),
+        (lambda data, resource: None, injection.COLLECTOR, r"metadata, task_type, number, attempt, msgtype"),
+        (lambda data, journal: None, injection.COLLECTOR, r"keeps no journals yet"),
+        (lambda number: None, injection.TASK, r"'number', which nobody provides"),
+        (lambda data: None, injection.FINISHED, r"'data', which nobody provides"),
+        (lambda name: None, injection.METADATA, r"have a meaning there: none"),
+        (lambda: None, injection.WORKER, r"takes no parameter. Its first one is the item"),
+        (lambda *, data: None, injection.WORKER, r"takes no parameter. Its first one is the item"),
+    ],
+)
+def test_a_name_without_a_meaning_is_refused_with_those_that_have_one(
+    function: Callable[..., Any], place: injection.Place, expected: str
+) -> None:
+    """The list is that of the place."""
+    with pytest.raises(RegistrationError, match=expected):
+        plan(function, place)
+
+
+def test_a_name_by_position_only_cannot_be_given() -> None:
+    """The error says what to change."""
+
+    def square(data: Any, metadata: Any, /) -> None:
+        return None
+
+    with pytest.raises(RegistrationError, match="Take the '/' out"):
+        plan(square, injection.WORKER)
+
+
+def test_what_is_no_plain_function_is_refused() -> None:
+    """Async functions, generators where one value is meant, and things that cannot be called."""
+
+    async def later(data: Any) -> None:
+        return None
+
+    def many(data: Any) -> Iterator[int]:
+        yield 1
+
+    for bad, expected in ((later, "async"), (many, "yield"), (5, "needs a function")):
+        with pytest.raises(RegistrationError, match=expected):
+            plan(bad, injection.WORKER)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("function", [print, [].append, dict, max])
+def test_builtins_and_methods_are_called_with_the_item_alone(function: Callable[..., Any]) -> None:
+    """A list's append is a fine collector."""
+    assert plan(function, injection.COLLECTOR).names == ()
+
+
+def test_constants_are_filled_in_once_and_the_rest_at_each_call() -> None:
+    """A function that takes nothing extra is bound as it is: a call of it costs nothing more."""
+
+    def plain(data: Any) -> Any:
+        return data
+
+    def wants(data: Any, metadata: Any, number: int) -> Any:
+        return data, metadata, number
+
+    assert plan(plain, injection.WORKER).bind({"metadata": 1}).function is plain
+    bound = plan(wants, injection.WORKER).bind({"metadata": 1, "task_type": "C"})
+    assert bound.rest == ("number",)
+    assert bound("x", number=3, attempt=9) == ("x", 1, 3)
+
+
+# tasks ------------------------------------------------------------------------------------------------------------
+
+
+def generator() -> Iterator[dict[str, Any] | None]:
+    """Two items, one of them empty."""
+    yield {"n": 1}
+    yield None
+
+
+@pytest.mark.parametrize(
+    ("function", "items"),
+    [
+        (generator, [{"n": 1}, {}]),
+        (lambda: [{"n": 1}, {"n": 2}], [{"n": 1}, {"n": 2}]),
+        (lambda: ({"n": n} for n in range(2)), [{"n": 0}, {"n": 1}]),
+        (lambda: [], []),
+        (lambda: {"n": 1}, [{"n": 1}]),
+        (lambda: None, [{}]),
+    ],
+)
+def test_a_task_function_may_yield_or_return_its_items(function: Callable[..., Any], items: list[Any]) -> None:
+    """A generator, an iterable, one dict, or None for one empty item."""
+    assert items_of(function) == items
+
+
+@pytest.mark.parametrize("value", ["text", b"bytes", 5])
+def test_a_task_function_that_returns_something_else_is_named(value: object) -> None:
+    """A string is no iterable of items."""
+    with pytest.raises(TypeError, match=r"task function .* returned a (str|bytes|int)"):
+        items_of(lambda: value)
+
+
+def test_an_item_that_is_no_dict_is_named() -> None:
+    """The function that yielded it is in the message."""
+    with pytest.raises(TypeError, match=r"task function .*returned a list"):
+        items_of(lambda: [["a"]])
+
+
+def test_times_calls_the_function_so_often_with_the_number() -> None:
+    """One item a call; the number counts from 0; no call more than asked for."""
+    calls: list[int] = []
+
+    def once(number: int, task_type: str) -> dict[str, Any] | None:
+        calls.append(number)
+        return {"number": number, "of": task_type} if number else None
+
+    assert items_of(once, times=3) == [{}, {"number": 1, "of": "C"}, {"number": 2, "of": "C"}]
+    assert calls == [0, 1, 2]
+    assert items_of(once, times=0) == []
+    with pytest.raises(RegistrationError, match="yield"):
+        task_entry("C", generator, times=3)
+
+
+def test_metadata_address_and_ack_data_are_given_to_a_task_function() -> None:
+    """A generator gets them when it starts."""
+
+    def begins(metadata: Any, address: str, ack_data: Any) -> Iterator[dict[str, Any]]:
+        yield {"metadata": metadata, "address": address, "ack": ack_data}
+
+    expected = {"metadata": {"a": 1}, "address": "host:1", "ack": {"_task_type": "", "_id": 0}}
+    assert items_of(begins, {"a": 1}) == [expected]
+
+
+def test_a_key_is_a_field_or_a_callable_and_becomes_a_digest_of_16_bytes() -> None:
+    """Equal keys have equal digests, others have others; a missing field is named."""
+    rows = [{"id": 1, "x": 1}, {"id": 2, "x": 2}, {"id": 1, "x": 3}]
+    digests = [digest for _, digest in items_of(lambda: rows, key="id")]
+    assert digests[0] == digests[2] != digests[1]
+    assert {len(digest) for digest in digests} == {16}
+    by_call = [digest for _, digest in items_of(lambda: rows, key=lambda item: (item["id"], item["x"]))]
+    assert len(set(by_call)) == 3
+    assert [digest for _, digest in items_of(lambda number: {"id": number + 1}, key="id", times=2)] == digests[:2]
+    with pytest.raises(LookupError, match=r"no field 'name'.*It has: 'id', 'x'"):
+        items_of(lambda: rows, key="name")
+
+
+def test_a_gate_function_is_asked_before_each_item() -> None:
+    """It gets the last ACK first, whatever the parameter is called; no item is lost when it says no."""
+    gate = plan(lambda last, metadata: last["_id"] >= metadata["from"], injection.AVAILABLE)
+    step = FunctionTask(task_entry("C", generator), ADDRESS, gate)._start({"from": 2})
+    with pytest.raises(Gated):
+        step(produce(1))
+    assert unpack(step(produce(2, a=1))) == {"n": 1}  # type: ignore[arg-type]
+
+
+def test_handle_of_a_function_task_gives_the_same_items() -> None:
+    """It is a Task like any other."""
+    task = FunctionTask(task_entry("C", generator), ADDRESS)
+    ack = {"_task_type": "", "_id": 0}
+    assert [task.handle({}, "a", "READY", ack) for _ in range(3)] == [{"n": 1}, {}, None]
+    assert task.is_complete
+
+
+# workers ----------------------------------------------------------------------------------------------------------
+
+
+def make_worker(function: Callable[..., Any], init: Any = None, thread: Any = None) -> FunctionWorker:
+    """A worker with its initializing functions."""
+    return FunctionWorker(
+        worker_entry("C", function, 2),
+        ADDRESS,
+        ADDRESS,
+        init and plan(init, injection.WORKER_INIT),
+        thread and plan(thread, injection.THREAD_INIT),
+    )
+
+
+def test_a_worker_function_gets_what_it_asks_for() -> None:
+    """Every name that has a meaning, with its value."""
+
+    def everything(
+        data: Any, metadata: Any, task_type: str, thread_index: int, number: int, attempt: int, resource: Any
+    ) -> dict[str, Any]:
+        return {"got": [data, metadata, task_type, thread_index, number, attempt, resource]}
+
+    worker = make_worker(everything, lambda metadata: f"opened {metadata['path']}")
+    worker.metadata = {"path": "/x"}
+    worker._thread_start(1)
+    result = unpack(worker._make_execution()(1, pack({"n": 1}), 5, 2))
+    assert result == {"got": [{"n": 1}, {"path": "/x"}, "C", 1, 5, 2, "opened /x"]}
+
+
+def test_a_threads_own_resource_goes_before_the_workers() -> None:
+    """thread_init gets the worker's resource; where it returns None the worker's stays."""
+    worker = make_worker(
+        lambda data, resource: {"resource": resource},
+        lambda: "pool",
+        lambda thread_index, resource: f"{resource}-{thread_index}" if thread_index else None,
+    )
+    worker._thread_start(0)
+    worker._thread_start(1)
+    execute = worker._make_execution()
+    assert [unpack(execute(index, pack({}), 0, 1))["resource"] for index in (0, 1)] == ["pool", "pool-1"]
+
+
+def test_a_bad_result_names_the_function() -> None:
+    """The user sees which function returned what."""
+    with pytest.raises(TypeError, match=r"worker function '.*' of task 'C' returned a list"):
+        make_worker(lambda data: [1])._make_execution()(0, pack({}), 0, 1)
+
+
+def test_a_plain_worker_function_costs_little_more_than_its_call() -> None:
+    """Beside unpacking and packing: well under 2 us an item, measured as the best of several rounds."""
+    execute, payload = make_worker(lambda data: data)._make_execution(), pack({"n": 1})
+    bare = min(timeit.repeat(lambda: pack(unpack(payload)), number=2000, repeat=7))
+    whole = min(timeit.repeat(lambda: execute(0, payload, 0, 1), number=2000, repeat=7))
+    assert (whole - bare) / 2000 < 2e-6
+
+
+# collectors -------------------------------------------------------------------------------------------------------
+
+
+def make_collector(single: dict[str, Any] | None = None, **collectors: Any) -> FunctionCollector:
+    """A collector of these functions; `every` is the one for all tasks."""
+    plans = {name.replace("every", ""): plan(one, injection.COLLECTOR) for name, one in collectors.items()}
+    places = {"finished": injection.FINISHED, "failed": injection.FAILED, "ack_data": injection.ACK_DATA}
+    return FunctionCollector(
+        ADDRESS, ADDRESS, plans, {name: plan(one, places[name]) for name, one in (single or {}).items()}
+    )
+
+
+def test_the_collector_of_a_task_wins_over_the_one_for_all() -> None:
+    """And results of a task without any are acknowledged and dropped."""
+    seen: list[Any] = []
+    collector = make_collector(
+        every=lambda data, task_type, msgtype, number: seen.append(("all", data, task_type, msgtype, number)),
+        C=lambda data: seen.append(("C", data)),
+    )
+    collect = collector._make_collection()
+    collect("C", 1, 0, {"n": 1})
+    collect("D", 1, 7, {"n": 2})
+    assert seen == [("C", {"n": 1}), ("all", {"n": 2}, "D", MESSAGE_TYPE_DATA, 7)]
+    assert make_collector(C=print)._make_collection()("D", 1, 0, {}) is None
+
+
+def test_a_returned_dict_and_ack_data_go_into_the_next_ack() -> None:
+    """Merged, `ack_data` over what the functions returned; afterwards the slate is clean."""
+    collector = make_collector({"ack_data": lambda task_type: {"last": task_type}}, every=lambda data: data)
+    collector._collection = collector._make_collection()
+    collector._collect("C", 1, 0, pack({"n": 1, "last": "?"}))
+    assert unpack(collector._take_ack_data()) == {"n": 1, "last": "C"}
+    assert unpack(collector._take_ack_data()) == {"last": "C"}
+    assert make_collector(every=print)._take_ack_data() == b""
+
+
+def test_finished_and_failed_functions_are_called_with_what_they_ask_for() -> None:
+    """The failure comes first; names go by name."""
+    seen: list[Any] = []
+    collector = make_collector(
+        {
+            "finished": lambda msgtype, metadata: seen.append((msgtype, metadata)),
+            "failed": lambda what, task_type: seen.append((what, task_type)),
+        }
+    )
+    failure = Failure("C", {}, "worker", "ValueError", "no", "", 1)
+    collector.handle_failed(failure)
+    collector._finish()
+    assert seen == [(failure, "C"), (MESSAGE_TYPE_END, {})]

@@ -1,0 +1,148 @@
+"""How many workers a run gets, what -A means, and what the numbers and log lines look like."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from zmqpipeline.app import Pipeline
+from zmqpipeline.errors import ConfigurationError, ImportFailed
+from zmqpipeline.importing import refuse_while_importing, split_target, target_of
+from zmqpipeline.launch import worker_numbers
+from zmqpipeline.loglines import JsonLines, log_to_stderr
+from zmqpipeline.protocol.messages import TaskCounts
+from zmqpipeline.runtime.progress import Progress, read_progress
+
+
+@pytest.fixture
+def app() -> Pipeline:
+    """A pipeline of two tasks with a worker each."""
+    app = Pipeline("two")
+    for name in ("A", "B"):
+        app.add_task(name, lambda: None)
+        app.add_worker(name, lambda data: data)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("given", "numbers"),
+    [
+        (None, {"A": 1, "B": 1}),
+        (3, {"A": 3, "B": 3}),
+        ({"B": 4}, {"A": 1, "B": 4}),
+        ({"": 2, "B": 4}, {"A": 2, "B": 4}),
+        ({"A": 0}, {"A": 0, "B": 1}),
+    ],
+)
+def test_workers_are_given_for_all_or_some(
+    app: Pipeline, given: int | dict[str, int] | None, numbers: dict[str, int]
+) -> None:
+    """A number is for every task, a dict for those that it names; the others get one."""
+    assert worker_numbers(app, given) == numbers
+
+
+@pytest.mark.parametrize(("given", "said"), [({"C": 1}, "'C'"), (-1, "-1"), ({"A": -2}, "-2")])
+def test_bad_numbers_of_workers_are_refused(app: Pipeline, given: int | dict[str, int], said: str) -> None:
+    """An unknown task or a negative number is a configuration error that names it."""
+    with pytest.raises(ConfigurationError, match=said):
+        worker_numbers(app, given)
+
+
+@pytest.mark.parametrize(
+    ("target", "parts"),
+    [
+        ("pkg.jobs", ("pkg.jobs", "")),
+        ("pkg.jobs:app", ("pkg.jobs", "app")),
+        ("./jobs.py:app", ("./jobs.py", "app")),
+        ("/a:b/jobs.py", ("/a:b/jobs.py", "")),
+    ],
+)
+def test_a_target_is_a_place_and_a_name(target: str, parts: tuple[str, str]) -> None:
+    """The name after the last colon counts only if it can be a name."""
+    assert split_target(target) == parts
+
+
+def test_an_empty_target_is_refused() -> None:
+    """Nothing before the colon: said so."""
+    with pytest.raises(ImportFailed, match="names no module"):
+        split_target(":app")
+
+
+def test_an_app_of_a_module_is_found_by_name(monkeypatch: pytest.MonkeyPatch, app: Pipeline) -> None:
+    """An app that a module holds is named by it, although it was made elsewhere."""
+    monkeypatch.setattr(sys.modules[__name__], "held", app, raising=False)
+    assert target_of(app) == f"{__name__}:held"
+
+
+def test_an_app_that_no_module_holds_is_refused(app: Pipeline) -> None:
+    """An app made in a function has no name that another process could import."""
+    with pytest.raises(ImportFailed, match="'two' cannot be imported"):
+        target_of(app)
+
+
+def test_nothing_is_refused_when_nothing_is_imported() -> None:
+    """Outside an import by -A, running is allowed."""
+    refuse_while_importing("app.run()")
+
+
+def test_progress_adds_up() -> None:
+    """Done is collected and failed; the total is known only if every task says its own."""
+    machine = SimpleNamespace(snapshot=lambda: SimpleNamespace(tasks={"A": (5, 1), "B": (2, 0)}))
+    progress = read_progress(machine, {"A": 10, "B": 2}, 4.0)
+    assert (progress.done, progress.failed, progress.total, progress.rate) == (8, 1, 12, 2.0)
+    assert str(progress) == "8 of 12 items done, 1 failed, 2 a second"
+    assert read_progress(machine, {"A": 10, "B": None}, 4.0).total is None
+    assert read_progress(None, {}, 0.0).rate == 0.0
+    assert str(Progress([TaskCounts("A", "open", collected=3)], None, 1.0)) == "3 items done, 3 a second"
+
+
+def test_a_json_log_line_is_one_object() -> None:
+    """Newlines and tracebacks stay within the one line."""
+    try:
+        raise ValueError("a\nb")
+    except ValueError:
+        record = logging.getLogger("zmqpipeline.x").makeRecord(
+            "zmqpipeline.x", logging.WARNING, "file", 1, "it\n%s", ("broke",), sys.exc_info()
+        )
+    line = JsonLines().format(record)
+    assert "\n" not in line
+    fields = json.loads(line)
+    assert (fields["level"], fields["logger"], fields["message"]) == ("warning", "zmqpipeline.x", "it\nbroke")
+    assert "ValueError" in fields["traceback"]
+
+
+@pytest.fixture
+def top() -> Iterator[logging.Logger]:
+    """The library's logger without handlers, as a fresh process has it; everything is put back."""
+    loggers = [logging.root, logging.getLogger("zmqpipeline")]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers[:] = []
+    yield loggers[1]
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+def test_log_lines_go_to_stderr_from_a_level_on(top: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines below the level are not written; those from it on are, once."""
+    log_to_stderr("warning")
+    log_to_stderr("warning")
+    top.getChild("run").info("quiet")
+    top.getChild("run").warning("loud")
+    text = capsys.readouterr().err
+    assert text.count("loud") == 1
+    assert "quiet" not in text
+
+
+def test_logging_that_the_program_configured_is_left_alone(top: logging.Logger) -> None:
+    """A program with handlers of its own keeps exactly these."""
+    own = logging.StreamHandler()
+    top.addHandler(own)
+    log_to_stderr("debug")
+    assert top.handlers == [own]

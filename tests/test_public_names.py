@@ -1,0 +1,99 @@
+"""The list of public names is true, sorted and complete; errors are one tree; logging is quiet until configured."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import subprocess
+import sys
+
+import pytest
+
+import zmqpipeline
+from zmqpipeline import errors, logconfig
+
+
+def test_the_list_is_sorted_and_every_name_exists() -> None:
+    """`__all__` is sorted, without repeats, and each name in it is there."""
+    assert zmqpipeline.__all__ == sorted(set(zmqpipeline.__all__))
+    assert [name for name in zmqpipeline.__all__ if not hasattr(zmqpipeline, name)] == []
+
+
+def test_every_public_name_of_the_package_is_listed() -> None:
+    """What the package shows without an underscore is in the list, but for its own modules and the future import."""
+    shown = {
+        name
+        for name, value in vars(zmqpipeline).items()
+        if not name.startswith("_") and not inspect.ismodule(value) and name != "annotations"
+    }
+    assert shown - set(zmqpipeline.__all__) == set()
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    """Each listed class, function and module says what it is."""
+    listed = [getattr(zmqpipeline, name) for name in zmqpipeline.__all__ if name != "__version__"]
+    assert [value for value in listed if not inspect.getdoc(value)] == []
+
+
+@pytest.mark.parametrize("path", ["messages", "utils.messages", "utils.serializer", "utils.shutdown", "errors"])
+def test_documented_import_paths(path: str) -> None:
+    """The import paths that are documented work, as modules and as attributes of the package."""
+    value = zmqpipeline
+    for part in path.split("."):
+        value = getattr(value, part)
+    assert value is importlib.import_module(f"zmqpipeline.{path}")
+
+
+def test_errors_are_one_tree_and_drawn() -> None:
+    """Each class in `errors` descends from PipelineError and is drawn in the docstring of the module."""
+    found = [value for value in vars(errors).values() if inspect.isclass(value) and value.__module__ == errors.__name__]
+    assert len(found) > 10
+    for each in found:
+        assert issubclass(each, errors.PipelineError)
+        assert f" {each.__name__} " in f" {errors.__doc__} ".replace("\n", " ")
+        usual = 2 if issubclass(each, errors.ConfigurationError) else 1
+        assert each.exit_status == (3 if each is errors.RoleDied else usual)
+
+
+@pytest.mark.parametrize(
+    ("error", "builtin"),
+    [
+        (errors.EndpointError, TypeError),
+        (errors.TaskTypeError, TypeError),
+        (errors.DefinitionError, TypeError),
+        (errors.SerializeError, TypeError),
+        (errors.PipelineTimeout, TimeoutError),
+    ],
+)
+def test_errors_are_the_builtin_ones_too(error: type[Exception], builtin: type[Exception]) -> None:
+    """Code that catches the builtin error catches ours."""
+    assert issubclass(error, builtin)
+
+
+def test_errors_carry_what_belongs_to_them() -> None:
+    """A failed run carries its troubles, a failed item its record."""
+    assert errors.RunFailed("m", {"C": "trouble"}).troubles == {"C": "trouble"}
+    assert errors.ItemFailed("m", "record").failure == "record"
+
+
+def test_nothing_is_printed_until_logging_is_configured() -> None:
+    """A warning of the library goes nowhere by default, and to the configured handler afterwards."""
+    code = (
+        "import logging, zmqpipeline\n"
+        "log = logging.getLogger('zmqpipeline.worker')\n"
+        "log.warning('before')\n"
+        "zmqpipeline.configureLogging({'version': 1, 'disable_existing_loggers': False,\n"
+        "    'handlers': {'console': {'class': 'logging.StreamHandler', 'level': 'DEBUG'}},\n"
+        "    'loggers': {'zmqpipeline.worker': {'handlers': ['console'], 'level': 'DEBUG', 'propagate': True}}})\n"
+        "log.debug('after')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("", "after\n")
+
+
+def test_configuring_nonsense_is_an_error() -> None:
+    """A dictionary that dictConfig refuses is refused."""
+    with pytest.raises(ValueError, match="version"):
+        zmqpipeline.configureLogging({})
+    assert all(logging.getLogger(name).name == name for name in logconfig.LOGGERS)

@@ -1,0 +1,292 @@
+"""The class API, filled in by functions: what the decorators compile to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from zmqpipeline.address import EndpointAddress
+from zmqpipeline.collector import Collection, Collector
+from zmqpipeline.errors import SerializeError
+from zmqpipeline.failure import Failure
+from zmqpipeline.injection import Bound, Plan
+from zmqpipeline.protocol.commands import Produce
+from zmqpipeline.protocol.graph import TaskSpec
+from zmqpipeline.registry import TaskEntry, WorkerEntry
+from zmqpipeline.runtime.producer import Exhausted, Gated
+from zmqpipeline.serialize import pack, pack_item, unpack
+from zmqpipeline.task import LastAck, Step, Task
+from zmqpipeline.tasktype import TaskType
+from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END, MESSAGE_TYPE_READY
+from zmqpipeline.worker import Execution, Worker
+
+_OVER = object()
+
+
+class FunctionTask(Task):
+    """A task whose items come from a function: yielded, returned as an iterable, or one a call."""
+
+    def __init__(self, entry: TaskEntry, endpoint: EndpointAddress, gate: Plan | None = None) -> None:
+        """`gate` is the plan of an `available` function."""
+        self.task_type = TaskType(entry.name)
+        self.endpoint = endpoint
+        self.dependencies = [TaskType(name) for name in entry.spec.depends_on]
+        self._entry = entry
+        self._gate = gate
+        self._items: Iterator[Any] | None = None
+        self._acks = LastAck()
+
+    def handle(
+        self, data: dict[str, Any], address: str, msgtype: str, ack_data: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """The next item, as for any other Task; the distributor itself takes a shorter way."""
+        if self._items is None:
+            ack_id, ack_task = ack_data.get("_id", 0), ack_data.get("_task_type", "")
+            self._items = self._iterate(self._bound(), Produce(self.task_type, 1, address, ack_task, ack_id, b""))
+        item: Any = next(self._items, _OVER)
+        if item is _OVER:
+            self.is_complete = True
+            return None
+        checked: dict[str, Any] = {} if item is None else item
+        return checked
+
+    def _spec(self) -> TaskSpec:
+        return self._entry.spec
+
+    def _start(self, metadata: dict[str, Any]) -> Step:
+        self.initialize(metadata)
+        step = self._times_step() if self._entry.times is not None else self._items_step()
+        if self._entry.key is not None:
+            step = self._keyed(step, self._entry.key)
+        return step if self._gate is None else self._gated(step, self._gate)
+
+    def _bound(self) -> Bound:
+        assert self._entry.plan is not None
+        return self._entry.plan.bind(
+            {"metadata": self.metadata, "task_type": self.task_type, "msgtype": MESSAGE_TYPE_READY}
+        )
+
+    def _call(self, bound: Bound, command: Produce, number: int = 0) -> Any:
+        if not bound.rest:
+            return bound.function()
+        return bound(ack_data=self._acks.of(command), address=command.address, number=number)
+
+    def _iterate(self, bound: Bound, command: Produce) -> Iterator[Any]:
+        """Call the function; what it returned, item by item."""
+        times = self._entry.times
+        if times is not None:
+            return (self._call(bound, command, number) for number in range(times))
+        made = self._call(bound, command)
+        if made is None or isinstance(made, dict):
+            return iter((made,))
+        if isinstance(made, (str, bytes)) or not isinstance(made, Iterable):
+            raise SerializeError(
+                f"The {bound.what} returned a {type(made).__name__}. "
+                "Yield dicts, or return an iterable of them, one dict, or None."
+            )
+        return iter(made)
+
+    def _items_step(self) -> Step:
+        bound = self._bound()
+        what = bound.what
+        items: Iterator[Any] | None = None
+
+        def step(command: Produce) -> bytes:
+            nonlocal items
+            if items is None:
+                items = self._iterate(bound, command)
+            item = next(items, _OVER)
+            if item is _OVER:
+                raise Exhausted
+            return pack_item(item, what)
+
+        return step
+
+    def _times_step(self) -> Step:
+        bound, times = self._bound(), self._entry.times or 0
+        done = 0
+
+        def step(command: Produce) -> bytes:
+            nonlocal done
+            if done >= times:
+                raise Exhausted
+            done += 1
+            packed = pack_item(self._call(bound, command, done - 1), bound.what)
+            # the last one says so, so that no gate is asked for an item that never comes
+            if done == times:
+                raise Exhausted(packed)
+            return packed
+
+        return step
+
+    def _keyed(self, step: Step, key: str | Callable[[dict[str, Any]], Any]) -> Step:
+        digest = _digest_of(key, str(self.task_type))
+
+        def with_digest(packed: bytes | tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+            assert isinstance(packed, bytes)
+            return packed, digest(unpack(packed))
+
+        def keyed(command: Produce) -> tuple[bytes, bytes]:
+            try:
+                return with_digest(step(command))
+            except Exhausted as end:
+                raise Exhausted(end.last and with_digest(end.last)) from None
+
+        return keyed
+
+    def _gated(self, step: Step, gate: Plan) -> Step:
+        bound = gate.bind({"metadata": self.metadata, "task_type": self.task_type})
+
+        def gated(command: Produce) -> bytes | tuple[bytes, bytes]:
+            if not bound(self._acks.of(command), address=command.address):
+                raise Gated
+            return step(command)
+
+        return gated
+
+
+def _digest_of(key: str | Callable[[dict[str, Any]], Any], task_type: str) -> Callable[[dict[str, Any]], bytes]:
+    def digest(item: dict[str, Any]) -> bytes:
+        if callable(key):
+            value = key(item)
+        elif key in item:
+            value = item[key]
+        else:
+            raise LookupError(
+                f"An item of task {task_type!r} has no field {key!r}, which is its key. "
+                f"It has: {', '.join(map(repr, item)) or 'none'}."
+            )
+        return hashlib.blake2b(pack(value), digest_size=16).digest()
+
+    return digest
+
+
+class FunctionWorker(Worker):
+    """A worker whose items are executed by a function, on as many threads as it was told."""
+
+    def __init__(
+        self,
+        entry: WorkerEntry,
+        endpoint: EndpointAddress,
+        collector_endpoint: EndpointAddress,
+        worker_init: Plan | None = None,
+        thread_init: Plan | None = None,
+    ) -> None:
+        """`worker_init` and `thread_init` are plans of the functions that make the resource."""
+        super().__init__()
+        assert entry.plan is not None
+        self.task_type = TaskType(entry.name)
+        self.endpoint = endpoint
+        self.collector_endpoint = collector_endpoint
+        self._plan = entry.plan
+        self._threads = entry.threads
+        self._worker_init = worker_init
+        self._thread_init = thread_init
+        self._resource: Any = None
+        self._resources: dict[int, Any] = {}
+
+    def handle_execution(self, data: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        """Call the function for one item, as if on the first thread."""
+        result: dict[str, Any] | None = self._bound()(data, **self._values(0, 0, 1))
+        return result
+
+    def init_worker(self) -> None:
+        """Make the resource of the whole worker."""
+        if self._worker_init is not None:
+            self._resource = self._worker_init.bind(self._constants())()
+
+    def init_thread(self, worker_index: int) -> None:
+        """Make the thread's own resource; without one it has the worker's."""
+        resource = None
+        if self._thread_init is not None:
+            bound = self._thread_init.bind(self._constants())
+            resource = bound(thread_index=worker_index, resource=self._resource)
+        self._resources[worker_index] = self._resource if resource is None else resource
+
+    def _slots(self) -> int:
+        return self._threads or 1
+
+    def _constants(self) -> dict[str, Any]:
+        return {"metadata": self.metadata, "task_type": self.task_type}
+
+    def _bound(self) -> Bound:
+        return self._plan.bind(self._constants())
+
+    def _values(self, index: int, number: int, attempt: int) -> dict[str, Any]:
+        resource = self._resources.get(index)
+        return {"thread_index": index, "number": number, "attempt": attempt, "resource": resource}
+
+    def _make_execution(self) -> Execution:
+        bound = self._bound()
+        function, rest, pack_result = bound.function, bound.rest, self._packer(f"The {bound.what}")
+        if not rest:
+            return lambda index, payload, number, attempt: pack_result(function(unpack(payload)))
+
+        def execution(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+            values = self._values(index, number, attempt)
+            return pack_result(function(unpack(payload), **{name: values[name] for name in rest}))
+
+        return execution
+
+
+class FunctionCollector(Collector):
+    """A collector made of functions: one for each task or for all of them, and those for the end and for failures."""
+
+    def __init__(
+        self,
+        endpoint: EndpointAddress,
+        ack_endpoint: EndpointAddress,
+        collectors: Mapping[str, Plan],
+        single: Mapping[str, Plan],
+    ) -> None:
+        """`collectors` by task type ("" for all others); `single` holds finished, failed and ack_data, if given."""
+        self.endpoint = endpoint
+        self.ack_endpoint = ack_endpoint
+        self._collectors = dict(collectors)
+        self._single = dict(single)
+
+    def handle_collection(self, data: dict[str, Any], task_type: str, msgtype: str) -> dict[str, Any] | None:
+        """Call the function of this task for one result."""
+        answer = self._make_collection()(task_type, 1, 0, data)
+        return answer if isinstance(answer, dict) else None
+
+    def handle_finished(self, data: dict[str, Any], task_type: str, msgtype: str) -> None:
+        """Call the `finished` function."""
+        self._call_single("finished", msgtype=msgtype)
+
+    def handle_failed(self, failure: Failure) -> None:
+        """Call the `failed` function."""
+        plan = self._single.get("failed")
+        if plan is not None:
+            plan.bind({"metadata": self.metadata})(failure, task_type=failure.task_type)
+
+    def get_ack_data(self) -> dict[str, Any] | None:
+        """Call the `ack_data` function."""
+        answer: dict[str, Any] | None = self._call_single("ack_data", task_type=self._last_task)
+        return answer
+
+    def _has_ack_data(self) -> bool:
+        return "ack_data" in self._single
+
+    def _finish(self) -> None:
+        self.handle_finished({}, "", MESSAGE_TYPE_END)
+
+    def _call_single(self, name: str, **values: Any) -> Any:
+        plan = self._single.get(name)
+        return None if plan is None else plan.bind({"metadata": self.metadata})(**values)
+
+    def _make_collection(self) -> Collection:
+        constants = {"metadata": self.metadata, "msgtype": MESSAGE_TYPE_DATA}
+        bound = {name: plan.bind(constants) for name, plan in self._collectors.items()}
+        for_all = bound.get("")
+
+        def collection(task: str, attempt: int, number: int, data: dict[str, Any]) -> Any:
+            one = bound.get(task, for_all)
+            if one is None:
+                return None
+            if not one.rest:
+                return one.function(data)
+            return one(data, task_type=task, attempt=attempt, number=number)
+
+        return collection

@@ -1,0 +1,170 @@
+"""EndpointAddress: a string that is known to be an address, and the addresses derived from one base address.
+
+====================  ====================================================================================
+``tcp://HOST:PORT``   HOST is a name, an IPv4 address, an IPv6 address in brackets, or ``*`` (to bind);
+                      PORT is 0 to 65535 or ``*`` (0 and ``*``: any free one, to bind)
+``ipc://PATH``        a socket file, relative to the working folder or absolute
+``inproc://NAME``     threads of one process
+====================  ====================================================================================
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+
+from zmqpipeline.errors import EndpointError
+
+PROTOCOLS = ("tcp", "ipc", "inproc")
+"""The protocols that an address may begin with."""
+
+ROLE_OFFSETS = {
+    "workers": 0,
+    "results": 1,
+    "acks": 2,
+    "metadata": 3,
+    "status": 4,
+    "service-clients": 5,
+    "service-workers": 6,
+}
+"""What a base address is split into: the roles' hops, each with what it adds to a tcp port."""
+
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_EXAMPLES = "Write tcp://HOST:PORT, ipc://PATH or inproc://NAME"
+
+
+class EndpointAddress(str):
+    """An address to bind or to connect to: a str that was checked.
+
+    Raises EndpointError, which is a TypeError, for anything else; the message says what is wrong with it.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, address: str) -> EndpointAddress:
+        """Check `address` and return it as an EndpointAddress."""
+        if not isinstance(address, str):
+            raise EndpointError(f"An address is a string, not {type(address).__name__} ({address!r}). {_EXAMPLES}.")
+        _check(address)
+        return super().__new__(cls, address)
+
+    @property
+    def protocol(self) -> str:
+        """``tcp``, ``ipc`` or ``inproc``."""
+        return self.partition("://")[0]
+
+    @property
+    def path(self) -> str:
+        """What follows the ``://``: a file's path for ipc, a name for inproc, HOST:PORT for tcp."""
+        return self.partition("://")[2]
+
+    @property
+    def host(self) -> str | None:
+        """The host of a tcp address, an IPv6 one without its brackets; None for the others."""
+        return self.path.rpartition(":")[0].strip("[]") if self.protocol == "tcp" else None
+
+    @property
+    def port(self) -> int | None:
+        """The port of a tcp address, 0 if it is ``*``; None for the others."""
+        if self.protocol != "tcp":
+            return None
+        text = self.path.rpartition(":")[2]
+        return 0 if text == "*" else int(text)
+
+
+def derive(base: str, role: str) -> EndpointAddress:
+    """Return the address of one role's hop (a key of ROLE_OFFSETS) under a base address.
+
+    ``tcp://h:5550`` gives ``tcp://h:5551`` for results, ``ipc://run`` gives ``ipc://run/results.ipc``, and
+    ``inproc://run`` gives ``inproc://run-results``. Raises EndpointError if the port would be over 65535.
+    """
+    address = EndpointAddress(base)
+    if role not in ROLE_OFFSETS:
+        raise EndpointError(f"No address is derived for {role!r}. Known: {', '.join(ROLE_OFFSETS)}.")
+    if address.protocol == "ipc":
+        return EndpointAddress(f"{address.rstrip('/')}/{role}.ipc")
+    if address.protocol == "inproc":
+        return EndpointAddress(f"{address}-{role}")
+    return EndpointAddress(f"{address.rpartition(':')[0]}:{_derived_port(address, role)}")
+
+
+def _derived_port(address: EndpointAddress, role: str) -> int:
+    port = address.port
+    if not port:
+        raise EndpointError(f"{address!s} names no port to count from, and the roles must find each other. Name one.")
+    port += ROLE_OFFSETS[role]
+    if port > 65535:
+        room = 65535 - max(ROLE_OFFSETS.values())
+        raise EndpointError(f"{address!s} leaves no port for {role}: it would be {port}. Choose one of 1 to {room}.")
+    return port
+
+
+def _check(address: str) -> None:
+    if address != address.strip():
+        raise EndpointError(f"There is white space around the address {address!r}. Remove it.")
+    if not address.isprintable():
+        raise EndpointError(f"There are control characters in the address {address!r}. Remove them.")
+    protocol, separator, rest = address.partition("://")
+    if not separator or protocol not in PROTOCOLS:
+        raise EndpointError(_near_miss(address))
+    if protocol == "tcp":
+        _check_tcp(address, rest)
+    elif not rest:
+        raise EndpointError(f"{address!r} has nothing after {protocol}://. {_EXAMPLES}.")
+    elif rest == "*":
+        raise EndpointError(f"{address!r} would be another one in each process. Write a {_kind(protocol)}.")
+
+
+def _kind(protocol: str) -> str:
+    return "path, as in ipc://worker.ipc" if protocol == "ipc" else "name, as in inproc://worker"
+
+
+def _near_miss(address: str) -> str:
+    found = re.match(r"([A-Za-z0-9+.-]*):?/{0,2}(.*)", address, re.DOTALL)
+    word, rest = (found[1], found[2]) if found else ("", address)
+    marked = ":" in address[: len(word) + 1] or address[len(word) :].startswith("/")
+    if marked and (close := _closest(word.lower())):
+        return f"{address!r} is no address: did you mean {close}://{rest}?"
+    if re.fullmatch(r"[\w.*-]+:\d+", address):
+        return f"{address!r} is no address: did you mean tcp://{address}?"
+    if address.startswith(("/", "./", "../")):
+        return f"{address!r} is no address: did you mean ipc://{address}?"
+    seen = f" (its protocol is {word!r})" if "://" in address else ""
+    return f"{address!r} is no address{seen}. {_EXAMPLES}."
+
+
+def _closest(word: str) -> str:
+    swapped = [each for each in PROTOCOLS if sorted(each) == sorted(word)]
+    return (swapped or difflib.get_close_matches(word, PROTOCOLS, n=1) or [""])[0]
+
+
+def _check_tcp(address: str, rest: str) -> None:
+    host, separator, port = rest.rpartition(":")
+    if not separator or (rest.startswith("[") and rest.endswith("]")):
+        raise EndpointError(f"{address!r} has no port. Write it as in tcp://{rest or 'localhost'}:5550.")
+    if not host:
+        raise EndpointError(f"{address!r} has no host. Write tcp://*{rest} to bind, tcp://localhost{rest} to connect.")
+    if port != "*" and not (port.isascii() and port.isdigit() and int(port[:9]) <= 65535):
+        raise EndpointError(f"{address!r} has the port {port!r}. A port is a whole number from 0 to 65535.")
+    _check_host(address, host, port)
+
+
+def _check_host(address: str, host: str, port: str) -> None:
+    if host.startswith("[") and host.endswith("]"):
+        if not _is_ip(host[1:-1], 6):
+            raise EndpointError(f"{address!r} has the host {host!r}, which is no IPv6 address.")
+    elif ":" in host:
+        raise EndpointError(f"{address!r} is ambiguous. Write an IPv6 address in brackets: tcp://[{host}]:{port}.")
+    elif re.fullmatch(r"[\d.]+", host):
+        if not _is_ip(host, 4):
+            raise EndpointError(f"{address!r} has the host {host!r}, which is no IPv4 address.")
+    elif host != "*" and not _HOST.fullmatch(host):
+        raise EndpointError(f"{address!r} has the host {host!r}, which is neither a name nor an address.")
+
+
+def _is_ip(text: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == version
+    except ValueError:
+        return False

@@ -1,0 +1,423 @@
+"""Pipeline: decorators write down what to run; `compile` makes the roles of the class API out of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
+
+from zmqpipeline import injection
+from zmqpipeline.address import EndpointAddress
+from zmqpipeline.compiling import compile_role, places_of
+from zmqpipeline.entries import class_entry, task_entry, task_name, worker_entry
+from zmqpipeline.errors import ConfigurationError, RegistrationError
+from zmqpipeline.injection import Place, Plan, label, plan
+from zmqpipeline.options import Options
+from zmqpipeline.places import Places
+from zmqpipeline.registry import Registry, add_once
+
+if TYPE_CHECKING:
+    from zmqpipeline.collector import Collector
+    from zmqpipeline.distributor import Distributor
+    from zmqpipeline.summary import Summary
+    from zmqpipeline.testrun import TestRun
+    from zmqpipeline.worker import Worker
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Class = TypeVar("Class", bound=type)
+
+
+class Pipeline:
+    """An app: its tasks, their workers and the collector, registered by decorators or by their method twins.
+
+    Every decorator returns the function as it was. Decorators may come in any order, before the pipeline starts.
+    """
+
+    def __init__(self, name: str, *, endpoint: str | None = None, options: Options | None = None) -> None:
+        """Make an empty pipeline.
+
+        Args:
+            name: says what it is, in messages and for its private folder.
+            endpoint: the base address of all roles: ``ipc://FOLDER``, ``tcp://HOST:PORT`` or ``inproc://NAME``;
+                by default ipc sockets in a private folder of the user.
+            options: settings; variables and flags beat them.
+
+        Raises:
+            EndpointError: the address is malformed.
+        """
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigurationError(f"A pipeline's name is a string that is not empty, not {name!r}.")
+        self.name = name
+        """What the pipeline is called."""
+        self.options = options or Options()
+        """The settings as the program gives them; variables and flags beat them."""
+        if endpoint is not None:
+            self.options = replace(self.options, endpoint=str(EndpointAddress(endpoint)))
+        self.import_name = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
+        """The module in which the pipeline was made."""
+        self.registry = Registry()
+        """What is registered, for the compiler and the command line."""
+        self._frozen = False
+
+    def __repr__(self) -> str:
+        return f"<Pipeline {self.name!r}: tasks {', '.join(map(repr, self.task_types)) or 'none'}>"
+
+    # tasks ------------------------------------------------------------------------------------------------------------
+
+    def task(
+        self,
+        task_type: str,
+        *,
+        depends_on: Iterable[str] = (),
+        times: int | None = None,
+        total: int | None = None,
+        key: str | Callable[[dict[str, Any]], Any] | None = None,
+        retries: int = 0,
+        backoff: float = 1.0,
+        timeout: float | None = None,
+        crash_limit: int = 3,
+        on_failed: str = "abort",
+        endpoint: str | None = None,
+    ) -> Callable[[Function], Function]:
+        """Decorator: the function gives the items of a task.
+
+        It may be a generator, return an iterable of dicts, or return one dict or None. It may be called again, when a
+        distributor is started anew in the middle of a run: it must then give the same items in the same order, or use
+        `key`. By name it may take metadata, task_type, ack_data, address, msgtype, and with `times` number.
+
+        Args:
+            task_type: the name of the task.
+            depends_on: tasks of which every item must be acknowledged before the first of this one.
+            times: call the function so often, one item a call.
+            total: how many items there will be, for the progress line.
+            key: a field's name, or a callable on the item: an item with a key that was seen before is skipped.
+            retries: how often an item is tried again when the worker's function raises.
+            backoff: seconds before the first retry; twice as long before each further one.
+            timeout: seconds that one execution may take; None for as long as it likes.
+            crash_limit: an item that so many workers died of is failed.
+            on_failed: what to do when an item of `depends_on` failed: "abort", or "continue".
+            endpoint: an address of its own for this task.
+
+        Raises:
+            RegistrationError: a second function for the task, a bad argument, or a parameter that nobody provides.
+        """
+        task_name(task_type, "task")
+
+        def register(function: Function) -> Function:
+            self.add_task(
+                task_type,
+                function,
+                depends_on=depends_on,
+                times=times,
+                total=total,
+                key=key,
+                retries=retries,
+                backoff=backoff,
+                timeout=timeout,
+                crash_limit=crash_limit,
+                on_failed=on_failed,
+                endpoint=endpoint,
+            )
+            return function
+
+        return register
+
+    def add_task(self, task_type: str, function: Callable[..., Any], **options: Any) -> None:
+        """The method twin of `@app.task`, with the same keywords."""
+        self._check_open("task")
+        entry = task_entry(task_type, function, **options)
+        add_once(
+            self.registry.tasks, entry.name, entry, f"Task {entry.name!r}", lambda one: _label(one.plan or one.cls)
+        )
+
+    def available(self, task_type: str) -> Callable[[Function], Function]:
+        """Decorator: ``fn(ack_data) -> bool`` is asked before each item of the task, in the distributor's process.
+
+        ``ack_data`` is what the collector attached to the last ACK, with ``_task_type`` and ``_id``, the number of
+        items acknowledged so far. By name it may take metadata, task_type, address.
+        """
+        return self._named(injection.AVAILABLE, task_type, self.add_available)
+
+    def add_available(self, task_type: str, function: Callable[..., Any]) -> None:
+        """The method twin of `@app.available`."""
+        self._add(self.registry.gates, injection.AVAILABLE, task_type, function)
+
+    def metadata(self, function: Function) -> Function:
+        """Decorator: returns the run's metadata, a dict; the distributor calls it once, before the first item."""
+        self.add_metadata(function)
+        return function
+
+    def add_metadata(self, function: Callable[..., Any]) -> None:
+        """The method twin of `@app.metadata`."""
+        self._add_single(injection.METADATA, function)
+
+    # workers ----------------------------------------------------------------------------------------------------------
+
+    def worker(self, task_type: str, *, threads: int = 1) -> Callable[[Function], Function]:
+        """Decorator: the function executes one item of the task, its first parameter, and returns the result, a dict.
+
+        By name it may take metadata, task_type, thread_index, number, attempt, resource.
+
+        Args:
+            task_type: the task.
+            threads: so many threads of each worker process call it at once.
+        """
+        task_name(task_type, "worker")
+
+        def register(function: Function) -> Function:
+            self.add_worker(task_type, function, threads=threads)
+            return function
+
+        return register
+
+    def add_worker(self, task_type: str, function: Callable[..., Any], *, threads: int = 1) -> None:
+        """The method twin of `@app.worker`."""
+        self._check_open("worker")
+        entry = worker_entry(task_type, function, threads)
+        what = f"The worker of task {entry.name!r}"
+        add_once(self.registry.workers, entry.name, entry, what, lambda one: _label(one.plan or one.cls))
+
+    def worker_init(self, task_type: str) -> Callable[[Function], Function]:
+        """Decorator: runs once in each worker process, just before its first item; it returns the `resource`.
+
+        By name it may take metadata, task_type.
+        """
+        return self._named(injection.WORKER_INIT, task_type, self.add_worker_init)
+
+    def add_worker_init(self, task_type: str, function: Callable[..., Any]) -> None:
+        """The method twin of `@app.worker_init`."""
+        self._add(self.registry.worker_inits, injection.WORKER_INIT, task_type, function)
+
+    def thread_init(self, task_type: str) -> Callable[[Function], Function]:
+        """Decorator: runs once in each thread before its first item; what it returns is that thread's `resource`.
+
+        By name it may take metadata, task_type, thread_index, and resource, which is that of `worker_init`.
+        """
+        return self._named(injection.THREAD_INIT, task_type, self.add_thread_init)
+
+    def add_thread_init(self, task_type: str, function: Callable[..., Any]) -> None:
+        """The method twin of `@app.thread_init`."""
+        self._add(self.registry.thread_inits, injection.THREAD_INIT, task_type, function)
+
+    # the collector ----------------------------------------------------------------------------------------------------
+
+    @overload
+    def collector(self, task_type: Function) -> Function: ...
+
+    @overload
+    def collector(self, task_type: str | None = None) -> Callable[[Function], Function]: ...
+
+    def collector(self, task_type: Any = None) -> Any:
+        """Decorator: the function takes each result. ``@app.collector`` for all tasks, ``@app.collector("C")`` for one.
+
+        The one for a task wins over the one for all. A dict that it returns is attached to the next ACK. By name it may
+        take metadata, task_type, number, attempt, msgtype.
+        """
+        if callable(task_type):
+            self.add_collector(task_type)
+            return task_type
+
+        def register(function: Function) -> Function:
+            self.add_collector(function, task_type)
+            return function
+
+        return register
+
+    def add_collector(self, function: Callable[..., Any], task_type: str | None = None) -> None:
+        """The method twin of `@app.collector`; without a task it is for all."""
+        if task_type is not None:
+            self._add(self.registry.collectors, injection.COLLECTOR, task_type, function)
+            return
+        self._check_open("collector")
+        made = plan(function, injection.COLLECTOR)
+        add_once(self.registry.collectors, "", made, "The collector", _label)
+
+    def finished(self, function: Function) -> Function:
+        """Decorator: runs once at the end, in the collector. By name it may take metadata, msgtype."""
+        self.add_finished(function)
+        return function
+
+    def add_finished(self, function: Callable[..., Any]) -> None:
+        """The method twin of `@app.finished`."""
+        self._add_single(injection.FINISHED, function)
+
+    def failed(self, function: Function) -> Function:
+        """Decorator: is called in the collector with the `Failure` of each item that was given up.
+
+        By name it may take metadata, task_type.
+        """
+        self.add_failed(function)
+        return function
+
+    def add_failed(self, function: Callable[..., Any]) -> None:
+        """The method twin of `@app.failed`."""
+        self._add_single(injection.FAILED, function)
+
+    def ack_data(self, function: Function) -> Function:
+        """Decorator: returns a dict that is attached to every ACK. By name it may take metadata, task_type."""
+        self.add_ack_data(function)
+        return function
+
+    def add_ack_data(self, function: Callable[..., Any]) -> None:
+        """The method twin of `@app.ack_data`."""
+        self._add_single(injection.ACK_DATA, function)
+
+    # classes ----------------------------------------------------------------------------------------------------------
+
+    def register(self, cls: Class) -> Class:
+        """Register a Task, Worker, Collector or MetaDataWorker class; returns it, so it may stand as a decorator.
+
+        The addresses that the class declares hold, unless a flag or a variable gives a base address.
+
+        Raises:
+            DefinitionError: the class leaves something open; it is a `TypeError`.
+            RegistrationError: its place is taken, or it is none of these.
+        """
+        self._check_open("register")
+        class_entry(self.registry, cls)
+        return cls
+
+    # what is done with it ---------------------------------------------------------------------------------------------
+
+    @property
+    def task_types(self) -> list[str]:
+        """The names of the tasks, in the order of their registration."""
+        return list(self.registry.tasks)
+
+    @property
+    def worker_types(self) -> list[str]:
+        """The names of the tasks that have a worker here, in the order of the tasks."""
+        return [name for name in self.registry.tasks if name in self.registry.workers]
+
+    @property
+    def totals(self) -> dict[str, int | None]:
+        """How many items each task announces, None where it does not say."""
+        return {name: entry.spec.total for name, entry in self.registry.tasks.items()}
+
+    def check(self) -> list[str]:
+        """Check that all that is registered fits together; the task types in an order that honours `depends_on`.
+
+        Raises:
+            RegistrationError: no task, a task without a worker, a worker without a task.
+            DependencyError: a dependency is unknown or goes in a circle.
+        """
+        return self.registry.check(self.name)
+
+    def freeze(self) -> None:
+        """End the set-up: from here on every decorator is refused. `check` comes first."""
+        self.check()
+        self._frozen = True
+
+    def places(self, options: Options | None = None) -> Places:
+        """The addresses of all roles, under these options (by default those of program and environment)."""
+        return places_of(self, options)
+
+    def compile(
+        self,
+        role: str,
+        task_type: str | None = None,
+        *,
+        options: Options | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        threads: int | None = None,
+    ) -> Distributor | Worker | Collector:
+        """Make a role of the class API, ready to `run()`; ends the set-up.
+
+        Args:
+            role: "distributor", "worker" or "collector".
+            task_type: whose worker; may be left out if there is but one.
+            options: all settings, with flags and variables in them; by default those of program and environment.
+            metadata: added to what the metadata function returns, over it; for the distributor.
+            threads: of the worker; by default as many as it was registered with.
+
+        Raises:
+            ConfigurationError: the app does not fit together, or there is no such role or task.
+        """
+        self.freeze()
+        return compile_role(self, role, task_type, options=options, metadata=metadata, threads=threads)
+
+    def test_run(
+        self,
+        *,
+        workers: int | Mapping[str, int] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timeout: float = 10.0,
+        raise_failures: bool = True,
+    ) -> TestRun:
+        """Run the real roles as threads of this process and return what came of it; see `testrun.run_in_threads`."""
+        from zmqpipeline.testrun import run_in_threads
+
+        return run_in_threads(self, workers=workers, metadata=metadata, timeout=timeout, raise_failures=raise_failures)
+
+    def run(
+        self,
+        *,
+        workers: int | Mapping[str, int] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        journal: object = None,
+        progress: bool | None = None,
+        timeout: float | None = None,
+    ) -> Summary:
+        """Run everything on this machine and block until it is over; returns also when items failed (`ok` is False).
+
+        The collector's functions run in this process, the distributor and the workers in child processes, which import
+        the module again: the call belongs under ``if __name__ == "__main__":``.
+
+        Args:
+            workers: processes for every task, or for some: ``{"C": 4}``; 1 by default.
+            metadata: added to what the metadata function returns, over it.
+            journal: journals are not in this version; must be None.
+            progress: a progress line; None draws one if stderr is a terminal.
+            timeout: seconds after which the run drains and PipelineTimeout is raised.
+
+        Raises:
+            ConfigurationError: the app does not fit together, or the child processes cannot import it.
+            PipelineTimeout: it was not over in time.
+            RoleDied, WorkerInitError: a process that the run needs kept dying.
+            KeyboardInterrupt, SystemExit: SIGINT or SIGTERM ended the run, which has drained.
+        """
+        from zmqpipeline.cli import run_app
+
+        return run_app(self, workers=workers, metadata=metadata, journal=journal, progress=progress, timeout=timeout)
+
+    def main(self, argv: Sequence[str] | None = None) -> NoReturn:
+        """Carry out the command that `argv` (by default the process's arguments) names, and exit with its status."""
+        from zmqpipeline.cli import main
+
+        main(self, argv)
+
+    # how entries are made ---------------------------------------------------------------------------------------------
+
+    def _check_open(self, decorator: str) -> None:
+        if self._frozen:
+            raise RegistrationError(
+                f"The decorator {decorator!r} can no longer be used: pipeline {self.name!r} is already running. "
+                "Move it above `app.main()`."
+            )
+
+    def _named(
+        self, place: Place, task_type: str, add: Callable[[str, Callable[..., Any]], None]
+    ) -> Callable[[Function], Function]:
+        task_name(task_type, place.decorator)
+
+        def register(function: Function) -> Function:
+            add(task_type, function)
+            return function
+
+        return register
+
+    def _add(self, entries: dict[str, Plan], place: Place, task_type: str, function: Callable[..., Any]) -> None:
+        self._check_open(place.decorator)
+        name = task_name(task_type, place.decorator)
+        what = f"`@app.{place.decorator}({name!r})`"
+        add_once(entries, name, plan(function, place, name), what, _label)
+
+    def _add_single(self, place: Place, function: Callable[..., Any]) -> None:
+        self._check_open(place.decorator)
+        made = plan(function, place)
+        add_once(self.registry.single, place.decorator, made, f"`@app.{place.decorator}`", _label)
+
+
+def _label(entry: object) -> str:
+    return label(entry.function if isinstance(entry, Plan) else entry)

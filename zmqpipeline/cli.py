@@ -1,0 +1,420 @@
+"""The command line: click commands around an app, for ``python -m app ...`` and ``zmqpipeline -A package.module ...``.
+
+Exit status: 0 all collected; 1 an item failed or was aborted; 2 usage or configuration; 3 a role that `run` needs kept
+dying; 70 a worker whose threads are all stuck; 130 and 143 ended by SIGINT or SIGTERM (a worker that drained on
+SIGTERM: 0).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from difflib import get_close_matches
+from pathlib import Path
+from typing import IO, Any, NoReturn, TypeVar
+
+import click
+
+from zmqpipeline import importing, launch
+from zmqpipeline.app import Pipeline
+from zmqpipeline.errors import ConfigurationError, PipelineError, WorkerInitError
+from zmqpipeline.loglines import log_to_stderr
+from zmqpipeline.options import LOG_LEVELS, Options
+from zmqpipeline.role import Role
+from zmqpipeline.runtime import processes
+from zmqpipeline.runtime.progress import Progress
+from zmqpipeline.summary import Summary
+from zmqpipeline.supervisor import Outcome
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+log = logging.getLogger("zmqpipeline.run")
+
+ENDPOINT_VARIABLE = "ZMQPIPELINE_ENDPOINT"
+"""Makes the addresses of `run` those of other roles, as the flag does; the app's own argument does not."""
+
+LINE_INTERVAL = 5.0
+"""Seconds between two progress lines where there is no terminal."""
+
+_OPTIONS = (
+    click.option("--endpoint", metavar="ADDRESS", help="Base address: ipc://FOLDER or tcp://HOST:PORT."),
+    click.option(
+        "--drain-timeout",
+        type=click.FloatRange(0),
+        metavar="S",
+        help="How long a role that should end waits for its work.",
+    ),
+    click.option("--log-level", type=click.Choice(LOG_LEVELS, case_sensitive=False), help="The least that is logged."),
+    click.option("--log-json", is_flag=True, default=None, help="Write log lines as JSON objects."),
+)
+
+
+def main(app: Pipeline | None = None, argv: Sequence[str] | None = None) -> NoReturn:
+    """Carry out the command that `argv` (default: that of the process) names, and exit with its status.
+
+    Without an app, ``-A`` says which; that is what the ``zmqpipeline`` command does.
+    """
+    sys.exit(run_command(app, argv))
+
+
+def run_command(app: Pipeline | None, argv: Sequence[str] | None = None) -> int:
+    """As `main`, but returns the exit status. What the user can mend is one line on stderr, without a traceback."""
+    if app is not None:
+        importing.refuse_while_importing("app.main()")
+    arguments = None if argv is None else list(argv)
+    try:
+        status = _commands(app).main(arguments, prog_name=_program(app), standalone_mode=False, obj=app)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        return _say(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    except PipelineError as error:
+        return _say(str(error), error.exit_status)
+    return status if isinstance(status, int) else 0
+
+
+def _say(text: str, status: int) -> int:
+    click.echo(f"Error: {' '.join(text.split())}", err=True)
+    return status
+
+
+def _program(app: Pipeline | None) -> str | None:
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if spec is None:
+        return None if app is None else f"python {Path(sys.argv[0]).name}"
+    return f"python -m {spec.name.removesuffix('.__main__')}"
+
+
+class _Group(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, with the known names beside a wrong one."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            raise click.UsageError(_unknown("command", args[0], list(self.commands)))
+        return super().resolve_command(ctx, args)
+
+
+def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name, known, 1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    listed = ", ".join(repr(one) for one in known) or "none"
+    return f"There is no {kind} {name!r}.{hint} Known: {listed}."
+
+
+def _commands(app: Pipeline | None) -> click.Group:
+    group = _Group("zmqpipeline", help="Run a pipeline, whole or one role at a time.", commands=list(_COMMANDS))
+    if app is not None:
+        group.help = f"The pipeline {app.name!r}: run it whole, or one role at a time."
+        return group
+    group.params.append(
+        click.Option(
+            ["-A", "--app"], required=True, metavar="TARGET", callback=_load, expose_value=False, is_eager=False
+        )
+    )
+    return group
+
+
+def _load(ctx: click.Context, parameter: click.Parameter, target: str) -> None:
+    if not ctx.resilient_parsing:
+        ctx.obj = importing.find_app(target)
+
+
+# what all commands share ----------------------------------------------------------------------------------------------
+
+
+def _common(function: Function) -> Function:
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def _settle(app: Pipeline, flags: Mapping[str, Any]) -> Options:
+    """Flag beats variable beats argument beats default; logging is set up by the result."""
+    app.check()
+    options = Options.from_environ(app.options, os.environ).merge(**flags)
+    log_to_stderr(options.log_level, as_json=options.log_json)
+    return options
+
+
+def _serve(role: Role, *, worker: bool = False) -> int:
+    """Run one role in this process; its exit status."""
+    role._ignore_sigint = processes.is_child()
+    try:
+        role.run()
+    except (ConfigurationError, KeyboardInterrupt):
+        raise
+    except WorkerInitError as error:
+        log.error("%s", error, exc_info=error.__cause__)
+        return role.status or 1
+    except Exception:
+        if role.status is None:
+            log.exception("The role broke down:")
+        # else the role came to its end: what user code raised was logged then, with its traceback
+        return role.status or 1
+    if role.signum is not None and not (worker and role.signum == signal.SIGTERM):
+        return 128 + role.signum
+    return role.status or 0
+
+
+def _pairs(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    """``K=V`` given any number of times."""
+    for value in values:
+        if not value.partition("=")[0] or "=" not in value:
+            raise click.BadParameter(f"{value!r} is not of the form K=V.", ctx, parameter)
+    return {key: value for key, _, value in (one.partition("=") for one in values)}
+
+
+_meta = click.option("--meta", multiple=True, callback=_pairs, metavar="K=V", help="Add to the metadata; repeatable.")
+
+
+# the commands ---------------------------------------------------------------------------------------------------------
+
+
+@click.command("run")
+@click.option("--workers", multiple=True, metavar="N|TASK=N", help="Worker processes for each task, or for one.")
+@_meta
+@click.option("--progress/--no-progress", default=None, help="A progress line; by default if stderr is a terminal.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout, and nothing else."
+)
+@_common
+@click.pass_obj
+def _run(
+    app: Pipeline, /, workers: Sequence[str], meta: dict[str, str], progress: bool | None, as_json: bool, **flags: Any
+) -> int:
+    """Run everything on this machine: collector, distributor and workers."""
+    options = _settle(app, flags)
+    with _progress(progress) as observe, _only_json(as_json) as stdout:
+        outcome = launch.start(
+            app,
+            options=options,
+            endpoint=flags.pop("endpoint") or os.environ.get(ENDPOINT_VARIABLE),
+            workers=_worker_numbers(workers),
+            metadata=meta,
+            flags=_flag_arguments(flags),
+            observe=observe,
+            stdout=stdout,
+        )
+    if outcome.error is not None:
+        _say(str(outcome.error), outcome.status)
+    _report(app.name, outcome, as_json)
+    if outcome.abandoned:
+        # a collector's function still runs in its thread, and would hold up a normal exit
+        _leave(outcome.status)
+    return outcome.status
+
+
+@click.command("distributor")
+@_meta
+@click.option("--meta-file", type=click.Path(path_type=Path), hidden=True)
+@_common
+@click.pass_obj
+def _distributor(app: Pipeline, /, meta: dict[str, str], meta_file: Path | None, **flags: Any) -> int:
+    """Hand out the items of all tasks."""
+    options = _settle(app, flags)
+    metadata = launch.read_metadata(meta_file) if meta_file else meta
+    return _serve(app.compile("distributor", options=options, metadata=metadata))
+
+
+@click.command("worker")
+@click.argument("task_type", required=False)
+@click.option(
+    "--threads", type=click.IntRange(1), metavar="N", help="Threads of the process; by default as the app says."
+)
+@click.option("--processes", type=click.IntRange(1), default=1, metavar="N", help="So many worker processes.")
+@click.option("--idle-timeout", type=click.FloatRange(0), metavar="S", help="End when there was no item for so long.")
+@_common
+@click.pass_obj
+def _worker(app: Pipeline, /, task_type: str | None, threads: int | None, processes: int, **flags: Any) -> int:
+    """Execute the items of one task; of each task, in a process each, if none is named."""
+    options = _settle(app, flags)
+    known = app.worker_types
+    if task_type is not None and task_type not in known:
+        raise ConfigurationError(_unknown("task", task_type, known))
+    types = [task_type] if task_type is not None else known
+    if len(types) == 1 and processes == 1:
+        return _serve(app.compile("worker", types[0], options=options, threads=threads), worker=True)
+    arguments = _flag_arguments({**flags, "threads": threads})
+    return launch.supervise_workers(app, types, processes, arguments, options.drain_timeout)
+
+
+@click.command("collector")
+@_common
+@click.pass_obj
+def _collector(app: Pipeline, /, **flags: Any) -> int:
+    """Gather the results of all tasks."""
+    return _serve(app.compile("collector", options=_settle(app, flags)))
+
+
+@click.command("check")
+@_common
+@click.pass_obj
+def _check(app: Pipeline, /, **flags: Any) -> int:
+    """Compile the app; print its roles with their addresses, and the order of the tasks."""
+    for line in launch.describe(app, _settle(app, flags)):
+        click.echo(line)
+    return 0
+
+
+_COMMANDS = (_run, _distributor, _worker, _collector, _check)
+
+
+# how they are told, and how they tell ---------------------------------------------------------------------------------
+
+
+def _worker_numbers(given: Sequence[str]) -> int | dict[str, int] | None:
+    """``--workers 2 --workers C=4``: a number for all, numbers for some, or both (the key "" is for all)."""
+    numbers: dict[str, int] = {}
+    for value in given:
+        task, _, number = value.rpartition("=")
+        if not number.isdecimal():
+            raise click.UsageError(f"--workers takes a number of processes, or TASK=NUMBER; {value!r} is neither.")
+        numbers[task] = int(number)
+    return numbers or None
+
+
+def _flag_arguments(flags: Mapping[str, Any]) -> list[str]:
+    """The flags that were given, to be handed on to child processes."""
+    arguments: list[str] = []
+    for name, value in flags.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            arguments.append(flag)
+        elif value is not None and value is not False:
+            arguments += [flag, str(value)]
+    return arguments
+
+
+def _report(name: str, outcome: Outcome, as_json: bool) -> None:
+    summary = outcome.summary
+    if as_json:
+        failures = sum(one.failed for one in summary.tasks.values())
+        click.echo(json.dumps({"pipeline": name, "status": outcome.status, "failures": failures, **asdict(summary)}))
+        return
+    for line in _summary_lines(name, summary):
+        click.echo(line, err=True)
+
+
+def _summary_lines(name: str, summary: Summary) -> list[str]:
+    collected = sum(one.collected for one in summary.tasks.values())
+    what = "all collected" if summary.ok else "not all collected"
+    lines = [f"{name}: {collected} items in {summary.seconds:.1f} s, {what}"]
+    for task, counts in summary.tasks.items():
+        numbers = (f"{key} {value}" for key, value in asdict(counts).items() if value or key in ("sent", "collected"))
+        lines.append(f"  {task}: {', '.join(numbers)}")
+    return lines
+
+
+@contextlib.contextmanager
+def _only_json(wanted: bool) -> Any:
+    """With ``--json``, what user functions print, here and in children, goes to stderr: stdout is one JSON object."""
+    if not wanted:
+        yield None
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        yield 2
+
+
+def _leave(status: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    logging.shutdown()
+    os._exit(status)
+
+
+@contextlib.contextmanager
+def _progress(wanted: bool | None, stream: IO[str] | None = None) -> Any:
+    """What to call with the numbers: it draws a line on a terminal, or writes one now and then elsewhere."""
+    terminal = (stream or sys.stderr).isatty()
+    if wanted is False:
+        yield None
+    elif terminal:
+        line = _ProgressLine(stream or sys.stderr)
+        try:
+            yield line
+        finally:
+            line.finish()
+    else:
+        yield _ProgressLog(logging.INFO if wanted is None else None)
+
+
+class _ProgressLine:
+    """One line on a terminal, made when the first numbers come."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream: Any = stream
+        self._bar: Any = None
+        self._done = 0
+
+    def __call__(self, progress: Progress) -> None:
+        if self._bar is None:
+            self._bar = self._make(progress.total)
+        failed = f"  {progress.failed} failed" if progress.failed else ""
+        self._bar.label = f"{progress.rate:.0f}/s{failed}"
+        self._bar.update(progress.done - self._done)
+        self._done = progress.done
+        self._bar.render_progress()
+
+    def _make(self, total: int | None) -> Any:
+        # without a length, click needs something to iterate over, and shows a bar that only moves
+        source: dict[str, Any] = {"length": total} if total else {"iterable": (nothing for nothing in list[None]())}
+        return click.progressbar(**source, file=self._stream, show_pos=True, show_percent=bool(total)).__enter__()
+
+    def finish(self) -> None:
+        if self._bar is not None:
+            self._bar.render_finish()
+
+
+class _ProgressLog:
+    """A log line (or a plain one, if a progress was asked for) every few seconds."""
+
+    def __init__(self, level: int | None) -> None:
+        self._level = level
+        self._next = LINE_INTERVAL
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.seconds < self._next:
+            return
+        self._next = progress.seconds + LINE_INTERVAL
+        if self._level is None:
+            click.echo(str(progress), err=True)
+        else:
+            log.log(self._level, "%s", progress)
+
+
+def run_app(
+    app: Pipeline,
+    *,
+    workers: int | Mapping[str, int] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    journal: object = None,
+    progress: bool | None = None,
+    timeout: float | None = None,
+) -> Summary:
+    """What `Pipeline.run` does; see there. A progress line is drawn on a terminal unless `progress` is False."""
+    importing.refuse_while_importing("app.run()")
+    if journal is not None:
+        raise ConfigurationError("app.run(journal=...): journals are not in this version. Leave the argument out.")
+    app.check()
+    options = Options.from_environ(app.options, os.environ)
+    with _progress(progress) as observe:
+        outcome = launch.start(
+            app,
+            options=options,
+            endpoint=os.environ.get(ENDPOINT_VARIABLE),
+            workers=workers,
+            metadata=metadata,
+            timeout=timeout,
+            observe=observe,
+        )
+    return launch.result(outcome)

@@ -1,0 +1,180 @@
+"""Collector: gathers what the workers returned, each item once, and acknowledges it to the distributor."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+from zmqpipeline.address import EndpointAddress
+from zmqpipeline.declared import ENDPOINT, Kind
+from zmqpipeline.failure import Failure
+from zmqpipeline.handlers import fitted, is_overridden
+from zmqpipeline.protocol.collector import CollectorMachine
+from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, SetRun
+from zmqpipeline.protocol.messages import FailedItem, TaskCounts
+from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
+from zmqpipeline.runtime.calls import Gatherer
+from zmqpipeline.runtime.sockets import Transport
+from zmqpipeline.serialize import pack_item, unpack
+from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
+
+Collection: TypeAlias = Callable[[str, int, int, dict[str, Any]], Any]
+"""Calls user code for one result: task, attempt, number, data."""
+
+Observer: TypeAlias = Callable[[str, int, "dict[str, Any] | None", "BaseException | Failure | None"], None]
+"""Told of each result that was collected and of each failure, on the collector's thread; for test runs."""
+
+
+class Collector(Role):
+    """Subclass it, declare `endpoint` and `ack_endpoint`, and write `handle_collection`."""
+
+    _log_name = "zmqpipeline.collector"
+    _declares: ClassVar[dict[str, Kind]] = {"endpoint": ENDPOINT, "ack_endpoint": ENDPOINT}
+
+    endpoint: EndpointAddress
+    """Where the workers send their results; the collector binds it."""
+
+    ack_endpoint: EndpointAddress
+    """Where the distributor hears what is acknowledged; the collector binds it."""
+
+    metadata: dict[str, Any]
+    """The run's metadata; known from the first `handle_collection` on."""
+
+    _gatherer: Gatherer | None
+    _observer: Observer | None
+    _collection: Collection
+    _ack: dict[str, Any]
+    _last_task: str
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
+        collector = super().__new__(cls)
+        if not hasattr(cls, "metadata"):
+            collector.metadata = {}
+        collector._gatherer = collector._observer = None
+        collector._ack, collector._last_task = {}, ""
+        return collector
+
+    @abstractmethod
+    def handle_collection(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        """Take one result: ``handle_collection(self, data, task_type, msgtype)``; called on one thread, in order.
+
+        Args:
+            data: what the worker returned; an empty dict if it returned nothing.
+            task_type: the task of the item.
+            msgtype: `messages.MESSAGE_TYPE_DATA`.
+
+        Returns:
+            A dict is attached to the next ACK, like `get_ack_data`; anything else says nothing.
+        """
+
+    def handle_finished(self, *args: Any, **kwargs: Any) -> None:
+        """Called once at the end: ``handle_finished(self, data, task_type)``, or with ``msgtype`` as a third.
+
+        Args:
+            data: an empty dict.
+            task_type: an empty string, since the whole run is over.
+            msgtype: `messages.MESSAGE_TYPE_END`.
+        """
+
+    def handle_failed(self, failure: Failure) -> None:
+        """Called for each item that was given up."""
+
+    def get_ack_data(self) -> dict[str, Any] | None:
+        """Data for the next ACK, which the task's `is_available_for_handling` gets; called before each ACK."""
+        return None
+
+    @property
+    def counts(self) -> Sequence[TaskCounts]:
+        """What became of the items of each task; empty until the distributor has said it, at the end."""
+        return () if self.machine is None else self.machine.counts
+
+    @property
+    def ok(self) -> bool | None:
+        """True if the run ended and every item was collected, False if not; None as long as it has not ended."""
+        return self.machine.ok if self.counts else None
+
+    # what user code is called with ------------------------------------------------------------------------------------
+
+    def _make_collection(self) -> Collection:
+        handle = fitted(self.handle_collection, 3)
+        return lambda task, attempt, number, data: handle(data, task, MESSAGE_TYPE_DATA)
+
+    def _finish(self) -> None:
+        fitted(self.handle_finished, 3)({}, "", MESSAGE_TYPE_END)
+
+    def _has_ack_data(self) -> bool:
+        return is_overridden(self, "get_ack_data", Collector)
+
+    def _collect(self, task: str, attempt: int, number: int, payload: bytes) -> bytes:
+        answer = self._collection(task, attempt, number, unpack(payload))
+        self._last_task = task
+        if isinstance(answer, dict):
+            self._ack.update(answer)
+        return b""
+
+    def _collect_observed(self, task: str, attempt: int, number: int, payload: bytes) -> bytes:
+        assert self._observer is not None
+        try:
+            self._collect(task, attempt, number, payload)
+        except BaseException as error:
+            self._observer(task, number, None, error)
+            raise
+        # opened again: the function may have changed its own copy
+        self._observer(task, number, unpack(payload), None)
+        return b""
+
+    def _take_ack_data(self) -> bytes:
+        """What is attached to the next ACK, packed: what the items of this part returned, and `get_ack_data`."""
+        ack, self._ack = self._ack, {}
+        if self._has_ack_data():
+            more = self.get_ack_data()
+            if more is not None and not isinstance(more, dict):
+                pack_item(more, f"{type(self).__name__}.get_ack_data")
+            ack.update(more or {})
+        return pack_item(ack, f"the ACK data of {type(self).__name__}") if ack else b""
+
+    def _call_failed(self, item: FailedItem) -> None:
+        failure = Failure.from_item(item)
+        if self._observer is not None:
+            self._observer(item.task, item.number, None, failure)
+        self.handle_failed(failure)
+
+    # the role ---------------------------------------------------------------------------------------------------------
+
+    def _places(self) -> Iterable[EndpointAddress]:
+        return self._address("results", self.endpoint), self._address("acks", self.ack_endpoint)
+
+    def _open(self, transport: Transport) -> None:
+        transport.bind("results", self._address("results", self.endpoint))
+        transport.bind("acks", self._address("acks", self.ack_endpoint))
+
+    def _make_machine(self) -> CollectorMachine:
+        return CollectorMachine(self._pipeline, incarnation=new_incarnation(), options=self.options)
+
+    def _make_actions(self, post: Callable[[Any], None]) -> Actions:
+        self._ack, self._collection = {}, self._make_collection()
+        gatherer = Gatherer(
+            self._collect if self._observer is None else self._collect_observed,
+            self._call_failed,
+            lambda command: self._finish(),
+            post,
+            ack_data=self._take_ack_data,
+        )
+        self._gatherer = gatherer
+        return {
+            SetRun: self._set_run,
+            Collect: gatherer.collect,
+            CallFailed: gatherer.call_failed,
+            CallFinished: gatherer.call_finished,
+        }
+
+    def _set_run(self, command: SetRun) -> None:
+        self.metadata = unpack(command.metadata) if command.metadata else {}
+        self._collection = self._make_collection()
+
+    def _close(self) -> None:
+        if self._gatherer is not None:
+            self._gatherer.close(CLOSE_SECONDS)
+            self._gatherer = None

@@ -1,0 +1,106 @@
+"""Class attributes that a user declares on a task, worker or collector, checked as early as can be.
+
+A wrong one is a `DefinitionError`, which is a `TypeError`, when the class is defined, a missing one when the class is
+instantiated or registered. A base class may leave them open; a property counts as given; so does an attribute that
+``__init__`` sets.
+"""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any, ClassVar
+
+from zmqpipeline.address import EndpointAddress
+from zmqpipeline.errors import DefinitionError
+from zmqpipeline.tasktype import TaskType
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an attribute must be: a test, the words for it, and an example."""
+
+    fits: Callable[[Any], bool]
+    expected: str
+    example: str
+
+
+def _is_types(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(one, TaskType) for one in value)
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+ENDPOINT = Kind(
+    lambda value: isinstance(value, EndpointAddress),
+    "an EndpointAddress",
+    "EndpointAddress('ipc://worker.ipc')",
+)
+TASK_TYPE = Kind(
+    lambda value: isinstance(value, TaskType),
+    "a TaskType",
+    "TaskType('C'), after TaskType.register_type('C')",
+)
+DEPENDENCIES = Kind(_is_types, "a list of TaskTypes", "[] or [TaskType('A')]")
+THREADS = Kind(_is_positive, "a positive int", "4")
+
+
+class DeclaredMeta(ABCMeta):
+    """Looks at an instance once its ``__init__`` is done."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__call__(*args, **kwargs)
+        _require(made, cls)
+        return made
+
+
+class Declared(metaclass=DeclaredMeta):
+    """Base of the classes whose attributes are declared; `_declares` says which, and what they must be."""
+
+    _declares: ClassVar[dict[str, Kind]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, kind in cls._declares.items():
+            value = cls.__dict__.get(name)
+            if value is not None and not _computes(value):
+                _fit(value, name, kind, cls)
+
+
+def require_declared(cls: type[Declared]) -> None:
+    """Check that a class leaves nothing open, without making an instance.
+
+    Raises:
+        DefinitionError: an attribute is missing.
+    """
+    for name, kind in cls._declares.items():
+        if getattr(cls, name, None) is None:
+            raise DefinitionError(_missing(name, kind, cls))
+
+
+def _require(made: Declared, cls: type) -> None:
+    for name, kind in made._declares.items():
+        value = getattr(made, name, None)
+        if value is None:
+            raise DefinitionError(_missing(name, kind, cls))
+        _fit(value, name, kind, cls)
+
+
+def _computes(value: Any) -> bool:
+    return hasattr(type(value), "__get__") and not isinstance(value, FunctionType)
+
+
+def _fit(value: Any, name: str, kind: Kind, cls: type) -> None:
+    if not kind.fits(value):
+        raise DefinitionError(
+            f"{cls.__name__}.{name} must be {kind.expected}, not {value!r} ({type(value).__name__}). "
+            f"Write {name} = {kind.example}."
+        )
+
+
+def _missing(name: str, kind: Kind, cls: type) -> str:
+    return f"{cls.__name__} has no {name}. Give it {kind.expected}: {name} = {kind.example}."

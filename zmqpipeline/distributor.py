@@ -1,0 +1,207 @@
+"""Distributor: gives the items of the registered tasks to workers, and sees each of them through."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+from zmqpipeline.address import EndpointAddress
+from zmqpipeline.declared import Kind, require_declared
+from zmqpipeline.errors import ConfigurationError, DefinitionError, RegistrationError, RunFailed
+from zmqpipeline.protocol.commands import Ended, LoadMetadata, Produce, StartTasks
+from zmqpipeline.protocol.distributor import DistributorMachine
+from zmqpipeline.protocol.events import MetadataLoaded
+from zmqpipeline.protocol.graph import order
+from zmqpipeline.protocol.messages import TaskCounts
+from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
+from zmqpipeline.runtime.calls import Serial, trouble_of
+from zmqpipeline.runtime.producer import Exhausted, Gated, Producer
+from zmqpipeline.runtime.sockets import Transport
+from zmqpipeline.serialize import pack_item, unpack
+from zmqpipeline.task import Step, Task
+
+MetadataSource: TypeAlias = Callable[[], "dict[str, Any] | None"]
+
+
+class Distributor(Role):
+    """Gives out items; it is not subclassed. Register the tasks, make it, and call `run()`."""
+
+    _log_name = "zmqpipeline.distributor"
+    _declares: ClassVar[dict[str, Kind]] = {}
+    _registered: ClassVar[dict[str, type[Task]]] = {}
+
+    def __init__(
+        self,
+        collector_endpoint: EndpointAddress | str,
+        collector_ack_endpoint: EndpointAddress | str,
+        receive_metadata: bool = False,
+        metadata_endpoint: EndpointAddress | str | None = None,
+        *,
+        _tasks: Sequence[Task] | None = None,
+        _metadata: MetadataSource | None = None,
+    ) -> None:
+        """Make a distributor for the collector at these addresses.
+
+        Args:
+            collector_endpoint: where the collector takes results.
+            collector_ack_endpoint: where the collector acknowledges; the distributor connects to it.
+            receive_metadata: wait for a MetaDataWorker before the first item.
+            metadata_endpoint: the address for the MetaDataWorker; the distributor binds it.
+
+        Raises:
+            EndpointError: an address is malformed; it is a `TypeError`.
+            ConfigurationError: `receive_metadata` without an address.
+        """
+        self.collector_endpoint = EndpointAddress(collector_endpoint)
+        self.collector_ack_endpoint = EndpointAddress(collector_ack_endpoint)
+        self.metadata_endpoint = None if metadata_endpoint is None else EndpointAddress(metadata_endpoint)
+        self.receive_metadata = bool(receive_metadata)
+        if self.receive_metadata and self.metadata_endpoint is None:
+            raise ConfigurationError(
+                "The distributor was told to receive metadata, but not where. "
+                "Give it metadata_endpoint, the endpoint of the MetaDataWorker."
+            )
+        self._given_tasks = _tasks
+        self._metadata_source = _metadata
+        self._tasks: list[Task] = []
+        self._metadata: dict[str, Any] = {}
+        self._raised: dict[str, BaseException] = {}
+        self._producers: list[Producer] = []
+        self._serial: Serial | None = None
+
+    @classmethod
+    def register_task(cls, task: type[Task]) -> None:
+        """Register a Task class for every distributor that this process runs from now on; again is no error.
+
+        Raises:
+            DefinitionError: it is no Task class, or an attribute or `handle` is missing; it is a `TypeError`.
+            RegistrationError: another class is registered for its task type.
+        """
+        if not (isinstance(task, type) and issubclass(task, Task)):
+            raise DefinitionError(f"register_task takes a subclass of Task, not {task!r}.")
+        require_declared(task)
+        missing = sorted(getattr(task, "__abstractmethods__", ()))
+        if missing:
+            raise DefinitionError(f"{task.__name__} does not define {', '.join(missing)}. Write it, then register.")
+        name = str(task.task_type) if isinstance(task.task_type, str) else task.__qualname__
+        other = Distributor._registered.setdefault(name, task)
+        if other is not task and _place_of(other) != _place_of(task):
+            raise RegistrationError(
+                f"Task type {name!r} has two tasks: {other.__name__} and {task.__name__}. "
+                "A type stands for one task: give one of them another type."
+            )
+        Distributor._registered[name] = task
+
+    @property
+    def counts(self) -> Sequence[TaskCounts]:
+        """What became of the items of each task, once `run()` is over."""
+        return () if self.machine is None else self.machine.counts()
+
+    # the role ---------------------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        if self._given_tasks is None:
+            self._tasks = [task() for task in Distributor._registered.values()]
+        else:
+            self._tasks = list(self._given_tasks)
+        if not self._tasks:
+            raise ConfigurationError(
+                "The distributor has no tasks. Call Distributor.register_task(MyTask) before run()."
+            )
+        order([task._spec() for task in self._tasks])
+        self._metadata, self._raised = {}, {}
+
+    def _task_places(self) -> list[EndpointAddress]:
+        places = (task._addresses.get("workers", task.endpoint) for task in self._tasks)
+        return list(dict.fromkeys(places))
+
+    def _places(self) -> Iterable[EndpointAddress]:
+        ack = self._address("acks", self.collector_ack_endpoint)
+        return [*self._task_places(), ack, *self._metadata_place()]
+
+    def _metadata_place(self) -> list[EndpointAddress]:
+        return [self.metadata_endpoint] if self.receive_metadata and self.metadata_endpoint is not None else []
+
+    def _open(self, transport: Transport) -> None:
+        for index, place in enumerate(self._task_places()):
+            transport.bind("workers" if index == 0 else f"workers/{index}", place)
+        for place in self._metadata_place():
+            transport.bind("metadata", place)
+        transport.connect("acks", self._address("acks", self.collector_ack_endpoint))
+
+    def _make_machine(self) -> DistributorMachine:
+        local = "none" if self._metadata_source is None else "local"
+        return DistributorMachine(
+            self._pipeline,
+            [task._spec() for task in self._tasks],
+            incarnation=new_incarnation(),
+            run=uuid.uuid4().hex,
+            options=self.options,
+            rng=random.Random(),
+            metadata="remote" if self.receive_metadata else local,
+        )
+
+    def _make_actions(self, post: Callable[[Any], None]) -> Actions:
+        producers = {str(task.task_type): self._producer(task, post) for task in self._tasks}
+        self._producers = list(producers.values())
+        serial = self._serial = Serial("zmqpipeline metadata")
+        return {
+            LoadMetadata: lambda command: serial.submit(lambda: post(self._load_metadata())),
+            StartTasks: self._start_tasks,
+            Produce: lambda command: producers[command.task].produce(command),
+        }
+
+    def _producer(self, task: Task, post: Callable[[Any], None]) -> Producer:
+        return Producer(str(task.task_type), self._step_of(task), post)
+
+    def _load_metadata(self) -> MetadataLoaded:
+        try:
+            metadata = None if self._metadata_source is None else self._metadata_source()
+            return MetadataLoaded(pack_item(metadata, "the metadata function"))
+        except BaseException as error:
+            self._raised.setdefault("", error)
+            return MetadataLoaded(b"", trouble_of(error))
+
+    def _start_tasks(self, command: StartTasks) -> None:
+        self._metadata = unpack(command.metadata) if command.metadata else {}
+
+    def _step_of(self, task: Task) -> Step:
+        """The task's own step, made at its first call, on its own thread; what it raises is kept for `run()`."""
+        inner: Step | None = None
+
+        def step(command: Produce) -> bytes | tuple[bytes, bytes]:
+            nonlocal inner
+            try:
+                if inner is None:
+                    inner = task._start(dict(self._metadata))
+                return inner(command)
+            except (Exhausted, Gated):
+                raise
+            except BaseException as error:
+                self._raised.setdefault(str(task.task_type), error)
+                raise
+
+        return step
+
+    def _close(self) -> None:
+        for producer in self._producers:
+            producer.close(CLOSE_SECONDS)
+        if self._serial is not None:
+            self._serial.close(CLOSE_SECONDS)
+        self._producers, self._serial = [], None
+
+    def _conclude(self, ended: Ended) -> None:
+        for error in self._raised.values():
+            raise error
+        names = {str(task.task_type) for task in self._tasks} | {"metadata"}
+        troubles = {name: trouble for name, trouble in self.machine.troubles.items() if name in names}
+        if troubles:
+            lines = "; ".join(f"task {name!r}: {one.error}: {one.message}" for name, one in troubles.items())
+            raise RunFailed(f"Not everything was sent: {lines}", troubles)
+        super()._conclude(ended)
+
+
+def _place_of(task: type[Task]) -> tuple[str, str]:
+    return task.__module__, task.__qualname__

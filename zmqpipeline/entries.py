@@ -1,0 +1,182 @@
+"""From the arguments of a decorator to an entry of the registry; every argument is checked here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from zmqpipeline import injection
+from zmqpipeline.address import EndpointAddress
+from zmqpipeline.collector import Collector
+from zmqpipeline.declared import Declared, require_declared
+from zmqpipeline.errors import DefinitionError, RegistrationError
+from zmqpipeline.injection import Plan, label, plan
+from zmqpipeline.metadata import MetaDataWorker
+from zmqpipeline.protocol.graph import TaskSpec
+from zmqpipeline.registry import ON_FAILED, Registry, TaskEntry, WorkerEntry, add_once
+from zmqpipeline.task import Task
+from zmqpipeline.tasktype import TaskType
+from zmqpipeline.worker import Worker
+
+
+def task_name(task_type: object, decorator: str) -> str:
+    """A task type as a decorator got it, registered as a TaskType.
+
+    Raises:
+        RegistrationError: it is no string, or an empty one.
+    """
+    if callable(task_type):
+        raise RegistrationError(f"`@app.{decorator}` needs the name of a task: write `@app.{decorator}('NAME')`.")
+    if not isinstance(task_type, str) or not task_type:
+        raise RegistrationError(f"`@app.{decorator}` needs the name of a task, a string, not {task_type!r}.")
+    name = str.__str__(task_type)
+    TaskType.register_type(name)
+    return name
+
+
+def task_entry(
+    task_type: str,
+    function: Callable[..., Any],
+    *,
+    depends_on: Iterable[str] = (),
+    times: int | None = None,
+    total: int | None = None,
+    key: str | Callable[[dict[str, Any]], Any] | None = None,
+    retries: int = 0,
+    backoff: float = 1.0,
+    timeout: float | None = None,
+    crash_limit: int = 3,
+    on_failed: str = "abort",
+    endpoint: str | None = None,
+) -> TaskEntry:
+    """The entry of `@app.task`.
+
+    Raises:
+        RegistrationError: an argument is wrong, or the function takes what nobody provides.
+        EndpointError: the task's own address is malformed.
+    """
+    name = task_name(task_type, "task")
+    checked = _Checked(name)
+    checked.whole("times", times, 0, optional=True)
+    checked.whole("total", total, 0, optional=True)
+    checked.whole("retries", retries, 0)
+    checked.whole("crash_limit", crash_limit, 1)
+    checked.seconds("backoff", backoff)
+    checked.seconds("timeout", timeout, optional=True)
+    checked.that("on_failed", on_failed, on_failed in ON_FAILED, "'abort' or 'continue'")
+    checked.that("key", key, key is None or isinstance(key, str) or callable(key), "a field's name or a callable")
+    spec = TaskSpec(
+        name,
+        depends_on=checked.names(depends_on),
+        retries=retries,
+        backoff=float(backoff),
+        timeout=timeout or None,
+        crash_limit=crash_limit,
+        on_failed=on_failed,
+        total=times if total is None else total,
+    )
+    made = _task_plan(function, name, times)
+    address = None if endpoint is None else EndpointAddress(endpoint)
+    return TaskEntry(name, spec, made, times=times, key=key, endpoint=address)
+
+
+def _task_plan(function: Callable[..., Any], name: str, times: int | None) -> Plan:
+    made = plan(function, injection.TASK if times is None else injection.TIMES, name)
+    if times is not None and inspect.isgeneratorfunction(function):
+        raise RegistrationError(
+            f"The {made.what} has a `yield`, and times={times}. With times= each call returns one item: "
+            "write `return`, or take times= away."
+        )
+    return made
+
+
+class _Checked:
+    """The arguments of one task; each check raises RegistrationError with the name of task and argument."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def that(self, argument: str, value: object, good: bool, expected: str) -> None:
+        if not good:
+            raise RegistrationError(f"Task {self._name!r}: {argument} must be {expected}, not {value!r}.")
+
+    def whole(self, argument: str, value: object, least: int, optional: bool = False) -> None:
+        good = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        self.that(argument, value, good or (optional and value is None), f"a whole number, {least} or more")
+
+    def seconds(self, argument: str, value: object, optional: bool = False) -> None:
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
+        self.that(argument, value, good or (optional and value is None), "a number of seconds, 0 or more")
+
+    def names(self, depends_on: object) -> tuple[str, ...]:
+        """One name stands for a list of one."""
+        if isinstance(depends_on, str):
+            depends_on = (depends_on,)
+        good = isinstance(depends_on, Iterable)
+        names = tuple(depends_on) if isinstance(depends_on, Iterable) else ()
+        good = good and all(isinstance(one, str) and one for one in names)
+        self.that("depends_on", depends_on, good, "a list of names of tasks")
+        return tuple(dict.fromkeys(str.__str__(one) for one in names))
+
+
+def worker_entry(task_type: str, function: Callable[..., Any], threads: int) -> WorkerEntry:
+    """The entry of `@app.worker`.
+
+    Raises:
+        RegistrationError: `threads` is no positive number, or the function takes what nobody provides.
+    """
+    name = task_name(task_type, "worker")
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise RegistrationError(
+            f"The worker of task {name!r}: threads must be a whole number, 1 or more, not {threads!r}."
+        )
+    return WorkerEntry(name, threads, plan(function, injection.WORKER, name))
+
+
+def class_entry(registry: Registry, cls: type) -> None:
+    """Put a class of the class API into the registry.
+
+    Raises:
+        DefinitionError: it leaves something open; it is a `TypeError`.
+        RegistrationError: it is of no known sort, or its place is taken.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, (Task, Worker, Collector, MetaDataWorker))):
+        raise RegistrationError(
+            f"app.register takes a subclass of Task, a worker, Collector or MetaDataWorker, not {cls!r}. "
+            "For a function use a decorator."
+        )
+    _require_whole(cls)
+    if issubclass(cls, Task):
+        _add_task_class(registry, cls)
+    elif issubclass(cls, Worker):
+        name = task_name(cls.task_type, "register")
+        entry = WorkerEntry(name, cls=cls)
+        add_once(registry.workers, name, entry, f"The worker of task {name!r}", lambda one: label(_what(one)))
+    elif issubclass(cls, Collector):
+        if registry.collector_class not in (None, cls):
+            raise RegistrationError(f"The pipeline has a collector class already: {label(registry.collector_class)}.")
+        registry.collector_class = cls
+    else:
+        made = Plan(lambda: cls().get_metadata(), (), f"{cls.__name__}.get_metadata")
+        add_once(registry.single, "metadata", made, "The metadata", lambda one: one.what)
+
+
+def _add_task_class(registry: Registry, cls: type[Task]) -> None:
+    name = task_name(cls.task_type, "register")
+    spec = TaskSpec(name, tuple(str.__str__(one) for one in cls.dependencies))
+    entry = TaskEntry(name, spec, cls=cls, endpoint=cls.endpoint)
+    add_once(registry.tasks, name, entry, f"Task {name!r}", lambda one: label(_what(one)))
+
+
+def _what(entry: TaskEntry | WorkerEntry) -> object:
+    return entry.cls if entry.plan is None else entry.plan.function
+
+
+def _require_whole(cls: type[Declared]) -> None:
+    require_declared(cls)
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    if missing:
+        raise DefinitionError(
+            f"{cls.__name__} does not define {', '.join(missing)}. Write it, then register the class."
+        )

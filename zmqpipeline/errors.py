@@ -1,0 +1,110 @@
+"""Every error that the library raises, as one tree.
+
+::
+
+    PipelineError
+    ├── ConfigurationError            what the user can mend before anything runs; exit status 2
+    │   ├── EndpointError             (TypeError)  a malformed or unusable address
+    │   ├── EndpointInUse             another process is bound to the address
+    │   ├── TaskTypeError             (TypeError)  an empty or unregistered task type
+    │   ├── DefinitionError           (TypeError)  a class with wrong or missing attributes
+    │   ├── DependencyError           a dependency on an unknown task, or a circle of them
+    │   ├── RegistrationError         a decorator used twice, too late, or with an unknown parameter
+    │   └── ImportFailed              the app's module cannot be imported by a child process or the command line
+    ├── SerializeError                (TypeError)  a value that cannot be packed, or bytes that cannot be unpacked
+    ├── WireError                     frames of a peer that are no message of this protocol
+    ├── RunFailed                     a source, gate, key or metadata function raised; see `troubles`
+    ├── PipelineTimeout               (TimeoutError)  a run took longer than allowed
+    ├── WorkerInitError               `init_worker` or `init_thread` raised
+    ├── RoleDied                      a process that the run needs kept dying; exit status 3
+    └── ItemFailed                    a failed item, raised again by a test run; see `failure`
+
+The types in brackets are further bases, so that code which catches the builtin error goes on working. A message is a
+short letter: what happened, what was seen, what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class PipelineError(Exception):
+    """The root of the tree: catch it to catch everything that the library raises on purpose."""
+
+    exit_status: ClassVar[int] = 1
+    """What a command exits with if this error ends it."""
+
+
+class ConfigurationError(PipelineError):
+    """Something was set up wrongly; nothing has run. Commands show it as one line and exit with status 2."""
+
+    exit_status: ClassVar[int] = 2
+
+
+class EndpointError(ConfigurationError, TypeError):
+    """An address that is malformed, or that cannot be bound on this machine."""
+
+
+class EndpointInUse(ConfigurationError):
+    """The address is bound by another process, or by another role of this one."""
+
+
+class TaskTypeError(ConfigurationError, TypeError):
+    """A task type that is no string, is empty, or was never registered."""
+
+
+class DefinitionError(ConfigurationError, TypeError):
+    """A subclass of the class API whose attributes are missing or of the wrong type."""
+
+
+class DependencyError(ConfigurationError):
+    """A task depends on one that is unknown, or on itself by a way round; the message shows the path."""
+
+
+class RegistrationError(ConfigurationError):
+    """A function or class that cannot be registered: a second one, too late, an unknown parameter, no such task."""
+
+
+class ImportFailed(ConfigurationError):
+    """The module of an app cannot be imported by name, or holds no app."""
+
+
+class SerializeError(PipelineError, TypeError):
+    """A value cannot be packed (the message names the key path), or bytes are no packed value."""
+
+
+class WireError(PipelineError):
+    """The frames of a peer are no message of this protocol and version. Counted and dropped, never fatal."""
+
+
+class RunFailed(PipelineError):
+    """User code of the distributor raised, so that not everything was sent."""
+
+    def __init__(self, message: str = "", troubles: Mapping[str, object] | None = None) -> None:
+        """`troubles` maps a task's name to what its function raised, as text (`protocol.messages.Trouble`)."""
+        super().__init__(message)
+        self.troubles: dict[str, object] = dict(troubles or {})
+
+
+class PipelineTimeout(PipelineError, TimeoutError):
+    """A run, or a wait within it, took longer than its time limit."""
+
+
+class WorkerInitError(PipelineError):
+    """A worker's `init_worker` or `init_thread` raised: it can execute nothing."""
+
+
+class RoleDied(PipelineError):
+    """A process that the run needs died, and died again each time it was started anew."""
+
+    exit_status: ClassVar[int] = 3
+
+
+class ItemFailed(PipelineError):
+    """An item was given up."""
+
+    def __init__(self, message: str = "", failure: object = None) -> None:
+        """`failure` is the record that `@app.failed` functions get."""
+        super().__init__(message)
+        self.failure = failure

@@ -1,0 +1,157 @@
+"""From an app to its processes: what is compiled here, what the children are told, and where they meet."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from zmqpipeline import importing, serialize
+from zmqpipeline.app import Pipeline
+from zmqpipeline.collector import Collector
+from zmqpipeline.errors import ConfigurationError, SerializeError
+from zmqpipeline.group import WorkerGroup
+from zmqpipeline.options import Options
+from zmqpipeline.runtime.crew import Crew, Place
+from zmqpipeline.runtime.progress import Progress
+from zmqpipeline.summary import Summary
+from zmqpipeline.supervisor import Outcome, Plan, RunSupervisor
+
+LONGEST_FOLDER = 80
+"""So many bytes a folder's name may have for the sockets in it to stay within the system's limit for their paths."""
+
+
+def start(
+    app: Pipeline,
+    *,
+    options: Options,
+    endpoint: str | None = None,
+    workers: int | Mapping[str, int] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    flags: Sequence[str] = (),
+    timeout: float | None = None,
+    observe: Callable[[Progress], None] | None = None,
+    stdout: int | None = None,
+) -> Outcome:
+    """Run the app on this machine and see it through; `flags` are handed on to the children, as is `stdout`.
+
+    The addresses are in a private folder unless `endpoint` says where: several runs of one app may go on at once.
+
+    Raises:
+        ConfigurationError: the app cannot be imported by child processes, or an argument names an unknown task.
+    """
+    target = importing.target_of(app)
+    numbers = worker_numbers(app, workers)
+    with _private_folder() as folder:
+        options = replace(options, endpoint=endpoint or f"ipc://{folder}")
+        common = [*flags, "--endpoint", str(options.endpoint)]
+        command = ["-m", "zmqpipeline", "-A", target]
+        asked = [*command, "distributor", *_metadata_arguments(metadata, folder), *common]
+        plan = Plan(
+            name=app.name,
+            collector=cast("Collector", app.compile("collector", options=options)),
+            distributor=Place("distributor", asked),
+            workers=_worker_places(command, numbers, common),
+            totals=app.totals,
+            drain_timeout=options.drain_timeout,
+            timeout=timeout,
+            observe=observe,
+        )
+        return RunSupervisor(plan, Crew(stdout=stdout)).run()
+
+
+def result(outcome: Outcome) -> Summary:
+    """The summary, or what the caller of `app.run` must hear instead: an error, or the signal that ended the run."""
+    if outcome.error is not None:
+        raise outcome.error
+    if outcome.signum == signal.SIGINT:
+        raise KeyboardInterrupt
+    if outcome.signum is not None:
+        raise SystemExit(outcome.status)
+    return outcome.summary
+
+
+def supervise_workers(
+    app: Pipeline, types: Sequence[str], processes: int, arguments: Sequence[str], drain_timeout: float
+) -> int:
+    """Keep `processes` worker processes of each of these types running until they end; the exit status."""
+    command = ["-m", "zmqpipeline", "-A", importing.target_of(app)]
+    places = _worker_places(command, dict.fromkeys(types, processes), arguments)
+    return WorkerGroup(Crew(places), drain_timeout).run()
+
+
+def _worker_places(command: Sequence[str], numbers: Mapping[str, int], common: Sequence[str]) -> list[Place]:
+    places = []
+    for task, number in numbers.items():
+        for index in range(number):
+            label = f"worker of {task!r}" if number == 1 else f"worker {index + 1} of {task!r}"
+            places.append(Place(label, [*command, "worker", *common, "--", task], task))
+    return places
+
+
+def worker_numbers(app: Pipeline, given: int | Mapping[str, int] | None) -> dict[str, int]:
+    """How many worker processes each task gets: 1, or what `given` says for all or some (key "": the others)."""
+    if given is None or isinstance(given, int):
+        given = {"": 1 if given is None else given}
+    unknown = [task for task in given if task and task not in app.worker_types]
+    if unknown:
+        known = ", ".join(repr(one) for one in app.worker_types) or "none"
+        raise ConfigurationError(
+            f"workers= names the task {unknown[0]!r}, for which there is no worker. Known: {known}."
+        )
+    numbers = {task: given.get(task, given.get("", 1)) for task in app.worker_types}
+    for task, number in numbers.items():
+        if number < 0:
+            raise ConfigurationError(f"workers= asks for {number} processes of task {task!r}. Give 0 or more.")
+    return numbers
+
+
+def _metadata_arguments(metadata: Mapping[str, Any] | None, folder: Path) -> list[str]:
+    """Metadata goes by a file: it may be of any type that items may have, and longer than a command line."""
+    if not metadata:
+        return []
+    file = folder / "metadata"
+    file.write_bytes(serialize.pack_item(dict(metadata), "the metadata argument"))
+    return ["--meta-file", str(file)]
+
+
+def read_metadata(file: Path) -> dict[str, Any]:
+    """What `start` wrote for the distributor. Raises ConfigurationError if it is not there, or is something else."""
+    try:
+        found = serialize.unpack(file.read_bytes())
+    except (OSError, SerializeError) as error:
+        raise ConfigurationError(f"--meta-file {str(file)!r} cannot be read: {error}") from error
+    return cast("dict[str, Any]", found)
+
+
+def describe(app: Pipeline, options: Options) -> list[str]:
+    """The roles with their addresses, and the order of the tasks, as lines for people."""
+    order = app.check()
+    places = app.places(options)
+    ways = {task: ", ".join(app.registry.tasks[task].spec.depends_on) for task in order}
+    return [
+        f"Pipeline {app.name!r} at {places.base}",
+        f"distributor  {', '.join(dict.fromkeys(places.tasks.values()))}",
+        *(f"worker {task}  {places.tasks[task]}, {places.results}" for task in app.worker_types),
+        f"collector  {places.results}, {places.acks}",
+        f"tasks in order: {'; '.join(f'{task} after {needed}' if needed else task for task, needed in ways.items())}",
+    ]
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A new folder of mode 0700, short enough for sockets in it, gone afterwards."""
+    base = tempfile.gettempdir()
+    if len(os.fsencode(base)) > LONGEST_FOLDER - 24 and Path("/tmp").is_dir():
+        base = "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix="zmqpipeline-", dir=base))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,30 @@
+"""The logger names of the library, and configureLogging, by which a program says where they write.
+
+The library itself only writes to its loggers; unless the program configures logging, nothing is shown.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+from typing import Any
+
+LOGGERS = (
+    "zmqpipeline.distributor",
+    "zmqpipeline.collector",
+    "zmqpipeline.task",
+    "zmqpipeline.worker",
+    "zmqpipeline.metadataworker",
+)
+"""The loggers of the roles. Name your own below them, as in ``zmqpipeline.task.Resize``."""
+
+# Without a handler of its own, Python would print warnings of the library to stderr by its handler of last resort.
+logging.getLogger("zmqpipeline").addHandler(logging.NullHandler())
+
+
+def configureLogging(config: dict[str, Any]) -> None:
+    """Configure logging by a dictionary, exactly as `logging.config.dictConfig` does, with its errors.
+
+    Say ``'disable_existing_loggers': False`` in it: else the loggers that it does not name are switched off.
+    """
+    logging.config.dictConfig(config)

@@ -1,0 +1,136 @@
+"""The settings of a role: one dataclass, a docstring a field, each also an environment variable.
+
+A flag beats a variable, a variable beats an argument, an argument beats the default. The variable of a field is
+``ZMQPIPELINE_`` and its name in capitals: ``ZMQPIPELINE_DRAIN_TIMEOUT=60``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from zmqpipeline.address import EndpointAddress
+from zmqpipeline.errors import ConfigurationError
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+"""What `Options.log_level` may be."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the roles of a pipeline behave. All times are in seconds, all sizes in bytes."""
+
+    endpoint: str | None = None
+    """The base address of all roles: ``ipc://FOLDER``, ``tcp://HOST:PORT`` or ``inproc://NAME``."""
+
+    drain_timeout: float = 25.0
+    """How long a role that was asked to end waits for what still runs."""
+
+    idle_timeout: float | None = None
+    """A worker that had no item for so long ends, with status 0. None: it waits for ever."""
+
+    heartbeat_interval: float = 0.5
+    """How often libzmq asks whether the other side of a connection is still there."""
+
+    heartbeat_timeout: float = 2.0
+    """After how much silence a connection counts as broken."""
+
+    linger: float = 5.0
+    """How long a closing socket tries to send what is queued."""
+
+    max_message_bytes: int = 64 * 1024 * 1024
+    """The largest packed item or result; a larger one is a failed item and is never sent."""
+
+    prefetch_seconds: float = 0.02
+    """How much work, by the observed service time, a worker has at hand."""
+
+    max_prefetch: int = 2048
+    """The most items that a worker has at hand unstarted, however short they are."""
+
+    max_held_items: int = 16384
+    """The most items that one worker holds: unstarted, running, and done but not yet acknowledged."""
+
+    max_held_bytes: int = 64 * 1024 * 1024
+    """The most bytes of packed items that one worker holds."""
+
+    log_level: str = "warning"
+    """What a role started from the command line writes: debug, info, warning or error."""
+
+    log_json: bool = False
+    """Write log lines as JSON objects."""
+
+    @classmethod
+    def from_environ(cls, base: Options | None, environ: Mapping[str, str]) -> Options:
+        """Return `base` (or the defaults) with what the variables say instead; an empty variable says nothing.
+
+        Raises ConfigurationError, naming variable and value, for one that cannot be read.
+        """
+        found: dict[str, Any] = {}
+        for field in fields(cls):
+            text = environ.get(variable(field.name), "").strip()
+            if text:
+                found[field.name] = _read(field.name, str(field.type), text)
+        return replace(base or cls(), **found)
+
+    def merge(self, **given: Any) -> Options:
+        """Return these options with what is given instead, where it is not None: the flags of a command line."""
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+
+def variable(field: str) -> str:
+    """Return the name of a field's environment variable."""
+    return f"ZMQPIPELINE_{field.upper()}"
+
+
+def _read(field: str, kind: str, text: str) -> Any:
+    optional = kind.endswith(" | None")
+    if optional and text.lower() == "none":
+        return None
+    read, expected = _SPECIAL.get(field) or _READERS[kind.removesuffix(" | None")]
+    try:
+        return read(text)
+    except (ValueError, ConfigurationError) as error:
+        expected += ", or none" if optional else ""
+        reason = f" {error}" if isinstance(error, ConfigurationError) else ""
+        raise ConfigurationError(
+            f"The environment variable {variable(field)} is {text!r}. It must be {expected}.{reason}"
+        ) from error
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError(text)
+    return value
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(text)
+    return int(text)
+
+
+def _truth(text: str) -> bool:
+    try:
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+    except KeyError:
+        raise ValueError(text) from None
+
+
+def _level(text: str) -> str:
+    if text.lower() not in LOG_LEVELS:
+        raise ValueError(text)
+    return text.lower()
+
+
+_READERS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "float": (_seconds, "a number of seconds, 0 or more"),
+    "int": (_count, "a whole number, 0 or more"),
+    "bool": (_truth, "one of 1, true, yes, 0, false, no"),
+}
+_SPECIAL: dict[str, tuple[Callable[[str], Any], str]] = {
+    "endpoint": (EndpointAddress, "an address"),
+    "log_level": (_level, f"one of {', '.join(LOG_LEVELS)}"),
+}

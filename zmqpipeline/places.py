@@ -1,0 +1,92 @@
+"""Where the roles of a pipeline meet: from its base address, its tasks' own ones, and the folders behind them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from zmqpipeline.address import EndpointAddress, derive
+from zmqpipeline.errors import EndpointError
+
+
+@dataclass(frozen=True)
+class Places:
+    """The addresses of one pipeline; `tasks` by task type."""
+
+    base: EndpointAddress
+    tasks: Mapping[str, EndpointAddress]
+    results: EndpointAddress
+    acks: EndpointAddress
+    metadata: EndpointAddress
+
+
+def places_under(base: str, own: Mapping[str, EndpointAddress | None]) -> Places:
+    """The addresses under a base; `own` says for each task its own address, or None for the common one."""
+    address = EndpointAddress(base)
+    common = derive(address, "workers")
+    tasks = {name: endpoint or common for name, endpoint in own.items()}
+    return Places(address, tasks, derive(address, "results"), derive(address, "acks"), derive(address, "metadata"))
+
+
+def make_folder(base: EndpointAddress) -> None:
+    """Make the folder of an `ipc://FOLDER` base, open to its owner alone; one that exists stays as it is.
+
+    Raises:
+        EndpointError: it cannot be made.
+    """
+    if base.protocol == "ipc":
+        _make(Path(base.path), base)
+
+
+def default_base(name: str) -> EndpointAddress:
+    """The base address of a pipeline that was given none: a private folder of this user, named after the pipeline.
+
+    Raises:
+        EndpointError: the folder belongs to somebody else, or is open to others.
+    """
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    root = Path(runtime, "zmqpipeline") if runtime else Path(tempfile.gettempdir(), f"zmqpipeline-{os.getuid()}")
+    folder = root / _folder_name(name)
+    base = EndpointAddress(f"ipc://{folder}")
+    for one in (root, folder):
+        _make(one, base)
+        _check_private(one)
+    return base
+
+
+def _make(folder: Path, base: EndpointAddress) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EndpointError(
+            f"The folder {str(folder)!r} of {str(base)!r} cannot be made: {error.strerror}. "
+            "Choose another with --endpoint."
+        ) from error
+
+
+def _check_private(folder: Path) -> None:
+    seen = folder.lstat()
+    if seen.st_uid != os.getuid() or not stat.S_ISDIR(seen.st_mode):
+        raise EndpointError(
+            f"{str(folder)!r} is not a folder of this user. Remove it, or choose another with --endpoint."
+        )
+    if seen.st_mode & 0o077:
+        mode = stat.S_IMODE(seen.st_mode)
+        raise EndpointError(
+            f"{str(folder)!r} is open to other users (mode {mode:o}). Run `chmod 700 {folder}`, "
+            "or choose another with --endpoint."
+        )
+
+
+def _folder_name(name: str) -> str:
+    """The pipeline's name, or what is left of it with a digest, so that two names never share a folder."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:32]
+    if plain == name and plain.strip("."):
+        return plain
+    return f"{plain.strip('.')}-{hashlib.blake2b(name.encode(errors='surrogatepass'), digest_size=4).hexdigest()}"

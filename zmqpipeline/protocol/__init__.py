@@ -1,0 +1,1 @@
+"""The pure machines: nothing in this package opens, sleeps, or asks the time."""

@@ -1,0 +1,66 @@
+"""How many items a worker has at hand, and how many travel in one message.
+
+The law. A worker with `slots` threads wants ``slots + prefetch`` items unstarted or running, where
+
+    prefetch = slots * (prefetch_seconds / service_time - 1), between 0 and max_prefetch
+
+so that with 20 ms of `prefetch_seconds` an item of 20 ms or more is never hoarded behind another, one of 2 ms has nine
+others waiting for its thread, and one of a microsecond has thousands at hand, enough to cover the way to the
+distributor and back many times.
+
+`service_time` is observed: an exponential average over batches, where a slower batch counts at once for half (a wrong
+guess that is too high costs a round trip; one that is too low hoards items behind a slow one). The window at most
+doubles from one observation to the next, beginning at one item a slot.
+"""
+
+from __future__ import annotations
+
+MAX_BATCH = 1000
+"""The most items in one message, so that no role is busy with one message for more than some milliseconds."""
+
+MAX_BATCH_BYTES = 1024 * 1024
+"""A batch is closed when its payloads reach this size (bytes)."""
+
+_SLOWER = 0.5
+_FASTER = 0.2
+
+
+class ServiceTime:
+    """The observed time of one item, in seconds; None before the first observation."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+
+    def observe(self, items: int, busy: float) -> None:
+        """A thread was busy for `busy` seconds with that many items."""
+        if items <= 0:
+            return
+        one = max(busy, 0.0) / items
+        if self.seconds is None:
+            self.seconds = one
+            return
+        weight = _SLOWER if one > self.seconds else _FASTER
+        self.seconds += weight * (one - self.seconds)
+
+
+def window(slots: int, service_time: float | None, last: int, *, prefetch_seconds: float, max_prefetch: int) -> int:
+    """How many items to want in all, given the last answer (so that it grows by doubling)."""
+    if service_time is None:
+        return slots
+    if service_time * (max_prefetch + slots) <= prefetch_seconds * slots:
+        ahead = max_prefetch
+    else:
+        ahead = max(0, int(slots * (prefetch_seconds / service_time - 1)))
+    return min(slots + min(ahead, max_prefetch), max(slots, 2 * last))
+
+
+def cut(sizes: list[int], max_items: int = MAX_BATCH, max_bytes: int = MAX_BATCH_BYTES) -> int:
+    """How many of the first payloads, of these sizes in bytes, go into one message; at least one, if there is one."""
+    total = 0
+    for count, one in enumerate(sizes[:max_items]):
+        total += one
+        if total > max_bytes and count:
+            return count
+    return min(len(sizes), max_items)

@@ -1,0 +1,367 @@
+"""The collector machine: each item to the collector's function once, then an ACK to the distributor, to it alone.
+
+The law:
+
+* Nothing is collected before a distributor has begun a run here (it may know of items that are done already).
+* An item that was collected, failed, or waits for the collector's thread is not collected again. If it is done, it is
+  acknowledged again, since a second coming means that somebody has not heard.
+* Collected first, acknowledged second. An item for which the function raised is told to `failed`, then acknowledged
+  as failed.
+* Of what a worker says it keeps, the collector asks for all that it has never seen: that mends every loss on the way.
+
+========== ======================== =============================================================================
+phase      entered by               meaning
+========== ======================== =============================================================================
+empty      start                    no run; results are dropped (their workers keep them)
+active     Begin                    collects and acknowledges
+finishing  Finish, all called       `finished` runs
+finished   FinishedCalled           stays for the distributor's Bye, or 10 s
+draining   Drain                    finishes what its thread has, acknowledges, ends
+ended
+========== ======================== =============================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zmqpipeline.options import Options
+from zmqpipeline.protocol import commands as c
+from zmqpipeline.protocol import events as e
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.link import Verdict
+from zmqpipeline.protocol.roster import Links
+from zmqpipeline.protocol.seqset import SeqSet, numbers_of, size
+
+STAY_SECONDS = 10.0
+"""How long a finished collector stays for a distributor that has not heard."""
+
+WARN_SECONDS = 60.0
+"""How often a role that waits for another one says so."""
+
+
+@dataclass(frozen=True)
+class CollectorSnapshot:
+    """What a collector has, for people: (collected, failed) for each task, and what waits for its thread."""
+
+    phase: str
+    run: str
+    tasks: dict[str, tuple[int, int]]
+    queued: int
+
+
+class _Progress:
+    """The numbers of one task."""
+
+    __slots__ = ("collected", "duplicates", "failed", "pending")
+
+    def __init__(self) -> None:
+        self.collected = SeqSet()
+        self.failed = SeqSet()
+        self.pending = SeqSet()
+        self.duplicates = 0
+
+    def unseen(self, spans: m.Spans) -> m.Spans:
+        return self.pending.missing(self.failed.missing(self.collected.missing(spans)))
+
+
+class CollectorMachine:
+    """See the module. `counts` and `ok` are the distributor's last word, filled in by the end of the run."""
+
+    def __init__(self, pipeline: str, *, incarnation: bytes, options: Options | None = None) -> None:
+        self.pipeline = pipeline
+        self.phase = "empty"
+        self.run = ""
+        self.metadata = b""
+        self.counts: list[m.TaskCounts] = []
+        self.ok = False
+        self.count = 0
+        self.troubles: list[m.Trouble] = []
+        self._options = options or Options()
+        self._tasks: dict[str, _Progress] = {}
+        self._links = Links(incarnation)
+        self._distributor: e.Peer | None = None
+        self._calls = 0
+        self._finish: m.Finish | None = None
+        self._deadline: float | None = None
+        self._warn_at: float | None = None
+        self._out: list[c.Command] = []
+
+    # the contract ------------------------------------------------------------------------------------------------
+
+    def handle(self, event: e.Event, now: float) -> list[c.Command]:
+        """See `Machine.handle`."""
+        self._out = []
+        if self.phase == "ended":
+            return []
+        match event:
+            case e.Received():
+                self._received(event.peer, event.envelope, now)
+            case e.Collected():
+                self._collected(event)
+            case e.FailedCalled():
+                self._failed_called(event)
+            case e.FinishedCalled(trouble):
+                self._finished_called(trouble, now)
+            case e.PeerLost(peer):
+                self._lost(peer, now)
+            case e.Drain(seconds):
+                self._drain(now + seconds)
+            case _:
+                pass
+        self._move_on(now)
+        return self._out
+
+    def next_deadline(self) -> float | None:
+        """See `Machine.next_deadline`."""
+        times = [self._deadline, self._warn_at]
+        return None if self.phase == "ended" else min((one for one in times if one is not None), default=None)
+
+    def snapshot(self) -> CollectorSnapshot:
+        """What a collector has, for people."""
+        tasks = {name: (len(one.collected), len(one.failed)) for name, one in list(self._tasks.items())}
+        queued = sum(len(one.pending) for one in list(self._tasks.values()))
+        return CollectorSnapshot(self.phase, self.run, tasks, queued)
+
+    def check(self) -> None:
+        """No number is in two of the sets; the count of ACKs is the number of items done."""
+        for name, one in self._tasks.items():
+            assert not one.collected.common(one.failed.spans()), f"an item of {name} collected and failed"
+            assert not one.pending.common(one.collected.spans()), f"a collected item of {name} is collected again"
+            assert not one.pending.common(one.failed.spans()), f"a failed item of {name} is collected"
+        done = sum(len(one.collected) + len(one.failed) for one in self._tasks.values())
+        assert self.count == done, f"{done} items done, counted {self.count}"
+
+    # peers -------------------------------------------------------------------------------------------------------
+
+    def _received(self, peer: e.Peer, envelope: m.Envelope, now: float) -> None:
+        verdict = self._links.of(envelope).admit(envelope)
+        if verdict is Verdict.REPEAT:
+            return
+        self._links.seen(peer, envelope.sender)
+        if verdict is Verdict.GAP and peer[0] == "results" and self.run:
+            self._send(peer, m.Missing(self.run, "", ()))
+        body = envelope.body
+        match body:
+            case m.Results():
+                self._results(body)
+            case m.Kept():
+                self._kept(peer, body)
+            case m.Propose() | m.Begin() | m.GiveUp() | m.Finish() | m.Bye():
+                self._from_distributor(peer, body, now)
+            case _:
+                pass
+
+    def _lost(self, peer: e.Peer, now: float) -> None:
+        self._links.lost(peer)
+        if peer == self._distributor:
+            self._distributor = None
+            if self.phase in ("empty", "active"):
+                self._warn_at = now + WARN_SECONDS
+                self._log(30, "The connection to the distributor broke; what is collected is kept until it is back.")
+
+    # the distributor ---------------------------------------------------------------------------------------------
+
+    def _from_distributor(self, peer: e.Peer, body: m.Message, now: float) -> None:
+        if self._is_second(peer):
+            self._log(30, "A second distributor asks for work while one is connected; it is not answered.")
+            return
+        self._distributor = peer
+        self._warn_at = None
+        match body:
+            case m.Propose(pipeline) | m.Begin(pipeline) if not self._is_ours(pipeline):
+                self._send(
+                    peer, m.Refused(f"This collector belongs to the pipeline {self.pipeline!r}, not {pipeline!r}.")
+                )
+            case m.Propose():
+                self._send(peer, self._holding())
+            case m.Begin():
+                self._begin(peer, body)
+            case m.GiveUp(run, failures) if run == self.run and self.phase in ("active", "draining"):
+                self._give_up(failures)
+            case m.Finish(run) if run == self.run:
+                self._finish_run(peer, body)
+            case m.Bye(run) if run == self.run and self.phase == "finished":
+                self._end()
+
+    def _is_second(self, peer: e.Peer) -> bool:
+        now_at_work = self._distributor
+        if now_at_work is None or now_at_work == peer or self.phase == "finished":
+            return False
+        return self._links.who(now_at_work) not in (None, self._links.who(peer))
+
+    def _is_ours(self, pipeline: str) -> bool:
+        return not pipeline or not self.pipeline or pipeline == self.pipeline
+
+    def _begin(self, peer: e.Peer, body: m.Begin) -> None:
+        if self.phase == "empty":
+            self.phase = "active"
+            self.run = body.run
+            self.metadata = body.metadata
+            for known in body.progress:
+                progress = self._task(known.task)
+                progress.collected.update(known.collected)
+                progress.failed.update(known.failed)
+                self.count += size(known.collected) + size(known.failed)
+            self._do(c.SetRun(body.run, body.metadata))
+            self._call_workers()
+        elif body.run != self.run:
+            self._send(peer, m.Refused(f"This collector holds the run {self.run}, not {body.run}. Start it anew, too."))
+            return
+        self._send(peer, self._holding())
+
+    def _call_workers(self) -> None:
+        """Every worker that spoke before the run began says again what it keeps."""
+        for peer in self._links.peers():
+            if peer[0] == "results":
+                self._send(peer, m.Missing(self.run, "", ()))
+
+    def _holding(self) -> m.Holding:
+        finished = self.phase in ("finishing", "finished")
+        progress = [
+            m.TaskProgress(name, one.collected.spans(), one.failed.spans()) for name, one in self._tasks.items()
+        ]
+        return m.Holding(self.run, finished, self.metadata, self.count, progress)
+
+    def _give_up(self, failures: list[m.FailedItem]) -> None:
+        new = []
+        for item in failures:
+            progress = self._task(item.task)
+            if progress.unseen((item.number, item.number + 1)):
+                progress.pending.add(item.number, item.number + 1)
+                new.append(item)
+            else:
+                self._ack_again(item.task, (item.number, item.number + 1))
+        if new:
+            self._call(c.CallFailed(new), len({item.task for item in new}))
+
+    def _finish_run(self, peer: e.Peer, body: m.Finish) -> None:
+        if self.phase == "active":
+            self._finish = body
+            self.ok = body.ok
+            self.counts = body.counts
+        elif self.phase == "finished":
+            self._send(peer, m.Finished(self.run, self.troubles[0] if self.troubles else None))
+
+    # results -----------------------------------------------------------------------------------------------------
+
+    def _results(self, body: m.Results) -> None:
+        if body.run != self.run or self.phase != "active":
+            return
+        progress = self._task(body.task)
+        new = progress.unseen(body.spans)
+        payloads = body.payloads
+        if new != body.spans:
+            wanted = set(numbers_of(new))
+            progress.duplicates += size(body.spans) - len(wanted)
+            numbers = numbers_of(body.spans)
+            payloads = [one for number, one in zip(numbers, payloads, strict=True) if number in wanted]
+            self._ack_again(body.task, body.spans)
+        if new:
+            progress.pending.update(new)
+            self._call(c.Collect(body.task, body.attempt, new, payloads), size(new))
+
+    def _kept(self, peer: e.Peer, body: m.Kept) -> None:
+        if body.run == self.run and self.phase == "active":
+            unseen = self._task(body.task).unseen(body.spans)
+            self._send(peer, m.Missing(self.run, body.task, unseen))
+
+    def _ack_again(self, task: str, spans: m.Spans) -> None:
+        progress = self._task(task)
+        collected, failed = progress.collected.common(spans), progress.failed.common(spans)
+        if collected or failed:
+            self._ack(task, collected, failed, b"")
+
+    def _ack(self, task: str, collected: m.Spans, failed: m.Spans, data: bytes) -> None:
+        if self._distributor is not None:
+            ack = m.Ack(self.run, task, collected, failed, self._task(task).duplicates, self.count, data)
+            self._send(self._distributor, ack)
+
+    # answers of the collector's thread -----------------------------------------------------------------------------
+
+    def _call(self, command: c.Command, parts: int) -> None:
+        """Count the calls that are out, so that the end can wait for them."""
+        self._calls += parts
+        self._do(command)
+
+    def _collected(self, event: e.Collected) -> None:
+        self._calls -= size(event.spans) + len(event.failures)
+        self._note(event.trouble)
+        progress = self._task(event.task)
+        if event.spans:
+            progress.pending.difference_update(event.spans)
+            progress.collected.update(event.spans)
+            self.count += size(event.spans)
+        if event.failures:
+            items = [
+                m.FailedItem(event.task, number, event.attempt, "collector", trouble, payload)
+                for number, trouble, payload in event.failures
+            ]
+            self._call(c.CallFailed(items), 1)
+        if event.spans:
+            self._ack(event.task, event.spans, (), event.data)
+
+    def _failed_called(self, event: e.FailedCalled) -> None:
+        self._calls -= 1
+        self._note(event.trouble)
+        progress = self._task(event.task)
+        progress.pending.difference_update(event.spans)
+        progress.failed.update(event.spans)
+        self.count += size(event.spans)
+        self._ack(event.task, (), event.spans, b"")
+
+    def _finished_called(self, trouble: m.Trouble | None, now: float) -> None:
+        self._note(trouble)
+        self.phase = "finished"
+        self._deadline = now + STAY_SECONDS
+        if self._distributor is not None:
+            self._send(self._distributor, m.Finished(self.run, self.troubles[0] if self.troubles else None))
+
+    def _note(self, trouble: m.Trouble | None) -> None:
+        if trouble is not None:
+            self.troubles.append(trouble)
+            self._log(40, f"A function of the collector raised {trouble.error}: {trouble.message}\n{trouble.traceback}")
+
+    # the end -----------------------------------------------------------------------------------------------------
+
+    def _drain(self, deadline: float) -> None:
+        if self.phase in ("empty", "active"):
+            self.phase = "draining"
+            self._deadline = deadline
+
+    def _move_on(self, now: float) -> None:
+        """What follows from the state and the clock."""
+        if self.phase == "active" and self._finish is not None and not self._calls:
+            self.phase = "finishing"
+            self._do(c.CallFinished(self._finish.ok, self._finish.counts))
+        elif (self.phase == "draining" and not self._calls) or (self._deadline is not None and now >= self._deadline):
+            self._end()
+        elif self._warn_at is not None and now >= self._warn_at:
+            self._warn_at = now + WARN_SECONDS
+            self._log(30, "Still waiting for a distributor to connect; start it, or end this collector with Ctrl-C.")
+
+    def _end(self) -> None:
+        finished = self.phase == "finished"
+        status = 1 if self.troubles or (finished and not self.ok) else 0
+        self.phase = "ended"
+        self._do(c.Ended(status, "the run is over" if finished else "drained"))
+
+    # out ---------------------------------------------------------------------------------------------------------
+
+    def _task(self, name: str) -> _Progress:
+        progress = self._tasks.get(name)
+        if progress is None:
+            progress = self._tasks[name] = _Progress()
+        return progress
+
+    def _send(self, peer: e.Peer, body: m.Message) -> None:
+        who = self._links.who(peer)
+        link = self._links.link(who) if who is not None else None
+        if link is not None:
+            self._do(c.Send(peer, link.wrap(body)))
+
+    def _do(self, command: c.Command) -> None:
+        self._out.append(command)
+
+    def _log(self, level: int, text: str) -> None:
+        self._do(c.Log(level, text))

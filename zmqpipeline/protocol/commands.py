@@ -1,0 +1,144 @@
+"""What to do: the commands that a machine answers with. The order of the list is meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from zmqpipeline.protocol.events import Peer
+from zmqpipeline.protocol.messages import Blobs, Envelope, FailedItem, Spans, TaskCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this; if the connection is gone, it is lost, and the machine will hear of it by an event."""
+
+    peer: Peer
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Write a log line for people. `level` is a number of the logging module (10, 20, 30, 40)."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The role is over, with this exit status; `reason` is for the log and for the error that `run()` may raise."""
+
+    status: int
+    reason: str = ""
+
+
+# distributor ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LoadMetadata:
+    """Call the metadata function of this process; MetadataLoaded answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTasks:
+    """The run begins (or is taken over): give the tasks this packed metadata before their first step."""
+
+    metadata: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Produce:
+    """Take up to `count` steps of this task's source for a worker; Produced answers, perhaps in several parts.
+
+    `address` names the worker for `handle`; `ack_task`, `ack_id`, `ack_data` are those of the last Ack, for the gate.
+    """
+
+    task: str
+    count: int
+    address: str
+    ack_task: str
+    ack_id: int
+    ack_data: bytes
+
+
+# worker ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SetMetadata:
+    """The run's metadata, a packed dict, before the first Execute."""
+
+    metadata: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """Queue these items for the worker's threads; Executed answers, in parts. `timeout` in seconds, 0 for none."""
+
+    task: str
+    attempt: int
+    timeout: float
+    numbers: list[int]
+    payloads: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Take unstarted items off the queue, the last first; TakenBack answers. `count` None means all of them."""
+
+    count: int | None = None
+
+
+# collector ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SetRun:
+    """The run begins: its metadata, a packed dict, for the collector's functions."""
+
+    run: str
+    metadata: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Call the collector's function for each of these, in order; Collected answers, in parts of at most 10 ms."""
+
+    task: str
+    attempt: int
+    spans: Spans
+    payloads: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed:
+    """Tell the `failed` function of these items; FailedCalled answers, one for each task among them."""
+
+    failures: list[FailedItem]
+
+
+@dataclass(frozen=True, slots=True)
+class CallFinished:
+    """The run is over: call `finished` once; FinishedCalled answers."""
+
+    ok: bool
+    counts: list[TaskCounts] = field(default_factory=list)
+
+
+Command: TypeAlias = (
+    Send
+    | Log
+    | Ended
+    | LoadMetadata
+    | StartTasks
+    | Produce
+    | SetMetadata
+    | Execute
+    | TakeBack
+    | SetRun
+    | Collect
+    | CallFailed
+    | CallFinished
+)

@@ -1,0 +1,480 @@
+"""The distributor machine: hands out the items of its tasks, and knows where each is until it is acknowledged.
+
+The law:
+
+* Nothing is handed out before a collector has been heard. If it holds an unfinished run, that run goes on here.
+* A task's items are handed out once all that it depends on is over, and never ahead of the workers' demand.
+* An item is a worker's from when it is sent until its ACK. A worker that is gone loses what it has not finished; one
+  that is only slow loses nothing.
+* What the collector acknowledges is done; the worker that kept it is told with whatever is sent to it next.
+
+========== ============================ ===========================================================================
+phase      entered by                   meaning
+========== ============================ ===========================================================================
+greeting   start                        asks for a collector (Propose)
+metadata   Holding without a run        waits for the metadata function or the metadata worker
+beginning  metadata, or Holding         tells the collector the run (Begin)
+running    Holding with our run         hands out items
+finishing  every task is over           tells the collector (Finish)
+farewell   Finished                     tells the workers (RunEnded), waits for their Goodbye, at most 2 s; then Bye
+draining   Drain                        hands out nothing; waits for what is leased
+ended
+========== ============================ ===========================================================================
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from zmqpipeline.options import Options
+from zmqpipeline.protocol import commands as c
+from zmqpipeline.protocol import events as e
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
+from zmqpipeline.protocol.graph import TaskSpec, order
+from zmqpipeline.protocol.ledger import Ledger
+from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.roster import Links
+
+REPEAT_SECONDS = 1.0
+"""How often something unanswered is said again, and how long no ACK may come before the collector is asked."""
+
+FAREWELL_SECONDS = 2.0
+"""How long the workers have to say goodbye."""
+
+WARN_FIRST_SECONDS = 5.0
+WARN_SECONDS = 60.0
+
+_COLLECTOR: e.Peer = ("acks", b"")
+
+
+@dataclass(frozen=True)
+class DistributorSnapshot:
+    """What a distributor knows, for people."""
+
+    phase: str
+    run: str
+    tasks: list[m.TaskCounts]
+    waiting: dict[str, int]
+    leased: dict[str, int]
+    workers: dict[str, int]
+
+
+class DistributorMachine:
+    """See the module. `run` is the id proposed for a new run; `metadata` is where its metadata comes from.
+
+    Hops: ``workers``, ``workers/1``, ... and ``metadata`` (bound), ``acks`` (to the collector).
+    """
+
+    def __init__(
+        self,
+        pipeline: str,
+        tasks: Sequence[TaskSpec],
+        *,
+        incarnation: bytes,
+        run: str,
+        options: Options | None = None,
+        rng: random.Random | None = None,
+        metadata: str = "none",
+    ) -> None:
+        self.pipeline = pipeline
+        self.phase = "greeting"
+        self.run = ""
+        self.metadata = b""
+        self.troubles: dict[str, m.Trouble] = {}
+        self.tasks = {name: TaskState(_spec(tasks, name), Ledger(_spec(tasks, name))) for name in order(tasks)}
+        self._proposed = run
+        self._source = metadata
+        self._offered: bytes | None = None
+        self._links = Links(incarnation)
+        self._acks = Link(incarnation)
+        self._connected = False
+        self._dispatcher = Dispatcher(
+            self.tasks,
+            self._links,
+            options=options or Options(),
+            rng=rng or random.Random(),
+            tell_given_up=self._tell_given_up,
+        )
+        self._deadline: float | None = None
+        self._repeat_at: float | None = None
+        self._warn_at: float | None = None
+        self._loading = False
+        self._out: list[c.Command] = []
+
+    # the contract ------------------------------------------------------------------------------------------------
+
+    def handle(self, event: e.Event, now: float) -> list[c.Command]:
+        """See `Machine.handle`."""
+        self._out = self._dispatcher.out = []
+        if self.phase == "ended":
+            return []
+        if self._warn_at is None and self.phase == "greeting":
+            self._warn_at = now + WARN_FIRST_SECONDS
+        match event:
+            case e.Received():
+                self._received(event, now)
+            case e.Produced():
+                self._produced(event)
+            case e.PeerLost(peer):
+                self._dispatcher.peer_lost(peer)
+            case e.Connected("acks"):
+                self._connected = True
+                self._say_again(now)
+            case e.Disconnected("acks"):
+                self._connected = False
+                self._warn_at = now + WARN_SECONDS
+                if self.phase in ("running", "finishing"):
+                    self._log(30, "The connection to the collector broke; the run goes on when it is back.")
+            case e.MetadataLoaded():
+                self._metadata_loaded(event, now)
+            case e.Drain(seconds):
+                self._drain(now + seconds)
+            case _:
+                pass
+        self._by_the_clock(now)
+        self._move_on(now)
+        return self._out
+
+    def next_deadline(self) -> float | None:
+        """See `Machine.next_deadline`."""
+        if self.phase == "ended":
+            return None
+        times = [self._deadline, self._repeat_at, self._dispatcher.release_at, self._warn_at]
+        if self.phase == "running":
+            for task in self.tasks.values():
+                times += [task.ledger.next_due(), task.unserved_at]
+        return min((one for one in times if one is not None), default=None)
+
+    @property
+    def last_ack(self) -> tuple[str, int, bytes]:
+        """Task, count and packed data of the newest ACK."""
+        return self._dispatcher.last_ack
+
+    def counts(self) -> list[m.TaskCounts]:
+        """The figures of each task, for the summary."""
+        found = []
+        for task in self.tasks.values():
+            counts = task.ledger.counts(task.state)
+            if task.state == "aborted" and task.spec.total is not None and not counts.sent:
+                counts = m.TaskCounts(task=counts.task, state=counts.state, aborted=task.spec.total)
+            found.append(counts)
+        return found
+
+    def snapshot(self) -> DistributorSnapshot:
+        """What a distributor knows, for people."""
+        return DistributorSnapshot(
+            phase=self.phase,
+            run=self.run,
+            tasks=self.counts(),
+            waiting={name: task.ledger.waiting for name, task in self.tasks.items()},
+            leased={name: task.ledger.leased for name, task in self.tasks.items()},
+            workers={name: task.workers for name, task in self.tasks.items()},
+        )
+
+    def check(self) -> None:
+        """The ledgers hold, and no task has begun before what it depends on was over."""
+        for task in self.tasks.values():
+            task.ledger.check()
+            if task.state not in ("waiting", "aborted"):
+                late = [name for name in task.spec.depends_on if not self.tasks[name].is_over]
+                assert not late, f"{task.spec.task_type} began before {late}"
+        self._dispatcher.check()
+
+    # the clock ---------------------------------------------------------------------------------------------------
+
+    def _by_the_clock(self, now: float) -> None:
+        if self._repeat_at is not None and now >= self._repeat_at:
+            self._say_again(now)
+        if self._dispatcher.release_at is not None and now >= self._dispatcher.release_at:
+            self._dispatcher.release_all()
+        if self.phase == "running":
+            for task in self.tasks.values():
+                due = task.ledger.next_due()
+                if due is not None and now >= due:
+                    task.ledger.ripen(now)
+                    self._dispatcher.feed(task)
+                if task.unserved_at is not None and now >= task.unserved_at:
+                    self._warn_unserved(task, now)
+        if self._warn_at is not None and now >= self._warn_at:
+            self._warn_waiting(now)
+
+    def _warn_waiting(self, now: float) -> None:
+        self._warn_at = now + WARN_SECONDS
+        if not self._connected:
+            self._log(30, "Waiting for a collector to connect to. Start one: python -m YOUR_APP collector")
+        elif self.phase == "metadata":
+            self._log(30, "Waiting for the metadata worker (receive_metadata is set). Start it.")
+        elif self.phase not in ("greeting", "beginning", "finishing"):
+            self._warn_at = None
+
+    def _warn_unserved(self, task: TaskState, now: float) -> None:
+        name = task.spec.task_type
+        task.unserved_at = now + WARN_SECONDS
+        self._log(30, f"No worker serves task {name!r}; its items wait. Start one: python -m YOUR_APP worker {name}")
+
+    # messages ----------------------------------------------------------------------------------------------------
+
+    def _received(self, event: e.Received, now: float) -> None:
+        if event.peer[0] == "acks":
+            self._from_collector(event.envelope, now)
+            return
+        envelope, peer = event.envelope, event.peer
+        link = self._links.of(envelope)
+        verdict = link.admit(envelope)
+        if verdict is Verdict.REPEAT:
+            return
+        self._links.seen(peer, envelope.sender)
+        body = envelope.body
+        if isinstance(body, m.Metadata):
+            self._offered = body.payload
+            self._do(c.Send(peer, link.wrap(m.MetadataTaken())))
+            self._metadata_ready(now)
+            return
+        self._dispatcher.received(envelope, peer, link, verdict, now)
+
+    def _tell_given_up(self, failures: list[m.FailedItem]) -> None:
+        for item in failures:
+            self._log(
+                30,
+                f"Item {item.number} of {item.task!r} failed for good after {item.attempts} attempt(s) "
+                f"({item.stage}): {item.trouble.error}: {item.trouble.message}",
+            )
+        if failures and self._connected and self._dispatcher.stage != "before":
+            self._to_collector(m.GiveUp(self.run, failures))
+
+    def _produced(self, event: e.Produced) -> None:
+        if self.phase != "running":
+            return
+        self._dispatcher.produced(event)
+        if event.state == "failed":
+            self._note_failed(self.tasks[event.task], event.trouble or m.Trouble("Error", "the source failed"))
+
+    def _note_failed(self, task: TaskState, trouble: m.Trouble) -> None:
+        self.troubles[task.spec.task_type] = trouble
+        self._log(40, f"Task {task.spec.task_type!r} failed: {trouble.error}: {trouble.message}\n{trouble.traceback}")
+
+    # the collector -----------------------------------------------------------------------------------------------
+
+    def _from_collector(self, envelope: m.Envelope, now: float) -> None:
+        verdict = self._acks.admit(envelope)
+        if verdict is Verdict.REPEAT:
+            return
+        match envelope.body:
+            case m.Ack() as ack if ack.run == self.run:
+                self._acknowledge(ack, now)
+            case m.Holding() as holding:
+                self._holding(holding, now)
+            case m.Finished(run, trouble) if run == self.run and self.phase == "finishing":
+                self._farewell(trouble, now)
+            case m.Refused(reason):
+                self._end(2, reason)
+        if verdict is Verdict.GAP:
+            self._say_again(now)
+
+    def _acknowledge(self, ack: m.Ack, now: float) -> None:
+        task = self.tasks.get(ack.task)
+        if task is None:
+            return
+        self._repeat_at = now + REPEAT_SECONDS
+        task.ledger.duplicates = max(task.ledger.duplicates, ack.duplicates)
+        released = task.ledger.acknowledge(ack.collected, ack.failed)
+        self._dispatcher.note_released(released, now)
+        self._dispatcher.acknowledged(ack.task, ack.count, ack.data)
+
+    def _holding(self, holding: m.Holding, now: float) -> None:
+        if self.phase == "greeting":
+            self._take_over(holding, now)
+        elif self.phase in ("beginning", "running", "draining") and holding.run == self.run:
+            self._repeat_at = now + REPEAT_SECONDS
+            self._merge(holding, now)
+            if self.phase == "beginning":
+                self._start(now)
+            else:
+                self._tell_given_up_again()
+
+    def _take_over(self, holding: m.Holding, now: float) -> None:
+        if not holding.run:
+            self.phase = "metadata"
+            self._repeat_at = None
+            self._metadata_ready(now)
+        elif holding.finished:
+            self.run = holding.run
+            self._log(20, "The collector says that this run is already finished.")
+            self._end(0, "already finished")
+        else:
+            self._log(20, f"The collector holds the unfinished run {holding.run}; it goes on.")
+            self.run, self.metadata = holding.run, holding.metadata
+            self._merge(holding, now)
+            self._begin(now)
+
+    def _merge(self, holding: m.Holding, now: float) -> None:
+        for known in holding.progress:
+            task = self.tasks.get(known.task)
+            if task is not None:
+                self._dispatcher.note_released(task.ledger.acknowledge(known.collected, known.failed), now)
+        self._dispatcher.acknowledged("", holding.count, b"")
+
+    def _tell_given_up_again(self) -> None:
+        failures = [item for task in self.tasks.values() for item in task.ledger.given_up.values()]
+        if failures and self._connected:
+            self._to_collector(m.GiveUp(self.run, failures))
+
+    def _say_again(self, now: float) -> None:
+        """Say what the phase says, at each connection and while it is not answered."""
+        self._repeat_at = now + REPEAT_SECONDS
+        if not self._connected:
+            return
+        if self.phase == "greeting":
+            self._to_collector(m.Propose(self.pipeline, self._proposed))
+        elif self.phase == "beginning" or (self.phase in ("running", "draining") and self._is_waiting_for_acks()):
+            progress = [task.ledger.progress() for task in self.tasks.values()]
+            self._to_collector(m.Begin(self.pipeline, self.run, self.metadata, progress))
+        elif self.phase == "finishing":
+            self._to_collector(m.Finish(self.run, self._is_good(), self.counts()))
+
+    def _is_waiting_for_acks(self) -> bool:
+        return any(task.ledger.leased or task.ledger.given_up for task in self.tasks.values())
+
+    # the beginning -----------------------------------------------------------------------------------------------
+
+    def _metadata_ready(self, now: float) -> None:
+        if self.phase != "metadata":
+            return
+        if self._source == "local":
+            if not self._loading:
+                self._loading = True
+                self._do(c.LoadMetadata())
+        elif self._source == "none" or self._offered is not None:
+            self.metadata = self._offered or b""
+            self.run = self._proposed
+            self._begin(now)
+
+    def _metadata_loaded(self, event: e.MetadataLoaded, now: float) -> None:
+        self.run, self.metadata = self._proposed, event.payload
+        if event.trouble is not None:
+            for task in self.tasks.values():
+                self._abort(task, "the metadata function failed")
+            self.troubles["metadata"] = event.trouble
+            self._log(40, f"The metadata function failed: {event.trouble.error}: {event.trouble.message}")
+        self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        self.phase = "beginning"
+        self._warn_at = None
+        self._say_again(now)
+
+    def _start(self, now: float) -> None:
+        self.phase = "running"
+        self._do(c.StartTasks(self.metadata))
+        self._dispatcher.begin(self.run, self.metadata)
+
+    # tasks move on -----------------------------------------------------------------------------------------------
+
+    def _move_on(self, now: float) -> None:
+        """What follows from the state: tasks open and end, the run ends."""
+        if self.phase == "running":
+            self._move_tasks(now)
+            if all(task.is_over for task in self.tasks.values()):
+                self.phase = "finishing"
+                self._dispatcher.stage = "closed"
+                self._dispatcher.release_all()
+                self._say_again(now)
+        elif self.phase == "farewell":
+            if not self._dispatcher.members or (self._deadline is not None and now >= self._deadline):
+                self._to_collector(m.Bye(self.run))
+                self._end(0 if self._is_good() and "finished" not in self.troubles else 1, "the run is over")
+        elif self.phase == "draining" and (
+            not self._is_waiting_for_acks() or (self._deadline is not None and now >= self._deadline)
+        ):
+            self._dispatcher.release_all()
+            self._end(0, "drained")
+
+    def _move_tasks(self, now: float) -> None:
+        moved = True
+        while moved:
+            moved = False
+            for task in self.tasks.values():
+                before = task.state
+                self._move_task(task, now)
+                moved = moved or task.state != before
+        self._find_closed_gates()
+
+    def _move_task(self, task: TaskState, now: float) -> None:
+        if task.state == "exhausted" and not task.ledger.unfinished:
+            task.state = "complete"
+            self._log(20, f"Task {task.spec.task_type!r} is complete: {len(task.ledger.collected)} item(s) collected.")
+        elif task.state == "waiting":
+            needed = [self.tasks[name] for name in task.spec.depends_on]
+            bad = [one for one in needed if one.is_over and not self._is_enough(task, one)]
+            if bad:
+                self._abort(task, f"{bad[0].spec.task_type!r}, which it depends on, did not succeed")
+            elif all(one.is_over for one in needed):
+                task.state = "open"
+                task.unserved_at = None if task.workers else now + WARN_FIRST_SECONDS
+                self._dispatcher.welcome_hungry(task)
+
+    def _is_enough(self, task: TaskState, needed: TaskState) -> bool:
+        return needed.state == "complete" and (needed.is_good or task.spec.on_failed == "continue")
+
+    def _abort(self, task: TaskState, why: str) -> None:
+        task.state = "aborted"
+        self._log(40, f"Task {task.spec.task_type!r} is aborted: {why}.")
+
+    def _find_closed_gates(self) -> None:
+        """A gate that no ACK will ever open fails its task."""
+        alive = [task for task in self.tasks.values() if not task.is_over and task.state != "waiting"]
+        if not alive or any(not task.gated or task.ledger.unfinished for task in alive):
+            return
+        name, count, _ = self._dispatcher.last_ack
+        for task in alive:
+            text = (
+                f"The gate of task {task.spec.task_type!r} (available / is_available_for_handling) says no, and no "
+                f"ACK can come to open it: nothing waits or is with a worker. Last ACK: _task_type={name!r}, _id={count}."
+            )
+            task.state = "failed"
+            self._note_failed(task, m.Trouble("GateClosed", text))
+
+    def _is_good(self) -> bool:
+        return all(task.is_good for task in self.tasks.values())
+
+    # the end -----------------------------------------------------------------------------------------------------
+
+    def _farewell(self, trouble: m.Trouble | None, now: float) -> None:
+        if trouble is not None:
+            self.troubles["finished"] = trouble
+        self.phase = "farewell"
+        self._repeat_at = None
+        self._deadline = now + FAREWELL_SECONDS
+        self._dispatcher.say_farewell()
+
+    def _drain(self, deadline: float) -> None:
+        if self.phase in ("greeting", "metadata", "beginning"):
+            self._end(0, "drained")
+        elif self.phase == "running":
+            self.phase = "draining"
+            self._dispatcher.stage = "closed"
+            self._deadline = deadline
+            for task in self.tasks.values():
+                task.ledger.abandon()
+
+    def _end(self, status: int, reason: str) -> None:
+        self.phase = "ended"
+        self._do(c.Ended(status, reason))
+
+    # out ---------------------------------------------------------------------------------------------------------
+
+    def _to_collector(self, body: m.Message) -> None:
+        self._do(c.Send(_COLLECTOR, self._acks.wrap(body)))
+
+    def _do(self, command: c.Command) -> None:
+        self._out.append(command)
+
+    def _log(self, level: int, text: str) -> None:
+        self._do(c.Log(level, text))
+
+
+def _spec(tasks: Sequence[TaskSpec], name: str) -> TaskSpec:
+    return next(one for one in tasks if one.task_type == name)

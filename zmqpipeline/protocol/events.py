@@ -1,0 +1,173 @@
+"""What happened: the events that a machine is told, and nothing else ever changes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from zmqpipeline.protocol.messages import Blobs, Envelope, Spans, Trouble
+
+Peer: TypeAlias = tuple[str, bytes]
+"""Hop name and connection: the routing id that a ROUTER gave it, or b"" for the one connection of a DEALER."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The connecting side's handshake on this hop succeeded (again)."""
+
+    hop: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection of this hop broke; what was on its way may be lost."""
+
+    hop: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A well-formed message arrived."""
+
+    peer: Peer
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLost:
+    """The bound side found this connection gone."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The time of `next_deadline()` has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """End in good order: take nothing new, finish what runs, hand back the rest; give up after `seconds`."""
+
+    seconds: float
+
+
+# distributor: answers to Produce and LoadMetadata --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """Items of a task's source, packed. `state` is one of PRODUCED_STATES; all but "more" end the Produce they answer.
+
+    more: some now, the rest follows. ready: as many as asked for. gated: the gate said no. exhausted: there will be no
+    more. failed: user code raised (`trouble`); the payloads before it count. `keys` are digests, one an item, or None.
+    """
+
+    task: str
+    state: str
+    payloads: Blobs = field(default_factory=list)
+    keys: Blobs | None = None
+    trouble: Trouble | None = None
+
+
+PRODUCED_STATES = ("more", "ready", "gated", "exhausted", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataLoaded:
+    """The distributor's own metadata function returned (a packed dict) or raised."""
+
+    payload: bytes
+    trouble: Trouble | None = None
+
+
+# worker: answers to Execute and TakeBack ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """User code ran for these items of one attempt: `numbers[i]` returned `payloads[i]`; the others failed.
+
+    `seconds` is the time that one thread was busy with all of them, from which the service time is observed.
+    """
+
+    attempt: int
+    numbers: list[int]
+    payloads: Blobs
+    failures: list[tuple[int, Trouble]]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """The answer to TakeBack: these items had not been started, and will not be."""
+
+    numbers: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class InitFailed:
+    """`init_worker` or `init_thread` raised; nothing can be executed here."""
+
+    trouble: Trouble
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadLost:
+    """An item ran past its timeout (its failure comes in an Executed): its thread is lost, `free` are left."""
+
+    free: int
+
+
+# collector: answers to Collect, CallFailed and CallFinished ----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The collector's function ran for these items of one Collect, in order; it raised for those in `failures`.
+
+    `data` is the packed dict for the next Ack, or empty; `payloads` of the failed ones come back for the record.
+    `trouble` is what `ack_data` raised, if it did.
+    """
+
+    task: str
+    spans: Spans
+    failures: list[tuple[int, Trouble, bytes]]
+    data: bytes
+    attempt: int = 1
+    trouble: Trouble | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCalled:
+    """The `failed` function was told of these items."""
+
+    task: str
+    spans: Spans
+    trouble: Trouble | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedCalled:
+    """The `finished` function returned or raised."""
+
+    trouble: Trouble | None = None
+
+
+Event: TypeAlias = (
+    Connected
+    | Disconnected
+    | Received
+    | PeerLost
+    | Tick
+    | Drain
+    | Produced
+    | MetadataLoaded
+    | Executed
+    | TakenBack
+    | InitFailed
+    | ThreadLost
+    | Collected
+    | FailedCalled
+    | FinishedCalled
+)

@@ -1,0 +1,84 @@
+"""Which task may start when: `depends_on`, checked once and followed as tasks end.
+
+States of a task, and who moves it:
+
+==========  ===========================================================================================
+state       meaning
+==========  ===========================================================================================
+waiting     something that it depends on is not over
+open        its items are handed out
+exhausted   its source has no more; some items are still out
+complete    every item is collected, or failed for good
+failed      its source, gate or key function raised; what it had yielded still finishes
+aborted     it never started, or was given up, since something it depends on failed
+==========  ===========================================================================================
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from zmqpipeline.errors import DependencyError
+
+STATES = ("waiting", "open", "exhausted", "complete", "failed", "aborted")
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a distributor must know of one task; times in seconds. The fields are those of `@app.task`."""
+
+    task_type: str
+    depends_on: tuple[str, ...] = ()
+    retries: int = 0
+    backoff: float = 1.0
+    timeout: float | None = None
+    crash_limit: int = 3
+    on_failed: str = "abort"
+    total: int | None = None
+
+
+def order(specs: Iterable[TaskSpec]) -> list[str]:
+    """The task types so that each comes after what it depends on; otherwise in the order given.
+
+    Raises:
+        DependencyError: a dependency is unknown, or goes in a circle; the text shows the path.
+    """
+    by_type = {spec.task_type: spec for spec in specs}
+    done: dict[str, None] = {}
+    for name in by_type:
+        _visit(name, by_type, done, ())
+    return list(done)
+
+
+def _visit(name: str, by_type: dict[str, TaskSpec], done: dict[str, None], path: tuple[str, ...]) -> None:
+    if name in done:
+        return
+    if name in path:
+        circle = " -> ".join(repr(one) for one in (*path[path.index(name) :], name))
+        raise DependencyError(f"The tasks depend on each other in a circle: {circle}. Take one of these arrows out.")
+    for needed in by_type[name].depends_on:
+        if needed not in by_type:
+            raise DependencyError(_unknown(needed, (*path, name), by_type))
+        _visit(needed, by_type, done, (*path, name))
+    done[name] = None
+
+
+def _unknown(needed: str, path: tuple[str, ...], known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = difflib.get_close_matches(needed, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    way = " -> ".join(repr(one) for one in (*path, needed))
+    listed = ", ".join(repr(one) for one in names)
+    return f"Task {path[-1]!r} depends on {needed!r}, which is no task ({way}). Known: {listed}.{hint}"
+
+
+def dependents(specs: Sequence[TaskSpec], name: str) -> list[str]:
+    """Every task that depends on this one, directly or through others, in the order given."""
+    found = {name}
+    for one in order(specs):
+        spec = next(spec for spec in specs if spec.task_type == one)
+        if found & set(spec.depends_on):
+            found.add(one)
+    return [spec.task_type for spec in specs if spec.task_type in found and spec.task_type != name]

@@ -1,0 +1,425 @@
+"""Where every item of one task is, from the moment it is yielded until it is acknowledged.
+
+An item is in exactly one of these places (`check` proves it):
+
+===========  =========================================================================================================
+place        meaning
+===========  =========================================================================================================
+fresh        yielded, never sent
+returned     was with a worker that is gone, or handed it back; sent again before anything fresh
+suspect      was lost with a worker while it may have been running: only ever sent to a free thread
+later        its function raised; it is sent again when its back-off is over
+leased       with one worker, until the ACK
+given up     failed for good; the collector has been told, its ACK is awaited
+done         acknowledged: kept as ranges only
+===========  =========================================================================================================
+
+The packed item is kept until `done`, so that it can be sent again. What is common (a first delivery that succeeds)
+costs a few operations on dictionaries; what is rare (attempts, losses) is in dictionaries that are empty as a rule.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+from zmqpipeline.protocol import batching
+from zmqpipeline.protocol.graph import TaskSpec
+from zmqpipeline.protocol.messages import Blobs, FailedItem, Spans, TaskCounts, TaskProgress, Trouble
+from zmqpipeline.protocol.seqset import SeqSet, pairs
+
+
+@dataclass(slots=True)
+class Batch:
+    """Items that travel in one Work message: they share an attempt number."""
+
+    attempt: int
+    numbers: list[int]
+    payloads: Blobs
+
+
+class Ledger:
+    """The items of one task. Workers are named by their incarnation."""
+
+    def __init__(self, spec: TaskSpec) -> None:
+        self.spec = spec
+        self.next_number = 0
+        self.collected = SeqSet()
+        self.failed = SeqSet()
+        self.redelivered = 0
+        self.skipped = 0
+        self.dropped = 0
+        self.duplicates = 0
+        self.given_up: dict[int, FailedItem] = {}
+        self._payloads: dict[int, bytes] = {}
+        self._fresh: deque[int] = deque()
+        self._returned: OrderedDict[int, None] = OrderedDict()
+        self._suspects: OrderedDict[int, None] = OrderedDict()
+        self._later: list[tuple[float, int]] = []
+        self._owner: dict[int, bytes] = {}
+        self._leases: dict[bytes, dict[int, int]] = {}
+        self._lease_bytes: dict[bytes, int] = {}
+        self._claims: dict[int, bytes] = {}
+        self._prior: dict[int, int] = {}
+        self._raised: dict[int, int] = {}
+        self._losses: dict[int, int] = {}
+        self._blamed: dict[int, bytes] = {}
+        self._keys: dict[int, bytes] = {}
+        self._seen_keys: set[bytes] = set()
+        self._skip_until = 0
+
+    # what is known -----------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """How many items could be sent now, if there were a worker."""
+        return len(self._fresh) + len(self._returned) + len(self._suspects)
+
+    @property
+    def unfinished(self) -> int:
+        """How many items are not done."""
+        return len(self._payloads)
+
+    @property
+    def leased(self) -> int:
+        """How many items are with workers."""
+        return len(self._owner)
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether an item waits for a free thread of its own."""
+        return bool(self._suspects)
+
+    def leases(self, worker: bytes) -> int:
+        """How many items this worker holds."""
+        return len(self._leases.get(worker, ()))
+
+    def is_with(self, worker: bytes, number: int) -> bool:
+        """Whether this worker holds this item."""
+        return self._owner.get(number) == worker
+
+    def lease_bytes(self, worker: bytes) -> int:
+        """How many bytes of packed items this worker holds."""
+        return self._lease_bytes.get(worker, 0)
+
+    def next_due(self) -> float | None:
+        """When the first retry is due."""
+        return self._later[0][0] if self._later else None
+
+    def progress(self) -> TaskProgress:
+        """The done numbers, for the collector."""
+        return TaskProgress(self.spec.task_type, self.collected.spans(), self.failed.spans())
+
+    def counts(self, state: str) -> TaskCounts:
+        """The figures of the summary."""
+        return TaskCounts(
+            task=self.spec.task_type,
+            state=state,
+            sent=self.next_number,
+            collected=len(self.collected),
+            failed=len(self.failed),
+            aborted=self.dropped,
+            skipped=self.skipped,
+            redelivered=self.redelivered,
+            duplicates=self.duplicates,
+        )
+
+    # yielded -----------------------------------------------------------------------------------------------------
+
+    def add(self, payloads: Blobs, keys: Blobs | None = None) -> None:
+        """Number the items that the source yielded; those done in an earlier life of this run are passed over."""
+        start = self.next_number
+        if keys is None and not self._claims and start >= self._skip_until:
+            numbers = range(start, start + len(payloads))
+            self._payloads.update(zip(numbers, payloads, strict=True))
+            self._fresh.extend(numbers)
+            self.next_number += len(payloads)
+            return
+        for i, payload in enumerate(payloads):
+            self._add_one(payload, keys[i] if keys else None)
+
+    def _add_one(self, payload: bytes, key: bytes | None) -> None:
+        if key is not None and key in self._seen_keys:
+            self.skipped += 1
+            return
+        number = self.next_number
+        self.next_number += 1
+        if key is not None:
+            self._seen_keys.add(key)
+        if number in self.collected or number in self.failed:
+            return
+        if key is not None:
+            self._keys[number] = key
+        self._payloads[number] = payload
+        owner = self._claims.pop(number, None)
+        if owner is None:
+            self._fresh.append(number)
+        else:
+            self._lease([number], [payload], owner, 0)
+
+    # leased ------------------------------------------------------------------------------------------------------
+
+    def take(self, worker: bytes, count: int, slots: int, max_bytes: int) -> Batch | None:
+        """Choose up to `count` items for this worker, of which suspects only for its `slots` free threads.
+
+        They are leased at once; tell `sent` the number of the message that carries them.
+        """
+        if self._suspects and slots > 0:
+            return self._take_from(self._suspects, worker, min(slots, count), max_bytes)
+        if self._returned:
+            return self._take_from(self._returned, worker, count, max_bytes)
+        if not self._fresh or count <= 0:
+            return None
+        count = min(count, len(self._fresh), batching.MAX_BATCH)
+        known = self._payloads
+        fresh = self._fresh
+        numbers = [fresh.popleft() for _ in range(count)]
+        payloads = [known[number] for number in numbers]
+        fit = batching.cut([len(one) for one in payloads], max_bytes=max_bytes)
+        if fit < count:
+            fresh.extendleft(reversed(numbers[fit:]))
+            numbers, payloads = numbers[:fit], payloads[:fit]
+        self._lease(numbers, payloads, worker, 0)
+        return Batch(1, numbers, payloads)
+
+    def _take_from(self, queue: OrderedDict[int, None], worker: bytes, count: int, max_bytes: int) -> Batch | None:
+        """Items of one attempt number from the front of a queue."""
+        numbers: list[int] = []
+        total = 0
+        attempt = 0
+        for number in queue:
+            size = len(self._payloads[number])
+            one = self._prior.get(number, 0) + 1
+            if numbers and (one != attempt or total + size > max_bytes):
+                break
+            if len(numbers) >= min(count, batching.MAX_BATCH):
+                break
+            attempt = one
+            total += size
+            numbers.append(number)
+        if not numbers:
+            return None
+        for number in numbers:
+            del queue[number]
+        payloads = [self._payloads[number] for number in numbers]
+        self._lease(numbers, payloads, worker, 0)
+        self.redelivered += len(numbers) if attempt > 1 else 0
+        return Batch(attempt, numbers, payloads)
+
+    def _lease(self, numbers: list[int], payloads: Blobs, worker: bytes, message: int) -> None:
+        self._owner.update(dict.fromkeys(numbers, worker))
+        self._leases.setdefault(worker, {}).update(dict.fromkeys(numbers, message))
+        self._lease_bytes[worker] = self._lease_bytes.get(worker, 0) + sum(map(len, payloads))
+
+    def sent(self, worker: bytes, numbers: list[int], message: int) -> None:
+        """These leased items travel in the message with this number."""
+        self._leases[worker].update(dict.fromkeys(numbers, message))
+
+    def _unlease(self, number: int) -> bytes | None:
+        """Take an item from whoever holds it; who that was."""
+        worker = self._owner.pop(number, None)
+        if worker is not None:
+            del self._leases[worker][number]
+            self._lease_bytes[worker] -= len(self._payloads[number])
+        return worker
+
+    # done --------------------------------------------------------------------------------------------------------
+
+    def acknowledge(self, collected: Spans, failed: Spans) -> dict[bytes, list[int]]:
+        """The collector has these; what each worker may drop of them."""
+        released: dict[bytes, list[int]] = {}
+        for spans, done in ((collected, self.collected), (failed, self.failed)):
+            for start, stop in pairs(spans):
+                self._close(start, stop, done, released)
+        return released
+
+    def _close(self, start: int, stop: int, done: SeqSet, released: dict[bytes, list[int]]) -> None:
+        for low, high in pairs(self.failed.missing(self.collected.missing((start, stop)))):
+            done.add(low, high)
+            self._skip_until = max(self._skip_until, high)
+            for number in range(low, min(high, self.next_number)):
+                self._close_one(number, done is self.failed, released)
+            if self._claims:
+                self._claims = {n: worker for n, worker in self._claims.items() if not low <= n < high}
+
+    def _close_one(self, number: int, failed: bool, released: dict[bytes, list[int]]) -> None:
+        worker = self._owner.pop(number, None)
+        payload = self._payloads.pop(number, b"")
+        if worker is None:
+            self._unqueue(number)
+        else:
+            del self._leases[worker][number]
+            self._lease_bytes[worker] -= len(payload)
+            if worker in released:
+                released[worker].append(number)
+            else:
+                released[worker] = [number]
+        if self._prior or self._losses or self.given_up or self._keys:
+            self._drop_rare(number, failed)
+
+    def _drop_rare(self, number: int, failed: bool) -> None:
+        self._prior.pop(number, None)
+        self._raised.pop(number, None)
+        self._losses.pop(number, None)
+        self._blamed.pop(number, None)
+        self.given_up.pop(number, None)
+        key = self._keys.pop(number, None)
+        if failed and key is not None:
+            # A key whose item failed may be yielded again.
+            self._seen_keys.discard(key)
+
+    def _unqueue(self, number: int) -> None:
+        """Take out of its queue an item that was done after all, by a late result of a worker thought lost."""
+        if number in self._returned:
+            del self._returned[number]
+        elif number in self._suspects:
+            del self._suspects[number]
+        elif self._later and any(one == number for _, one in self._later):
+            self._later = [entry for entry in self._later if entry[1] != number]
+            heapq.heapify(self._later)
+
+    # not done after all ------------------------------------------------------------------------------------------
+
+    def failed_at(self, worker: bytes, item: FailedItem, now: float, jitter: float) -> FailedItem | None:
+        """User code raised. The item if it is given up, else it comes again after its back-off.
+
+        A report of an attempt that is no longer this worker's is old news. `jitter` is a factor, about 1. The back-off
+        is ``backoff * 2 ** (times raised - 1)`` seconds.
+        """
+        number = item.number
+        if self._owner.get(number) != worker or item.attempts != self._prior.get(number, 0) + 1:
+            return None
+        self._unlease(number)
+        self._prior[number] = item.attempts
+        raised = self._raised[number] = self._raised.get(number, 0) + 1
+        if raised <= self.spec.retries and item.stage == "worker":
+            delay = self.spec.backoff * 2.0 ** min(raised - 1, 30) * jitter
+            heapq.heappush(self._later, (now + delay, number))
+            return None
+        return self._give_up(number, item.stage, item.trouble)
+
+    def _give_up(self, number: int, stage: str, trouble: Trouble) -> FailedItem:
+        attempts = self._prior.get(number, 0)
+        failed = FailedItem(self.spec.task_type, number, attempts, stage, trouble, self._payloads[number])
+        self.given_up[number] = failed
+        return failed
+
+    def ripen(self, now: float) -> None:
+        """Put the retries that are due into the queue."""
+        while self._later and self._later[0][0] <= now:
+            self._returned[heapq.heappop(self._later)[1]] = None
+
+    def hand_back(self, worker: bytes, numbers: list[int]) -> None:
+        """Items that this worker never started go back to the queue, with nothing held against them."""
+        mine = self._leases.get(worker, {})
+        for number in reversed(numbers):
+            if number in mine:
+                self._unlease(number)
+                self._queue(number)
+
+    def _queue(self, number: int) -> None:
+        queue = self._suspects if number in self._losses else self._returned
+        queue[number] = None
+        queue.move_to_end(number, last=False)
+
+    def lost(self, worker: bytes, *, crashed: bool, done: SeqSet) -> tuple[int, list[FailedItem]]:
+        """A worker is gone: how many items go back to the queue, and which are given up as killers of workers.
+
+        An item counts as a suspect unless the worker had said that it was `done` with it.
+        """
+        back = 0
+        given_up = []
+        for number in list(reversed(self._leases.get(worker, {}))):
+            self._unlease(number)
+            self._prior[number] = self._prior.get(number, 0) + 1
+            if crashed and number not in done:
+                self._losses[number] = self._losses.get(number, 0) + 1
+                self._blamed[number] = worker
+            if self._losses.get(number, 0) >= self.spec.crash_limit:
+                given_up.append(self._give_up(number, "crash", self._killer(number)))
+            else:
+                self._queue(number)
+                back += 1
+        self._leases.pop(worker, None)
+        self._lease_bytes.pop(worker, None)
+        if self._claims:
+            self._claims = {number: claimant for number, claimant in self._claims.items() if claimant != worker}
+        return back, given_up
+
+    def _killer(self, number: int) -> Trouble:
+        times = self._losses[number]
+        return Trouble(
+            "WorkerLost",
+            f"{times} workers were lost while they may have been running item {number} of task "
+            f"{self.spec.task_type!r}; it is not sent again (crash_limit={self.spec.crash_limit}).",
+        )
+
+    # a worker's full report ------------------------------------------------------------------------------------------
+
+    def reconcile(self, worker: bytes, held: SeqSet, received: int) -> list[int]:
+        """Compare with what a worker says it holds, having received our messages up to `received`.
+
+        What was sent and is not there goes back to the queue; what it holds and nobody else was given is its own again.
+        The answer is what it may drop.
+        """
+        mine = self._leases.get(worker, {})
+        self.hand_back(worker, [n for n, message in mine.items() if message <= received and n not in held])
+        droppable = []
+        for start, stop in pairs(held.spans()):
+            for number in range(start, stop):
+                if self._owner.get(number) != worker and not self._reclaim(worker, number):
+                    droppable.append(number)
+        return droppable
+
+    def _reclaim(self, worker: bytes, number: int) -> bool:
+        """Whether the worker shall keep this item, which is not leased to it; if nobody has it, it is leased."""
+        if number in self.collected or number in self.failed or number in self.given_up:
+            return False
+        if number in self._owner:
+            return True
+        if number not in self._payloads:
+            self._claims[number] = worker
+            return True
+        queue = self._returned if number in self._returned else self._suspects
+        if number not in queue:
+            return False
+        del queue[number]
+        if self._blamed.get(number) == worker:
+            # The connection came back, the worker had not died: that was no loss.
+            del self._blamed[number]
+            self._losses[number] -= 1
+            if not self._losses[number]:
+                del self._losses[number]
+        self._lease([number], [self._payloads[number]], worker, 0)
+        return True
+
+    def drop_claims(self) -> None:
+        """The source is exhausted: numbers that only a worker knows will never be yielded."""
+        self._claims.clear()
+
+    def abandon(self) -> None:
+        """Give up every item that no worker holds: the run is interrupted, or the task aborted."""
+        queued = [*self._fresh, *self._returned, *self._suspects, *(number for _, number in self._later)]
+        for number in queued:
+            del self._payloads[number]
+        self.dropped += len(queued)
+        self._fresh.clear()
+        self._returned.clear()
+        self._suspects.clear()
+        self._later.clear()
+
+    # invariants --------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Every unfinished item is in exactly one place, and nothing done is anywhere."""
+        places = [*self._fresh, *self._returned, *self._suspects, *self._owner, *self.given_up]
+        places += [number for _, number in self._later]
+        assert len(places) == len(set(places)), f"an item of {self.spec.task_type} is in two places"
+        assert set(places) == set(self._payloads), f"an item of {self.spec.task_type} is nowhere"
+        leased = {number: worker for worker, mine in self._leases.items() for number in mine}
+        assert leased == self._owner, "leases and owners differ"
+        sizes = {worker: sum(len(self._payloads[n]) for n in mine) for worker, mine in self._leases.items()}
+        assert all(self._lease_bytes[worker] == size for worker, size in sizes.items()), "lease bytes are wrong"
+        assert not any(number in self.collected or number in self.failed for number in places), "a done item is out"
+        assert not self.collected.common(self.failed.spans()), "an item both collected and failed"

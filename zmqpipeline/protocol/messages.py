@@ -1,0 +1,351 @@
+"""The vocabulary that processes speak to each other, as frozen dataclasses.
+
+A message says what is so (state), never what changed: any of them may be lost, doubled or late, and the next one of
+its kind mends it. Item numbers travel as **spans**: a flat tuple ``(start, stop, start, stop, ...)`` of half-open
+ranges in ascending order, so that ten thousand neighbours cost two integers. User data travels as bytes that nobody on
+the way opens.
+
+Hops (the bound side is a ROUTER, the connecting side a DEALER):
+
+====================  =========================  ==========================================
+hop                   bound by                   connected by
+====================  =========================  ==========================================
+``workers``           distributor (one a task    each worker
+                      endpoint)
+``results``           collector                  each worker
+``acks``              collector                  distributor
+``metadata``          distributor                metadata worker
+====================  =========================  ==========================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Spans: TypeAlias = tuple[int, ...]
+"""Half-open ranges of item numbers, flattened: ``(0, 3, 7, 8)`` is 0, 1, 2 and 7."""
+
+Blobs: TypeAlias = list[bytes]
+"""Packed user values, one an item, in the order of the spans beside them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a call of user code failed, as text: the type's name, its message, the traceback."""
+
+    error: str
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedItem:
+    """One item that is given up. `stage` is where: worker, collector, distributor or crash."""
+
+    task: str
+    number: int
+    attempts: int
+    stage: str
+    trouble: Trouble
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCounts:
+    """What became of the items of one task: what the summary shows. `state` is one of graph.STATES."""
+
+    task: str
+    state: str
+    sent: int = 0
+    collected: int = 0
+    failed: int = 0
+    aborted: int = 0
+    skipped: int = 0
+    redelivered: int = 0
+    duplicates: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskProgress:
+    """The numbers of one task that are done, as a collector holds them."""
+
+    task: str
+    collected: Spans
+    failed: Spans
+
+
+# worker -> distributor ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """How a worker stands. `window` is how many unstarted and running items it wants, `backlog` how many it has.
+
+    `held` (all items not yet released, results included) and `done` (those of them with a result or a failure) are
+    given in a full report, after a connection, a gap or a second of silence; otherwise None.
+    """
+
+    run: str
+    task: str
+    slots: int
+    window: int
+    backlog: int
+    draining: bool
+    held: Spans | None
+    done: Spans | None
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsFailed:
+    """User code raised for these items; kept by the worker, and said again, until they are released."""
+
+    run: str
+    failures: list[FailedItem]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsReturned:
+    """Unstarted items that a draining worker hands back."""
+
+    run: str
+    task: str
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """A worker leaves in good order and holds nothing any more. `trouble` says why if it is not by request."""
+
+    run: str
+    task: str
+    trouble: Trouble | None = None
+
+
+# distributor -> worker ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The distributor's answer to a full report. An empty `run`: none has begun yet. `metadata` is a packed dict."""
+
+    run: str
+    metadata: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Items to execute. They are leased from now until acknowledged. `timeout` is in seconds an item, 0 for none."""
+
+    run: str
+    task: str
+    attempt: int
+    timeout: float
+    spans: Spans
+    released: Spans
+    payloads: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """These items are acknowledged or given up: drop what you keep of them. `resync` asks for a full report."""
+
+    run: str
+    task: str
+    released: Spans
+    resync: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """The run is over; a worker answers Goodbye and ends."""
+
+    run: str
+
+
+# worker -> collector, and back ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What user code returned for these items; kept by the worker until the distributor releases them."""
+
+    run: str
+    task: str
+    attempt: int
+    spans: Spans
+    payloads: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The results that a worker has sent and still keeps; said at each connection, each second while any is kept."""
+
+    run: str
+    task: str
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The collector's answer to Kept: of those it has never seen these. An empty answer is an answer, too."""
+
+    run: str
+    task: str
+    spans: Spans
+
+
+# distributor -> collector ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """A distributor without a run asks what the collector holds, and offers a run id in case it holds none."""
+
+    pipeline: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The run as the distributor knows it: said at each connection and answered by Holding. Idempotent."""
+
+    pipeline: str
+    run: str
+    metadata: bytes
+    progress: list[TaskProgress]
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Items that the distributor has given up; the collector answers them with an Ack like collected ones."""
+
+    run: str
+    failures: list[FailedItem]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Every item is acknowledged. `ok` is False if anything failed or was aborted. Answered by Finished."""
+
+    run: str
+    ok: bool
+    counts: list[TaskCounts]
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """The distributor has heard Finished and leaves; the collector need not stay for it."""
+
+    run: str
+
+
+# collector -> distributor ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What the collector holds. An empty `run`: nothing yet. `count` is the number of items acknowledged so far."""
+
+    run: str
+    finished: bool
+    metadata: bytes
+    count: int
+    progress: list[TaskProgress]
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """These items are collected, those are written down as failed. `data` is a packed dict, or empty.
+
+    `count` is the `_id` of the spec: how many items of all tasks are done, from 1, no repeats.
+    """
+
+    run: str
+    task: str
+    collected: Spans
+    failed: Spans
+    duplicates: int
+    count: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The collector has run `finished`. `trouble` is what the user's functions at the end raised, if they did."""
+
+    run: str
+    trouble: Trouble | None = None
+
+
+# metadata worker <-> distributor --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """The packed dict of a metadata worker; said each second until MetadataTaken answers."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataTaken:
+    """The distributor has the metadata; the metadata worker ends."""
+
+
+# on any hop -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Asks nothing: a bound side sends it to learn whether the connection is still there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The bound side will not talk to this peer, and why, as a sentence for its user."""
+
+    reason: str
+
+
+Message: TypeAlias = (
+    WorkerReport
+    | ItemsFailed
+    | ItemsReturned
+    | Goodbye
+    | Welcome
+    | Work
+    | Settled
+    | RunEnded
+    | Results
+    | Kept
+    | Missing
+    | Propose
+    | Begin
+    | GiveUp
+    | Finish
+    | Bye
+    | Holding
+    | Ack
+    | Finished
+    | Metadata
+    | MetadataTaken
+    | Probe
+    | Refused
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message with its place on the hop: who says it (incarnation), to whom, which number it has, what was received.
+
+    `received` counts in the numbers of the incarnation `addressee`; both are empty (b"" and 0) while none is known.
+    """
+
+    sender: bytes
+    addressee: bytes
+    number: int
+    received: int
+    body: Message = field(default_factory=Probe)

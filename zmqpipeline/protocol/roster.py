@@ -1,0 +1,127 @@
+"""Who is there: the links to known processes, and what a distributor knows of each connected worker."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from zmqpipeline.protocol.events import Peer
+from zmqpipeline.protocol.link import Link
+from zmqpipeline.protocol.messages import Envelope, WorkerReport
+from zmqpipeline.protocol.seqset import SeqSet
+
+REMEMBERED = 10_000
+"""How many processes that are not connected are remembered, so that their old messages are known as old."""
+
+
+class Links:
+    """The links of a bound side, by incarnation; the peers, by connection.
+
+    A link outlives its connection: if it began to count anew, the other side would take its messages for old ones.
+    """
+
+    def __init__(self, incarnation: bytes) -> None:
+        self._incarnation = incarnation
+        self._links: OrderedDict[bytes, Link] = OrderedDict()
+        self._who: dict[Peer, bytes] = {}
+        self._where: dict[bytes, Peer] = {}
+
+    def of(self, envelope: Envelope) -> Link:
+        """The link to the sender of this message, made if it is new."""
+        link = self._links.get(envelope.sender)
+        if link is None:
+            link = self._links[envelope.sender] = Link(self._incarnation)
+            self._forget_some()
+        return link
+
+    def _forget_some(self) -> None:
+        if len(self._links) <= REMEMBERED + len(self._where):
+            return
+        for who in list(self._links):
+            if who not in self._where and len(self._links) > REMEMBERED:
+                del self._links[who]
+
+    def seen(self, peer: Peer, who: bytes) -> None:
+        """This process spoke on this connection: the newest connection is the one to answer on."""
+        if self._who.get(peer) == who:
+            return
+        old = self._where.get(who)
+        if old is not None:
+            self._who.pop(old, None)
+        self._who[peer] = who
+        self._where[who] = peer
+        self._links.move_to_end(who)
+
+    def lost(self, peer: Peer) -> bytes | None:
+        """This connection is gone: the process whose newest connection it was."""
+        who = self._who.pop(peer, None)
+        if who is not None:
+            del self._where[who]
+        return who
+
+    def who(self, peer: Peer) -> bytes | None:
+        """The process behind a connection."""
+        return self._who.get(peer)
+
+    def peer(self, who: bytes) -> Peer | None:
+        """The connection of a process, if it has one."""
+        return self._where.get(who)
+
+    def peers(self) -> list[Peer]:
+        """All connections."""
+        return list(self._who)
+
+    def link(self, who: bytes) -> Link | None:
+        """The link to a process."""
+        return self._links.get(who)
+
+
+class Member:
+    """A connected worker, as its last report says it stands."""
+
+    __slots__ = (
+        "backlog", "done", "draining", "host", "inflight", "link", "name", "peer", "pid", "releases", "slots", "task",
+        "unseen", "welcomed", "who", "window",
+    )  # fmt: skip
+
+    def __init__(self, who: bytes, task: str, link: Link, peer: Peer) -> None:
+        self.who = who
+        self.task = task
+        self.link = link
+        self.peer = peer
+        self.name = who.hex()[:6]
+        self.host = ""
+        self.pid = 0
+        self.slots = 1
+        self.window = 0
+        self.backlog = 0
+        self.inflight = 0
+        self.draining = False
+        self.welcomed = False
+        self.done = SeqSet()
+        self.unseen: deque[tuple[int, int]] = deque()
+        """(message number, items) of the work that the last report could not know of."""
+        self.releases: list[int] = []
+
+    def reported(self, report: WorkerReport, received: int) -> None:
+        """Take over what a report says; `received` is the number of our last message that it knows of."""
+        self.host, self.pid, self.slots = report.host, report.pid, report.slots
+        self.window, self.backlog, self.draining = report.window, report.backlog, report.draining
+        self.name = f"{report.host}/{report.pid}" if report.pid else self.who.hex()[:6]
+        if report.done is not None:
+            self.done = SeqSet(report.done)
+        while self.unseen and self.unseen[0][0] <= received:
+            self.inflight -= self.unseen.popleft()[1]
+
+    def gave(self, items: int) -> None:
+        """Work of so many items has just been sent."""
+        self.unseen.append((self.link.sent, items))
+        self.inflight += items
+
+    def room(self, *, only_free_slots: bool) -> int:
+        """How many items it would take now."""
+        wanted = min(self.window, self.slots) if only_free_slots else self.window
+        return wanted - self.backlog - self.inflight
+
+    def free_slots(self) -> int:
+        """How many of its threads have nothing to do."""
+        return min(self.window, self.slots) - self.backlog - self.inflight

@@ -1,0 +1,242 @@
+"""Envelopes to frames and back.
+
+A message is a header frame and, for messages that carry user values, what follows it:
+
+* frame 0: one version byte, then a msgpack array ``[code, sender, addressee, number, received, *fields]``;
+* frames 1..: the payloads. Small ones share one frame (a msgpack array of byte strings, read in one call); as soon as
+  one of them is `LARGE` bytes or more, each has a frame of its own, so that nothing large is copied to be packed. The
+  last field of the header says which: 0, or the number of frames.
+
+Whatever does not fit is refused with `WireError` before anything is built from it. The fields of each message are
+checked against the table `_FIELDS`, which is made from the annotations of the dataclasses once, at import.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgpack
+
+from zmqpipeline.errors import WireError
+from zmqpipeline.protocol import messages as m
+
+VERSION = 1
+"""The first byte of every message."""
+
+LARGE = 32 * 1024
+"""From this size on (bytes), a payload is a frame of its own."""
+
+MAX_HEADER_BYTES = 4 * 1024 * 1024
+"""The largest header frame that is read: half a million ranges, far more than any role holds."""
+
+_INCARNATION_MAX = 16
+_TEXT_MAX = 64 * 1024 * 1024
+_CODES: tuple[type, ...] = (
+    m.Probe, m.Refused, m.WorkerReport, m.ItemsFailed, m.ItemsReturned, m.Goodbye, m.Welcome, m.Work, m.Settled,
+    m.RunEnded, m.Results, m.Kept, m.Missing, m.Propose, m.Begin, m.GiveUp, m.Finish, m.Bye, m.Holding, m.Ack,
+    m.Finished, m.Metadata, m.MetadataTaken,
+)  # fmt: skip
+_CODE_OF = {cls: code for code, cls in enumerate(_CODES)}
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str or len(value) > _TEXT_MAX:
+        raise WireError("a text field holds something else")
+    return value
+
+
+def _blob(value: Any) -> bytes:
+    if type(value) is not bytes:
+        raise WireError("a bytes field holds something else")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise WireError("a number field holds something else, or is negative")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise WireError("a yes-or-no field holds something else")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+        raise WireError("a field of seconds holds something else")
+    return float(value)
+
+
+def _spans(value: Any) -> m.Spans:
+    if type(value) is not list or len(value) % 2:
+        raise WireError("spans are not a list of pairs")
+    last = -1
+    for i in range(0, len(value), 2):
+        start, stop = value[i], value[i + 1]
+        if type(start) is not int or type(stop) is not int or not last < start < stop:
+            raise WireError("spans are not ascending ranges of numbers")
+        last = stop - 1
+    return tuple(value)
+
+
+def _optional(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else read(value)
+
+
+def _many(read: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
+    def read_list(value: Any) -> list[Any]:
+        if type(value) is not list:
+            raise WireError("a list field holds something else")
+        return [read(one) for one in value]
+
+    return read_list
+
+
+def _record(cls: type) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """The reader and the writer of a nested dataclass, which travels as the list of its fields."""
+    readers, writers = _plan(cls)
+    names = [one.name for one in dataclasses.fields(cls)]
+
+    def read(value: Any) -> Any:
+        if type(value) is not list or len(value) != len(readers):
+            raise WireError(f"a {cls.__name__} has the wrong number of fields")
+        return cls(*[reader(one) for reader, one in zip(readers, value, strict=True)])
+
+    def write(value: Any) -> list[Any]:
+        return [writer(getattr(value, name)) for writer, name in zip(writers, names, strict=True)]
+
+    return read, write
+
+
+def _codec(annotation: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Reader and writer of one annotated field."""
+    if annotation.endswith(" | None"):
+        read, write = _codec(annotation.removesuffix(" | None"))
+        return _optional(read), _optional(write)
+    if annotation.startswith("list["):
+        read, write = _codec(annotation[5:-1])
+        return _many(read), lambda values: [write(one) for one in values]
+    simple: dict[str, Callable[[Any], Any]] = {
+        "str": _text, "bytes": _blob, "int": _count, "bool": _flag, "float": _seconds, "Spans": _spans,
+    }  # fmt: skip
+    if annotation in simple:
+        return simple[annotation], _same
+    return _record(getattr(m, annotation))
+
+
+def _plan(cls: type) -> tuple[list[Callable[[Any], Any]], list[Callable[[Any], Any]]]:
+    pairs = [_codec(str(one.type)) for one in dataclasses.fields(cls) if one.type != "Blobs"]
+    return [read for read, _ in pairs], [write for _, write in pairs]
+
+
+_FIELDS = [_plan(cls) for cls in _CODES]
+_NAMES = [[one.name for one in dataclasses.fields(cls) if one.type != "Blobs"] for cls in _CODES]
+_HAS_PAYLOADS = [any(one.type == "Blobs" for one in dataclasses.fields(cls)) for cls in _CODES]
+_VERSION_BYTE = bytes([VERSION])
+_pack = msgpack.packb
+
+
+def encode(envelope: m.Envelope) -> list[bytes]:
+    """The frames of this envelope.
+
+    Headers are packed with lone surrogates kept, since failure texts may quote file names that hold them.
+    """
+    body = envelope.body
+    code = _CODE_OF[type(body)]
+    fields = [envelope.sender, envelope.addressee, envelope.number, envelope.received]
+    writers = _FIELDS[code][1]
+    fields += [write(getattr(body, name)) for write, name in zip(writers, _NAMES[code], strict=True)]
+    if not _HAS_PAYLOADS[code]:
+        return [_header(code, fields)]
+    payloads: list[bytes] = body.payloads  # type: ignore[union-attr]
+    if payloads and max(map(len, payloads)) >= LARGE:
+        return [_header(code, [*fields, len(payloads)]), *payloads]
+    return [_header(code, [*fields, 0]), _pack(payloads)]
+
+
+def _header(code: int, fields: list[Any]) -> bytes:
+    packed: bytes = _pack([code, *fields], unicode_errors="surrogatepass")
+    return _VERSION_BYTE + packed
+
+
+def decode(frames: Sequence[bytes]) -> m.Envelope:
+    """The envelope that these frames hold.
+
+    Raises:
+        WireError: they are not a message of this protocol and version; the text says what is wrong.
+    """
+    code, fields = _read_header(frames)
+    sender, addressee, number, received = _read_place(fields)
+    readers = _FIELDS[code][0]
+    values = fields[5:]
+    extra = 1 if _HAS_PAYLOADS[code] else 0
+    if len(values) != len(readers) + extra:
+        raise WireError(f"a {_CODES[code].__name__} with {len(values)} fields")
+    arguments = [read(value) for read, value in zip(readers, values, strict=False)]
+    if extra:
+        arguments.append(_read_payloads(frames, values[-1]))
+    elif len(frames) != 1:
+        raise WireError(f"a {_CODES[code].__name__} with {len(frames)} frames")
+    body = _CODES[code](*arguments)
+    _check_payload_count(body)
+    return m.Envelope(sender, addressee, number, received, body)
+
+
+def _read_header(frames: Sequence[bytes]) -> tuple[int, list[Any]]:
+    if not frames or not frames[0]:
+        raise WireError("an empty message")
+    head = frames[0]
+    if head[0] != VERSION:
+        raise WireError(f"protocol version {head[0]}, this is version {VERSION}")
+    if len(head) > MAX_HEADER_BYTES:
+        raise WireError(f"a header of {len(head)} bytes; at most {MAX_HEADER_BYTES} are read")
+    try:
+        fields = msgpack.unpackb(memoryview(head)[1:], unicode_errors="surrogatepass")
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise WireError(f"a header that is no msgpack ({type(error).__name__})") from error
+    if type(fields) is not list or len(fields) < 5 or type(fields[0]) is not int:
+        raise WireError("a header that is no list of fields")
+    if not 0 <= fields[0] < len(_CODES):
+        raise WireError(f"unknown message code {fields[0]}")
+    return fields[0], fields
+
+
+def _read_place(fields: list[Any]) -> tuple[bytes, bytes, int, int]:
+    sender, addressee = _blob(fields[1]), _blob(fields[2])
+    if len(sender) > _INCARNATION_MAX or len(addressee) > _INCARNATION_MAX:
+        raise WireError("an incarnation id that is too long")
+    return sender, addressee, _count(fields[3]), _count(fields[4])
+
+
+def _read_payloads(frames: Sequence[bytes], own_frames: Any) -> list[bytes]:
+    if _count(own_frames):
+        if len(frames) != 1 + own_frames:
+            raise WireError(f"{own_frames} payload frames announced, {len(frames) - 1} arrived")
+        return list(frames[1:])
+    if len(frames) != 2:
+        raise WireError(f"one frame of payloads expected, {len(frames) - 1} arrived")
+    try:
+        payloads = msgpack.unpackb(frames[1])
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise WireError(f"a payload frame that is no msgpack ({type(error).__name__})") from error
+    if type(payloads) is not list or any(type(one) is not bytes for one in payloads):
+        raise WireError("a payload frame that is no list of bytes")
+    return payloads
+
+
+def _check_payload_count(body: Any) -> None:
+    payloads = getattr(body, "payloads", None)
+    if payloads is None:
+        return
+    spans = body.spans
+    if sum(spans[1::2]) - sum(spans[0::2]) != len(payloads):
+        raise WireError(f"{len(payloads)} payloads for spans {spans[:6]}")

@@ -1,0 +1,485 @@
+"""The worker machine: holds items for one task type, has them executed, keeps each result until it is released.
+
+The law:
+
+* An item that is held (queued, running, or done and not yet released) is not taken twice.
+* A result goes to the collector at once and is kept; a failure goes to the distributor and is kept. Only the
+  distributor's word (`released`) lets go of either, since it speaks after the collector has acknowledged.
+* Every report tells the whole state. A full one goes out at each connection, after a gap, to a new distributor, and
+  from time to time; it is answered. The results kept are told to the collector in the same way (Kept, Missing).
+
+========== ============================== ======================================================================
+phase      entered by                     meaning
+========== ============================== ======================================================================
+seeking    start                          no distributor has welcomed this worker to a run yet
+working    Welcome with a run             takes items
+changing   Welcome with another run       waits for what still runs of the old run; then working
+draining   Drain, idle time-out           takes nothing; hands back what is unstarted; waits for releases
+ended      RunEnded, drained, init failed
+========== ============================== ======================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zmqpipeline.options import Options
+from zmqpipeline.protocol import batching
+from zmqpipeline.protocol import commands as c
+from zmqpipeline.protocol import events as e
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.seqset import numbers_of, pairs, spans_of
+
+REPORT_SECONDS = 1.0
+"""How often a full report is said while anything is held or unanswered."""
+
+IDLE_REPORT_SECONDS = 5.0
+"""How often it is said otherwise."""
+
+_TO_DISTRIBUTOR: e.Peer = ("workers", b"")
+_TO_COLLECTOR: e.Peer = ("results", b"")
+
+
+@dataclass(frozen=True)
+class WorkerSnapshot:
+    """What a worker is doing, for people."""
+
+    phase: str
+    run: str
+    task: str
+    slots: int
+    queued_or_running: int
+    kept: int
+    executed: int
+    failed: int
+
+
+class WorkerMachine:
+    """See the module. `slots` is the number of threads; times in seconds."""
+
+    def __init__(
+        self, task: str, *, slots: int, incarnation: bytes, host: str = "", pid: int = 0, options: Options | None = None
+    ) -> None:
+        self.task = task
+        self.slots = slots
+        self.phase = "seeking"
+        self.run = ""
+        self.executed = 0
+        self.failed = 0
+        self._host = host
+        self._pid = pid
+        self._options = options or Options()
+        self._workers = Link(incarnation)
+        self._results = Link(incarnation)
+        self._connected: set[str] = set()
+        self._pending: dict[int, int] = {}
+        self._kept: dict[int, bytes] = {}
+        self._kept_attempts: dict[int, int] = {}
+        self._failures: dict[int, m.FailedItem] = {}
+        self._ghosts: set[int] = set()
+        """Items that were released while they were queued or running here: their outcome is nobody's."""
+        self._next_run: m.Welcome | None = None
+        self._service = batching.ServiceTime()
+        self._window = slots
+        self._answered = False
+        self._report_at: float | None = None
+        self._kept_at: float | None = None
+        self._deadline: float | None = None
+        self._idle_since: float | None = None
+        self._out: list[c.Command] = []
+
+    # the contract ------------------------------------------------------------------------------------------------
+
+    def handle(self, event: e.Event, now: float) -> list[c.Command]:
+        """See `Machine.handle`."""
+        self._out = []
+        if self.phase == "ended":
+            return []
+        match event:
+            case e.Received():
+                self._received(event, now)
+            case e.Executed():
+                self._executed(event, now)
+            case e.Connected(hop):
+                self._connect(hop, now)
+            case e.Disconnected(hop):
+                self._connected.discard(hop)
+            case e.TakenBack(numbers):
+                self._taken_back(numbers, now)
+            case e.ThreadLost(free):
+                self._thread_lost(free, now)
+            case e.InitFailed(trouble):
+                self._end(1, f"{trouble.error}: {trouble.message}", trouble)
+            case e.Drain(seconds):
+                self._drain(now + seconds, now)
+            case e.Tick():
+                pass
+        self._by_the_clock(now)
+        return self._out
+
+    def next_deadline(self) -> float | None:
+        """See `Machine.next_deadline`."""
+        if self.phase == "ended":
+            return None
+        times = [self._deadline, self._report_at, self._kept_at, self._idle_at()]
+        return min((time for time in times if time is not None), default=None)
+
+    def snapshot(self) -> WorkerSnapshot:
+        """What a worker is doing, for people."""
+        return WorkerSnapshot(
+            phase=self.phase,
+            run=self.run,
+            task=self.task,
+            slots=self.slots,
+            queued_or_running=len(self._pending),
+            kept=len(self._kept) + len(self._failures),
+            executed=self.executed,
+            failed=self.failed,
+        )
+
+    def check(self) -> None:
+        """An item is pending, kept as a result, or kept as a failure, never two of these."""
+        places = [*self._pending, *self._kept, *self._failures]
+        assert len(places) == len(set(places)), "a worker holds an item twice"
+        assert set(self._kept_attempts) <= set(self._kept), "an attempt of a result that is not kept"
+        assert self.run or not places, "a worker holds items of no run"
+
+    # the clock ---------------------------------------------------------------------------------------------------
+
+    def _by_the_clock(self, now: float) -> None:
+        if self.phase == "ended":
+            return
+        if self._deadline is not None and now >= self._deadline:
+            held = len(self._pending) + len(self._kept) + len(self._failures)
+            self._log(30, f"The drain time is over; {held} items that are not acknowledged go to other workers.")
+            self._end(0, "drained")
+            return
+        idle_at = self._idle_at()
+        if idle_at is not None and now >= idle_at:
+            self._log(20, f"No item for {self._options.idle_timeout:g} s (idle time-out): ending.")
+            self._drain(now + self._options.drain_timeout, now)
+        if self._report_at is not None and now >= self._report_at:
+            self._report(now, full=True)
+        if self._kept_at is not None and now >= self._kept_at:
+            self._say_kept(now)
+
+    def _idle_at(self) -> float | None:
+        if self._options.idle_timeout is None or self._idle_since is None or self._pending or self.phase == "draining":
+            return None
+        return self._idle_since + self._options.idle_timeout
+
+    # connections -------------------------------------------------------------------------------------------------
+
+    def _connect(self, hop: str, now: float) -> None:
+        self._connected.add(hop)
+        if self._idle_since is None:
+            self._idle_since = now
+        if hop == "workers":
+            self._answered = False
+            self._report(now, full=True)
+        elif self._kept:
+            self._say_kept(now)
+
+    def _received(self, event: e.Received, now: float) -> None:
+        hop = event.peer[0]
+        if hop == "results":
+            self._from_collector(event.envelope, now)
+        else:
+            self._from_distributor(event.envelope, now)
+
+    def _from_distributor(self, envelope: m.Envelope, now: float) -> None:
+        verdict = self._workers.admit(envelope)
+        if verdict is Verdict.REPEAT:
+            return
+        body = envelope.body
+        self._answered = True
+        match body:
+            case m.Work():
+                self._work(body, now)
+            case m.Settled():
+                self._settled(body, now)
+            case m.Welcome():
+                self._welcome(body, now)
+            case m.RunEnded(run) if self.run in ("", run):
+                self._end(0, "the run is over")
+            case m.Refused(reason):
+                self._end(2, reason)
+        if self.phase != "ended" and verdict in (Verdict.GAP, Verdict.NEW):
+            self._report(now, full=True)
+
+    def _from_collector(self, envelope: m.Envelope, now: float) -> None:
+        verdict = self._results.admit(envelope)
+        if verdict is Verdict.REPEAT:
+            return
+        body = envelope.body
+        if isinstance(body, m.Missing) and body.run == self.run:
+            if body.spans:
+                self._send_results([n for n in numbers_of(body.spans) if n in self._kept])
+            elif not body.task or verdict is Verdict.NEW:
+                self._say_kept(now)
+
+    # the run -----------------------------------------------------------------------------------------------------
+
+    def _welcome(self, body: m.Welcome, now: float) -> None:
+        if not body.run or body.run == self.run:
+            return
+        if self._pending or self._kept or self._failures:
+            self._log(
+                30, f"A new run has begun; dropping what is held of the old one ({len(self._pending)} unfinished)."
+            )
+        self._kept.clear()
+        self._kept_attempts.clear()
+        self._failures.clear()
+        self._next_run = body
+        if self._pending or self._ghosts:
+            # What runs now would be taken for an item of the new run with the same number: wait for it.
+            self._set_phase("changing")
+            self._do(c.TakeBack(None))
+        else:
+            self._change_run(now)
+
+    def _change_run(self, now: float) -> None:
+        if self._next_run is None or self._pending or self._ghosts:
+            return
+        self.run = self._next_run.run
+        self._do(c.SetMetadata(self._next_run.metadata))
+        self._next_run = None
+        self._set_phase("working")
+        self._report(now, full=True)
+
+    def _set_phase(self, phase: str) -> None:
+        if self.phase != "draining":
+            self.phase = phase
+
+    # items -------------------------------------------------------------------------------------------------------
+
+    def _work(self, body: m.Work, now: float) -> None:
+        if body.run != self.run or self._next_run is not None:
+            return
+        if body.released:
+            self._release(body.released)
+        numbers, payloads = numbers_of(body.spans), body.payloads
+        held = self._pending.keys() & numbers or self._kept.keys() & numbers or self._failures.keys() & numbers
+        if held:
+            numbers, payloads = self._not_held(numbers, payloads, body.attempt)
+        if numbers:
+            self._pending.update(dict.fromkeys(numbers, body.attempt))
+            self._do(c.Execute(body.task, body.attempt, body.timeout, numbers, payloads))
+        if self.phase == "draining":
+            self._do(c.TakeBack(None))
+
+    def _not_held(self, numbers: list[int], payloads: m.Blobs, attempt: int) -> tuple[list[int], m.Blobs]:
+        """Of a delivery that brings some items again, those that are to be executed."""
+        new = []
+        for number, payload in zip(numbers, payloads, strict=True):
+            if number in self._pending:
+                self._pending[number] = max(attempt, self._pending[number])
+                continue
+            failure = self._failures.get(number)
+            if failure is not None and failure.attempts < attempt:
+                del self._failures[number]
+            elif failure is not None or number in self._kept:
+                continue
+            new.append((number, payload))
+        return [number for number, _ in new], [payload for _, payload in new]
+
+    def _executed(self, event: e.Executed, now: float) -> None:
+        done = len(event.numbers) + len(event.failures)
+        self.executed += done
+        self.failed += len(event.failures)
+        self._idle_since = now
+        self._service.observe(done, event.seconds)
+        if self._next_run is not None:
+            self._drop_old_run(event, now)
+            return
+        if self._ghosts:
+            self._ghosts.difference_update(event.numbers, [number for number, _ in event.failures])
+        numbers, payloads, attempt = event.numbers, event.payloads, event.attempt
+        pending = self._pending
+        if not pending.keys() >= set(numbers):
+            both = [(n, one) for n, one in zip(numbers, payloads, strict=True) if n in pending]
+            numbers, payloads = [n for n, _ in both], [one for _, one in both]
+        for number in numbers:
+            del pending[number]
+        if numbers:
+            self._keep(numbers, payloads, attempt)
+        if event.failures:
+            self._fail(event.failures)
+        self._after_items(now)
+
+    def _drop_old_run(self, event: e.Executed, now: float) -> None:
+        for number in [*event.numbers, *(number for number, _ in event.failures)]:
+            self._pending.pop(number, None)
+            self._ghosts.discard(number)
+        self._change_run(now)
+
+    def _keep(self, numbers: list[int], payloads: m.Blobs, attempt: int) -> None:
+        self._kept.update(zip(numbers, payloads, strict=True))
+        if attempt > 1:
+            self._kept_attempts.update(dict.fromkeys(numbers, attempt))
+        self._send_results(numbers)
+
+    def _fail(self, failures: list[tuple[int, m.Trouble]]) -> None:
+        new = []
+        for number, trouble in failures:
+            attempt = self._pending.pop(number, None)
+            if attempt is not None:
+                new.append(m.FailedItem(self.task, number, attempt, "worker", trouble, b""))
+        self._failures.update({item.number: item for item in new})
+        if new:
+            self._to_distributor(m.ItemsFailed(self.run, new))
+
+    def _after_items(self, now: float) -> None:
+        """Say how much room there is, when it is enough to be worth a message."""
+        last = self._window
+        self._window = batching.window(
+            self.slots,
+            self._service.seconds,
+            last,
+            prefetch_seconds=self._options.prefetch_seconds,
+            max_prefetch=self._options.max_prefetch,
+        )
+        if self._has_room():
+            self._report(now, full=False)
+        if self._kept and self._kept_at is None:
+            self._kept_at = now + REPORT_SECONDS
+        self._maybe_drained()
+
+    def _has_room(self) -> bool:
+        """Whether a thread is idle, or so much of the prefetch is used up that a message for more is worth it."""
+        ahead = self._window - self.slots
+        enough = max(self.slots + ahead * 3 // 4, self._window - batching.MAX_BATCH) if ahead > 0 else self.slots - 1
+        return len(self._pending) <= enough
+
+    # results -----------------------------------------------------------------------------------------------------
+
+    def _send_results(self, numbers: list[int]) -> None:
+        """Send these kept results, in messages of one attempt and a bounded size."""
+        if "results" not in self._connected:
+            return
+        if not self._kept_attempts:
+            self._send_attempt(1, sorted(numbers))
+            return
+        by_attempt: dict[int, list[int]] = {}
+        for number in sorted(numbers):
+            by_attempt.setdefault(self._kept_attempts.get(number, 1), []).append(number)
+        for attempt, ones in by_attempt.items():
+            self._send_attempt(attempt, ones)
+
+    def _send_attempt(self, attempt: int, numbers: list[int]) -> None:
+        while numbers:
+            payloads = [self._kept[number] for number in numbers[: batching.MAX_BATCH]]
+            count = batching.cut([len(one) for one in payloads])
+            body = m.Results(self.run, self.task, attempt, spans_of(numbers[:count]), payloads[:count])
+            self._do(c.Send(_TO_COLLECTOR, self._results.wrap(body)))
+            numbers = numbers[count:]
+
+    def _say_kept(self, now: float) -> None:
+        self._kept_at = None
+        if self._kept:
+            self._kept_at = now + REPORT_SECONDS
+            if "results" in self._connected:
+                body = m.Kept(self.run, self.task, spans_of(list(self._kept)))
+                self._do(c.Send(_TO_COLLECTOR, self._results.wrap(body)))
+
+    def _settled(self, body: m.Settled, now: float) -> None:
+        if body.run != self.run or self._next_run is not None:
+            return
+        self._release(body.released)
+        if body.resync:
+            self._report(now, full=True)
+        self._maybe_drained()
+
+    def _release(self, spans: m.Spans) -> None:
+        kept = self._kept
+        for start, stop in pairs(spans):
+            for number in range(start, stop):
+                if kept.pop(number, None) is None:
+                    self._failures.pop(number, None)
+                    if self._pending.pop(number, None) is not None:
+                        self._ghosts.add(number)
+                elif self._kept_attempts:
+                    self._kept_attempts.pop(number, None)
+
+    # reports -----------------------------------------------------------------------------------------------------
+
+    def _report(self, now: float, *, full: bool) -> None:
+        if "workers" not in self._connected:
+            self._report_at = None
+            return
+        held = done = None
+        if full:
+            self._report_at = now + (REPORT_SECONDS if self._is_busy() else IDLE_REPORT_SECONDS)
+            ready = [*self._kept, *self._failures]
+            done = spans_of(ready)
+            held = spans_of([*self._pending, *ready])
+        takes_nothing = self.phase in ("draining", "changing")
+        self._to_distributor(
+            m.WorkerReport(
+                run=self.run,
+                task=self.task,
+                slots=self.slots,
+                window=0 if takes_nothing else self._window,
+                backlog=len(self._pending),
+                draining=self.phase == "draining",
+                held=held,
+                done=done,
+                host=self._host,
+                pid=self._pid,
+            )
+        )
+        if full and self._failures:
+            self._to_distributor(m.ItemsFailed(self.run, list(self._failures.values())))
+
+    def _is_busy(self) -> bool:
+        return bool(self._pending or self._kept or self._failures or not self.run or not self._answered)
+
+    # the end -----------------------------------------------------------------------------------------------------
+
+    def _drain(self, deadline: float, now: float) -> None:
+        if self.phase != "draining":
+            self.phase = "draining"
+            self._deadline = deadline
+            self._do(c.TakeBack(None))
+            self._report(now, full=True)
+
+    def _taken_back(self, numbers: list[int], now: float) -> None:
+        mine = [number for number in numbers if self._pending.pop(number, None) is not None]
+        self._ghosts.difference_update(numbers)
+        if self._next_run is not None:
+            self._change_run(now)
+            return
+        if mine:
+            self._to_distributor(m.ItemsReturned(self.run, self.task, spans_of(mine)))
+        self._maybe_drained()
+
+    def _maybe_drained(self) -> None:
+        if self.phase == "draining" and not (self._pending or self._kept or self._failures):
+            self._end(0, "drained")
+
+    def _thread_lost(self, free: int, now: float) -> None:
+        self.slots = free
+        if free:
+            self._window = min(self._window, batching.MAX_BATCH)
+            self._report(now, full=False)
+            return
+        self._end(70, "every thread of this worker is stuck in an item that ran past its time-out")
+
+    def _end(self, status: int, reason: str, trouble: m.Trouble | None = None) -> None:
+        if "workers" in self._connected:
+            self._to_distributor(m.Goodbye(self.run, self.task, trouble))
+        self.phase = "ended"
+        self._do(c.Ended(status, reason))
+
+    # out ---------------------------------------------------------------------------------------------------------
+
+    def _to_distributor(self, body: m.Message) -> None:
+        if "workers" in self._connected:
+            self._do(c.Send(_TO_DISTRIBUTOR, self._workers.wrap(body)))
+
+    def _do(self, command: c.Command) -> None:
+        self._out.append(command)
+
+    def _log(self, level: int, text: str) -> None:
+        self._do(c.Log(level, text))

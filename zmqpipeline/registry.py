@@ -1,0 +1,149 @@
+"""What is registered with a pipeline: one entry for each decorated function or class, and the rules between them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from zmqpipeline.address import EndpointAddress
+from zmqpipeline.collector import Collector
+from zmqpipeline.errors import RegistrationError
+from zmqpipeline.injection import Plan
+from zmqpipeline.protocol.graph import TaskSpec, order
+from zmqpipeline.task import Task
+from zmqpipeline.worker import Worker
+
+ON_FAILED = ("abort", "continue")
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A task: a function with its options, or a class."""
+
+    name: str
+    spec: TaskSpec
+    plan: Plan | None = None
+    cls: type[Task] | None = None
+    times: int | None = None
+    key: str | Callable[[dict[str, Any]], Any] | None = None
+    endpoint: EndpointAddress | None = None
+
+
+@dataclass(frozen=True)
+class WorkerEntry:
+    """The worker of a task: a function with its number of threads, or a class."""
+
+    name: str
+    threads: int = 1
+    plan: Plan | None = None
+    cls: type[Worker] | None = None
+
+
+@dataclass
+class Registry:
+    """Everything that is registered with one pipeline. Keys are task types."""
+
+    tasks: dict[str, TaskEntry] = field(default_factory=dict)
+    workers: dict[str, WorkerEntry] = field(default_factory=dict)
+    worker_inits: dict[str, Plan] = field(default_factory=dict)
+    thread_inits: dict[str, Plan] = field(default_factory=dict)
+    gates: dict[str, Plan] = field(default_factory=dict)
+    collectors: dict[str, Plan] = field(default_factory=dict)
+    """The collector for all other tasks has the key ""."""
+    single: dict[str, Plan] = field(default_factory=dict)
+    """Those of which there is one: finished, failed, ack_data, metadata."""
+    collector_class: type[Collector] | None = None
+
+    def check(self, pipeline: str) -> list[str]:
+        """The task types in an order that honours depends_on.
+
+        Raises:
+            RegistrationError: there is no task, a task has no worker, or something is for a task that is none.
+            DependencyError: a dependency is unknown or goes in a circle.
+        """
+        if not self.tasks:
+            raise RegistrationError(
+                f"Pipeline {pipeline!r} has no tasks. Add a function with `@app.task('NAME')` above this call, "
+                "or check that the module which adds them is imported."
+            )
+        ordered = order(entry.spec for entry in self.tasks.values())
+        self._check_names()
+        for name in ordered:
+            if name not in self.workers:
+                raise RegistrationError(_no_worker(name, self.workers))
+        return ordered
+
+    def _check_names(self) -> None:
+        for decorator, names in (
+            ("worker", self.workers),
+            ("worker_init", self.worker_inits),
+            ("thread_init", self.thread_inits),
+            ("available", self.gates),
+            ("collector", self.collectors),
+        ):
+            for name in names:
+                if name and name not in self.tasks:
+                    raise RegistrationError(
+                        unknown_task(f"`@app.{decorator}({name!r})` is for a task that", self.tasks, name)
+                    )
+        for decorator, inits in (("worker_init", self.worker_inits), ("thread_init", self.thread_inits)):
+            for name in inits:
+                self._check_init(decorator, name)
+        for name in self.gates:
+            if self.tasks[name].cls is not None:
+                raise RegistrationError(_two_ways("available", name, "is_available_for_handling"))
+        if self.collector_class is not None and (
+            self.collectors or {"finished", "failed", "ack_data"} & set(self.single)
+        ):
+            raise RegistrationError(
+                f"The pipeline has the collector class {self.collector_class.__name__}, and functions for a collector. "
+                "Take the functions out, or write the class as functions."
+            )
+
+    def _check_init(self, decorator: str, name: str) -> None:
+        worker = self.workers.get(name)
+        if worker is not None and worker.cls is not None:
+            raise RegistrationError(_two_ways(decorator, name, "init_worker or init_thread"))
+
+
+Value = TypeVar("Value")
+
+
+def add_once(entries: dict[str, Value], key: str, value: Value, what: str, name: Callable[[Value], str]) -> None:
+    """Put an entry in its place.
+
+    Raises:
+        RegistrationError: the place is taken; the message names both.
+    """
+    other = entries.setdefault(key, value)
+    if other is not value:
+        raise RegistrationError(
+            f"{what} has two functions: {name(other)!r} and {name(value)!r}. "
+            "There is room for one: remove the other, or give it another task."
+        )
+
+
+def unknown_task(beginning: str, known: Iterable[str], name: str) -> str:
+    """The sentence for a name that is no task."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{beginning} does not exist. Known: {listed(names)}.{hint}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names as a sentence shows them."""
+    return ", ".join(repr(name) for name in names) or "none"
+
+
+def _no_worker(name: str, workers: Iterable[str]) -> str:
+    return (
+        f"No worker for task {name!r}. Known: {listed(sorted(workers))}. "
+        f"Add a function with `@app.worker({name!r})`, or check the spelling."
+    )
+
+
+def _two_ways(decorator: str, name: str, method: str) -> str:
+    return f"`@app.{decorator}({name!r})` is for a class that is registered. Write {method} in that class."

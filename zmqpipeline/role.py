@@ -1,0 +1,165 @@
+"""What all roles share: a machine, a transport and a loop, put together by `run()` and taken apart in its `finally`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from zmqpipeline.address import EndpointAddress
+from zmqpipeline.declared import Declared
+from zmqpipeline.errors import ConfigurationError
+from zmqpipeline.options import Options
+from zmqpipeline.protocol.commands import Ended
+from zmqpipeline.protocol.events import Drain, Event
+from zmqpipeline.runtime import signals, sockets
+from zmqpipeline.runtime.loop import Loop
+
+Actions = dict[type, Callable[[Any], None]]
+"""What the loop does with each sort of command."""
+
+CLOSE_SECONDS = 1.0
+"""How long a role that is over waits for its threads; all are daemons, so that a stuck one keeps nothing alive."""
+
+
+class Role(Declared):
+    """Base of Distributor, Worker, Collector and MetaDataWorker: everything but what the role is for."""
+
+    _log_name: ClassVar[str] = "zmqpipeline"
+
+    status: int | None
+    """The exit status once `run()` has returned: 0 for success; see the command line's list. None before."""
+
+    signum: int | None
+    """The signal that ended the role, if one did."""
+
+    machine: Any
+    """The role's protocol machine while and after it runs, for progress and tests; None before."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
+        role = super().__new__(cls)
+        role.status = role.signum = role.machine = None
+        role._options = None
+        role._pipeline = ""
+        role._addresses = {}
+        role._ignore_sigint = False
+        role._guard = threading.Lock()
+        role._loop = None
+        role._asked_to_end = False
+        return role
+
+    _options: Options | None
+    _pipeline: str
+    _addresses: dict[str, EndpointAddress]
+    _ignore_sigint: bool
+    _guard: threading.Lock
+    _loop: Loop | None
+    _asked_to_end: bool
+
+    @property
+    def options(self) -> Options:
+        """The settings that the role was given, or those of the environment."""
+        if self._options is None:
+            self._options = Options.from_environ(None, os.environ)
+        return self._options
+
+    def run(self) -> None:
+        """Run the role and block until it is over.
+
+        SIGTERM and SIGINT make it end in good order, if this is the main thread; a second one ends it at once.
+
+        Raises:
+            ConfigurationError: an address is malformed or in use, or something needed is missing.
+        """
+        self.status = self.signum = None
+        self._prepare()
+        transport = sockets.Transport(self.options, context=self._context())
+        try:
+            self._open(transport)
+            ended = self._drive(transport)
+        finally:
+            # user code first, then the sockets that its answers would have gone to
+            self._close()
+            transport.close()
+        self.status = ended.status
+        self._conclude(ended)
+
+    def shutdown(self) -> None:
+        """End in good order; may be called from any thread, before, while and after the role runs. Returns at once."""
+        with self._guard:
+            self._asked_to_end = True
+            if self._loop is not None:
+                self._loop.post(Drain(self.options.drain_timeout))
+
+    def _drive(self, transport: sockets.Transport) -> Ended:
+        self.machine = self._make_machine()
+
+        def post(event: Event) -> None:
+            loop.post(event)
+
+        loop = Loop(self.machine, transport, self._make_actions(post), log=self._log)
+        self._attach(loop)
+        try:
+            with signals.draining(loop, self.options.drain_timeout, ignore_sigint=self._ignore_sigint) as caught:
+                ended = loop.run()
+        finally:
+            self._attach(None)
+        self.signum = caught.signum
+        return ended
+
+    def _attach(self, loop: Loop | None) -> None:
+        with self._guard:
+            self._loop = loop
+            if loop is not None and self._asked_to_end:
+                loop.post(Drain(self.options.drain_timeout))
+            self._asked_to_end = False
+
+    @property
+    def _log(self) -> logging.Logger:
+        return logging.getLogger(self._log_name)
+
+    def _address(self, hop: str, declared: EndpointAddress) -> EndpointAddress:
+        return self._addresses.get(hop, declared)
+
+    def _context(self) -> Any:
+        # inproc addresses are known within one context only; all other roles have a context of their own
+        return sockets.shared_context() if any(one.protocol == "inproc" for one in self._places()) else None
+
+    def _prepare(self) -> None:
+        """Check what can be checked before anything is opened."""
+
+    @abstractmethod
+    def _places(self) -> Iterable[EndpointAddress]:
+        """Every address that the role binds or connects to."""
+
+    @abstractmethod
+    def _open(self, transport: sockets.Transport) -> None:
+        """Bind and connect."""
+
+    @abstractmethod
+    def _make_machine(self) -> Any:
+        """A new protocol machine."""
+
+    @abstractmethod
+    def _make_actions(self, post: Callable[[Any], None]) -> Actions:
+        """Start the threads for user code; return what to do with each sort of command."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """End the threads for user code."""
+
+    def _conclude(self, ended: Ended) -> None:
+        """Raise what the role's end calls for."""
+        if ended.status == ConfigurationError.exit_status:
+            raise ConfigurationError(ended.reason)
+        if ended.reason:
+            self._log.log(logging.INFO if ended.status == 0 else logging.ERROR, "%s", ended.reason)
+
+
+def new_incarnation() -> bytes:
+    """An id for one life of one process."""
+    return os.urandom(8)

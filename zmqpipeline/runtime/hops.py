@@ -1,0 +1,320 @@
+"""The two kinds of socket that a hop is made of, each with its monitor.
+
+A BoundHop is a ROUTER: its peers are known from what they sent, and found gone by a probe (a message that asks
+nothing) which the socket refuses to route. A ConnectedHop is a DEALER: it reports its handshakes and breaks, keeps what
+cannot be sent yet, and is opened anew where libzmq would not connect again. No state of the pipeline lives in either.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import zmq
+
+from zmqpipeline.address import EndpointAddress
+from zmqpipeline.errors import ConfigurationError
+from zmqpipeline.options import Options
+from zmqpipeline.protocol.events import Connected, Disconnected, Peer, PeerLost
+from zmqpipeline.runtime import endpoints
+from zmqpipeline.runtime.endpoints import Socket
+from zmqpipeline.runtime.monitor import BOUND_EVENTS, CONNECTING_EVENTS, FAILED, Monitor
+
+Arrival: TypeAlias = Connected | Disconnected | PeerLost | tuple[Peer, list[bytes]]
+"""What a poll finds: something about a connection, or the frames of a message and whom they are from."""
+
+MESSAGES_A_TURN = 200
+"""So many messages of one socket, and then the others have their turn."""
+
+PROBE_DELAYS = (0.005, 0.05, 0.25)
+"""Seconds after a break at which the peers are probed: libzmq often reports it before the connection is gone."""
+
+OUTBOX_LIMIT = 1024
+"""Messages that an unconnected hop keeps; the oldest beyond that are dropped, which the far side sees as a gap."""
+
+RETRY_GRACE = 1.0
+"""Seconds within which libzmq says that it connects again; otherwise the socket is opened anew."""
+
+BACKOFF_FIRST, BACKOFF_LAST = 0.1, 5.0
+"""Seconds until a socket is opened anew after a failed handshake: doubled each time, up to the last."""
+
+
+class Hop(ABC):
+    """One socket and its monitor, under the name of its hop."""
+
+    kind: int
+
+    def __init__(
+        self, name: str, address: EndpointAddress, options: Options, context: zmq.Context[Socket], poller: zmq.Poller
+    ) -> None:
+        """Open nothing yet; `open` does."""
+        self.name = name
+        self.address = address
+        self._options = options
+        self._context = context
+        self._poller = poller
+        self._monitor: Monitor | None = None
+
+    def _new_socket(self, events: int) -> None:
+        self.socket: Socket = self._context.socket(self.kind)
+        endpoints.configure(self.socket, self.address, self._options)
+        if self.address.protocol != "inproc":
+            self._monitor = Monitor(self._context, self.socket, events)
+            self._poller.register(self._monitor.socket, zmq.POLLIN)
+        self._poller.register(self.socket, zmq.POLLIN)
+
+    def _messages(self) -> tuple[list[list[bytes]], bool]:
+        """What has arrived, at most MESSAGES_A_TURN, and whether that was all."""
+        receive = self.socket.recv_multipart
+        messages: list[list[bytes]] = []
+        try:
+            for _ in range(MESSAGES_A_TURN):
+                messages.append(receive(zmq.NOBLOCK))
+        except zmq.Again:
+            return messages, True
+        return messages, False
+
+    def _monitored(self, readable: set[object]) -> list[int]:
+        if self._monitor is None or self._monitor.socket not in readable:
+            return []
+        return self._monitor.read()
+
+    def _try_send(self, frames: Sequence[bytes]) -> None:
+        # copy=False spares the copy of large frames only; pyzmq copies what is under 64 KiB.
+        self.socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
+
+    @abstractmethod
+    def gather(self, readable: set[object], now: float) -> list[Arrival]:
+        """What came since the last call. `readable` are the sockets that the poller named, `now` is time.monotonic."""
+
+    @abstractmethod
+    def next_time(self) -> float | None:
+        """When `gather` has something to do although nothing arrives (time.monotonic); None for never."""
+
+    @abstractmethod
+    def send(self, connection: bytes, frames: list[bytes]) -> None:
+        """Send without waiting; a connection that is gone is reported by `gather`."""
+
+    def close(self, linger: float) -> None:
+        """Close the socket; libzmq goes on sending what is queued for `linger` seconds."""
+        if self._monitor is not None:
+            self._poller.unregister(self._monitor.socket)
+            self._monitor.close()
+            self._monitor = None
+        self._poller.unregister(self.socket)
+        self.socket.close(linger=round(linger * 1000))
+
+
+class BoundHop(Hop):
+    """A ROUTER. `probe` are the frames of the message that asks nothing."""
+
+    kind = zmq.ROUTER
+    probe: Sequence[bytes] = ()
+
+    def open(self) -> None:
+        """Bind. Raises EndpointInUse or EndpointError."""
+        self._peers: set[bytes] = set()
+        self._lost: list[bytes] = []
+        self._unexplained = 0
+        self._probe_times: list[float] = []
+        self._new_socket(BOUND_EVENTS)
+        self.socket.router_mandatory = True
+        try:
+            self._lock = endpoints.bind(self.socket, self.address)
+        except ConfigurationError:
+            super().close(0.0)
+            raise
+
+    def gather(self, readable: set[object], now: float) -> list[Arrival]:
+        """Messages; then the peers that were found gone, once nothing of theirs can be waiting any more."""
+        arrivals: list[Arrival] = []
+        dry = True
+        known_lost = self._lost
+        if self.socket in readable:
+            dry = self._receive(arrivals)
+        if known_lost and dry:
+            arrivals += [PeerLost((self.name, peer)) for peer in known_lost]
+            self._lost = []
+        breaks = self._monitored(readable).count(zmq.EVENT_DISCONNECTED)
+        if breaks:
+            self._unexplained += breaks
+            self._probe_times = [now + delay for delay in PROBE_DELAYS]
+        if self._probe_times and now >= self._probe_times[0]:
+            self._probe_peers(now)
+        return arrivals
+
+    def _receive(self, arrivals: list[Arrival]) -> bool:
+        messages, dry = self._messages()
+        name, peers, lost = self.name, self._peers, self._lost
+        for frames in messages:
+            connection = frames.pop(0)
+            if connection not in peers and connection not in lost:
+                peers.add(connection)
+            arrivals.append(((name, connection), frames))
+        return dry
+
+    def _probe_peers(self, now: float) -> None:
+        self._probe_times = [at for at in self._probe_times if at > now]
+        for peer in tuple(self._peers):
+            if not self._sent(peer, self.probe):
+                self._unexplained -= 1
+        if self._unexplained <= 0 or not self._probe_times:
+            # Breaks of connections that never sent anything explain themselves.
+            self._unexplained = 0
+            self._probe_times = []
+
+    def next_time(self) -> float | None:
+        """Now if lost peers are to be reported, else when to probe again."""
+        if self._lost:
+            return 0.0
+        return self._probe_times[0] if self._probe_times else None
+
+    def send(self, connection: bytes, frames: list[bytes]) -> None:
+        """Send to the peer of this connection, if it is still there."""
+        self._sent(connection, frames)
+
+    def _sent(self, connection: bytes, frames: Sequence[bytes]) -> bool:
+        try:
+            self._try_send([connection, *frames])
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            if connection in self._peers:
+                self._peers.discard(connection)
+                self._lost.append(connection)
+            return False
+        return True
+
+    def bound_address(self) -> EndpointAddress:
+        """Where it is really bound, with the port that the system chose."""
+        return EndpointAddress(self.socket.getsockopt_string(zmq.LAST_ENDPOINT))
+
+    def unbind(self) -> None:
+        """Take no new connections, and wait (1 s at most) until the address is free."""
+        self.socket.unbind(self.socket.getsockopt_string(zmq.LAST_ENDPOINT))
+        if self._monitor is not None:
+            self._monitor.wait_for(zmq.EVENT_CLOSED, 1.0)
+
+    def release(self) -> None:
+        """Remove what an ipc address leaves in its folder; after the socket is closed."""
+        if self._lock is not None:
+            self._lock.remove_socket()
+            self._lock.release()
+            self._lock = None
+
+
+class ConnectedHop(Hop):
+    """A DEALER."""
+
+    kind = zmq.DEALER
+
+    def open(self) -> None:
+        """Begin to connect. Raises EndpointError if the address cannot be connected to at all."""
+        self._outbox: deque[list[bytes]] = deque(maxlen=OUTBOX_LIMIT)
+        self._reopen_at: float | None = None
+        self._failed = False
+        self._backoff = BACKOFF_FIRST
+        self._connect()
+        # Threads of one process share no connection that could break or be watched.
+        self._connected = self._announce = self.address.protocol == "inproc"
+
+    def _connect(self) -> None:
+        self._connected = False
+        self._reopen_at = None
+        self._new_socket(CONNECTING_EVENTS)
+        self.socket.immediate = True
+        self.socket.reconnect_ivl = 50
+        self.socket.reconnect_ivl_max = 1000
+        try:
+            endpoints.connect(self.socket, self.address)
+        except ConfigurationError:
+            super().close(0.0)
+            raise
+
+    def gather(self, readable: set[object], now: float) -> list[Arrival]:
+        """Messages; then what became of the connection: they were sent before it broke."""
+        arrivals: list[Arrival] = []
+        if self._announce:
+            self._announce = False
+            arrivals.append(Connected(self.name))
+        if self.socket in readable:
+            peer = (self.name, b"")
+            arrivals += [(peer, frames) for frames in self._messages()[0]]
+        for event in self._monitored(readable):
+            self._note(event, now, arrivals)
+        if self._reopen_at is not None and now >= self._reopen_at:
+            self._reopen()
+        if self._outbox and self._connected:
+            self._flush()
+        return arrivals
+
+    def _note(self, event: int, now: float, arrivals: list[Arrival]) -> None:
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._connected, self._failed, self._reopen_at = True, False, None
+            self._backoff = BACKOFF_FIRST
+            arrivals.append(Connected(self.name))
+        elif event == zmq.EVENT_DISCONNECTED:
+            self._break(now, arrivals)
+        elif event == zmq.EVENT_CONNECT_RETRIED:
+            if not self._failed:
+                self._reopen_at = None
+        elif event & FAILED and not self._failed:
+            self._failed = True
+            self._reopen_at = now + self._backoff
+            self._backoff = min(2 * self._backoff, BACKOFF_LAST)
+
+    def _break(self, now: float, arrivals: list[Arrival]) -> None:
+        if self._connected:
+            self._connected = False
+            self._outbox.clear()
+            self._watch_outbox()
+            arrivals.append(Disconnected(self.name))
+        if self._reopen_at is None:
+            self._reopen_at = now + RETRY_GRACE
+
+    def _reopen(self) -> None:
+        super().close(0.0)
+        self._failed = False
+        self._connect()
+
+    def next_time(self) -> float | None:
+        """Now if a connection is to be announced, else when the socket is to be opened anew."""
+        return 0.0 if self._announce else self._reopen_at
+
+    def send(self, connection: bytes, frames: list[bytes]) -> None:
+        """Send, or keep it in the outbox until there is a connection."""
+        if self._outbox or not self._connected:
+            self._outbox.append(frames)
+            return
+        try:
+            self._try_send(frames)
+        except zmq.Again:
+            self._outbox.append(frames)
+            self._watch_outbox()
+
+    def _flush(self) -> None:
+        try:
+            while self._outbox:
+                self._try_send(self._outbox[0])
+                self._outbox.popleft()
+        except zmq.Again:
+            pass  # The poller says when it can go on.
+        self._watch_outbox()
+
+    def _watch_outbox(self) -> None:
+        waiting = self._connected and self._outbox
+        self._poller.register(self.socket, zmq.POLLIN | zmq.POLLOUT if waiting else zmq.POLLIN)
+
+    def close(self, linger: float) -> None:
+        """Hand libzmq what is left in the outbox, if there is a connection, and close."""
+        if self._connected and self._outbox:
+            self._flush()
+        super().close(linger)
+
+
+def now() -> float:
+    """The clock of the hops, in seconds."""
+    return time.monotonic()

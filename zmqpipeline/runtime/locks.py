@@ -1,0 +1,55 @@
+"""A lock file beside an ipc socket, and the removal of both.
+
+libzmq binds an ipc path that another process is bound to without a word, and that process is deaf from then on. So the
+bound side holds an flock on ``PATH.lock`` for life; the system lets go of it when the process dies, however it dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+
+class PathLock:
+    """An exclusive lock, held from the construction until `release`.
+
+    Raises:
+        BlockingIOError: another process, or another lock of this one, holds it.
+        OSError: the file cannot be made, as the folder is missing or not writable.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Take the lock for the socket at `path`, on the file ``PATH.lock``, which is made if need be."""
+        self._socket = Path(path).absolute()
+        self._path = self._socket.with_name(f"{self._socket.name}.lock")
+        while True:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_current():
+                    return
+            except BaseException:
+                os.close(self._file)
+                raise
+            os.close(self._file)
+
+    def _is_current(self) -> bool:
+        # The last holder may have removed the file between our open and our flock.
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._file))
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Remove the lock's file and let go of the lock."""
+        # Whoever locks next takes a file that is left as well as a new one.
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+        os.close(self._file)
+
+    def remove_socket(self) -> None:
+        """Remove the socket's file, which libzmq leaves; while the lock is held it is nobody else's."""
+        with contextlib.suppress(OSError):
+            self._socket.unlink()

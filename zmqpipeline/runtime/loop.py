@@ -1,0 +1,132 @@
+"""The one loop of a role: events to the machine, its commands to whoever carries them out.
+
+It knows no leases, credit or acks. User code never runs here: the actions hand it to threads (`calls`, `producer`,
+`pool`), which answer by `Loop.post`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from zmqpipeline.errors import WireError
+from zmqpipeline.protocol import wire
+from zmqpipeline.protocol.commands import Ended, Log, Send
+from zmqpipeline.protocol.events import Event, Peer, PeerLost, Received, Tick
+from zmqpipeline.protocol.machine import Machine
+from zmqpipeline.runtime.hops import Arrival
+from zmqpipeline.runtime.sockets import Transport
+
+Action = Callable[[Any], object]
+"""What carries out commands of one type; it is called with the command, and must not block."""
+
+
+class Loop:
+    """Runs one machine on one transport. `malformed` counts the messages that were none of this protocol."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        transport: Transport,
+        actions: Mapping[type, Action],
+        *,
+        log: logging.Logger,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`actions` maps types of commands to what does them; Send, Log and Ended are done here."""
+        self.machine = machine
+        self.malformed = 0
+        self._transport = transport
+        self._log = log
+        self._clock = clock
+        self._actions: dict[type, Action] = {**actions, Send: self._send, Log: self._write}
+        self._posted: deque[Event] = deque()
+        self._awake = False
+        self._warned: set[Peer] = set()
+
+    def post(self, event: Event) -> None:
+        """Tell the machine of an event soon; from any thread or signal handler, also after the end."""
+        self._posted.append(event)
+        # One wake-up is enough until the loop has seen it.
+        if not self._awake:
+            self._awake = True
+            self._transport.wake()
+
+    def wake_file(self) -> int:
+        """The file number that a written byte wakes the loop by, for `signal.set_wakeup_fd`."""
+        return self._transport.wake_file()
+
+    def run(self) -> Ended:
+        """Run until the machine says Ended, and return that; the transport stays open.
+
+        Whatever an action raises comes out of here, and a KeyError for a command that no action is known for.
+        """
+        while True:
+            ended = self._turn()
+            if ended is not None:
+                return ended
+
+    def _turn(self) -> Ended | None:
+        arrivals = self._transport.poll(self._patience())
+        for arrival in arrivals:
+            event = self._event(arrival)
+            if event is not None and (ended := self._handle(event)):
+                return ended
+        # Cleared before the events are counted: what is posted from here on wakes the next poll.
+        self._awake = False
+        for _ in range(len(self._posted)):
+            if ended := self._handle(self._posted.popleft()):
+                return ended
+        deadline = self.machine.next_deadline()
+        if deadline is not None and self._clock() >= deadline:
+            return self._handle(Tick())
+        return None
+
+    def _patience(self) -> float | None:
+        """How long the poll may wait, in seconds."""
+        if self._posted:
+            return 0.0
+        deadline = self.machine.next_deadline()
+        return None if deadline is None else max(0.0, deadline - self._clock())
+
+    def _event(self, arrival: Arrival) -> Event | None:
+        if not isinstance(arrival, tuple):
+            if isinstance(arrival, PeerLost):
+                self._warned.discard(arrival.peer)
+            return arrival
+        peer, frames = arrival
+        try:
+            return Received(peer, wire.decode(frames))
+        except WireError as error:
+            self._drop(peer, error)
+            return None
+
+    def _drop(self, peer: Peer, error: WireError) -> None:
+        self.malformed += 1
+        if peer not in self._warned:
+            self._warned.add(peer)
+            self._log.warning(
+                "Dropped a message on %s that is none of this protocol: %s. Further ones of this peer are dropped "
+                "silently; see what else connects to this address.",
+                peer[0],
+                error,
+            )
+
+    def _handle(self, event: Event) -> Ended | None:
+        for command in self.machine.handle(event, self._clock()):
+            if isinstance(command, Ended):
+                return command
+            action = self._actions.get(type(command))
+            if action is None:
+                raise KeyError(f"Nobody carries out {type(command).__name__}. Add it to the actions of this loop.")
+            action(command)
+        return None
+
+    def _send(self, command: Send) -> None:
+        self._transport.send(command.peer, wire.encode(command.envelope))
+
+    def _write(self, command: Log) -> None:
+        self._log.log(command.level, "%s", command.text)

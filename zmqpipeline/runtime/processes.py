@@ -1,0 +1,170 @@
+"""Child processes: spawned (never forked) with a lifeline to their parent, and the child's own end of that line.
+
+The lifeline is the child's standard input: a pipe that nobody writes to. When the parent is gone, however it went, the
+pipe reports its end and the child leaves. Where the system offers it (Linux), the kernel is asked to kill the child,
+too: a thread that holds the GIL in one long C call would keep the reading thread from running.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+PARENT_VARIABLE = "ZMQPIPELINE_PARENT"
+"""Names the parent's process id to a child; taken out of the environment again before user code runs."""
+
+PATH_VARIABLE = "ZMQPIPELINE_PYTHONPATH"
+"""The parent's own PYTHONPATH, which the child puts back for the programs that user code may start."""
+
+_PR_SET_PDEATHSIG = 1
+
+_SAFE_PATH = ("-P",) if sys.version_info >= (3, 11) else ()
+"""The current folder is searched by a child only if it is in our own `sys.path`."""
+
+
+class Child:
+    """One child process. `exited` is called once with this child, from a thread of its own, when it has ended."""
+
+    def __init__(
+        self, label: str, arguments: Sequence[str], exited: Callable[[Child], None], *, stdout: int | None = None
+    ) -> None:
+        """Start ``python ARGUMENTS``. `label` is for log lines; `stdout` is a file descriptor, None inherits ours."""
+        self.label = label
+        self.started = time.monotonic()
+        self.status: int | None = None
+        self._process = _spawn(arguments, stdout)
+        self._exited = exited
+        self._waiter = threading.Thread(target=self._wait, name=f"wait for {label}", daemon=True)
+        self._waiter.start()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def terminate(self) -> None:
+        """Ask it to drain (SIGTERM); nothing happens if it has ended."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL); nothing happens if it has ended."""
+        self._process.kill()
+
+    def join(self, timeout: float) -> None:
+        """Wait until it has ended, at most `timeout` seconds."""
+        self._waiter.join(timeout)
+
+    def cut(self) -> None:
+        """Cut the lifeline, as the parent's death would."""
+        if self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
+
+    def _wait(self) -> None:
+        self.status = self._process.wait()
+        self.cut()
+        self._exited(self)
+
+
+def _spawn(arguments: Sequence[str], stdout: int | None) -> subprocess.Popen[bytes]:
+    """Start it with SIGINT blocked, so that a Ctrl-C while it is still booting cannot kill it; `adopt` unblocks."""
+    before = _mask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return subprocess.Popen(
+            [sys.executable, *_SAFE_PATH, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            env=child_environ(os.environ),
+        )
+    finally:
+        if signal.SIGINT not in before:
+            _mask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _mask(how: int, signals: set[signal.Signals]) -> set[int]:
+    if not hasattr(signal, "pthread_sigmask"):
+        return set()
+    return {int(number) for number in signal.pthread_sigmask(how, signals)}
+
+
+def child_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child: ours, with our `sys.path` handed on and the parent's process id."""
+    path = os.pathsep.join(dict.fromkeys(entry or os.getcwd() for entry in sys.path))  # noqa: PTH109
+    return {
+        **environ,
+        "PYTHONPATH": path,
+        PATH_VARIABLE: environ.get("PYTHONPATH", ""),
+        PARENT_VARIABLE: str(os.getpid()),
+    }
+
+
+_adopted = threading.Event()
+
+
+def is_child() -> bool:
+    """True in a process that a supervisor of this library started."""
+    return _adopted.is_set()
+
+
+def adopt() -> None:
+    """Called first thing in a child: ignore Ctrl-C, hold the lifeline, put the environment back. Elsewhere, nothing."""
+    parent = os.environ.pop(PARENT_VARIABLE, "")
+    if not parent.isdecimal():
+        return
+    _adopted.set()
+    _restore_path(os.environ.pop(PATH_VARIABLE, ""))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _mask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    _hold_lifeline()
+    _die_with_parent(int(parent))
+
+
+def _restore_path(before: str) -> None:
+    if before:
+        os.environ["PYTHONPATH"] = before
+    else:
+        os.environ.pop("PYTHONPATH", None)
+
+
+def _hold_lifeline() -> None:
+    """Move the pipe away from standard input, which user code may read and must find empty."""
+    line = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    threading.Thread(target=_leave_at_end, args=(line,), name="lifeline", daemon=True).start()
+
+
+def _leave_at_end(line: int) -> None:
+    while os.read(line, 64):
+        pass
+    os._exit(1)
+
+
+def _die_with_parent(parent: int) -> None:
+    """Second line on Linux: SIGKILL from the kernel when the parent's spawning thread is gone."""
+    if sys.platform != "linux":
+        return
+    try:
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    except (OSError, AttributeError):
+        return  # no prctl in this C library: the lifeline alone has to do
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def describe_status(status: int) -> str:
+    """How a process ended, in words: ``SIGKILL`` or ``status 1``."""
+    if status >= 0:
+        return f"status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"

@@ -1,0 +1,50 @@
+"""How far a run is: numbers read from the collector's machine, for the progress line and the summary. Draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from zmqpipeline.protocol.messages import TaskCounts
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The items of all tasks that are done. `seconds` is how long the run has taken so far."""
+
+    counts: list[TaskCounts] = field(default_factory=list)
+    total: int | None = None
+    """How many items there will be, if every task says so."""
+    seconds: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """Items collected or failed."""
+        return sum(one.collected + one.failed for one in self.counts)
+
+    @property
+    def failed(self) -> int:
+        """Items given up."""
+        return sum(one.failed for one in self.counts)
+
+    @property
+    def rate(self) -> float:
+        """Items done a second since the run began."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+    def __str__(self) -> str:
+        of = "" if self.total is None else f" of {self.total}"
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.done}{of} items done{failed}, {self.rate:.0f} a second"
+
+
+def read_progress(machine: Any, totals: Mapping[str, int | None], seconds: float) -> Progress:
+    """What a collector's machine (None before it runs) has now; `totals` are the items that each task announces."""
+    tasks = {} if machine is None else machine.snapshot().tasks
+    counts = [
+        TaskCounts(task, "open", sent=collected + failed, collected=collected, failed=failed)
+        for task, (collected, failed) in tasks.items()
+    ]
+    known = [total for total in totals.values() if total is not None]
+    return Progress(counts, sum(known) if len(known) == len(totals) else None, seconds)

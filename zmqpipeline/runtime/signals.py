@@ -1,0 +1,57 @@
+"""SIGTERM and SIGINT: the first drains, the second ends at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+from zmqpipeline.protocol.events import Drain
+from zmqpipeline.runtime.loop import Loop
+
+
+class draining:
+    """While this context is entered, a signal drains the loop's role; `signum` is the first that came, or None.
+
+    A second signal raises KeyboardInterrupt (SIGINT) or SystemExit(143) (SIGTERM), and from then on a signal has its
+    default effect: the process dies of it. In any thread but the main one, where Python takes no signals, this does
+    nothing.
+    """
+
+    def __init__(self, loop: Loop, drain_seconds: float, ignore_sigint: bool = False) -> None:
+        """`drain_seconds` is how long the role may take. `ignore_sigint` is for children that a supervisor tells."""
+        self.signum: int | None = None
+        self._loop = loop
+        self._seconds = drain_seconds
+        self._ignore_sigint = ignore_sigint
+        self._before: dict[int, Any] = {}
+        self._file_before = -1
+
+    def __enter__(self) -> draining:
+        """Install the handlers."""
+        if threading.current_thread() is threading.main_thread():
+            # So that the poll ends although the system may give the signal to another thread.
+            self._file_before = signal.set_wakeup_fd(self._loop.wake_file(), warn_on_full_buffer=False)
+            self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._drain)
+            on_interrupt = signal.SIG_IGN if self._ignore_sigint else self._drain
+            self._before[signal.SIGINT] = signal.signal(signal.SIGINT, on_interrupt)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Put the handlers back that were there before."""
+        if self._before:
+            signal.set_wakeup_fd(self._file_before)
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _drain(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is None:
+            self.signum = signum
+            self._loop.post(Drain(self._seconds))
+            return
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + signum)

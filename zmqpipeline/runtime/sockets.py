@@ -1,0 +1,163 @@
+"""The sockets of one role, by the names of its hops.
+
+Everything here happens on the one thread that runs the role's loop; only `Transport.wake` may be called from others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import threading
+from types import TracebackType
+
+import zmq
+
+from zmqpipeline.address import EndpointAddress
+from zmqpipeline.options import Options
+from zmqpipeline.protocol import wire
+from zmqpipeline.protocol.events import Peer
+from zmqpipeline.protocol.messages import Envelope, Probe
+from zmqpipeline.runtime.endpoints import Socket
+from zmqpipeline.runtime.hops import Arrival, BoundHop, ConnectedHop, Hop, now
+
+Context = zmq.Context[Socket]
+"""A context whose sockets receive bytes."""
+
+
+_shared: list[Context] = []
+_shared_lock = threading.Lock()
+
+
+def shared_context() -> Context:
+    """The one context of this process for inproc addresses, which only sockets of one context can share.
+
+    It is never terminated, since nobody knows who still uses it. May be called from any thread.
+    """
+    with _shared_lock:
+        if not _shared:
+            _shared.append(zmq.Context())
+        return _shared[0]
+
+
+class Transport:
+    """Opens, polls and closes the sockets of a role."""
+
+    def __init__(self, options: Options, *, context: Context | None = None) -> None:
+        """Without a `context` it makes its own and terminates it; for inproc addresses pass `shared_context()`."""
+        self._options = options
+        self._owns_context = context is None
+        self._context: Context = zmq.Context() if context is None else context
+        self._hops: dict[str, Hop] = {}
+        self._poller = zmq.Poller()
+        self._waker, self._wakened = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wakened.setblocking(False)
+        self._poller.register(self._wakened.fileno(), zmq.POLLIN)
+        self._closed = False
+
+    def __enter__(self) -> Transport:
+        """Return itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close."""
+        self.close()
+
+    def bind(self, hop: str, address: EndpointAddress) -> None:
+        """Bind a ROUTER under this name.
+
+        Raises:
+            EndpointInUse: another process, or another role of this one, is bound to the address.
+            EndpointError: it cannot be bound here: the path is too long, no such folder or interface, no permission.
+        """
+        bound = BoundHop(hop, address, self._options, self._context, self._poller)
+        bound.probe = wire.encode(Envelope(sender=b"", addressee=b"", number=0, received=0, body=Probe()))
+        bound.open()
+        self._hops[hop] = bound
+
+    def connect(self, hop: str, address: EndpointAddress) -> None:
+        """Connect a DEALER under this name, now if somebody is bound there, else as soon as somebody is.
+
+        Raises:
+            EndpointError: nobody can ever be reached at this address.
+        """
+        connected = ConnectedHop(hop, address, self._options, self._context, self._poller)
+        connected.open()
+        self._hops[hop] = connected
+
+    def address(self, hop: str) -> EndpointAddress:
+        """The address of a hop; of a bound one with the port that the system chose."""
+        found = self._hops[hop]
+        return found.bound_address() if isinstance(found, BoundHop) else found.address
+
+    def poll(self, timeout: float | None) -> list[Arrival]:
+        """Wait until something arrives, `wake` is called, or `timeout` (seconds; None: for ever) is over.
+
+        Returns what came, per hop in order: ``(peer, frames)`` for a message, Connected, Disconnected or PeerLost. It
+        may be empty.
+        """
+        readable = {thing for thing, _ in self._poller.poll(self._milliseconds(timeout))}
+        if self._wakened.fileno() in readable:
+            self._clear_wakes()
+        moment = now()
+        arrivals: list[Arrival] = []
+        for hop in self._hops.values():
+            arrivals += hop.gather(readable, moment)
+        return arrivals
+
+    def _milliseconds(self, timeout: float | None) -> int | None:
+        """The wait, cut short where a hop has something to do by then."""
+        moment = now()
+        waits = [at - moment for at in (hop.next_time() for hop in self._hops.values()) if at is not None]
+        if timeout is not None:
+            waits.append(timeout)
+        return max(0, math.ceil(min(waits) * 1000)) if waits else None
+
+    def _clear_wakes(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._wakened.recv(4096):
+                pass
+
+    def send(self, peer: Peer, frames: list[bytes]) -> None:
+        """Send without waiting.
+
+        A bound hop reports a peer that is gone at the next poll; a connected one keeps the message until there is a
+        connection, and drops it when one breaks. KeyError for an unknown hop.
+        """
+        hop, connection = peer
+        self._hops[hop].send(connection, frames)
+
+    def wake(self) -> None:
+        """Make `poll` return; from any thread or signal handler, also after `close`, when it does nothing."""
+        # A full pipe wakes as well as one more byte in it would.
+        with contextlib.suppress(OSError):
+            self._waker.send(b"\0")
+
+    def wake_file(self) -> int:
+        """The file number that a written byte wakes the poll by, for `signal.set_wakeup_fd`."""
+        return self._waker.fileno()
+
+    def close(self, linger: float | None = None) -> None:
+        """Close every socket. Waits at most `linger` seconds (by default that of the options) for what is unsent."""
+        if self._closed:
+            return
+        self._closed = True
+        seconds = self._options.linger if linger is None else linger
+        bound = [hop for hop in self._hops.values() if isinstance(hop, BoundHop)]
+        try:
+            self._close_sockets(bound, seconds)
+        finally:
+            for hop in bound:
+                hop.release()
+            self._waker.close()
+            self._wakened.close()
+
+    def _close_sockets(self, bound: list[BoundHop], linger: float) -> None:
+        if not self._owns_context:
+            for hop in bound:
+                hop.unbind()
+        for one in self._hops.values():
+            one.close(linger)
+        if self._owns_context:
+            self._context.term()

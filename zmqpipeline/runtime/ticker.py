@@ -1,0 +1,70 @@
+"""A thread that looks after others while they are stuck in user code, and sleeps while they are not."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+INTERVAL = 0.002
+"""Seconds between two looks while there is something to look after."""
+
+_IDLE_LOOKS = 25
+
+
+class Ticker:
+    """Calls `look(now)` again and again while that is of use. Cheap to `kick`; the thread starts with the first kick.
+
+    `look` gets time.perf_counter() and returns in how many seconds it wants to be called again; None: not before the
+    next kick. It must not raise.
+    """
+
+    def __init__(self, name: str, look: Callable[[float], float | None]) -> None:
+        """`name` is that of the thread."""
+        self._look = look
+        self._asleep = True
+        self._closed = False
+        self._started = False
+        self._start_lock = threading.Lock()
+        self._event = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def kick(self) -> None:
+        """There is something to look after from now on; from any thread."""
+        if self._asleep:
+            self._event.set()
+            if not self._started:
+                self._start()
+
+    def _start(self) -> None:
+        with self._start_lock:
+            if not self._started and not self._closed:
+                self._started = True
+                self._thread.start()
+
+    def _run(self) -> None:
+        idle = 0
+        while True:
+            # Kicks count from here on: what came before them, the look sees.
+            self._asleep = True
+            self._event.clear()
+            if self._closed:
+                return
+            wait = self._look(time.perf_counter())
+            # Work that comes in bursts would otherwise pay for a wake-up each burst.
+            idle = idle + 1 if wait is None else 0
+            if idle and idle < _IDLE_LOOKS:
+                wait = INTERVAL
+            if wait is not None and wait <= INTERVAL:
+                self._asleep = False
+                time.sleep(INTERVAL)
+            else:
+                self._event.wait(wait)
+
+    def close(self, timeout: float) -> None:
+        """End the thread; wait for it at most `timeout` seconds."""
+        with self._start_lock:
+            self._closed = True
+        self._event.set()
+        if self._started:
+            self._thread.join(timeout)

@@ -1,0 +1,319 @@
+"""`run`: the collector in this process, the distributor and the workers as child processes, on private addresses.
+
+The calling thread supervises: signals, children, the time limit and the progress line reach it by one queue. The
+collector runs in a thread beside it, as do all its user functions. The order of the end, written where it happens:
+
+1. the distributor ends (or is asked to drain, with the workers, by a signal, a time limit or a fault);
+2. workers that did not hear END are asked to drain;
+3. the collector ends by itself after the distributor's BYE, or is asked to when all children are gone;
+4. what is still there when the drain time-out is over is killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from zmqpipeline.collector import Collector
+from zmqpipeline.errors import ConfigurationError, PipelineError, PipelineTimeout, RoleDied, WorkerInitError
+from zmqpipeline.runtime.crew import ChildEnded, Crew, Happening, Place, RoleEnded, Signalled
+from zmqpipeline.runtime.processes import describe_status
+from zmqpipeline.runtime.progress import Progress, read_progress
+from zmqpipeline.summary import Summary
+
+log = logging.getLogger("zmqpipeline.run")
+
+GRACE = 1.0
+"""Seconds that workers have to hear END after the distributor is gone, before they are asked to drain."""
+
+FAREWELL = 12.0
+"""Seconds that the collector may wait for the distributor's BYE, which the distributor's end makes impossible."""
+
+OVERTIME = 3.0
+"""Seconds beyond the drain time-out before a child that still runs is killed."""
+
+INIT_LIMIT = 5
+"""A worker whose start fails so often in a row ends the run."""
+
+IDLE_DEATHS_LIMIT = 20
+"""So many deaths of workers in a row without one item done between them end the run."""
+
+PROGRESS_INTERVAL = 0.1
+"""Seconds between two looks at the numbers."""
+
+
+@dataclass
+class Plan:
+    """What to run: the places to fill, the collector, and the limits. All times in seconds."""
+
+    name: str
+    collector: Collector
+    distributor: Place
+    workers: list[Place]
+    totals: Mapping[str, int | None]
+    drain_timeout: float
+    timeout: float | None = None
+    observe: Callable[[Progress], None] | None = None
+
+
+@dataclass
+class Outcome:
+    """How the run went. `status` is the exit status; `error` is what `Pipeline.run` raises, if anything."""
+
+    summary: Summary
+    status: int
+    error: BaseException | None = None
+    signum: int | None = None
+    abandoned: bool = False
+    """The collector's thread still runs: a function of it did not return in time."""
+
+
+@dataclass
+class RunSupervisor:
+    """One run, from the first child to the last."""
+
+    plan: Plan
+    crew: Crew
+    began: float = field(default_factory=time.monotonic)
+    ending: bool = False
+    """No child is started again: the distributor has ended, or the run drains."""
+    draining: bool = False
+    killed: bool = False
+    signum: int | None = None
+    error: BaseException | None = None
+    distributor_status: int | None = None
+    collector_ended: bool = False
+    idle_deaths: int = 0
+    done_at_last_death: int = -1
+    deadlines: dict[str, float] = field(default_factory=dict)
+    """What is due when: timeout, progress, grace (workers), farewell (collector), overtime (kill)."""
+
+    def run(self) -> Outcome:
+        """Fill the places, see the run through, and leave no process behind, whatever happens."""
+        with self.crew.signals():
+            try:
+                self._start()
+                while not self._over():
+                    self._turn()
+            finally:
+                self.crew.kill()
+        self._observe()
+        return self._outcome()
+
+    # the turn ---------------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        threading.Thread(target=self._collect, name=f"collector of {self.plan.name}", daemon=True).start()
+        for place in (self.plan.distributor, *self.plan.workers):
+            self.crew.start(place)
+        if self.plan.timeout is not None:
+            self.deadlines["timeout"] = self.began + self.plan.timeout
+        if self.plan.observe is not None:
+            self.deadlines["progress"] = self.began
+
+    def _collect(self) -> None:
+        """In a thread of its own; its end, good or bad, is a happening."""
+        error: BaseException | None = None
+        try:
+            self.plan.collector.run()
+        except BaseException as raised:
+            error = raised
+        self.crew.happenings.put(RoleEnded(error))
+
+    def _over(self) -> bool:
+        return self.killed or (self.collector_ended and not self.crew.running() and self.crew.next_start() is None)
+
+    def _turn(self) -> None:
+        dues = [due for due in (*self.deadlines.values(), self.crew.next_start()) if due is not None]
+        happening = self.crew.wait(min(dues, default=None))
+        now = time.monotonic()
+        if happening is not None:
+            self._take(happening, now)
+        for name in [name for name, due in self.deadlines.items() if due <= now]:
+            del self.deadlines[name]
+            getattr(self, f"_{name}_is_due")(now)
+        if not self.ending:
+            self.crew.start_due(now)
+        if not self.crew.running() and not self.collector_ended and self.draining:
+            self._release_collector(now)
+
+    def _take(self, happening: Happening, now: float) -> None:
+        if isinstance(happening, Signalled):
+            self._signal(happening.signum, now)
+        elif isinstance(happening, RoleEnded):
+            self._collector_ended(happening.error, now)
+        elif happening.place is self.plan.distributor:
+            happening.place.ended(happening.status, happening.lived, now)
+            happening.place.restart_at = None
+            self._distributor_ended(happening, now)
+        else:
+            delay = happening.place.ended(happening.status, happening.lived, now)
+            self._worker_ended(happening, delay, now)
+
+    # what may happen --------------------------------------------------------------------------------------------------
+
+    def _signal(self, signum: int, now: float) -> None:
+        if self.signum is not None:
+            log.warning("A second signal: the run ends at once, with what was collected.")
+            self.killed = True
+            return
+        self.signum = signum
+        log.warning(
+            "The run drains (%s): at most %.0f s; a second signal ends it at once.",
+            describe_status(-signum),
+            self.plan.drain_timeout,
+        )
+        self._drain(now)
+
+    def _collector_ended(self, error: BaseException | None, now: float) -> None:
+        self.collector_ended = True
+        self.deadlines.pop("release", None)
+        if error is not None:
+            self.error = self.error or error
+            self._drain(now)
+        elif not self._is_over and self.distributor_status is None:
+            self._give_up(RoleDied("The collector ended before the run was over; what was collected is kept."), now)
+        else:
+            self._stop_restarts()
+            self.deadlines.setdefault("overtime", now + self.plan.drain_timeout + OVERTIME)
+
+    def _distributor_ended(self, end: ChildEnded, now: float) -> None:
+        self.distributor_status = end.status
+        if end.status == 2:
+            self._give_up(ConfigurationError("The distributor could not start: its message is above."), now)
+        elif end.status not in (0, 1) and not self.draining:
+            how = describe_status(end.status)
+            text = (
+                f"The distributor (pid {end.pid}) ended by {how} before the run was over. What was collected is kept."
+            )
+            self._give_up(RoleDied(text), now)
+        elif not self.draining:
+            self._stop_restarts()
+            self.deadlines["grace"] = now + GRACE
+            self.deadlines["farewell"] = now + FAREWELL
+
+    def _worker_ended(self, end: ChildEnded, delay: float, now: float) -> None:
+        place = end.place
+        if self.ending:
+            place.restart_at = None
+        elif end.status == 2:
+            self._give_up(ConfigurationError(f"The {place.label} could not start: its message is above."), now)
+        elif place.failed_starts >= INIT_LIMIT:
+            text = f"The {place.label} could not be initialized {INIT_LIMIT} times in a row; its message is above."
+            self._give_up(WorkerInitError(text), now)
+        elif self._kept_dying():
+            text = (
+                f"The {place.label} kept dying (last by {describe_status(end.status)}) and no item was done in between."
+            )
+            self._give_up(RoleDied(text), now)
+        elif end.status == 0:
+            place.restart_at = now + GRACE  # most likely it heard END a moment before us
+        else:
+            log.warning(
+                "The %s (pid %d) ended by %s after %.1f s; a new one starts in %.1f s. Its items are handed out again.",
+                *(place.label, end.pid, describe_status(end.status), end.lived, delay),
+            )
+
+    def _kept_dying(self) -> bool:
+        done = self._progress().done
+        self.idle_deaths = self.idle_deaths + 1 if done == self.done_at_last_death else 1
+        self.done_at_last_death = done
+        return self.idle_deaths >= IDLE_DEATHS_LIMIT
+
+    def _timeout_is_due(self, now: float) -> None:
+        if not self.ending:
+            self._give_up(
+                PipelineTimeout(
+                    f"The run of pipeline {self.plan.name!r} was not over within {self.plan.timeout:g} s; "
+                    f"{self._progress().done} items were done."
+                ),
+                now,
+            )
+
+    def _progress_is_due(self, now: float) -> None:
+        self._observe()
+        self.deadlines["progress"] = now + PROGRESS_INTERVAL
+
+    def _grace_is_due(self, now: float) -> None:
+        self.crew.terminate(self.plan.workers)
+        self.deadlines["overtime"] = now + self.plan.drain_timeout + OVERTIME
+
+    def _farewell_is_due(self, now: float) -> None:
+        self._release_collector(now)
+
+    def _overtime_is_due(self, now: float) -> None:
+        """The drain time-out is over: nothing that is still there will end by itself."""
+        for place in self.crew.running():
+            log.warning("The %s did not end in time; it is killed.", place.label)
+        self.crew.kill()
+        self._release_collector(now)
+
+    def _release_is_due(self, now: float) -> None:
+        log.warning("The collector did not end in time: a function of it still runs. It is left alone.")
+        self.killed = True
+
+    # ways to the end --------------------------------------------------------------------------------------------------
+
+    def _give_up(self, error: PipelineError, now: float) -> None:
+        if self.error is None:
+            self.error = error
+        self._drain(now)
+
+    def _drain(self, now: float) -> None:
+        if self.draining:
+            return
+        self.draining = True
+        self._stop_restarts()
+        self.crew.terminate()
+        # Without a distributor nobody tells the workers that their results arrived, so they would wait in vain.
+        patience = GRACE if self.distributor_status is not None else self.plan.drain_timeout + OVERTIME
+        self.deadlines["overtime"] = now + patience
+
+    def _stop_restarts(self) -> None:
+        self.ending = True
+        self.deadlines.pop("timeout", None)
+        self.crew.stand_down()
+
+    def _release_collector(self, now: float) -> None:
+        if not self.collector_ended and "release" not in self.deadlines:
+            self.plan.collector.shutdown()
+            self.deadlines["release"] = now + self.plan.drain_timeout + OVERTIME
+
+    # the numbers ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _is_over(self) -> bool:
+        """The distributor has told the collector that everything is done, and what became of it."""
+        return bool(self.plan.collector.counts)
+
+    def _progress(self) -> Progress:
+        return read_progress(self.plan.collector.machine, self.plan.totals, time.monotonic() - self.began)
+
+    def _observe(self) -> None:
+        if self.plan.observe is not None:
+            self.plan.observe(self._progress())
+
+    def _outcome(self) -> Outcome:
+        collector, status = self.plan.collector, self._status()
+        counts = list(collector.counts) or self._progress().counts
+        summary = Summary.from_counts(counts, ok=status == 0, seconds=time.monotonic() - self.began)
+        return Outcome(summary, status, self.error, self.signum, abandoned=not self.collector_ended)
+
+    def _status(self) -> int:
+        if self.error is not None and not isinstance(self.error, PipelineTimeout):
+            return _status_of(self.error)
+        if self.signum is not None:
+            return 128 + self.signum
+        if self.error is not None or not self._is_over:
+            return 1
+        collector = self.plan.collector
+        return self.distributor_status or collector.status or (0 if collector.ok else 1)
+
+
+def _status_of(error: BaseException) -> int:
+    if isinstance(error, WorkerInitError):
+        return RoleDied.exit_status
+    return error.exit_status if isinstance(error, PipelineError) else 1

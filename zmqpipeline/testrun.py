@@ -1,0 +1,251 @@
+"""The engine of `app.test_run`: the real roles as threads of this process, over ``inproc://``."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from zmqpipeline.collector import Collector
+from zmqpipeline.errors import ConfigurationError, ItemFailed, PipelineTimeout
+from zmqpipeline.failure import Failure
+from zmqpipeline.options import Options
+from zmqpipeline.role import Role
+from zmqpipeline.summary import Summary
+from zmqpipeline.worker import Execution, Worker
+
+if TYPE_CHECKING:
+    from zmqpipeline.app import Pipeline
+
+DRAIN_SECONDS = 2.0
+"""How long the roles of a test may take to end when the time is up or something went wrong."""
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class TestRun:
+    """What came of `app.test_run()`."""
+
+    __test__ = False
+
+    results: list[tuple[str, dict[str, Any]]]
+    """What was collected, in order: the task type and what the worker returned."""
+
+    failures: list[Failure]
+    """The items that were given up, in the order that the collector heard of them."""
+
+    summary: Summary
+    """The counts, and whether all went well."""
+
+
+@dataclass
+class _Notes:
+    """What the roles of a test tell; each list is written by one thread at a time."""
+
+    results: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    raised: dict[tuple[str, int], BaseException] = field(default_factory=dict)
+    """What user code raised last for an item, by task and number."""
+    first: tuple[Failure, BaseException | None] | None = None
+
+    def observe(
+        self, task: str, number: int, data: dict[str, Any] | None, what: BaseException | Failure | None
+    ) -> None:
+        if data is not None:
+            self.results.append((task, data))
+        elif isinstance(what, Failure):
+            self.failures.append(what)
+            self.first = self.first or (what, self.raised.get((task, number)))
+        elif what is not None:
+            self.raised[task, number] = what
+
+    def watch(self, worker: Worker) -> None:
+        """Keep what this worker's function raises: the wire carries only text."""
+        make, task = worker._make_execution, str(worker.task_type)
+
+        def watched() -> Execution:
+            execute = make()
+
+            def execution(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+                try:
+                    return execute(index, payload, number, attempt)
+                except BaseException as error:
+                    self.raised[task, number] = error
+                    raise
+
+            return execution
+
+        worker._make_execution = watched  # type: ignore[method-assign]
+
+
+class _RoleThread(threading.Thread):
+    """Runs one role; what it raised is kept."""
+
+    def __init__(self, name: str, role: Role, ended: threading.Event) -> None:
+        super().__init__(name=f"{name} of a test run", daemon=True)
+        self.role = role
+        self.error: BaseException | None = None
+        self._ended_one = ended
+
+    def run(self) -> None:
+        try:
+            self.role.run()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._ended_one.set()
+
+
+def run_in_threads(
+    app: Pipeline,
+    *,
+    workers: int | Mapping[str, int] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    timeout: float = 10.0,
+    raise_failures: bool = True,
+) -> TestRun:
+    """Run the real roles of an app as threads over ``inproc://``.
+
+    Args:
+        app: the pipeline; its set-up ends here.
+        workers: how many for every task, or a dict by task type; 1 each by default.
+        metadata: added to what the metadata function returns.
+        timeout: seconds for the whole run.
+        raise_failures: raise what the first failed item failed of: the exception that user code raised, caused by an
+            `ItemFailed` that says which item; or that `ItemFailed` itself, if nothing was raised. Its `failure` is
+            the record.
+
+    Raises:
+        PipelineTimeout: it was not over in time; the text says what each role and each user function was doing.
+        Exception: what a source, gate, key, metadata or init function raised.
+    """
+    began = time.monotonic()
+    notes = _Notes()
+    options = replace(
+        Options.from_environ(app.options, os.environ),
+        endpoint=f"inproc://zmqpipeline-test-{os.getpid()}-{next(_numbers)}",
+        drain_timeout=DRAIN_SECONDS,
+        idle_timeout=None,
+    )
+    run = _Run(app, options, _worker_numbers(app, workers), metadata, notes)
+    run.carry_out(timeout)
+    summary = Summary.from_counts(run.counts(), ok=run.ok(), seconds=time.monotonic() - began)
+    if raise_failures and notes.first is not None:
+        _raise_failure(*notes.first)
+    return TestRun(notes.results, notes.failures, summary)
+
+
+def _worker_numbers(app: Pipeline, workers: int | Mapping[str, int] | None) -> dict[str, int]:
+    app.freeze()
+    if workers is None or isinstance(workers, int):
+        numbers = dict.fromkeys(app.worker_types, 1 if workers is None else workers)
+    else:
+        numbers = {**dict.fromkeys(app.worker_types, 1), **workers}
+    for name, number in numbers.items():
+        if name not in app.worker_types:
+            raise ConfigurationError(f"workers= names the task {name!r}, for which there is no worker.")
+        if number < 0:
+            raise ConfigurationError(f"workers= asks for {number} workers of task {name!r}. Give 0 or more.")
+    return numbers
+
+
+def _raise_failure(failure: Failure, raised: BaseException | None) -> None:
+    told = ItemFailed(str(failure), failure)
+    if raised is None:
+        raise told
+    raise raised from told
+
+
+class _Run:
+    """The threads of one test run."""
+
+    def __init__(
+        self,
+        app: Pipeline,
+        options: Options,
+        numbers: Mapping[str, int],
+        metadata: Mapping[str, Any] | None,
+        notes: _Notes,
+    ) -> None:
+        self._before = set(threading.enumerate())
+        self._ended = threading.Event()
+        self._collector = cast(Collector, app.compile("collector", options=options))
+        self._collector._observer = notes.observe
+        distributor = app.compile("distributor", options=options, metadata=metadata)
+        self._distributor = _RoleThread("distributor", distributor, self._ended)
+        self._threads = [_RoleThread("collector", self._collector, self._ended), self._distributor]
+        for name, number in numbers.items():
+            for index in range(number):
+                worker = cast(Worker, app.compile("worker", name, options=options))
+                notes.watch(worker)
+                self._threads.append(_RoleThread(f"worker {name} {index}", worker, self._ended))
+
+    def carry_out(self, timeout: float) -> None:
+        """Start the threads, wait for their end, and raise what went wrong."""
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.start()
+        self._wait(deadline)
+        running = [thread for thread in self._threads if thread.is_alive()]
+        report = self._report(timeout) if running and self._error() is None else ""
+        self._stop(running)
+        error = self._error()
+        if error is not None:
+            raise error
+        if report:
+            raise PipelineTimeout(report)
+
+    def counts(self) -> Any:
+        """What became of the items, as the distributor counts it."""
+        return self._distributor.role.counts  # type: ignore[attr-defined]
+
+    def ok(self) -> bool:
+        """True if nothing failed in any role."""
+        return not any(thread.role.status for thread in self._threads[:2]) and bool(self._collector.ok)
+
+    def _error(self) -> BaseException | None:
+        """What the first role raised; the distributor's own comes first, since it tells of the cause."""
+        threads = [self._distributor, *self._threads]
+        return next((thread.error for thread in threads if thread.error is not None), None)
+
+    def _wait(self, deadline: float) -> None:
+        """Until all roles have ended, one has raised, or the time is up."""
+        while any(thread.is_alive() for thread in self._threads) and self._error() is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            self._ended.wait(left)
+            self._ended.clear()
+            # an ended role sets the event just before its thread is gone
+            for thread in self._threads:
+                if thread.role.status is not None:
+                    thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _stop(self, running: list[_RoleThread]) -> None:
+        # workers and distributor first: a collector that goes before them could not acknowledge what they finish
+        for thread in reversed(running):
+            thread.role.shutdown()
+        give_up = time.monotonic() + 2 * DRAIN_SECONDS
+        for thread in running:
+            thread.join(max(0.0, give_up - time.monotonic()))
+
+    def _report(self, timeout: float) -> str:
+        lines = [f"The test run was not over within {timeout:g} s."]
+        for thread in self._threads:
+            state = "running" if thread.is_alive() else "ended"
+            machine = thread.role.machine
+            lines.append(f"{thread.name}: {state}; {machine.snapshot() if machine is not None else 'not begun'}")
+        frames = sys._current_frames()
+        for other in set(threading.enumerate()) - self._before - set(self._threads):
+            frame = frames.get(other.ident or 0)
+            if frame is not None:
+                stack = "".join(traceback.format_stack(frame)[-3:]).rstrip()
+                lines.append(f"thread {other.name} is at:\n{stack}")
+        return "\n".join(lines)

@@ -1,0 +1,226 @@
+"""Workers: they execute the items of one task, on one thread or on several."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, TypeAlias
+
+from zmqpipeline.address import EndpointAddress
+from zmqpipeline.declared import ENDPOINT, TASK_TYPE, THREADS, Kind
+from zmqpipeline.errors import SerializeError, WorkerInitError
+from zmqpipeline.handlers import fitted
+from zmqpipeline.metadata import MetaDataWorker
+from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
+from zmqpipeline.protocol.worker import WorkerMachine
+from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
+from zmqpipeline.runtime.pool import Pool
+from zmqpipeline.runtime.sockets import Transport
+from zmqpipeline.serialize import pack_item, unpack
+from zmqpipeline.tasktype import TaskType
+
+__all__ = ["MetaDataWorker", "MultiThreadedWorker", "SingleThreadedWorker", "Worker"]
+
+Execution: TypeAlias = Callable[[int, bytes, int, int], bytes]
+"""Executes one item: thread index, packed item, its number, the attempt; returns the packed result."""
+
+
+class Worker(Role):
+    """Base of the workers. Subclass `SingleThreadedWorker` or `MultiThreadedWorker`."""
+
+    _log_name = "zmqpipeline.worker"
+    _declares: ClassVar[dict[str, Kind]] = {
+        "task_type": TASK_TYPE,
+        "endpoint": ENDPOINT,
+        "collector_endpoint": ENDPOINT,
+    }
+
+    task_type: TaskType
+    """The task whose items this worker executes."""
+
+    endpoint: EndpointAddress
+    """Where the task gives out its items: the task's own `endpoint`."""
+
+    collector_endpoint: EndpointAddress
+    """Where the results go: the collector's `endpoint`."""
+
+    metadata: dict[str, Any]
+    """The run's metadata; known from `init_worker` on."""
+
+    _threads: int | None
+    _pool: Pool | None
+    _execution: Execution
+    _init_lock: threading.Lock
+    _init_error: BaseException | None
+    _initialized: bool
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
+        worker = super().__new__(cls)
+        if not hasattr(cls, "metadata"):
+            worker.metadata = {}
+        worker._threads = worker._pool = worker._init_error = None
+        worker._init_lock = threading.Lock()
+        worker._initialized = False
+        return worker
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Subclasses may take what they like; nothing is needed here."""
+
+    @abstractmethod
+    def handle_execution(self, data: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        """Execute one item and return the result for the collector; None is an empty one."""
+
+    def init_worker(self) -> None:
+        """Called once, on an executing thread, just before this worker's first item; others wait for it."""
+
+    def init_thread(self, worker_index: int) -> None:
+        """Called once in each thread, before its first item and after `init_worker`. Threads count from 0."""
+
+    def _slots(self) -> int:
+        return 1
+
+    def _make_execution(self) -> Execution:
+        """What is called for each item, once the metadata is known."""
+        handle, what = self.handle_execution, f"{type(self).__name__}.handle_execution"
+        pack = self._packer(what)
+        return lambda index, payload, number, attempt: pack(handle(unpack(payload)))
+
+    def _packer(self, what: str) -> Callable[[Any], bytes]:
+        most = self.options.max_message_bytes
+
+        def pack(result: Any) -> bytes:
+            packed = pack_item(result, what)
+            if len(packed) > most:
+                raise SerializeError(_too_large(what, len(packed), most))
+            return packed
+
+        return pack
+
+    def _thread_start(self, index: int) -> None:
+        with self._init_lock:
+            if self._init_error is not None:
+                raise self._init_error
+            if not self._initialized:
+                self._guarded(self.init_worker)
+                self._initialized = True
+        self._guarded(fitted(self.init_thread, 1), index)
+
+    def _guarded(self, function: Callable[..., None], *args: Any) -> None:
+        try:
+            function(*args)
+        except BaseException as error:
+            self._init_error = error
+            raise
+
+    def _places(self) -> Iterable[EndpointAddress]:
+        return self._address("workers", self.endpoint), self._address("results", self.collector_endpoint)
+
+    def _open(self, transport: Transport) -> None:
+        transport.connect("workers", self._address("workers", self.endpoint))
+        transport.connect("results", self._address("results", self.collector_endpoint))
+
+    def _make_machine(self) -> WorkerMachine:
+        return WorkerMachine(
+            str(self.task_type),
+            slots=self._slots(),
+            incarnation=new_incarnation(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            options=self.options,
+        )
+
+    def _make_actions(self, post: Callable[[Any], None]) -> Actions:
+        self._initialized, self._init_error = False, None
+        self._execution = self._make_execution()
+        # the execution is looked up for each item: it is made anew when the metadata of a new run arrives
+        pool = Pool(
+            self._slots(),
+            lambda index, payload, number, attempt: self._execution(index, payload, number, attempt),
+            post,
+            thread_start=self._thread_start,
+        )
+        self._pool = pool
+        return {
+            SetMetadata: self._set_metadata,
+            Execute: pool.submit,
+            TakeBack: lambda command: pool.take_back(command.count),
+        }
+
+    def _set_metadata(self, command: SetMetadata) -> None:
+        self.metadata = unpack(command.metadata) if command.metadata else {}
+        self._execution = self._make_execution()
+
+    def _close(self) -> None:
+        if self._pool is not None:
+            self._pool.close(CLOSE_SECONDS)
+            self._pool = None
+
+    def _conclude(self, ended: Ended) -> None:
+        if self._init_error is not None:
+            message = f"The worker for task {self.task_type!r} could not start: {_text(self._init_error)}"
+            raise WorkerInitError(message) from self._init_error
+        super()._conclude(ended)
+
+
+class SingleThreadedWorker(Worker):
+    """A worker that executes one item at a time: write `handle_execution`."""
+
+
+class MultiThreadedWorker(Worker):
+    """A worker with `n_threads` threads: `handle_execution` prepares an item, `handle_thread_execution` executes it."""
+
+    _declares: ClassVar[dict[str, Kind]] = {**Worker._declares, "n_threads": THREADS}
+
+    n_threads: int
+    """How many threads execute items at the same time."""
+
+    @abstractmethod
+    def handle_thread_execution(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        """Execute one item: ``handle_thread_execution(self, data, index)``; several threads call it at once.
+
+        Args:
+            data: what `handle_execution` returned.
+            index: the number of the thread, from 0.
+
+        Returns:
+            The result for the collector; None is an empty one.
+        """
+
+    def _slots(self) -> int:
+        return self._threads or self.n_threads
+
+    def _make_execution(self) -> Execution:
+        name = type(self).__name__
+        prepare, execute = self.handle_execution, fitted(self.handle_thread_execution, 2)
+        pack = self._packer(f"{name}.handle_thread_execution")
+        one_at_a_time = threading.Lock()
+
+        def execution(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+            with one_at_a_time:
+                data = prepare(unpack(payload))
+            if data is None:
+                data = {}
+            elif not isinstance(data, dict):
+                raise SerializeError(_no_dict(f"{name}.handle_execution", data))
+            return pack(execute(data, index))
+
+        return execution
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _no_dict(what: str, seen: object) -> str:
+    return f"{what} returned a {type(seen).__name__}; it must return a dict or None. Return a dict for the thread."
+
+
+def _too_large(what: str, size: int, most: int) -> str:
+    return (
+        f"{what} returned {size} bytes, more than max_message_bytes ({most}). "
+        "Return less, or a path to a file, or raise the limit with ZMQPIPELINE_MAX_MESSAGE_BYTES."
+    )
