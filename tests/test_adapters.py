@@ -143,7 +143,7 @@ def generator() -> Iterator[dict[str, Any] | None]:
         (generator, [{"n": 1}, {}]),
         (lambda: [{"n": 1}, {"n": 2}], [{"n": 1}, {"n": 2}]),
         (lambda: ({"n": n} for n in range(2)), [{"n": 0}, {"n": 1}]),
-        (lambda: [], []),
+        (list, []),
         (lambda: {"n": 1}, [{"n": 1}]),
         (lambda: None, [{}]),
     ],

@@ -185,7 +185,7 @@ def test_what_does_not_fit_together_is_found_by_check() -> None:
         other.add_task("A", one)
         other.add_worker("A", same)
         getattr(other, add)("B", same if add == "add_available" else same_item)
-        with pytest.raises(RegistrationError, match="'B'.*does not exist. Known: 'A'"):
+        with pytest.raises(RegistrationError, match=r"'B'.*does not exist\. Known: 'A'"):
             other.check()
     unknown = Pipeline("x")
     unknown.add_task("A", one, depends_on=["Z"])
@@ -388,8 +388,8 @@ def test_a_class_that_fits_nowhere_is_refused() -> None:
     app.add_collector(same)
     with pytest.raises(RegistrationError, match="collector class TheCollector, and functions"):
         app.check()
+    single = Pipeline("single", endpoint="inproc://single")
+    single.register(rig.task)
+    single.register(rig.worker)
     with pytest.raises(ConfigurationError, match="one thread, not 3"):
-        single = Pipeline("single", endpoint="inproc://single")
-        single.register(rig.task)
-        single.register(rig.worker)
         single.compile("worker", threads=3)

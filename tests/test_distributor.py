@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +30,11 @@ def rig() -> Rig:
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """An empty register of tasks, for this test alone."""
     registered: dict[str, Any] = {}
     monkeypatch.setattr(Distributor, "_registered", registered)
-    yield registered
+    return registered
 
 
 def test_bad_addresses_are_refused_at_once() -> None:

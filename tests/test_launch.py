@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -119,30 +120,35 @@ def test_a_json_log_line_is_one_object() -> None:
 @pytest.fixture
 def top() -> Iterator[logging.Logger]:
     """The library's logger without handlers, as a fresh process has it; everything is put back."""
-    loggers = [logging.root, logging.getLogger("zmqpipeline")]
-    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
-    for logger in loggers:
-        logger.handlers[:] = []
-    yield loggers[1]
-    for logger, handlers, level, propagate in before:
-        logger.handlers[:], logger.propagate = handlers, propagate
-        logger.setLevel(level)
+    logger = logging.getLogger("zmqpipeline")
+    before = (logger.handlers[:], logger.level, logger.propagate)
+    logger.handlers[:] = []
+    yield logger
+    logger.handlers[:], _, logger.propagate = before
+    logger.setLevel(before[1])
 
 
-def test_log_lines_go_to_stderr_from_a_level_on(top: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
-    """Lines below the level are not written; those from it on are, once."""
-    log_to_stderr("warning")
-    log_to_stderr("warning")
-    top.getChild("run").info("quiet")
-    top.getChild("run").warning("loud")
-    text = capsys.readouterr().err
-    assert text.count("loud") == 1
-    assert "quiet" not in text
+def test_log_lines_are_written_from_a_level_on(top: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines below the level are not written; those from it on are, once, however often it is set up."""
+    stream = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(logging.root, "handlers", [])
+        patch.setattr(sys, "stderr", stream)
+        log_to_stderr("warning")
+        log_to_stderr("warning")
+        top.getChild("run").info("quiet")
+        top.getChild("run").warning("loud")
+    assert stream.getvalue().count("loud") == 1
+    assert "quiet" not in stream.getvalue()
 
 
-def test_logging_that_the_program_configured_is_left_alone(top: logging.Logger) -> None:
+def test_logging_that_the_program_configured_is_left_alone(
+    top: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A program with handlers of its own keeps exactly these."""
     own = logging.StreamHandler()
     top.addHandler(own)
-    log_to_stderr("debug")
+    with monkeypatch.context() as patch:
+        patch.setattr(logging.root, "handlers", [])
+        log_to_stderr("debug")
     assert top.handlers == [own]

@@ -88,7 +88,7 @@ def test_a_diamond_of_dependencies_runs_in_order() -> None:
 def test_retries_give_an_item_another_try() -> None:
     """It succeeds at the third attempt, which the function can see; nothing is failed."""
     app = Pipeline("retries")
-    app.add_task("C", lambda: {}, retries=2, backoff=0.01)
+    app.add_task("C", dict, retries=2, backoff=0.01)
 
     @app.worker("C")
     def flaky(data: Any, attempt: int) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def test_failures_can_be_looked_at_instead() -> None:
 def test_what_depends_on_failed_items_is_aborted_or_goes_on(on_failed: str, collected: int) -> None:
     """The dependent's own choice."""
     app = failing()
-    app.add_task("E", lambda: {}, depends_on="C", on_failed=on_failed)
+    app.add_task("E", dict, depends_on="C", on_failed=on_failed)
     app.add_worker("E", lambda data: data)
     run = app.test_run(raise_failures=False)
     assert run.summary.tasks["E"].collected == collected

@@ -157,7 +157,7 @@ class Role(Declared):
         if ended.status == ConfigurationError.exit_status:
             raise ConfigurationError(ended.reason)
         if ended.reason:
-            self._log.log(logging.INFO if ended.status == 0 else logging.ERROR, "%s", ended.reason)
+            self._log.log(logging.INFO if ended.status in (0, 1) else logging.ERROR, "%s", ended.reason)
 
 
 def new_incarnation() -> bytes:

@@ -190,7 +190,10 @@ class RunSupervisor:
                 f"The distributor (pid {end.pid}) ended by {how} before the run was over. What was collected is kept."
             )
             self._give_up(RoleDied(text), now)
-        elif not self.draining:
+        elif self.draining:
+            # it waited for all that was leased; a worker that has not heard so by now will not hear it any more
+            self.deadlines["overtime"] = min(self.deadlines.get("overtime", now + GRACE), now + GRACE)
+        else:
             self._stop_restarts()
             self.deadlines["grace"] = now + GRACE
             self.deadlines["farewell"] = now + FAREWELL

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import random
 import re
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -146,6 +149,18 @@ SLEEPS = 'time.sleep(data["workload"])'
 PROGRAMS = ("worker.py", "collector.py", "distributor.py")
 
 
+@pytest.fixture
+def low_port() -> int:
+    """A port that is free, as is the next, and below those that the system gives to outgoing connections."""
+    chooser = random.Random()
+    while True:
+        port = chooser.randrange(15_000, 32_000)
+        with socket.socket() as first, socket.socket() as second, suppress(OSError):
+            first.bind(("127.0.0.1", port))
+            second.bind(("127.0.0.1", port + 1))
+            return port
+
+
 def write(
     workshop: Workshop,
     port: int,
@@ -162,11 +177,9 @@ def write(
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(PROGRAMS)), ids=" ".join)
-def test_a_single_threaded_worker_in_any_start_order(
-    workshop: Workshop, free_port: int, order: tuple[str, ...]
-) -> None:
+def test_a_single_threaded_worker_in_any_start_order(workshop: Workshop, low_port: int, order: tuple[str, ...]) -> None:
     """100 items, collected once, however the three programs are started."""
-    write(workshop, free_port)
+    write(workshop, low_port)
     programs = {name: workshop.start(name) for name in order}
     assert {name: program.wait(20) for name, program in programs.items()} == dict.fromkeys(order, 0)
     assert programs["worker.py"].out.split("\n")[1] == "finished - handled 100 executions"
@@ -176,18 +189,19 @@ def test_a_single_threaded_worker_in_any_start_order(
     assert [program.err for program in programs.values()] == ["", "", ""]
 
 
-def test_two_multi_threaded_workers_share_the_items(workshop: Workshop, free_port: int) -> None:
-    """Their exact counters add up to the number of items."""
-    write(workshop, free_port, ("MultiThreadedWorker", "return data"))
+def test_two_multi_threaded_workers_share_the_items(workshop: Workshop, low_port: int) -> None:
+    """Their exact counters add up to the number of items, which last until the later one has come, too."""
+    write(workshop, low_port, ("MultiThreadedWorker", "return data"))
+    workshop.write("tasks.py", TASKS.replace(".001", ".2"))
     programs = [workshop.start(name) for name in ("worker.py", "worker.py", "distributor.py", "collector.py")]
     assert [program.wait(20) for program in programs] == [0] * 4
     handled = [int(count) for one in programs[:2] for count in re.findall(r"handled (\d+)", one.out)]
     assert sum(handled) == 100
 
 
-def test_the_second_task_waits_for_the_first(workshop: Workshop, free_port: int) -> None:
+def test_the_second_task_waits_for_the_first(workshop: Workshop, low_port: int) -> None:
     """Two workers on two ipc files; nothing of the second is collected before all of the first."""
-    write(workshop, free_port, tasks="tasks.SecondTask, tasks.FirstTask")
+    write(workshop, low_port, tasks="tasks.SecondTask, tasks.FirstTask")
     second = WORKER.format(base="SingleThreadedWorker", task="SECOND", endpoint="SECOND_WORKER_ENDPOINT", work=SLEEPS)
     workshop.write("second.py", second)
     programs = [workshop.start(name) for name in ("second.py", *PROGRAMS)]
@@ -196,9 +210,9 @@ def test_the_second_task_waits_for_the_first(workshop: Workshop, free_port: int)
     assert tasks == ["FIRST"] * 100 + ["SECOND"] * 100
 
 
-def test_metadata_comes_before_the_first_item(workshop: Workshop, free_port: int) -> None:
+def test_metadata_comes_before_the_first_item(workshop: Workshop, low_port: int) -> None:
     """The task forwards it, the worker prints it, and the metadata program ends first of all."""
-    write(workshop, free_port, ("SingleThreadedWorker", 'print("MyWorker:", data["meta_variable"])'))
+    write(workshop, low_port, ("SingleThreadedWorker", 'print("MyWorker:", data["meta_variable"])'))
     metadata = "receive_metadata=True, metadata_endpoint=zmqpipeline.EndpointAddress(settings.METADATA_ENDPOINT),"
     workshop.write("distributor.py", DISTRIBUTOR.format(tasks="tasks.MetaTask,", metadata=metadata))
     workshop.write("meta.py", META)

@@ -151,6 +151,35 @@ def test_parts_stay_in_order_when_the_source_blocks_now_and_then(make: Make, pos
         assert one.state == "more" or len(payloads(events[:end])) % 100 == 0
 
 
+def test_a_slow_post_is_not_overtaken() -> None:
+    """While the helper's part is still being posted, the thread that produces waits with the next part."""
+    events: list[Any] = []
+    posting, done = threading.Event(), threading.Event()
+
+    def post(event: Any) -> None:
+        if event.state == "more":
+            posting.set()
+            time.sleep(0.1)
+        events.append(event)
+        if event.state == "ready":
+            done.set()
+
+    numbers = iter(range(2))
+
+    def step(command: Produce) -> bytes:
+        number = next(numbers)
+        if number == 1:
+            posting.wait(10)
+        return b"%d" % number
+
+    producer = Producer("C", step, post)
+    producer.produce(ask(2))
+    assert done.wait(10)
+    producer.close(5.0)
+    assert events[0] == Produced("C", "more", [b"0"])
+    assert in_one(events) == Produced("C", "ready", [b"0", b"1"])
+
+
 def test_the_gate_ends_an_answer_for_now(make: Make, posts: Posts) -> None:
     """Gated: what was there before counts, and the next Produce goes on from there."""
     numbers = iter(range(10))

@@ -85,6 +85,7 @@ class CollectorMachine:
         self._finish: m.Finish | None = None
         self._deadline: float | None = None
         self._warn_at: float | None = None
+        self._born = False
         self._out: list[c.Command] = []
 
     # the contract ------------------------------------------------------------------------------------------------
@@ -94,6 +95,8 @@ class CollectorMachine:
         self._out = []
         if self.phase == "ended":
             return []
+        if not self._born:
+            self._born, self._warn_at = True, now + WARN_SECONDS
         match event:
             case e.Received():
                 self._received(event.peer, event.envelope, now)
@@ -114,6 +117,8 @@ class CollectorMachine:
 
     def next_deadline(self) -> float | None:
         """See `Machine.next_deadline`."""
+        if not self._born:
+            return 0.0
         times = [self._deadline, self._warn_at]
         return None if self.phase == "ended" else min((one for one in times if one is not None), default=None)
 

@@ -234,7 +234,9 @@ class Dispatcher:
             left = max(1, -(-task.ledger.waiting // len(task.hungry))) if task.state != "open" else None
             self._give(task, member, share=left)
             if self._room(task, member) <= 0:
-                del task.hungry[who]
+                # Who is only kept from more by what it holds is hungry again as soon as an ACK lets go of it.
+                if self._wants(task, member) <= 0:
+                    del task.hungry[who]
             elif task.may_produce and not task.ledger.waiting:
                 self._produce(task, member)
                 return
@@ -246,8 +248,10 @@ class Dispatcher:
         leases = ledger.leases(member.who)
         if leases and ledger.lease_bytes(member.who) >= self._options.max_held_bytes:
             return 0
-        wanted = member.room(only_free_slots=ledger.has_suspects)
-        return min(wanted, self._options.max_held_items - leases)
+        return min(self._wants(task, member), self._options.max_held_items - leases)
+
+    def _wants(self, task: TaskState, member: Member) -> int:
+        return member.room(only_free_slots=task.ledger.has_suspects)
 
     def _give(self, task: TaskState, member: Member, share: int | None) -> None:
         """Send this worker what it has room for, at most its share."""
@@ -334,6 +338,9 @@ class Dispatcher:
                 self._release(member)
             elif self.release_at is None:
                 self.release_at = now + RELEASE_SECONDS
+            task = self.tasks[member.task]
+            if who in task.hungry:
+                self.feed(task)
 
     # out ---------------------------------------------------------------------------------------------------------
 

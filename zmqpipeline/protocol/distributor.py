@@ -142,6 +142,8 @@ class DistributorMachine:
         """See `Machine.next_deadline`."""
         if self.phase == "ended":
             return None
+        if self._warn_at is None and self.phase == "greeting":
+            return 0.0
         times = [self._deadline, self._repeat_at, self._dispatcher.release_at, self._warn_at]
         if self.phase == "running":
             for task in self.tasks.values():
@@ -329,10 +331,13 @@ class DistributorMachine:
             return
         if self.phase == "greeting":
             self._to_collector(m.Propose(self.pipeline, self._proposed))
-        elif self.phase == "beginning" or (self.phase in ("running", "draining") and self._is_waiting_for_acks()):
+        elif self.phase in ("beginning", "finishing") or (
+            self.phase in ("running", "draining") and self._is_waiting_for_acks()
+        ):
+            # Finishing, too: a collector that was started anew knows nothing of the run that it shall finish.
             progress = [task.ledger.progress() for task in self.tasks.values()]
             self._to_collector(m.Begin(self.pipeline, self.run, self.metadata, progress))
-        elif self.phase == "finishing":
+        if self.phase == "finishing":
             self._to_collector(m.Finish(self.run, self._is_good(), self.counts()))
 
     def _is_waiting_for_acks(self) -> bool:
@@ -358,7 +363,8 @@ class DistributorMachine:
             for task in self.tasks.values():
                 self._abort(task, "the metadata function failed")
             self.troubles["metadata"] = event.trouble
-            self._log(40, f"The metadata function failed: {event.trouble.error}: {event.trouble.message}")
+            trouble = event.trouble
+            self._log(40, f"The metadata function failed: {trouble.error}: {trouble.message}\n{trouble.traceback}")
         self._begin(now)
 
     def _begin(self, now: float) -> None:
@@ -431,8 +437,8 @@ class DistributorMachine:
         name, count, _ = self._dispatcher.last_ack
         for task in alive:
             text = (
-                f"The gate of task {task.spec.task_type!r} (available / is_available_for_handling) says no, and no "
-                f"ACK can come to open it: nothing waits or is with a worker. Last ACK: _task_type={name!r}, _id={count}."
+                f"The gate of task {task.spec.task_type!r} (available / is_available_for_handling) says no, and "
+                f"no ACK can come to open it: nothing waits or is with a worker. The last ACK was {count} of {name!r}."
             )
             task.state = "failed"
             self._note_failed(task, m.Trouble("GateClosed", text))

@@ -63,6 +63,9 @@ class Ledger:
         self._claims: dict[int, bytes] = {}
         self._prior: dict[int, int] = {}
         self._raised: dict[int, int] = {}
+        self._raised_at: dict[int, int] = {}
+        self._reclaimed: set[int] = set()
+        """Leases that a worker brought with it: which attempt it is at is known to it alone."""
         self._losses: dict[int, int] = {}
         self._blamed: dict[int, bytes] = {}
         self._keys: dict[int, bytes] = {}
@@ -157,6 +160,7 @@ class Ledger:
             self._fresh.append(number)
         else:
             self._lease([number], [payload], owner, 0)
+            self._reclaimed.add(number)
 
     # leased ------------------------------------------------------------------------------------------------------
 
@@ -219,6 +223,7 @@ class Ledger:
     def _unlease(self, number: int) -> bytes | None:
         """Take an item from whoever holds it; who that was."""
         worker = self._owner.pop(number, None)
+        self._reclaimed.discard(number)
         if worker is not None:
             del self._leases[worker][number]
             self._lease_bytes[worker] -= len(self._payloads[number])
@@ -255,12 +260,14 @@ class Ledger:
                 released[worker].append(number)
             else:
                 released[worker] = [number]
-        if self._prior or self._losses or self.given_up or self._keys:
+        if self._prior or self._losses or self.given_up or self._keys or self._reclaimed:
             self._drop_rare(number, failed)
 
     def _drop_rare(self, number: int, failed: bool) -> None:
         self._prior.pop(number, None)
         self._raised.pop(number, None)
+        self._raised_at.pop(number, None)
+        self._reclaimed.discard(number)
         self._losses.pop(number, None)
         self._blamed.pop(number, None)
         self.given_up.pop(number, None)
@@ -278,6 +285,8 @@ class Ledger:
         elif self._later and any(one == number for _, one in self._later):
             self._later = [entry for entry in self._later if entry[1] != number]
             heapq.heapify(self._later)
+        elif number in self._fresh:
+            self._fresh.remove(number)
 
     # not done after all ------------------------------------------------------------------------------------------
 
@@ -287,11 +296,19 @@ class Ledger:
         A report of an attempt that is no longer this worker's is old news. `jitter` is a factor, about 1. The back-off
         is ``backoff * 2 ** (times raised - 1)`` seconds.
         """
-        number = item.number
-        if self._owner.get(number) != worker or item.attempts != self._prior.get(number, 0) + 1:
+        number, prior = item.number, self._prior.get(item.number, 0)
+        if self._owner.get(number) != worker:
+            return None
+        if number not in self._reclaimed:
+            if item.attempts != prior + 1:
+                return None
+        elif item.attempts <= self._raised_at.get(number, 0):
+            # It brought back nothing but a failure that was counted before.
+            self.hand_back(worker, [number])
             return None
         self._unlease(number)
-        self._prior[number] = item.attempts
+        self._prior[number] = max(prior, item.attempts)
+        self._raised_at[number] = item.attempts
         raised = self._raised[number] = self._raised.get(number, 0) + 1
         if raised <= self.spec.retries and item.stage == "worker":
             delay = self.spec.backoff * 2.0 ** min(raised - 1, 30) * jitter
@@ -392,6 +409,7 @@ class Ledger:
             if not self._losses[number]:
                 del self._losses[number]
         self._lease([number], [self._payloads[number]], worker, 0)
+        self._reclaimed.add(number)
         return True
 
     def drop_claims(self) -> None:

@@ -19,7 +19,10 @@ class Machine(Protocol):
         ...
 
     def next_deadline(self) -> float | None:
-        """When a `Tick` is due, in seconds of the same clock; None if time alone changes nothing."""
+        """When a `Tick` is due, in seconds of the same clock; None if time alone changes nothing.
+
+        0.0 before the first event: a machine that hears nothing must still learn when its life began.
+        """
         ...
 
     def check(self) -> None:

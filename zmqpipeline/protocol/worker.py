@@ -96,6 +96,8 @@ class WorkerMachine:
         self._out = []
         if self.phase == "ended":
             return []
+        if self._idle_since is None:
+            self._idle_since = now
         match event:
             case e.Received():
                 self._received(event, now)
@@ -122,6 +124,8 @@ class WorkerMachine:
         """See `Machine.next_deadline`."""
         if self.phase == "ended":
             return None
+        if self._idle_since is None:
+            return 0.0
         times = [self._deadline, self._report_at, self._kept_at, self._idle_at()]
         return min((time for time in times if time is not None), default=None)
 
@@ -173,8 +177,6 @@ class WorkerMachine:
 
     def _connect(self, hop: str, now: float) -> None:
         self._connected.add(hop)
-        if self._idle_since is None:
-            self._idle_since = now
         if hop == "workers":
             self._answered = False
             self._report(now, full=True)
@@ -265,6 +267,8 @@ class WorkerMachine:
             numbers, payloads = self._not_held(numbers, payloads, body.attempt)
         if numbers:
             self._pending.update(dict.fromkeys(numbers, body.attempt))
+            if self._report_at is not None:
+                self._report_at = min(self._report_at, now + REPORT_SECONDS)
             self._do(c.Execute(body.task, body.attempt, body.timeout, numbers, payloads))
         if self.phase == "draining":
             self._do(c.TakeBack(None))

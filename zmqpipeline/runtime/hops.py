@@ -7,7 +7,6 @@ cannot be sent yet, and is opened anew where libzmq would not connect again. No 
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
@@ -225,7 +224,6 @@ class ConnectedHop(Hop):
         self._connected = False
         self._reopen_at = None
         self._new_socket(CONNECTING_EVENTS)
-        self.socket.immediate = True
         self.socket.reconnect_ivl = 50
         self.socket.reconnect_ivl_max = 1000
         try:
@@ -313,8 +311,3 @@ class ConnectedHop(Hop):
         if self._connected and self._outbox:
             self._flush()
         super().close(linger)
-
-
-def now() -> float:
-    """The clock of the hops, in seconds."""
-    return time.monotonic()

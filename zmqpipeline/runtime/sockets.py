@@ -9,6 +9,7 @@ import contextlib
 import math
 import socket
 import threading
+import time
 from types import TracebackType
 
 import zmq
@@ -19,7 +20,7 @@ from zmqpipeline.protocol import wire
 from zmqpipeline.protocol.events import Peer
 from zmqpipeline.protocol.messages import Envelope, Probe
 from zmqpipeline.runtime.endpoints import Socket
-from zmqpipeline.runtime.hops import Arrival, BoundHop, ConnectedHop, Hop, now
+from zmqpipeline.runtime.hops import Arrival, BoundHop, ConnectedHop, Hop
 
 Context = zmq.Context[Socket]
 """A context whose sockets receive bytes."""
@@ -100,16 +101,16 @@ class Transport:
         readable = {thing for thing, _ in self._poller.poll(self._milliseconds(timeout))}
         if self._wakened.fileno() in readable:
             self._clear_wakes()
-        moment = now()
+        now = time.monotonic()
         arrivals: list[Arrival] = []
         for hop in self._hops.values():
-            arrivals += hop.gather(readable, moment)
+            arrivals += hop.gather(readable, now)
         return arrivals
 
     def _milliseconds(self, timeout: float | None) -> int | None:
         """The wait, cut short where a hop has something to do by then."""
-        moment = now()
-        waits = [at - moment for at in (hop.next_time() for hop in self._hops.values()) if at is not None]
+        now = time.monotonic()
+        waits = [at - now for at in (hop.next_time() for hop in self._hops.values()) if at is not None]
         if timeout is not None:
             waits.append(timeout)
         return max(0, math.ceil(min(waits) * 1000)) if waits else None

@@ -1,0 +1,131 @@
+"""What happens in one simulated run: a plan drawn from its seed, from a calm run of a few items to many in a storm."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from zmqpipeline.options import Options
+from zmqpipeline.protocol.graph import TaskSpec
+
+TROUBLE_SECONDS = 60.0
+"""How long processes and connections are troubled; messages are lost and doubled to the end."""
+
+
+class SimulationError(AssertionError):
+    """An invariant of the pipeline does not hold in this run."""
+
+
+@dataclass
+class Plan:
+    """One run. Rates are chances: of a message, of an item, or of a process in each turn of `turn` seconds."""
+
+    tasks: list[TaskSpec]
+    items: dict[str, int]
+    workers: dict[str, list[int]]
+    options: Options
+    service: float
+    spread: float
+    lose: float
+    double: float
+    delay: float
+    uneven: float
+    """How much slower some connections are than others, so that messages of different peers overtake each other."""
+    turn: float
+    breaks: float
+    kills: float
+    freezes: float
+    role_freezes: float
+    late_freeze: bool
+    raising: float
+    poison: float
+    collector_raises: float
+    source_raises: float
+    source_seconds: float
+    """How long the source takes over each item; from 2 ms on, they come one at a time."""
+    gated: bool
+    keyed: frozenset[str]
+    collect_seconds: float
+    drains: int
+    idle_timeout: float | None
+    """The idle time-out of every second worker."""
+    restarts: tuple[str, ...] = ()
+    """Which roles are killed, one after the other, and started again without any memory: distributor, collector."""
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing happens to processes, connections and messages."""
+        rates = (self.lose, self.breaks, self.kills, self.freezes, self.role_freezes, self.poison)
+        return not (any(rates) or self.late_freeze or self.restarts)
+
+    @property
+    def limit(self) -> float:
+        """A time in seconds that the run cannot need, unless it hangs."""
+        count = sum(self.items.values())
+        slots = min(sum(slots) for slots in self.workers.values())
+        work = count * self.service * (1 + self.spread) * (1 + 3 * self.raising) / slots
+        turns = count if self.gated else count / min(self.options.max_held_items, 20)
+        mending = turns * (6 * self.delay * (1 + self.uneven) + 12 * self.lose)
+        killers = 15 * sum(1 + count * self.poison * 3 for count in self.items.values()) if self.poison else 0
+        late = 15 * len(self.tasks)
+        return 2 * TROUBLE_SECONDS + 3 * (work + mending + killers + late + count * self.source_seconds)
+
+
+def draw(seed: int, *, restarts: bool = False) -> Plan:
+    """The plan of this seed; with `restarts`, the same plan with roles killed and started anew in it."""
+    rng = random.Random(seed)
+    storm = rng.choice([0.0, 0.0, 0.3, 1.0])
+    tasks = _draw_tasks(rng)
+    names = [one.task_type for one in tasks]
+    gated = rng.random() < 0.15
+    plan = Plan(
+        tasks=tasks,
+        items={name: rng.choice([0, 1, 7, 60, 60, 400]) for name in names},
+        workers={name: [rng.choice([1, 1, 2, 5]) for _ in range(rng.choice([1, 2, 3]))] for name in names},
+        options=_draw_options(rng),
+        service=rng.choice([2e-5, 1e-3, 0.03, 0.5]),
+        spread=rng.choice([0.0, 0.5, 3.0]),
+        lose=storm * rng.choice([0.0, 0.01, 0.1]),
+        double=storm * rng.choice([0.0, 0.01, 0.1]),
+        delay=rng.choice([0.0001, 0.002, 0.05]),
+        uneven=rng.choice([0.0, 1.0, 8.0]),
+        turn=rng.choice([0.2, 1.0]),
+        breaks=storm * rng.choice([0.0, 0.05, 0.3]),
+        kills=storm * rng.choice([0.0, 0.05, 0.3]),
+        freezes=storm * rng.choice([0.0, 0.05]),
+        role_freezes=storm * rng.choice([0.0, 0.0, 0.05]),
+        late_freeze=storm > 0 and rng.random() < 0.3,
+        raising=rng.choice([0.0, 0.0, 0.1]),
+        poison=storm * rng.choice([0.0, 0.0, 0.01, 0.03]),
+        collector_raises=rng.choice([0.0, 0.0, 0.05]),
+        source_raises=rng.choice([0.0, 0.0, 0.0, 0.2]),
+        source_seconds=rng.choice([0.0, 0.0, 0.0, 0.01, 0.05]),
+        gated=gated,
+        keyed=frozenset(name for name in names[1 if gated else 0 :] if rng.random() < 0.2),
+        collect_seconds=rng.choice([1e-6, 1e-6, 1e-3]),
+        drains=rng.choice([0, 0, 0, 1, 3]),
+        idle_timeout=rng.choice([None, None, None, 0.3, 2.0]),
+    )
+    if restarts:
+        first, second = rng.choice(["distributor", "collector"]), rng.choice(["", "", "distributor", "collector"])
+        plan.restarts = (first, second) if second else (first,)
+    return plan
+
+
+def _draw_tasks(rng: random.Random) -> list[TaskSpec]:
+    names = ["A", "B", "C", "D"][: rng.choice([1, 1, 2, 3, 4])]
+    tasks = []
+    for i, name in enumerate(names):
+        needs = tuple(one for one in names[:i] if rng.random() < 0.6)
+        retries, backoff = rng.choice([0, 1, 3]), rng.choice([0.01, 0.5])
+        on_failed = rng.choice(["abort", "continue", "continue"])
+        tasks.append(TaskSpec(name, depends_on=needs, retries=retries, backoff=backoff, on_failed=on_failed))
+    return tasks
+
+
+def _draw_options(rng: random.Random) -> Options:
+    return Options(
+        max_held_items=rng.choice([2, 20, 200, 200]),
+        max_held_bytes=rng.choice([8, 1 << 26, 1 << 26, 1 << 26]),
+        max_prefetch=rng.choice([0, 5, 2048, 2048]),
+    )

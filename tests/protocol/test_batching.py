@@ -1,0 +1,102 @@
+"""How much a worker has at hand, and how much goes into one message."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zmqpipeline.protocol import batching
+from zmqpipeline.protocol.batching import MAX_BATCH, MAX_BATCH_BYTES, ServiceTime, cut
+
+SECONDS = st.floats(1e-7, 100.0)
+
+
+def window(slots: int, service: float | None, last: int, *, prefetch: float = 0.02, most: int = 2048) -> int:
+    """With the defaults of the options."""
+    return batching.window(slots, service, last, prefetch_seconds=prefetch, max_prefetch=most)
+
+
+def test_before_the_first_observation_a_thread_gets_one_item() -> None:
+    """Nobody hoards what may turn out to be slow."""
+    assert window(4, None, 4) == 4
+
+
+def test_a_slow_item_is_never_hoarded() -> None:
+    """Items of 20 ms and more are not prefetched, however large the window was."""
+    assert window(3, 0.02, 2000) == 3
+    assert window(3, 60.0, 2000) == 3
+
+
+def test_items_of_two_milliseconds_have_nine_others_waiting() -> None:
+    """Twenty milliseconds of work a thread, the running one included."""
+    assert window(1, 0.002, 1000) == 10
+    assert window(2, 0.002, 1000) == 20
+
+
+def test_tiny_items_are_bounded_by_max_prefetch() -> None:
+    """Items that take no time at all fill the prefetch, no more."""
+    assert window(1, 0.0, 5000) == 2049
+    assert window(1, 1e-9, 5000, most=100) == 101
+
+
+def test_the_window_grows_by_doubling() -> None:
+    """One fast batch may be a lucky one: the window opens step by step."""
+    grown = [1]
+    for _ in range(12):
+        grown.append(window(1, 1e-6, grown[-1]))
+    assert grown[:5] == [1, 2, 4, 8, 16]
+    assert grown[-1] == 2049
+
+
+@given(st.integers(1, 64), SECONDS, st.integers(0, 5000), st.floats(0, 1), st.integers(0, 5000))
+def test_the_window_is_always_in_its_bounds(slots: int, service: float, last: int, prefetch: float, most: int) -> None:
+    """Between one item a slot and the slots and the prefetch; never more than doubled."""
+    found = window(slots, service, last, prefetch=prefetch, most=most)
+    assert slots <= found <= slots + most
+    assert found <= max(slots, 2 * last)
+
+
+@given(st.integers(1, 8), SECONDS, SECONDS)
+def test_slower_items_never_get_a_larger_window(slots: int, one: float, other: float) -> None:
+    """The window falls, or stays, as the service time rises."""
+    assert window(slots, max(one, other), 4096) <= window(slots, min(one, other), 4096)
+
+
+def test_a_slower_batch_counts_for_half_a_faster_one_for_less() -> None:
+    """A guess that is too low hoards, so it is mended sooner than one that is too high."""
+    time = ServiceTime()
+    time.observe(10, 0.1)
+    assert time.seconds is not None
+    assert math.isclose(time.seconds, 0.01)
+    time.observe(1, 1.01)
+    assert math.isclose(time.seconds, 0.51)
+    time.observe(1, 0.01)
+    assert math.isclose(time.seconds, 0.41)
+
+
+def test_an_empty_batch_is_no_observation() -> None:
+    """No items, no service time; a clock that went backwards counts as no time."""
+    time = ServiceTime()
+    time.observe(0, 5.0)
+    assert time.seconds is None
+    time.observe(1, -1.0)
+    assert time.seconds == 0.0
+
+
+@given(st.lists(st.integers(0, 3 * MAX_BATCH_BYTES), max_size=20), st.integers(1, 30), st.integers(1, MAX_BATCH_BYTES))
+def test_a_cut_fits_and_is_as_long_as_it_can_be(sizes: list[int], items: int, most: int) -> None:
+    """As many as fit in items and bytes, and one at least, so that a large one goes alone."""
+    count = cut(sizes, items, most)
+    assert count <= min(len(sizes), items)
+    assert bool(count) == bool(sizes)
+    assert sum(sizes[:count]) <= most or count == 1
+    if 0 < count < min(len(sizes), items):
+        assert sum(sizes[: count + 1]) > most
+
+
+def test_the_default_cut_is_a_batch() -> None:
+    """A thousand items, or a mebibyte."""
+    assert cut([1] * 5000) == MAX_BATCH
+    assert cut([MAX_BATCH_BYTES // 4] * 9) == 4

@@ -1,0 +1,405 @@
+"""The ledger against a simple model: one dictionary of places, whatever happens in whatever order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from zmqpipeline.protocol.graph import TaskSpec
+from zmqpipeline.protocol.ledger import Batch, Ledger
+from zmqpipeline.protocol.messages import FailedItem, Trouble
+from zmqpipeline.protocol.seqset import SeqSet, spans_of
+
+WORKERS = st.sampled_from([b"w1", b"w2", b"w3"])
+TROUBLE = Trouble("ValueError", "no")
+MEBIBYTE = 1 << 20
+
+
+def ledger(items: int = 0, **spec: Any) -> Ledger:
+    """A ledger of so many items, whose payloads are their numbers."""
+    made = Ledger(TaskSpec("A", **spec))
+    made.add([b"%d" % number for number in range(items)])
+    return made
+
+
+def take(one: Ledger, worker: bytes = b"w1", count: int = 10, slots: int = 10) -> Batch:
+    """What this worker is given; it must be something."""
+    batch = one.take(worker, count, slots, MEBIBYTE)
+    assert batch is not None
+    return batch
+
+
+def failure(number: int, attempts: int = 1, stage: str = "worker") -> FailedItem:
+    """What a worker says of an item for which its function raised."""
+    return FailedItem("A", number, attempts, stage, TROUBLE, b"")
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """The model: where each number is, how often it raised, and how often it was with a worker that crashed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger(TaskSpec("A", retries=2, backoff=1.0, crash_limit=2))
+        self.places: dict[int, str | bytes] = {}
+        """Number -> queue, later, given up, done, failed, or the worker that has it."""
+        self.attempt: dict[int, int] = {}
+        self.raised: dict[int, int] = {}
+        self.crashed: dict[int, int] = {}
+        self.now = 0.0
+
+    def of(self, place: str | bytes) -> list[int]:
+        """The numbers in this place."""
+        return [number for number, where in self.places.items() if where == place]
+
+    @rule(count=st.integers(0, 5))
+    def add(self, count: int) -> None:
+        """The source yields."""
+        start = self.ledger.next_number
+        self.ledger.add([b"%d" % number for number in range(start, start + count)])
+        self.places.update(dict.fromkeys(range(start, start + count), "queue"))
+
+    @rule(worker=WORKERS, count=st.integers(0, 4), slots=st.integers(0, 2), max_bytes=st.sampled_from([1, 3, MEBIBYTE]))
+    def take(self, worker: bytes, count: int, slots: int, max_bytes: int) -> None:
+        """A batch is of what is queued, of one attempt, in the bounds; a suspect only with a slot."""
+        batch = self.ledger.take(worker, count, slots, max_bytes)
+        if batch is None:
+            safe = [number for number in self.of("queue") if not self.crashed.get(number)]
+            assert count == 0 or not safe or (slots == 0 and not safe)
+            return
+        assert 0 < len(batch.numbers) <= count
+        assert len(batch.numbers) == 1 or sum(map(len, batch.payloads)) <= max_bytes
+        suspects = [number for number in batch.numbers if self.crashed.get(number)]
+        assert len(suspects) in (0, len(batch.numbers))
+        assert len(suspects) <= slots
+        for number, payload in zip(batch.numbers, batch.payloads, strict=True):
+            assert self.places[number] == "queue"
+            assert payload == b"%d" % number
+            assert batch.attempt == self.attempt.get(number, 0) + 1
+            self.places[number] = worker
+
+    @rule(data=st.data(), failed=st.booleans())
+    def acknowledge(self, data: st.DataObject, failed: bool) -> None:
+        """The collector has some: each worker hears of its own, and nobody of the others."""
+        if not self.places:
+            return
+        numbers = data.draw(st.sets(st.sampled_from(sorted(self.places))))
+        spans = spans_of(list(numbers))
+        released = self.ledger.acknowledge(() if failed else spans, spans if failed else ())
+        held = {number: self.places[number] for number in numbers if isinstance(self.places[number], bytes)}
+        assert {number: who for who, ones in released.items() for number in ones} == held
+        for number in numbers:
+            if self.places[number] not in ("done", "failed"):
+                self.places[number] = "failed" if failed else "done"
+
+    @precondition(lambda self: any(isinstance(place, bytes) for place in self.places.values()))
+    @rule(data=st.data(), stale=st.booleans())
+    def failed_at(self, data: st.DataObject, stale: bool) -> None:
+        """User code raised: retried as often as allowed, then given up; a stale report changes nothing."""
+        number = data.draw(st.sampled_from([n for n, place in self.places.items() if isinstance(place, bytes)]))
+        worker = self.places[number]
+        assert isinstance(worker, bytes)
+        attempt = self.attempt.get(number, 0) + 1
+        if stale:
+            other = next(one for one in (b"w1", b"w2") if one != worker)
+            assert self.ledger.failed_at(other, failure(number, attempt), self.now, 1.0) is None
+            return
+        given_up = self.ledger.failed_at(worker, failure(number, attempt), self.now, 1.0)
+        self.attempt[number] = attempt
+        self.raised[number] = self.raised.get(number, 0) + 1
+        self.places[number] = "later" if self.raised[number] <= 2 else "given up"
+        assert (given_up is not None) == (self.raised[number] > 2)
+        if given_up is not None:
+            assert (given_up.number, given_up.attempts, given_up.payload) == (number, attempt, b"%d" % number)
+
+    @rule(seconds=st.floats(0, 3))
+    def ripen(self, seconds: float) -> None:
+        """Time passes: what is due is queued, no sooner."""
+        self.now += seconds
+        later = self.of("later")
+        self.ledger.ripen(self.now)
+        due = self.ledger.next_due()
+        assert due is None or due > self.now
+        still = {number for _, number in self.ledger._later}
+        for number in later:
+            if number not in still:
+                self.places[number] = "queue"
+
+    @rule(worker=WORKERS, crashed=st.booleans(), data=st.data())
+    def lost(self, worker: bytes, crashed: bool, data: st.DataObject) -> None:
+        """A worker is gone: what it was not done with counts against the item if it crashed."""
+        mine = self.of(worker)
+        done = set(data.draw(st.sets(st.sampled_from(mine)))) if mine else set()
+        back, given_up = self.ledger.lost(worker, crashed=crashed, done=SeqSet(spans_of(list(done))))
+        for number in mine:
+            self.attempt[number] = self.attempt.get(number, 0) + 1
+            if crashed and number not in done:
+                self.crashed[number] = self.crashed.get(number, 0) + 1
+            self.places[number] = "given up" if self.crashed.get(number, 0) >= 2 else "queue"
+        assert {item.number for item in given_up} == {n for n in mine if self.places[n] == "given up"}
+        assert back == len(mine) - len(given_up)
+
+    @rule(worker=WORKERS, data=st.data())
+    def hand_back(self, worker: bytes, data: st.DataObject) -> None:
+        """Unstarted items go back, with nothing held against them; those of others stay where they are."""
+        if not self.places:
+            return
+        numbers = data.draw(st.lists(st.sampled_from(sorted(self.places)), unique=True))
+        self.ledger.hand_back(worker, numbers)
+        for number in numbers:
+            if self.places[number] == worker:
+                self.places[number] = "queue"
+
+    @rule(worker=WORKERS, data=st.data())
+    def reconcile(self, worker: bytes, data: st.DataObject) -> None:
+        """A full report of a worker that received everything: what it has not goes back, the rest is all its own."""
+        mine = self.of(worker)
+        held = sorted(data.draw(st.sets(st.sampled_from(mine)))) if mine else []
+        droppable = self.ledger.reconcile(worker, SeqSet(spans_of(held)), 1 << 60)
+        assert droppable == []
+        for number in mine:
+            if number not in held:
+                self.places[number] = "queue"
+
+    @rule()
+    def abandon(self) -> None:
+        """Whatever no worker holds is dropped; what is given up still waits for its ACK."""
+        self.ledger.abandon()
+        for number in [*self.of("queue"), *self.of("later")]:
+            del self.places[number]
+
+    @invariant()
+    def agrees(self) -> None:
+        """Ledger and model say the same, and the ledger does not contradict itself."""
+        self.ledger.check()
+        places = self.places.values()
+        assert self.ledger.collected.spans() == spans_of(self.of("done"))
+        assert self.ledger.failed.spans() == spans_of(self.of("failed"))
+        assert sorted(self.ledger.given_up) == sorted(self.of("given up"))
+        assert self.ledger.waiting == len(self.of("queue"))
+        assert self.ledger.leased == sum(isinstance(place, bytes) for place in places)
+        assert self.ledger.unfinished == sum(place not in ("done", "failed") for place in places)
+        for worker in (b"w1", b"w2", b"w3"):
+            assert self.ledger.leases(worker) == len(self.of(worker))
+
+
+LedgerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLedgerAgainstAModel = LedgerMachine.TestCase
+
+
+def test_a_batch_is_taken_in_order() -> None:
+    """Fresh items go out as they were yielded, and a lost batch before anything fresh."""
+    one = ledger(6)
+    assert take(one, b"w1", 2).numbers == [0, 1]
+    assert take(one, b"w2", 2).numbers == [2, 3]
+    one.hand_back(b"w1", [0, 1])
+    assert take(one, b"w2", 2).numbers == [0, 1]
+    assert take(one, b"w2", 9).numbers == [4, 5]
+
+
+def test_bytes_cut_a_batch_but_not_an_item() -> None:
+    """A batch ends before it is too large; an item that is too large for any batch goes alone."""
+    one = ledger()
+    one.add([b"x" * 100, b"y", b"z" * 60, b"z" * 60])
+    sizes = []
+    while (batch := one.take(b"w1", 9, 9, 64)) is not None:
+        sizes.append([len(payload) for payload in batch.payloads])
+    assert sizes == [[100], [1, 60], [60]]
+    assert one.lease_bytes(b"w1") == 221
+
+
+def test_a_key_that_is_out_is_skipped() -> None:
+    """However often a key is yielded, it is one item, whether it waits, is leased, or is done."""
+    one = ledger()
+    one.add([b"a", b"b", b"a"], [b"ka", b"kb", b"ka"])
+    take(one, count=1)
+    one.acknowledge((0, 1), ())
+    one.add([b"a", b"b"], [b"ka", b"kb"])
+    assert one.skipped == 3
+    assert one.next_number == 2
+    one.check()
+
+
+def test_a_key_whose_item_failed_may_come_again() -> None:
+    """A failed item frees its key, a collected one never does."""
+    one = ledger()
+    one.add([b"a"], [b"ka"])
+    one.acknowledge((), (0, 1))
+    one.add([b"a"], [b"ka"])
+    assert (one.skipped, one.waiting, one.next_number) == (0, 1, 2)
+    one.check()
+
+
+def test_what_was_done_in_an_earlier_life_is_passed_over() -> None:
+    """A source that is run again yields the same items; those done are numbered and not sent."""
+    one = ledger()
+    one.acknowledge((0, 2), (3, 4))
+    one.add([b"0", b"1", b"2", b"3", b"4"])
+    assert take(one).numbers == [2, 4]
+    assert one.next_number == 5
+    one.check()
+
+
+def test_a_claim_becomes_a_lease_when_the_item_is_yielded() -> None:
+    """A worker that holds an item of an earlier life keeps it: it is not sent to another when the source yields it."""
+    one = ledger()
+    assert one.reconcile(b"w1", SeqSet((1, 2)), 0) == []
+    one.add([b"0", b"1"])
+    assert take(one, b"w2").numbers == [0]
+    assert one.is_with(b"w1", 1)
+    assert one.acknowledge((1, 2), ()) == {b"w1": [1]}
+    one.check()
+
+
+def test_a_failure_of_a_claimed_item_counts_whatever_its_attempt() -> None:
+    """Which attempt a worker of an earlier life is at is known to it alone: its failure is heard, not ignored."""
+    one = ledger(retries=0)
+    one.reconcile(b"w1", SeqSet((0, 1)), 0)
+    one.add([b"0"])
+    given_up = one.failed_at(b"w1", failure(0, attempts=3), 0.0, 1.0)
+    assert given_up is not None
+    assert given_up.attempts == 3
+    one.check()
+
+
+def test_claims_end_with_the_source_the_worker_or_the_ack() -> None:
+    """A claim on a number that never comes is forgotten."""
+    one = ledger()
+    one.reconcile(b"w1", SeqSet((0, 3)), 0)
+    one.reconcile(b"w2", SeqSet((5, 6)), 0)
+    one.acknowledge((0, 1), ())
+    one.lost(b"w1", crashed=True, done=SeqSet())
+    assert one._claims == {5: b"w2"}
+    one.drop_claims()
+    assert one._claims == {}
+
+
+def test_work_that_was_lost_on_the_way_goes_back() -> None:
+    """A report that knows of message 7 and holds nothing of it hands back its items, and no later ones."""
+    one = ledger(4)
+    one.sent(b"w1", take(one, count=2).numbers, 7)
+    one.sent(b"w1", take(one, count=2).numbers, 8)
+    assert one.reconcile(b"w1", SeqSet((0, 1)), 7) == []
+    assert one.waiting == 1
+    assert take(one, b"w2").numbers == [1]
+    assert one.redelivered == 0, "it was never there, so that this is its first delivery"
+
+
+def test_what_another_worker_has_may_be_kept_by_both() -> None:
+    """A late result still counts: a worker thought lost keeps what it holds, though another one runs it now."""
+    one = ledger(1)
+    take(one, b"w1")
+    one.lost(b"w1", crashed=True, done=SeqSet())
+    take(one, b"w2")
+    assert one.reconcile(b"w1", SeqSet((0, 1)), 9) == []
+    assert one.is_with(b"w2", 0)
+
+
+def test_what_is_done_or_given_up_may_be_dropped() -> None:
+    """A worker that still keeps what is over is told to drop it."""
+    one = ledger(3)
+    take(one, b"w1")
+    one.acknowledge((0, 1), (1, 2))
+    assert one.failed_at(b"w1", failure(2), 0.0, 1.0) is not None
+    assert one.reconcile(b"w1", SeqSet((0, 3)), 9) == [0, 1, 2]
+
+
+def test_a_connection_that_comes_back_was_no_crash() -> None:
+    """A worker that comes back with its item was not killed by it: the item is no suspect."""
+    one = ledger(1, crash_limit=2)
+    take(one, b"w1")
+    for _ in range(5):
+        one.lost(b"w1", crashed=True, done=SeqSet())
+        assert one.has_suspects
+        assert one.reconcile(b"w1", SeqSet((0, 1)), 9) == []
+        assert not one.has_suspects
+    assert one.lost(b"w1", crashed=True, done=SeqSet())[1] == []
+    one.check()
+
+
+def test_a_failure_of_a_reclaimed_item_is_heard() -> None:
+    """The attempts that were counted while its worker was thought lost do not make its failure old news."""
+    one = ledger(1, retries=1, backoff=2.0)
+    take(one, b"w1")
+    for _ in range(2):
+        one.lost(b"w1", crashed=True, done=SeqSet())
+        one.reconcile(b"w1", SeqSet((0, 1)), 9)
+    assert one.failed_at(b"w1", failure(0, attempts=1), 10.0, 1.0) is None
+    assert one.next_due() == 12.0
+    assert one.leased == 0
+    one.check()
+
+
+def test_a_failure_that_was_counted_is_not_counted_again_when_it_comes_back() -> None:
+    """A worker that brings back only a failure that was heard before is told to drop it; the retries stay as they were."""
+    one = ledger(1, retries=1, backoff=1.0)
+    take(one, b"w1")
+    assert one.failed_at(b"w1", failure(0, attempts=1), 0.0, 1.0) is None
+    one.ripen(5.0)
+    assert one.reconcile(b"w1", SeqSet((0, 1)), 9) == []
+    assert one.failed_at(b"w1", failure(0, attempts=1), 5.0, 1.0) is None
+    assert not one.is_with(b"w1", 0)
+    assert take(one, b"w1").attempt == 2
+    assert one.failed_at(b"w1", failure(0, attempts=2), 6.0, 1.0) is not None
+    one.check()
+
+
+def test_a_suspect_goes_to_a_free_slot_only() -> None:
+    """After a crash an item is never prefetched; what was done with when the worker died is no suspect."""
+    one = ledger(3)
+    take(one, b"w1")
+    one.lost(b"w1", crashed=True, done=SeqSet((1, 2)))
+    assert take(one, b"w2", slots=0).numbers == [1]
+    assert one.take(b"w2", 10, 0, MEBIBYTE) is None
+    assert take(one, b"w2", count=10, slots=1).numbers == [0]
+
+
+def test_the_crash_limit_gives_an_item_up() -> None:
+    """At the crash_limit-th loss it is failed, with the stage, the attempts and the limit said."""
+    one = ledger(1, crash_limit=3)
+    for worker in (b"w1", b"w2"):
+        take(one, worker)
+        assert one.lost(worker, crashed=True, done=SeqSet()) == (1, [])
+    take(one, b"w3")
+    back, (item,) = one.lost(b"w3", crashed=True, done=SeqSet())
+    assert back == 0
+    assert (item.stage, item.attempts, item.trouble.error) == ("crash", 3, "WorkerLost")
+    assert "3 workers were lost" in item.trouble.message
+    assert "crash_limit=3" in item.trouble.message
+
+
+def test_the_back_off_doubles() -> None:
+    """Each retry waits twice as long as the one before, times the jitter."""
+    one = ledger(1, retries=3, backoff=1.0)
+    waits = []
+    for attempt in (1, 2, 3):
+        take(one)
+        one.failed_at(b"w1", failure(0, attempt), 100.0, 1.25)
+        due = one.next_due()
+        assert due is not None
+        waits.append(due - 100.0)
+        one.ripen(due)
+    assert waits == [1.25, 2.5, 5.0]
+    assert one.redelivered == 2
+
+
+def test_a_late_success_cancels_the_retry() -> None:
+    """An older attempt that was collected after all ends the item, though it waits for its back-off."""
+    one = ledger(2, retries=1)
+    take(one)
+    one.failed_at(b"w1", failure(0), 0.0, 1.0)
+    one.failed_at(b"w1", failure(1), 0.0, 1.0)
+    one.acknowledge((0, 1), ())
+    one.ripen(99.0)
+    assert take(one).numbers == [1]
+    one.check()
+
+
+def test_an_ack_for_what_is_not_yielded_yet_counts_at_once() -> None:
+    """Progress of an earlier life is known before the source has come so far."""
+    one = ledger(1)
+    assert one.acknowledge((0, 10), ()) == {}
+    assert one.progress().collected == (0, 10)
+    assert one.counts("open").collected == 10

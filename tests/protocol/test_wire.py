@@ -1,0 +1,258 @@
+"""Envelopes to frames and back, and every kind of damage."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from zmqpipeline.errors import WireError
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol import wire
+from zmqpipeline.protocol.seqset import size, spans_of
+
+COUNTS = st.integers(0, 2**64 - 1)
+SPANS = st.sets(st.integers(0, 50)).map(lambda numbers: spans_of(list(numbers)))
+LEAVES: dict[str, st.SearchStrategy[Any]] = {
+    "str": st.text() | st.just("lone \udcff surrogate"),
+    "bytes": st.binary(max_size=40),
+    "int": COUNTS,
+    "bool": st.booleans(),
+    "float": st.floats(0, 1e9),
+    "Spans": SPANS,
+}
+
+
+def values(annotation: str) -> st.SearchStrategy[Any]:
+    """What a field with this annotation may hold."""
+    if annotation.endswith(" | None"):
+        return st.none() | values(annotation.removesuffix(" | None"))
+    if annotation.startswith("list["):
+        return st.lists(values(annotation[5:-1]), max_size=3)
+    return LEAVES[annotation] if annotation in LEAVES else bodies(getattr(m, annotation))
+
+
+@st.composite
+def bodies(draw: st.DrawFn, cls: type) -> Any:
+    """A message (or a part of one) of this class, made from the annotations of its fields."""
+    found = {one.name: draw(values(str(one.type))) for one in dataclasses.fields(cls) if one.type != "Blobs"}
+    for one in dataclasses.fields(cls):
+        if one.type == "Blobs":
+            large = draw(st.booleans())
+            some = [bytes([i % 256]) * (wire.LARGE if large and not i else i) for i in range(size(found["spans"]))]
+            found[one.name] = some
+    return cls(**found)
+
+
+CLASSES = wire._CODES
+ENVELOPES = st.builds(
+    m.Envelope,
+    sender=st.binary(max_size=16),
+    addressee=st.binary(max_size=16),
+    number=COUNTS,
+    received=COUNTS,
+    body=st.sampled_from(CLASSES).flatmap(bodies),
+)
+WORK = m.Envelope(b"d", b"w", 7, 3, m.Work("run", "A", 1, 0.0, (0, 2, 5, 6), (1, 2), [b"a", b"b", b"c"]))
+
+
+def header(*fields: Any) -> bytes:
+    """A header frame that holds these."""
+    return bytes([wire.VERSION]) + msgpack.packb(list(fields))
+
+
+def refused(frames: list[bytes]) -> str:
+    """Why these frames are no message."""
+    with pytest.raises(WireError) as caught:
+        wire.decode(frames)
+    return str(caught.value)
+
+
+def fields_of(envelope: m.Envelope) -> list[Any]:
+    """The fields in the header of this envelope."""
+    found: list[Any] = msgpack.unpackb(wire.encode(envelope)[0][1:])
+    return found
+
+
+def test_every_message_has_a_code() -> None:
+    """The vocabulary and the table of codes hold the same classes, each once."""
+    assert len(CLASSES) == len(set(CLASSES))
+    assert set(CLASSES) == set(m.Message.__args__)
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_every_class_arrives_as_it_was_sent(cls: type) -> None:
+    """Whatever the fields of a message hold, encode and decode give it back."""
+
+    @settings(max_examples=25)
+    @given(st.builds(m.Envelope, st.binary(max_size=16), st.binary(max_size=16), COUNTS, COUNTS, bodies(cls)))
+    def arrives(envelope: m.Envelope) -> None:
+        assert wire.decode(wire.encode(envelope)) == envelope
+
+    arrives()
+
+
+def test_small_payloads_share_a_frame_and_large_ones_have_their_own() -> None:
+    """Thousands of small payloads cost one frame; nothing large is copied into one."""
+    small = dataclasses.replace(WORK.body, spans=(0, 3), payloads=[b"x"] * 3)
+    assert len(wire.encode(dataclasses.replace(WORK, body=small))) == 2
+    large = dataclasses.replace(small, payloads=[b"x", b"y" * wire.LARGE, b"z"])
+    frames = wire.encode(dataclasses.replace(WORK, body=large))
+    assert frames[1:] == large.payloads
+
+
+@settings(max_examples=150)
+@given(ENVELOPES, st.data())
+def test_flipped_bytes_are_a_wire_error_or_another_message(envelope: m.Envelope, data: st.DataObject) -> None:
+    """Whatever bytes are changed, decode gives an envelope or WireError, never anything else."""
+    frames = wire.encode(envelope)
+    for _ in range(data.draw(st.integers(1, 4))):
+        i = data.draw(st.integers(0, len(frames) - 1))
+        if frames[i]:
+            at = data.draw(st.integers(0, len(frames[i]) - 1))
+            frames[i] = frames[i][:at] + bytes([data.draw(st.integers(0, 255))]) + frames[i][at + 1 :]
+    survives(frames)
+
+
+def survives(frames: list[bytes]) -> None:
+    """Decode these; only a sound envelope or WireError may come of it."""
+    try:
+        envelope = wire.decode(frames)
+    except WireError:
+        return
+    assert isinstance(envelope.body, CLASSES)
+    wire.encode(envelope)
+
+
+@given(ENVELOPES, st.data())
+def test_a_truncated_message_is_a_wire_error(envelope: m.Envelope, data: st.DataObject) -> None:
+    """A header that ends early is refused, wherever it ends; so is a message without its last frame."""
+    frames = wire.encode(envelope)
+    cut = data.draw(st.integers(0, len(frames[0]) - 1))
+    refused([frames[0][:cut], *frames[1:]])
+    if len(frames) > 1:
+        refused(frames[:-1])
+
+
+@given(ENVELOPES, st.binary(max_size=5))
+def test_more_than_a_message_is_a_wire_error(envelope: m.Envelope, more: bytes) -> None:
+    """A frame too many, or bytes after the header's end, are refused."""
+    frames = wire.encode(envelope)
+    refused([*frames, more])
+    refused([frames[0] + (more or b"\x00"), *frames[1:]])
+
+
+@given(st.lists(st.binary(max_size=60), max_size=4))
+@example([])
+@example([b""])
+@example([b"", b""])
+def test_garbage_is_a_wire_error(frames: list[bytes]) -> None:
+    """Frames of a foreign protocol are refused by a WireError and nothing else."""
+    survives(frames)
+
+
+def test_another_version_is_refused_by_name() -> None:
+    """The first byte tells; the error says both versions."""
+    frames = wire.encode(WORK)
+    assert refused([b"\x02" + frames[0][1:], *frames[1:]]) == "protocol version 2, this is version 1"
+
+
+def test_nested_bombs_are_refused() -> None:
+    """Deeply nested arrays and a frame that announces four thousand million entries build nothing."""
+    refused([bytes([wire.VERSION]) + b"\x91" * 100_000 + b"\x00"])
+    refused([bytes([wire.VERSION]) + b"\xdd\xff\xff\xff\xff"])
+    frames = wire.encode(WORK)
+    refused([frames[0], b"\x91" * 100_000 + b"\x00"])
+    refused([frames[0], b"\xdd\xff\xff\xff\xff"])
+    refused([frames[0], b"\xc6\xff\xff\xff\xffx"])
+
+
+def test_a_header_that_is_too_long_is_refused_before_it_is_read() -> None:
+    """Nobody needs a header of more than four mebibytes."""
+    assert "at most" in refused([bytes([wire.VERSION]) + bytes(wire.MAX_HEADER_BYTES)])
+
+
+@pytest.mark.parametrize("value", [-1, True, 1.0, "1", None, [], b"1"], ids=repr)
+def test_a_number_field_holds_a_number(value: Any) -> None:
+    """Message numbers and attempts are whole and not negative."""
+    fields = fields_of(WORK)
+    for index in (3, 4, 7):
+        refused([header(*fields[:index], value, *fields[index + 1 :]), wire.encode(WORK)[1]])
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [[1], [3, 1], [1, 1], [-1, 2], [0, 2, 1, 3], [0, "2"], [0, True], [0.0, 1], {}, b"", None, [0, 2, 2, 2]],
+    ids=repr,
+)
+def test_spans_are_ascending_ranges(spans: Any) -> None:
+    """Ranges that are empty, overlap, descend or are no numbers are refused."""
+    fields = fields_of(WORK)
+    refused([header(*fields[:9], spans, *fields[10:]), wire.encode(WORK)[1]])
+    refused([header(*fields[:10], spans, *fields[11:]), wire.encode(WORK)[1]])
+
+
+@pytest.mark.parametrize("value", [-0.5, math.inf, math.nan, "1", None, True], ids=repr)
+def test_seconds_are_finite_and_not_negative(value: Any) -> None:
+    """A time-out that is no time is refused."""
+    fields = fields_of(WORK)
+    refused([header(*fields[:8], value, *fields[9:]), wire.encode(WORK)[1]])
+
+
+def test_whole_seconds_may_be_an_integer() -> None:
+    """A peer that packs 5.0 as 5 is understood."""
+    fields = fields_of(WORK)
+    envelope = wire.decode([header(*fields[:8], 5, *fields[9:]), wire.encode(WORK)[1]])
+    assert envelope.body == dataclasses.replace(WORK.body, timeout=5.0)
+
+
+@pytest.mark.parametrize("payloads", [[], [b"a"], [b"a"] * 4, [b"a", b"b", "c"], {}, b"abc", None, 3], ids=repr)
+def test_payloads_are_as_many_as_the_spans_say(payloads: Any) -> None:
+    """Too few, too many, or something else than bytes are refused."""
+    refused([wire.encode(WORK)[0], msgpack.packb(payloads)])
+
+
+@pytest.mark.parametrize("announced", [1, 2, 4, 10**12, -1, True, None], ids=repr)
+def test_payload_frames_are_as_many_as_announced(announced: Any) -> None:
+    """The header says how many frames follow."""
+    fields = fields_of(WORK)
+    refused([header(*fields[:-1], announced), b"a", b"b", b"c"])
+
+
+def test_a_huge_span_without_payloads_is_refused_without_being_built() -> None:
+    """A range of 10**18 numbers costs nothing before it is refused."""
+    fields = fields_of(WORK)
+    refused([header(*fields[:9], [0, 10**18], *fields[10:]), wire.encode(WORK)[1]])
+
+
+@pytest.mark.parametrize("code", [-1, len(CLASSES), 2**63, "1", None, 1.0, True, []], ids=repr)
+def test_an_unknown_code_is_refused(code: Any) -> None:
+    """Only codes of the table are read, and only whole numbers are codes."""
+    survives([header(code, b"", b"", 0, 0)])
+    if code is not True:
+        refused([header(code, b"", b"", 0, 0)])
+
+
+def test_fields_too_few_or_too_many_are_refused() -> None:
+    """Each message has exactly its fields, each nested record likewise."""
+    fields = fields_of(WORK)
+    payloads = wire.encode(WORK)[1]
+    refused([header(*fields[:-1]), payloads])
+    refused([header(*fields, 0), payloads])
+    refused([header(*fields[:4])])
+    goodbye = fields_of(m.Envelope(b"", b"", 1, 0, m.Goodbye("r", "A", m.Trouble("E", "m"))))
+    refused([header(*goodbye[:-1], ["E", "m"])])
+    refused([header(*goodbye[:-1], ["E", "m", "t", "more"])])
+    refused([header(*goodbye[:-1], {"error": "E"})])
+
+
+@pytest.mark.parametrize("who", [b"x" * 17, "text", None, 5], ids=repr)
+def test_an_incarnation_is_short_and_bytes(who: Any) -> None:
+    """An id of a process has at most sixteen bytes."""
+    refused([header(0, who, b"", 0, 0)])
+    refused([header(0, b"", who, 0, 0)])

@@ -1,0 +1,451 @@
+"""The worker machine, law by law: what it holds, what it says, and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.protocol.support import TROUBLE, Bench, Stranger
+from zmqpipeline.options import Options
+from zmqpipeline.protocol import commands as c
+from zmqpipeline.protocol import events as e
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.seqset import size, spans_of
+from zmqpipeline.protocol.worker import IDLE_REPORT_SECONDS, REPORT_SECONDS, WorkerMachine
+
+
+class Scene:
+    """A worker, a distributor and a collector played by hand."""
+
+    def __init__(self, *, slots: int = 1, welcomed: bool = True, options: Options | None = None) -> None:
+        machine = WorkerMachine("A", slots=slots, incarnation=b"worker", host="box", pid=7, options=options)
+        self.bench = Bench(machine)
+        self.machine = machine
+        self.distributor = Stranger(self.bench, "workers", who=b"distributor")
+        self.collector = Stranger(self.bench, "results", who=b"collector")
+        if welcomed:
+            self.connect()
+            self.distributor.says(m.Welcome("run", b"meta"))
+
+    def connect(self) -> None:
+        """Both connections are up."""
+        self.bench.tell(e.Connected("workers"))
+        self.bench.tell(e.Connected("results"))
+
+    def work(self, *numbers: int, attempt: int = 1, run: str = "run", released: m.Spans = ()) -> list[c.Command]:
+        """The distributor gives these items."""
+        payloads = [b"%d" % number for number in sorted(numbers)]
+        return self.distributor.says(m.Work(run, "A", attempt, 0.0, spans_of(numbers), released, payloads))
+
+    def execute(
+        self, *numbers: int, failing: Sequence[int] = (), attempt: int = 1, seconds: float = 1.0
+    ) -> list[c.Command]:
+        """A thread is done with these."""
+        failures = [(number, TROUBLE) for number in failing]
+        results = [b"r%d" % number for number in numbers]
+        return self.bench.tell(e.Executed(attempt, list(numbers), results, failures, seconds))
+
+    def settle(self, *numbers: int) -> list[c.Command]:
+        """The distributor releases these."""
+        return self.distributor.says(m.Settled("run", "A", spans_of(numbers)))
+
+    def report(self) -> m.WorkerReport:
+        """The one report among the last messages."""
+        return self.bench.said_one(m.WorkerReport)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    """A worker of one thread that is at work on `run`."""
+    return Scene()
+
+
+def test_it_reports_itself_at_each_connection() -> None:
+    """The first word to a distributor is a full report: who it is, what it serves, and that it holds nothing."""
+    scene = Scene(welcomed=False)
+    scene.bench.tell(e.Connected("workers"))
+    report = scene.report()
+    assert (report.run, report.task, report.slots, report.host, report.pid) == ("", "A", 1, "box", 7)
+    assert (report.held, report.done, report.backlog, report.window) == ((), (), 0, 1)
+
+
+def test_it_says_nothing_to_a_hop_that_is_not_there() -> None:
+    """Nothing is sent before the connection, nor after it broke."""
+    scene = Scene(welcomed=False)
+    assert scene.bench.wait(60.0) == []
+    scene.connect()
+    scene.distributor.says(m.Welcome("run", b""))
+    scene.work(0)
+    scene.bench.tell(e.Disconnected("workers"))
+    scene.bench.tell(e.Disconnected("results"))
+    scene.execute(0)
+    assert scene.bench.of(c.Send) == []
+
+
+def test_an_unanswered_report_is_said_again_each_second() -> None:
+    """A report that is lost is followed by another, until somebody answers; then rarely."""
+    scene = Scene(welcomed=False)
+    scene.bench.tell(e.Connected("workers"))
+    scene.bench.wait(3.5)
+    assert len(scene.bench.said(m.WorkerReport)) == 3
+    scene.distributor.says(m.Welcome("run", b""))
+    scene.bench.wait(4 * IDLE_REPORT_SECONDS + 0.5)
+    assert len(scene.bench.said(m.WorkerReport)) == 4
+
+
+def test_a_welcome_sets_the_metadata_before_any_item() -> None:
+    """The run's metadata is handed on once, and the report that follows names the run."""
+    scene = Scene(welcomed=False)
+    scene.connect()
+    scene.distributor.says(m.Welcome("", b""))
+    assert scene.machine.phase == "seeking"
+    scene.distributor.says(m.Welcome("run", b"meta"))
+    assert scene.bench.one(c.SetMetadata).metadata == b"meta"
+    assert [one.run for one in scene.bench.said(m.WorkerReport)][-1] == "run"
+    scene.distributor.says(m.Welcome("run", b"meta"))
+    assert scene.bench.of(c.SetMetadata) == []
+
+
+def test_work_is_executed_once_however_often_it_comes(scene: Scene) -> None:
+    """An item that is queued, or done and kept, is not taken twice; new ones beside it are."""
+    scene.work(0, 1)
+    assert scene.bench.one(c.Execute).numbers == [0, 1]
+    scene.work(1, 2)
+    assert scene.bench.one(c.Execute).numbers == [2]
+    scene.execute(0)
+    scene.work(0)
+    assert scene.bench.of(c.Execute) == []
+
+
+def test_work_of_another_run_is_dropped(scene: Scene) -> None:
+    """Items belong to a run; those of one that this worker was not welcomed to are nobody's."""
+    scene.work(0, run="other")
+    assert scene.bench.of(c.Execute) == []
+
+
+def test_a_doubled_message_changes_nothing(scene: Scene) -> None:
+    """The same message twice is taken once."""
+    envelope = scene.distributor.hears().wrap(m.Work("run", "A", 1, 0.0, (0, 1), (), [b"0"]))
+    scene.bench.tell(e.Received(("workers", b""), envelope))
+    assert scene.bench.tell(e.Received(("workers", b""), envelope)) == []
+
+
+def test_a_result_goes_out_at_once_and_is_kept_until_released(scene: Scene) -> None:
+    """Results go to the collector; only the distributor's word lets go of them."""
+    scene.work(0, 1)
+    scene.execute(0, 1)
+    results = scene.bench.said_one(m.Results)
+    assert (results.spans, results.payloads, results.attempt) == ((0, 2), [b"r0", b"r1"], 1)
+    assert scene.machine.snapshot().kept == 2
+    scene.settle(0)
+    assert scene.machine.snapshot().kept == 1
+    scene.work(2, released=(1, 2))
+    assert scene.machine.snapshot().kept == 0
+
+
+def test_results_without_a_collector_are_told_when_it_comes(scene: Scene) -> None:
+    """What was done while the collector was away is named to it at the next connection, and sent when it asks."""
+    scene.bench.tell(e.Disconnected("results"))
+    scene.work(0, 1)
+    scene.execute(0, 1)
+    scene.bench.tell(e.Connected("results"))
+    assert scene.bench.said_one(m.Kept).spans == (0, 2)
+    scene.collector.says(m.Missing("run", "A", (1, 2)))
+    assert scene.bench.said_one(m.Results).payloads == [b"r1"]
+
+
+def test_kept_results_are_named_each_second(scene: Scene) -> None:
+    """As long as any result is kept, the collector is told, so that a lost one is missed at last."""
+    scene.work(0)
+    scene.execute(0)
+    scene.bench.wait(3 * REPORT_SECONDS + 0.1)
+    assert len(scene.bench.said(m.Kept)) == 3
+    scene.settle(0)
+    scene.bench.wait(10.0)
+    assert scene.bench.said(m.Kept) == []
+
+
+def test_a_collector_that_missed_something_is_told_all(scene: Scene) -> None:
+    """An empty Missing for no task, or from a new collector, is a question: what do you keep?"""
+    scene.work(0)
+    scene.execute(0)
+    scene.collector.says(m.Missing("run", "", ()))
+    assert scene.bench.said_one(m.Kept).spans == (0, 1)
+    scene.collector.says(m.Missing("run", "A", ()))
+    assert scene.bench.said(m.Kept) == []
+    Stranger(scene.bench, "results", who=b"another").says(m.Missing("run", "A", ()))
+    assert scene.bench.said_one(m.Kept).spans == (0, 1)
+
+
+def test_what_is_missing_and_not_kept_is_not_sent(scene: Scene) -> None:
+    """A collector that asks for what was released long ago gets nothing, and nothing breaks."""
+    scene.collector.says(m.Missing("run", "A", (0, 5)))
+    assert scene.bench.said(m.Results) == []
+
+
+def test_results_of_several_attempts_travel_apart(scene: Scene) -> None:
+    """A message has one attempt number."""
+    scene.work(0)
+    scene.work(1, attempt=3)
+    scene.execute(0)
+    scene.execute(1, attempt=3)
+    scene.collector.says(m.Missing("run", "A", (0, 2)))
+    assert [(one.attempt, one.spans) for one in scene.bench.said(m.Results)] == [(1, (0, 1)), (3, (1, 2))]
+
+
+def test_many_results_are_cut_into_messages_of_a_thousand() -> None:
+    """No role is busy with one message for long."""
+    scene = Scene()
+    scene.work(*range(2500))
+    scene.execute(*range(2500))
+    assert [size(one.spans) for one in scene.bench.said(m.Results)] == [1000, 1000, 500]
+
+
+def test_a_failure_goes_to_the_distributor_and_is_said_again_until_released(scene: Scene) -> None:
+    """A failure is kept like a result, and follows each full report."""
+    scene.work(0, attempt=2)
+    scene.execute(failing=[0], attempt=2)
+    (item,) = scene.bench.said_one(m.ItemsFailed).failures
+    assert (item.task, item.number, item.attempts, item.stage, item.trouble) == ("A", 0, 2, "worker", TROUBLE)
+    scene.bench.wait(2 * REPORT_SECONDS + 0.1)
+    assert len(scene.bench.said(m.ItemsFailed)) == 2
+    scene.settle(0)
+    scene.bench.wait(10.0)
+    assert scene.bench.said(m.ItemsFailed) == []
+
+
+def test_a_failed_item_that_comes_again_is_executed_again(scene: Scene) -> None:
+    """A later attempt replaces the failure that is kept; the same attempt again does not."""
+    scene.work(0)
+    scene.execute(failing=[0])
+    scene.work(0)
+    assert scene.bench.of(c.Execute) == []
+    scene.work(0, attempt=2)
+    assert scene.bench.one(c.Execute).attempt == 2
+
+
+def test_a_failure_has_the_newest_attempt_that_was_asked_for(scene: Scene) -> None:
+    """An item that runs when its next attempt arrives fails as that attempt, which is the one that is leased."""
+    scene.work(0)
+    scene.work(0, attempt=2)
+    scene.execute(failing=[0])
+    assert scene.bench.said_one(m.ItemsFailed).failures[0].attempts == 2
+
+
+def test_what_was_released_while_it_ran_is_nobodys(scene: Scene) -> None:
+    """An item that another worker finished meanwhile is neither sent nor kept when its thread is done."""
+    scene.work(0, 1)
+    scene.settle(0)
+    scene.execute(0, failing=[1])
+    assert scene.bench.said(m.Results) == []
+    assert scene.machine.snapshot().kept == 1
+
+
+def test_a_gap_is_answered_with_a_full_report(scene: Scene) -> None:
+    """Something of the distributor's was lost: it is told what is here."""
+    scene.work(0, 1)
+    scene.execute(0)
+    scene.distributor.loses(m.Settled("run", "A", ()))
+    scene.settle()
+    report = scene.report()
+    assert (report.held, report.done, report.backlog) == ((0, 2), (0, 1), 1)
+
+
+def test_a_new_distributor_of_the_same_run_hears_what_is_held(scene: Scene) -> None:
+    """A distributor that was started again and took over the run gets a full report, and nothing is dropped."""
+    scene.work(0, 1)
+    scene.execute(0)
+    Stranger(scene.bench, "workers", who=b"second").says(m.Settled("run", "A", ()))
+    assert scene.report().held == (0, 2)
+    assert scene.bench.of(c.TakeBack) == []
+
+
+def test_a_resync_asks_for_a_full_report(scene: Scene) -> None:
+    """The distributor saw a gap: it is told what is held."""
+    scene.work(3)
+    scene.distributor.says(m.Settled("run", "A", (), resync=True))
+    assert scene.report().held == (3, 4)
+
+
+def test_another_run_waits_for_what_still_runs(scene: Scene) -> None:
+    """Items of the old run are taken back; what runs is waited for, and its result belongs to nobody."""
+    scene.work(0, 1)
+    scene.distributor.says(m.Welcome("next", b"more"))
+    assert scene.bench.one(c.TakeBack).count is None
+    assert scene.machine.phase == "changing"
+    scene.work(0, run="next")
+    assert scene.bench.of(c.Execute) == []
+    scene.bench.tell(e.TakenBack([1]))
+    assert scene.bench.of(c.SetMetadata) == []
+    scene.execute(0)
+    assert scene.bench.said(m.Results) == []
+    assert scene.bench.one(c.SetMetadata).metadata == b"more"
+    assert (scene.report().run, scene.report().held) == ("next", ())
+
+
+def test_another_run_drops_the_results_of_the_old_one(scene: Scene) -> None:
+    """Results of a run that is lost are no use to anybody; a log line says that they are dropped."""
+    scene.work(0)
+    scene.execute(0)
+    scene.distributor.says(m.Welcome("next", b""))
+    assert "new run" in scene.bench.logged()
+    assert (scene.machine.run, scene.machine.snapshot().kept) == ("next", 0)
+
+
+def test_a_free_thread_is_reported_at_once(scene: Scene) -> None:
+    """After a slow item the report says that nothing is at hand; in between nothing is said."""
+    scene.work(0)
+    scene.execute(0, seconds=5.0)
+    report = scene.report()
+    assert (report.window, report.backlog, report.held) == (1, 0, None)
+
+
+def test_the_window_follows_the_service_time() -> None:
+    """Fast items open the window by doubling, and a report is worth it only when a quarter of it is used up."""
+    scene = Scene()
+    number = 0
+    for expected in (2, 4, 8, 16):
+        scene.work(number)
+        scene.execute(number, seconds=1e-5)
+        assert scene.report().window == expected
+        number += 1
+    scene.work(*range(100, 116))
+    scene.execute(100, seconds=1e-5)
+    assert scene.report().window == 32
+
+
+def test_draining_hands_back_what_is_unstarted_and_ends_when_all_is_released(scene: Scene) -> None:
+    """SIGTERM: no new items, the running one finishes, its result is kept until it is acknowledged, then the end."""
+    scene.work(0, 1, 2)
+    scene.bench.tell(e.Drain(25.0))
+    assert scene.bench.one(c.TakeBack).count is None
+    assert (scene.report().draining, scene.report().window) == (True, 0)
+    scene.bench.tell(e.TakenBack([2, 1]))
+    assert scene.bench.said_one(m.ItemsReturned).spans == (1, 3)
+    scene.execute(0)
+    assert scene.bench.said_one(m.Results).spans == (0, 1)
+    assert scene.bench.ended is None
+    scene.settle(0)
+    assert scene.bench.one(c.Ended).status == 0
+    assert scene.bench.said_one(m.Goodbye).trouble is None
+
+
+def test_work_that_crosses_a_drain_is_handed_back(scene: Scene) -> None:
+    """An item that was under way when the drain began is taken off the queue again."""
+    scene.work(0)
+    scene.bench.tell(e.Drain(25.0))
+    scene.bench.tell(e.TakenBack([]))
+    scene.work(1)
+    assert scene.bench.one(c.TakeBack).count is None
+    scene.bench.tell(e.TakenBack([1]))
+    assert scene.bench.said_one(m.ItemsReturned).spans == (1, 2)
+
+
+def test_an_idle_worker_drains_at_once(scene: Scene) -> None:
+    """Nothing held, nothing to wait for: the answer of the threads ends it."""
+    scene.bench.tell(e.Drain(25.0))
+    scene.bench.tell(e.TakenBack([]))
+    assert scene.bench.one(c.Ended).status == 0
+
+
+def test_a_drain_ends_in_time_all_the_same(scene: Scene) -> None:
+    """An item that does not finish is left to others; the log says how many."""
+    scene.work(0)
+    scene.bench.tell(e.Drain(3.0))
+    scene.bench.tell(e.TakenBack([]))
+    scene.bench.wait(2.9)
+    assert scene.bench.ended is None
+    scene.bench.wait(0.2)
+    assert scene.bench.ended == c.Ended(0, "drained")
+    assert "1 items" in scene.bench.logged()
+
+
+def test_the_idle_time_out_ends_a_worker_without_items() -> None:
+    """The time counts from the last item, not while one runs, and the status is 0."""
+    scene = Scene(options=Options(idle_timeout=5.0))
+    scene.bench.wait(4.0)
+    scene.work(0)
+    scene.bench.wait(60.0)
+    assert scene.bench.ended is None
+    scene.execute(0)
+    scene.settle(0)
+    scene.bench.wait(4.9)
+    assert scene.machine.phase == "working"
+    scene.bench.wait(0.2)
+    assert scene.machine.phase == "draining"
+    assert "idle time-out" in scene.bench.logged(20)
+    scene.bench.tell(e.TakenBack([]))
+    assert scene.bench.one(c.Ended).status == 0
+
+
+def test_a_worker_that_nobody_answers_times_out_too() -> None:
+    """A worker that never finds a distributor ends by its idle time-out, counted from the first connection."""
+    scene = Scene(welcomed=False, options=Options(idle_timeout=5.0))
+    scene.bench.tell(e.Connected("workers"))
+    scene.bench.wait(5.1)
+    assert scene.machine.phase == "draining"
+
+
+def test_the_end_of_the_run_is_the_end_of_the_worker(scene: Scene) -> None:
+    """RunEnded is answered with Goodbye, and the status is 0."""
+    scene.distributor.says(m.RunEnded("run"))
+    assert scene.bench.said_one(m.Goodbye).trouble is None
+    assert scene.bench.one(c.Ended) == c.Ended(0, "the run is over")
+    assert scene.work(0) == []
+
+
+def test_the_end_of_another_run_is_not_its_own(scene: Scene) -> None:
+    """A worker that has joined a new run does not end with the old one."""
+    scene.distributor.says(m.RunEnded("old"))
+    assert scene.bench.ended is None
+
+
+def test_a_worker_that_never_joined_ends_with_any_run() -> None:
+    """A worker that came too late for its first item is told that it may go."""
+    scene = Scene(welcomed=False)
+    scene.connect()
+    scene.distributor.says(m.RunEnded("run"))
+    assert scene.bench.one(c.Ended).status == 0
+
+
+def test_a_refusal_ends_it_with_the_reason(scene: Scene) -> None:
+    """A distributor without this task says so; that is a configuration error."""
+    scene.distributor.says(m.Refused("This distributor has no task 'A'."))
+    assert scene.bench.one(c.Ended) == c.Ended(2, "This distributor has no task 'A'.")
+
+
+def test_a_failed_init_ends_it_with_status_1(scene: Scene) -> None:
+    """`init_worker` raised: the distributor hears why, so that its items go to others."""
+    scene.work(0)
+    scene.bench.tell(e.InitFailed(TROUBLE))
+    assert scene.bench.one(c.Ended) == c.Ended(1, "ValueError: as planned")
+    assert scene.bench.said_one(m.Goodbye).trouble == TROUBLE
+
+
+def test_a_lost_thread_is_one_slot_less_and_the_last_one_the_end() -> None:
+    """Threads that are stuck past a time-out count as occupied; when all are, the worker ends with status 70."""
+    scene = Scene(slots=2)
+    scene.work(0, 1, 2)
+    scene.bench.tell(e.ThreadLost(1))
+    assert scene.report().slots == 1
+    scene.bench.tell(e.ThreadLost(0))
+    assert scene.bench.one(c.Ended).status == 70
+    assert scene.bench.said(m.Goodbye)
+
+
+def test_an_ended_machine_says_nothing_more(scene: Scene) -> None:
+    """After Ended every event is without effect, and no time is waited for."""
+    scene.distributor.says(m.RunEnded("run"))
+    for event in (e.Tick(), e.Drain(1.0), e.Connected("workers"), e.TakenBack([])):
+        assert scene.bench.tell(event) == []
+    assert scene.bench.machine.next_deadline() is None
+
+
+def test_the_snapshot_says_what_it_does(scene: Scene) -> None:
+    """For people: phase, run, and what is queued, kept, executed and failed."""
+    scene.work(0, 1, 2)
+    scene.execute(0, failing=[1])
+    snapshot = scene.machine.snapshot()
+    assert (snapshot.phase, snapshot.run, snapshot.task, snapshot.slots) == ("working", "run", "A", 1)
+    assert (snapshot.queued_or_running, snapshot.kept, snapshot.executed, snapshot.failed) == (1, 2, 2, 1)
