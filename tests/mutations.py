@@ -127,6 +127,17 @@ def _no_crash_limit() -> list[Patch]:
     return [(Ledger, "lost", forgiving)]
 
 
+def _comeback_unheard() -> list[Patch]:
+    """A failure counts only as the attempt that the distributor believes the item to be at."""
+    failed_at = Ledger.failed_at
+
+    def deaf(self: Ledger, *given: Any) -> m.FailedItem | None:
+        self._reclaimed.clear()
+        return failed_at(self, *given[:4])
+
+    return [(Ledger, "failed_at", deaf)]
+
+
 MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "no-reack": _no_reack,
     "no-dedupe": _no_dedupe,
@@ -139,6 +150,7 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "nothing-missing": _nothing_missing,
     "dependents-early": _dependents_early,
     "no-crash-limit": _no_crash_limit,
+    "comeback-unheard": _comeback_unheard,
 }
 
 

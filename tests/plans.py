@@ -62,8 +62,9 @@ class Plan:
     def limit(self) -> float:
         """A time in seconds that the run cannot need, unless it hangs."""
         count = sum(self.items.values())
-        slots = min(sum(slots) for slots in self.workers.values())
-        work = count * self.service * (1 + self.spread) * (1 + 3 * self.raising) / slots
+        slots = 1 if self.gated else min(sum(slots) for slots in self.workers.values())
+        raising = self.raising * 10 * max(one.backoff for one in self.tasks)
+        work = count * (self.service * (1 + self.spread) * (1 + 3 * self.raising) + raising) / slots
         turns = count if self.gated else count / min(self.options.max_held_items, 20)
         mending = turns * (6 * self.delay * (1 + self.uneven) + 12 * self.lose)
         killers = 15 * sum(1 + count * self.poison * 3 for count in self.items.values()) if self.poison else 0
@@ -109,6 +110,9 @@ def draw(seed: int, *, restarts: bool = False) -> Plan:
     if restarts:
         first, second = rng.choice(["distributor", "collector"]), rng.choice(["", "", "distributor", "collector"])
         plan.restarts = (first, second) if second else (first,)
+        if "distributor" in plan.restarts:
+            # The number of an item whose key failed and came again is not the same in the distributor's next life.
+            plan.keyed = frozenset()
     return plan
 
 

@@ -33,7 +33,7 @@ def main(seed: int | None, runs: int, first: int, verbose: bool, restarts: bool,
             world = World(one, verbose=verbose, restarts=restarts)
             try:
                 world.run()
-            except AssertionError as error:
+            except (AssertionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
                 bad += 1
                 kind = "" if isinstance(error, SimulationError) else f"{type(error).__name__}: "
                 click.echo(f"seed {one}: {kind}{error}")

@@ -190,6 +190,25 @@ def test_an_item_that_takes_too_long_is_raised_as_item_failed() -> None:
     thread.join(5)
 
 
+def test_a_worker_whose_only_thread_is_stuck_is_replaced() -> None:
+    """The item that ran too long is failed, and all others are executed by the next worker."""
+    app, release = Pipeline("stuck"), threading.Event()
+    app.add_task("C", lambda: [{"n": n} for n in range(5)], timeout=0.2)
+
+    @app.worker("C")
+    def sleepy(data: dict[str, Any]) -> dict[str, Any]:
+        if data["n"] == 1:
+            release.wait(5)
+        return data
+
+    thread = threading.Timer(0.5, release.set)
+    thread.start()
+    run = app.test_run(raise_failures=False)
+    assert sorted(data["n"] for _, data in run.results) == [0, 2, 3, 4]
+    assert [(one.data, one.error) for one in run.failures] == [({"n": 1}, "TimeoutError")]
+    thread.join(5)
+
+
 def test_the_gate_makes_items_go_in_lock_step() -> None:
     """Each item waits for the ACK of the one before; it carries the data of the collector's functions."""
     app, seen = Pipeline("steps"), []
@@ -285,7 +304,7 @@ def test_a_run_that_hangs_ends_with_a_report() -> None:
     assert time.monotonic() - began < 8
     assert isinstance(caught.value, TimeoutError)
     assert "stuck_here" in str(caught.value)
-    assert "worker C 0" in str(caught.value)
+    assert "worker of 'C'" in str(caught.value)
     release.set()
 
 

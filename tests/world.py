@@ -49,6 +49,7 @@ class World:
         self.distributor = DistributorNode(self, "run-1")
         self.collector = CollectorNode(self)
         self.workers: list[WorkerNode] = []
+        self._restarted = False
         self._late_freeze_due = self.plan.late_freeze
         self._start_all()
 
@@ -83,7 +84,7 @@ class World:
         for _ in range(plan.drains):
             self.after(1 + rng.random() * 5, self.drain_a_worker)
         for which, role in enumerate(plan.restarts):
-            self.after(rng.random() * rng.choice([4.0, 20.0]) + 12.0 * which, self._restarter(role, again=which > 0))
+            self.after(rng.random() * rng.choice([4.0, 20.0]) + 12.0 * which, self._restarter(role))
 
     # the heap ----------------------------------------------------------------------------------------------------
 
@@ -235,20 +236,21 @@ class World:
 
     # restarts ----------------------------------------------------------------------------------------------------
 
-    def _restarter(self, role: str, *, again: bool) -> Callable[[], None]:
-        return lambda: self.restart(role, again=again)
+    def _restarter(self, role: str) -> Callable[[], None]:
+        return lambda: self.restart(role)
 
-    def restart(self, role: str, *, again: bool) -> None:
+    def restart(self, role: str) -> None:
         """Kill this role, and start it again without any memory of its own.
 
-        Not while the other one has just been started `again` itself: with both gone, the run is lost.
+        Not while the other one has only just been started again itself: with both gone, the run is lost.
         """
         phase = self.distributor.machine.phase
         if phase in ("farewell", "ended") or self.collector.ended:
             return
         known = self.collector.machine.phase != "empty" and phase in ("running", "finishing")
-        if again and not (known and self.distributor.running and self.collector.running):
+        if self._restarted and not (known and self.distributor.running and self.collector.running):
             return
+        self._restarted = True
         self.note(f"restart {role}", role)
         if role == "distributor":
             self._restart_distributor(0.1 + self.rng.random() * 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from zmqpipeline.tasktype import TaskType
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END, MESSAGE_TYPE_READY
 from zmqpipeline.worker import Execution, Worker
 
+_log = logging.getLogger("zmqpipeline.task")
 _OVER = object()
 
 
@@ -55,6 +57,7 @@ class FunctionTask(Task):
         return self._entry.spec
 
     def _start(self, metadata: dict[str, Any]) -> Step:
+        _log.info("Task %r begins.", str(self.task_type))
         self.initialize(metadata)
         step = self._times_step() if self._entry.times is not None else self._items_step()
         if self._entry.key is not None:

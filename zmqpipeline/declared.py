@@ -45,6 +45,11 @@ TASK_TYPE = Kind(
     "a TaskType",
     "TaskType('C'), after TaskType.register_type('C')",
 )
+SERVICE_TYPE = Kind(
+    lambda value: isinstance(value, TaskType) or value == "",
+    "a TaskType or a blank string",
+    "TaskType('upper'), after TaskType.register_type('upper')",
+)
 DEPENDENCIES = Kind(_is_types, "a list of TaskTypes", "[] or [TaskType('A')]")
 THREADS = Kind(_is_positive, "a positive int", "4")
 

@@ -17,7 +17,12 @@
     ├── PipelineTimeout               (TimeoutError)  a run took longer than allowed
     ├── WorkerInitError               `init_worker` or `init_thread` raised
     ├── RoleDied                      a process that the run needs kept dying; exit status 3
-    └── ItemFailed                    a failed item, raised again by a test run; see `failure`
+    ├── ItemFailed                    a failed item, raised again by a test run; see `failure`
+    └── RequestFailed                 a service request without a reply
+        ├── ServiceTimeout            (TimeoutError)  no reply came in time
+        ├── ServiceUnavailable        nobody serves that name, too many requests wait, or the broker or client ended
+        ├── ServiceError              the handler raised; see `error`, `message`, `traceback`
+        └── WorkerLost                the worker died; the request may have been executed
 
 The types in brackets are further bases, so that code which catches the builtin error goes on working. A message is a
 short letter: what happened, what was seen, what to do.
@@ -108,3 +113,30 @@ class ItemFailed(PipelineError):
         """`failure` is the record that `@app.failed` functions get."""
         super().__init__(message)
         self.failure = failure
+
+
+class RequestFailed(PipelineError):
+    """A service request got no reply. `error`, `message` and `traceback` are text, as the other side told it."""
+
+    def __init__(self, message: str = "", *, error: str = "", traceback: str = "") -> None:
+        """`error` is the name of the exception's type where the handler ran; `traceback` its text."""
+        super().__init__(f"{error}: {message}" if error else message)
+        self.error = error
+        self.message = message
+        self.traceback = traceback
+
+
+class ServiceTimeout(RequestFailed, TimeoutError):
+    """No reply came within the request's timeout. It may still be executed."""
+
+
+class ServiceUnavailable(RequestFailed):
+    """Nobody serves that name, too many requests wait for it, or the broker or the client has ended."""
+
+
+class ServiceError(RequestFailed):
+    """The service's function raised, or returned what cannot be packed."""
+
+
+class WorkerLost(RequestFailed):
+    """The worker that had the request died. It may have been executed: the service is not idempotent."""

@@ -55,6 +55,9 @@ class Options:
     max_held_bytes: int = 64 * 1024 * 1024
     """The most bytes of packed items that one worker holds."""
 
+    max_queued_requests: int = 10_000
+    """The most requests that wait for one service in its broker; a client is told when there are more."""
+
     log_level: str = "warning"
     """What a role started from the command line writes: debug, info, warning or error."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
@@ -15,6 +16,8 @@ from zmqpipeline.runtime.producer import Exhausted, Gated
 from zmqpipeline.serialize import pack_item, unpack
 from zmqpipeline.tasktype import TaskType
 from zmqpipeline.utils.messages import MESSAGE_TYPE_READY
+
+_log = logging.getLogger("zmqpipeline.task")
 
 Step: TypeAlias = Callable[[Produce], bytes | tuple[bytes, bytes]]
 """Makes the next item of a source: packed, or packed with the digest of its key."""
@@ -86,6 +89,7 @@ class Task(Declared):
 
     def _start(self, metadata: dict[str, Any]) -> Step:
         """Initialize the task; return what is then called for each item, always on the same thread."""
+        _log.info("Task %r begins.", str(self.task_type))
         fitted(self.initialize, 1)(metadata)
         handle = fitted(self.handle, 4)
         gate = fitted(self.is_available_for_handling, 1) if self._has_gate() else None

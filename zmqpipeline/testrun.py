@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, cast
 
 from zmqpipeline.collector import Collector
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 2.0
 """How long the roles of a test may take to end when the time is up or something went wrong."""
+
+STUCK = 70
+"""The exit status of a worker whose threads are all stuck."""
 
 _numbers = itertools.count(1)
 
@@ -86,13 +90,13 @@ class _Notes:
 
 
 class _RoleThread(threading.Thread):
-    """Runs one role; what it raised is kept."""
+    """Runs one role; what it raised is kept. It tells of its end by a queue."""
 
-    def __init__(self, name: str, role: Role, ended: threading.Event) -> None:
+    def __init__(self, name: str, role: Role, ended: SimpleQueue[_RoleThread]) -> None:
         super().__init__(name=f"{name} of a test run", daemon=True)
         self.role = role
         self.error: BaseException | None = None
-        self._ended_one = ended
+        self._queue = ended
 
     def run(self) -> None:
         try:
@@ -100,7 +104,7 @@ class _RoleThread(threading.Thread):
         except BaseException as error:
             self.error = error
         finally:
-            self._ended_one.set()
+            self._queue.put(self)
 
 
 def run_in_threads(
@@ -175,27 +179,28 @@ class _Run:
         notes: _Notes,
     ) -> None:
         self._before = set(threading.enumerate())
-        self._ended = threading.Event()
+        self._app, self._options, self._notes = app, options, notes
+        self._ended: SimpleQueue[_RoleThread] = SimpleQueue()
         self._collector = cast(Collector, app.compile("collector", options=options))
         self._collector._observer = notes.observe
         distributor = app.compile("distributor", options=options, metadata=metadata)
         self._distributor = _RoleThread("distributor", distributor, self._ended)
         self._threads = [_RoleThread("collector", self._collector, self._ended), self._distributor]
         for name, number in numbers.items():
-            for index in range(number):
-                worker = cast(Worker, app.compile("worker", name, options=options))
-                notes.watch(worker)
-                self._threads.append(_RoleThread(f"worker {name} {index}", worker, self._ended))
+            self._threads += [self._new_worker(name) for _ in range(number)]
+
+    def _new_worker(self, name: str) -> _RoleThread:
+        worker = cast(Worker, self._app.compile("worker", name, options=self._options))
+        self._notes.watch(worker)
+        return _RoleThread(f"worker of {name!r}", worker, self._ended)
 
     def carry_out(self, timeout: float) -> None:
-        """Start the threads, wait for their end, and raise what went wrong."""
+        """Start the threads, wait for the end of the run, end what is left, and raise what went wrong."""
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.start()
-        self._wait(deadline)
-        running = [thread for thread in self._threads if thread.is_alive()]
-        report = self._report(timeout) if running and self._error() is None else ""
-        self._stop(running)
+        report = "" if self._is_over(deadline) else self._report(timeout)
+        self._stop()
         error = self._error()
         if error is not None:
             raise error
@@ -215,20 +220,31 @@ class _Run:
         threads = [self._distributor, *self._threads]
         return next((thread.error for thread in threads if thread.error is not None), None)
 
-    def _wait(self, deadline: float) -> None:
-        """Until all roles have ended, one has raised, or the time is up."""
-        while any(thread.is_alive() for thread in self._threads) and self._error() is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return
-            self._ended.wait(left)
-            self._ended.clear()
-            # an ended role sets the event just before its thread is gone
-            for thread in self._threads:
-                if thread.role.status is not None:
-                    thread.join(max(0.0, deadline - time.monotonic()))
+    def _is_over(self, deadline: float) -> bool:
+        """Wait until distributor and collector have ended, or a role has raised; False when the time is up."""
+        waiting = set(self._threads[:2])
+        while waiting:
+            try:
+                ended = self._ended.get(timeout=max(0.0, deadline - time.monotonic()))
+            except Empty:
+                return False
+            ended.join()
+            waiting.discard(ended)
+            if ended.error is not None:
+                return True
+            if ended.role.status == STUCK:
+                self._replace(ended.role)
+        return True
 
-    def _stop(self, running: list[_RoleThread]) -> None:
+    def _replace(self, stuck: Role) -> None:
+        """Start a worker in the place of one whose threads are all stuck, as the supervisor of `run` does."""
+        thread = self._new_worker(str(cast(Worker, stuck).task_type))
+        self._threads.append(thread)
+        thread.start()
+
+    def _stop(self) -> None:
+        """End what is still there: a worker that came after END waits for another run, which there is not."""
+        running = [thread for thread in self._threads if thread.is_alive()]
         # workers and distributor first: a collector that goes before them could not acknowledge what they finish
         for thread in reversed(running):
             thread.role.shutdown()

@@ -130,11 +130,6 @@ class Wires:
         self.rest: list[tuple[Bench, c.Command]] = []
         """Commands that are no messages, with the bench they came from."""
 
-    def connect(self) -> None:
-        """Every client hears that it is connected."""
-        for joint in self.joints:
-            self.tell(joint.client, e.Connected(joint.hop))
-
     def tell(self, bench: Bench, event: e.Event) -> None:
         """Let this happen, and all that follows from it."""
         queue = [(bench, one) for one in bench.tell(event)]
@@ -155,9 +150,3 @@ class Wires:
             if sender is joint.server and peer == (joint.there, joint.route):
                 return joint.client, (joint.hop, b"")
         return None
-
-    def take(self, kind: type[T]) -> list[T]:
-        """The commands of this kind so far, taken off the pile."""
-        found = [one for _, one in self.rest if isinstance(one, kind)]
-        self.rest = [(bench, one) for bench, one in self.rest if not isinstance(one, kind)]
-        return found

@@ -333,7 +333,7 @@ def test_a_failure_of_a_reclaimed_item_is_heard() -> None:
 
 
 def test_a_failure_that_was_counted_is_not_counted_again_when_it_comes_back() -> None:
-    """A worker that brings back only a failure that was heard before is told to drop it; the retries stay as they were."""
+    """A worker that brings back only a failure that was heard before is told to drop it; no retry is used up."""
     one = ledger(1, retries=1, backoff=1.0)
     take(one, b"w1")
     assert one.failed_at(b"w1", failure(0, attempts=1), 0.0, 1.0) is None
@@ -343,6 +343,21 @@ def test_a_failure_that_was_counted_is_not_counted_again_when_it_comes_back() ->
     assert not one.is_with(b"w1", 0)
     assert take(one, b"w1").attempt == 2
     assert one.failed_at(b"w1", failure(0, attempts=2), 6.0, 1.0) is not None
+    one.check()
+
+
+def test_a_retry_that_was_lost_on_the_way_is_sent_again() -> None:
+    """Its worker, which knows of later messages, still reports the attempt before: it has not got the next one."""
+    one = ledger(1, retries=1, backoff=1.0)
+    take(one, b"w1")
+    one.failed_at(b"w1", failure(0, attempts=1), 0.0, 1.0)
+    one.ripen(5.0)
+    one.sent(b"w1", take(one, b"w1").numbers, 7)
+    assert one.failed_at(b"w1", failure(0, attempts=1), 5.0, 1.0, received=6) is None
+    assert one.is_with(b"w1", 0), "the next attempt may still be under way"
+    assert one.failed_at(b"w1", failure(0, attempts=1), 5.0, 1.0, received=7) is None
+    assert not one.is_with(b"w1", 0)
+    assert take(one, b"w1").attempt == 2
     one.check()
 
 

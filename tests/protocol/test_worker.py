@@ -304,12 +304,10 @@ def test_a_free_thread_is_reported_at_once(scene: Scene) -> None:
 def test_the_window_follows_the_service_time() -> None:
     """Fast items open the window by doubling, and a report is worth it only when a quarter of it is used up."""
     scene = Scene()
-    number = 0
-    for expected in (2, 4, 8, 16):
+    for number, expected in enumerate((2, 4, 8, 16)):
         scene.work(number)
         scene.execute(number, seconds=1e-5)
         assert scene.report().window == expected
-        number += 1
     scene.work(*range(100, 116))
     scene.execute(100, seconds=1e-5)
     assert scene.report().window == 32

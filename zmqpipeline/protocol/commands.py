@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from zmqpipeline.protocol.events import Peer
-from zmqpipeline.protocol.messages import Blobs, Envelope, FailedItem, Spans, TaskCounts
+from zmqpipeline.protocol.messages import Blobs, Envelope, FailedItem, Spans, TaskCounts, Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,26 @@ class CallFinished:
     counts: list[TaskCounts] = field(default_factory=list)
 
 
+# service client -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """These requests are answered, with these packed values."""
+
+    numbers: list[int]
+    payloads: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """These requests get no answer. `kind` is "timeout" or one of messages.DECLINED_KINDS."""
+
+    numbers: list[int]
+    kind: str
+    trouble: Trouble
+
+
 Command: TypeAlias = (
     Send
     | Log
@@ -141,4 +161,6 @@ Command: TypeAlias = (
     | Collect
     | CallFailed
     | CallFinished
+    | Resolve
+    | Reject
 )

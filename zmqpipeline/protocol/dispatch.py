@@ -49,6 +49,8 @@ class TaskState:
     hungry: dict[bytes, None] = field(default_factory=dict)
     workers: int = 0
     unserved_at: float | None = None
+    has_source: bool = True
+    """False for a service, whose items come from clients."""
 
     @property
     def is_over(self) -> bool:
@@ -63,7 +65,7 @@ class TaskState:
     @property
     def may_produce(self) -> bool:
         """Whether its source can be asked for more."""
-        return self.state == "open" and self.producing is None and not self.gated
+        return self.has_source and self.state == "open" and self.producing is None and not self.gated
 
 
 class Dispatcher:
@@ -179,7 +181,7 @@ class Dispatcher:
         given_up = []
         for item in failures:
             jitter = 0.75 + 0.5 * self._rng.random()
-            failed = ledger.failed_at(member.who, item, now, jitter)
+            failed = ledger.failed_at(member.who, item, now, jitter, member.link.confirmed)
             if failed is not None:
                 given_up.append(failed)
             if not ledger.is_with(member.who, item.number):
@@ -229,10 +231,12 @@ class Dispatcher:
         if asker is not None and asker in task.hungry:
             # What was produced for a worker (handle knows its address) goes to that worker first.
             self._give(task, self.members[asker], share=None)
-        for who in list(task.hungry):
+        hungry = self._in_turn(task)
+        spread = not task.has_source or task.state != "open"
+        for served, who in enumerate(hungry):
             member = self.members[who]
-            left = max(1, -(-task.ledger.waiting // len(task.hungry))) if task.state != "open" else None
-            self._give(task, member, share=left)
+            share = max(1, -(-task.ledger.waiting // (len(hungry) - served))) if spread else None
+            self._give(task, member, share=share)
             if self._room(task, member) <= 0:
                 # Who is only kept from more by what it holds is hungry again as soon as an ACK lets go of it.
                 if self._wants(task, member) <= 0:
@@ -242,6 +246,12 @@ class Dispatcher:
                 return
             elif not task.ledger.waiting:
                 return
+
+    def _in_turn(self, task: TaskState) -> list[bytes]:
+        """The hungry: those of a service from the least loaded on, since its items come one by one."""
+        if task.has_source or len(task.hungry) < 2:
+            return list(task.hungry)
+        return sorted(task.hungry, key=lambda who: self.members[who].load())
 
     def _room(self, task: TaskState, member: Member) -> int:
         ledger = task.ledger

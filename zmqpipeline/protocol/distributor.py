@@ -364,7 +364,8 @@ class DistributorMachine:
                 self._abort(task, "the metadata function failed")
             self.troubles["metadata"] = event.trouble
             trouble = event.trouble
-            self._log(40, f"The metadata function failed: {trouble.error}: {trouble.message}\n{trouble.traceback}")
+            told = trouble.traceback.rstrip() or f"{trouble.error}: {trouble.message}"
+            self._log(40, f"The metadata function failed.\n{told}")
         self._begin(now)
 
     def _begin(self, now: float) -> None:

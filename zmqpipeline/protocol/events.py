@@ -124,9 +124,9 @@ class ThreadLost:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """The collector's function ran for these items of one Collect, in order; it raised for those in `failures`.
+    """The collector's function returned for the items in `spans` of one Collect, and raised for those in `failures`.
 
-    `data` is the packed dict for the next Ack, or empty; `payloads` of the failed ones come back for the record.
+    `data` is the packed dict for the next Ack, or empty; the payloads of the failed ones come back for the record.
     `trouble` is what `ack_data` raised, if it did.
     """
 
@@ -154,6 +154,26 @@ class FinishedCalled:
     trouble: Trouble | None = None
 
 
+# service client: what its user wants ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Requests for one service, numbered by the submitter; `timeout` in seconds, None for ever."""
+
+    service: str
+    numbers: list[int]
+    payloads: Blobs
+    timeout: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Nobody waits for these requests any more."""
+
+    numbers: list[int]
+
+
 Event: TypeAlias = (
     Connected
     | Disconnected
@@ -170,4 +190,6 @@ Event: TypeAlias = (
     | Collected
     | FailedCalled
     | FinishedCalled
+    | Submit
+    | Withdraw
 )

@@ -102,6 +102,10 @@ class Ledger:
         """Whether this worker holds this item."""
         return self._owner.get(number) == worker
 
+    def is_leased(self, number: int) -> bool:
+        """Whether any worker holds this item."""
+        return number in self._owner
+
     def lease_bytes(self, worker: bytes) -> int:
         """How many bytes of packed items this worker holds."""
         return self._lease_bytes.get(worker, 0)
@@ -290,21 +294,25 @@ class Ledger:
 
     # not done after all ------------------------------------------------------------------------------------------
 
-    def failed_at(self, worker: bytes, item: FailedItem, now: float, jitter: float) -> FailedItem | None:
+    def failed_at(
+        self, worker: bytes, item: FailedItem, now: float, jitter: float, received: int = 0
+    ) -> FailedItem | None:
         """User code raised. The item if it is given up, else it comes again after its back-off.
 
         A report of an attempt that is no longer this worker's is old news. `jitter` is a factor, about 1. The back-off
-        is ``backoff * 2 ** (times raised - 1)`` seconds.
+        is ``backoff * 2 ** (times raised - 1)`` seconds. `received` is our last message that the worker knows of.
         """
         number, prior = item.number, self._prior.get(item.number, 0)
         if self._owner.get(number) != worker:
             return None
-        if number not in self._reclaimed:
-            if item.attempts != prior + 1:
-                return None
-        elif item.attempts <= self._raised_at.get(number, 0):
-            # It brought back nothing but a failure that was counted before.
-            self.hand_back(worker, [number])
+        if number in self._reclaimed:
+            is_news, is_all = item.attempts > self._raised_at.get(number, 0), True
+        else:
+            is_news, is_all = item.attempts == prior + 1, 0 < self._leases[worker][number] <= received
+        if not is_news:
+            if is_all:
+                # It holds a failure that was counted before, and nothing else: the next attempt was lost on the way.
+                self.hand_back(worker, [number])
             return None
         self._unlease(number)
         self._prior[number] = max(prior, item.attempts)

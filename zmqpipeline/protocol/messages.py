@@ -15,6 +15,8 @@ hop                   bound by                   connected by
 ``results``           collector                  each worker
 ``acks``              collector                  distributor
 ``metadata``          distributor                metadata worker
+``clients``           service broker             each service client
+``workers``           service broker             each service worker
 ====================  =========================  ==========================================
 """
 
@@ -96,6 +98,8 @@ class WorkerReport:
     done: Spans | None
     host: str
     pid: int
+    idempotent: bool = True
+    """Whether a request that was lost with its worker may be given to another one; of service workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +299,63 @@ class MetadataTaken:
     """The distributor has the metadata; the metadata worker ends."""
 
 
+# service client -> broker; requests are numbered by the client, from 0 ------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Requests for one service. `again`: an earlier broker may have had them, and they may have been executed."""
+
+    service: str
+    again: bool
+    spans: Spans
+    payloads: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """All requests that the client waits for; said at each connection and each second while it waits."""
+
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The client no longer waits for these."""
+
+    spans: Spans
+
+
+# broker -> service client ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """What the handler returned for these requests; kept by the broker until the client has said anything since."""
+
+    spans: Spans
+    payloads: Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """These requests get no reply. `kind` is one of DECLINED_KINDS."""
+
+    kind: str
+    spans: Spans
+    trouble: Trouble
+
+
+DECLINED_KINDS = ("unavailable", "error", "lost")
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Of those that a client asks for, the broker has never heard of these; an empty answer is an answer, too."""
+
+    spans: Spans
+
+
 # on any hop -----------------------------------------------------------------------------------------------------------
 
 
@@ -332,6 +393,12 @@ Message: TypeAlias = (
     | Finished
     | Metadata
     | MetadataTaken
+    | Requests
+    | Asking
+    | Withdrawn
+    | Replies
+    | Declined
+    | Unknown
     | Probe
     | Refused
 )

@@ -122,6 +122,10 @@ class Member:
         wanted = min(self.window, self.slots) if only_free_slots else self.window
         return wanted - self.backlog - self.inflight
 
+    def load(self) -> float:
+        """How many items it has for each of its threads."""
+        return (self.backlog + self.inflight) / max(1, self.slots)
+
     def free_slots(self) -> int:
         """How many of its threads have nothing to do."""
         return min(self.window, self.slots) - self.backlog - self.inflight

@@ -59,8 +59,21 @@ class WorkerMachine:
     """See the module. `slots` is the number of threads; times in seconds."""
 
     def __init__(
-        self, task: str, *, slots: int, incarnation: bytes, host: str = "", pid: int = 0, options: Options | None = None
+        self,
+        task: str,
+        *,
+        slots: int,
+        incarnation: bytes,
+        host: str = "",
+        pid: int = 0,
+        options: Options | None = None,
+        answers: bool = False,
+        idempotent: bool = True,
     ) -> None:
+        """`answers`: a service worker, whose results go back to the broker, on the hop that its items come from.
+
+        `idempotent`: its broker may give to another worker what was lost with this one.
+        """
         self.task = task
         self.slots = slots
         self.phase = "seeking"
@@ -70,8 +83,11 @@ class WorkerMachine:
         self._host = host
         self._pid = pid
         self._options = options or Options()
+        self._answers = answers
+        self._idempotent = idempotent
         self._workers = Link(incarnation)
-        self._results = Link(incarnation)
+        self._results = self._workers if answers else Link(incarnation)
+        self._collector: e.Peer = _TO_DISTRIBUTOR if answers else _TO_COLLECTOR
         self._connected: set[str] = set()
         self._pending: dict[int, int] = {}
         self._kept: dict[int, bytes] = {}
@@ -203,6 +219,8 @@ class WorkerMachine:
                 self._settled(body, now)
             case m.Welcome():
                 self._welcome(body, now)
+            case m.Missing(run, _, spans) if self._answers and run == self.run:
+                self._send_results([n for n in numbers_of(spans) if n in self._kept])
             case m.RunEnded(run) if self.run in ("", run):
                 self._end(0, "the run is over")
             case m.Refused(reason):
@@ -267,8 +285,9 @@ class WorkerMachine:
             numbers, payloads = self._not_held(numbers, payloads, body.attempt)
         if numbers:
             self._pending.update(dict.fromkeys(numbers, body.attempt))
-            if self._report_at is not None:
-                self._report_at = min(self._report_at, now + REPORT_SECONDS)
+            # An idle worker reports more seldom; now there is something to lose.
+            soon = now + REPORT_SECONDS
+            self._report_at = soon if self._report_at is None else min(self._report_at, soon)
             self._do(c.Execute(body.task, body.attempt, body.timeout, numbers, payloads))
         if self.phase == "draining":
             self._do(c.TakeBack(None))
@@ -346,7 +365,7 @@ class WorkerMachine:
         )
         if self._has_room():
             self._report(now, full=False)
-        if self._kept and self._kept_at is None:
+        if self._kept and self._kept_at is None and not self._answers:
             self._kept_at = now + REPORT_SECONDS
         self._maybe_drained()
 
@@ -360,7 +379,7 @@ class WorkerMachine:
 
     def _send_results(self, numbers: list[int]) -> None:
         """Send these kept results, in messages of one attempt and a bounded size."""
-        if "results" not in self._connected:
+        if self._collector[0] not in self._connected:
             return
         if not self._kept_attempts:
             self._send_attempt(1, sorted(numbers))
@@ -376,16 +395,16 @@ class WorkerMachine:
             payloads = [self._kept[number] for number in numbers[: batching.MAX_BATCH]]
             count = batching.cut([len(one) for one in payloads])
             body = m.Results(self.run, self.task, attempt, spans_of(numbers[:count]), payloads[:count])
-            self._do(c.Send(_TO_COLLECTOR, self._results.wrap(body)))
+            self._do(c.Send(self._collector, self._results.wrap(body)))
             numbers = numbers[count:]
 
     def _say_kept(self, now: float) -> None:
         self._kept_at = None
         if self._kept:
             self._kept_at = now + REPORT_SECONDS
-            if "results" in self._connected:
+            if self._collector[0] in self._connected:
                 body = m.Kept(self.run, self.task, spans_of(list(self._kept)))
-                self._do(c.Send(_TO_COLLECTOR, self._results.wrap(body)))
+                self._do(c.Send(self._collector, self._results.wrap(body)))
 
     def _settled(self, body: m.Settled, now: float) -> None:
         if body.run != self.run or self._next_run is not None:
@@ -431,6 +450,7 @@ class WorkerMachine:
                 done=done,
                 host=self._host,
                 pid=self._pid,
+                idempotent=self._idempotent,
             )
         )
         if full and self._failures:

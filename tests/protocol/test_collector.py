@@ -1,0 +1,376 @@
+"""The collector machine, law by law: once to the function, then the ACK, to the distributor alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.protocol.support import TROUBLE, Bench, Stranger
+from zmqpipeline.protocol import commands as c
+from zmqpipeline.protocol import events as e
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.collector import STAY_SECONDS, WARN_SECONDS, CollectorMachine
+from zmqpipeline.protocol.seqset import spans_of
+
+
+class Scene:
+    """A collector, with a distributor and a worker played by hand."""
+
+    def __init__(self, *, begun: bool = True) -> None:
+        self.machine = CollectorMachine("pipe", incarnation=b"collector")
+        self.bench = Bench(self.machine)
+        self.distributor = Stranger(self.bench, "acks", b"d1", who=b"distributor")
+        self.worker = Stranger(self.bench, "results", b"w1", who=b"worker")
+        if begun:
+            self.begin()
+
+    def begin(self, *progress: m.TaskProgress, run: str = "run") -> list[c.Command]:
+        """The distributor tells its run."""
+        return self.distributor.says(m.Begin("pipe", run, b"meta", list(progress)))
+
+    def results(self, *numbers: int, run: str = "run", task: str = "A", attempt: int = 1) -> list[c.Command]:
+        """The worker sends these results."""
+        return self.worker.says(m.Results(run, task, attempt, spans_of(numbers), [b"r%d" % n for n in sorted(numbers)]))
+
+    def collected(
+        self, *numbers: int, failing: Sequence[int] = (), data: bytes = b"", task: str = "A", attempt: int = 1
+    ) -> list[c.Command]:
+        """The collector's thread is done with these."""
+        failures = [(number, TROUBLE, b"r%d" % number) for number in failing]
+        return self.bench.tell(e.Collected(task, spans_of(numbers), failures, data, attempt))
+
+    def finish(self, *, ok: bool = True) -> list[c.Command]:
+        """The distributor says that every item is acknowledged."""
+        return self.distributor.says(m.Finish("run", ok, [m.TaskCounts("A", "complete", sent=2)]))
+
+
+@pytest.fixture
+def scene() -> Scene:
+    """A collector that has been told a run."""
+    return Scene()
+
+
+def given_up(*numbers: int, task: str = "A") -> list[m.FailedItem]:
+    """Items that the distributor has given up."""
+    return [m.FailedItem(task, number, 3, "worker", TROUBLE, b"%d" % number) for number in numbers]
+
+
+def test_nothing_is_collected_before_a_run_has_begun() -> None:
+    """Results that come first are dropped; when the run begins, their worker is asked what it keeps."""
+    scene = Scene(begun=False)
+    assert scene.results(0) == []
+    scene.begin()
+    assert scene.bench.one(c.SetRun) == c.SetRun("run", b"meta")
+    assert scene.worker.was_told(m.Missing) == [m.Missing("run", "", ())]
+    scene.worker.says(m.Kept("run", "A", (0, 1)))
+    assert scene.worker.was_told(m.Missing) == [m.Missing("run", "A", (0, 1))]
+
+
+def test_a_proposal_is_answered_with_what_is_held() -> None:
+    """An empty collector holds no run; one with a run tells all that it has."""
+    scene = Scene(begun=False)
+    scene.distributor.says(m.Propose("pipe", "mine"))
+    assert scene.bench.said_one(m.Holding) == m.Holding("", False, b"", 0, [])
+    scene.begin()
+    scene.results(0, 1)
+    scene.collected(0, 1)
+    scene.distributor.says(m.Propose("pipe", "another"))
+    expected = m.Holding("run", False, b"meta", 2, [m.TaskProgress("A", (0, 2), ())])
+    assert scene.bench.said_one(m.Holding) == expected
+
+
+def test_begin_is_idempotent(scene: Scene) -> None:
+    """The run told again changes nothing and is answered again."""
+    scene.results(0)
+    scene.collected(0)
+    scene.begin(m.TaskProgress("A", (), ()))
+    assert scene.bench.of(c.SetRun) == []
+    assert scene.bench.said_one(m.Holding).count == 1
+
+
+def test_a_new_collector_is_told_what_is_done() -> None:
+    """What was done before it was started is not collected again, and the count goes on."""
+    scene = Scene(begun=False)
+    scene.begin(m.TaskProgress("A", (0, 3), (3, 4)))
+    scene.results(0, 3, 4)
+    assert scene.bench.one(c.Collect).spans == (4, 5)
+    scene.collected(4)
+    assert scene.bench.said_one(m.Ack).count == 5
+
+
+def test_another_run_is_refused_with_what_to_do(scene: Scene) -> None:
+    """A collector holds one run; a distributor with another is told to wait for a new collector."""
+    scene.begin(run="other")
+    reason = scene.bench.said_one(m.Refused).reason
+    assert "holds the run run, not other" in reason
+    assert "Start it anew" in reason
+
+
+def test_another_pipeline_is_refused_by_name(scene: Scene) -> None:
+    """A distributor of another pipeline has come to the wrong address."""
+    scene.distributor.says(m.Propose("other", "r"))
+    assert "'pipe', not 'other'" in scene.bench.said_one(m.Refused).reason
+
+
+def test_collected_first_acknowledged_second(scene: Scene) -> None:
+    """No ACK before the function returned; then one to the distributor, and no word to the worker."""
+    scene.results(0, 1)
+    assert scene.bench.one(c.Collect).payloads == [b"r0", b"r1"]
+    assert scene.bench.of(c.Send) == []
+    scene.collected(0, 1, data=b"data")
+    assert scene.distributor.was_told(m.Ack) == [m.Ack("run", "A", (0, 2), (), 0, 2, b"data")]
+    assert scene.worker.was_told(m.Ack) == []
+
+
+def test_a_result_that_waits_for_the_thread_is_not_collected_twice(scene: Scene) -> None:
+    """A second coming before the function returned is dropped without an ACK."""
+    scene.results(0)
+    assert scene.results(0) == []
+
+
+def test_a_result_that_is_done_is_acknowledged_again(scene: Scene) -> None:
+    """A second coming means that somebody has not heard: acknowledge, do not collect; count the duplicate."""
+    scene.results(0)
+    scene.collected(0)
+    scene.results(0, 1)
+    assert scene.bench.one(c.Collect).spans == (1, 2)
+    ack = scene.bench.said_one(m.Ack)
+    assert (ack.collected, ack.duplicates, ack.data) == ((0, 1), 1, b"")
+
+
+def test_results_of_another_run_are_dropped(scene: Scene) -> None:
+    """An old worker's items of a run that is lost are nobody's."""
+    assert scene.results(0, run="old") == []
+    assert scene.worker.says(m.Kept("old", "A", (0, 5))) == []
+
+
+def test_of_what_is_kept_it_asks_for_what_it_never_saw(scene: Scene) -> None:
+    """Collected, failed and waiting items are not asked for; the rest is; an empty answer is one, too."""
+    scene.results(0, 1)
+    scene.collected(0)
+    scene.worker.says(m.Kept("run", "A", (0, 4)))
+    assert scene.bench.said_one(m.Missing) == m.Missing("run", "A", (2, 4))
+    scene.worker.says(m.Kept("run", "A", (0, 1)))
+    assert scene.bench.said_one(m.Missing) == m.Missing("run", "A", ())
+
+
+def test_a_gap_from_a_worker_is_a_question(scene: Scene) -> None:
+    """Something of the worker's was lost: it is asked what it keeps."""
+    scene.results(0)
+    scene.worker.loses(m.Results("run", "A", 1, (1, 2), [b"r1"]))
+    scene.results(2)
+    assert scene.bench.said_one(m.Missing) == m.Missing("run", "", ())
+
+
+def test_a_repeat_is_dropped(scene: Scene) -> None:
+    """The same message twice is no duplicate of its items: it is not even looked at."""
+    envelope = scene.worker.hears().wrap(m.Results("run", "A", 1, (0, 1), [b"r0"]))
+    scene.bench.tell(e.Received(scene.worker.peer, envelope))
+    scene.collected(0)
+    assert scene.bench.tell(e.Received(scene.worker.peer, envelope)) == []
+
+
+def test_an_item_the_function_raised_for_is_told_to_failed_then_acknowledged_as_failed(scene: Scene) -> None:
+    """Stage `collector`, with the attempt and the result; the good ones beside it are acknowledged at once."""
+    scene.results(0, 1, attempt=2)
+    scene.collected(0, failing=[1], attempt=2)
+    assert scene.bench.said_one(m.Ack).collected == (0, 1)
+    (item,) = scene.bench.one(c.CallFailed).failures
+    assert item == m.FailedItem("A", 1, 2, "collector", TROUBLE, b"r1")
+    scene.bench.tell(e.FailedCalled("A", (1, 2)))
+    ack = scene.bench.said_one(m.Ack)
+    assert (ack.collected, ack.failed, ack.count) == ((), (1, 2), 2)
+
+
+def test_what_the_distributor_gave_up_is_told_to_failed_once(scene: Scene) -> None:
+    """GiveUp is answered with an ACK like a collected item; said again, it is acknowledged again."""
+    scene.distributor.says(m.GiveUp("run", given_up(0, 1)))
+    assert [item.number for item in scene.bench.one(c.CallFailed).failures] == [0, 1]
+    assert scene.distributor.says(m.GiveUp("run", given_up(0))) == []
+    scene.bench.tell(e.FailedCalled("A", (0, 2)))
+    scene.distributor.says(m.GiveUp("run", given_up(0)))
+    assert scene.bench.of(c.CallFailed) == []
+    assert scene.bench.said_one(m.Ack).failed == (0, 1)
+
+
+def test_a_late_result_of_a_failed_item_is_not_collected(scene: Scene) -> None:
+    """An item is collected or failed, never both; its worker's distributor hears which."""
+    scene.distributor.says(m.GiveUp("run", given_up(0)))
+    assert scene.results(0) == []
+    scene.bench.tell(e.FailedCalled("A", (0, 1)))
+    scene.results(0)
+    assert scene.bench.of(c.Collect) == []
+    assert scene.bench.said_one(m.Ack).failed == (0, 1)
+
+
+def test_giving_up_a_collected_item_is_answered_with_collected(scene: Scene) -> None:
+    """The distributor gave up an item whose late result counted: the ACK says so."""
+    scene.results(0)
+    scene.collected(0)
+    scene.distributor.says(m.GiveUp("run", given_up(0)))
+    ack = scene.bench.said_one(m.Ack)
+    assert (ack.collected, ack.failed) == ((0, 1), ())
+
+
+def test_without_a_distributor_nothing_is_acknowledged_and_nothing_lost(scene: Scene) -> None:
+    """What is collected while the distributor is away is in the answer to its next Begin."""
+    scene.bench.tell(e.PeerLost(scene.distributor.peer))
+    assert "connection to the distributor broke" in scene.bench.logged()
+    scene.results(0)
+    scene.collected(0)
+    assert scene.bench.of(c.Send) == []
+    scene.distributor.reconnects(b"d2")
+    scene.begin()
+    assert scene.bench.said_one(m.Holding).progress == [m.TaskProgress("A", (0, 1), ())]
+
+
+def test_waiting_for_a_distributor_is_warned_of_each_minute(scene: Scene) -> None:
+    """Somebody who looks at the log learns what this process waits for; and no more once it is back."""
+    scene.bench.tell(e.PeerLost(scene.distributor.peer))
+    scene.bench.wait(2 * WARN_SECONDS + 1)
+    assert scene.bench.logged().count("Still waiting for a distributor") == 2
+    scene.distributor.reconnects(b"d2")
+    scene.begin()
+    scene.bench.wait(5 * WARN_SECONDS)
+    assert scene.bench.logged() == ""
+
+
+def test_a_second_distributor_is_not_answered_while_one_is_there(scene: Scene) -> None:
+    """Two distributors on one address: the second is logged and gets nothing; when the first is gone, it may."""
+    second = Stranger(scene.bench, "acks", b"d2", who=b"second")
+    second.says(m.Propose("pipe", "mine"))
+    assert scene.bench.of(c.Send) == []
+    assert "second distributor" in scene.bench.logged()
+    scene.bench.tell(e.PeerLost(scene.distributor.peer))
+    second.says(m.Propose("pipe", "mine"))
+    assert second.was_told(m.Holding)[0].run == "run"
+
+
+def test_the_same_distributor_on_a_new_connection_is_no_second_one(scene: Scene) -> None:
+    """A reconnect may be heard before the old connection is found to be gone."""
+    old = scene.distributor.peer
+    scene.distributor.reconnects(b"d2")
+    scene.begin()
+    assert scene.distributor.was_told(m.Holding)
+    scene.bench.tell(e.PeerLost(old))
+    scene.results(0)
+    scene.collected(0)
+    assert scene.distributor.was_told(m.Ack)
+
+
+def test_the_end_calls_finished_then_answers_then_waits_for_bye(scene: Scene) -> None:
+    """Finish -> `finished` runs -> Finished; a Bye ends the process with status 0."""
+    scene.results(0, 1)
+    scene.collected(0, 1)
+    scene.finish()
+    assert scene.bench.one(c.CallFinished).ok is True
+    assert scene.bench.of(c.Send) == []
+    scene.bench.tell(e.FinishedCalled())
+    assert scene.bench.said_one(m.Finished) == m.Finished("run", None)
+    scene.distributor.says(m.Bye("run"))
+    assert scene.bench.one(c.Ended) == c.Ended(0, "the run is over")
+    assert scene.machine.ok
+    assert scene.machine.counts == [m.TaskCounts("A", "complete", sent=2)]
+
+
+def test_finish_waits_for_the_calls_that_are_out(scene: Scene) -> None:
+    """`finished` never runs beside or before a call of the collector's function or of `failed`."""
+    scene.results(0, 1)
+    scene.finish()
+    assert scene.bench.of(c.CallFinished) == []
+    scene.collected(0, failing=[1])
+    assert scene.bench.of(c.CallFinished) == []
+    scene.bench.tell(e.FailedCalled("A", (1, 2)))
+    assert scene.bench.one(c.CallFinished)
+
+
+def test_finish_said_again_is_answered_again(scene: Scene) -> None:
+    """A lost Finished is mended: `finished` does not run a second time."""
+    scene.finish()
+    assert scene.finish() == []
+    scene.bench.tell(e.FinishedCalled())
+    scene.finish()
+    assert scene.bench.of(c.CallFinished) == []
+    assert scene.bench.said_one(m.Finished).run == "run"
+
+
+def test_without_a_bye_it_stays_ten_seconds(scene: Scene) -> None:
+    """A distributor that has not heard may ask again for ten seconds; then the collector ends all the same."""
+    scene.finish()
+    scene.bench.tell(e.FinishedCalled())
+    scene.bench.wait(STAY_SECONDS - 0.1)
+    assert scene.bench.ended is None
+    scene.bench.wait(0.2)
+    assert scene.bench.ended == c.Ended(0, "the run is over")
+
+
+def test_a_finished_collector_tells_any_distributor(scene: Scene) -> None:
+    """A distributor that is started again on a finished run is told so, though another had been at work."""
+    scene.finish()
+    scene.bench.tell(e.FinishedCalled())
+    second = Stranger(scene.bench, "acks", b"d2", who=b"second")
+    second.says(m.Propose("pipe", "mine"))
+    assert second.was_told(m.Holding)[0].finished is True
+
+
+def test_a_bad_run_ends_with_status_1(scene: Scene) -> None:
+    """Failed or aborted items make the collector's status 1."""
+    scene.finish(ok=False)
+    scene.bench.tell(e.FinishedCalled())
+    scene.distributor.says(m.Bye("run"))
+    assert scene.bench.one(c.Ended).status == 1
+
+
+@pytest.mark.parametrize("where", ["ack_data", "failed", "finished"])
+def test_trouble_of_its_own_functions_is_logged_and_ends_with_status_1(scene: Scene, where: str) -> None:
+    """`ack_data`, `failed` or `finished` raised: the run goes on, the distributor hears of it, the status is 1."""
+    scene.results(0)
+    scene.bench.tell(e.Collected("A", (0, 1), [], b"", 1, TROUBLE if where == "ack_data" else None))
+    assert scene.bench.said_one(m.Ack).collected == (0, 1)
+    scene.distributor.says(m.GiveUp("run", given_up(1)))
+    scene.bench.tell(e.FailedCalled("A", (1, 2), TROUBLE if where == "failed" else None))
+    scene.finish()
+    scene.bench.tell(e.FinishedCalled(TROUBLE if where == "finished" else None))
+    assert scene.bench.said_one(m.Finished).trouble == TROUBLE
+    scene.distributor.says(m.Bye("run"))
+    assert scene.bench.one(c.Ended).status == 1
+    assert any(isinstance(one, c.Log) and "ValueError" in one.text for one in scene.bench.all)
+
+
+def test_a_drain_finishes_what_the_thread_has(scene: Scene) -> None:
+    """SIGTERM: no new results, what was begun is collected and acknowledged, then the end with status 0."""
+    scene.results(0)
+    scene.bench.tell(e.Drain(25.0))
+    assert scene.results(1) == []
+    scene.collected(0)
+    assert scene.bench.said_one(m.Ack).collected == (0, 1)
+    assert scene.bench.one(c.Ended) == c.Ended(0, "drained")
+
+
+def test_a_drain_ends_in_time_all_the_same(scene: Scene) -> None:
+    """A function that does not return is not waited for longer than the drain time."""
+    scene.results(0)
+    scene.bench.tell(e.Drain(3.0))
+    scene.bench.wait(2.9)
+    assert scene.bench.ended is None
+    scene.bench.wait(0.2)
+    assert scene.bench.ended == c.Ended(0, "drained")
+
+
+def test_an_empty_collector_drains_at_once() -> None:
+    """Nothing is held, nothing is waited for; afterwards nothing more is said."""
+    scene = Scene(begun=False)
+    assert scene.bench.tell(e.Drain(25.0)) == [c.Ended(0, "drained")]
+    assert scene.begin() == []
+    assert scene.machine.next_deadline() is None
+
+
+def test_the_snapshot_counts_each_task(scene: Scene) -> None:
+    """For people: what is collected, failed and waiting."""
+    scene.results(0, 1)
+    scene.results(0, task="B")
+    scene.collected(0)
+    snapshot = scene.machine.snapshot()
+    assert (snapshot.phase, snapshot.run, snapshot.queued) == ("active", "run", 2)
+    assert snapshot.tasks == {"A": (1, 0), "B": (0, 0)}

@@ -1,0 +1,475 @@
+"""The distributor machine, law by law: the run, its tasks, the collector, the end."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.protocol.scenes import Hand, Scene, Task
+from tests.protocol.support import TROUBLE, Stranger
+from zmqpipeline.errors import DependencyError
+from zmqpipeline.protocol import commands as c
+from zmqpipeline.protocol import events as e
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.distributor import FAREWELL_SECONDS, WARN_FIRST_SECONDS, WARN_SECONDS
+
+# the beginning -----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_handed_out_before_a_collector_was_heard() -> None:
+    """A worker that comes first is welcomed to no run; the source is not asked."""
+    scene = Scene(running=False)
+    worker = Hand(scene)
+    worker.report(run="", held=(), done=())
+    assert worker.was_told(m.Welcome) == [m.Welcome("", b"")]
+    assert scene.bench.of(c.Produce) == []
+    scene.connect()
+    assert scene.bench.said_one(m.Propose) == m.Propose("pipe", "run")
+
+
+def test_a_proposal_is_said_again_each_second() -> None:
+    """A lost Propose, or a lost answer, is mended by the next."""
+    scene = Scene(running=False)
+    scene.connect()
+    scene.bench.wait(3.5)
+    assert len(scene.bench.said(m.Propose)) == 3
+
+
+def test_a_run_begins_when_the_collector_holds_it() -> None:
+    """Propose, Holding, Begin, Holding: then the tasks start, and the workers that are here are welcomed."""
+    scene = Scene(running=False)
+    worker = Hand(scene)
+    worker.report(run="", held=(), done=())
+    scene.connect()
+    scene.holding()
+    assert scene.bench.said_one(m.Begin) == m.Begin("pipe", "run", b"", [m.TaskProgress("A", (), ())])
+    assert scene.bench.of(c.StartTasks) == []
+    scene.holding("run")
+    assert scene.bench.one(c.StartTasks).metadata == b""
+    assert worker.was_told(m.Welcome) == [m.Welcome("run", b"")]
+    assert scene.state() == "open"
+
+
+def test_local_metadata_is_loaded_once_before_the_run() -> None:
+    """The metadata function is called when a collector without a run was heard; its dict goes to all."""
+    scene = Scene(running=False, metadata="local")
+    scene.connect()
+    assert scene.bench.of(c.LoadMetadata) == []
+    scene.holding()
+    assert scene.bench.one(c.LoadMetadata)
+    scene.holding()
+    assert scene.bench.of(c.LoadMetadata) == []
+    scene.bench.tell(e.MetadataLoaded(b"meta"))
+    assert scene.bench.said_one(m.Begin).metadata == b"meta"
+    scene.holding("run")
+    assert scene.bench.one(c.StartTasks).metadata == b"meta"
+
+
+def test_remote_metadata_is_waited_for_and_warned_of() -> None:
+    """Nothing begins before the metadata worker has spoken; the log says after a while what is missing."""
+    scene = Scene(running=False, metadata="remote")
+    scene.connect()
+    scene.holding()
+    scene.bench.wait(WARN_FIRST_SECONDS + 1)
+    assert "Waiting for the metadata worker" in scene.bench.logged()
+    sender = Stranger(scene.bench, "metadata", b"m")
+    sender.says(m.Metadata(b"meta"))
+    assert sender.was_told(m.MetadataTaken)
+    assert scene.bench.said_one(m.Begin).metadata == b"meta"
+
+
+def test_remote_metadata_that_comes_first_is_kept() -> None:
+    """The metadata worker may come before the collector; said again, it is answered again."""
+    scene = Scene(running=False, metadata="remote")
+    sender = Stranger(scene.bench, "metadata", b"m")
+    for _ in range(2):
+        sender.says(m.Metadata(b"meta"))
+        assert sender.was_told(m.MetadataTaken)
+    scene.connect()
+    scene.holding()
+    assert scene.bench.said_one(m.Begin).metadata == b"meta"
+
+
+def test_metadata_that_raised_aborts_every_task() -> None:
+    """No task can run without it: all are aborted, the run ends with status 1, and the trouble is kept."""
+    scene = Scene(Task("A"), Task("B"), running=False, metadata="local")
+    scene.connect()
+    scene.holding()
+    scene.bench.tell(e.MetadataLoaded(b"", TROUBLE))
+    scene.holding("run")
+    assert scene.machine.troubles == {"metadata": TROUBLE}
+    assert (scene.state("A"), scene.state("B")) == ("aborted", "aborted")
+    assert scene.bench.said_one(m.Finish).ok is False
+
+
+def test_no_collector_is_warned_of() -> None:
+    """After five seconds, then each minute, the log says what is missing and which command starts it."""
+    scene = Scene(running=False)
+    scene.bench.tell(e.Tick())
+    scene.bench.wait(WARN_FIRST_SECONDS + 2 * WARN_SECONDS + 1)
+    assert scene.bench.logged().count("python -m YOUR_APP collector") == 3
+
+
+def test_a_refusal_ends_it_with_the_reason() -> None:
+    """A collector of another pipeline: a configuration error, worded by the collector."""
+    scene = Scene(running=False)
+    scene.connect()
+    scene.collector.says(m.Refused("not yours"))
+    assert scene.bench.one(c.Ended) == c.Ended(2, "not yours")
+
+
+def test_dependencies_are_checked_at_once() -> None:
+    """A circle is refused when the machine is made."""
+    with pytest.raises(DependencyError, match="circle"):
+        Scene(Task("A", depends_on=("B",)), Task("B", depends_on=("A",)))
+
+
+# taking over, and the collector's absence -----------------------------------------------------------------------------
+
+
+def test_an_unfinished_run_goes_on_here() -> None:
+    """A distributor that is started again takes over run, metadata and progress, and skips what is done."""
+    scene = Scene(running=False)
+    scene.connect()
+    scene.holding("old", m.TaskProgress("A", (0, 2), (2, 3)), count=3)
+    begin = scene.bench.said_one(m.Begin)
+    assert (begin.run, begin.metadata) == ("old", b"meta")
+    scene.holding("old", m.TaskProgress("A", (0, 2), (2, 3)), count=3)
+    assert scene.bench.one(c.StartTasks).metadata == b"meta"
+    assert scene.machine.last_ack[1] == 3
+    worker = Hand(scene)
+    worker.report(run="old", held=(3, 4), done=(3, 4))
+    scene.produce(0, 1, 2, 3, 4)
+    assert worker.given() == [4], "0 to 2 are done, 3 is this worker's own"
+
+
+def test_a_finished_run_is_over() -> None:
+    """A collector that says that all is finished: nothing to do, status 0."""
+    scene = Scene(running=False)
+    scene.connect()
+    scene.holding("old", finished=True)
+    assert scene.bench.one(c.Ended) == c.Ended(0, "already finished")
+
+
+def test_a_new_collector_is_told_what_is_done() -> None:
+    """At each connection, while ACKs are waited for, the collector is told run and progress."""
+    scene = Scene()
+    scene.worker(window=2)
+    scene.produce(0, 1)
+    scene.ack(0)
+    scene.bench.tell(e.Disconnected("acks"))
+    assert "connection to the collector broke" in scene.bench.logged()
+    scene.collector = Stranger(scene.bench, "acks", who=b"another")
+    scene.connect()
+    assert scene.bench.said_one(m.Begin).progress == [m.TaskProgress("A", (0, 1), ())]
+    scene.holding("run", m.TaskProgress("A", (0, 2), ()), count=2)
+    assert scene.machine.snapshot().leased == {"A": 0}
+
+
+def test_a_collector_started_anew_at_the_end_is_told_the_run_before_its_end() -> None:
+    """Finish alone means nothing to an empty collector: Begin comes before it."""
+    scene = Scene()
+    scene.worker()
+    scene.exhaust("A")
+    scene.bench.tell(e.Disconnected("acks"))
+    scene.collector = Stranger(scene.bench, "acks", who=b"another")
+    scene.connect()
+    assert [type(one.envelope.body) for one in scene.bench.of(c.Send)] == [m.Begin, m.Finish]
+
+
+def test_missing_acks_are_asked_for_each_second() -> None:
+    """A lost ACK is in the next Holding; while nothing is out, nothing is asked."""
+    scene = Scene()
+    worker = scene.worker()
+    scene.bench.wait(5.0)
+    assert scene.bench.said(m.Begin) == []
+    scene.produce(0)
+    scene.bench.wait(2.5)
+    assert len(scene.bench.said(m.Begin)) == 2
+    scene.holding("run", m.TaskProgress("A", (0, 1), ()), count=1)
+    scene.bench.wait(0.1)
+    assert worker.released() == [0]
+
+
+def test_a_gap_from_the_collector_is_asked_about_at_once() -> None:
+    """An ACK was lost: the distributor asks what the collector holds."""
+    scene = Scene()
+    scene.worker(window=3)
+    scene.produce(0, 1, 2)
+    scene.collector.loses(m.Ack("run", "A", (0, 1), (), 0, 1, b""))
+    scene.ack(1)
+    assert scene.bench.said(m.Begin)
+
+
+def test_acks_of_another_run_or_an_unknown_task_change_nothing() -> None:
+    """A message that belongs elsewhere is dropped."""
+    scene = Scene()
+    scene.worker()
+    scene.produce(0)
+    scene.collector.says(m.Ack("other", "A", (0, 1), (), 0, 1, b""))
+    scene.collector.says(m.Ack("run", "X", (0, 1), (), 0, 1, b""))
+    assert scene.machine.snapshot().leased == {"A": 1}
+
+
+# tasks ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_begins_when_what_it_needs_is_acknowledged() -> None:
+    """No source of B is asked before the last item of A is acknowledged, exhausted or not."""
+    scene = Scene(Task("A"), Task("B", depends_on=("A",)))
+    scene.worker("A")
+    other = scene.worker("B")
+    scene.produce(0)
+    scene.exhaust("A")
+    assert scene.state("B") == "waiting"
+    scene.ack(0)
+    assert (scene.state("A"), scene.state("B")) == ("complete", "open")
+    assert scene.bench.one(c.Produce).task == "B"
+    scene.produce(0, task="B")
+    assert other.given() == [0]
+
+
+def test_independent_tasks_are_served_side_by_side() -> None:
+    """Two open tasks each ask their own source for their own worker."""
+    scene = Scene(Task("A"), Task("B"))
+    scene.worker("A")
+    assert scene.bench.one(c.Produce).task == "A"
+    scene.worker("B")
+    assert scene.bench.one(c.Produce).task == "B"
+
+
+def test_a_failed_item_aborts_what_depends_on_its_task() -> None:
+    """By default a dependent of a task with a failed item is aborted, and what depends on that, too."""
+    scene = Scene(Task("A"), Task("B", depends_on=("A",)), Task("C", depends_on=("B",)))
+    worker = scene.worker("A")
+    scene.produce(0)
+    worker.fails(0)
+    assert scene.bench.said_one(m.GiveUp).failures[0].number == 0
+    scene.exhaust("A")
+    scene.ack(failed=(0, 1))
+    assert (scene.state("A"), scene.state("B"), scene.state("C")) == ("complete", "aborted", "aborted")
+    assert scene.bench.said_one(m.Finish).ok is False
+
+
+def test_a_dependent_may_go_on_after_failed_items() -> None:
+    """With on_failed="continue" a dependent begins when its task is over, failed items or not."""
+    scene = Scene(Task("A"), Task("B", depends_on=("A",), on_failed="continue"))
+    worker = scene.worker("A")
+    scene.produce(0)
+    worker.fails(0)
+    scene.exhaust("A")
+    scene.ack(failed=(0, 1))
+    assert scene.state("B") == "open"
+
+
+@pytest.mark.parametrize("on_failed", ["abort", "continue"])
+def test_a_source_that_raised_fails_its_task_and_aborts_dependents(on_failed: str) -> None:
+    """What was yielded before still finishes; dependents are aborted either way; independent tasks go on."""
+    scene = Scene(Task("A"), Task("B", depends_on=("A",), on_failed=on_failed), Task("X"))
+    worker = scene.worker("A", window=2)
+    scene.produce(0, state="failed")
+    assert worker.given() == [0]
+    assert scene.machine.troubles == {"A": TROUBLE}
+    assert scene.state("B") == "waiting"
+    scene.ack(0)
+    assert (scene.state("A"), scene.state("B"), scene.state("X")) == ("failed", "aborted", "open")
+    scene.worker("X")
+    scene.exhaust("X")
+    assert scene.bench.said_one(m.Finish).ok is False
+
+
+def test_an_aborted_task_with_a_total_counts_its_items() -> None:
+    """The summary says how many items were aborted, if the task had told."""
+    scene = Scene(Task("A"), Task("B", depends_on=("A",), total=7))
+    scene.worker("A")
+    scene.produce(state="failed")
+    counts = {one.task: one for one in scene.machine.counts()}
+    assert (counts["B"].state, counts["B"].aborted) == ("aborted", 7)
+
+
+# the gate -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_closed_gate_is_asked_again_after_each_ack() -> None:
+    """The source is asked with the newest ACK's task, number and data; a closed gate waits for the next ACK."""
+    scene = Scene()
+    scene.worker(window=2)
+    assert scene.bench.one(c.Produce) == c.Produce("A", 2, scene.bench.one(c.Produce).address, "", 0, b"")
+    scene.produce(0, state="gated")
+    assert scene.bench.of(c.Produce) == []
+    scene.ack(0, data=b"data")
+    asked = scene.bench.one(c.Produce)
+    assert (asked.ack_task, asked.ack_id, asked.ack_data) == ("A", 1, b"data")
+
+
+def test_an_ack_that_came_while_the_gate_was_asked_counts() -> None:
+    """The gate said no, knowing less than is known now: it is asked again at once."""
+    scene = Scene()
+    scene.worker(window=3)
+    scene.produce(0, state="more")
+    scene.ack(0)
+    assert scene.bench.of(c.Produce) == []
+    scene.produce(state="gated")
+    assert scene.bench.one(c.Produce).ack_id == 1
+
+
+def test_a_gate_that_no_ack_can_open_fails_its_task() -> None:
+    """Nothing is out, nothing can come: the task is failed, with the last ACK in the message."""
+    scene = Scene()
+    scene.worker(window=2)
+    scene.produce(0, state="gated")
+    scene.ack(0)
+    scene.produce(state="gated")
+    assert scene.state() == "failed"
+    text = scene.machine.troubles["A"].message
+    assert "says no" in text
+    assert "The last ACK was 1 of 'A'" in text
+    assert scene.bench.said_one(m.Finish).ok is False
+
+
+def test_a_gate_waits_for_the_acks_of_other_tasks() -> None:
+    """As long as another task may still bring an ACK, a closed gate is no failure."""
+    scene = Scene(Task("A"), Task("B"))
+    scene.worker("A")
+    scene.worker("B")
+    scene.produce(state="gated")
+    assert scene.state("A") == "open"
+    scene.produce(0, task="B")
+    scene.ack(0, task="B")
+    assert scene.bench.of(c.Produce)[0].task == "A"
+
+
+# warnings -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_without_a_worker_is_warned_of() -> None:
+    """After five seconds one warning that names the task and the command; then each minute; none once it is served."""
+    scene = Scene()
+    scene.bench.wait(WARN_FIRST_SECONDS + 0.1)
+    assert "No worker serves task 'A'" in scene.bench.logged()
+    assert "python -m YOUR_APP worker A" in scene.bench.logged()
+    scene.bench.wait(WARN_SECONDS)
+    assert scene.bench.logged().count("No worker serves") == 1
+    scene.worker()
+    scene.bench.wait(5 * WARN_SECONDS)
+    assert "No worker serves" not in scene.bench.logged()
+
+
+def test_a_waiting_task_is_not_warned_of() -> None:
+    """A task that has not begun needs no worker yet."""
+    scene = Scene(Task("A"), Task("B", depends_on=("A",)))
+    scene.worker("A")
+    scene.bench.wait(3 * WARN_SECONDS)
+    assert "No worker serves" not in scene.bench.logged()
+
+
+# the end --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_end_in_order() -> None:
+    """Last ACK, Finish, Finished, RunEnded to the workers, their Goodbye, Bye to the collector, status 0."""
+    scene = Scene()
+    worker = scene.worker()
+    scene.produce(0, state="exhausted")
+    assert scene.bench.said(m.Finish) == []
+    scene.ack(0)
+    finish = scene.bench.said_one(m.Finish)
+    assert (finish.ok, finish.counts[0].collected, finish.counts[0].state) == (True, 1, "complete")
+    assert worker.released() == [0]
+    assert worker.was_told(m.RunEnded) == []
+    scene.collector.says(m.Finished("run"))
+    assert worker.was_told(m.RunEnded) == [m.RunEnded("run")]
+    assert scene.bench.said(m.Bye) == []
+    worker.says(m.Goodbye("run", "A"))
+    assert scene.bench.said_one(m.Bye) == m.Bye("run")
+    assert scene.bench.one(c.Ended) == c.Ended(0, "the run is over")
+
+
+def test_finish_is_said_until_it_is_answered() -> None:
+    """A lost Finish or Finished is mended a second later."""
+    scene = Scene()
+    scene.worker()
+    scene.exhaust("A")
+    scene.bench.wait(3.5)
+    assert len(scene.bench.said(m.Finish)) == 3
+
+
+def test_the_farewell_has_an_end() -> None:
+    """A worker that does not say goodbye is not waited for longer than two seconds."""
+    scene = Scene()
+    scene.worker()
+    scene.exhaust("A")
+    scene.collector.says(m.Finished("run"))
+    scene.bench.wait(FAREWELL_SECONDS - 0.1)
+    assert scene.bench.ended is None
+    scene.bench.wait(0.2)
+    assert scene.bench.ended == c.Ended(0, "the run is over")
+
+
+def test_a_worker_that_comes_at_the_farewell_is_told_to_end() -> None:
+    """Whoever reports after the end of the run learns of it."""
+    scene = Scene()
+    scene.worker()
+    scene.exhaust("A")
+    scene.collector.says(m.Finished("run"))
+    late = Hand(scene)
+    late.report(run="", held=(), done=())
+    assert late.was_told(m.RunEnded) == [m.RunEnded("run")]
+
+
+def test_trouble_of_finished_is_status_1() -> None:
+    """`finished` raised in the collector: the distributor hears of it, and its status is 1."""
+    scene = Scene()
+    scene.worker()
+    scene.exhaust("A")
+    scene.collector.says(m.Finished("run", TROUBLE))
+    scene.bench.wait(FAREWELL_SECONDS + 0.1)
+    assert scene.machine.troubles == {"finished": TROUBLE}
+    assert scene.bench.ended == c.Ended(1, "the run is over")
+
+
+def test_a_drain_waits_for_what_is_leased() -> None:
+    """SIGTERM: the source is not asked any more, what waits is given up, what workers hold is waited for."""
+    scene = Scene()
+    worker = scene.worker(window=2)
+    scene.produce(0, 1)
+    scene.bench.tell(e.Drain(25.0))
+    worker.report(window=5)
+    assert scene.bench.of(c.Produce) == []
+    scene.ack(0)
+    assert scene.bench.ended is None
+    scene.ack(1)
+    assert scene.bench.one(c.Ended) == c.Ended(0, "drained")
+    assert worker.released() == [0, 1]
+
+
+def test_a_drain_has_an_end() -> None:
+    """A worker that hangs is not waited for longer than the drain time."""
+    scene = Scene()
+    scene.worker()
+    scene.produce(0)
+    scene.bench.tell(e.Drain(3.0))
+    scene.bench.wait(2.9)
+    assert scene.bench.ended is None
+    scene.bench.wait(0.2)
+    assert scene.bench.ended == c.Ended(0, "drained")
+
+
+def test_a_drain_before_the_run_ends_at_once() -> None:
+    """Nothing has begun: nothing is waited for, and nothing is said afterwards."""
+    scene = Scene(running=False)
+    assert scene.bench.tell(e.Drain(25.0)) == [c.Ended(0, "drained")]
+    assert scene.connect() == []
+    assert scene.machine.next_deadline() is None
+
+
+def test_the_snapshot_says_where_everything_is() -> None:
+    """For people: phase, run, and for each task what waits, is leased, and who serves it."""
+    scene = Scene(Task("A"), Task("B", depends_on=("A",)))
+    scene.worker("A")
+    scene.worker("B")
+    scene.produce(0)
+    snapshot = scene.machine.snapshot()
+    assert (snapshot.phase, snapshot.run) == ("running", "run")
+    assert (snapshot.leased, snapshot.waiting) == ({"A": 1, "B": 0}, {"A": 0, "B": 0})
+    assert snapshot.workers == {"A": 1, "B": 1}
+    assert [one.state for one in snapshot.tasks] == ["open", "waiting"]

@@ -1,0 +1,189 @@
+"""Services: a broker that routes requests of many clients to workers, and the workers; `client` has the third part."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from zmqpipeline.address import EndpointAddress
+from zmqpipeline.declared import ENDPOINT, SERVICE_TYPE, Kind
+from zmqpipeline.errors import SerializeError, WorkerInitError
+from zmqpipeline.handlers import fitted
+from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
+from zmqpipeline.protocol.service import ServiceMachine
+from zmqpipeline.protocol.worker import WorkerMachine
+from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
+from zmqpipeline.runtime.pool import Pool
+from zmqpipeline.runtime.sockets import Transport
+from zmqpipeline.serialize import pack, unpack
+from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA
+
+Call = Callable[[int, int, int, Any], Any]
+"""Calls the handler for one request: thread index, number, attempt, data."""
+
+
+class Service(Role):
+    """The broker: takes requests at its frontend, gives each to the least loaded worker at its backend.
+
+    It is not subclassed. It runs until it is asked to end (SIGINT, SIGTERM, `shutdown`); then it tells its workers,
+    which end, too. If it dies, clients and workers wait for the next one.
+    """
+
+    _log_name = "zmqpipeline.service"
+    _declares: ClassVar[dict[str, Kind]] = {}
+
+    def __init__(self, frontend_endpoint: EndpointAddress | str, backend_endpoint: EndpointAddress | str) -> None:
+        """Make a broker that clients reach at `frontend_endpoint` and workers at `backend_endpoint`; it binds both.
+
+        Raises:
+            EndpointError: an address is malformed; it is a `TypeError`.
+        """
+        self.frontend_endpoint = EndpointAddress(frontend_endpoint)
+        self.backend_endpoint = EndpointAddress(backend_endpoint)
+
+    def _places(self) -> Iterable[EndpointAddress]:
+        return self.frontend_endpoint, self.backend_endpoint
+
+    def _open(self, transport: Transport) -> None:
+        transport.bind("clients", self.frontend_endpoint)
+        transport.bind("workers", self.backend_endpoint)
+
+    def _make_machine(self) -> ServiceMachine:
+        return ServiceMachine(incarnation=new_incarnation(), options=self.options)
+
+    def _make_actions(self, post: Callable[[Any], None]) -> Actions:
+        return {}
+
+    def _close(self) -> None:
+        """There are no threads to end."""
+
+
+class ServiceWorker(Role):
+    """Answers the requests of one service: subclass it, declare `endpoint` and `task_type`, write `handle_message`."""
+
+    _log_name = "zmqpipeline.serviceworker"
+    _declares: ClassVar[dict[str, Kind]] = {"task_type": SERVICE_TYPE, "endpoint": ENDPOINT}
+
+    task_type: str = ""
+    """The service it answers for: a TaskType, or a blank string, for clients that name none."""
+
+    endpoint: EndpointAddress
+    """The broker's backend."""
+
+    idempotent: bool = False
+    """True: a request that was lost with this worker may be given to another one, and so be executed twice."""
+
+    id_prefix: str
+    """What its name in logs begins with."""
+
+    _threads: int | None
+    _pool: Pool | None
+    _init_error: BaseException | None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
+        worker = super().__new__(cls)
+        worker.id_prefix = "worker"
+        worker._threads = worker._pool = worker._init_error = None
+        return worker
+
+    def __init__(self, id_prefix: str = "worker") -> None:
+        """`id_prefix` is what its name in logs begins with."""
+        self.id_prefix = id_prefix
+
+    @abstractmethod
+    def handle_message(self, *args: Any, **kwargs: Any) -> Any:
+        """Answer one request: ``handle_message(self, data, task_type, msgtype)``.
+
+        Args:
+            data: what the client asked, typically a dict.
+            task_type: the service.
+            msgtype: `messages.MESSAGE_TYPE_DATA`.
+
+        Returns:
+            The reply, typically a dict.
+        """
+
+    def init_worker(self) -> None:
+        """Called once, on an executing thread, just before this worker's first request."""
+
+    def _slots(self) -> int:
+        return self._threads or 1
+
+    def _make_call(self) -> Call:
+        handle, name = fitted(self.handle_message, 3), str(self.task_type)
+        return lambda index, number, attempt, data: handle(data, name, MESSAGE_TYPE_DATA)
+
+    def _what(self) -> str:
+        return f"{type(self).__name__}.handle_message"
+
+    def _places(self) -> Iterable[EndpointAddress]:
+        return (self._address("workers", self.endpoint),)
+
+    def _open(self, transport: Transport) -> None:
+        transport.connect("workers", self._address("workers", self.endpoint))
+
+    def _make_machine(self) -> WorkerMachine:
+        return WorkerMachine(
+            str(self.task_type),
+            slots=self._slots(),
+            incarnation=new_incarnation(),
+            host=f"{self.id_prefix}@{socket.gethostname()}",
+            pid=os.getpid(),
+            options=self.options,
+            answers=True,
+            idempotent=self.idempotent,
+        )
+
+    def _make_actions(self, post: Callable[[Any], None]) -> Actions:
+        call, what, most = self._make_call(), self._what(), self.options.max_message_bytes
+
+        def execute(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+            packed = pack(call(index, number, attempt, unpack(payload)))
+            if len(packed) > most:
+                raise SerializeError(f"{what} returned {len(packed)} bytes, more than max_message_bytes ({most}).")
+            return packed
+
+        self._init_error = None
+        pool = self._pool = Pool(self._slots(), execute, post, thread_start=self._starter())
+        return {
+            SetMetadata: lambda command: None,
+            Execute: pool.submit,
+            TakeBack: lambda command: pool.take_back(command.count),
+        }
+
+    def _starter(self) -> Callable[[int], None]:
+        """What each thread does first: the first of them initializes the worker, the others wait for it."""
+        lock = threading.Lock()
+        done = False
+
+        def start(index: int) -> None:
+            nonlocal done
+            with lock:
+                if self._init_error is not None:
+                    raise self._init_error
+                try:
+                    if not done:
+                        self.init_worker()
+                except BaseException as error:
+                    self._init_error = error
+                    raise
+                done = True
+
+        return start
+
+    def _close(self) -> None:
+        if self._pool is not None:
+            self._pool.close(CLOSE_SECONDS)
+            self._pool = None
+
+    def _conclude(self, ended: Ended) -> None:
+        if self._init_error is not None:
+            error = self._init_error
+            text = f"The worker of service {str(self.task_type)!r} could not start: {type(error).__name__}: {error}"
+            raise WorkerInitError(text) from error
+        super()._conclude(ended)
