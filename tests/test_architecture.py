@@ -16,13 +16,13 @@ STOREYS = {
     "stairwell": "errors address tasktype options serialize serialize_ext logconfig messages utils",
     "cellar": "protocol",
     "ground floor": "runtime",
-    "living floor": "declared handlers failure summary places role task worker collector distributor metadata",
-    "roof": "injection registry entries adapters compiling app testrun importing launch loglines group supervisor cli "
+    "living floor": "declared handlers failure summary places role task worker collector distributor metadata service client",
+    "roof": "injection registry entries adapters compiling app testrun importing launch loglines group supervisor cli cli_service "
     "__main__ zmqpipeline",
     "annexes": "testing pytest_plugin contrib",
 }
 THIRD_PARTY = {
-    "click": ("cli",),
+    "click": ("cli", "cli_service"),
     "zmq": ("runtime", "contrib"),
     "msgpack": ("protocol.wire", "serialize", "serialize_ext", "utils"),
     "sqlite3": ("runtime.journal",),

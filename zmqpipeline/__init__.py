@@ -5,12 +5,14 @@ from __future__ import annotations
 from zmqpipeline import errors, messages, utils
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.app import Pipeline
+from zmqpipeline.client import ServiceClient
 from zmqpipeline.collector import Collector
 from zmqpipeline.distributor import Distributor
 from zmqpipeline.failure import Failure
 from zmqpipeline.logconfig import configureLogging
 from zmqpipeline.metadata import MetaDataWorker
 from zmqpipeline.options import Options
+from zmqpipeline.service import Service, ServiceWorker
 from zmqpipeline.summary import Summary, TaskSummary
 from zmqpipeline.task import Task
 from zmqpipeline.tasktype import TaskType
@@ -27,6 +29,9 @@ __all__ = [
     "MultiThreadedWorker",
     "Options",
     "Pipeline",
+    "Service",
+    "ServiceClient",
+    "ServiceWorker",
     "SingleThreadedWorker",
     "Summary",
     "Task",

@@ -14,9 +14,10 @@ from zmqpipeline.failure import Failure
 from zmqpipeline.injection import Bound, Plan
 from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.graph import TaskSpec
-from zmqpipeline.registry import TaskEntry, WorkerEntry
+from zmqpipeline.registry import ServiceEntry, TaskEntry, WorkerEntry
 from zmqpipeline.runtime.producer import Exhausted, Gated
 from zmqpipeline.serialize import pack, pack_item, unpack
+from zmqpipeline.service import Call, ServiceWorker
 from zmqpipeline.task import LastAck, Step, Task
 from zmqpipeline.tasktype import TaskType
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END, MESSAGE_TYPE_READY
@@ -293,3 +294,58 @@ class FunctionCollector(Collector):
             return one(data, task_type=task, attempt=attempt, number=number)
 
         return collection
+
+
+class FunctionServiceWorker(ServiceWorker):
+    """A service worker made of a function, and of those that make its resources."""
+
+    def __init__(
+        self,
+        entry: ServiceEntry,
+        endpoint: EndpointAddress,
+        worker_init: Plan | None = None,
+        thread_init: Plan | None = None,
+    ) -> None:
+        """What the two `init` functions return is the function's `resource`, the thread's own one first."""
+        super().__init__("service-worker")
+        self.task_type = TaskType(entry.name)
+        self.endpoint = endpoint
+        self.idempotent = entry.idempotent
+        self._threads = entry.threads
+        self._plan = entry.plan
+        self._worker_init, self._thread_init = worker_init, thread_init
+        self._resource: Any = None
+        self._resources: dict[int, Any] = {}
+
+    def handle_message(self, data: dict[str, Any], task_type: str, msgtype: str) -> Any:
+        """Call the function for one request."""
+        return self._make_call()(0, 0, 1, data)
+
+    def init_worker(self) -> None:
+        """Make the resource that all threads share."""
+        if self._worker_init is not None:
+            self._resource = self._worker_init.bind({"metadata": {}, "task_type": self.task_type})()
+
+    def init_thread(self, worker_index: int) -> None:
+        """Make the thread's own resource; without one it has the worker's."""
+        resource = None
+        if self._thread_init is not None:
+            bound = self._thread_init.bind({"metadata": {}, "task_type": self.task_type})
+            resource = bound(thread_index=worker_index, resource=self._resource)
+        self._resources[worker_index] = self._resource if resource is None else resource
+
+    def _what(self) -> str:
+        return f"The {self._plan.what}"
+
+    def _make_call(self) -> Call:
+        bound = self._plan.bind({"task_type": self.task_type, "msgtype": MESSAGE_TYPE_DATA})
+        function, rest = bound.function, bound.rest
+        if not rest:
+            return lambda index, number, attempt, data: function(data)
+
+        def call(index: int, number: int, attempt: int, data: Any) -> Any:
+            resource = self._resources.get(index)
+            values = {"thread_index": index, "attempt": attempt, "resource": resource}
+            return function(data, **{name: values[name] for name in rest})
+
+        return call

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from zmqpipeline import injection
 from zmqpipeline.address import EndpointAddress
-from zmqpipeline.compiling import compile_role, places_of
-from zmqpipeline.entries import class_entry, task_entry, task_name, worker_entry
+from zmqpipeline.compiling import client_of, compile_role, places_of
+from zmqpipeline.entries import class_entry, service_entry, task_entry, task_name, worker_entry
 from zmqpipeline.errors import ConfigurationError, RegistrationError
 from zmqpipeline.injection import Place, Plan, label, plan
 from zmqpipeline.options import Options
@@ -18,8 +18,10 @@ from zmqpipeline.places import Places
 from zmqpipeline.registry import Registry, add_once
 
 if TYPE_CHECKING:
+    from zmqpipeline.client import ServiceClient
     from zmqpipeline.collector import Collector
     from zmqpipeline.distributor import Distributor
+    from zmqpipeline.service import Service, ServiceWorker
     from zmqpipeline.summary import Summary
     from zmqpipeline.testrun import TestRun
     from zmqpipeline.worker import Worker
@@ -263,6 +265,43 @@ class Pipeline:
         """The method twin of `@app.ack_data`."""
         self._add_single(injection.ACK_DATA, function)
 
+    # services ---------------------------------------------------------------------------------------------------------
+
+    def service(self, name: str, *, threads: int = 1, idempotent: bool = False) -> Callable[[Function], Function]:
+        """Decorator: the function answers the requests for a service; its first parameter is the request.
+
+        By name it may take task_type, thread_index, attempt, resource (of `@app.worker_init(name)`), msgtype.
+
+        Args:
+            name: what clients ask for.
+            threads: so many threads of each worker process call it at once.
+            idempotent: a request whose worker was lost may be given to another one, and so be executed twice.
+        """
+        task_name(name, "service")
+
+        def register(function: Function) -> Function:
+            self.add_service(name, function, threads=threads, idempotent=idempotent)
+            return function
+
+        return register
+
+    def add_service(
+        self, name: str, function: Callable[..., Any], *, threads: int = 1, idempotent: bool = False
+    ) -> None:
+        """The method twin of `@app.service`."""
+        self._check_open("service")
+        entry = service_entry(name, function, threads, idempotent)
+        what = f"The service {entry.name!r}"
+        add_once(self.registry.services, entry.name, entry, what, lambda one: _label(one.plan))
+
+    def client(self, name: str = "", *, options: Options | None = None) -> ServiceClient:
+        """A client of this app's broker, for one service; close it, or use it in a `with` block.
+
+        Raises:
+            ConfigurationError: the app has no such service.
+        """
+        return client_of(self, name, options)
+
     # classes ----------------------------------------------------------------------------------------------------------
 
     def register(self, cls: Class) -> Class:
@@ -289,6 +328,11 @@ class Pipeline:
     def worker_types(self) -> list[str]:
         """The names of the tasks that have a worker here, in the order of the tasks."""
         return [name for name in self.registry.tasks if name in self.registry.workers]
+
+    @property
+    def service_names(self) -> list[str]:
+        """The names of the services, in the order of their registration."""
+        return list(self.registry.services)
 
     @property
     def totals(self) -> dict[str, int | None]:
@@ -321,12 +365,12 @@ class Pipeline:
         options: Options | None = None,
         metadata: Mapping[str, Any] | None = None,
         threads: int | None = None,
-    ) -> Distributor | Worker | Collector:
+    ) -> Distributor | Worker | Collector | Service | ServiceWorker:
         """Make a role of the class API, ready to `run()`; ends the set-up.
 
         Args:
-            role: "distributor", "worker" or "collector".
-            task_type: whose worker; may be left out if there is but one.
+            role: "distributor", "worker", "collector", "service" (the broker) or "service-worker".
+            task_type: whose worker, or of which service; may be left out if there is but one.
             options: all settings, with flags and variables in them; by default those of program and environment.
             metadata: added to what the metadata function returns, over it; for the distributor.
             threads: of the worker; by default as many as it was registered with.

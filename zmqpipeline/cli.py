@@ -23,6 +23,7 @@ import click
 
 from zmqpipeline import importing, launch
 from zmqpipeline.app import Pipeline
+from zmqpipeline.cli_service import service_commands
 from zmqpipeline.errors import ConfigurationError, PipelineError, WorkerInitError
 from zmqpipeline.loglines import log_to_stderr
 from zmqpipeline.options import LOG_LEVELS, Options
@@ -266,9 +267,6 @@ def _check(app: Pipeline, /, **flags: Any) -> int:
     return 0
 
 
-_COMMANDS = (_run, _distributor, _worker, _collector, _check)
-
-
 # how they are told, and how they tell ---------------------------------------------------------------------------------
 
 
@@ -293,6 +291,16 @@ def _flag_arguments(flags: Mapping[str, Any]) -> list[str]:
         elif value is not None and value is not False:
             arguments += [flag, str(value)]
     return arguments
+
+
+_COMMANDS = (
+    _run,
+    _distributor,
+    _worker,
+    _collector,
+    *service_commands(_common, _settle, _serve, _flag_arguments),
+    _check,
+)
 
 
 def _report(name: str, outcome: Outcome, as_json: bool) -> None:

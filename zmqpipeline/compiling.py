@@ -5,18 +5,21 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zmqpipeline.adapters import FunctionCollector, FunctionTask, FunctionWorker
+from zmqpipeline.adapters import FunctionCollector, FunctionServiceWorker, FunctionTask, FunctionWorker
 from zmqpipeline.address import EndpointAddress
+from zmqpipeline.client import ServiceClient
 from zmqpipeline.collector import Collector
 from zmqpipeline.distributor import Distributor
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options
 from zmqpipeline.places import Places, default_base, make_folder, places_under
-from zmqpipeline.registry import TaskEntry, WorkerEntry, listed, unknown_task
+from zmqpipeline.registry import ServiceEntry, TaskEntry, WorkerEntry, listed, unknown_task
 from zmqpipeline.role import Role
 from zmqpipeline.serialize import pack_item
+from zmqpipeline.service import Service, ServiceWorker
 from zmqpipeline.task import Task
 from zmqpipeline.worker import MultiThreadedWorker, Worker
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 AnyRole = TypeVar("AnyRole", bound=Role)
 
-ROLES = ("distributor", "worker", "collector")
+ROLES = ("distributor", "worker", "collector", "service", "service-worker")
 
 
 def compile_role(
@@ -36,7 +39,7 @@ def compile_role(
     options: Options | None,
     metadata: Mapping[str, Any] | None,
     threads: int | None,
-) -> Distributor | Worker | Collector:
+) -> Distributor | Worker | Collector | Service | ServiceWorker:
     """See `Pipeline.compile`."""
     options = _settled(app, options)
     if role not in ROLES:
@@ -46,6 +49,12 @@ def compile_role(
     _refuse_extra(role, task_type, metadata, threads)
     places = places_of(app, options)
     make_folder(places.base)
+    if role == "service":
+        return _ready(Service(places.clients, places.service_workers), app, options)
+    if role == "service-worker":
+        return _ready(_service_worker(app, _service_entry(app, task_type), places, threads), app, options)
+    if not app.registry.tasks:
+        raise ConfigurationError(f"Pipeline {app.name!r} has services but no tasks, so there is no {role}.")
     if role == "distributor":
         return _ready(_distributor(app, places, metadata or {}), app, options)
     if role == "collector":
@@ -54,7 +63,7 @@ def compile_role(
 
 
 def _refuse_extra(role: str, task_type: str | None, metadata: Mapping[str, Any] | None, threads: int | None) -> None:
-    if role != "worker" and (task_type is not None or threads is not None):
+    if role not in ("worker", "service-worker") and (task_type is not None or threads is not None):
         raise ConfigurationError(f"A {role} takes neither task_type nor threads: it serves all tasks.")
     if role != "distributor" and metadata:
         raise ConfigurationError(
@@ -77,7 +86,7 @@ def places_of(app: Pipeline, options: Options | None = None) -> Places:
     collector = registry.collector_class
     if collector is None:
         return places
-    return Places(places.base, places.tasks, collector.endpoint, collector.ack_endpoint, places.metadata)
+    return replace(places, results=collector.endpoint, acks=collector.ack_endpoint)
 
 
 def _settled(app: Pipeline, options: Options | None) -> Options:
@@ -151,3 +160,33 @@ def _worker(app: Pipeline, entry: WorkerEntry, places: Places, threads: int | No
     if threads is not None:
         worker._threads = threads
     return worker
+
+
+def _service_entry(app: Pipeline, name: str | None) -> ServiceEntry:
+    services = app.registry.services
+    if name is None and len(services) == 1:
+        return next(iter(services.values()))
+    if name is None:
+        raise ConfigurationError(f"Say for which service. Known: {listed(services)}.")
+    entry = services.get(str(name))
+    if entry is None:
+        close = difflib.get_close_matches(str(name), services, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ConfigurationError(f"There is no service {str(name)!r}. Known: {listed(services)}.{hint}")
+    return entry
+
+
+def _service_worker(app: Pipeline, entry: ServiceEntry, places: Places, threads: int | None) -> ServiceWorker:
+    inits = app.registry.worker_inits.get(entry.name), app.registry.thread_inits.get(entry.name)
+    worker = FunctionServiceWorker(entry, places.service_workers, *inits)
+    if threads is not None:
+        worker._threads = threads
+    return worker
+
+
+def client_of(app: Pipeline, name: str, options: Options | None) -> ServiceClient:
+    """See `Pipeline.client`."""
+    if name:
+        _service_entry(app, name)
+    options = _settled(app, options)
+    return ServiceClient(places_of(app, options).clients, name, options=options)

@@ -14,7 +14,7 @@ from zmqpipeline.errors import DefinitionError, RegistrationError
 from zmqpipeline.injection import Plan, label, plan
 from zmqpipeline.metadata import MetaDataWorker
 from zmqpipeline.protocol.graph import TaskSpec
-from zmqpipeline.registry import ON_FAILED, Registry, TaskEntry, WorkerEntry, add_once
+from zmqpipeline.registry import ON_FAILED, Registry, ServiceEntry, TaskEntry, WorkerEntry, add_once
 from zmqpipeline.task import Task
 from zmqpipeline.tasktype import TaskType
 from zmqpipeline.worker import Worker
@@ -132,6 +132,18 @@ def worker_entry(task_type: str, function: Callable[..., Any], threads: int) -> 
             f"The worker of task {name!r}: threads must be a whole number, 1 or more, not {threads!r}."
         )
     return WorkerEntry(name, threads, plan(function, injection.WORKER, name))
+
+
+def service_entry(name: str, function: Callable[..., Any], threads: int, idempotent: bool) -> ServiceEntry:
+    """The entry of `@app.service`.
+
+    Raises:
+        RegistrationError: an argument is wrong, or the function takes what nobody provides.
+    """
+    name = task_name(name, "service")
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise RegistrationError(f"The service {name!r}: threads must be a whole number, 1 or more, not {threads!r}.")
+    return ServiceEntry(name, plan(function, injection.SERVICE, name), threads, bool(idempotent))
 
 
 def class_entry(registry: Registry, cls: type) -> None:

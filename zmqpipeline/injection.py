@@ -40,6 +40,7 @@ class Place:
 TASK = Place("task", None, ("metadata", "task_type", "ack_data", "address", "msgtype"), may_yield=True)
 TIMES = Place("task", None, (*TASK.names, "number"))
 WORKER = Place("worker", "the item", ("metadata", "task_type", "thread_index", "number", "attempt", "resource"))
+SERVICE = Place("service", "the request", ("task_type", "thread_index", "attempt", "resource", "msgtype"))
 WORKER_INIT = Place("worker_init", None, ("metadata", "task_type"))
 THREAD_INIT = Place("thread_init", None, ("metadata", "task_type", "thread_index", "resource"))
 COLLECTOR = Place("collector", "the result", ("metadata", "task_type", "number", "attempt", "msgtype"))

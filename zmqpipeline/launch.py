@@ -78,20 +78,30 @@ def result(outcome: Outcome) -> Summary:
 
 
 def supervise_workers(
-    app: Pipeline, types: Sequence[str], processes: int, arguments: Sequence[str], drain_timeout: float
+    app: Pipeline,
+    types: Sequence[str],
+    processes: int,
+    arguments: Sequence[str],
+    drain_timeout: float,
+    command: str = "worker",
 ) -> int:
-    """Keep `processes` worker processes of each of these types running until they end; the exit status."""
-    command = ["-m", "zmqpipeline", "-A", importing.target_of(app)]
-    places = _worker_places(command, dict.fromkeys(types, processes), arguments)
+    """Keep `processes` worker processes of each of these types running until they end; the exit status.
+
+    `command` is the one that starts such a process: "worker" or "service-worker".
+    """
+    python = ["-m", "zmqpipeline", "-A", importing.target_of(app)]
+    places = _worker_places(python, dict.fromkeys(types, processes), arguments, command)
     return WorkerGroup(Crew(places), drain_timeout).run()
 
 
-def _worker_places(command: Sequence[str], numbers: Mapping[str, int], common: Sequence[str]) -> list[Place]:
+def _worker_places(
+    python: Sequence[str], numbers: Mapping[str, int], common: Sequence[str], command: str = "worker"
+) -> list[Place]:
     places = []
     for task, number in numbers.items():
         for index in range(number):
             label = f"worker of {task!r}" if number == 1 else f"worker {index + 1} of {task!r}"
-            places.append(Place(label, [*command, "worker", *common, "--", task], task))
+            places.append(Place(label, [*python, command, *common, "--", task], task))
     return places
 
 
@@ -135,11 +145,17 @@ def describe(app: Pipeline, options: Options) -> list[str]:
     order = app.check()
     places = app.places(options)
     ways = {task: ", ".join(app.registry.tasks[task].spec.depends_on) for task in order}
+    services = [f"service worker {name}  {places.service_workers}" for name in app.service_names]
+    if services:
+        services.insert(0, f"service  {places.clients}, {places.service_workers}")
+    if not app.task_types:
+        return [f"Pipeline {app.name!r} at {places.base}", *services]
     return [
         f"Pipeline {app.name!r} at {places.base}",
         f"distributor  {', '.join(dict.fromkeys(places.tasks.values()))}",
         *(f"worker {task}  {places.tasks[task]}, {places.results}" for task in app.worker_types),
         f"collector  {places.results}, {places.acks}",
+        *services,
         f"tasks in order: {'; '.join(f'{task} after {needed}' if needed else task for task, needed in ways.items())}",
     ]
 

@@ -24,6 +24,10 @@ class Places:
     results: EndpointAddress
     acks: EndpointAddress
     metadata: EndpointAddress
+    clients: EndpointAddress
+    """Where the broker takes requests."""
+    service_workers: EndpointAddress
+    """Where the broker's workers connect to."""
 
 
 def places_under(base: str, own: Mapping[str, EndpointAddress | None]) -> Places:
@@ -31,7 +35,8 @@ def places_under(base: str, own: Mapping[str, EndpointAddress | None]) -> Places
     address = EndpointAddress(base)
     common = derive(address, "workers")
     tasks = {name: endpoint or common for name, endpoint in own.items()}
-    return Places(address, tasks, derive(address, "results"), derive(address, "acks"), derive(address, "metadata"))
+    roles = ("results", "acks", "metadata", "service-clients", "service-workers")
+    return Places(address, tasks, *(derive(address, role) for role in roles))
 
 
 def make_folder(base: EndpointAddress) -> None:

@@ -41,12 +41,23 @@ class WorkerEntry:
     cls: type[Worker] | None = None
 
 
+@dataclass(frozen=True)
+class ServiceEntry:
+    """A service: the function that answers, its threads, and whether a request may be executed twice."""
+
+    name: str
+    plan: Plan
+    threads: int = 1
+    idempotent: bool = False
+
+
 @dataclass
 class Registry:
     """Everything that is registered with one pipeline. Keys are task types."""
 
     tasks: dict[str, TaskEntry] = field(default_factory=dict)
     workers: dict[str, WorkerEntry] = field(default_factory=dict)
+    services: dict[str, ServiceEntry] = field(default_factory=dict)
     worker_inits: dict[str, Plan] = field(default_factory=dict)
     thread_inits: dict[str, Plan] = field(default_factory=dict)
     gates: dict[str, Plan] = field(default_factory=dict)
@@ -63,13 +74,15 @@ class Registry:
             RegistrationError: there is no task, a task has no worker, or something is for a task that is none.
             DependencyError: a dependency is unknown or goes in a circle.
         """
+        self._check_names()
+        if not self.tasks and self.services:
+            return []
         if not self.tasks:
             raise RegistrationError(
                 f"Pipeline {pipeline!r} has no tasks. Add a function with `@app.task('NAME')` above this call, "
                 "or check that the module which adds them is imported."
             )
         ordered = order(entry.spec for entry in self.tasks.values())
-        self._check_names()
         for name in ordered:
             if name not in self.workers:
                 raise RegistrationError(_no_worker(name, self.workers))
@@ -84,7 +97,7 @@ class Registry:
             ("collector", self.collectors),
         ):
             for name in names:
-                if name and name not in self.tasks:
+                if name and name not in self.tasks and not (name in self.services and decorator.endswith("_init")):
                     raise RegistrationError(
                         unknown_task(f"`@app.{decorator}({name!r})` is for a task that", self.tasks, name)
                     )

@@ -111,6 +111,9 @@ class ServiceWorker(Role):
     def init_worker(self) -> None:
         """Called once, on an executing thread, just before this worker's first request."""
 
+    def init_thread(self, worker_index: int) -> None:
+        """Called once in each thread, before its first request and after `init_worker`. Threads count from 0."""
+
     def _slots(self) -> int:
         return self._threads or 1
 
@@ -169,6 +172,7 @@ class ServiceWorker(Role):
                 try:
                     if not done:
                         self.init_worker()
+                    self.init_thread(index)
                 except BaseException as error:
                     self._init_error = error
                     raise
