@@ -15,6 +15,7 @@ from zmqpipeline.errors import ConfigurationError, RegistrationError
 from zmqpipeline.injection import Place, Plan, label, plan
 from zmqpipeline.options import Options
 from zmqpipeline.places import Places
+from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.registry import Registry, add_once
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Pipeline:
             self.options = replace(self.options, endpoint=str(EndpointAddress(endpoint)))
         self.import_name = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
         """The module in which the pipeline was made."""
+        if self.import_name == "__main__":
+            tell_plainly()
         self.registry = Registry()
         """What is registered, for the compiler and the command line."""
         self._frozen = False

@@ -27,6 +27,7 @@ from zmqpipeline.cli_service import service_commands
 from zmqpipeline.errors import ConfigurationError, PipelineError, WorkerInitError
 from zmqpipeline.loglines import log_to_stderr
 from zmqpipeline.options import LOG_LEVELS, Options
+from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.role import Role
 from zmqpipeline.runtime import processes
 from zmqpipeline.runtime.progress import Progress
@@ -410,6 +411,7 @@ def run_app(
     timeout: float | None = None,
 ) -> Summary:
     """What `Pipeline.run` does; see there. A progress line is drawn on a terminal unless `progress` is False."""
+    tell_plainly()
     importing.refuse_while_importing("app.run()")
     if journal is not None:
         raise ConfigurationError("app.run(journal=...): journals are not in this version. Leave the argument out.")

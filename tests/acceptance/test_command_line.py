@@ -89,13 +89,16 @@ def test_bad_input_is_one_line(arguments: list[str], said: list[str], workshop: 
             ["'metdata'"],
         ),
         ("from zmqpipeline import Pipeline\napp = Pipeline('empty')" + MAIN, ["'empty'", "no tasks"]),
+        (APP.replace('@app.task("B", depends_on=["A"])', '@app.task("A")') + MAIN, ["'A'", "'first'", "'second'"]),
+        (APP.replace('@app.worker("B")', '@app.worker("Z")') + MAIN, ["'Z'", "does not exist"]),
     ],
-    ids=["unknown dependency", "circle", "no worker", "unknown parameter", "no tasks"],
+    ids=["unknown dependency", "circle", "no worker", "unknown parameter", "no tasks", "two tasks", "no such task"],
 )
-def test_a_bad_app_is_one_line(text: str, said: list[str], workshop: Any) -> None:
-    """An app that does not fit together is said in one line by `zmqpipeline -A`, before anything starts."""
+@pytest.mark.parametrize("command", [("zmqpipeline", "-A", "app"), ("app",)], ids=["zmqpipeline", "app"])
+def test_a_bad_app_is_one_line(text: str, said: list[str], command: tuple[str, ...], workshop: Any) -> None:
+    """An app that does not fit together is said in one line, also where a decorator of the main module finds it."""
     workshop.write("app.py", text)
-    line = complains(workshop, "-m", "zmqpipeline", "-A", "app", "run")
+    line = complains(workshop, "-m", *command, "run")
     assert all(word in line for word in said), line
 
 
@@ -199,8 +202,9 @@ def test_help_lists_the_commands(workshop: Any) -> None:
     workshop.write("app.py", APP + MAIN)
     status, program = workshop.run("-m", "app", "--help")
     assert status == 0
-    assert all(f"  {name} " in program.out for name in ("run", "distributor", "worker", "collector", "check"))
-    assert "service" not in program.out
+    roles = ("run", "distributor", "worker", "collector", "service", "service-worker", "call", "check")
+    assert all(f"  {name} " in program.out for name in roles)
+    assert not any(f"  {name} " in program.out for name in ("status", "graph", "dead", "keygen"))
     assert workshop.run("-m", "app")[0] == 2
 
 

@@ -413,3 +413,17 @@ def test_many_releases_are_told_at_once() -> None:
     scene.produce(*range(RELEASE_ITEMS))
     scene.ack(*range(RELEASE_ITEMS))
     assert worker.released() == list(range(RELEASE_ITEMS))
+
+
+def test_a_source_is_not_emptied_into_retries() -> None:
+    """Items that wait for their back-off count as held: with as many of them as a worker may hold, the source rests."""
+    scene = Scene(Task("A", retries=1, backoff=60.0), options=Options(max_held_items=2))
+    hand = scene.worker()
+    scene.produce(0)
+    hand.fails(0)
+    hand.report()
+    assert scene.bench.one(c.Produce).count == 1
+    scene.produce(1)
+    hand.fails(1)
+    hand.report()
+    assert scene.bench.of(c.Produce) == []

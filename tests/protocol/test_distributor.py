@@ -338,6 +338,20 @@ def test_a_gate_waits_for_the_acks_of_other_tasks() -> None:
     assert scene.bench.of(c.Produce)[0].task == "A"
 
 
+def test_an_ack_of_a_collector_that_counts_less_opens_a_gate() -> None:
+    """A collector started anew may count less than lost ACKs did: news is news, and no number comes twice."""
+    scene = Scene()
+    scene.worker(window=3)
+    scene.produce(0, 1, state="gated")
+    scene.count = 7
+    scene.ack(0, data=b"old")
+    scene.produce(state="gated")
+    scene.count = 1
+    scene.ack(1, data=b"new")
+    asked = scene.bench.one(c.Produce)
+    assert (asked.ack_id, asked.ack_data) == (9, b"new")
+
+
 # warnings -------------------------------------------------------------------------------------------------------------
 
 

@@ -241,11 +241,15 @@ class Dispatcher:
                 # Who is only kept from more by what it holds is hungry again as soon as an ACK lets go of it.
                 if self._wants(task, member) <= 0:
                     del task.hungry[who]
-            elif task.may_produce and not task.ledger.waiting:
+            elif task.may_produce and not task.ledger.waiting and self._may_run_ahead(task):
                 self._produce(task, member)
                 return
             elif not task.ledger.waiting:
                 return
+
+    def _may_run_ahead(self, task: TaskState) -> bool:
+        """Whether few enough items wait for a retry: a source whose items all fail must not be emptied into them."""
+        return task.ledger.retrying < self._options.max_held_items
 
     def _in_turn(self, task: TaskState) -> list[bytes]:
         """The hungry: those of a service from the least loaded on, since its items come one by one."""
@@ -306,10 +310,16 @@ class Dispatcher:
             task.ledger.drop_claims()
         self.feed(task)
 
-    def acknowledged(self, task: str, count: int, data: bytes) -> None:
-        """The newest ACK so far, which may open gates."""
+    def acknowledged(self, task: str, count: int, data: bytes, *, news: bool) -> None:
+        """The newest ACK so far, which may open gates.
+
+        A collector that was started anew may count less than its forerunner, whose last ACKs were lost: if the ACK
+        brings `news` all the same, the count goes on from ours, so that none comes twice.
+        """
         if count <= self.last_ack[1]:
-            return
+            if not news:
+                return
+            count = self.last_ack[1] + 1
         self.last_ack = (task, count, data)
         for one in self.tasks.values():
             if one.gated:

@@ -282,9 +282,10 @@ class DistributorMachine:
             return
         self._repeat_at = now + REPEAT_SECONDS
         task.ledger.duplicates = max(task.ledger.duplicates, ack.duplicates)
+        before = task.ledger.done
         released = task.ledger.acknowledge(ack.collected, ack.failed)
         self._dispatcher.note_released(released, now)
-        self._dispatcher.acknowledged(ack.task, ack.count, ack.data)
+        self._dispatcher.acknowledged(ack.task, ack.count, ack.data, news=task.ledger.done > before)
 
     def _holding(self, holding: m.Holding, now: float) -> None:
         if self.phase == "greeting":
@@ -317,7 +318,7 @@ class DistributorMachine:
             task = self.tasks.get(known.task)
             if task is not None:
                 self._dispatcher.note_released(task.ledger.acknowledge(known.collected, known.failed), now)
-        self._dispatcher.acknowledged("", holding.count, b"")
+        self._dispatcher.acknowledged("", holding.count, b"", news=False)
 
     def _tell_given_up_again(self) -> None:
         failures = [item for task in self.tasks.values() for item in task.ledger.given_up.values()]

@@ -90,6 +90,16 @@ class Ledger:
         return len(self._owner)
 
     @property
+    def done(self) -> int:
+        """How many items are acknowledged."""
+        return len(self.collected) + len(self.failed)
+
+    @property
+    def retrying(self) -> int:
+        """How many items wait for the end of their back-off."""
+        return len(self._later)
+
+    @property
     def has_suspects(self) -> bool:
         """Whether an item waits for a free thread of its own."""
         return bool(self._suspects)
