@@ -395,6 +395,6 @@ def test_a_journal_is_refused(workshop: Any) -> None:
     """`journal=` is for a later version: said in one sentence."""
     workshop.write("script.py", program("app.run(journal='x')"))
     status, script = workshop.run("script.py")
-    assert status == 1
+    assert status == 2
     assert "journals are not in this version" in script.err
     assert not Path(workshop.folder / "x").exists()

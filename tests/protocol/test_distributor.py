@@ -7,6 +7,7 @@ import pytest
 from tests.protocol.scenes import Hand, Scene, Task
 from tests.protocol.support import TROUBLE, Stranger
 from zmqpipeline.errors import DependencyError
+from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
@@ -487,3 +488,29 @@ def test_the_snapshot_says_where_everything_is() -> None:
     assert (snapshot.leased, snapshot.waiting) == ({"A": 1, "B": 0}, {"A": 0, "B": 0})
     assert snapshot.workers == {"A": 1, "B": 1}
     assert [one.state for one in snapshot.tasks] == ["open", "waiting"]
+
+
+def test_a_drain_ends_the_wait_for_a_collector_that_is_gone() -> None:
+    """Everything is acknowledged, but the collector never says finished: a drain gives it its time, and no more."""
+    scene = Scene()
+    scene.worker()
+    scene.exhaust("A")
+    assert scene.machine.phase == "finishing"
+    scene.bench.tell(e.Drain(25.0))
+    scene.bench.wait(24.0)
+    assert scene.machine.phase == "finishing"
+    scene.bench.wait(1.1)
+    assert scene.bench.one(c.Ended).status == 1
+
+
+def test_an_item_over_the_limit_is_a_failed_item() -> None:
+    """It is never sent, since it would be refused for ever; its neighbours are, and the collector is told."""
+    scene = Scene(options=Options(max_message_bytes=4))
+    hand = scene.worker(window=3)
+    scene.produce(1, 22222, 3)
+    assert hand.given() == [0, 2]
+    (item,) = scene.bench.said_one(m.GiveUp).failures
+    assert (item.number, item.stage, item.trouble.error, item.payload) == (1, "distributor", "MessageTooLarge", b"")
+    scene.ack(0, 2, failed=(1, 2))
+    scene.exhaust("A")
+    assert scene.bench.said_one(m.Finish).ok is False

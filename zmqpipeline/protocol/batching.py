@@ -21,6 +21,9 @@ MAX_BATCH = 1000
 MAX_BATCH_BYTES = 1024 * 1024
 """A batch is closed when its payloads reach this size (bytes)."""
 
+NO_LIMIT = 1 << 62
+"""For sizes without a bound (bytes)."""
+
 _SLOWER = 0.5
 _FASTER = 0.2
 

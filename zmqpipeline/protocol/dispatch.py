@@ -299,7 +299,9 @@ class Dispatcher:
     def produced(self, event: e.Produced) -> None:
         """The source's answer, or a part of it; a failure of it is the machine's business."""
         task = self.tasks[event.task]
-        task.ledger.add(event.payloads, event.keys)
+        too_large = task.ledger.add(event.payloads, event.keys, max_bytes=self._options.max_message_bytes)
+        if too_large:
+            self._tell_given_up(too_large)
         self.feed(task)
         if event.state == "more":
             return

@@ -394,6 +394,8 @@ class DistributorMachine:
             if not self._dispatcher.members or (self._deadline is not None and now >= self._deadline):
                 self._to_collector(m.Bye(self.run))
                 self._end(0 if self._is_good() and "finished" not in self.troubles else 1, "the run is over")
+        elif self.phase == "finishing" and self._deadline is not None and now >= self._deadline:
+            self._end(1, "the collector did not say that the run is finished")
         elif self.phase == "draining" and (
             not self._is_waiting_for_acks() or (self._deadline is not None and now >= self._deadline)
         ):
@@ -461,6 +463,9 @@ class DistributorMachine:
     def _drain(self, deadline: float) -> None:
         if self.phase in ("greeting", "metadata", "beginning"):
             self._end(0, "drained")
+        elif self.phase == "finishing":
+            # The collector may be gone for good: wait for its word, but not for ever.
+            self._deadline = deadline
         elif self.phase == "running":
             self.phase = "draining"
             self._dispatcher.stage = "closed"

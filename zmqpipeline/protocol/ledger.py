@@ -144,19 +144,26 @@ class Ledger:
 
     # yielded -----------------------------------------------------------------------------------------------------
 
-    def add(self, payloads: Blobs, keys: Blobs | None = None) -> None:
-        """Number the items that the source yielded; those done in an earlier life of this run are passed over."""
+    def add(
+        self, payloads: Blobs, keys: Blobs | None = None, *, max_bytes: int = batching.NO_LIMIT
+    ) -> list[FailedItem]:
+        """Number the items that the source yielded; those done in an earlier life of this run are passed over.
+
+        Items of more than `max_bytes` are given up at once, and returned: sent, they would be refused for ever.
+        """
         start = self.next_number
-        if keys is None and not self._claims and start >= self._skip_until:
+        too_large = max(map(len, payloads), default=0) > max_bytes
+        if keys is None and not too_large and not self._claims and start >= self._skip_until:
             numbers = range(start, start + len(payloads))
             self._payloads.update(zip(numbers, payloads, strict=True))
             self._fresh.extend(numbers)
             self.next_number += len(payloads)
-            return
+            return []
         for i, payload in enumerate(payloads):
-            self._add_one(payload, keys[i] if keys else None)
+            self._add_one(payload, keys[i] if keys else None, max_bytes)
+        return [item for number, item in self.given_up.items() if number >= start] if too_large else []
 
-    def _add_one(self, payload: bytes, key: bytes | None) -> None:
+    def _add_one(self, payload: bytes, key: bytes | None, max_bytes: int) -> None:
         if key is not None and key in self._seen_keys:
             self.skipped += 1
             return
@@ -168,6 +175,10 @@ class Ledger:
             return
         if key is not None:
             self._keys[number] = key
+        if len(payload) > max_bytes:
+            self._payloads[number] = b""
+            self._give_up(number, "distributor", self._too_large(len(payload), max_bytes))
+            return
         self._payloads[number] = payload
         owner = self._claims.pop(number, None)
         if owner is None:
@@ -175,6 +186,13 @@ class Ledger:
         else:
             self._lease([number], [payload], owner, 0)
             self._reclaimed.add(number)
+
+    def _too_large(self, size: int, max_bytes: int) -> Trouble:
+        return Trouble(
+            "MessageTooLarge",
+            f"An item of task {self.spec.task_type!r} has {size} bytes, more than max_message_bytes ({max_bytes}). "
+            "Send a path to a file in its place, or raise the limit with ZMQPIPELINE_MAX_MESSAGE_BYTES.",
+        )
 
     # leased ------------------------------------------------------------------------------------------------------
 
