@@ -18,8 +18,8 @@ STOREYS = {
     "ground floor": "runtime",
     "living floor": "declared handlers failure summary places role task worker collector distributor metadata service "
     "client",
-    "roof": "plainly injection registry entries adapters compiling app testrun importing launch loglines group supervisor "
-    "cli cli_service __main__ zmqpipeline",
+    "roof": "plainly injection registry entries adapters compiling app testrun importing launch loglines group "
+    "supervisor cli cli_service __main__ zmqpipeline",
     "annexes": "testing pytest_plugin contrib",
 }
 THIRD_PARTY = {
