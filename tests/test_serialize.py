@@ -360,6 +360,7 @@ def test_what_is_no_item_is_refused_with_the_functions_name(value: Any, hint: st
 def test_numpy_arrives() -> None:
     """Arrays keep their type, shape and values; scalars keep their type; objects and masked arrays are refused."""
     import numpy
+
     arrays = [
         numpy.arange(6, dtype=">i4").reshape(2, 3),
         numpy.zeros((0, 3)),
@@ -385,6 +386,7 @@ def test_numpy_arrives() -> None:
 def test_damaged_numpy_arrays_are_refused() -> None:
     """An array whose header is cut, no Python literal, or wants more memory than there is, is a SerializeError."""
     import numpy
+
     frame = pack(numpy.zeros(4))
     for old, new in ((b"(4,)", b"(4,("), (b"'descr'", b",descr'"), (b"<f8", b"|O8")):
         assert old in frame

@@ -79,14 +79,14 @@ def test_a_frozen_peer_is_lost_and_comes_back(protocol: str, tmp_path: Path) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["tcp", "ipc"])
 def test_a_held_gil_is_not_a_loss(protocol: str, tmp_path: Path) -> None:
-    """A peer whose Python does nothing for 5 s, with 5,000 messages waiting for it, stays connected and answers all."""
+    """A peer whose Python does nothing for 8 s, with 5,000 messages waiting for it, stays connected and answers all."""
     address = new_address(protocol, tmp_path)
     with new_transport(address) as server:
         server.bind("hop", address)
         with peer_process(PEER, address, "busy"):
             ((peer, _),) = arrivals_until(server, messages)
             began = time.monotonic()
-            server.send(peer, [b"hold", b"5"])
+            server.send(peer, [b"hold", b"8"])
             for number in range(5000):
                 server.send(peer, [b"count", b"%d" % number])
             found = arrivals_until(server, lambda found: _lost(found) or len(messages(found)) == 5001, 20.0)
