@@ -1,0 +1,1 @@
+"""Tasks, worker, collector and distributor as classes, each in a file of its own."""

@@ -1,0 +1,1 @@
+"""Four tasks in the order that their dependencies ask for."""

@@ -1,0 +1,1 @@
+"""Where the library's log lines go, and how a program adds its own."""

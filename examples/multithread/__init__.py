@@ -1,0 +1,1 @@
+"""One worker process with ten threads, each with something of its own."""

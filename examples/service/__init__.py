@@ -1,0 +1,1 @@
+"""A broker, workers that answer, and a client that asks."""

@@ -1,0 +1,1 @@
+"""One task, a worker with one thread, and a collector with a stopwatch."""
