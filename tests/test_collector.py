@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.roles import Rig, run_to_the_end
+from zmqpipeline.tasktype import TaskType
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 
 
@@ -45,7 +46,7 @@ def test_handle_collection_gets_data_task_type_and_msgtype(rig: Rig) -> None:
 
 @pytest.mark.parametrize("count", [0, 2, 3])
 def test_handle_finished_runs_once_with_two_or_three_arguments(rig: Rig, count: int) -> None:
-    """Both documented signatures work, and one without arguments."""
+    """Both documented signatures work, and one without arguments; the task of a run of one task is named."""
     calls: list[tuple[Any, ...]] = []
     handlers = {
         0: lambda self: calls.append(()),
@@ -54,7 +55,30 @@ def test_handle_finished_runs_once_with_two_or_three_arguments(rig: Rig, count: 
     }
     collector = type("Finishes", (rig.collector,), {"handle_finished": handlers[count]})()
     run_to_the_end(rig.distributor(), rig.worker(), collector)
-    assert calls == [({}, "", MESSAGE_TYPE_END)[:count]]
+    assert calls == [({}, "C", MESSAGE_TYPE_END)[:count]]
+
+
+def test_handle_finished_of_several_tasks_names_none(rig: Rig) -> None:
+    """It still runs once: all of them are over."""
+    TaskType.register_type("C2")
+    other = type("Other", (rig.task,), {"task_type": TaskType("C2")})
+    second = type("Second", (rig.worker,), {"task_type": TaskType("C2")})
+    calls: list[tuple[Any, ...]] = []
+    handler = {"handle_finished": lambda self, data, task_type: calls.append((data, task_type))}
+    collector = type("Finishes", (rig.collector,), handler)()
+    run_to_the_end(rig.distributor(rig.task, other), rig.worker(), second(), collector)
+    assert calls == [({}, "")]
+
+
+@pytest.mark.parametrize(("returned", "arrives"), [({"mean": 5.5}, {"mean": 5.5}), (None, {}), ("done", {})])
+def test_what_handle_finished_returns_reaches_the_distributor(rig: Rig, returned: Any, arrives: Any) -> None:
+    """A dict goes along with the collector's last word; nothing does for None, or for what is no dict."""
+    collector = type("Finishes", (rig.collector,), {"handle_finished": lambda self: returned})()
+    distributor = rig.distributor()
+    assert distributor.finished_data == {}
+    run_to_the_end(distributor, rig.worker(), collector)
+    assert distributor.finished_data == arrives
+    assert (collector.status, distributor.status) == (0, 0)
 
 
 def test_get_ack_data_reaches_the_gate(rig: Rig) -> None:

@@ -86,15 +86,17 @@ def test_a_distributor_without_tasks_says_so(rig: Rig, registry: dict[str, Any])
 
 
 def test_dependencies_that_are_unknown_or_circular_are_shown(rig: Rig) -> None:
-    """The error comes before anything is opened, with the path."""
+    """The error comes before anything is opened (the address is taken, and nobody minds), with the path."""
     for name in ("DepA", "DepB"):
         TaskType.register_type(name)
-    a = type("A", (rig.task,), {"task_type": TaskType("DepA"), "dependencies": [TaskType("DepB")]})
-    b = type("B", (rig.task,), {"task_type": TaskType("DepB"), "dependencies": [TaskType("DepA")]})
-    with pytest.raises(DependencyError, match="'DepA' -> 'DepB' -> 'DepA'"):
-        rig.distributor(a, b).run()
-    with pytest.raises(DependencyError, match="'DepB', which is no task"):
-        rig.distributor(a).run()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = {"endpoint": EndpointAddress(f"tcp://127.0.0.1:{taken.getsockname()[1]}")}
+        a = type("A", (rig.task,), {"task_type": TaskType("DepA"), "dependencies": [TaskType("DepB")], **place})
+        b = type("B", (rig.task,), {"task_type": TaskType("DepB"), "dependencies": [TaskType("DepA")], **place})
+        with pytest.raises(DependencyError, match="'DepA' -> 'DepB' -> 'DepA'"):
+            rig.distributor(a, b).run()
+        with pytest.raises(DependencyError, match="'DepB', which is no task"):
+            rig.distributor(a).run()
 
 
 @pytest.mark.parametrize("value", [["a", "list"], "text"])

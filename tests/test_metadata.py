@@ -45,6 +45,23 @@ def test_metadata_reaches_task_worker_and_collector(rig: Rig) -> None:
     assert meta.status == 0
 
 
+def test_without_metadata_there_is_an_empty_dict(rig: Rig) -> None:
+    """`handle` and `initialize` get it, and it is on worker and collector."""
+    seen: list[Any] = []
+
+    class Looks(rig.task):  # type: ignore[name-defined,misc]
+        def initialize(self, metadata: dict[str, Any]) -> None:
+            seen.append(metadata)
+
+        def handle(self, data: dict[str, Any], address: str, msgtype: str) -> None:
+            seen.append(data)
+            return super().handle(data, address, msgtype)  # type: ignore[no-any-return]
+
+    collector, worker = rig.collector(), rig.worker()
+    run_to_the_end(rig.distributor(Looks), worker, collector)
+    assert [*seen, worker.metadata, collector.metadata] == [{}] * 13
+
+
 def test_nothing_begins_before_the_metadata_is_there(rig: Rig) -> None:
     """A distributor told to receive metadata hands out nothing without it, and everything as soon as it comes."""
     collector, worker = rig.collector(), rig.worker()

@@ -53,6 +53,75 @@ def test_a_single_threaded_worker_executes_each_item_once(rig: Rig) -> None:
     assert sorted(data["n"] for data, _, _ in rig.collected) == list(range(1, 11))
 
 
+@pytest.mark.parametrize("base", ["worker", "threads"])
+@pytest.mark.parametrize("takes", ["self", "self, data", "self, data, *args, **kwargs", "self, *args"])
+def test_handle_execution_is_called_with_as_many_arguments_as_it_takes(rig: Rig, base: str, takes: str) -> None:
+    """None, the item, or the documented ones."""
+    space: dict[str, Any] = {}
+    exec(f"def handle_execution({takes}):\n    return {{'took': 1}}", space)
+    cls = type("Takes", (getattr(rig, base),), {"handle_execution": space["handle_execution"]})
+    run_to_the_end(rig.distributor(), cls(), rig.collector())
+    assert [data["took"] for data, _, _ in rig.collected] == [1] * 10
+
+
+def test_a_single_threaded_worker_has_one_thread(rig: Rig) -> None:
+    """Init and every item on the same thread, and never two items at once."""
+    threads: set[int] = set()
+    busy = threading.Lock()
+
+    class Looks(rig.worker):  # type: ignore[name-defined,misc]
+        def init_worker(self) -> None:
+            threads.add(threading.get_ident())
+
+        def handle_execution(self, data: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+            threads.add(threading.get_ident())
+            alone = busy.acquire(blocking=False)
+            threading.Event().wait(0.001)
+            if alone:
+                busy.release()
+            return {"alone": alone}
+
+    run_to_the_end(rig.distributor(), Looks(), rig.collector())
+    assert [data["alone"] for data, _, _ in rig.collected] == [True] * 10
+    assert len(threads) == 1
+
+
+def test_single_threaded_workers_share_the_load(rig: Rig) -> None:
+    """Two workers with equal work have about half of the items each."""
+    rig.task.most = 100  # type: ignore[attr-defined]
+    both, pause = threading.Barrier(2, timeout=5), threading.Event()
+
+    class Naps(rig.worker):  # type: ignore[name-defined,misc]
+        def init_worker(self) -> None:
+            both.wait()
+
+        def handle_execution(self, data: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+            self.executions += 1
+            pause.wait(0.005)
+
+    workers = [Naps(), Naps()]
+    run_to_the_end(rig.distributor(), *workers, rig.collector())
+    assert sum(one.executions for one in workers) == 100
+    assert all(35 <= one.executions <= 65 for one in workers)
+
+
+def test_init_worker_of_a_dependent_task_waits_for_what_it_depends_on(rig: Rig) -> None:
+    """Its worker is there from the beginning, and initialized only when the last item of the first is collected."""
+    TaskType.register_type("C-after")
+    seen: list[int] = []
+    needs = {"task_type": TaskType("C-after"), "dependencies": [TaskType("C")]}
+    after = type("After", (rig.task,), needs)
+
+    class Second(rig.worker):  # type: ignore[name-defined,misc]
+        task_type = TaskType("C-after")
+
+        def init_worker(self) -> None:
+            seen.append(len(rig.collected))
+
+    run_to_the_end(Second(), rig.distributor(after, rig.task), rig.worker(), rig.collector())
+    assert seen == [10]
+
+
 def test_handle_execution_of_a_threaded_worker_runs_one_at_a_time(rig: Rig) -> None:
     """Four threads and a handler that yields between reading and writing its counter: the counter is exact."""
     rig.task.most = 400  # type: ignore[attr-defined]
@@ -197,6 +266,14 @@ def test_shutdown_before_run_ends_the_run_at_once(rig: Rig) -> None:
     worker.shutdown()
     run_to_the_end(worker)
     assert worker.status == 0
+
+
+@pytest.mark.parametrize("base", ["worker", "threads"])
+def test_a_worker_takes_any_arguments(rig: Rig, base: str) -> None:
+    """As documented; they are for subclasses."""
+    worker = getattr(rig, base)("any", thing=1)
+    run_to_the_end(rig.distributor(), worker, rig.collector())
+    assert worker.executions == 10
 
 
 def test_a_subclass_need_not_call_the_constructor_of_its_base(rig: Rig) -> None:

@@ -255,9 +255,10 @@ class FunctionCollector(Collector):
         answer = self._make_collection()(task_type, 1, 0, data)
         return answer if isinstance(answer, dict) else None
 
-    def handle_finished(self, data: dict[str, Any], task_type: str, msgtype: str) -> None:
-        """Call the `finished` function."""
-        self._call_single("finished", msgtype=msgtype)
+    def handle_finished(self, data: dict[str, Any], task_type: str, msgtype: str) -> dict[str, Any] | None:
+        """Call the `finished` function; a dict that it returns goes to the distributor."""
+        answer: dict[str, Any] | None = self._call_single("finished", msgtype=msgtype)
+        return answer
 
     def handle_failed(self, failure: Failure) -> None:
         """Call the `failed` function."""
@@ -273,8 +274,8 @@ class FunctionCollector(Collector):
     def _has_ack_data(self) -> bool:
         return "ack_data" in self._single
 
-    def _finish(self) -> None:
-        self.handle_finished({}, "", MESSAGE_TYPE_END)
+    def _finish(self) -> Any:
+        return self.handle_finished({}, "", MESSAGE_TYPE_END)
 
     def _call_single(self, name: str, **values: Any) -> Any:
         plan = self._single.get(name)

@@ -69,14 +69,18 @@ class Collector(Role):
             A dict is attached to the next ACK, like `get_ack_data`; anything else says nothing.
         """
 
-    def handle_finished(self, *args: Any, **kwargs: Any) -> None:
+    def handle_finished(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         """Called once at the end: ``handle_finished(self, data, task_type)``, or with ``msgtype`` as a third.
 
         Args:
             data: an empty dict.
-            task_type: an empty string, since the whole run is over.
+            task_type: the task, if the run has one only; of several, an empty string, since all of them are over.
             msgtype: `messages.MESSAGE_TYPE_END`.
+
+        Returns:
+            A dict goes to the distributor with the last word of the collector, where it is `finished_data`.
         """
+        return None
 
     def handle_failed(self, failure: Failure) -> None:
         """Called for each item that was given up."""
@@ -101,8 +105,13 @@ class Collector(Role):
         handle = fitted(self.handle_collection, 3)
         return lambda task, attempt, number, data: handle(data, task, MESSAGE_TYPE_DATA)
 
-    def _finish(self) -> None:
-        fitted(self.handle_finished, 3)({}, "", MESSAGE_TYPE_END)
+    def _finish(self) -> Any:
+        tasks = [one.task for one in self.counts]
+        return fitted(self.handle_finished, 3)({}, tasks[0] if len(tasks) == 1 else "", MESSAGE_TYPE_END)
+
+    def _call_finished(self) -> bytes:
+        answer = self._finish()
+        return pack_item(answer, f"{type(self).__name__}.handle_finished") if isinstance(answer, dict) else b""
 
     def _has_ack_data(self) -> bool:
         return is_overridden(self, "get_ack_data", Collector)
@@ -158,7 +167,7 @@ class Collector(Role):
         gatherer = Gatherer(
             self._collect if self._observer is None else self._collect_observed,
             self._call_failed,
-            lambda command: self._finish(),
+            lambda command: self._call_finished(),
             post,
             ack_data=self._take_ack_data,
         )

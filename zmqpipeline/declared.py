@@ -7,6 +7,7 @@ instantiated or registered. A base class may leave them open; a property counts 
 
 from __future__ import annotations
 
+import inspect
 from abc import ABCMeta
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,6 +62,12 @@ class DeclaredMeta(ABCMeta):
         made = super().__call__(*args, **kwargs)
         _require(made, cls)
         return made
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """What `help` shows: the parameters of the class's own ``__init__``, which the call above would hide."""
+        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 class Declared(metaclass=DeclaredMeta):

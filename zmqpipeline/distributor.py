@@ -99,6 +99,13 @@ class Distributor(Role):
         """What became of the items of each task, once `run()` is over."""
         return () if self.machine is None else self.machine.counts()
 
+    @property
+    def finished_data(self) -> dict[str, Any]:
+        """What the collector's `handle_finished` returned, once `run()` is over; empty if that was no dict."""
+        packed = b"" if self.machine is None else self.machine.finished_data
+        data: dict[str, Any] = unpack(packed) if packed else {}
+        return data
+
     # the role ---------------------------------------------------------------------------------------------------------
 
     def _prepare(self) -> None:

@@ -47,7 +47,8 @@ class Role(Declared):
         role._pipeline = ""
         role._addresses = {}
         role._ignore_sigint = False
-        role._guard = threading.Lock()
+        # re-entrant: a signal handler that calls `shutdown` may come while its own thread is inside
+        role._guard = threading.RLock()
         role._loop = None
         role._asked_to_end = False
         return role
@@ -56,7 +57,7 @@ class Role(Declared):
     _pipeline: str
     _addresses: dict[str, EndpointAddress]
     _ignore_sigint: bool
-    _guard: threading.Lock
+    _guard: Any
     _loop: Loop | None
     _asked_to_end: bool
 
@@ -80,6 +81,7 @@ class Role(Declared):
         transport = sockets.Transport(self.options, context=self._context())
         try:
             self._open(transport)
+            self._log.debug("%s begins, with the addresses %s.", type(self).__name__, ", ".join(self._places()))
             ended = self._drive(transport)
         finally:
             # user code first, then the sockets that its answers would have gone to

@@ -118,7 +118,7 @@ class ServiceWorker(Role):
         return self._threads or 1
 
     def _make_call(self) -> Call:
-        handle, name = fitted(self.handle_message, 3), str(self.task_type)
+        handle, name = fitted(self.handle_message, 3), self.task_type
         return lambda index, number, attempt, data: handle(data, name, MESSAGE_TYPE_DATA)
 
     def _what(self) -> str:

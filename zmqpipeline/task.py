@@ -44,6 +44,9 @@ class Task(Declared):
     is_complete: bool = False
     """Set it to True in `handle`: the item returned by that call is the last (with None: there is none)."""
 
+    n_count: int = 0
+    """A counter for your own use, as in ``self.n_count += 1``; the library never touches it."""
+
     metadata: dict[str, Any]
     """The run's metadata, from `initialize`."""
 

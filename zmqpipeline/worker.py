@@ -85,7 +85,7 @@ class Worker(Role):
 
     def _make_execution(self) -> Execution:
         """What is called for each item, once the metadata is known."""
-        handle, what = self.handle_execution, f"{type(self).__name__}.handle_execution"
+        handle, what = fitted(self.handle_execution, 1), f"{type(self).__name__}.handle_execution"
         pack = self._packer(what)
         return lambda index, payload, number, attempt: pack(handle(unpack(payload)))
 
@@ -105,6 +105,7 @@ class Worker(Role):
             if self._init_error is not None:
                 raise self._init_error
             if not self._initialized:
+                self._log.debug("The first item is here: init_worker is called.")
                 self._guarded(self.init_worker)
                 self._initialized = True
         self._guarded(fitted(self.init_thread, 1), index)
@@ -195,7 +196,7 @@ class MultiThreadedWorker(Worker):
 
     def _make_execution(self) -> Execution:
         name = type(self).__name__
-        prepare, execute = self.handle_execution, fitted(self.handle_thread_execution, 2)
+        prepare, execute = fitted(self.handle_execution, 1), fitted(self.handle_thread_execution, 2)
         pack = self._packer(f"{name}.handle_thread_execution")
         one_at_a_time = threading.Lock()
 

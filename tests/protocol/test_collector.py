@@ -286,13 +286,13 @@ def test_finish_waits_for_the_calls_that_are_out(scene: Scene) -> None:
 
 
 def test_finish_said_again_is_answered_again(scene: Scene) -> None:
-    """A lost Finished is mended: `finished` does not run a second time."""
+    """A lost Finished is mended, with what `finished` returned; it does not run a second time."""
     scene.finish()
     assert scene.finish() == []
-    scene.bench.tell(e.FinishedCalled())
+    scene.bench.tell(e.FinishedCalled(None, b"data"))
     scene.finish()
     assert scene.bench.of(c.CallFinished) == []
-    assert scene.bench.said_one(m.Finished).run == "run"
+    assert scene.bench.said_one(m.Finished) == m.Finished("run", None, b"data")
 
 
 def test_without_a_bye_it_stays_ten_seconds(scene: Scene) -> None:

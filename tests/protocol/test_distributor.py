@@ -436,9 +436,9 @@ def test_trouble_of_finished_is_status_1() -> None:
     scene = Scene()
     scene.worker()
     scene.exhaust("A")
-    scene.collector.says(m.Finished("run", TROUBLE))
+    scene.collector.says(m.Finished("run", TROUBLE, b"data"))
     scene.bench.wait(FAREWELL_SECONDS + 0.1)
-    assert scene.machine.troubles == {"finished": TROUBLE}
+    assert (scene.machine.troubles, scene.machine.finished_data) == ({"finished": TROUBLE}, b"data")
     assert scene.bench.ended == c.Ended(1, "the run is over")
 
 

@@ -152,6 +152,15 @@ def test_finished_is_called_after_what_was_collected_before(make: Make, posts: P
     assert calls == ["item", "item", "other", True]
 
 
+@pytest.mark.parametrize(("returned", "data"), [(b"packed", b"packed"), (None, b"")])
+def test_what_finished_returns_goes_with_the_answer(
+    make: Make, posts: Posts, returned: bytes | None, data: bytes
+) -> None:
+    """The packed data of the run's last ACK; none for None."""
+    make(lambda *call: b"", finished=lambda command: returned).call_finished(CallFinished(ok=True))
+    assert posts.next() == FinishedCalled(None, data)
+
+
 def test_a_trouble_has_its_bounds() -> None:
     """Messages and tracebacks of any size become texts that can be sent."""
     trouble = trouble_of(ValueError("x" * 1_000_000))

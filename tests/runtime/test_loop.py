@@ -22,7 +22,7 @@ from zmqpipeline.address import EndpointAddress
 from zmqpipeline.protocol import wire
 from zmqpipeline.protocol.commands import Command, Ended, LoadMetadata, Log, Send, SetMetadata, TakeBack
 from zmqpipeline.protocol.events import Connected, Drain, Event, Received, TakenBack, Tick
-from zmqpipeline.protocol.messages import Envelope, RunEnded
+from zmqpipeline.protocol.messages import Envelope, Kept, RunEnded, Settled
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.signals import draining
 from zmqpipeline.runtime.sockets import Transport
@@ -302,3 +302,33 @@ def test_addresses_of_a_loop_need_no_names() -> None:
         assert messages(transport.poll(0)) == []
         with pytest.raises(KeyError):
             transport.send(("other", b""), [b""])
+
+
+def test_connections_and_messages_are_told_at_level_debug(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Who follows the logger sees the connection, and each message with its hop, its kind and its number of items."""
+    address = new_address("ipc", tmp_path)
+    work = Envelope(b"a", b"", 1, 0, Settled("run", "C", (0, 3)))
+    results = Envelope(b"a", b"", 1, 0, Kept("run", "C", (0, 2, 5, 6)))
+
+    def client_reacts(event: Event) -> list[Command]:
+        return [Send(("hop", b""), results)] if isinstance(event, Connected) else [Ended(0)]
+
+    def server_reacts(event: Event) -> list[Command]:
+        return [Send(event.peer, work), Ended(0)] if isinstance(event, Received) else []
+
+    with new_transport(address) as server, new_transport(address) as client:
+        server.bind("bound", address)
+        client.connect("hop", address)
+        with caplog.at_level(logging.DEBUG, LOG.name):
+            thread = threading.Thread(target=Loop(Scripted(server_reacts), server, {}, log=LOG).run)
+            thread.start()
+            Loop(Scripted(client_reacts), client, {}, log=LOG).run()
+            thread.join(10)
+    told = sorted(record.getMessage() for record in caplog.records)
+    assert told == [
+        "bound: received Kept (3 items).",
+        "bound: sent Settled.",
+        "hop: connected.",
+        "hop: received Settled.",
+        "hop: sent Kept (3 items).",
+    ]

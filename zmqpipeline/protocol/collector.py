@@ -83,6 +83,7 @@ class CollectorMachine:
         self._distributor: e.Peer | None = None
         self._calls = 0
         self._finish: m.Finish | None = None
+        self._finished_data = b""
         self._deadline: float | None = None
         self._warn_at: float | None = None
         self._born = False
@@ -104,8 +105,8 @@ class CollectorMachine:
                 self._collected(event)
             case e.FailedCalled():
                 self._failed_called(event)
-            case e.FinishedCalled(trouble):
-                self._finished_called(trouble, now)
+            case e.FinishedCalled():
+                self._finished_called(event, now)
             case e.PeerLost(peer):
                 self._lost(peer, now)
             case e.Drain(seconds):
@@ -246,7 +247,7 @@ class CollectorMachine:
             self.ok = body.ok
             self.counts = body.counts
         elif self.phase == "finished":
-            self._send(peer, m.Finished(self.run, self.troubles[0] if self.troubles else None))
+            self._send(peer, self._last_word())
 
     # results -----------------------------------------------------------------------------------------------------
 
@@ -315,12 +316,16 @@ class CollectorMachine:
         self.count += size(event.spans)
         self._ack(event.task, (), event.spans, b"")
 
-    def _finished_called(self, trouble: m.Trouble | None, now: float) -> None:
-        self._note(trouble)
+    def _finished_called(self, event: e.FinishedCalled, now: float) -> None:
+        self._note(event.trouble)
+        self._finished_data = event.data
         self.phase = "finished"
         self._deadline = now + STAY_SECONDS
         if self._distributor is not None:
-            self._send(self._distributor, m.Finished(self.run, self.troubles[0] if self.troubles else None))
+            self._send(self._distributor, self._last_word())
+
+    def _last_word(self) -> m.Finished:
+        return m.Finished(self.run, self.troubles[0] if self.troubles else None, self._finished_data)
 
     def _note(self, trouble: m.Trouble | None) -> None:
         if trouble is not None:

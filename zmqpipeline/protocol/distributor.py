@@ -84,6 +84,7 @@ class DistributorMachine:
         self.run = ""
         self.metadata = b""
         self.troubles: dict[str, m.Trouble] = {}
+        self.finished_data = b""
         self.tasks = {name: TaskState(_spec(tasks, name), Ledger(_spec(tasks, name))) for name in order(tasks)}
         self._proposed = run
         self._source = metadata
@@ -269,8 +270,8 @@ class DistributorMachine:
                 self._acknowledge(ack, now)
             case m.Holding() as holding:
                 self._holding(holding, now)
-            case m.Finished(run, trouble) if run == self.run and self.phase == "finishing":
-                self._farewell(trouble, now)
+            case m.Finished(run) as finished if run == self.run and self.phase == "finishing":
+                self._farewell(finished, now)
             case m.Refused(reason):
                 self._end(2, reason)
         if verdict is Verdict.GAP:
@@ -452,9 +453,10 @@ class DistributorMachine:
 
     # the end -----------------------------------------------------------------------------------------------------
 
-    def _farewell(self, trouble: m.Trouble | None, now: float) -> None:
-        if trouble is not None:
-            self.troubles["finished"] = trouble
+    def _farewell(self, finished: m.Finished, now: float) -> None:
+        if finished.trouble is not None:
+            self.troubles["finished"] = finished.trouble
+        self.finished_data = finished.data
         self.phase = "farewell"
         self._repeat_at = None
         self._deadline = now + FAREWELL_SECONDS

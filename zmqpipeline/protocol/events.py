@@ -149,9 +149,10 @@ class FailedCalled:
 
 @dataclass(frozen=True, slots=True)
 class FinishedCalled:
-    """The `finished` function returned or raised."""
+    """The `finished` function returned or raised. `data` is the dict that it returned, packed, or empty."""
 
     trouble: Trouble | None = None
+    data: bytes = b""
 
 
 # service client: what its user wants ----------------------------------------------------------------------------------

@@ -278,10 +278,14 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The collector has run `finished`. `trouble` is what the user's functions at the end raised, if they did."""
+    """The collector has run `finished`. `trouble` is what the user's functions at the end raised, if they did.
+
+    `data` is what `finished` returned, a packed dict, or empty: the data of the run's last ACK.
+    """
 
     run: str
     trouble: Trouble | None = None
+    data: bytes = b""
 
 
 # metadata worker <-> distributor --------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ class Gatherer:
         self,
         collect: CollectItem,
         call_failed: Callable[[FailedItem], object],
-        call_finished: Callable[[CallFinished], object],
+        call_finished: Callable[[CallFinished], bytes | None],
         post: Post,
         *,
         ack_data: Callable[[], bytes] | None = None,
@@ -126,8 +126,8 @@ class Gatherer:
         self._serial.submit(lambda: self._tell_failed(command))
 
     def call_finished(self, command: CallFinished) -> None:
-        """Call the `finished` function; FinishedCalled answers."""
-        self._serial.submit(lambda: self._post(FinishedCalled(self._troubled(self._call_finished, command))))
+        """Call the `finished` function; FinishedCalled answers, with the packed data that it returned."""
+        self._serial.submit(lambda: self._finish(command))
 
     def submit(self, call: Callable[[], object]) -> None:
         """Have something else called on this thread, in its turn."""
@@ -184,6 +184,14 @@ class Gatherer:
                 troubles.append(trouble)
         for task, (numbers, troubles) in told.items():
             self._post(FailedCalled(task, _spans(sorted(set(numbers))), troubles[0] if troubles else None))
+
+    def _finish(self, command: CallFinished) -> None:
+        try:
+            data = self._call_finished(command) or b""
+        except BaseException as error:
+            self._post(FinishedCalled(trouble_of(error)))
+        else:
+            self._post(FinishedCalled(None, data))
 
     @staticmethod
     def _troubled(call: Callable[..., object], argument: object) -> Trouble | None:

@@ -15,8 +15,10 @@ from typing import Any
 from zmqpipeline.errors import WireError
 from zmqpipeline.protocol import wire
 from zmqpipeline.protocol.commands import Ended, Log, Send
-from zmqpipeline.protocol.events import Event, Peer, PeerLost, Received, Tick
+from zmqpipeline.protocol.events import Connected, Disconnected, Event, Peer, PeerLost, Received, Tick
 from zmqpipeline.protocol.machine import Machine
+from zmqpipeline.protocol.messages import Message
+from zmqpipeline.protocol.seqset import size
 from zmqpipeline.runtime.hops import Arrival
 from zmqpipeline.runtime.sockets import Transport
 
@@ -96,13 +98,24 @@ class Loop:
         if not isinstance(arrival, tuple):
             if isinstance(arrival, PeerLost):
                 self._warned.discard(arrival.peer)
+            elif isinstance(arrival, (Connected, Disconnected)):
+                self._log.debug("%s: %s.", arrival.hop, type(arrival).__name__.lower())
             return arrival
         peer, frames = arrival
         try:
-            return Received(peer, wire.decode(frames))
+            envelope = wire.decode(frames)
         except WireError as error:
             self._drop(peer, error)
             return None
+        self._tell("received", peer, envelope.body)
+        return Received(peer, envelope)
+
+    def _tell(self, what: str, peer: Peer, body: Message) -> None:
+        # asked first: this is called for each message, and putting its line together costs more than packing it
+        if self._log.isEnabledFor(logging.DEBUG):
+            spans = getattr(body, "spans", None)
+            items = "" if spans is None else f" ({size(spans)} items)"
+            self._log.debug("%s: %s %s%s.", peer[0], what, type(body).__name__, items)
 
     def _drop(self, peer: Peer, error: WireError) -> None:
         self.malformed += 1
@@ -126,6 +139,7 @@ class Loop:
         return None
 
     def _send(self, command: Send) -> None:
+        self._tell("sent", command.peer, command.envelope.body)
         self._transport.send(command.peer, wire.encode(command.envelope))
 
     def _write(self, command: Log) -> None:
