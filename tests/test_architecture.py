@@ -13,12 +13,12 @@ ROOT = Path(__file__).parent.parent
 
 # From the bottom to the top; what stands on a storey may import it and the ones before it.
 STOREYS = {
-    "stairwell": "errors address tasktype options serialize serialize_ext logconfig messages utils",
+    "stairwell": "errors address tasktype options serialize serialize_ext logconfig messages plainly utils",
     "cellar": "protocol",
     "ground floor": "runtime",
     "living floor": "declared handlers failure summary places role task worker collector distributor metadata service "
     "client",
-    "roof": "plainly injection registry entries adapters compiling app testrun importing launch loglines group "
+    "roof": "injection registry entries adapters compiling app testrun importing launch loglines group "
     "supervisor cli cli_service __main__ zmqpipeline",
     "annexes": "testing pytest_plugin contrib",
 }

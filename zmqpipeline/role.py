@@ -13,6 +13,7 @@ from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import Declared
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options
+from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import Drain, Event
 from zmqpipeline.runtime import signals, sockets
@@ -76,6 +77,7 @@ class Role(Declared):
         Raises:
             ConfigurationError: an address is malformed or in use, or something needed is missing.
         """
+        tell_plainly()
         self.status = self.signum = None
         self._prepare()
         transport = sockets.Transport(self.options, context=self._context())

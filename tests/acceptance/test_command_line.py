@@ -232,3 +232,28 @@ def test_a_variable_does_what_a_flag_does(workshop: Any, tmp_path: Path) -> None
     line = complains(workshop, "-m", "app", "run", ZMQPIPELINE_DRAIN_TIMEOUT="soon")
     assert "ZMQPIPELINE_DRAIN_TIMEOUT" in line
     assert "soon" in line
+
+
+COLLECTOR = """
+import zmqpipeline
+
+class Gather(zmqpipeline.Collector):
+    endpoint = zmqpipeline.EndpointAddress("tcp://127.0.0.1:{port}")
+    ack_endpoint = zmqpipeline.EndpointAddress("tcp://127.0.0.1:{other}")
+
+    def handle_collection(self, data, task_type, msgtype):
+        pass
+
+if __name__ == "__main__":
+    Gather().run()
+"""
+
+
+def test_a_port_in_use_is_one_line(workshop: Any, free_port: int) -> None:
+    """Somebody else's port is said in one line with status 2, by an app's command and by a program of the class API."""
+    workshop.write("app.py", APP + MAIN)
+    workshop.write("collector.py", COLLECTOR.format(port=free_port + 1, other=free_port + 2))
+    with socket.create_server(("127.0.0.1", free_port + 1)):
+        for arguments in (["-m", "app", "collector", "--endpoint", f"tcp://127.0.0.1:{free_port}"], ["collector.py"]):
+            line = complains(workshop, *arguments)
+            assert f"tcp://127.0.0.1:{free_port + 1} is in use" in line
