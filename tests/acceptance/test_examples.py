@@ -48,6 +48,22 @@ PRINTED = {
     "thumbnails.client": r"thumbnail\.png: 128 x 96 pixels, [\d,]+ of [\d,]+ bytes\n",
 }
 
+LATE = """
+import os, sys, time
+from pathlib import Path
+if sys.orig_argv[-1] == "examples.class_api.worker":
+    folder = Path(os.environ["NAP_FOLDER"])
+    try:
+        (folder / "first").touch(exist_ok=False)
+    except FileExistsError:
+        # the sockets are there while the run goes on
+        seen = False
+        while not (seen and not list(folder.glob("*.ipc"))):
+            seen = seen or any(folder.glob("*.ipc"))
+            time.sleep(0.002)
+"""
+"""Holds the second worker back."""
+
 
 @pytest.mark.parametrize("command", PRINTED)
 def test_it_prints_what_its_readme_says_and_ends_with_0(workshop: Workshop, command: str) -> None:
@@ -95,7 +111,9 @@ def test_log_lines_go_where_they_should(workshop: Workshop) -> None:
 
 def test_the_classes_share_the_naps(workshop: Workshop) -> None:
     """Four programs in a folder of their own: what the two workers did adds up; nothing is left behind."""
-    status, program = workshop.run("-m", "examples.class_api.run_all", TMPDIR=str(workshop.folder))
+    # unbuffered, a line is written in two pieces, between which another program may write
+    environ = {"TMPDIR": str(workshop.folder), "PYTHONUNBUFFERED": ""}
+    status, program = workshop.run("-m", "examples.class_api.run_all", **environ)
     assert status == 0, program.err
     shares = [int(number) for number in re.findall(r"^worker: (\d+) naps$", program.out, re.MULTILINE)]
     assert len(shares) == 2
@@ -116,14 +134,25 @@ def test_the_classes_meet_over_tcp_in_any_order(workshop: Workshop, free_port: i
     assert list(workshop.folder.glob("*.ipc")) == []
 
 
+def test_a_worker_that_comes_too_late_is_sent_home(workshop: Workshop) -> None:
+    """One worker stays away until the run is over, and would then wait for the next: the script still ends, with 0."""
+    workshop.write("sitecustomize.py", LATE)
+    path = f"{workshop.folder}:{ROOT}"
+    environ = {"TMPDIR": str(workshop.folder), "NAP_COUNT": "1", "PYTHONPATH": path}
+    status, program = workshop.run("-m", "examples.class_api.run_all", **environ)
+    assert status == 0, program.err
+    assert sorted(re.findall(r"worker: (\d+) naps", program.out)) == ["0", "1"]
+
+
 def test_a_program_that_fails_takes_the_others_along(workshop: Workshop, free_port: int) -> None:
     """The distributor's port is taken: run_all ends the three programs that wait for it; its status tells."""
     with socket.create_server(("127.0.0.1", free_port)):
         environ = {"NAP_SERVER": "127.0.0.1", "NAP_PORT": f"{free_port}"}
         status, program = workshop.run("-m", "examples.class_api.run_all", **environ)
-    assert status == 1
+    assert status == 2
     assert f"127.0.0.1:{free_port}" in program.err
-    assert "EndpointInUse" in program.err
+    assert program.err.startswith("Error: ")
+    assert program.err.count("\n") == 1
     assert "collector:" not in program.out
 
 
