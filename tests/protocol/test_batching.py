@@ -100,3 +100,9 @@ def test_the_default_cut_is_a_batch() -> None:
     """A thousand items, or a mebibyte."""
     assert cut([1] * 5000) == MAX_BATCH
     assert cut([MAX_BATCH_BYTES // 4] * 9) == 4
+
+
+def test_a_thread_never_idles_through_a_round_trip_for_items_under_20_milliseconds() -> None:
+    """What is left of an item counts as one: a 10.1 ms item has one other behind it; one of 20 ms has none."""
+    found = [window(1, seconds, 100) for seconds in (0.0101, 0.0199, 0.02)]
+    assert found == [2, 2, 1]

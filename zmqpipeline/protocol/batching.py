@@ -2,7 +2,7 @@
 
 The law. A worker with `slots` threads wants ``slots + prefetch`` items unstarted or running, where
 
-    prefetch = slots * (prefetch_seconds / service_time - 1), between 0 and max_prefetch
+    prefetch = slots * (prefetch_seconds / service_time - 1), rounded up, between 0 and max_prefetch
 
 so that with 20 ms of `prefetch_seconds` an item of 20 ms or more is never hoarded behind another, one of 2 ms has nine
 others waiting for its thread, and one of a microsecond has thousands at hand, enough to cover the way to the
@@ -14,6 +14,8 @@ doubles from one observation to the next, beginning at one item a slot.
 """
 
 from __future__ import annotations
+
+import math
 
 MAX_BATCH = 1000
 """The most items in one message, so that no role is busy with one message for more than some milliseconds."""
@@ -55,7 +57,7 @@ def window(slots: int, service_time: float | None, last: int, *, prefetch_second
     if service_time * (max_prefetch + slots) <= prefetch_seconds * slots:
         ahead = max_prefetch
     else:
-        ahead = max(0, int(slots * (prefetch_seconds / service_time - 1)))
+        ahead = max(0, math.ceil(slots * (prefetch_seconds / service_time - 1)))
     return min(slots + min(ahead, max_prefetch), max(slots, 2 * last))
 
 
