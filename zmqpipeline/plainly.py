@@ -1,8 +1,9 @@
 """What the user can mend is told in one line where an app is a program of its own, even while its module is loaded.
 
 ``python -m app run`` runs the decorators before `app.main()` could catch anything, and a program of the class API has
-nobody who would. So a Pipeline that is made in ``__main__``, and every role that runs, sets a `sys.excepthook` that shows a ConfigurationError as one line, with the place in the user's file, and
-exits with its status. Every other exception, another hook that is set already, and interactive sessions are left alone.
+nobody who would. So a Pipeline that is made in ``__main__``, and every role that runs, sets a `sys.excepthook` that
+shows a ConfigurationError as one line, with the place in the user's file, and exits with its status. Every other
+exception, another hook that is set already, and interactive sessions are left alone.
 """
 
 from __future__ import annotations
