@@ -249,7 +249,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_port_in_use_is_one_line(workshop: Any, free_port: int) -> None:
+def test_a_class_program_is_told_plainly(workshop: Any, free_port: int) -> None:
     """Somebody else's port is said in one line with status 2, by an app's command and by a program of the class API."""
     workshop.write("app.py", APP + MAIN)
     workshop.write("collector.py", COLLECTOR.format(port=free_port + 1, other=free_port + 2))
