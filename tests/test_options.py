@@ -7,6 +7,7 @@ import itertools
 import pickle
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +83,25 @@ def test_a_flag_that_is_no_field_is_an_error() -> None:
     """A misspelt field is not dropped in silence."""
     with pytest.raises(TypeError, match="drain_timout"):
         Options().merge(drain_timout=1.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_held_items", 0),  # a worker could hold nothing: the run would stand still
+        ("max_held_bytes", 0),
+        ("idle_timeout", 0.0),  # a worker would leave before its first item
+        ("heartbeat_timeout", 7000.0),  # more than libzmq takes
+        ("linger", 1e9),
+        ("drain_timeout", float("nan")),
+        ("drain_timeout", "25"),
+        ("max_message_bytes", True),
+    ],
+)
+def test_a_number_out_of_its_bounds_is_refused(field: str, value: Any) -> None:
+    """What would make a run hang, or libzmq refuse its sockets, is refused by name, with the bounds."""
+    with pytest.raises(ConfigurationError, match=rf"The option {field} is .* from .* to .*ZMQPIPELINE_{field.upper()}"):
+        Options(**{field: value})
 
 
 def test_options_are_frozen_and_travel() -> None:

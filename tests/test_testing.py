@@ -130,6 +130,45 @@ def test_the_first_failure_is_raised_again() -> None:
     assert cause.failure.data == {"n": 3}
 
 
+@pytest.mark.parametrize("where", ["finished", "failed", "ack_data"])
+def test_what_a_function_beside_the_items_raises_is_raised_again(where: str) -> None:
+    """A test that looks at nothing else fails when `finished`, `failed` or `ack_data` raises; or finds `ok` False."""
+    app = Pipeline("beside")
+    app.add_task("C", lambda: [{"n": 1}])
+    app.add_collector(lambda data: None)
+
+    def work(data: dict[str, Any]) -> dict[str, Any]:
+        if where == "failed":
+            raise LookupError("the item")
+        return data
+
+    def broken(*failure: object) -> None:
+        raise ZeroDivisionError(where)
+
+    app.add_worker("C", work)
+    getattr(app, f"add_{where}")(broken)
+    with pytest.raises((ZeroDivisionError, LookupError)) as caught:
+        app.test_run()
+    assert str(caught.value) == ("the item" if where == "failed" else where)
+    assert not app.test_run(raise_failures=False).summary.ok
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt()])
+@pytest.mark.parametrize("where", ["task", "worker"])
+def test_an_exit_in_user_code_does_not_end_the_session(where: str, error: BaseException) -> None:
+    """SystemExit and KeyboardInterrupt of a function come as an error of ours, caused by them."""
+    app = Pipeline("exit")
+
+    def leave(*data: object) -> dict[str, Any]:
+        raise error
+
+    app.add_task("C", leave if where == "task" else lambda: [{"n": 1}])
+    app.add_worker("C", leave if where == "worker" else lambda data: data)
+    with pytest.raises(RunFailed if where == "task" else ItemFailed, match=type(error).__name__) as caught:
+        app.test_run()
+    assert caught.value.__cause__ is error
+
+
 def test_failures_can_be_looked_at_instead() -> None:
     """With raise_failures=False: the other items are there, the failure function was called, and ok is False."""
     app, told = failing(retries=1, backoff=0.01), []

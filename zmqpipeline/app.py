@@ -88,8 +88,9 @@ class Pipeline:
         """Decorator: the function gives the items of a task.
 
         It may be a generator, return an iterable of dicts, or return one dict or None. It may be called again, when a
-        distributor is started anew in the middle of a run: it must then give the same items in the same order, or use
-        `key`. By name it may take metadata, task_type, ack_data, address, msgtype, and with `times` number.
+        distributor is started anew in the middle of a run: it must then give the same items in the same order (with
+        `key`, too: in this version keys are compared within one life of the distributor only). By name it may take
+        metadata, task_type, ack_data, address, msgtype, and with `times` number.
 
         Args:
             task_type: the name of the task.

@@ -150,6 +150,7 @@ def _settle(app: Pipeline, flags: Mapping[str, Any]) -> Options:
 
 def _serve(role: Role, *, worker: bool = False) -> int:
     """Run one role in this process; its exit status."""
+    _refuse_inproc(role)
     role._ignore_sigint = processes.is_child()
     try:
         role.run()
@@ -166,6 +167,12 @@ def _serve(role: Role, *, worker: bool = False) -> int:
     if role.signum is not None and not (worker and role.signum == signal.SIGTERM):
         return 128 + role.signum
     return role.status or 0
+
+
+def _refuse_inproc(role: Role) -> None:
+    """A role that is a process of its own would wait at such an address for ever."""
+    for place in role._places():
+        launch.refuse_inproc(place)
 
 
 def _pairs(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
@@ -209,7 +216,8 @@ def _run(
         )
     if outcome.error is not None:
         _say(str(outcome.error), outcome.status)
-    _report(app.name, outcome, as_json)
+    if as_json or outcome.status != ConfigurationError.exit_status:
+        _report(app.name, outcome, as_json)
     if outcome.abandoned:
         # a collector's function still runs in its thread, and would hold up a normal exit
         _leave(outcome.status)

@@ -200,7 +200,10 @@ class Distributor(Role):
         self._producers, self._serial = [], None
 
     def _conclude(self, ended: Ended) -> None:
-        for error in self._raised.values():
+        for name, error in self._raised.items():
+            if isinstance(error, (SystemExit, KeyboardInterrupt)):
+                # a function of the user does not end the process that calls it
+                raise RunFailed(f"Not everything was sent: {_ended(name, error)}", self.machine.troubles) from error
             raise error
         names = {str(task.task_type) for task in self._tasks} | {"metadata"}
         troubles = {name: trouble for name, trouble in self.machine.troubles.items() if name in names}
@@ -208,6 +211,11 @@ class Distributor(Role):
             lines = "; ".join(f"task {name!r}: {one.error}: {one.message}" for name, one in troubles.items())
             raise RunFailed(f"Not everything was sent: {lines}", troubles)
         super()._conclude(ended)
+
+
+def _ended(name: str, error: BaseException) -> str:
+    who = f"the function of task {name!r}" if name else "the metadata function"
+    return f"{who} raised {error!r}. Return, or raise another exception."
 
 
 def _place_of(task: type[Task]) -> tuple[str, str]:

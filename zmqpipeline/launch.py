@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from zmqpipeline import importing, serialize
+from zmqpipeline.address import EndpointAddress
 from zmqpipeline.app import Pipeline
 from zmqpipeline.collector import Collector
 from zmqpipeline.errors import ConfigurationError, SerializeError
@@ -46,6 +47,8 @@ def start(
     Raises:
         ConfigurationError: the app cannot be imported by child processes, or an argument names an unknown task.
     """
+    if endpoint is not None:
+        refuse_inproc(EndpointAddress(endpoint))
     target = importing.target_of(app)
     numbers = worker_numbers(app, workers)
     with _private_folder() as folder:
@@ -64,6 +67,15 @@ def start(
             observe=observe,
         )
         return RunSupervisor(plan, Crew(stdout=stdout)).run()
+
+
+def refuse_inproc(address: EndpointAddress) -> None:
+    """Raise ConfigurationError for an address that processes cannot share."""
+    if address.protocol == "inproc":
+        raise ConfigurationError(
+            f"{str(address)!r} is for threads of one process; here each role is a process of its own. "
+            "Give --endpoint ipc://FOLDER or tcp://HOST:PORT, or use app.test_run()."
+        )
 
 
 def result(outcome: Outcome) -> Summary:

@@ -29,7 +29,7 @@ class Options:
     """How long a role that was asked to end waits for what still runs."""
 
     idle_timeout: float | None = None
-    """A worker that had no item for so long ends, with status 0. None: it waits for ever."""
+    """A worker that had no item for so long (0.01 or more) ends, with status 0. None: it waits for ever."""
 
     heartbeat_interval: float = 0.5
     """How often libzmq asks whether the other side of a connection is still there."""
@@ -64,6 +64,22 @@ class Options:
     log_json: bool = False
     """Write log lines as JSON objects."""
 
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ConfigurationError: one is no number, or out of its bounds: with it a run would hang, or libzmq refuse.
+        """
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            if value is None and name == "idle_timeout":
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+                raise ConfigurationError(
+                    f"The option {name} is {value!r}. It must be a number from {least:g} to {most:g}. "
+                    f"Its variable is {variable(name)}."
+                )
+
     @classmethod
     def from_environ(cls, base: Options | None, environ: Mapping[str, str]) -> Options:
         """Return `base` (or the defaults) with what the variables say instead; an empty variable says nothing.
@@ -80,6 +96,24 @@ class Options:
     def merge(self, **given: Any) -> Options:
         """Return these options with what is given instead, where it is not None: the flags of a command line."""
         return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+
+_YEAR = 366 * 24 * 3600.0
+_HUGE = float(1 << 53)
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "drain_timeout": (0, _YEAR),
+    "idle_timeout": (0.01, _YEAR),
+    "heartbeat_interval": (0, 6553),
+    "heartbeat_timeout": (0, 6553),
+    "linger": (0, 2_000_000),
+    "max_message_bytes": (1, _HUGE),
+    "prefetch_seconds": (0, _YEAR),
+    "max_prefetch": (0, _HUGE),
+    "max_held_items": (1, _HUGE),
+    "max_held_bytes": (1, _HUGE),
+    "max_queued_requests": (0, _HUGE),
+}
+"""The least and the most of each number; those of heartbeats and linger are libzmq's."""
 
 
 def variable(field: str) -> str:

@@ -39,7 +39,7 @@ INIT_LIMIT = 5
 """A worker whose start fails so often in a row ends the run."""
 
 IDLE_DEATHS_LIMIT = 20
-"""So many deaths of workers in a row without one item done between them end the run."""
+"""So many deaths of workers in a row without one item collected between them end the run."""
 
 PROGRESS_INTERVAL = 0.1
 """Seconds between two looks at the numbers."""
@@ -87,7 +87,7 @@ class RunSupervisor:
     distributor_status: int | None = None
     collector_ended: bool = False
     idle_deaths: int = 0
-    done_at_last_death: int = -1
+    collected_at_last_death: int = -1
     deadlines: dict[str, float] = field(default_factory=dict)
     """What is due when: timeout, progress, grace (workers), farewell (collector), overtime (kill)."""
 
@@ -184,7 +184,7 @@ class RunSupervisor:
         self.distributor_status = end.status
         if end.status == 2:
             self._give_up(ConfigurationError("The distributor could not start: its message is above."), now)
-        elif end.status not in (0, 1) and not self.draining:
+        elif not self.draining and (end.status not in (0, 1) or not self._is_over):
             how = describe_status(end.status)
             text = (
                 f"The distributor (pid {end.pid}) ended by {how} before the run was over. What was collected is kept."
@@ -209,7 +209,8 @@ class RunSupervisor:
             self._give_up(WorkerInitError(text), now)
         elif self._kept_dying():
             text = (
-                f"The {place.label} kept dying (last by {describe_status(end.status)}) and no item was done in between."
+                f"The {place.label} kept dying (last by {describe_status(end.status)}), "
+                "and no item was collected in between."
             )
             self._give_up(RoleDied(text), now)
         elif end.status == 0:
@@ -221,9 +222,10 @@ class RunSupervisor:
             )
 
     def _kept_dying(self) -> bool:
-        done = self._progress().done
-        self.idle_deaths = self.idle_deaths + 1 if done == self.done_at_last_death else 1
-        self.done_at_last_death = done
+        # failed ones do not count: a worker that dies as it starts uses up the crash limit of item after item
+        collected = self._progress().collected
+        self.idle_deaths = self.idle_deaths + 1 if collected == self.collected_at_last_death else 1
+        self.collected_at_last_death = collected
         return self.idle_deaths >= IDLE_DEATHS_LIMIT
 
     def _timeout_is_due(self, now: float) -> None:

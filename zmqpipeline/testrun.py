@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, cast
@@ -58,6 +58,8 @@ class _Notes:
     raised: dict[tuple[str, int], BaseException] = field(default_factory=dict)
     """What user code raised last for an item, by task and number."""
     first: tuple[Failure, BaseException | None] | None = None
+    broken: BaseException | None = None
+    """What a function of the collector that is for no one item raised first: finished, failed or ack_data."""
 
     def observe(
         self, task: str, number: int, data: dict[str, Any] | None, what: BaseException | Failure | None
@@ -69,6 +71,22 @@ class _Notes:
             self.first = self.first or (what, self.raised.get((task, number)))
         elif what is not None:
             self.raised[task, number] = what
+
+    def watch_collector(self, collector: Collector) -> None:
+        """Keep what its functions for results, failures, ACKs and the end raise: it is only logged elsewhere."""
+        collector._observer = self.observe
+        for name in ("_finish", "handle_failed", "_take_ack_data"):
+            setattr(collector, name, self._kept(getattr(collector, name)))
+
+    def _kept(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def kept(*args: Any) -> Any:
+            try:
+                return function(*args)
+            except BaseException as error:
+                self.broken = self.broken or error
+                raise
+
+        return kept
 
     def watch(self, worker: Worker) -> None:
         """Keep what this worker's function raises: the wire carries only text."""
@@ -124,7 +142,7 @@ def run_in_threads(
         timeout: seconds for the whole run.
         raise_failures: raise what the first failed item failed of: the exception that user code raised, caused by an
             `ItemFailed` that says which item; or that `ItemFailed` itself, if nothing was raised. Its `failure` is
-            the record.
+            the record. Then, what a `finished`, `failed` or `ack_data` function raised.
 
     Raises:
         PipelineTimeout: it was not over in time; the text says what each role and each user function was doing.
@@ -143,6 +161,8 @@ def run_in_threads(
     summary = Summary.from_counts(run.counts(), ok=run.ok(), seconds=time.monotonic() - began)
     if raise_failures and notes.first is not None:
         _raise_failure(*notes.first)
+    if raise_failures and notes.broken is not None:
+        raise notes.broken
     return TestRun(notes.results, notes.failures, summary)
 
 
@@ -162,8 +182,9 @@ def _worker_numbers(app: Pipeline, workers: int | Mapping[str, int] | None) -> d
 
 def _raise_failure(failure: Failure, raised: BaseException | None) -> None:
     told = ItemFailed(str(failure), failure)
-    if raised is None:
-        raise told
+    if raised is None or isinstance(raised, (SystemExit, KeyboardInterrupt)):
+        # those would end the test session, not the test
+        raise told from raised
     raise raised from told
 
 
@@ -182,7 +203,7 @@ class _Run:
         self._app, self._options, self._notes = app, options, notes
         self._ended: SimpleQueue[_RoleThread] = SimpleQueue()
         self._collector = cast(Collector, app.compile("collector", options=options))
-        self._collector._observer = notes.observe
+        notes.watch_collector(self._collector)
         distributor = app.compile("distributor", options=options, metadata=metadata)
         self._distributor = _RoleThread("distributor", distributor, self._ended)
         self._threads = [_RoleThread("collector", self._collector, self._ended), self._distributor]

@@ -24,6 +24,11 @@ class Progress:
         return sum(one.collected + one.failed for one in self.counts)
 
     @property
+    def collected(self) -> int:
+        """Items collected."""
+        return sum(one.collected for one in self.counts)
+
+    @property
     def failed(self) -> int:
         """Items given up."""
         return sum(one.failed for one in self.counts)
