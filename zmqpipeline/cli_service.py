@@ -64,7 +64,7 @@ def service_commands(
         options = settle(app, flags)
         with app.client(name, options=options) as client:
             reply = client.request(_read(request), timeout=timeout)
-        click.echo(json.dumps(reply, default=str, ensure_ascii=False))
+        click.echo(_shown(reply))
         return 0
 
     return service, service_worker, call
@@ -75,10 +75,31 @@ def _compiled(app: Pipeline, role: str, options: Options, **arguments: Any) -> R
 
 
 def _read(text: str) -> Any:
+    """The request that a command line gives.
+
+    Raises ConfigurationError for anything but an object or a list of objects.
+    """
+    shown = text if len(text) < 60 else text[:60] + "..."
+    example = 'Write an object, such as \'{"text": "abc"}\', or a list of objects.'
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        shown = text if len(text) < 60 else text[:60] + "..."
-        raise ConfigurationError(
-            f'The request {shown!r} is no JSON ({error}). Write an object, such as \'{{"text": "abc"}}\'.'
-        ) from error
+        found = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"The request {shown!r} is no JSON ({error}). {example}") from error
+    if not all(isinstance(one, dict) for one in (found if isinstance(found, list) else [found])):
+        raise ConfigurationError(f"The request {shown!r} is no JSON object. {example}")
+    return found
+
+
+def _shown(reply: Any) -> str:
+    """A reply as one line of JSON; what JSON has no form for is shown as Python's `str` has it."""
+    text = json.dumps(_plain(reply), default=str, ensure_ascii=False)
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _plain(value: Any) -> Any:
+    """With sets and tuples as lists, and all keys as strings: JSON knows no others."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(one) for one in value]
+    return value

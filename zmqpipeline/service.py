@@ -146,9 +146,17 @@ class ServiceWorker(Role):
         call, what, most = self._make_call(), self._what(), self.options.max_message_bytes
 
         def execute(index: int, payload: bytes, number: int, attempt: int) -> bytes:
-            packed = pack(call(index, number, attempt, unpack(payload)))
+            reply = call(index, number, attempt, unpack(payload))
+            try:
+                packed = pack(reply)
+            except SerializeError as error:
+                reason = str(error).partition(": ")[2]
+                raise SerializeError(f"{what} returned what cannot be packed: {reason}") from error.__cause__
             if len(packed) > most:
-                raise SerializeError(f"{what} returned {len(packed)} bytes, more than max_message_bytes ({most}).")
+                raise SerializeError(
+                    f"{what} returned {len(packed)} bytes, more than max_message_bytes ({most}). "
+                    "Return less, or a path to a file, or raise the limit with ZMQPIPELINE_MAX_MESSAGE_BYTES."
+                )
             return packed
 
         self._init_error = None

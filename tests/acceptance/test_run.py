@@ -220,6 +220,19 @@ def test_an_item_that_kills_its_workers_is_given_up(workshop: Any) -> None:
     assert program.json["failures"] == 1
 
 
+def test_an_item_that_kills_its_workers_takes_no_other_with_it(workshop: Any) -> None:
+    """Its neighbours in the other threads of a killed worker are collected: on its last try an item runs alone."""
+    text = SLEEPER.replace('@app.worker("C")', '@app.worker("C", threads=4)').replace(
+        '    note("started", data["n"])',
+        '    data["n"] == 3 and (time.sleep(0.05), os.kill(os.getpid(), signal.SIGKILL))',
+    )
+    workshop.write("app.py", text)
+    status, program = workshop.run("-m", "app", "run", "--json", SECONDS="0.1", ITEMS="12")
+    assert status == 1, program.err
+    assert sorted(set(workshop.numbers("collected"))) == [0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11]
+    assert program.json["failures"] == 1
+
+
 def test_a_worker_that_cannot_start_ends_the_run(workshop: Any) -> None:
     """worker_init that raises five times in a row: status 3, and one line that says so."""
     text = SLEEPER.replace('    note("workers", os.getpid())', '    raise RuntimeError("no database")')
@@ -240,6 +253,24 @@ def test_a_killed_distributor_ends_the_run(workshop: Any, eventually: Callable[.
     assert program.wait(10) == 3
     assert "The distributor (pid" in program.err
     assert "SIGKILL" in program.err
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_distributor_that_leaves_ends_the_run(status: int, workshop: Any) -> None:
+    """One that user code ends by os._exit, with whatever status, is missed at once: status 3, and one line."""
+    workshop.write("app.py", SLEEPER.replace("        yield", f"        n == 5 and os._exit({status})\n        yield"))
+    code, program = workshop.run("-m", "app", "run")
+    assert code == 3, program.err
+    assert f"ended by status {status} before the run was over" in program.err
+
+
+def test_sys_exit_in_a_source_fails_its_task(workshop: Any) -> None:
+    """SystemExit is what the source raised, not the end of the distributor: what was yielded is collected, status 1."""
+    workshop.write("app.py", SLEEPER.replace("        yield", "        n == 5 and sys.exit(5)\n        yield"))
+    status, program = workshop.run("-m", "app", "run")
+    assert status == 1, program.err
+    assert "SystemExit" in program.err
+    assert sorted(workshop.numbers("collected")) == [0, 1, 2, 3, 4]
 
 
 def test_failures_are_counted_and_the_run_goes_on(workshop: Any) -> None:

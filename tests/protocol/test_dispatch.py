@@ -343,6 +343,32 @@ def test_an_item_that_kills_its_workers_is_given_up() -> None:
     assert (item.number, item.stage, item.attempts, item.trouble.error) == (0, "crash", 2, "WorkerLost")
 
 
+def test_an_innocent_neighbour_of_a_killer_is_not_given_up() -> None:
+    """On its last try an item runs alone: a worker that holds others gets no more until it is free, then it alone."""
+    scene = Scene(Task("A", crash_limit=2))
+    doomed = scene.worker(slots=2)
+    scene.produce(0, 1)
+    busy = scene.worker(slots=2)
+    scene.produce(2)
+    assert busy.given() == [2]
+    doomed.is_lost()
+    assert busy.given() == [], "it runs an item: neither gets into its free thread"
+    scene.produce(3)
+    assert busy.given() == [], "it is kept free"
+    busy.report(window=2, backlog=0)
+    scene.ack(2)
+    assert busy.given() == [0]
+    busy.report(window=2, backlog=1)
+    assert busy.given() == [], "it has a free thread, and stays alone"
+    other = scene.worker(slots=2)
+    assert other.given() == [1], "another free worker takes the next one"
+    busy.report(window=2, backlog=0)
+    scene.ack(0)
+    assert busy.given() == [3]
+    other.is_lost()
+    assert [item.number for item in scene.bench.said_one(m.GiveUp).failures] == [1]
+
+
 def test_what_a_lost_worker_was_done_with_is_no_suspect() -> None:
     """A result that was not acknowledged is executed again, but nobody is blamed for it."""
     scene = Scene(Task("A", crash_limit=1))

@@ -42,7 +42,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = Ledger(TaskSpec("A", retries=2, backoff=1.0, crash_limit=2))
+        self.ledger = Ledger(TaskSpec("A", retries=2, backoff=1.0, crash_limit=3))
         self.places: dict[int, str | bytes] = {}
         """Number -> queue, later, given up, done, failed, or the worker that has it."""
         self.attempt: dict[int, int] = {}
@@ -74,10 +74,25 @@ class LedgerMachine(RuleBasedStateMachine):
         suspects = [number for number in batch.numbers if self.crashed.get(number)]
         assert len(suspects) in (0, len(batch.numbers))
         assert len(suspects) <= slots
+        assert all(self.crashed[number] == 1 for number in suspects)
         for number, payload in zip(batch.numbers, batch.payloads, strict=True):
             assert self.places[number] == "queue"
             assert payload == b"%d" % number
             assert batch.attempt == self.attempt.get(number, 0) + 1
+            self.places[number] = worker
+
+    @precondition(lambda self: any(not self.of(worker) for worker in (b"w1", b"w2", b"w3")))
+    @rule(data=st.data())
+    def take_alone(self, data: st.DataObject) -> None:
+        """A worker that holds nothing is given one item on its last try, if there is one, and is then alone with it."""
+        worker = data.draw(st.sampled_from([worker for worker in (b"w1", b"w2", b"w3") if not self.of(worker)]))
+        last = [number for number in self.of("queue") if self.crashed.get(number) == 2]
+        assert self.ledger.has_last_try == bool(last)
+        batch = self.ledger.take_alone(worker)
+        assert (batch is not None) == bool(last) == self.ledger.is_alone(worker)
+        if batch is not None:
+            (number,) = batch.numbers
+            assert number in last
             self.places[number] = worker
 
     @rule(data=st.data(), failed=st.booleans())
@@ -137,7 +152,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.attempt[number] = self.attempt.get(number, 0) + 1
             if crashed and number not in done:
                 self.crashed[number] = self.crashed.get(number, 0) + 1
-            self.places[number] = "given up" if self.crashed.get(number, 0) >= 2 else "queue"
+            self.places[number] = "given up" if self.crashed.get(number, 0) >= 3 else "queue"
         assert {item.number for item in given_up} == {n for n in mine if self.places[n] == "given up"}
         assert back == len(mine) - len(given_up)
 
@@ -312,9 +327,9 @@ def test_a_connection_that_comes_back_was_no_crash() -> None:
     take(one, b"w1")
     for _ in range(5):
         one.lost(b"w1", crashed=True, done=SeqSet())
-        assert one.has_suspects
+        assert one.has_last_try
         assert one.reconcile(b"w1", SeqSet((0, 1)), 9) == []
-        assert not one.has_suspects
+        assert not one.has_last_try
     assert one.lost(b"w1", crashed=True, done=SeqSet())[1] == []
     one.check()
 
@@ -371,13 +386,41 @@ def test_a_suspect_goes_to_a_free_slot_only() -> None:
     assert take(one, b"w2", count=10, slots=1).numbers == [0]
 
 
+def test_a_retry_of_a_suspect_goes_to_a_free_slot_only() -> None:
+    """An item that was lost with a worker, and then raised in another, is no less suspected when it is tried again."""
+    one = ledger(1, retries=1, backoff=1.0)
+    take(one, b"w1")
+    one.lost(b"w1", crashed=True, done=SeqSet())
+    take(one, b"w2")
+    assert one.failed_at(b"w2", failure(0, attempts=2), 0.0, 1.0) is None
+    one.ripen(9.0)
+    assert one.take(b"w2", 10, 0, MEBIBYTE) is None
+    one.check()
+
+
+def test_the_last_try_is_for_a_worker_of_its_own() -> None:
+    """An item that may not be lost once more is in no batch; whoever takes it is alone until it is over."""
+    one = ledger(2, crash_limit=2)
+    take(one, b"w1")
+    one.lost(b"w1", crashed=True, done=SeqSet((1, 2)))
+    assert take(one, b"w2", slots=9).numbers == [1]
+    assert one.take(b"w2", 10, 9, MEBIBYTE) is None
+    batch = one.take_alone(b"w3")
+    assert batch is not None
+    assert (batch.numbers, batch.attempt) == ([0], 2)
+    assert one.is_alone(b"w3")
+    assert not one.is_alone(b"w2")
+    one.acknowledge((0, 1), ())
+    assert not one.is_alone(b"w3")
+
+
 def test_the_crash_limit_gives_an_item_up() -> None:
     """At the crash_limit-th loss it is failed, with the stage, the attempts and the limit said."""
     one = ledger(1, crash_limit=3)
     for worker in (b"w1", b"w2"):
         take(one, worker)
         assert one.lost(worker, crashed=True, done=SeqSet()) == (1, [])
-    take(one, b"w3")
+    assert one.take_alone(b"w3") is not None
     back, (item,) = one.lost(b"w3", crashed=True, done=SeqSet())
     assert back == 0
     assert (item.stage, item.attempts, item.trouble.error) == ("crash", 3, "WorkerLost")

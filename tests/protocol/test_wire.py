@@ -58,7 +58,14 @@ ENVELOPES = st.builds(
     received=COUNTS,
     body=st.sampled_from(CLASSES).flatmap(bodies),
 )
-WORK = m.Envelope(b"d", b"w", 7, 3, m.Work("run", "A", 1, 0.0, (0, 2, 5, 6), (1, 2), [b"a", b"b", b"c"]))
+WORK = m.Envelope(
+    b"d",
+    b"w",
+    7,
+    3,
+    m.Work("run", "A", 1, 0.0, (0, 2, 5, 6), (1, 2), [one * wire.INLINE for one in (b"a", b"b", b"c")]),
+)
+"""Its payloads have a frame, together."""
 
 
 def header(*fields: Any) -> bytes:
@@ -98,8 +105,10 @@ def test_every_class_arrives_as_it_was_sent(cls: type) -> None:
 
 
 def test_small_payloads_share_a_frame_and_large_ones_have_their_own() -> None:
-    """Thousands of small payloads cost one frame; nothing large is copied into one."""
-    small = dataclasses.replace(WORK.body, spans=(0, 3), payloads=[b"x"] * 3)
+    """The smallest are in the header; thousands of others cost one frame; nothing large is copied into one."""
+    few = dataclasses.replace(WORK.body, spans=(0, 2), payloads=[b"x", b"y" * (wire.INLINE - 1)])
+    assert len(wire.encode(dataclasses.replace(WORK, body=few))) == 1
+    small = dataclasses.replace(WORK.body, spans=(0, 3), payloads=[b"x", b"y" * (wire.INLINE - 1), b"z"])
     assert len(wire.encode(dataclasses.replace(WORK, body=small))) == 2
     large = dataclasses.replace(small, payloads=[b"x", b"y" * wire.LARGE, b"z"])
     frames = wire.encode(dataclasses.replace(WORK, body=large))
@@ -209,6 +218,15 @@ def test_whole_seconds_may_be_an_integer() -> None:
     fields = fields_of(WORK)
     envelope = wire.decode([header(*fields[:8], 5, *fields[9:]), wire.encode(WORK)[1]])
     assert envelope.body == dataclasses.replace(WORK.body, timeout=5.0)
+
+
+@pytest.mark.parametrize("payloads", [["a", b"b", b"c"], [b"a", b"b"], [b"a", b"b", b"c", b"d"], [1, 2, 3]], ids=repr)
+def test_payloads_in_the_header_must_fit_their_spans(payloads: list[Any]) -> None:
+    """They are bytes, and as many as the spans say; no frame follows them."""
+    fields = fields_of(WORK)
+    refused([header(*fields[:-1], payloads)])
+    refused([header(*fields[:-1], [b"a", b"b", b"c"]), b""])
+    assert wire.decode([header(*fields[:-1], [b"a", b"b", b"c"])]).body.payloads == [b"a", b"b", b"c"]
 
 
 @pytest.mark.parametrize("payloads", [[], [b"a"], [b"a"] * 4, [b"a", b"b", "c"], {}, b"abc", None, 3], ids=repr)

@@ -2,14 +2,22 @@
 
 The law:
 
-* A request is sent when the broker is connected, and again to a broker that says it does not know it.
-* All that is awaited is asked for at each connection, after a gap, and each second: that mends every loss on the way.
+* Nothing is asked before the broker has spoken on this connection: so it is known which broker was asked.
+* Of each service at most `WINDOW` requests are with the broker; further ones wait here, in order, so that a long list
+  does not fill the broker's queue, which is for all clients.
+* A request is sent again if a broker says that it does not know it. If an earlier broker was asked, that is said, too:
+  the request may have been executed.
+* All that is awaited is asked for at each connection, after a gap, each second, and after many answers: that mends
+  every loss on the way, and lets the broker drop the answers that it keeps.
 * The first answer counts; a later one finds nobody waiting and is dropped. A request that ran out of time is withdrawn.
+* What is submitted in one turn of the loop is sent together, by a Tick at its end.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from zmqpipeline.protocol import batching
@@ -17,10 +25,22 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.link import Link, Verdict
-from zmqpipeline.protocol.seqset import numbers_of, spans_of
+from zmqpipeline.protocol.seqset import SeqSet, numbers_of, spans_of
 
 ASK_SECONDS = 1.0
 """How often the client asks for what it waits for."""
+
+ASK_ANSWERS = 1000
+"""After so many answers it asks at once, since the broker keeps them until then."""
+
+ASK_BYTES = 1024 * 1024
+"""Or after answers of so many bytes."""
+
+WINDOW = 1000
+"""The most requests of one service that are with the broker; a tenth of what waits there by default for all clients."""
+
+WINDOW_BYTES = 16 * 1024 * 1024
+"""And the most bytes of them; one request of any size is sent."""
 
 _BROKER: e.Peer = ("clients", b"")
 
@@ -33,17 +53,40 @@ class ClientSnapshot:
     waiting: int
 
 
+class _Line:
+    """The requests of one service: those that are not sent yet, and how much is with the broker."""
+
+    __slots__ = ("bytes", "count", "unsent")
+
+    def __init__(self) -> None:
+        self.unsent: deque[int] = deque()
+        """Numbers that wait here; one that is not waited for any more is passed over."""
+        self.count = 0
+        self.bytes = 0
+
+    def has_room(self) -> bool:
+        return self.count < WINDOW and (self.bytes < WINDOW_BYTES or not self.count)
+
+
 class ClientMachine:
-    """See the module. Hop: ``clients``. Requests are numbered by whoever submits them."""
+    """See the module. Hop: ``clients``. Requests are numbered by whoever submits them, ascending."""
 
     def __init__(self, *, incarnation: bytes) -> None:
         self.phase = "open"
         self._link = Link(incarnation)
         self._connected = False
+        self._heard = False
+        """Whether the broker has spoken since the connection was made."""
         self._waiting: dict[int, tuple[str, bytes]] = {}
-        self._sent: set[int] = set()
-        self._due: list[tuple[float, int]] = []
+        self._sent: dict[int, bytes] = {}
+        """The requests that are with a broker, and with which (its incarnation)."""
+        self._lines: dict[str, _Line] = {}
+        self._to_send: dict[str, None] = {}
+        """Services with unsent requests and room for them."""
+        self._due: list[tuple[float, int, list[int]]] = []
         self._ask_at: float | None = None
+        self._turn_at: float | None = None
+        self._unconfirmed = self._unconfirmed_bytes = 0
         self._out: list[c.Command] = []
 
     def handle(self, event: e.Event, now: float) -> list[c.Command]:
@@ -57,17 +100,18 @@ class ClientMachine:
             case e.Received(_, envelope):
                 self._received(envelope, now)
             case e.Connected():
-                self._connected = True
-                self._greet(now)
+                self._connected, self._heard = True, False
+                self._ask(now)
             case e.Disconnected():
-                self._connected = False
+                self._connected = self._heard = False
             case e.Withdraw(numbers):
                 self._withdraw(numbers)
             case e.Drain():
                 self._end()
             case _:
                 pass
-        self._by_the_clock(now)
+        if self.phase != "ended":
+            self._by_the_clock(event, now)
         return self._out
 
     def next_deadline(self) -> float | None:
@@ -75,51 +119,77 @@ class ClientMachine:
         if self.phase == "ended":
             return None
         due = self._due[0][0] if self._due else None
-        return min((one for one in (due, self._ask_at) if one is not None), default=None)
+        times = (due, self._ask_at, self._turn_at)
+        return min((one for one in times if one is not None), default=None)
 
     def snapshot(self) -> ClientSnapshot:
         """What a client waits for."""
         return ClientSnapshot(self._connected, len(self._waiting))
 
     def check(self) -> None:
-        """What was sent and not answered is waited for."""
-        assert self._sent <= self._waiting.keys(), "a request was sent that nobody waits for"
+        """What was sent and not answered is waited for; what waits is either sent or in its line."""
+        assert self._sent.keys() <= self._waiting.keys(), "a request was sent that nobody waits for"
+        unsent = {number for line in self._lines.values() for number in line.unsent if number in self._waiting}
+        assert unsent.isdisjoint(self._sent), "a request both sent and unsent"
+        assert unsent | self._sent.keys() == self._waiting.keys(), "a request that is nowhere"
+        for service, line in self._lines.items():
+            mine = [len(self._waiting[n][1]) for n in self._sent if self._waiting[n][0] == service]
+            assert (line.count, line.bytes) == (len(mine), sum(mine)), "what is with the broker is miscounted"
 
     # requests ----------------------------------------------------------------------------------------------------
 
     def _submit(self, event: e.Submit, now: float) -> None:
-        self._waiting.update({n: (event.service, one) for n, one in zip(event.numbers, event.payloads, strict=True)})
-        if event.timeout is not None:
-            for number in event.numbers:
-                heapq.heappush(self._due, (now + event.timeout, number))
-        if self._connected:
-            self._send(event.numbers, again=False)
+        service = event.service
+        self._waiting.update({n: (service, one) for n, one in zip(event.numbers, event.payloads, strict=True)})
+        line = self._lines.get(service)
+        if line is None:
+            line = self._lines[service] = _Line()
+        line.unsent.extend(event.numbers)
+        self._to_send[service] = None
+        if event.timeout is not None and event.numbers:
+            heapq.heappush(self._due, (now + event.timeout, event.numbers[0], event.numbers))
         if self._ask_at is None:
             self._ask_at = now + ASK_SECONDS
 
-    def _send(self, numbers: list[int], *, again: bool) -> None:
-        """Send these requests, in messages of one service and a bounded size."""
-        by_service: dict[str, list[int]] = {}
-        for number in sorted(numbers):
-            by_service.setdefault(self._waiting[number][0], []).append(number)
-        self._sent.update(numbers)
-        for service, ones in by_service.items():
-            while ones:
-                payloads = [self._waiting[number][1] for number in ones[: batching.MAX_BATCH]]
-                count = batching.cut([len(one) for one in payloads])
-                self._say(m.Requests(service, again, spans_of(ones[:count]), payloads[:count]))
-                ones = ones[count:]
+    def _send_unsent(self) -> None:
+        """Send what there is room for."""
+        services, self._to_send = self._to_send, {}
+        for service in services:
+            line = self._lines[service]
+            numbers: list[int] = []
+            while line.unsent and line.has_room():
+                number = line.unsent.popleft()
+                if number in self._waiting:
+                    line.count += 1
+                    line.bytes += len(self._waiting[number][1])
+                    numbers.append(number)
+            self._send(service, numbers, again=False)
+            if not line.count and not line.unsent:
+                del self._lines[service]
 
-    def _greet(self, now: float) -> None:
-        """At each connection: ask for what was sent, send what was not."""
-        fresh = [number for number in self._waiting if number not in self._sent]
-        if self._sent:
-            self._ask(now)
-        if fresh:
-            self._send(fresh, again=False)
+    def _send(self, service: str, numbers: list[int], *, again: bool) -> None:
+        """Send these requests, in messages of a bounded size."""
+        broker = self._link.peer
+        while numbers:
+            payloads = [self._waiting[number][1] for number in numbers[: batching.MAX_BATCH]]
+            count = batching.cut([len(one) for one in payloads])
+            self._sent.update(dict.fromkeys(numbers[:count], broker))
+            self._say(m.Requests(service, again, spans_of(numbers[:count]), payloads[:count]))
+            numbers = numbers[count:]
+
+    def _send_again(self, unknown: SeqSet, broker: bytes) -> None:
+        """Send what this broker does not know; it has never had what it was asked itself."""
+        alike: dict[tuple[str, bool], list[int]] = {}
+        for number, asked in self._sent.items():
+            if number in unknown:
+                alike.setdefault((self._waiting[number][0], asked != broker), []).append(number)
+        for (service, again), numbers in alike.items():
+            self._send(service, sorted(numbers), again=again)
 
     def _ask(self, now: float) -> None:
-        self._ask_at = now + ASK_SECONDS if self._waiting else None
+        """Say what is awaited; until the broker has spoken, each second."""
+        self._ask_at = now + ASK_SECONDS if self._waiting or (self._connected and not self._heard) else None
+        self._unconfirmed = self._unconfirmed_bytes = 0
         if self._connected:
             self._say(m.Asking(spans_of(list(self._sent))))
 
@@ -129,31 +199,45 @@ class ClientMachine:
         verdict = self._link.admit(envelope)
         if verdict is Verdict.REPEAT:
             return
+        self._heard = True
+        if verdict is Verdict.GAP:
+            # first of all: the next word to the broker must tell what is still awaited
+            self._ask(now)
         match envelope.body:
             case m.Replies(spans, payloads):
-                self._replies(numbers_of(spans), payloads)
+                self._replies(numbers_of(spans), payloads, now)
             case m.Declined(kind, spans, trouble):
                 numbers = [number for number in numbers_of(spans) if self._forget(number)]
                 if numbers:
                     self._do(c.Reject(numbers, kind, trouble))
-            case m.Unknown(spans):
-                self._send([number for number in numbers_of(spans) if number in self._waiting], again=True)
+            case m.Unknown(spans) if spans:
+                self._send_again(SeqSet(spans), envelope.sender)
             case _:
                 pass
-        if verdict is Verdict.GAP and self._waiting:
-            self._ask(now)
 
-    def _replies(self, numbers: list[int], payloads: m.Blobs) -> None:
+    def _replies(self, numbers: list[int], payloads: m.Blobs, now: float) -> None:
         good = [(n, one) for n, one in zip(numbers, payloads, strict=True) if self._forget(n)]
         if good:
             self._do(c.Resolve([number for number, _ in good], [one for _, one in good]))
+        self._unconfirmed += len(numbers)
+        self._unconfirmed_bytes += sum(map(len, payloads))
+        if self._unconfirmed >= ASK_ANSWERS or self._unconfirmed_bytes >= ASK_BYTES:
+            self._ask(now)
 
     def _forget(self, number: int) -> bool:
         """Whether this request was still waited for; it is not any more."""
-        self._sent.discard(number)
-        return self._waiting.pop(number, None) is not None
+        found = self._waiting.pop(number, None)
+        if found is None:
+            return False
+        service, payload = found
+        line = self._lines[service]
+        if self._sent.pop(number, None) is not None:
+            line.count -= 1
+            line.bytes -= len(payload)
+        self._to_send[service] = None
+        return True
 
-    def _withdraw(self, numbers: list[int]) -> None:
+    def _withdraw(self, numbers: Iterable[int]) -> None:
         sent = [number for number in numbers if number in self._sent]
         for number in numbers:
             self._forget(number)
@@ -162,21 +246,36 @@ class ClientMachine:
 
     # the clock, and the end --------------------------------------------------------------------------------------
 
-    def _by_the_clock(self, now: float) -> None:
-        late = []
-        while self._due and self._due[0][0] <= now:
-            number = heapq.heappop(self._due)[1]
-            if number in self._waiting:
-                late.append(number)
-        if late:
-            self._withdraw(late)
-            text = "No answer came in time." if self._connected else "No answer came in time; no broker is connected."
-            self._do(c.Reject(late, "timeout", m.Trouble("ServiceTimeout", text)))
-        if not self._waiting and self._due:
-            self._due.clear()
+    def _by_the_clock(self, event: e.Event, now: float) -> None:
+        self._reject_late(now)
         if self._ask_at is not None and now >= self._ask_at:
             # The last one, when nothing is awaited any more, lets the broker drop the answers that it keeps.
             self._ask(now)
+        if isinstance(event, e.Tick):
+            self._turn_at = None
+            if self._heard:
+                self._send_unsent()
+        elif self._to_send and self._heard and self._turn_at is None:
+            self._turn_at = now
+
+    def _reject_late(self, now: float) -> None:
+        late: list[int] = []
+        while self._due and self._due[0][0] <= now:
+            late += [number for number in heapq.heappop(self._due)[2] if number in self._waiting]
+        if late:
+            self._do(c.Reject(late, "timeout", m.Trouble("ServiceTimeout", self._why_late(late))))
+            self._withdraw(late)
+        if len(self._due) > 1000 and len(self._due) > 2 * len(self._waiting):
+            # answered long before their time: they would pile up for as long as the time-outs are
+            self._due = [one for one in self._due if any(number in self._waiting for number in one[2])]
+            heapq.heapify(self._due)
+
+    def _why_late(self, late: list[int]) -> str:
+        if not self._connected:
+            return "No answer came in time; no broker is connected."
+        if not any(number in self._sent for number in late):
+            return "No answer came in time; the request still waited for earlier ones of this client."
+        return "No answer came in time."
 
     def _end(self) -> None:
         numbers = list(self._waiting)

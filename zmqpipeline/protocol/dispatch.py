@@ -8,7 +8,10 @@ The law:
 * A worker is **hungry** while its last report, less what was sent since, leaves room.
 * The hungry get what waits (suspects and returned items first); only when nothing waits is the source asked, for one
   hungry worker at a time and for no more than its room. So nothing is produced ahead of demand.
+* An item on its last try (it was lost with workers before) goes to a worker that holds nothing else, which gets nothing
+  beside it; if there is none, one is kept from more until it has finished what it holds.
 * When the source is exhausted, what still waits is spread evenly over the hungry.
+* The items of a service come from clients: they are handed out at the end of the broker's turn, to the least loaded.
 * Releases travel with the next work; alone after 20 ms, or when many, or when a worker drains.
 """
 
@@ -46,6 +49,8 @@ class TaskState:
     producing: bytes | None = None
     asked_ack: int = -1
     gated: bool = False
+    reserved: bytes | None = None
+    """The worker that gets nothing more until it is free for an item on its last try."""
     hungry: dict[bytes, None] = field(default_factory=dict)
     workers: int = 0
     unserved_at: float | None = None
@@ -91,6 +96,8 @@ class Dispatcher:
         self.last_ack: tuple[str, int, bytes] = ("", 0, b"")
         self.release_at: float | None = None
         self.out: list[c.Command] = []
+        self.unfed: dict[str, TaskState] = {}
+        """Services with requests to be handed out at the end of the broker's turn."""
         self._links = links
         self._options = options
         self._rng = rng
@@ -146,6 +153,12 @@ class Dispatcher:
             reason = f"This distributor has no task {report.task!r}. Its tasks: {known}. Check the worker's task type."
             self._do(c.Send(peer, link.wrap(m.Refused(reason))))
             return None
+        if task.has_source and report.idempotent is not None:
+            reason = (
+                f"This is a distributor; a worker of service {report.task!r} belongs to a broker. Check its endpoint."
+            )
+            self._do(c.Send(peer, link.wrap(m.Refused(reason))))
+            return None
         member = self.members[who] = Member(who, report.task, link, peer)
         task.workers += 1
         task.unserved_at = None
@@ -192,41 +205,61 @@ class Dispatcher:
 
     def _goodbye(self, member: Member, goodbye: m.Goodbye) -> None:
         why = f"{goodbye.trouble.error}: {goodbye.trouble.message}" if goodbye.trouble else ""
-        back = self._remove(member, crashed=False)
+        back, lost = self._remove(member, crashed=False)
         if why:
-            self._log(40, f"Worker {member.name} of {member.task!r} gives up, {back} item(s) go to others: {why}")
-        elif back:
-            self._log(20, f"Worker {member.name} of {member.task!r} left; its {back} item(s) go to others.")
+            self._log(40, f"Worker {member.name} of {member.task!r} gives up, {back} item(s) go to others{lost}: {why}")
+        elif back or lost:
+            self._log(20, f"Worker {member.name} of {member.task!r} left; its {back} item(s) go to others{lost}.")
 
     def peer_lost(self, peer: e.Peer) -> None:
         who = self._links.lost(peer)
         member = self.members.get(who) if who is not None else None
         if member is None:
             return
-        back = self._remove(member, crashed=True)
+        back, lost = self._remove(member, crashed=True)
         self._log(
             30,
             f"Worker {member.name} was lost (its connection broke); its {back} item(s) of {member.task!r} go to other "
-            f"workers. A late result still counts.",
+            f"workers{lost}. A late result still counts.",
         )
 
-    def _remove(self, member: Member, *, crashed: bool) -> int:
-        """Take a worker off the roster; how many of its items go to others."""
+    def has_room(self, who: bytes) -> None:
+        """A worker of a service has answered: it may be given more at the end of the turn."""
+        member = self.members.get(who)
+        if member is not None:
+            self._feed_member(self.tasks[member.task], member)
+
+    def _remove(self, member: Member, *, crashed: bool) -> tuple[int, str]:
+        """Take a worker off the roster; how many of its items go to others, and words for those that are given up."""
         task = self.tasks[member.task]
         del self.members[member.who]
         task.hungry.pop(member.who, None)
         task.workers -= 1
-        back, given_up = task.ledger.lost(member.who, crashed=crashed, done=member.done)
+        done = member.done if task.has_source else SeqSet()
+        if not crashed and not task.has_source:
+            # What our last messages brought was not there any more when it left. All else it may have done, and could
+            # not tell: a request that must not be executed twice is lost with its worker, however that one ended.
+            task.ledger.hand_back(member.who, task.ledger.held_by(member.who, after=member.link.confirmed))
+            crashed = task.spec.crash_limit == 1
+        back, given_up = task.ledger.lost(member.who, crashed=crashed, done=done)
         self._tell_given_up(given_up)
         self.feed(task)
-        return back
+        return back, f", {len(given_up)} are given up" if given_up else ""
 
     # handing out -------------------------------------------------------------------------------------------------
 
     def feed(self, task: TaskState) -> None:
+        """Hand out now; of a service at the end of the broker's turn."""
+        if task.has_source:
+            self.hand_out(task)
+        elif task.ledger.waiting:
+            self.unfed[task.spec.task_type] = task
+
+    def hand_out(self, task: TaskState) -> None:
         """Give the hungry what there is; ask the source for the first that is still hungry then."""
         if self.stage != "open" or task.state == "waiting":
             return
+        self._give_last_tries(task)
         asker = task.producing
         if asker is not None and asker in task.hungry:
             # What was produced for a worker (handle knows its address) goes to that worker first.
@@ -235,17 +268,32 @@ class Dispatcher:
         spread = not task.has_source or task.state != "open"
         for served, who in enumerate(hungry):
             member = self.members[who]
-            share = max(1, -(-task.ledger.waiting // (len(hungry) - served))) if spread else None
-            self._give(task, member, share=share)
-            if self._room(task, member) <= 0:
+            share = max(1, -(-task.ledger.for_anyone // (len(hungry) - served))) if spread else None
+            if self._give(task, member, share=share) <= 0:
                 # Who is only kept from more by what it holds is hungry again as soon as an ACK lets go of it.
                 if self._wants(task, member) <= 0:
                     del task.hungry[who]
-            elif task.may_produce and not task.ledger.waiting and self._may_run_ahead(task):
+            elif task.may_produce and not task.ledger.for_anyone and self._may_run_ahead(task):
                 self._produce(task, member)
                 return
-            elif not task.ledger.waiting:
+            elif not task.ledger.for_anyone:
                 return
+
+    def _give_last_tries(self, task: TaskState) -> None:
+        """Give each item on its last try to a worker of its own; reserve one as long as none is free."""
+        task.reserved = task.reserved if task.ledger.has_last_try else None
+        if not task.ledger.has_last_try:
+            return
+        able = [
+            one for one in self.members.values() if one.task == task.spec.task_type and one.welcomed and one.window > 0
+        ]
+        for member in able:
+            batch = None if task.ledger.leases(member.who) else task.ledger.take_alone(member.who)
+            if batch is not None:
+                self._send_work(task, member, batch.attempt, batch.numbers, batch.payloads)
+        rest = [one.who for one in able if not task.ledger.is_alone(one.who)] if task.ledger.has_last_try else []
+        if task.reserved not in rest:
+            task.reserved = rest[0] if rest else None
 
     def _may_run_ahead(self, task: TaskState) -> bool:
         """Whether few enough items wait for a retry: a source whose items all fail must not be emptied into them."""
@@ -255,28 +303,39 @@ class Dispatcher:
         """The hungry: those of a service from the least loaded on, since its items come one by one."""
         if task.has_source or len(task.hungry) < 2:
             return list(task.hungry)
-        return sorted(task.hungry, key=lambda who: self.members[who].load())
+        members = [self.members[who] for who in task.hungry]
+        return [one.who for one in sorted(members, key=lambda one: self._load(task, one) / max(1, one.slots))]
 
     def _room(self, task: TaskState, member: Member) -> int:
         ledger = task.ledger
         leases = ledger.leases(member.who)
+        if member.who == task.reserved or ledger.is_alone(member.who):
+            return 0
         if leases and ledger.lease_bytes(member.who) >= self._options.max_held_bytes:
             return 0
         return min(self._wants(task, member), self._options.max_held_items - leases)
 
     def _wants(self, task: TaskState, member: Member) -> int:
-        return member.room(only_free_slots=task.ledger.has_suspects)
+        wanted = min(member.window, member.slots) if task.ledger.has_suspects else member.window
+        return wanted - self._load(task, member)
 
-    def _give(self, task: TaskState, member: Member, share: int | None) -> None:
-        """Send this worker what it has room for, at most its share."""
+    def _load(self, task: TaskState, member: Member) -> int:
+        """How many items it has: of a service those that it has not answered, since answers come here."""
+        return member.load() if task.has_source else task.ledger.leases(member.who)
+
+    def _give(self, task: TaskState, member: Member, share: int | None) -> int:
+        """Send this worker what it has room for, at most its share; the room that it has then."""
         room = self._room(task, member)
-        room = room if share is None else min(room, share)
-        while room > 0:
-            batch = task.ledger.take(member.who, room, member.free_slots(), batching.MAX_BATCH_BYTES)
+        left = room if share is None else min(room, share)
+        while left > 0:
+            free_slots = min(member.window, member.slots) - self._load(task, member)
+            batch = task.ledger.take(member.who, left, free_slots, batching.MAX_BATCH_BYTES)
             if batch is None:
-                return
+                break
             self._send_work(task, member, batch.attempt, batch.numbers, batch.payloads)
-            room = min(room - len(batch.numbers), self._room(task, member))
+            room = self._room(task, member)
+            left = min(left - len(batch.numbers), room)
+        return room
 
     def _send_work(self, task: TaskState, member: Member, attempt: int, numbers: list[int], payloads: m.Blobs) -> None:
         if numbers != sorted(numbers):

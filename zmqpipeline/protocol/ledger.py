@@ -8,6 +8,7 @@ place        meaning
 fresh        yielded, never sent
 returned     was with a worker that is gone, or handed it back; sent again before anything fresh
 suspect      was lost with a worker while it may have been running: only ever sent to a free thread
+last try     the next such loss is its last: only ever sent to a worker that holds nothing else, and stays alone there
 later        its function raised; it is sent again when its back-off is over
 leased       with one worker, until the ACK
 given up     failed for good; the collector has been told, its ACK is awaited
@@ -21,6 +22,7 @@ costs a few operations on dictionaries; what is rare (attempts, losses) is in di
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
@@ -56,6 +58,8 @@ class Ledger:
         self._fresh: deque[int] = deque()
         self._returned: OrderedDict[int, None] = OrderedDict()
         self._suspects: OrderedDict[int, None] = OrderedDict()
+        self._last_tries: OrderedDict[int, None] = OrderedDict()
+        self._alone: dict[bytes, int] = {}
         self._later: list[tuple[float, int]] = []
         self._owner: dict[int, bytes] = {}
         self._leases: dict[bytes, dict[int, int]] = {}
@@ -77,6 +81,11 @@ class Ledger:
     @property
     def waiting(self) -> int:
         """How many items could be sent now, if there were a worker."""
+        return self.for_anyone + len(self._last_tries)
+
+    @property
+    def for_anyone(self) -> int:
+        """How many of these need no worker of their own."""
         return len(self._fresh) + len(self._returned) + len(self._suspects)
 
     @property
@@ -104,6 +113,16 @@ class Ledger:
         """Whether an item waits for a free thread of its own."""
         return bool(self._suspects)
 
+    @property
+    def has_last_try(self) -> bool:
+        """Whether an item waits for a worker that holds nothing else."""
+        return bool(self._last_tries)
+
+    def is_alone(self, worker: bytes) -> bool:
+        """Whether this worker holds an item on its last try, beside which it gets no other."""
+        number = self._alone.get(worker)
+        return number is not None and self._owner.get(number) == worker
+
     def leases(self, worker: bytes) -> int:
         """How many items this worker holds."""
         return len(self._leases.get(worker, ()))
@@ -112,9 +131,17 @@ class Ledger:
         """Whether this worker holds this item."""
         return self._owner.get(number) == worker
 
+    def held_by(self, worker: bytes, *, after: int = -1) -> list[int]:
+        """The items that this worker holds; `after`: only those that our messages after this one brought it."""
+        return [number for number, message in self._leases.get(worker, {}).items() if message > after]
+
     def is_leased(self, number: int) -> bool:
         """Whether any worker holds this item."""
         return number in self._owner
+
+    def tried(self) -> list[int]:
+        """The items that a worker was lost with."""
+        return list(self._losses)
 
     def lease_bytes(self, worker: bytes) -> int:
         """How many bytes of packed items this worker holds."""
@@ -219,6 +246,13 @@ class Ledger:
         self._lease(numbers, payloads, worker, 0)
         return Batch(1, numbers, payloads)
 
+    def take_alone(self, worker: bytes) -> Batch | None:
+        """Lease an item on its last try to this worker, which holds nothing."""
+        batch = self._take_from(self._last_tries, worker, 1, batching.NO_LIMIT)
+        if batch is not None:
+            self._alone[worker] = batch.numbers[0]
+        return batch
+
     def _take_from(self, queue: OrderedDict[int, None], worker: bytes, count: int, max_bytes: int) -> Batch | None:
         """Items of one attempt number from the front of a queue."""
         numbers: list[int] = []
@@ -310,15 +344,17 @@ class Ledger:
 
     def _unqueue(self, number: int) -> None:
         """Take out of its queue an item that was done after all, by a late result of a worker thought lost."""
-        if number in self._returned:
-            del self._returned[number]
-        elif number in self._suspects:
-            del self._suspects[number]
+        queue = self._queue_of(number)
+        if number in queue:
+            del queue[number]
         elif self._later and any(one == number for _, one in self._later):
             self._later = [entry for entry in self._later if entry[1] != number]
             heapq.heapify(self._later)
-        elif number in self._fresh:
-            self._fresh.remove(number)
+        else:
+            # ascending, always: what is put back goes to the front, in order
+            index = bisect_left(self._fresh, number)
+            if index < len(self._fresh) and self._fresh[index] == number:
+                del self._fresh[index]
 
     # not done after all ------------------------------------------------------------------------------------------
 
@@ -361,7 +397,8 @@ class Ledger:
     def ripen(self, now: float) -> None:
         """Put the retries that are due into the queue."""
         while self._later and self._later[0][0] <= now:
-            self._returned[heapq.heappop(self._later)[1]] = None
+            number = heapq.heappop(self._later)[1]
+            self._queue_of(number)[number] = None
 
     def hand_back(self, worker: bytes, numbers: list[int]) -> None:
         """Items that this worker never started go back to the queue, with nothing held against them."""
@@ -372,9 +409,15 @@ class Ledger:
                 self._queue(number)
 
     def _queue(self, number: int) -> None:
-        queue = self._suspects if number in self._losses else self._returned
+        queue = self._queue_of(number)
         queue[number] = None
         queue.move_to_end(number, last=False)
+
+    def _queue_of(self, number: int) -> OrderedDict[int, None]:
+        losses = self._losses.get(number, 0)
+        if not losses:
+            return self._returned
+        return self._suspects if losses < self.spec.crash_limit - 1 else self._last_tries
 
     def lost(self, worker: bytes, *, crashed: bool, done: SeqSet) -> tuple[int, list[FailedItem]]:
         """A worker is gone: how many items go back to the queue, and which are given up as killers of workers.
@@ -396,6 +439,7 @@ class Ledger:
                 back += 1
         self._leases.pop(worker, None)
         self._lease_bytes.pop(worker, None)
+        self._alone.pop(worker, None)
         if self._claims:
             self._claims = {number: claimant for number, claimant in self._claims.items() if claimant != worker}
         return back, given_up
@@ -434,7 +478,7 @@ class Ledger:
         if number not in self._payloads:
             self._claims[number] = worker
             return True
-        queue = self._returned if number in self._returned else self._suspects
+        queue = self._queue_of(number)
         if number not in queue:
             return False
         del queue[number]
@@ -454,20 +498,22 @@ class Ledger:
 
     def abandon(self) -> None:
         """Give up every item that no worker holds: the run is interrupted, or the task aborted."""
-        queued = [*self._fresh, *self._returned, *self._suspects, *(number for _, number in self._later)]
+        queued = [*self._fresh, *self._returned, *self._suspects, *self._last_tries]
+        queued += [number for _, number in self._later]
         for number in queued:
             del self._payloads[number]
         self.dropped += len(queued)
         self._fresh.clear()
         self._returned.clear()
         self._suspects.clear()
+        self._last_tries.clear()
         self._later.clear()
 
     # invariants --------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
         """Every unfinished item is in exactly one place, and nothing done is anywhere."""
-        places = [*self._fresh, *self._returned, *self._suspects, *self._owner, *self.given_up]
+        places = [*self._fresh, *self._returned, *self._suspects, *self._last_tries, *self._owner, *self.given_up]
         places += [number for _, number in self._later]
         assert len(places) == len(set(places)), f"an item of {self.spec.task_type} is in two places"
         assert set(places) == set(self._payloads), f"an item of {self.spec.task_type} is nowhere"

@@ -98,8 +98,8 @@ class WorkerReport:
     done: Spans | None
     host: str
     pid: int
-    idempotent: bool = True
-    """Whether a request that was lost with its worker may be given to another one; of service workers."""
+    idempotent: bool | None = None
+    """Of service workers: whether a request that was lost with its worker may be given to another one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,15 +117,6 @@ class Member:
         self.unseen.append((self.link.sent, items))
         self.inflight += items
 
-    def room(self, *, only_free_slots: bool) -> int:
-        """How many items it would take now."""
-        wanted = min(self.window, self.slots) if only_free_slots else self.window
-        return wanted - self.backlog - self.inflight
-
-    def load(self) -> float:
-        """How many items it has for each of its threads."""
-        return (self.backlog + self.inflight) / max(1, self.slots)
-
-    def free_slots(self) -> int:
-        """How many of its threads have nothing to do."""
-        return min(self.window, self.slots) - self.backlog - self.inflight
+    def load(self) -> int:
+        """How many items it has unstarted or running."""
+        return self.backlog + self.inflight

@@ -5,18 +5,22 @@ clients. The law:
 
 * A request is known by its client and the client's number. Said twice, it is executed once.
 * It goes to the least loaded worker of its service that has room; otherwise it waits, within a bound.
-* A reply is kept until the client has said anything since it was sent, since it may have been lost on the way.
+* A reply is kept until the client says that it does not wait for it, since it may have been lost on the way.
+* What a client has asked and does not ask for any more is withdrawn, whether or not it said so.
 * A request whose worker was lost goes to another one if the service is idempotent; otherwise the client is told.
-* A service that nobody has served for 5 s is said to be unavailable at once.
+* A service that nobody serves is said to be unavailable at once; but for 5 s after the broker's start, and after its
+  last worker was lost, requests wait for a worker.
+* What arrives in one turn of the loop is handed out and answered together, by a Tick at its end.
 
 Each life of a broker is a run: workers drop what they hold of an earlier broker's requests, and clients send theirs
-again. Of a service that is not idempotent, such a request is declined: it may have been executed.
+again. Of a service that is not idempotent, such a request is refused: it may have been executed. Whether it is, its
+first worker says.
 
 ========== ============================ ==========================================================================
 phase      entered by                   meaning
 ========== ============================ ==========================================================================
 serving    start
-draining   Drain                        declines new requests; waits for those with workers
+draining   Drain                        refuses new requests and those that wait; waits for those with workers
 farewell   drained                      tells the workers (RunEnded), waits for their Goodbye, at most 2 s
 ended
 ========== ============================ ==========================================================================
@@ -25,31 +29,38 @@ ended
 from __future__ import annotations
 
 import random
-from collections import deque
 from dataclasses import dataclass
 
 from zmqpipeline.options import Options
+from zmqpipeline.protocol import batching
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
-from zmqpipeline.protocol.graph import TaskSpec
-from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.requests import Client, Service
 from zmqpipeline.protocol.roster import Links
-from zmqpipeline.protocol.seqset import numbers_of, spans_of
+from zmqpipeline.protocol.seqset import SeqSet, numbers_of, spans_of
 
 GRACE_SECONDS = 5.0
-"""How long requests wait for a first worker of their service, after the broker's start or the last worker's end."""
+"""How long requests wait for a worker of their service, after the broker's start or the loss of the last worker."""
 
 FORGET_SECONDS = 30.0
-"""How long the replies for a client whose connection broke are kept."""
+"""How long the requests of a client whose connection broke, and the replies for it, are kept."""
 
 FAREWELL_SECONDS = 2.0
 """How long the workers have to say goodbye."""
 
 MAX_SERVICES = 10_000
 """So many names of services are known at most."""
+
+NAMES_SHOWN = 20
+"""So many of them are named in a refusal."""
+
+_ENDING = m.Trouble("ServiceUnavailable", "The broker is ending; ask again when it is back.")
+_ASK_AGAIN = (
+    "It may have been executed. Ask again if that does no harm; a service with idempotent=True does so by itself."
+)
 
 
 @dataclass(frozen=True)
@@ -63,30 +74,6 @@ class ServiceSnapshot:
     clients: int
 
 
-class _Client:
-    """The open requests of one client, and the answers that it may not have received."""
-
-    __slots__ = ("answers", "highest", "link", "lost_at", "open", "peer")
-
-    def __init__(self, link: Link, peer: e.Peer) -> None:
-        self.link = link
-        self.peer = peer
-        self.lost_at: float | None = None
-        self.highest = -1
-        self.open: dict[int, tuple[str, int]] = {}
-        """The client's number -> service, the broker's number."""
-        self.answers: deque[tuple[int, m.Replies | m.Declined]] = deque()
-
-    def knows(self, number: int) -> bool:
-        """Whether this request is open, or answered."""
-        return number in self.open or any(number in numbers_of(answer.spans) for _, answer in self.answers)
-
-    def confirm(self) -> None:
-        """Drop the answers that the client has received."""
-        while self.answers and self.answers[0][0] <= self.link.confirmed:
-            self.answers.popleft()
-
-
 class ServiceMachine:
     """See the module. Hops: ``clients`` and ``workers`` (both bound)."""
 
@@ -98,22 +85,25 @@ class ServiceMachine:
         rng: random.Random | None = None,
     ) -> None:
         self.phase = "serving"
-        self.services: dict[str, TaskState] = {}
         self.answered = 0
         self.declined = 0
         self._options = options or Options()
         self._links = Links(incarnation)
-        self._clients: dict[bytes, _Client] = {}
-        self._origins: dict[tuple[str, int], tuple[bytes, int]] = {}
-        self._idempotent: dict[str, bool] = {}
+        self._clients: dict[bytes, Client] = {}
+        self._services: dict[str, Service] = {}
+        self._tasks: dict[str, TaskState] = {}
         self._unserved: dict[str, float] = {}
+        """When the grace of a service is over, in that order."""
         self._born: float | None = None
         self._deadline: float | None = None
         self._forget_at: float | None = None
+        self._turn_at: float | None = None
+        """Set while something is left for the end of this turn: replies, and requests to be handed out."""
+        self._to_answer: dict[Client, None] = {}
         self._given_up: list[m.FailedItem] = []
         self._out: list[c.Command] = []
         self._dispatcher = Dispatcher(
-            self.services,
+            self._tasks,
             self._links,
             options=self._options,
             rng=rng or random.Random(),
@@ -133,6 +123,8 @@ class ServiceMachine:
         match event:
             case e.Received():
                 self._received(event, now)
+            case e.Tick():
+                self._end_turn()
             case e.PeerLost(peer):
                 self._lost(peer, now)
             case e.Drain(seconds) if self.phase == "serving":
@@ -140,8 +132,10 @@ class ServiceMachine:
             case _:
                 pass
         if self._given_up:
-            self._decline_given_up(now)
+            self._refuse_given_up()
         self._by_the_clock(now)
+        if self._turn_at is None and (self._to_answer or self._dispatcher.unfed):
+            self._turn_at = now
         return self._out
 
     def next_deadline(self) -> float | None:
@@ -150,32 +144,33 @@ class ServiceMachine:
             return None
         if self._born is None:
             return 0.0
-        times = [self._deadline, self._forget_at, self._dispatcher.release_at, *self._unserved.values()]
+        unserved = next(iter(self._unserved.values())) if self._unserved else None
+        times = (self._turn_at, self._deadline, self._forget_at, self._dispatcher.release_at, unserved)
         return min((one for one in times if one is not None), default=None)
 
     def snapshot(self) -> ServiceSnapshot:
         """What a broker knows, for people."""
         return ServiceSnapshot(
             phase=self.phase,
-            waiting={name: one.ledger.waiting for name, one in self.services.items()},
-            running={name: one.ledger.leased for name, one in self.services.items()},
-            workers={name: one.workers for name, one in self.services.items()},
+            waiting={name: one.ledger.waiting for name, one in self._services.items()},
+            running={name: one.ledger.leased for name, one in self._services.items()},
+            workers={name: one.state.workers for name, one in self._services.items()},
             clients=sum(client.lost_at is None for client in self._clients.values()),
         )
 
     def check(self) -> None:
-        """Every open request is in exactly one ledger, and has its client."""
+        """Every request is in exactly one ledger, and in the books of its client and its service."""
         self._dispatcher.check()
-        for service in self.services.values():
-            service.ledger.check()
-        opened = {
-            (name, mine): (who, number)
-            for who, client in self._clients.items()
-            for number, (name, mine) in client.open.items()
-        }
-        assert opened == self._origins, "the open requests of the clients are not those of the broker"
-        unfinished = sum(service.ledger.unfinished for service in self.services.values())
-        assert unfinished == len(self._origins), f"{unfinished} requests in the ledgers, {len(self._origins)} open"
+        assert self._tasks == {name: one.state for name, one in self._services.items()}, "a service without a ledger"
+        for service in self._services.values():
+            service.check()
+            has_time = service.state.workers or service.name in self._unserved or self.phase != "serving"
+            assert has_time or not service.origins, "requests wait for a worker without an end"
+        opened = sum(len(client.open) for client in self._clients.values())
+        assert opened == sum(len(one.origins) for one in self._services.values()), "a client's request is in no ledger"
+        assert list(self._unserved.values()) == sorted(self._unserved.values()), "the graces are not in order"
+        left = self._to_answer or self._dispatcher.unfed
+        assert not left or self._turn_at is not None or self.phase == "ended", "something waits for a turn's end"
 
     # messages ----------------------------------------------------------------------------------------------------
 
@@ -189,223 +184,275 @@ class ServiceMachine:
         match envelope.body:
             case m.Requests() | m.Asking() | m.Withdrawn():
                 self._from_client(envelope, peer, link, now)
-            case m.WorkerReport() | m.ItemsFailed() | m.ItemsReturned() | m.Goodbye() | m.Results():
+            case m.Results() as results:
+                self._results(envelope.sender, results, now)
+            case m.WorkerReport() as report:
+                self._report(report, envelope, peer, link, verdict, now)
+            case m.ItemsFailed() | m.ItemsReturned() | m.Goodbye():
                 self._from_worker(envelope, peer, link, verdict, now)
             case _:
                 pass
 
     def _lost(self, peer: e.Peer, now: float) -> None:
         who = self._links.who(peer)
+        if who is None:
+            return
+        member = self._dispatcher.members.get(who)
         self._dispatcher.peer_lost(peer)
-        client = self._clients.get(who) if who is not None else None
-        if client is not None and client.peer == peer:
+        if member is not None:
+            self._worker_left(self._services[member.task], now, crashed=True)
+        client = self._clients.get(who)
+        if client is not None:
             client.lost_at = now
             self._forget_at = self._forget_at or now + FORGET_SECONDS
-        self._watch_unserved(now)
 
     # clients -----------------------------------------------------------------------------------------------------
 
     def _from_client(self, envelope: m.Envelope, peer: e.Peer, link: Link, now: float) -> None:
         client = self._clients.get(envelope.sender)
         if client is None:
-            client = self._clients[envelope.sender] = _Client(link, peer)
+            client = self._clients[envelope.sender] = Client(link, peer)
         client.peer, client.lost_at = peer, None
-        body = envelope.body
-        if isinstance(body, m.Asking):
-            self._asked(client, body)
-        elif isinstance(body, m.Withdrawn):
-            self._withdraw(client, numbers_of(body.spans), now)
-        elif isinstance(body, m.Requests):
-            self._requests(envelope.sender, client, body, now)
-        client.confirm()
+        match envelope.body:
+            case m.Requests() as requests:
+                self._requests(client, requests, now)
+            case m.Asking(spans):
+                self._asked(client, spans)
+            case m.Withdrawn(spans):
+                gone = SeqSet(spans)
+                self._withdraw(client, [number for number in client.open if number in gone])
 
-    def _asked(self, client: _Client, body: m.Asking) -> None:
-        """Send again what was answered and lost; say what is not known here."""
-        wanted = set(numbers_of(body.spans))
-        answers, client.answers = list(client.answers), deque()
-        for number, answer in answers:
-            mine = numbers_of(answer.spans)
-            if number > client.link.confirmed:
-                client.answers.append((number, answer))
-            elif wanted.intersection(mine):
-                self._send(client, answer, keep=True)
-            wanted.difference_update(mine)
-        unknown = [number for number in wanted if number not in client.open]
-        self._send(client, m.Unknown(spans_of(unknown)))
-
-    def _requests(self, who: bytes, client: _Client, body: m.Requests, now: float) -> None:
-        numbers = numbers_of(body.spans)
-        new = list(zip(numbers, body.payloads, strict=True))
-        if numbers and numbers[0] <= client.highest:
-            new = [(number, payload) for number, payload in new if not client.knows(number)]
-        if not new:
+    def _requests(self, client: Client, body: m.Requests, now: float) -> None:
+        numbers, payloads = numbers_of(body.spans), body.payloads
+        new = client.unknown_of(body.service, numbers)
+        if len(new) < len(numbers):
+            given = dict(zip(numbers, payloads, strict=True))
+            numbers, payloads = new, [given[number] for number in new]
+        if not numbers:
             return
-        client.highest = max(client.highest, numbers[-1])
-        spans = spans_of([number for number, _ in new])
-        refusal = self._refusal(body.service, len(new), now)
+        refusal = self._refusal(body.service, now)
         if refusal is not None:
-            self._decline(client, "unavailable", spans, refusal)
+            self._refuse(client, "unavailable", numbers, refusal)
             return
-        service = self._service(body.service, now)
-        if body.again and not self._idempotent.get(body.service, False):
-            text = f"The broker of service {body.service!r} was started anew while this request may have been executed."
-            self._decline(client, "lost", spans, m.Trouble("WorkerLost", text))
+        service = self._service(body.service)
+        if body.again and service.idempotent is False:
+            self._refuse(client, "lost", numbers, _maybe_executed(service))
             return
-        first = service.ledger.next_number
-        service.ledger.add([payload for _, payload in new])
-        for mine, (number, _) in enumerate(new, first):
-            client.open[number] = (body.service, mine)
-            self._origins[body.service, mine] = (who, number)
-        self._dispatcher.feed(service)
+        room = max(0, self._options.max_queued_requests - service.ledger.waiting)
+        if room < len(numbers):
+            self._refuse(client, "unavailable", numbers[room:], self._too_many(service))
+            numbers, payloads = numbers[:room], payloads[:room]
+        if not service.state.workers and service.name not in self._unserved:
+            self._give_grace(service.name, max(now, (self._born or now) + GRACE_SECONDS))
+        service.open(client, numbers, payloads, again=body.again)
+        self._dispatcher.feed(service.state)
 
-    def _refusal(self, name: str, count: int, now: float) -> m.Trouble | None:
-        """Why these requests cannot be taken."""
-        service = self.services.get(name)
+    def _refusal(self, name: str, now: float) -> m.Trouble | None:
+        """Why requests for this service cannot be taken."""
         if self.phase != "serving":
-            return m.Trouble("ServiceUnavailable", "The broker is ending; ask again when it is back.")
-        if service is None and len(self.services) >= MAX_SERVICES:
+            return _ENDING
+        service = self._services.get(name)
+        if service is None and len(self._services) >= MAX_SERVICES:
             return m.Trouble("ServiceUnavailable", f"More than {MAX_SERVICES} names of services were asked for.")
-        if self._is_unserved(name, now):
-            return self._nobody(name)
-        if service is not None and service.ledger.waiting + count > self._options.max_queued_requests:
-            return m.Trouble(
-                "ServiceUnavailable",
-                f"{service.ledger.waiting} requests wait for service {name!r} already (max_queued_requests is "
-                f"{self._options.max_queued_requests}). Start more workers, or ask more slowly.",
-            )
-        return None
+        has_grace = name in self._unserved or (self._born is not None and now < self._born + GRACE_SECONDS)
+        if has_grace or (service is not None and service.state.workers):
+            return None
+        return self._nobody(name)
 
     def _nobody(self, name: str) -> m.Trouble:
-        known = ", ".join(repr(one) for one, service in self.services.items() if service.workers) or "none"
-        text = f"Nobody serves {name!r}. Served now: {known}. Start a worker for it, or check the name."
+        served = [repr(one) for one, service in self._services.items() if service.state.workers]
+        more = f" and {len(served) - NAMES_SHOWN} more" if len(served) > NAMES_SHOWN else ""
+        known = ", ".join(served[:NAMES_SHOWN]) or "none"
+        text = f"Nobody serves {name!r}. Served now: {known}{more}. Start a worker for it, or check the name."
         return m.Trouble("ServiceUnavailable", text)
 
-    def _is_unserved(self, name: str, now: float) -> bool:
-        service = self.services.get(name)
-        if service is not None and (service.workers or name in self._unserved):
-            return False
-        return self._born is not None and now >= self._born + GRACE_SECONDS
+    def _too_many(self, service: Service) -> m.Trouble:
+        most = self._options.max_queued_requests
+        text = f"{most} requests (max_queued_requests) wait for service {service.name!r} already."
+        return m.Trouble("ServiceUnavailable", f"{text} Start more workers, or ask more slowly.")
 
-    def _withdraw(self, client: _Client, numbers: list[int], now: float) -> None:
+    def _asked(self, client: Client, spans: m.Spans) -> None:
+        """Send again what was answered and lost; say what is not known here; drop what is not asked for any more."""
+        wanted = SeqSet(spans)
+        self._withdraw(client, [number for number in client.open if number not in wanted])
+        for answer in client.take_answers(wanted):
+            self._send(client, answer)
+        self._send(client, m.Unknown(client.known().missing(spans)))
+
+    def _withdraw(self, client: Client, numbers: list[int]) -> None:
+        by_service: dict[Service, list[int]] = {}
         for number in numbers:
-            origin = client.open.pop(number, None)
-            if origin is not None:
-                del self._origins[origin]
-                name, mine = origin
-                released = self.services[name].ledger.acknowledge((), (mine, mine + 1))
-                self._dispatcher.note_released(released, now)
+            service, mine = client.open[number]
+            by_service.setdefault(service, []).append(mine)
+        for service, all_mine in by_service.items():
+            service.withdraw(all_mine)
 
     # services and their workers ----------------------------------------------------------------------------------
 
-    def _service(self, name: str, now: float) -> TaskState:
-        service = self.services.get(name)
+    def _service(self, name: str) -> Service:
+        service = self._services.get(name)
         if service is None:
-            spec = TaskSpec(name)
-            service = self.services[name] = TaskState(spec, Ledger(spec), state="open", has_source=False)
-            self._unserved[name] = max(now, (self._born or now) + GRACE_SECONDS)
+            service = self._services[name] = Service(name)
+            self._tasks[name] = service.state
         return service
 
-    def _from_worker(self, envelope: m.Envelope, peer: e.Peer, link: Link, verdict: Verdict, now: float) -> None:
-        body = envelope.body
-        who = envelope.sender
-        if isinstance(body, m.Results):
-            self._results(who, body, now)
+    def _report(
+        self, report: m.WorkerReport, envelope: m.Envelope, peer: e.Peer, link: Link, verdict: Verdict, now: float
+    ) -> None:
+        reason = self._why_not_here(report)
+        if reason:
+            self._do(c.Send(peer, link.wrap(m.Refused(reason))))
             return
-        if isinstance(body, m.WorkerReport):
-            if body.task not in self.services and len(self.services) >= MAX_SERVICES:
-                return
-            self._unserved.pop(body.task, None)
-            service = self._service(body.task, now)
-            self._unserved.pop(body.task, None)
-            self._set_idempotent(service, body.idempotent)
+        service = self._service(report.task)
+        service.was_served = True
+        self._unserved.pop(report.task, None)
+        if not report.idempotent:
+            self._refuse_of(service, service.maybe_executed(), "lost", _maybe_executed(service))
+        service.judge(bool(report.idempotent))
         self._dispatcher.received(envelope, peer, link, verdict, now)
-        if isinstance(body, m.WorkerReport) and body.done and body.run == self._dispatcher.run:
-            self._ask_for_results(who, body)
-        self._watch_unserved(now)
+        if report.done and report.run == self._dispatcher.run:
+            self._ask_for_results(envelope.sender, report)
+        self._settle(service)
 
-    def _set_idempotent(self, service: TaskState, idempotent: bool) -> None:
-        name = service.spec.task_type
-        if self._idempotent.get(name) is not idempotent:
-            self._idempotent[name] = idempotent
-            # One loss is the last where a request must not be executed twice.
-            spec = TaskSpec(name, crash_limit=3 if idempotent else 1)
-            service.spec = service.ledger.spec = spec
+    def _why_not_here(self, report: m.WorkerReport) -> str:
+        if report.idempotent is None:
+            whose = f"a worker for the items of task {report.task!r} belongs to a distributor"
+            return f"This is a broker of services; {whose}. Check the worker's endpoint."
+        if report.task not in self._services and len(self._services) >= MAX_SERVICES:
+            return f"This broker knows {MAX_SERVICES} names of services already, which is the most it can."
+        return ""
+
+    def _from_worker(self, envelope: m.Envelope, peer: e.Peer, link: Link, verdict: Verdict, now: float) -> None:
+        member = self._dispatcher.members.get(envelope.sender)
+        self._dispatcher.received(envelope, peer, link, verdict, now)
+        if member is None:
+            return
+        service = self._services[member.task]
+        if isinstance(envelope.body, m.Goodbye):
+            self._worker_left(service, now, crashed=envelope.body.trouble is not None)
+        self._settle(service)
+
+    def _worker_left(self, service: Service, now: float, *, crashed: bool) -> None:
+        """If it was the last one, requests wait a while for another."""
+        self._settle(service)
+        if service.state.workers:
+            return
+        service.idempotent = None
+        if crashed or service.origins:
+            self._give_grace(service.name, now + GRACE_SECONDS)
+
+    def _give_grace(self, name: str, until: float) -> None:
+        self._unserved.pop(name, None)
+        is_last = not self._unserved or until >= next(reversed(self._unserved.values()))
+        self._unserved[name] = until
+        if not is_last:
+            self._unserved = dict(sorted(self._unserved.items(), key=lambda entry: entry[1]))
+
+    def _settle(self, service: Service) -> None:
+        """Of what a worker gave back, nobody waits for the abandoned; and a broker that ends gives nothing out."""
+        service.drop_strays()
+        if self.phase == "draining":
+            self._refuse_of(service, service.waiting(), "unavailable", _ENDING)
 
     def _ask_for_results(self, who: bytes, report: m.WorkerReport) -> None:
         """Results that the worker keeps and that are still awaited were lost on the way."""
-        ledger = self.services[report.task].ledger
-        lost = [number for number in numbers_of(report.done or ()) if ledger.is_with(who, number)]
+        done = SeqSet(report.done or ())
+        lost = [number for number in self._services[report.task].ledger.held_by(who) if number in done]
         member = self._dispatcher.members.get(who)
         if lost and member is not None:
             self._do(c.Send(member.peer, member.link.wrap(m.Missing(report.run, report.task, spans_of(lost)))))
 
     def _results(self, who: bytes, body: m.Results, now: float) -> None:
-        service = self.services.get(body.task)
+        service = self._services.get(body.task)
         if service is None or body.run != self._dispatcher.run:
             return
-        by_client: dict[bytes, list[tuple[int, bytes]]] = {}
-        for mine, payload in zip(numbers_of(body.spans), body.payloads, strict=True):
-            origin = self._origins.pop((body.task, mine), None)
+        origins, numbers = service.origins, numbers_of(body.spans)
+        for mine, payload in zip(numbers, body.payloads, strict=True):
+            origin = origins.pop(mine, None)
             if origin is not None:
-                asker, number = origin
-                del self._clients[asker].open[number]
-                by_client.setdefault(asker, []).append((number, payload))
-        released = service.ledger.acknowledge(body.spans, ())
-        self._dispatcher.note_released(released, now)
-        for asker, replies in by_client.items():
-            replies.sort()
-            self.answered += len(replies)
-            spans = spans_of([number for number, _ in replies])
-            self._send(self._clients[asker], m.Replies(spans, [payload for _, payload in replies]), keep=True)
+                client, number = origin
+                del client.open[number]
+                client.ready.append((number, payload))
+                self._to_answer[client] = None
+                self.answered += 1
+        if service.abandoned:
+            service.abandoned.difference_update(numbers)
+        self._dispatcher.note_released(service.ledger.acknowledge(body.spans, ()), now)
+        self._dispatcher.has_room(who)
 
-    def _decline_given_up(self, now: float) -> None:
+    # refused -----------------------------------------------------------------------------------------------------
+
+    def _refuse_given_up(self) -> None:
+        """What a handler raised for, and what was lost with a worker, goes back to the clients."""
         items, self._given_up[:] = list(self._given_up), []
+        alike: dict[tuple[str, str, m.Trouble], list[int]] = {}
         for item in items:
-            released = self.services[item.task].ledger.acknowledge((), (item.number, item.number + 1))
-            self._dispatcher.note_released(released, now)
-            asker, number = self._origins.pop((item.task, item.number))
-            client = self._clients[asker]
-            del client.open[number]
-            kind = "lost" if item.stage == "crash" else "error"
-            self._decline(client, kind, (number, number + 1), item.trouble)
+            kind, trouble = "error", item.trouble
+            if item.stage == "crash":
+                kind, trouble = "lost", _why_lost(self._services[item.task])
+            alike.setdefault((item.task, kind, trouble), []).append(item.number)
+        for (name, kind, trouble), numbers in alike.items():
+            service = self._services[name]
+            service.abandoned.difference_update(numbers)
+            self._refuse_of(service, numbers, kind, trouble)
 
-    # nobody serves it --------------------------------------------------------------------------------------------
+    def _refuse_of(self, service: Service, numbers: list[int], kind: str, trouble: m.Trouble) -> None:
+        """Refuse these, by the numbers of the ledger."""
+        if numbers:
+            for client, theirs in service.close(numbers).items():
+                self._refuse(client, kind, theirs, trouble)
+            service.drop(numbers)
 
-    def _watch_unserved(self, now: float) -> None:
-        """Services whose last worker has gone get their time of grace."""
-        for name, service in self.services.items():
-            if not service.workers and service.ledger.unfinished and name not in self._unserved:
-                self._unserved[name] = now + GRACE_SECONDS
+    def _refuse(self, client: Client, kind: str, numbers: list[int], trouble: m.Trouble) -> None:
+        self.declined += len(numbers)
+        self._send(client, m.Declined(kind, spans_of(numbers), trouble))
 
-    def _decline_unserved(self, name: str) -> None:
-        service = self.services[name]
-        trouble = self._nobody(name)
-        mine = [number for one, number in self._origins if one == name]
-        for number in mine:
-            asker, asked = self._origins.pop((name, number))
-            service.ledger.acknowledge((), (number, number + 1))
-            del self._clients[asker].open[asked]
-            self._decline(self._clients[asker], "unavailable", (asked, asked + 1), trouble)
+    # the end of a turn -------------------------------------------------------------------------------------------
+
+    def _end_turn(self) -> None:
+        self._turn_at = None
+        unfed, self._dispatcher.unfed = self._dispatcher.unfed, {}
+        for task in unfed.values():
+            self._dispatcher.hand_out(task)
+        clients, self._to_answer = self._to_answer, {}
+        for client in clients:
+            self._answer(client)
+
+    def _answer(self, client: Client) -> None:
+        """Send the replies that are ready, in messages of a bounded size."""
+        ready, client.ready = client.ready, []
+        ready.sort()
+        while ready:
+            count = batching.cut([len(payload) for _, payload in ready[: batching.MAX_BATCH]])
+            numbers = [number for number, _ in ready[:count]]
+            self._send(client, m.Replies(spans_of(numbers), [payload for _, payload in ready[:count]]))
+            ready = ready[count:]
 
     # the clock, and the end --------------------------------------------------------------------------------------
 
     def _by_the_clock(self, now: float) -> None:
-        for name in [name for name, due in self._unserved.items() if now >= due]:
-            del self._unserved[name]
-            if not self.services[name].workers:
-                self._decline_unserved(name)
+        while self._unserved and now >= next(iter(self._unserved.values())):
+            self._nobody_came(self._services[next(iter(self._unserved))])
         if self._dispatcher.release_at is not None and now >= self._dispatcher.release_at:
             self._dispatcher.release_all()
         if self._forget_at is not None and now >= self._forget_at:
             self._forget(now)
-        if self.phase == "draining" and (not self._origins or self._is_late(now)):
+        if self.phase == "draining" and (self._is_late(now) or not any(one.origins for one in self._services.values())):
             self._say_farewell(now)
-        elif self.phase == "farewell" and (not self._dispatcher.members or self._is_late(now)):
+        if self.phase == "farewell" and (not self._dispatcher.members or self._is_late(now)):
             self.phase = "ended"
             self._do(c.Ended(0, "the service has ended"))
 
     def _is_late(self, now: float) -> bool:
         return self._deadline is not None and now >= self._deadline
+
+    def _nobody_came(self, service: Service) -> None:
+        del self._unserved[service.name]
+        self._refuse_of(service, list(service.origins), "unavailable", self._nobody(service.name))
+        if not service.was_served:
+            # The numbers of a service that a worker has seen must not begin anew; of all others nothing is left.
+            del self._services[service.name], self._tasks[service.name]
+            self._dispatcher.unfed.pop(service.name, None)
 
     def _forget(self, now: float) -> None:
         """Clients that have not come back: what they asked for is nobody's any more."""
@@ -413,49 +460,52 @@ class ServiceMachine:
         for who, client in list(self._clients.items()):
             if client.lost_at is None:
                 continue
-            if now >= client.lost_at + FORGET_SECONDS:
-                self._withdraw(client, list(client.open), now)
+            due = client.lost_at + FORGET_SECONDS
+            if now >= due:
+                self._withdraw(client, list(client.open))
+                self._to_answer.pop(client, None)
                 del self._clients[who]
             else:
-                due = client.lost_at + FORGET_SECONDS
                 self._forget_at = due if self._forget_at is None else min(self._forget_at, due)
 
     def _drain(self, deadline: float) -> None:
         self.phase = "draining"
         self._deadline = deadline
         self._dispatcher.stage = "closed"
-        trouble = m.Trouble("ServiceUnavailable", "The broker is ending; ask again when it is back.")
-        for name, service in self.services.items():
-            waiting = [one for one in self._origins if one[0] == name and not service.ledger.is_leased(one[1])]
-            for origin in waiting:
-                asker, number = self._origins.pop(origin)
-                service.ledger.acknowledge((), (origin[1], origin[1] + 1))
-                del self._clients[asker].open[number]
-                self._decline(self._clients[asker], "unavailable", (number, number + 1), trouble)
+        for service in self._services.values():
+            self._settle(service)
 
     def _say_farewell(self, now: float) -> None:
-        trouble = m.Trouble("ServiceUnavailable", "The broker ended before the answer came.")
-        for name, mine in list(self._origins):
-            asker, number = self._origins.pop((name, mine))
-            self.services[name].ledger.acknowledge((), (mine, mine + 1))
-            del self._clients[asker].open[number]
-            self._decline(self._clients[asker], "unavailable", (number, number + 1), trouble)
+        self._end_turn()
+        trouble = m.Trouble("ServiceUnavailable", f"The broker ended before the answer came. {_ASK_AGAIN}")
+        for service in self._services.values():
+            self._refuse_of(service, list(service.origins), "unavailable", trouble)
         self.phase = "farewell"
         self._deadline = now + FAREWELL_SECONDS
         self._dispatcher.say_farewell()
 
     # out ---------------------------------------------------------------------------------------------------------
 
-    def _decline(self, client: _Client, kind: str, spans: m.Spans, trouble: m.Trouble) -> None:
-        self.declined += 1
-        self._send(client, m.Declined(kind, spans, trouble), keep=True)
-
-    def _send(self, client: _Client, body: m.Message, *, keep: bool = False) -> None:
+    def _send(self, client: Client, body: m.Message) -> None:
         envelope = client.link.wrap(body)
-        if keep and isinstance(body, m.Replies | m.Declined):
+        if isinstance(body, m.Replies | m.Declined):
             client.answers.append((envelope.number, body))
         if client.lost_at is None:
             self._do(c.Send(client.peer, envelope))
 
     def _do(self, command: c.Command) -> None:
         self._out.append(command)
+
+
+def _maybe_executed(service: Service) -> m.Trouble:
+    text = f"The broker or the worker of service {service.name!r} that had this request was lost."
+    return m.Trouble("WorkerLost", f"{text} {_ASK_AGAIN}")
+
+
+def _why_lost(service: Service) -> m.Trouble:
+    times = service.ledger.spec.crash_limit
+    if times > 1:
+        text = f"{times} workers of service {service.name!r} were lost while they had this request."
+        return m.Trouble("WorkerLost", f"{text} It is given to no further one.")
+    text = f"The worker of service {service.name!r} was lost while it had this request."
+    return m.Trouble("WorkerLost", f"{text} {_ASK_AGAIN}")

@@ -3,9 +3,10 @@
 A message is a header frame and, for messages that carry user values, what follows it:
 
 * frame 0: one version byte, then a msgpack array ``[code, sender, addressee, number, received, *fields]``;
-* frames 1..: the payloads. Small ones share one frame (a msgpack array of byte strings, read in one call); as soon as
-  one of them is `LARGE` bytes or more, each has a frame of its own, so that nothing large is copied to be packed. The
-  last field of the header says which: 0, or the number of frames.
+* the payloads. Up to `INLINE` bytes of them are in the header, as its last field, since a frame costs as much as a
+  small message. More share frame 1 (a msgpack array of byte strings, read in one call); as soon as one of them is
+  `LARGE` bytes or more, each has a frame of its own, so that nothing large is copied to be packed. The last field of
+  the header says which: it is the list of them, 0, or the number of frames.
 
 Whatever does not fit is refused with `WireError` before anything is built from it. The fields of each message are
 checked against the table `_FIELDS`, which is made from the annotations of the dataclasses once, at import.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgpack
@@ -28,6 +30,9 @@ VERSION = 1
 
 LARGE = 32 * 1024
 """From this size on (bytes), a payload is a frame of its own."""
+
+INLINE = 4 * 1024
+"""Up to so many bytes in all, payloads travel in the header."""
 
 MAX_HEADER_BYTES = 4 * 1024 * 1024
 """The largest header frame that is read: half a million ranges, far more than any role holds."""
@@ -141,31 +146,51 @@ def _plan(cls: type) -> tuple[list[Callable[[Any], Any]], list[Callable[[Any], A
 _FIELDS = [_plan(cls) for cls in _CODES]
 _NAMES = [[one.name for one in dataclasses.fields(cls) if one.type != "Blobs"] for cls in _CODES]
 _HAS_PAYLOADS = [any(one.type == "Blobs" for one in dataclasses.fields(cls)) for cls in _CODES]
+_READERS = [readers for readers, _ in _FIELDS]
+# The fields of a message at once, and those that are not written as they are.
+_GETTERS = [attrgetter(*names) if len(names) > 1 else None for names in _NAMES]
+_WRITERS = [[(index, write) for index, write in enumerate(writers) if write is not _same] for _, writers in _FIELDS]
 _VERSION_BYTE = bytes([VERSION])
-_pack = msgpack.packb
+
+
+class Encoder:
+    """Envelopes to frames, for one thread: to make a packer costs more than to pack a message."""
+
+    def __init__(self) -> None:
+        # Headers are packed with lone surrogates kept, since failure texts may quote file names that hold them.
+        self._pack_header: Callable[[Any], bytes] = msgpack.Packer(unicode_errors="surrogatepass").pack
+        self._pack: Callable[[Any], bytes] = msgpack.Packer().pack
+
+    def encode(self, envelope: m.Envelope) -> list[bytes]:
+        """The frames of this envelope."""
+        body = envelope.body
+        code = _CODE_OF[type(body)]
+        fields = [code, envelope.sender, envelope.addressee, envelope.number, envelope.received, *_values(code, body)]
+        if not _HAS_PAYLOADS[code]:
+            return [_VERSION_BYTE + self._pack_header(fields)]
+        payloads: list[bytes] = body.payloads  # type: ignore[union-attr]
+        sizes = list(map(len, payloads))
+        if sum(sizes) <= INLINE:
+            fields.append(payloads)
+            return [_VERSION_BYTE + self._pack_header(fields)]
+        if max(sizes) >= LARGE:
+            fields.append(len(payloads))
+            return [_VERSION_BYTE + self._pack_header(fields), *payloads]
+        fields.append(0)
+        return [_VERSION_BYTE + self._pack_header(fields), self._pack(payloads)]
 
 
 def encode(envelope: m.Envelope) -> list[bytes]:
-    """The frames of this envelope.
-
-    Headers are packed with lone surrogates kept, since failure texts may quote file names that hold them.
-    """
-    body = envelope.body
-    code = _CODE_OF[type(body)]
-    fields = [envelope.sender, envelope.addressee, envelope.number, envelope.received]
-    writers = _FIELDS[code][1]
-    fields += [write(getattr(body, name)) for write, name in zip(writers, _NAMES[code], strict=True)]
-    if not _HAS_PAYLOADS[code]:
-        return [_header(code, fields)]
-    payloads: list[bytes] = body.payloads  # type: ignore[union-attr]
-    if payloads and max(map(len, payloads)) >= LARGE:
-        return [_header(code, [*fields, len(payloads)]), *payloads]
-    return [_header(code, [*fields, 0]), _pack(payloads)]
+    """The frames of this envelope, from any thread."""
+    return Encoder().encode(envelope)
 
 
-def _header(code: int, fields: list[Any]) -> bytes:
-    packed: bytes = _pack([code, *fields], unicode_errors="surrogatepass")
-    return _VERSION_BYTE + packed
+def _values(code: int, body: m.Message) -> list[Any]:
+    getter = _GETTERS[code]
+    values = list(getter(body)) if getter is not None else [getattr(body, name) for name in _NAMES[code]]
+    for index, write in _WRITERS[code]:
+        values[index] = write(values[index])
+    return values
 
 
 def decode(frames: Sequence[bytes]) -> m.Envelope:
@@ -176,7 +201,7 @@ def decode(frames: Sequence[bytes]) -> m.Envelope:
     """
     code, fields = _read_header(frames)
     sender, addressee, number, received = _read_place(fields)
-    readers = _FIELDS[code][0]
+    readers = _READERS[code]
     values = fields[5:]
     extra = 1 if _HAS_PAYLOADS[code] else 0
     if len(values) != len(readers) + extra:
@@ -187,7 +212,8 @@ def decode(frames: Sequence[bytes]) -> m.Envelope:
     elif len(frames) != 1:
         raise WireError(f"a {_CODES[code].__name__} with {len(frames)} frames")
     body = _CODES[code](*arguments)
-    _check_payload_count(body)
+    if extra:
+        _check_payload_count(body)
     return m.Envelope(sender, addressee, number, received, body)
 
 
@@ -218,6 +244,10 @@ def _read_place(fields: list[Any]) -> tuple[bytes, bytes, int, int]:
 
 
 def _read_payloads(frames: Sequence[bytes], own_frames: Any) -> list[bytes]:
+    if type(own_frames) is list:
+        if len(frames) != 1:
+            raise WireError(f"payloads in the header and {len(frames) - 1} frames besides")
+        return _blobs(own_frames)
     if _count(own_frames):
         if len(frames) != 1 + own_frames:
             raise WireError(f"{own_frames} payload frames announced, {len(frames) - 1} arrived")
@@ -228,15 +258,16 @@ def _read_payloads(frames: Sequence[bytes], own_frames: Any) -> list[bytes]:
         payloads = msgpack.unpackb(frames[1])
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise WireError(f"a payload frame that is no msgpack ({type(error).__name__})") from error
+    return _blobs(payloads)
+
+
+def _blobs(payloads: Any) -> list[bytes]:
     if type(payloads) is not list or any(type(one) is not bytes for one in payloads):
-        raise WireError("a payload frame that is no list of bytes")
+        raise WireError("payloads that are no list of bytes")
     return payloads
 
 
 def _check_payload_count(body: Any) -> None:
-    payloads = getattr(body, "payloads", None)
-    if payloads is None:
-        return
-    spans = body.spans
+    payloads, spans = body.payloads, body.spans
     if sum(spans[1::2]) - sum(spans[0::2]) != len(payloads):
         raise WireError(f"{len(payloads)} payloads for spans {spans[:6]}")

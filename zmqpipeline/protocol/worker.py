@@ -37,8 +37,13 @@ REPORT_SECONDS = 1.0
 IDLE_REPORT_SECONDS = 5.0
 """How often it is said otherwise."""
 
+SERVICE_PREFETCH = 100
+"""The most requests that a service worker has at hand for each thread: one slow request holds up those behind it."""
+
 _TO_DISTRIBUTOR: e.Peer = ("workers", b"")
 _TO_COLLECTOR: e.Peer = ("results", b"")
+_FAILURE_BYTES = 200
+"""What a failure takes besides its texts, of which a character may take four bytes."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class WorkerMachine:
         pid: int = 0,
         options: Options | None = None,
         answers: bool = False,
-        idempotent: bool = True,
+        idempotent: bool = False,
     ) -> None:
         """`answers`: a service worker, whose results go back to the broker, on the hop that its items come from.
 
@@ -84,7 +89,9 @@ class WorkerMachine:
         self._pid = pid
         self._options = options or Options()
         self._answers = answers
-        self._idempotent = idempotent
+        most = self._options.max_prefetch
+        self._max_prefetch = min(most, slots * SERVICE_PREFETCH) if answers else most
+        self._idempotent = idempotent if answers else None
         self._workers = Link(incarnation)
         self._results = self._workers if answers else Link(incarnation)
         self._collector: e.Peer = _TO_DISTRIBUTOR if answers else _TO_COLLECTOR
@@ -97,8 +104,9 @@ class WorkerMachine:
         """Items that were released while they were queued or running here: their outcome is nobody's."""
         self._next_run: m.Welcome | None = None
         self._service = batching.ServiceTime()
-        self._window = slots
+        self._window = self._told_window = slots
         self._answered = False
+        self._init_trouble: m.Trouble | None = None
         self._report_at: float | None = None
         self._kept_at: float | None = None
         self._deadline: float | None = None
@@ -128,7 +136,7 @@ class WorkerMachine:
             case e.ThreadLost(free):
                 self._thread_lost(free, now)
             case e.InitFailed(trouble):
-                self._end(1, f"{trouble.error}: {trouble.message}", trouble)
+                self._init_failed(trouble)
             case e.Drain(seconds):
                 self._drain(now + seconds, now)
             case e.Tick():
@@ -350,8 +358,15 @@ class WorkerMachine:
             if attempt is not None:
                 new.append(m.FailedItem(self.task, number, attempt, "worker", trouble, b""))
         self._failures.update({item.number: item for item in new})
-        if new:
-            self._to_distributor(m.ItemsFailed(self.run, new))
+        self._say_failed(new)
+
+    def _say_failed(self, items: list[m.FailedItem]) -> None:
+        """In messages of a bounded size: tracebacks may be long, and they travel in the header."""
+        while items:
+            sizes = [_FAILURE_BYTES + 4 * (len(one.trouble.message) + len(one.trouble.traceback)) for one in items]
+            count = batching.cut(sizes)
+            self._to_distributor(m.ItemsFailed(self.run, items[:count]))
+            items = items[count:]
 
     def _after_items(self, now: float) -> None:
         """Say how much room there is, when it is enough to be worth a message."""
@@ -361,16 +376,21 @@ class WorkerMachine:
             self._service.seconds,
             last,
             prefetch_seconds=self._options.prefetch_seconds,
-            max_prefetch=self._options.max_prefetch,
+            max_prefetch=self._max_prefetch,
         )
-        if self._has_room():
+        if self._is_worth_a_report():
             self._report(now, full=False)
         if self._kept and self._kept_at is None and not self._answers:
             self._kept_at = now + REPORT_SECONDS
         self._maybe_drained()
 
-    def _has_room(self) -> bool:
-        """Whether a thread is idle, or so much of the prefetch is used up that a message for more is worth it."""
+    def _is_worth_a_report(self) -> bool:
+        """Whether a thread is idle, or so much of the prefetch is used up that a message for more is worth it.
+
+        A broker knows by the answers what a worker still has; it is told of the window only.
+        """
+        if self._answers:
+            return not 3 * self._told_window <= 4 * self._window <= 5 * self._told_window
         ahead = self._window - self.slots
         enough = max(self.slots + ahead * 3 // 4, self._window - batching.MAX_BATCH) if ahead > 0 else self.slots - 1
         return len(self._pending) <= enough
@@ -437,6 +457,7 @@ class WorkerMachine:
             ready = [*self._kept, *self._failures]
             done = spans_of(ready)
             held = spans_of([*self._pending, *ready])
+        self._told_window = self._window
         takes_nothing = self.phase in ("draining", "changing")
         self._to_distributor(
             m.WorkerReport(
@@ -444,7 +465,7 @@ class WorkerMachine:
                 task=self.task,
                 slots=self.slots,
                 window=0 if takes_nothing else self._window,
-                backlog=len(self._pending),
+                backlog=len(self._pending) + len(self._ghosts),
                 draining=self.phase == "draining",
                 held=held,
                 done=done,
@@ -453,8 +474,8 @@ class WorkerMachine:
                 idempotent=self._idempotent,
             )
         )
-        if full and self._failures:
-            self._to_distributor(m.ItemsFailed(self.run, list(self._failures.values())))
+        if full:
+            self._say_failed(list(self._failures.values()))
 
     def _is_busy(self) -> bool:
         return bool(self._pending or self._kept or self._failures or not self.run or not self._answered)
@@ -468,15 +489,26 @@ class WorkerMachine:
             self._do(c.TakeBack(None))
             self._report(now, full=True)
 
+    def _init_failed(self, trouble: m.Trouble) -> None:
+        """Leave; a worker of a service hands back first what it never began, since else it would count as begun."""
+        if not self._answers:
+            self._end(1, f"{trouble.error}: {trouble.message}", trouble)
+        elif self._init_trouble is None:
+            self._init_trouble = trouble
+            self._do(c.TakeBack(None))
+
     def _taken_back(self, numbers: list[int], now: float) -> None:
         mine = [number for number in numbers if self._pending.pop(number, None) is not None]
         self._ghosts.difference_update(numbers)
         if self._next_run is not None:
             self._change_run(now)
-            return
-        if mine:
+        elif mine:
             self._to_distributor(m.ItemsReturned(self.run, self.task, spans_of(mine)))
-        self._maybe_drained()
+        trouble = self._init_trouble
+        if trouble is not None:
+            self._end(1, f"{trouble.error}: {trouble.message}", trouble)
+        else:
+            self._maybe_drained()
 
     def _maybe_drained(self) -> None:
         if self.phase == "draining" and not (self._pending or self._kept or self._failures):

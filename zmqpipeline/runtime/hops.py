@@ -3,10 +3,15 @@
 A BoundHop is a ROUTER: its peers are known from what they sent, and found gone by a probe (a message that asks
 nothing) which the socket refuses to route. A ConnectedHop is a DEALER: it reports its handshakes and breaks, keeps what
 cannot be sent yet, and is opened anew where libzmq would not connect again. No state of the pipeline lives in either.
+
+The poll waits for file descriptors, not for sockets: asking a socket costs system calls, and a monitor hardly ever has
+anything. The descriptor of a socket tells that something changed, once: so it may be waited for only after the socket
+was read until it was empty, and not used since. In all other cases the socket itself is asked (`is_ready`).
 """
 
 from __future__ import annotations
 
+import select
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
@@ -41,13 +46,21 @@ BACKOFF_FIRST, BACKOFF_LAST = 0.1, 5.0
 """Seconds until a socket is opened anew after a failed handshake: doubled each time, up to the last."""
 
 
+LARGE = 64 * 1024
+"""A frame of so many bytes is sent without a copy; to copy a smaller one is cheaper."""
+
+# Plain ints: to make an enum's member of the two costs more than the system call.
+_NOBLOCK = int(zmq.NOBLOCK)
+_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+
+
 class Hop(ABC):
     """One socket and its monitor, under the name of its hop."""
 
     kind: int
 
     def __init__(
-        self, name: str, address: EndpointAddress, options: Options, context: zmq.Context[Socket], poller: zmq.Poller
+        self, name: str, address: EndpointAddress, options: Options, context: zmq.Context[Socket], poller: select.poll
     ) -> None:
         """Open nothing yet; `open` does."""
         self.name = name
@@ -56,38 +69,67 @@ class Hop(ABC):
         self._context = context
         self._poller = poller
         self._monitor: Monitor | None = None
+        self._monitor_is_new = False
+        self._file = -1
+        self._may_be_ready = True
 
     def _new_socket(self, events: int) -> None:
         self.socket: Socket = self._context.socket(self.kind)
         endpoints.configure(self.socket, self.address, self._options)
         if self.address.protocol != "inproc":
             self._monitor = Monitor(self._context, self.socket, events)
-            self._poller.register(self._monitor.socket, zmq.POLLIN)
-        self._poller.register(self.socket, zmq.POLLIN)
+            self._poller.register(self._monitor.file, select.POLLIN)
+            self._monitor_is_new = True
+        self._file = int(self.socket.getsockopt(zmq.FD))
+        self._poller.register(self._file, select.POLLIN)
+        self._may_be_ready = True
+
+    def is_ready(self) -> bool:
+        """Whether there is something to do now that the descriptor may not tell of."""
+        if self._monitor_is_new:
+            return True
+        return self._may_be_ready and bool(int(self.socket.getsockopt(zmq.EVENTS)) & self._wanted())
+
+    def _wanted(self) -> int:
+        return zmq.POLLIN
 
     def _messages(self) -> tuple[list[list[bytes]], bool]:
         """What has arrived, at most MESSAGES_A_TURN, and whether that was all."""
-        receive = self.socket.recv_multipart
+        # Frame by frame, since a frame tells whether more follow; recv_multipart asks the socket for that each time.
+        receive = self.socket.recv
         messages: list[list[bytes]] = []
         try:
             for _ in range(MESSAGES_A_TURN):
-                messages.append(receive(zmq.NOBLOCK))
+                frame = receive(_NOBLOCK, False)
+                frames = [frame.bytes]
+                while frame.more:
+                    frame = receive(_NOBLOCK, False)
+                    frames.append(frame.bytes)
+                messages.append(frames)
         except zmq.Again:
+            self._may_be_ready = False
             return messages, True
+        self._may_be_ready = True
         return messages, False
 
-    def _monitored(self, readable: set[object]) -> list[int]:
-        if self._monitor is None or self._monitor.socket not in readable:
+    def _monitored(self, readable: set[int]) -> list[int]:
+        if self._monitor is None or not (self._monitor_is_new or self._monitor.file in readable):
             return []
+        self._monitor_is_new = False
         return self._monitor.read()
 
     def _try_send(self, frames: Sequence[bytes]) -> None:
-        # copy=False spares the copy of large frames only; pyzmq copies what is under 64 KiB.
-        self.socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
+        self._may_be_ready = True
+        send, last = self.socket.send, len(frames) - 1
+        for index, frame in enumerate(frames):
+            send(frame, _NOBLOCK if index == last else _MORE, len(frame) < LARGE)
 
     @abstractmethod
-    def gather(self, readable: set[object], now: float) -> list[Arrival]:
-        """What came since the last call. `readable` are the sockets that the poller named, `now` is time.monotonic."""
+    def gather(self, readable: set[int], now: float, *, ready: bool) -> list[Arrival]:
+        """What came since the last call.
+
+        `readable` are the descriptors that the poller named, `ready` is what `is_ready` said, `now` is time.monotonic.
+        """
 
     @abstractmethod
     def next_time(self) -> float | None:
@@ -100,10 +142,10 @@ class Hop(ABC):
     def close(self, linger: float) -> None:
         """Close the socket; libzmq goes on sending what is queued for `linger` seconds."""
         if self._monitor is not None:
-            self._poller.unregister(self._monitor.socket)
+            self._poller.unregister(self._monitor.file)
             self._monitor.close()
             self._monitor = None
-        self._poller.unregister(self.socket)
+        self._poller.unregister(self._file)
         self.socket.close(linger=round(linger * 1000))
 
 
@@ -127,12 +169,12 @@ class BoundHop(Hop):
             super().close(0.0)
             raise
 
-    def gather(self, readable: set[object], now: float) -> list[Arrival]:
+    def gather(self, readable: set[int], now: float, *, ready: bool) -> list[Arrival]:
         """Messages; then the peers that were found gone, once nothing of theirs can be waiting any more."""
         arrivals: list[Arrival] = []
         dry = True
         known_lost = self._lost
-        if self.socket in readable:
+        if ready or self._file in readable:
             dry = self._receive(arrivals)
         if known_lost and dry:
             arrivals += [PeerLost((self.name, peer)) for peer in known_lost]
@@ -232,13 +274,13 @@ class ConnectedHop(Hop):
             super().close(0.0)
             raise
 
-    def gather(self, readable: set[object], now: float) -> list[Arrival]:
+    def gather(self, readable: set[int], now: float, *, ready: bool) -> list[Arrival]:
         """Messages; then what became of the connection: they were sent before it broke."""
         arrivals: list[Arrival] = []
         if self._announce:
             self._announce = False
             arrivals.append(Connected(self.name))
-        if self.socket in readable:
+        if ready or self._file in readable:
             peer = (self.name, b"")
             arrivals += [(peer, frames) for frames in self._messages()[0]]
         for event in self._monitored(readable):
@@ -268,7 +310,6 @@ class ConnectedHop(Hop):
         if self._connected:
             self._connected = False
             self._outbox.clear()
-            self._watch_outbox()
             arrivals.append(Disconnected(self.name))
         if self._reopen_at is None:
             self._reopen_at = now + RETRY_GRACE
@@ -291,7 +332,6 @@ class ConnectedHop(Hop):
             self._try_send(frames)
         except zmq.Again:
             self._outbox.append(frames)
-            self._watch_outbox()
 
     def _flush(self) -> None:
         try:
@@ -299,15 +339,13 @@ class ConnectedHop(Hop):
                 self._try_send(self._outbox[0])
                 self._outbox.popleft()
         except zmq.Again:
-            pass  # The poller says when it can go on.
-        self._watch_outbox()
+            pass  # The socket says when it can go on.
 
-    def _watch_outbox(self) -> None:
-        waiting = self._connected and self._outbox
-        self._poller.register(self.socket, zmq.POLLIN | zmq.POLLOUT if waiting else zmq.POLLIN)
+    def _wanted(self) -> int:
+        return zmq.POLLIN | zmq.POLLOUT if self._outbox and self._connected else zmq.POLLIN
 
     def close(self, linger: float) -> None:
-        """Hand libzmq what is left in the outbox, if there is a connection, and close."""
+        """Hand libzmq what is left in the outbox, and close; without a connection there is nothing to wait for."""
         if self._connected and self._outbox:
             self._flush()
-        super().close(linger)
+        super().close(linger if self._connected else 0.0)

@@ -42,6 +42,7 @@ class Loop:
         self.machine = machine
         self.malformed = 0
         self._transport = transport
+        self._encode = wire.Encoder().encode
         self._log = log
         self._clock = clock
         self._actions: dict[type, Action] = {**actions, Send: self._send, Log: self._write}
@@ -140,7 +141,7 @@ class Loop:
 
     def _send(self, command: Send) -> None:
         self._tell("sent", command.peer, command.envelope.body)
-        self._transport.send(command.peer, wire.encode(command.envelope))
+        self._transport.send(command.peer, self._encode(command.envelope))
 
     def _write(self, command: Log) -> None:
         self._log.log(command.level, "%s", command.text)

@@ -20,7 +20,7 @@ _names = itertools.count()
 
 
 class Monitor:
-    """The monitor of one socket. `socket` goes into the poller; `read` empties it."""
+    """The monitor of one socket. Its descriptor, `file`, tells when there is something; `read` empties it."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], watched: zmq.Socket[bytes], events: int) -> None:
         """Watch `events` (EVENT_ constants, or-ed) of `watched` from now on."""
@@ -32,6 +32,7 @@ class Monitor:
         self.socket.rcvhwm = 0
         self.socket.linger = 0
         self.socket.connect(address)
+        self.file = int(self.socket.getsockopt(zmq.FD))
 
     def read(self) -> list[int]:
         """The events that came since the last call, in order, without waiting."""

@@ -46,6 +46,9 @@ class _Slot:
     def __init__(self, index: int) -> None:
         self.index = index
         self.lock = threading.Lock()
+        self.gate = threading.Lock()
+        """Closed while the thread is at work; an idle one waits here."""
+        self.gate.acquire()
         self.part: list[Any] = []
         self.failures: list[tuple[int, Trouble]] = []
         self.job = Job(0, 0.0)
@@ -77,8 +80,7 @@ class Pool:
         self._thread_start = thread_start
         self._waiting: deque[tuple[int, bytes, Job]] = deque()
         self._slots = [_Slot(index) for index in range(threads)]
-        self._idle = 0
-        self._wake = threading.Condition()
+        self._idle: deque[_Slot] = deque()
         self._started = False
         self._closed = False
         self._ticker = Ticker("zmqpipeline-worker-ticker", self._look)
@@ -89,10 +91,17 @@ class Pool:
         self._waiting.extend(zip(command.numbers, command.payloads, repeat(job)))
         if not self._started:
             self._start()
-        # Whoever is about to be idle looks at the deque once more after it has counted itself.
+        # Whoever is about to be idle looks at the deque once more after it has put itself on the list.
         if self._idle:
-            with self._wake:
-                self._wake.notify(len(command.numbers))
+            self._wake(len(command.numbers))
+
+    def _wake(self, count: int) -> None:
+        """Open the gates of up to `count` idle threads."""
+        try:
+            for _ in range(count):
+                self._idle.popleft().gate.release()
+        except IndexError:
+            pass  # All are at work.
 
     def take_back(self, count: int | None = None) -> None:
         """Take up to `count` unstarted items (None: all) off the queue, the last first; TakenBack answers."""
@@ -108,8 +117,7 @@ class Pool:
         """Drop what is queued and end the threads; wait at most `timeout` seconds for the items that run."""
         self._closed = True
         self._waiting.clear()
-        with self._wake:
-            self._wake.notify_all()
+        self._wake(len(self._slots))
         end = time.monotonic() + timeout
         for slot in self._slots:
             if slot.thread is not None:
@@ -138,12 +146,15 @@ class Pool:
 
     def _wait(self, slot: _Slot) -> bool:
         """Wait until there is something to take; False if it is over."""
-        if not self._waiting:
-            with self._wake:
-                self._idle += 1
-                while not self._waiting and not self._closed:
-                    self._wake.wait()
-                self._idle -= 1
+        while not self._waiting and not self._closed:
+            self._idle.append(slot)
+            if self._waiting or self._closed:
+                try:
+                    self._idle.remove(slot)
+                    break
+                except ValueError:
+                    pass  # It was taken off the list a moment ago: the gate is open, or will be.
+            slot.gate.acquire()
         slot.mark = slot.last = time.perf_counter()
         return not self._closed
 
@@ -159,6 +170,9 @@ class Pool:
                 return
             if job is not slot.job:
                 self._begin(slot, job)
+            if len(part) == 2 or slot.failures:
+                # what is there must not wait for this item, should it be a long one
+                self._ticker.kick()
             if job.timeout:
                 slot.timed = (number, clock() + job.timeout)
                 self._ticker.kick()
@@ -176,8 +190,6 @@ class Pool:
             if ended - began > SLOW_ITEM or ended - slot.mark > BATCH_SECONDS or len(part) >= 2 * BATCH_ITEMS:
                 with slot.lock:
                     self._hand_over(slot)
-            elif len(part) == 2 or slot.failures:
-                self._ticker.kick()
             began = ended
 
     def _begin(self, slot: _Slot, job: Job) -> None:

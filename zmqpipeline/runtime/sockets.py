@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import select
 import socket
 import threading
 import time
@@ -50,11 +51,13 @@ class Transport:
         self._owns_context = context is None
         self._context: Context = zmq.Context() if context is None else context
         self._hops: dict[str, Hop] = {}
-        self._poller = zmq.Poller()
+        self._order: list[Hop] = []
+        self._poller = select.poll()
         self._waker, self._wakened = socket.socketpair()
         self._waker.setblocking(False)
         self._wakened.setblocking(False)
-        self._poller.register(self._wakened.fileno(), zmq.POLLIN)
+        self._wake_file = self._wakened.fileno()
+        self._poller.register(self._wake_file, select.POLLIN)
         self._closed = False
 
     def __enter__(self) -> Transport:
@@ -75,7 +78,7 @@ class Transport:
         bound = BoundHop(hop, address, self._options, self._context, self._poller)
         bound.probe = wire.encode(Envelope(sender=b"", addressee=b"", number=0, received=0, body=Probe()))
         bound.open()
-        self._hops[hop] = bound
+        self._add(hop, bound)
 
     def connect(self, hop: str, address: EndpointAddress) -> None:
         """Connect a DEALER under this name, now if somebody is bound there, else as soon as somebody is.
@@ -85,7 +88,11 @@ class Transport:
         """
         connected = ConnectedHop(hop, address, self._options, self._context, self._poller)
         connected.open()
-        self._hops[hop] = connected
+        self._add(hop, connected)
+
+    def _add(self, name: str, hop: Hop) -> None:
+        self._hops[name] = hop
+        self._order = list(self._hops.values())
 
     def address(self, hop: str) -> EndpointAddress:
         """The address of a hop; of a bound one with the port that the system chose."""
@@ -98,27 +105,30 @@ class Transport:
         Returns what came, per hop in order: ``(peer, frames)`` for a message, Connected, Disconnected or PeerLost. It
         may be empty.
         """
-        readable = {thing for thing, _ in self._poller.poll(self._milliseconds(timeout))}
-        if self._wakened.fileno() in readable:
+        ready = [hop.is_ready() for hop in self._order]
+        readable = {file for file, _ in self._poller.poll(0 if True in ready else self._milliseconds(timeout))}
+        if self._wake_file in readable:
             self._clear_wakes()
         now = time.monotonic()
         arrivals: list[Arrival] = []
-        for hop in self._hops.values():
-            arrivals += hop.gather(readable, now)
+        for hop, is_ready in zip(self._order, ready, strict=True):
+            arrivals += hop.gather(readable, now, ready=is_ready)
         return arrivals
 
     def _milliseconds(self, timeout: float | None) -> int | None:
         """The wait, cut short where a hop has something to do by then."""
-        now = time.monotonic()
-        waits = [at - now for at in (hop.next_time() for hop in self._hops.values()) if at is not None]
-        if timeout is not None:
-            waits.append(timeout)
-        return max(0, math.ceil(min(waits) * 1000)) if waits else None
+        times = [at for hop in self._order if (at := hop.next_time()) is not None]
+        if times:
+            soonest = min(times) - time.monotonic()
+            timeout = soonest if timeout is None else min(soonest, timeout)
+        return None if timeout is None else max(0, math.ceil(timeout * 1000))
 
     def _clear_wakes(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while self._wakened.recv(4096):
+        try:
+            while len(self._wakened.recv(4096)) == 4096:
                 pass
+        except BlockingIOError:
+            pass
 
     def send(self, peer: Peer, frames: list[bytes]) -> None:
         """Send without waiting.

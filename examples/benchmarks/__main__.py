@@ -1,0 +1,18 @@
+"""Start it with ``python -m examples.benchmarks NAME``; each benchmark is a module of this package."""
+
+from __future__ import annotations
+
+import click
+
+from examples.benchmarks import service
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Compare zmqpipeline with plain pyzmq, in one run on this machine. Every answer is checked."""
+
+
+main.add_command(service.command)
+
+if __name__ == "__main__":
+    main(prog_name="python -m examples.benchmarks")

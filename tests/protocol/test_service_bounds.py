@@ -1,0 +1,231 @@
+"""The broker of services at its bounds: nobody serves, too many ask, peers and the broker go."""
+
+from __future__ import annotations
+
+from tests.protocol.services import RUN, Broker, Server
+from tests.protocol.support import TROUBLE
+from zmqpipeline.options import Options
+from zmqpipeline.protocol import commands as c
+from zmqpipeline.protocol import events as e
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.service import (
+    FAREWELL_SECONDS,
+    FORGET_SECONDS,
+    GRACE_SECONDS,
+    MAX_SERVICES,
+)
+
+# nobody serves it -----------------------------------------------------------------------------------------------------
+
+
+def test_a_name_that_nobody_serves_is_refused_at_once(broker: Broker) -> None:
+    """By a broker that has been up for 5 s, with the names that are served; and it leaves no trace."""
+    broker.server("upper")
+    asker = broker.asker()
+    asker.asks(0, service="uper")
+    assert asker.refused() == {0: "unavailable"}
+    message = asker.was_told(m.Declined)[0].trouble.message
+    assert message == "Nobody serves 'uper'. Served now: 'upper'. Start a worker for it, or check the name."
+    assert broker.machine.snapshot().waiting == {"upper": 0}
+
+
+def test_a_young_broker_lets_requests_wait() -> None:
+    """Until it is 5 s old; a worker that comes in time serves them, otherwise they are refused."""
+    broker = Broker(young=True)
+    asker = broker.asker()
+    broker.bench.wait(1.0)
+    broker.turn((asker, asker.request(0)), (asker, asker.request(1, service="lower")))
+    assert asker.refused() == {}
+    broker.bench.wait(GRACE_SECONDS - 1.1)
+    server = broker.server()
+    assert server.given() == [0]
+    broker.bench.wait(0.2)
+    assert asker.refused() == {1: "unavailable"}
+    assert list(broker.machine.snapshot().waiting) == ["upper"]
+
+
+def test_the_loss_of_the_last_worker_gives_5_s_to_another(broker: Broker) -> None:
+    """What waited and what is asked since then waits that long."""
+    server, asker = broker.server(idempotent=True), broker.asker()
+    asker.asks(0)
+    server.is_lost()
+    asker.asks(1)
+    broker.bench.wait(GRACE_SECONDS - 0.1)
+    assert asker.refused() == {}
+    broker.bench.wait(0.2)
+    assert asker.refused() == {0: "unavailable", 1: "unavailable"}
+    asker.asks(2)
+    assert asker.refused() == {2: "unavailable"}
+
+
+def test_after_the_last_goodbye_nobody_serves(broker: Broker) -> None:
+    """A worker that left by request is not waited for; numbers do not begin anew when the next one comes."""
+    server, asker = broker.server(), broker.asker()
+    asker.asks(0)
+    server.answers(0)
+    server.tells(m.Goodbye(RUN, "upper"))
+    asker.asks(1)
+    assert asker.refused() == {1: "unavailable"}
+    second = broker.server()
+    asker.asks(2)
+    assert second.given() == [1]
+
+
+def test_misspelled_names_do_not_use_up_the_room_for_names() -> None:
+    """As many names as are known at most may be asked in the first seconds; afterwards all of them are forgotten."""
+    broker = Broker(young=True)
+    asker = broker.asker()
+    for number in range(MAX_SERVICES):
+        broker.machine.handle(e.Received(asker.peer, asker.link.wrap(asker.request(number, service=f"s{number}"))), 100)
+    asker.asks(MAX_SERVICES, service="one more")
+    assert "names of services" in asker.was_told(m.Declined)[-1].trouble.message
+    broker.bench.wait(GRACE_SECONDS + 1)
+    assert broker.machine.snapshot().waiting == {}
+    asker.asks(MAX_SERVICES + 1, service="late")
+    assert "Nobody serves 'late'" in asker.was_told(m.Declined)[0].trouble.message
+
+
+# bounds, strangers ----------------------------------------------------------------------------------------------------
+
+
+def test_past_the_bound_requests_are_refused() -> None:
+    """The first that have room are taken, the others told why; others of the same service go on."""
+    broker = Broker(options=Options(max_queued_requests=3))
+    server, asker = broker.server(), broker.asker()
+    asker.asks(0)
+    asker.asks(1, 2, 3, 4, 5)
+    assert asker.refused() == {4: "unavailable", 5: "unavailable"}
+    assert "max_queued_requests" in asker.was_told(m.Declined)[0].trouble.message
+    for number in range(4):
+        server.answers(number)
+        assert asker.got() == {number: b"a%d" % number}
+
+
+def test_a_worker_of_a_distributor_is_refused(broker: Broker) -> None:
+    """Its results would go to a collector: it is told where it is, and gets nothing."""
+    server = Server(broker, idempotent=None)
+    server.reports(1, held=(), done=())
+    (refused,) = server.was_told(m.Refused)
+    assert "broker of services" in refused.reason
+    assert broker.machine.snapshot().workers == {}
+
+
+def test_nonsense_is_survived(broker: Broker) -> None:
+    """Messages that belong elsewhere, to unknown services or from unknown workers change nothing."""
+    server, asker = broker.server(), broker.asker()
+    asker.asks(0)
+    stranger = Server(broker)
+    for body in (
+        m.Ack(RUN, "upper", (0, 1), (), 0, 1, b""),
+        m.Results(RUN, "nothing", 1, (0, 1), [b""]),
+        m.Results(RUN, "upper", 1, (50, 51), [b""]),
+        m.ItemsFailed(RUN, [m.FailedItem("upper", 0, 1, "worker", TROUBLE, b"")]),
+        m.ItemsReturned(RUN, "upper", (0, 1)),
+        m.Goodbye(RUN, "upper"),
+        m.Withdrawn((0, 10)),
+        m.Probe(),
+    ):
+        stranger.tells(body)
+    server.answers(0)
+    assert asker.got() == {0: b"a0"}
+
+
+# clients that go ------------------------------------------------------------------------------------------------------
+
+
+def test_a_client_that_comes_back_gets_its_reply(broker: Broker) -> None:
+    """The reply that came while its connection was broken is kept, and sent when it asks."""
+    server, asker = broker.server(), broker.asker()
+    asker.asks(0)
+    asker.is_lost()
+    server.answers(0)
+    assert asker.was_told(m.Replies) == []
+    asker.reconnects(b"again").waits_for(0)
+    asker.waits_for(0)
+    assert asker.got() == {0: b"a0"}
+
+
+def test_a_client_that_stays_away_is_forgotten(broker: Broker) -> None:
+    """After 30 s its waiting requests are dropped; others of its worker go on."""
+    server, asker, other = broker.server(), broker.asker(), broker.asker()
+    asker.asks(0, 1, 2)
+    other.asks(0)
+    asker.is_lost()
+    broker.bench.wait(FORGET_SECONDS - 1)
+    assert broker.machine.snapshot().waiting == {"upper": 3}
+    broker.bench.wait(2)
+    assert broker.machine.snapshot().waiting == {"upper": 1}
+    server.answers(0)
+    assert server.given() == [3]
+    server.answers(3)
+    assert other.got() == {0: b"a3"}
+
+
+# the end --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_drain_waits_for_what_runs_and_then_ends_the_workers(broker: Broker) -> None:
+    """What waits and what comes is refused at once, what runs is answered; workers are told, and say goodbye."""
+    server, asker = broker.server(), broker.asker()
+    asker.asks(0, 1)
+    broker.drain()
+    assert asker.refused() == {1: "unavailable"}
+    asker.asks(2)
+    assert asker.refused() == {2: "unavailable"}
+    server.answers(0)
+    assert asker.got() == {0: b"a0"}
+    assert server.was_told(m.RunEnded) == [m.RunEnded(RUN)]
+    assert broker.bench.ended is None
+    server.tells(m.Goodbye(RUN, "upper"))
+    assert broker.bench.ended == c.Ended(0, "the service has ended")
+
+
+def test_a_drain_gives_nothing_out_that_comes_back(broker: Broker) -> None:
+    """Requests that a worker hands back while the broker ends are refused, not kept until its time is over."""
+    server, asker = broker.server(window=2), broker.asker()
+    asker.asks(0, 1)
+    broker.drain()
+    server.tells(m.ItemsReturned(RUN, "upper", (0, 2)))
+    assert asker.refused() == {0: "unavailable", 1: "unavailable"}
+    assert server.was_told(m.RunEnded)
+
+
+def test_a_drain_has_an_end(broker: Broker) -> None:
+    """A request that runs on is refused when the time is over; a worker that says nothing is waited for 2 s."""
+    broker.server()
+    asker = broker.asker()
+    asker.asks(0)
+    broker.drain(10.0)
+    broker.bench.wait(9.9)
+    assert broker.machine.phase == "draining"
+    broker.bench.wait(0.2)
+    assert asker.refused() == {0: "unavailable"}
+    broker.bench.wait(FAREWELL_SECONDS - 0.2)
+    assert broker.bench.ended is None
+    broker.bench.wait(0.3)
+    assert broker.bench.ended is not None
+
+
+def test_an_idle_broker_ends_at_once(broker: Broker) -> None:
+    """Nobody is there to wait for."""
+    broker.drain()
+    assert broker.bench.ended == c.Ended(0, "the service has ended")
+    assert broker.machine.next_deadline() is None
+    assert broker.machine.handle(e.Tick(), 1e9) == []
+
+
+# what it costs --------------------------------------------------------------------------------------------------------
+
+
+def test_long_life_leaves_no_trace(broker: Broker) -> None:
+    """After answers, failures, withdrawals and refusals the ledger is one range, and no answer is kept."""
+    server, asker = broker.server(window=4), broker.asker()
+    for number in range(0, 40, 4):
+        asker.asks(*range(number, number + 4))
+        asker.tells(m.Withdrawn((number, number + 1)))
+        server.tells(m.ItemsFailed(RUN, [m.FailedItem("upper", number + 1, 1, "worker", TROUBLE, b"")]))
+        server.answers(number, number + 2, number + 3)
+    asker.waits_for()
+    ledger = broker.machine._services["upper"].ledger
+    assert (ledger.collected.spans(), ledger.failed.spans(), ledger.unfinished) == ((0, 40), (), 0)
+    assert not broker.machine._clients[asker.link.incarnation].answers

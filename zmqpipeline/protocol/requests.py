@@ -1,0 +1,165 @@
+"""The broker's books: what each client asked for, and what is known of each service.
+
+A request is **open** from its arrival until it is answered or refused; both books name it, the client's by the client's
+number, the service's by the number in its ledger. A request that its client gave up while a worker has it is
+**abandoned**: it stays leased, since the worker is busy with it, and its result is dropped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.dispatch import TaskState
+from zmqpipeline.protocol.events import Peer
+from zmqpipeline.protocol.graph import TaskSpec
+from zmqpipeline.protocol.ledger import Ledger
+from zmqpipeline.protocol.link import Link
+from zmqpipeline.protocol.seqset import SeqSet, spans_of
+
+CRASH_LIMIT = 3
+"""A request of an idempotent service that so many workers were lost with is refused."""
+
+
+class Client:
+    """One client: its open requests, and the answers that it may not have received."""
+
+    __slots__ = ("answers", "highest", "link", "lost_at", "open", "peer", "ready")
+
+    def __init__(self, link: Link, peer: Peer) -> None:
+        """`peer` is its newest connection."""
+        self.link = link
+        self.peer = peer
+        self.lost_at: float | None = None
+        self.highest: dict[str, int] = {}
+        """The highest number asked so far, by service; within one, the numbers ascend."""
+        self.open: dict[int, tuple[Service, int]] = {}
+        """The client's number -> service, the number in its ledger."""
+        self.answers: deque[tuple[int, m.Replies | m.Declined]] = deque()
+        """What was sent, with the number of the message, until the client says that it does not wait for it."""
+        self.ready: list[tuple[int, bytes]] = []
+        """Replies that go out at the end of this turn."""
+
+    def unknown_of(self, service: str, numbers: list[int]) -> list[int]:
+        """Those of these requests that have not been heard of."""
+        highest = self.highest.get(service, -1)
+        if numbers:
+            self.highest[service] = max(highest, numbers[-1])
+        if not numbers or numbers[0] > highest:
+            return numbers
+        known = self.known()
+        return [number for number in numbers if number not in known]
+
+    def take_answers(self, wanted: SeqSet) -> list[m.Replies | m.Declined]:
+        """Drop the answers whose message, or a later one, the client has received; those still wanted were lost."""
+        lost: list[m.Replies | m.Declined] = []
+        under_way: deque[tuple[int, m.Replies | m.Declined]] = deque()
+        for number, answer in self.answers:
+            if number > self.link.confirmed:
+                under_way.append((number, answer))
+            elif wanted.common(answer.spans):
+                lost.append(answer)
+        self.answers = under_way
+        return lost
+
+    def known(self) -> SeqSet:
+        """The requests that are open, or whose answers are kept."""
+        found = SeqSet(spans_of([*self.open, *(number for number, _ in self.ready)]))
+        for _, answer in self.answers:
+            found.update(answer.spans)
+        return found
+
+
+class Service:
+    """One service: its open requests, and whether they may be executed twice."""
+
+    __slots__ = ("abandoned", "doubtful", "idempotent", "name", "origins", "state", "was_served")
+
+    def __init__(self, name: str) -> None:
+        """Nobody has served it yet."""
+        spec = TaskSpec(name)
+        self.name = name
+        self.state = TaskState(spec, Ledger(spec), state="open", has_source=False)
+        self.origins: dict[int, tuple[Client, int]] = {}
+        """The number in the ledger -> the client, its number."""
+        self.abandoned: set[int] = set()
+        self.doubtful: set[int] = set()
+        """Requests that an earlier broker may have had executed, which no worker has been here to judge yet."""
+        self.idempotent: bool | None = None
+        """What its workers say; None while there is none."""
+        self.was_served = False
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where its requests are."""
+        return self.state.ledger
+
+    def open(self, client: Client, numbers: list[int], payloads: list[bytes], *, again: bool) -> None:
+        """Take in new requests of a client. `again`: they may have been executed before."""
+        first = self.ledger.next_number
+        self.ledger.add(payloads)
+        mine = range(first, first + len(numbers))
+        client.open.update(zip(numbers, ((self, one) for one in mine), strict=True))
+        self.origins.update(zip(mine, ((client, number) for number in numbers), strict=True))
+        if again and self.idempotent is None:
+            self.doubtful.update(mine)
+
+    def close(self, numbers: Sequence[int]) -> dict[Client, list[int]]:
+        """These are answered or refused: whose they were, and by which numbers. The ledger is left to the caller."""
+        closed: dict[Client, list[int]] = {}
+        for mine in numbers:
+            origin = self.origins.pop(mine, None)
+            if origin is not None:
+                client, number = origin
+                del client.open[number]
+                closed.setdefault(client, []).append(number)
+        if self.doubtful:
+            self.doubtful.difference_update(numbers)
+        return closed
+
+    def withdraw(self, numbers: list[int]) -> None:
+        """Nobody waits for these: those that wait are dropped, those with a worker are left to it."""
+        self.close(numbers)
+        unstarted = [number for number in numbers if not self.ledger.is_leased(number)]
+        self.abandoned.update(number for number in numbers if self.ledger.is_leased(number))
+        self.drop(unstarted)
+
+    def drop(self, numbers: Sequence[int]) -> None:
+        """These are over, for whatever reason: all count as collected, so that the ledger keeps them as one range."""
+        self.ledger.acknowledge(spans_of(numbers), ())
+
+    def drop_strays(self) -> None:
+        """Abandoned requests that no worker has any more are not given to another."""
+        if self.abandoned:
+            gone = [number for number in self.abandoned if not self.ledger.is_leased(number)]
+            self.abandoned.difference_update(gone)
+            self.drop(gone)
+
+    def maybe_executed(self) -> list[int]:
+        """The waiting requests that an earlier broker, or a worker that was lost, may have executed."""
+        lost = {number for number in self.ledger.tried() if not self.ledger.is_leased(number)}
+        return sorted(lost | self.doubtful)
+
+    def judge(self, idempotent: bool) -> None:
+        """A worker says whether requests may be executed twice: one that says no is believed before all others."""
+        verdict = idempotent and self.idempotent is not False
+        self.doubtful.clear()
+        if self.idempotent is not verdict:
+            self.idempotent = verdict
+            # One loss is the last where a request must not be executed twice.
+            spec = TaskSpec(self.name, crash_limit=CRASH_LIMIT if verdict else 1)
+            self.state.spec = self.ledger.spec = spec
+
+    def waiting(self) -> list[int]:
+        """Open requests that no worker has."""
+        return [number for number in self.origins if not self.ledger.is_leased(number)]
+
+    def check(self) -> None:
+        """Each unfinished request is open or abandoned, and in its client's book."""
+        self.ledger.check()
+        assert not self.abandoned & self.origins.keys(), "a request both open and abandoned"
+        assert len(self.origins) + len(self.abandoned) == self.ledger.unfinished, "a request is in no book"
+        assert self.doubtful <= self.origins.keys(), "a doubtful request that is not open"
+        for mine, (client, number) in self.origins.items():
+            assert client.open.get(number) == (self, mine), "the books of client and service differ"
