@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -42,7 +43,15 @@ class Place:
         self.seen: list[dict[str, Any]] = []
 
     def broker(self) -> Service:
-        return Service(self.frontend, self.backend)
+        self.the_broker = Service(self.frontend, self.backend)
+        return self.the_broker
+
+    def await_queue(self, length: int) -> None:
+        """Wait until so many requests wait in the broker."""
+        end = time.monotonic() + 5
+        while self.the_broker.machine.snapshot().waiting["echo"] != length:
+            assert time.monotonic() < end
+            time.sleep(0.001)
 
     def worker(self) -> ServiceWorker:
         place = self
@@ -206,7 +215,9 @@ def test_a_cancelled_request_that_waits_is_never_executed(client: ServiceClient,
     first = client.submit({"stop": True})
     assert place.reached.wait(5)
     second, third = client.submit({"n": 2}), client.submit({"n": 3})
+    place.await_queue(2)
     assert second.cancel()
+    place.await_queue(1)
     place.gate.set()
     assert first.result(5) == {"stop": True}
     assert third.result(5) == {"n": 3}
@@ -227,10 +238,11 @@ def test_a_cancelled_task_of_asyncio_withdraws_its_request(client: ServiceClient
         first = asyncio.create_task(client.arequest({"stop": True}))
         await asyncio.to_thread(place.reached.wait, 5)
         second = asyncio.create_task(client.arequest({"n": 2}))
-        await asyncio.sleep(0)
+        await asyncio.to_thread(place.await_queue, 1)
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
+        await asyncio.to_thread(place.await_queue, 0)
         place.gate.set()
         return await first, await client.arequest([{"n": 3}, {"n": 4}])
 

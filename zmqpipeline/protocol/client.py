@@ -199,7 +199,7 @@ class ClientMachine:
         verdict = self._link.admit(envelope)
         if verdict is Verdict.REPEAT:
             return
-        self._heard = True
+        self._heard = self._connected
         if verdict is Verdict.GAP:
             # first of all: the next word to the broker must tell what is still awaited
             self._ask(now)

@@ -25,14 +25,15 @@ CRASH_LIMIT = 3
 class Client:
     """One client: its open requests, and the answers that it may not have received."""
 
-    __slots__ = ("answers", "highest", "link", "lost_at", "open", "peer", "ready")
+    __slots__ = ("answers", "forgotten", "highest", "link", "lost_at", "open", "peer", "ready")
 
-    def __init__(self, link: Link, peer: Peer) -> None:
-        """`peer` is its newest connection."""
+    def __init__(self, link: Link, peer: Peer, forgotten: dict[str, int] | None = None) -> None:
+        """`peer` is its newest connection; `forgotten` what it had asked last when it was forgotten, if it was."""
         self.link = link
         self.peer = peer
         self.lost_at: float | None = None
-        self.highest: dict[str, int] = {}
+        self.forgotten = forgotten or {}
+        self.highest = dict(self.forgotten)
         """The highest number asked so far, by service; within one, the numbers ascend."""
         self.open: dict[int, tuple[Service, int]] = {}
         """The client's number -> service, the number in its ledger."""

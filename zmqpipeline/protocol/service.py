@@ -29,6 +29,7 @@ ended
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from zmqpipeline.options import Options
@@ -39,7 +40,7 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.requests import Client, Service
-from zmqpipeline.protocol.roster import Links
+from zmqpipeline.protocol.roster import REMEMBERED, Links
 from zmqpipeline.protocol.seqset import SeqSet, numbers_of, spans_of
 
 GRACE_SECONDS = 5.0
@@ -90,6 +91,8 @@ class ServiceMachine:
         self._options = options or Options()
         self._links = Links(incarnation)
         self._clients: dict[bytes, Client] = {}
+        self._forgotten: OrderedDict[bytes, dict[str, int]] = OrderedDict()
+        """Of clients that did not come back in time, what they had asked last."""
         self._services: dict[str, Service] = {}
         self._tasks: dict[str, TaskState] = {}
         self._unserved: dict[str, float] = {}
@@ -185,6 +188,8 @@ class ServiceMachine:
             case m.Requests() | m.Asking() | m.Withdrawn():
                 self._from_client(envelope, peer, link, now)
             case m.Results() as results:
+                if verdict is not Verdict.FRESH:
+                    self._dispatcher.received(envelope, peer, link, verdict, now)
                 self._results(envelope.sender, results, now)
             case m.WorkerReport() as report:
                 self._report(report, envelope, peer, link, verdict, now)
@@ -211,7 +216,7 @@ class ServiceMachine:
     def _from_client(self, envelope: m.Envelope, peer: e.Peer, link: Link, now: float) -> None:
         client = self._clients.get(envelope.sender)
         if client is None:
-            client = self._clients[envelope.sender] = Client(link, peer)
+            client = self._clients[envelope.sender] = Client(link, peer, self._forgotten.pop(envelope.sender, None))
         client.peer, client.lost_at = peer, None
         match envelope.body:
             case m.Requests() as requests:
@@ -230,12 +235,14 @@ class ServiceMachine:
             numbers, payloads = new, [given[number] for number in new]
         if not numbers:
             return
+        # What was asked before the client was forgotten may have been executed since.
+        again = body.again or numbers[0] <= client.forgotten.get(body.service, -1)
         refusal = self._refusal(body.service, now)
         if refusal is not None:
             self._refuse(client, "unavailable", numbers, refusal)
             return
         service = self._service(body.service)
-        if body.again and service.idempotent is False:
+        if again and service.idempotent is False:
             self._refuse(client, "lost", numbers, _maybe_executed(service))
             return
         room = max(0, self._options.max_queued_requests - service.ledger.waiting)
@@ -244,7 +251,7 @@ class ServiceMachine:
             numbers, payloads = numbers[:room], payloads[:room]
         if not service.state.workers and service.name not in self._unserved:
             self._give_grace(service.name, max(now, (self._born or now) + GRACE_SECONDS))
-        service.open(client, numbers, payloads, again=body.again)
+        service.open(client, numbers, payloads, again=again)
         self._dispatcher.feed(service.state)
 
     def _refusal(self, name: str, now: float) -> m.Trouble | None:
@@ -330,6 +337,9 @@ class ServiceMachine:
         service = self._services[member.task]
         if isinstance(envelope.body, m.Goodbye):
             self._worker_left(service, now, crashed=envelope.body.trouble is not None)
+        elif isinstance(envelope.body, m.ItemsFailed):
+            # it has answered, if not what was hoped for
+            self._dispatcher.has_room(envelope.sender)
         self._settle(service)
 
     def _worker_left(self, service: Service, now: float, *, crashed: bool) -> None:
@@ -366,8 +376,9 @@ class ServiceMachine:
         service = self._services.get(body.task)
         if service is None or body.run != self._dispatcher.run:
             return
-        origins, numbers = service.origins, numbers_of(body.spans)
-        for mine, payload in zip(numbers, body.payloads, strict=True):
+        done: list[int] = []
+        origins, abandoned = service.origins, service.abandoned
+        for mine, payload in zip(numbers_of(body.spans), body.payloads, strict=True):
             origin = origins.pop(mine, None)
             if origin is not None:
                 client, number = origin
@@ -375,10 +386,14 @@ class ServiceMachine:
                 client.ready.append((number, payload))
                 self._to_answer[client] = None
                 self.answered += 1
-        if service.abandoned:
-            service.abandoned.difference_update(numbers)
-        self._dispatcher.note_released(service.ledger.acknowledge(body.spans, ()), now)
-        self._dispatcher.has_room(who)
+                done.append(mine)
+            elif mine in abandoned:
+                abandoned.discard(mine)
+                done.append(mine)
+        released = service.ledger.acknowledge(spans_of(done), ())
+        self._dispatcher.note_released(released, now)
+        for one in {who, *released}:
+            self._dispatcher.has_room(one)
 
     # refused -----------------------------------------------------------------------------------------------------
 
@@ -465,6 +480,9 @@ class ServiceMachine:
                 self._withdraw(client, list(client.open))
                 self._to_answer.pop(client, None)
                 del self._clients[who]
+                self._forgotten[who] = client.highest
+                if len(self._forgotten) > REMEMBERED:
+                    self._forgotten.popitem(last=False)
             else:
                 self._forget_at = due if self._forget_at is None else min(self._forget_at, due)
 
