@@ -245,7 +245,7 @@ def test_a_worker_function_gets_what_it_asks_for() -> None:
 
     worker = make_worker(everything, lambda metadata: f"opened {metadata['path']}")
     worker.metadata = {"path": "/x"}
-    worker._thread_start(1)
+    worker._make_preparation().begin(1)
     result = unpack(worker._make_execution()(1, pack({"n": 1}), 5, 2))
     assert result == {"got": [{"n": 1}, {"path": "/x"}, "C", 1, 5, 2, "opened /x"]}
 
@@ -257,8 +257,9 @@ def test_a_threads_own_resource_goes_before_the_workers() -> None:
         lambda: "pool",
         lambda thread_index, resource: f"{resource}-{thread_index}" if thread_index else None,
     )
-    worker._thread_start(0)
-    worker._thread_start(1)
+    preparation = worker._make_preparation()
+    preparation.begin(0)
+    preparation.begin(1)
     execute = worker._make_execution()
     assert [unpack(execute(index, pack({}), 0, 1))["resource"] for index in (0, 1)] == ["pool", "pool-1"]
 

@@ -16,8 +16,8 @@ STOREYS = {
     "stairwell": "errors address tasktype options serialize serialize_ext logconfig messages plainly utils",
     "cellar": "protocol",
     "ground floor": "runtime",
-    "living floor": "declared handlers failure summary places role task worker collector distributor metadata service "
-    "client",
+    "living floor": "declared handlers failure summary places role execution task worker collector distributor "
+    "metadata service client",
     "roof": "injection registry entries adapters compiling app testrun importing launch loglines group "
     "supervisor cli cli_service __main__ zmqpipeline",
     "annexes": "testing pytest_plugin contrib",

@@ -15,7 +15,6 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any, NoReturn, TypeVar
 
@@ -24,7 +23,7 @@ import click
 from zmqpipeline import importing, launch
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli_service import service_commands
-from zmqpipeline.errors import ConfigurationError, PipelineError, WorkerInitError
+from zmqpipeline.errors import ConfigurationError, PipelineError, WorkerInitError, did_you_mean
 from zmqpipeline.loglines import log_to_stderr
 from zmqpipeline.options import LOG_LEVELS, Options
 from zmqpipeline.plainly import tell_plainly
@@ -107,10 +106,8 @@ class _Group(click.Group):
 
 
 def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, known, 1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
     listed = ", ".join(repr(one) for one in known) or "none"
-    return f"There is no {kind} {name!r}.{hint} Known: {listed}."
+    return f"There is no {kind} {name!r}.{did_you_mean(name, known)} Known: {listed}."
 
 
 def _commands(app: Pipeline | None) -> click.Group:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,7 +12,7 @@ from zmqpipeline.address import EndpointAddress
 from zmqpipeline.client import ServiceClient
 from zmqpipeline.collector import Collector
 from zmqpipeline.distributor import Distributor
-from zmqpipeline.errors import ConfigurationError
+from zmqpipeline.errors import ConfigurationError, did_you_mean
 from zmqpipeline.options import Options
 from zmqpipeline.places import Places, default_base, make_folder, places_under
 from zmqpipeline.registry import ServiceEntry, TaskEntry, WorkerEntry, listed, unknown_task
@@ -43,8 +42,7 @@ def compile_role(
     """See `Pipeline.compile`."""
     options = _settled(app, options)
     if role not in ROLES:
-        close = difflib.get_close_matches(str(role), ROLES, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(str(role), ROLES)
         raise ConfigurationError(f"There is no role {role!r}. Known: {listed(ROLES)}.{hint}")
     _refuse_extra(role, task_type, metadata, threads)
     places = places_of(app, options)
@@ -170,8 +168,7 @@ def _service_entry(app: Pipeline, name: str | None) -> ServiceEntry:
         raise ConfigurationError(f"Say for which service. Known: {listed(services)}.")
     entry = services.get(str(name))
     if entry is None:
-        close = difflib.get_close_matches(str(name), services, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(str(name), services)
         raise ConfigurationError(f"There is no service {str(name)!r}. Known: {listed(services)}.{hint}")
     return entry
 

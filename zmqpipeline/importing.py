@@ -13,12 +13,11 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
 from zmqpipeline.app import Pipeline
-from zmqpipeline.errors import ConfigurationError, ImportFailed
+from zmqpipeline.errors import ConfigurationError, ImportFailed, did_you_mean
 
 _targets: dict[int, str] = {}
 """What `find_app` was asked for, by the id of the app it found: apps live as long as their modules."""
@@ -141,8 +140,7 @@ def _import_raised(place: str, error: BaseException) -> ImportFailed:
 
 def _did_you_mean(name: str) -> str:
     stems = [path.stem for path in Path.cwd().glob("*.py")]
-    near = get_close_matches(name.partition(".")[0], stems, 1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    return did_you_mean(name.partition(".")[0], stems)
 
 
 def _pick(module: ModuleType, name: str, place: str) -> Pipeline:

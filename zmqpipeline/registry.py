@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.collector import Collector
-from zmqpipeline.errors import RegistrationError
+from zmqpipeline.errors import RegistrationError, did_you_mean
 from zmqpipeline.injection import Plan
 from zmqpipeline.protocol.graph import TaskSpec, order
 from zmqpipeline.task import Task
@@ -141,9 +140,7 @@ def add_once(entries: dict[str, Value], key: str, value: Value, what: str, name:
 def unknown_task(beginning: str, known: Iterable[str], name: str) -> str:
     """The sentence for a name that is no task."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{beginning} does not exist. Known: {listed(names)}.{hint}"
+    return f"{beginning} does not exist. Known: {listed(names)}.{did_you_mean(name, names)}"
 
 
 def listed(names: Iterable[str]) -> str:

@@ -77,8 +77,8 @@ class _Local(threading.local):
 _local = _Local()
 
 
-def pack(value: Any) -> bytes:
-    """Return the bytes of a value.
+def pack(value: Any, what: str = "This value", returned: str = "") -> bytes:
+    """Return the bytes of a value; ``{what}{returned} cannot be packed`` begins the error, put together only then.
 
     Raises SerializeError, which is a TypeError, for what cannot be packed; it names where in the value, as in
     ``$.result.when``, the type found there, and what to do.
@@ -87,7 +87,7 @@ def pack(value: Any) -> bytes:
         data = _local.pack(value)
     except _PACK_ERRORS as error:
         _local.pack = _new_packer().pack
-        raise SerializeError(f"This value cannot be packed: {_explain(value, error)}") from error
+        raise SerializeError(f"{what}{returned} cannot be packed: {_explain(value, error)}") from error
     if len(data) > _LARGE:
         # A packer keeps the buffer of the largest value it ever packed.
         _local.pack = _new_packer().pack
@@ -107,11 +107,7 @@ def pack_item(value: Any, what: str) -> bytes:
         raise SerializeError(
             f"{what} returned {_article(kind)} {kind}, which is no dict. Return a dict, or None for an empty one."
         )
-    try:
-        return pack(value)
-    except SerializeError as error:
-        reason = str(error).partition(": ")[2]
-        raise SerializeError(f"{what} returned a dict that cannot be packed: {reason}") from error.__cause__
+    return pack(value, what, " returned a dict that")
 
 
 def _rebuild(items: list[Any]) -> Any:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import ENDPOINT, SERVICE_TYPE, Kind
-from zmqpipeline.errors import SerializeError, WorkerInitError
+from zmqpipeline.execution import Preparation, bounded
 from zmqpipeline.handlers import fitted
 from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
 from zmqpipeline.protocol.service import ServiceMachine
@@ -82,13 +81,13 @@ class ServiceWorker(Role):
 
     _threads: int | None
     _pool: Pool | None
-    _init_error: BaseException | None
+    _preparation: Preparation | None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
         worker = super().__new__(cls)
         worker.id_prefix = "worker"
-        worker._threads = worker._pool = worker._init_error = None
+        worker._threads = worker._pool = worker._preparation = None
         return worker
 
     def __init__(self, id_prefix: str = "worker") -> None:
@@ -147,46 +146,15 @@ class ServiceWorker(Role):
 
         def execute(index: int, payload: bytes, number: int, attempt: int) -> bytes:
             reply = call(index, number, attempt, unpack(payload))
-            try:
-                packed = pack(reply)
-            except SerializeError as error:
-                reason = str(error).partition(": ")[2]
-                raise SerializeError(f"{what} returned what cannot be packed: {reason}") from error.__cause__
-            if len(packed) > most:
-                raise SerializeError(
-                    f"{what} returned {len(packed)} bytes, more than max_message_bytes ({most}). "
-                    "Return less, or a path to a file, or raise the limit with ZMQPIPELINE_MAX_MESSAGE_BYTES."
-                )
-            return packed
+            return bounded(pack(reply, what, " returned what"), what, most)
 
-        self._init_error = None
-        pool = self._pool = Pool(self._slots(), execute, post, thread_start=self._starter())
+        self._preparation = Preparation(self.init_worker, self.init_thread)
+        pool = self._pool = Pool(self._slots(), execute, post, thread_start=self._preparation.begin)
         return {
             SetMetadata: lambda command: None,
             Execute: pool.submit,
             TakeBack: lambda command: pool.take_back(command.count),
         }
-
-    def _starter(self) -> Callable[[int], None]:
-        """What each thread does first: the first of them initializes the worker, the others wait for it."""
-        lock = threading.Lock()
-        done = False
-
-        def start(index: int) -> None:
-            nonlocal done
-            with lock:
-                if self._init_error is not None:
-                    raise self._init_error
-                try:
-                    if not done:
-                        self.init_worker()
-                    self.init_thread(index)
-                except BaseException as error:
-                    self._init_error = error
-                    raise
-                done = True
-
-        return start
 
     def _close(self) -> None:
         if self._pool is not None:
@@ -194,8 +162,6 @@ class ServiceWorker(Role):
             self._pool = None
 
     def _conclude(self, ended: Ended) -> None:
-        if self._init_error is not None:
-            error = self._init_error
-            text = f"The worker of service {str(self.task_type)!r} could not start: {type(error).__name__}: {error}"
-            raise WorkerInitError(text) from error
+        if self._preparation is not None:
+            self._preparation.conclude(f"The worker of service {str(self.task_type)!r}")
         super()._conclude(ended)

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, TypeAlias
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import ENDPOINT, TASK_TYPE, THREADS, Kind
-from zmqpipeline.errors import SerializeError, WorkerInitError
+from zmqpipeline.errors import SerializeError
+from zmqpipeline.execution import Preparation, bounded
 from zmqpipeline.handlers import fitted
 from zmqpipeline.metadata import MetaDataWorker
 from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
@@ -53,18 +54,14 @@ class Worker(Role):
     _threads: int | None
     _pool: Pool | None
     _execution: Execution
-    _init_lock: threading.Lock
-    _init_error: BaseException | None
-    _initialized: bool
+    _preparation: Preparation | None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
         worker = super().__new__(cls)
         if not hasattr(cls, "metadata"):
             worker.metadata = {}
-        worker._threads = worker._pool = worker._init_error = None
-        worker._init_lock = threading.Lock()
-        worker._initialized = False
+        worker._threads = worker._pool = worker._preparation = None
         return worker
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -93,29 +90,16 @@ class Worker(Role):
         most = self.options.max_message_bytes
 
         def pack(result: Any) -> bytes:
-            packed = pack_item(result, what)
-            if len(packed) > most:
-                raise SerializeError(_too_large(what, len(packed), most))
-            return packed
+            return bounded(pack_item(result, what), what, most)
 
         return pack
 
-    def _thread_start(self, index: int) -> None:
-        with self._init_lock:
-            if self._init_error is not None:
-                raise self._init_error
-            if not self._initialized:
-                self._log.debug("The first item is here: init_worker is called.")
-                self._guarded(self.init_worker)
-                self._initialized = True
-        self._guarded(fitted(self.init_thread, 1), index)
+    def _make_preparation(self) -> Preparation:
+        return Preparation(self._begin, fitted(self.init_thread, 1))
 
-    def _guarded(self, function: Callable[..., None], *args: Any) -> None:
-        try:
-            function(*args)
-        except BaseException as error:
-            self._init_error = error
-            raise
+    def _begin(self) -> None:
+        self._log.debug("The first item is here: init_worker is called.")
+        self.init_worker()
 
     def _places(self) -> Iterable[EndpointAddress]:
         return self._address("workers", self.endpoint), self._address("results", self.collector_endpoint)
@@ -135,14 +119,14 @@ class Worker(Role):
         )
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
-        self._initialized, self._init_error = False, None
+        self._preparation = self._make_preparation()
         self._execution = self._make_execution()
         # the execution is looked up for each item: it is made anew when the metadata of a new run arrives
         pool = Pool(
             self._slots(),
             lambda index, payload, number, attempt: self._execution(index, payload, number, attempt),
             post,
-            thread_start=self._thread_start,
+            thread_start=self._preparation.begin,
         )
         self._pool = pool
         return {
@@ -161,9 +145,8 @@ class Worker(Role):
             self._pool = None
 
     def _conclude(self, ended: Ended) -> None:
-        if self._init_error is not None:
-            message = f"The worker for task {self.task_type!r} could not start: {_text(self._init_error)}"
-            raise WorkerInitError(message) from self._init_error
+        if self._preparation is not None:
+            self._preparation.conclude(f"The worker for task {self.task_type!r}")
         super()._conclude(ended)
 
 
@@ -212,16 +195,5 @@ class MultiThreadedWorker(Worker):
         return execution
 
 
-def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
 def _no_dict(what: str, seen: object) -> str:
     return f"{what} returned a {type(seen).__name__}; it must return a dict or None. Return a dict for the thread."
-
-
-def _too_large(what: str, size: int, most: int) -> str:
-    return (
-        f"{what} returned {size} bytes, more than max_message_bytes ({most}). "
-        "Return less, or a path to a file, or raise the limit with ZMQPIPELINE_MAX_MESSAGE_BYTES."
-    )

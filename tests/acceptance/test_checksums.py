@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import stat
 import subprocess
 import sysconfig
@@ -32,8 +31,6 @@ NAMES = [
 
 def check(folder: Path, out: Path) -> None:
     """`sha256sum -c` in the folder accepts the manifest."""
-    if shutil.which("sha256sum") is None:
-        pytest.skip("needs sha256sum")
     subprocess.run(["sha256sum", "-c", "--quiet", "--strict", str(out)], cwd=folder, check=True)
 
 

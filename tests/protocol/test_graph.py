@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zmqpipeline.errors import DependencyError
-from zmqpipeline.protocol.graph import TaskSpec, dependents, order
+from zmqpipeline.protocol.graph import TaskSpec, order
 
 
 def specs(**needs: str) -> list[TaskSpec]:
@@ -49,12 +49,6 @@ def test_an_unknown_dependency_is_refused_with_the_likely_spelling() -> None:
     assert "'upload' depends on 'rezise'" in text
     assert "Known: 'resize', 'upload'" in text
     assert "Did you mean 'resize'?" in text
-
-
-def test_dependents_are_found_through_others() -> None:
-    """All that depends on a task, near and far, in the order given, and nothing else."""
-    assert dependents(specs(A="", B="A", C="B", D=""), "A") == ["B", "C"]
-    assert dependents(specs(A="", B="A"), "B") == []
 
 
 @given(st.lists(st.sets(st.integers(0, 7)), min_size=1, max_size=8), st.randoms(use_true_random=False))

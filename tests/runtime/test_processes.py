@@ -6,7 +6,6 @@ import os
 import queue
 import select
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,8 +92,6 @@ def test_a_child_dies_with_its_parent_even_while_it_holds_the_gil(nest: Nest) ->
         "import sys, time; from zmqpipeline.runtime.processes import Child; "
         f"child = Child('hog', ['-c', {ADOPTED + hog!r}], lambda child: None); time.sleep(60)"
     )
-    if sys.platform != "linux":
-        pytest.skip("needs prctl")
     middle = nest.start(code)
     grandchild = int(nest.line())
     middle.kill()

@@ -141,10 +141,9 @@ class CollectorMachine:
     # peers -------------------------------------------------------------------------------------------------------
 
     def _received(self, peer: e.Peer, envelope: m.Envelope, now: float) -> None:
-        verdict = self._links.of(envelope).admit(envelope)
+        _, verdict = self._links.admit(peer, envelope)
         if verdict is Verdict.REPEAT:
             return
-        self._links.seen(peer, envelope.sender)
         if verdict is Verdict.GAP and peer[0] == "results" and self.run:
             self._send(peer, m.Missing(self.run, "", ()))
         body = envelope.body

@@ -225,11 +225,9 @@ class DistributorMachine:
             self._from_collector(event.envelope, now)
             return
         envelope, peer = event.envelope, event.peer
-        link = self._links.of(envelope)
-        verdict = link.admit(envelope)
+        link, verdict = self._links.admit(peer, envelope)
         if verdict is Verdict.REPEAT:
             return
-        self._links.seen(peer, envelope.sender)
         body = envelope.body
         if isinstance(body, m.Metadata):
             self._offered = body.payload

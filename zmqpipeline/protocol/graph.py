@@ -16,11 +16,10 @@ aborted     it never started, or was given up, since something it depends on fai
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from zmqpipeline.errors import DependencyError
+from zmqpipeline.errors import DependencyError, did_you_mean
 
 STATES = ("waiting", "open", "exhausted", "complete", "failed", "aborted")
 
@@ -67,18 +66,7 @@ def _visit(name: str, by_type: dict[str, TaskSpec], done: dict[str, None], path:
 
 def _unknown(needed: str, path: tuple[str, ...], known: Iterable[str]) -> str:
     names = sorted(known)
-    close = difflib.get_close_matches(needed, names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(needed, names)
     way = " -> ".join(repr(one) for one in (*path, needed))
     listed = ", ".join(repr(one) for one in names)
     return f"Task {path[-1]!r} depends on {needed!r}, which is no task ({way}). Known: {listed}.{hint}"
-
-
-def dependents(specs: Sequence[TaskSpec], name: str) -> list[str]:
-    """Every task that depends on this one, directly or through others, in the order given."""
-    found = {name}
-    for one in order(specs):
-        spec = next(spec for spec in specs if spec.task_type == one)
-        if found & set(spec.depends_on):
-            found.add(one)
-    return [spec.task_type for spec in specs if spec.task_type in found and spec.task_type != name]

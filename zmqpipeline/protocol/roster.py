@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 
 from zmqpipeline.protocol.events import Peer
-from zmqpipeline.protocol.link import Link
+from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.messages import Envelope, WorkerReport
 from zmqpipeline.protocol.seqset import SeqSet
 
@@ -39,6 +39,14 @@ class Links:
         for who in list(self._links):
             if who not in self._where and len(self._links) > REMEMBERED:
                 del self._links[who]
+
+    def admit(self, peer: Peer, envelope: Envelope) -> tuple[Link, Verdict]:
+        """Judge a message that arrived on this connection; its sender is answered there, unless it is a repeat."""
+        link = self.of(envelope)
+        verdict = link.admit(envelope)
+        if verdict is not Verdict.REPEAT:
+            self.seen(peer, envelope.sender)
+        return link, verdict
 
     def seen(self, peer: Peer, who: bytes) -> None:
         """This process spoke on this connection: the newest connection is the one to answer on."""

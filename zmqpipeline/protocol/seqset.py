@@ -7,7 +7,7 @@ received-packet ranges of QUIC (RFC 9000, section 13.2.3).
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from zmqpipeline.protocol.messages import Spans
 
@@ -146,11 +146,3 @@ class SeqSet:
                 flat += (max(start, self._starts[i]), min(stop, self._stops[i]))
                 i += 1
         return tuple(flat)
-
-
-def union(parts: Iterable[Spans]) -> Spans:
-    """The spans of all parts together."""
-    whole = SeqSet()
-    for part in parts:
-        whole.update(part)
-    return whole.spans()

@@ -86,8 +86,6 @@ class ServiceMachine:
         rng: random.Random | None = None,
     ) -> None:
         self.phase = "serving"
-        self.answered = 0
-        self.declined = 0
         self._options = options or Options()
         self._links = Links(incarnation)
         self._clients: dict[bytes, Client] = {}
@@ -179,11 +177,9 @@ class ServiceMachine:
 
     def _received(self, event: e.Received, now: float) -> None:
         envelope, peer = event.envelope, event.peer
-        link = self._links.of(envelope)
-        verdict = link.admit(envelope)
+        link, verdict = self._links.admit(peer, envelope)
         if verdict is Verdict.REPEAT:
             return
-        self._links.seen(peer, envelope.sender)
         match envelope.body:
             case m.Requests() | m.Asking() | m.Withdrawn():
                 self._from_client(envelope, peer, link, now)
@@ -385,7 +381,6 @@ class ServiceMachine:
                 del client.open[number]
                 client.ready.append((number, payload))
                 self._to_answer[client] = None
-                self.answered += 1
                 done.append(mine)
             elif mine in abandoned:
                 abandoned.discard(mine)
@@ -419,7 +414,6 @@ class ServiceMachine:
             service.drop(numbers)
 
     def _refuse(self, client: Client, kind: str, numbers: list[int], trouble: m.Trouble) -> None:
-        self.declined += len(numbers)
         self._send(client, m.Declined(kind, spans_of(numbers), trouble))
 
     # the end of a turn -------------------------------------------------------------------------------------------
