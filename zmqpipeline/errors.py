@@ -10,6 +10,7 @@
     │   ├── DefinitionError           (TypeError)  a class with wrong or missing attributes
     │   ├── DependencyError           a dependency on an unknown task, or a circle of them
     │   ├── RegistrationError         a decorator used twice, too late, or with an unknown parameter
+    │   ├── JournalError              a journal that cannot be opened, belongs to another run, or cannot be written
     │   └── ImportFailed              the app's module cannot be imported by a child process or the command line
     ├── SerializeError                (TypeError)  a value that cannot be packed, or bytes that cannot be unpacked
     ├── WireError                     frames of a peer that are no message of this protocol
@@ -76,6 +77,10 @@ class DependencyError(ConfigurationError):
 
 class RegistrationError(ConfigurationError):
     """A function or class that cannot be registered: a second one, too late, an unknown parameter, no such task."""
+
+
+class JournalError(ConfigurationError):
+    """A journal that cannot be opened, is no journal, belongs to another pipeline or run, or cannot be written."""
 
 
 class ImportFailed(ConfigurationError):

@@ -46,6 +46,11 @@ def bodies(draw: st.DrawFn, cls: type) -> Any:
             large = draw(st.booleans())
             some = [bytes([i % 256]) * (wire.LARGE if large and not i else i) for i in range(size(found["spans"]))]
             found[one.name] = some
+    if "keys" in found and cls is not m.TaskProgress:
+        count = size(found["spans"]) if "spans" in found else draw(st.integers(0, 3))
+        found["keys"] = draw(st.sampled_from([b"", bytes(m.KEY_BYTES * count)]))
+    if cls is m.Keys:
+        found["failed_keys"] = bytes(m.KEY_BYTES * size(found["failed"]))
     return cls(**found)
 
 
@@ -233,6 +238,23 @@ def test_payloads_in_the_header_must_fit_their_spans(payloads: list[Any]) -> Non
 def test_payloads_are_as_many_as_the_spans_say(payloads: Any) -> None:
     """Too few, too many, or something else than bytes are refused."""
     refused([wire.encode(WORK)[0], msgpack.packb(payloads)])
+
+
+@pytest.mark.parametrize("length", [1, m.KEY_BYTES, 3 * m.KEY_BYTES - 1, 4 * m.KEY_BYTES])
+def test_keys_are_as_many_as_the_payloads(length: int) -> None:
+    """Each item has a digest of the one size, or none of them has one."""
+    said = refused(wire.encode(dataclasses.replace(WORK, body=dataclasses.replace(WORK.body, keys=bytes(length)))))
+    assert f"{length} bytes of keys for 3 items" in said
+
+
+@pytest.mark.parametrize("body", [
+    m.Keys("r", "A", b"x", (), b""),
+    m.Keys("r", "A", b"", (), bytes(m.KEY_BYTES)),
+    m.Keys("r", "A", b"", (3, 5), bytes(m.KEY_BYTES)),
+], ids=repr)  # fmt: skip
+def test_keys_of_done_items_are_whole_digests(body: m.Keys) -> None:
+    """Every failed number has its digest, and none is cut short."""
+    assert "bytes of keys" in refused(wire.encode(m.Envelope(b"d", b"c", 1, 0, body)))
 
 
 @pytest.mark.parametrize("announced", [1, 2, 4, 10**12, -1, True, None], ids=repr)

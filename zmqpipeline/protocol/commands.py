@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from zmqpipeline.protocol.events import Peer
-from zmqpipeline.protocol.messages import Blobs, Envelope, FailedItem, Spans, TaskCounts, Trouble
+from zmqpipeline.protocol.messages import Blobs, Envelope, FailedItem, Spans, TaskCounts, TaskProgress, Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +96,33 @@ class TakeBack:
 
 @dataclass(frozen=True, slots=True)
 class SetRun:
-    """The run begins: its metadata, a packed dict, for the collector's functions."""
+    """The run begins: its metadata, a packed dict, for the collector's functions.
+
+    The rest is for the journal: what a distributor knows of the run that an earlier collector has done. It is empty
+    when the run is as the journal holds it.
+    """
 
     run: str
     metadata: bytes
+    progress: list[TaskProgress] = field(default_factory=list)
+    keys: dict[str, set[bytes]] = field(default_factory=dict)
+    failed_keys: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    restored: bool = False
+    """Whether it comes from the journal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collect:
-    """Call the collector's function for each of these, in order; Collected answers, in parts of at most 10 ms."""
+    """Call the collector's function for each of these, in order; Collected answers, in parts of at most 10 ms.
+
+    `keys` are the digests of their keys (KEY_BYTES each, in the order of the spans), for the journal.
+    """
 
     task: str
     attempt: int
     spans: Spans
     payloads: Blobs
+    keys: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

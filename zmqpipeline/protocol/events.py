@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from zmqpipeline.protocol.messages import Blobs, Envelope, Spans, Trouble
+from zmqpipeline.protocol.messages import Blobs, Envelope, Spans, TaskCounts, TaskProgress, Trouble
 
 Peer: TypeAlias = tuple[str, bytes]
 """Hop name and connection: the routing id that a ROUTER gave it, or b"" for the one connection of a DEALER."""
@@ -119,7 +119,31 @@ class ThreadLost:
     free: int
 
 
-# collector: answers to Collect, CallFailed and CallFinished ----------------------------------------------------------
+# collector: what its journal holds, and answers to Collect, CallFailed and CallFinished ------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a journal held when it was opened: told to the machine before anything else. `metadata` is a packed dict.
+
+    `keys` holds, by task, the digests of collected keys; `failed_keys` those of failed items, by number.
+    """
+
+    run: str
+    metadata: bytes
+    progress: list[TaskProgress]
+    keys: dict[str, set[bytes]] = field(default_factory=dict)
+    failed_keys: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    finished: bool = False
+    ok: bool = False
+    counts: list[TaskCounts] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFailed:
+    """The journal cannot be written: what is not in it is not acknowledged, and nothing more is collected."""
+
+    trouble: Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +212,8 @@ Event: TypeAlias = (
     | TakenBack
     | InitFailed
     | ThreadLost
+    | Restored
+    | JournalFailed
     | Collected
     | FailedCalled
     | FinishedCalled

@@ -31,6 +31,9 @@ Spans: TypeAlias = tuple[int, ...]
 Blobs: TypeAlias = list[bytes]
 """Packed user values, one an item, in the order of the spans beside them."""
 
+KEY_BYTES = 16
+"""The size of the digest of a key."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
@@ -51,6 +54,8 @@ class FailedItem:
     stage: str
     trouble: Trouble
     payload: bytes
+    key: bytes = b""
+    """The digest of its key, if its task has keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +75,18 @@ class TaskCounts:
 
 @dataclass(frozen=True, slots=True)
 class TaskProgress:
-    """The numbers of one task that are done, as a collector holds them."""
+    """The numbers of one task that are done, as a collector holds them.
+
+    `keys` and `failed_keys` say how many digests of keys belong to it, which travel in `Keys`. `repeated` of the
+    collected numbers stand for a key that had another number before, and was not collected again.
+    """
 
     task: str
     collected: Spans
     failed: Spans
+    keys: int = 0
+    failed_keys: int = 0
+    repeated: int = 0
 
 
 # worker -> distributor ------------------------------------------------------------------------------------------------
@@ -112,7 +124,7 @@ class ItemsFailed:
 
 @dataclass(frozen=True, slots=True)
 class ItemsReturned:
-    """Unstarted items that a draining worker hands back."""
+    """Unstarted items that a worker hands back: it drains, or was asked to. Perhaps none: that is an answer, too."""
 
     run: str
     task: str
@@ -141,7 +153,10 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Items to execute. They are leased from now until acknowledged. `timeout` is in seconds an item, 0 for none."""
+    """Items to execute. They are leased from now until acknowledged. `timeout` is in seconds an item, 0 for none.
+
+    `keys` are the digests of their keys, KEY_BYTES each, in the order of the spans; empty if the task has none.
+    """
 
     run: str
     task: str
@@ -150,6 +165,7 @@ class Work:
     spans: Spans
     released: Spans
     payloads: Blobs
+    keys: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +176,15 @@ class Settled:
     task: str
     released: Spans
     resync: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Hand back up to `most` items that you have not started, the last first. Answered by ItemsReturned."""
+
+    run: str
+    task: str
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +206,8 @@ class Results:
     attempt: int
     spans: Spans
     payloads: Blobs
+    keys: bytes = b""
+    """The digests of their keys, as they came with the items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +273,23 @@ class Bye:
     run: str
 
 
+# distributor <-> collector: what one of them forgot -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """A part of the keys of one task that are done: said before a Holding or a Begin whose progress counts them.
+
+    `keys` are digests of collected items, KEY_BYTES each; `failed_keys` those of the failed items in `failed`.
+    """
+
+    run: str
+    task: str
+    keys: bytes
+    failed: Spans
+    failed_keys: bytes
+
+
 # collector -> distributor ---------------------------------------------------------------------------------------------
 
 
@@ -274,6 +318,8 @@ class Ack:
     duplicates: int
     count: int
     data: bytes
+    repeated: int = 0
+    """As in TaskProgress, of the whole task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +429,7 @@ Message: TypeAlias = (
     | Welcome
     | Work
     | Settled
+    | Recall
     | RunEnded
     | Results
     | Kept
@@ -392,6 +439,7 @@ Message: TypeAlias = (
     | GiveUp
     | Finish
     | Bye
+    | Keys
     | Holding
     | Ack
     | Finished

@@ -43,6 +43,7 @@ _CODES: tuple[type, ...] = (
     m.Probe, m.Refused, m.WorkerReport, m.ItemsFailed, m.ItemsReturned, m.Goodbye, m.Welcome, m.Work, m.Settled,
     m.RunEnded, m.Results, m.Kept, m.Missing, m.Propose, m.Begin, m.GiveUp, m.Finish, m.Bye, m.Holding, m.Ack,
     m.Finished, m.Metadata, m.MetadataTaken, m.Requests, m.Asking, m.Withdrawn, m.Replies, m.Declined, m.Unknown,
+    m.Recall, m.Keys,
 )  # fmt: skip
 _CODE_OF = {cls: code for code, cls in enumerate(_CODES)}
 
@@ -146,6 +147,10 @@ def _plan(cls: type) -> tuple[list[Callable[[Any], Any]], list[Callable[[Any], A
 _FIELDS = [_plan(cls) for cls in _CODES]
 _NAMES = [[one.name for one in dataclasses.fields(cls) if one.type != "Blobs"] for cls in _CODES]
 _HAS_PAYLOADS = [any(one.type == "Blobs" for one in dataclasses.fields(cls)) for cls in _CODES]
+_PAYLOADS_AT = [
+    [one.type for one in dataclasses.fields(cls)].index("Blobs") if has else 0
+    for cls, has in zip(_CODES, _HAS_PAYLOADS, strict=True)
+]
 _READERS = [readers for readers, _ in _FIELDS]
 # The fields of a message at once, and those that are not written as they are.
 _GETTERS = [attrgetter(*names) if len(names) > 1 else None for names in _NAMES]
@@ -208,12 +213,14 @@ def decode(frames: Sequence[bytes]) -> m.Envelope:
         raise WireError(f"a {_CODES[code].__name__} with {len(values)} fields")
     arguments = [read(value) for read, value in zip(readers, values, strict=False)]
     if extra:
-        arguments.append(_read_payloads(frames, values[-1]))
+        arguments.insert(_PAYLOADS_AT[code], _read_payloads(frames, values[-1]))
     elif len(frames) != 1:
         raise WireError(f"a {_CODES[code].__name__} with {len(frames)} frames")
     body = _CODES[code](*arguments)
     if extra:
         _check_payload_count(body)
+    elif type(body) is m.Keys:
+        _check_keys(body)
     return m.Envelope(sender, addressee, number, received, body)
 
 
@@ -271,3 +278,12 @@ def _check_payload_count(body: Any) -> None:
     payloads, spans = body.payloads, body.spans
     if sum(spans[1::2]) - sum(spans[0::2]) != len(payloads):
         raise WireError(f"{len(payloads)} payloads for spans {spans[:6]}")
+    keys = getattr(body, "keys", b"")
+    if keys and len(keys) != m.KEY_BYTES * len(payloads):
+        raise WireError(f"{len(keys)} bytes of keys for {len(payloads)} items")
+
+
+def _check_keys(body: m.Keys) -> None:
+    failed = sum(body.failed[1::2]) - sum(body.failed[0::2])
+    if len(body.keys) % m.KEY_BYTES or len(body.failed_keys) != m.KEY_BYTES * failed:
+        raise WireError(f"{len(body.keys)} and {len(body.failed_keys)} bytes of keys, with {failed} failed items")
