@@ -11,11 +11,12 @@ from typing import Any
 from unittest import mock
 
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.collector import CollectorMachine, _Progress
+from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.progress import Progress
 from zmqpipeline.protocol.worker import WorkerMachine
 
 Patch = tuple[Any, str, Any]
@@ -35,7 +36,7 @@ def _no_reack() -> list[Patch]:
 
 def _no_dedupe() -> list[Patch]:
     """The collector calls its function for every result that arrives."""
-    return [(_Progress, "unseen", lambda self, spans: self.pending.missing(spans))]
+    return [(Progress, "unseen", lambda self, spans: self.pending.missing(spans))]
 
 
 def _leases_kept() -> list[Patch]:

@@ -75,6 +75,7 @@ def task_entry(
         crash_limit=crash_limit,
         on_failed=on_failed,
         total=times if total is None else total,
+        keyed=key is not None,
     )
     made = _task_plan(function, name, times)
     address = None if endpoint is None else EndpointAddress(endpoint)

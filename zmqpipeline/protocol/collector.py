@@ -8,14 +8,16 @@ The law:
 * Collected first, acknowledged second. An item for which the function raised is told to `failed`, then acknowledged
   as failed.
 * Of what a worker says it keeps, the collector asks for all that it has never seen: that mends every loss on the way.
+* What a journal held is as if this process had collected it. Whoever is acknowledged is in the journal by then: the
+  answers of the collector's thread come after the commit.
 
 ========== ======================== =============================================================================
 phase      entered by               meaning
 ========== ======================== =============================================================================
 empty      start                    no run; results are dropped (their workers keep them)
-active     Begin                    collects and acknowledges
+active     Begin, Restored          collects and acknowledges
 finishing  Finish, all called       `finished` runs
-finished   FinishedCalled           stays for the distributor's Bye, or 10 s
+finished   FinishedCalled, Restored stays for the distributor's Bye, or 10 s
 draining   Drain                    finishes what its thread has, acknowledges, ends
 ended
 ========== ======================== =============================================================================
@@ -29,9 +31,11 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.keys import keys_messages, split_keys
 from zmqpipeline.protocol.link import Verdict
+from zmqpipeline.protocol.progress import Progress
 from zmqpipeline.protocol.roster import Links
-from zmqpipeline.protocol.seqset import SeqSet, numbers_of, size
+from zmqpipeline.protocol.seqset import numbers_of, size
 
 STAY_SECONDS = 10.0
 """How long a finished collector stays for a distributor that has not heard."""
@@ -50,21 +54,6 @@ class CollectorSnapshot:
     queued: int
 
 
-class _Progress:
-    """The numbers of one task."""
-
-    __slots__ = ("collected", "duplicates", "failed", "pending")
-
-    def __init__(self) -> None:
-        self.collected = SeqSet()
-        self.failed = SeqSet()
-        self.pending = SeqSet()
-        self.duplicates = 0
-
-    def unseen(self, spans: m.Spans) -> m.Spans:
-        return self.pending.missing(self.failed.missing(self.collected.missing(spans)))
-
-
 class CollectorMachine:
     """See the module. `counts` and `ok` are the distributor's last word, filled in by the end of the run."""
 
@@ -78,12 +67,15 @@ class CollectorMachine:
         self.count = 0
         self.troubles: list[m.Trouble] = []
         self._options = options or Options()
-        self._tasks: dict[str, _Progress] = {}
+        self._tasks: dict[str, Progress] = {}
         self._links = Links(incarnation)
         self._distributor: e.Peer | None = None
         self._calls = 0
         self._finish: m.Finish | None = None
         self._finished_data = b""
+        self._told_run = ""
+        """The run whose keys a distributor has told this collector, which holds none yet."""
+        self._was_finished = False
         self._deadline: float | None = None
         self._warn_at: float | None = None
         self._born = False
@@ -109,6 +101,11 @@ class CollectorMachine:
                 self._finished_called(event, now)
             case e.PeerLost(peer):
                 self._lost(peer, now)
+            case e.Restored() if self.phase == "empty":
+                self._restored(event, now)
+            case e.JournalFailed(trouble):
+                self._end(2, trouble.message)
+                return self._out
             case e.Drain(seconds):
                 self._drain(now + seconds)
             case _:
@@ -130,12 +127,10 @@ class CollectorMachine:
         return CollectorSnapshot(self.phase, self.run, tasks, queued)
 
     def check(self) -> None:
-        """No number is in two of the sets; the count of ACKs is the number of items done."""
+        """The sets of each task hold; the count of ACKs is the number of items done."""
         for name, one in self._tasks.items():
-            assert not one.collected.common(one.failed.spans()), f"an item of {name} collected and failed"
-            assert not one.pending.common(one.collected.spans()), f"a collected item of {name} is collected again"
-            assert not one.pending.common(one.failed.spans()), f"a failed item of {name} is collected"
-        done = sum(len(one.collected) + len(one.failed) for one in self._tasks.values())
+            one.check(name)
+        done = sum(one.done for one in self._tasks.values())
         assert self.count == done, f"{done} items done, counted {self.count}"
 
     # peers -------------------------------------------------------------------------------------------------------
@@ -152,7 +147,7 @@ class CollectorMachine:
                 self._results(body)
             case m.Kept():
                 self._kept(peer, body)
-            case m.Propose() | m.Begin() | m.GiveUp() | m.Finish() | m.Bye():
+            case m.Propose() | m.Begin() | m.Keys() | m.GiveUp() | m.Finish() | m.Bye():
                 self._from_distributor(peer, body, now)
             case _:
                 pass
@@ -179,15 +174,18 @@ class CollectorMachine:
                     peer, m.Refused(f"This collector belongs to the pipeline {self.pipeline!r}, not {pipeline!r}.")
                 )
             case m.Propose():
+                self._say_keys(peer)
                 self._send(peer, self._holding())
             case m.Begin():
                 self._begin(peer, body)
+            case m.Keys() if self.phase == "empty":
+                self._learn_keys(body)
             case m.GiveUp(run, failures) if run == self.run and self.phase in ("active", "draining"):
                 self._give_up(failures)
             case m.Finish(run) if run == self.run:
                 self._finish_run(peer, body)
             case m.Bye(run) if run == self.run and self.phase == "finished":
-                self._end()
+                self._leave()
 
     def _is_second(self, peer: e.Peer) -> bool:
         now_at_work = self._distributor
@@ -199,21 +197,60 @@ class CollectorMachine:
         return not pipeline or not self.pipeline or pipeline == self.pipeline
 
     def _begin(self, peer: e.Peer, body: m.Begin) -> None:
-        if self.phase == "empty":
-            self.phase = "active"
-            self.run = body.run
-            self.metadata = body.metadata
-            for known in body.progress:
-                progress = self._task(known.task)
-                progress.collected.update(known.collected)
-                progress.failed.update(known.failed)
-                self.count += size(known.collected) + size(known.failed)
-            self._do(c.SetRun(body.run, body.metadata))
-            self._call_workers()
-        elif body.run != self.run:
+        if self.phase == "empty" and not self._lacks_keys(body):
+            self._begin_run(body)
+        elif self.phase != "empty" and body.run != self.run:
             self._send(peer, m.Refused(f"This collector holds the run {self.run}, not {body.run}. Start it anew, too."))
             return
+        # one that holds no run after a Begin lacks the keys of what is done: it is told them
         self._send(peer, self._holding())
+
+    def _begin_run(self, body: m.Begin) -> None:
+        self.phase = "active"
+        self.run, self.metadata = body.run, body.metadata
+        for known in body.progress:
+            self._task(known.task).learn(known)
+        self.count = sum(one.done for one in self._tasks.values())
+        keys = {name: set(one.keys) for name, one in self._tasks.items() if one.keys}
+        failed_keys = {name: dict(one.failed_keys) for name, one in self._tasks.items() if one.failed_keys}
+        self._do(c.SetRun(body.run, body.metadata, body.progress, keys, failed_keys))
+        self._call_workers()
+
+    def _lacks_keys(self, body: m.Begin) -> bool:
+        if body.run != self._told_run:
+            self._tasks.clear()
+        return any(self._task(known.task).lacks_keys_of(known) for known in body.progress)
+
+    def _learn_keys(self, body: m.Keys) -> None:
+        if body.run != self._told_run:
+            self._told_run = body.run
+            self._tasks.clear()
+        self._task(body.task).learn_keys(body)
+
+    def _say_keys(self, peer: e.Peer) -> None:
+        """Before a Holding that answers a distributor without a run: the keys that its progress counts."""
+        for name, one in self._tasks.items():
+            for part in keys_messages(self.run, name, one.keys, one.failed_keys):
+                self._send(peer, part)
+
+    def _restored(self, event: e.Restored, now: float) -> None:
+        self.run, self.metadata = event.run, event.metadata
+        for known in event.progress:
+            self._task(known.task).learn(known)
+        for name, keys in event.keys.items():
+            self._task(name).keys |= keys
+        for name, failed_keys in event.failed_keys.items():
+            self._task(name).failed_keys |= failed_keys
+        self.count = sum(one.done for one in self._tasks.values())
+        if event.finished:
+            self.phase, self._was_finished = "finished", True
+            self.ok, self.counts = event.ok, event.counts
+            self._deadline = now + STAY_SECONDS
+            self._log(20, f"The run {self.run} is already finished, says the journal.")
+        else:
+            self.phase = "active"
+            self._do(c.SetRun(event.run, event.metadata, restored=True))
+            self._log(20, f"The journal holds the unfinished run {self.run}, {self.count} items done; it goes on.")
 
     def _call_workers(self) -> None:
         """Every worker that spoke before the run began says again what it keeps."""
@@ -223,17 +260,15 @@ class CollectorMachine:
 
     def _holding(self) -> m.Holding:
         finished = self.phase in ("finishing", "finished")
-        progress = [
-            m.TaskProgress(name, one.collected.spans(), one.failed.spans()) for name, one in self._tasks.items()
-        ]
+        progress = [one.told(name) for name, one in self._tasks.items()] if self.run else []
         return m.Holding(self.run, finished, self.metadata, self.count, progress)
 
     def _give_up(self, failures: list[m.FailedItem]) -> None:
         new = []
         for item in failures:
             progress = self._task(item.task)
-            if progress.unseen((item.number, item.number + 1)):
-                progress.pending.add(item.number, item.number + 1)
+            if progress.new_of((item.number, item.number + 1), item.key):
+                progress.expect((item.number, item.number + 1), [item.key] if item.key else [])
                 new.append(item)
             else:
                 self._ack_again(item.task, (item.number, item.number + 1))
@@ -254,17 +289,18 @@ class CollectorMachine:
         if body.run != self.run or self.phase != "active":
             return
         progress = self._task(body.task)
-        new = progress.unseen(body.spans)
-        payloads = body.payloads
+        new = progress.new_of(body.spans, body.keys)
+        payloads, keys = body.payloads, split_keys(body.keys)
         if new != body.spans:
             wanted = set(numbers_of(new))
             progress.duplicates += size(body.spans) - len(wanted)
-            numbers = numbers_of(body.spans)
-            payloads = [one for number, one in zip(numbers, payloads, strict=True) if number in wanted]
+            kept = [index for index, number in enumerate(numbers_of(body.spans)) if number in wanted]
+            payloads = [payloads[index] for index in kept]
+            keys = [keys[index] for index in kept] if keys else keys
             self._ack_again(body.task, body.spans)
         if new:
-            progress.pending.update(new)
-            self._call(c.Collect(body.task, body.attempt, new, payloads), size(new))
+            progress.expect(new, keys)
+            self._call(c.Collect(body.task, body.attempt, new, payloads, b"".join(keys)), size(new))
 
     def _kept(self, peer: e.Peer, body: m.Kept) -> None:
         if body.run == self.run and self.phase == "active":
@@ -279,7 +315,8 @@ class CollectorMachine:
 
     def _ack(self, task: str, collected: m.Spans, failed: m.Spans, data: bytes) -> None:
         if self._distributor is not None:
-            ack = m.Ack(self.run, task, collected, failed, self._task(task).duplicates, self.count, data)
+            known = self._task(task)
+            ack = m.Ack(self.run, task, collected, failed, known.duplicates, self.count, data, known.repeated)
             self._send(self._distributor, ack)
 
     # answers of the collector's thread -----------------------------------------------------------------------------
@@ -294,12 +331,13 @@ class CollectorMachine:
         self._note(event.trouble)
         progress = self._task(event.task)
         if event.spans:
-            progress.pending.difference_update(event.spans)
-            progress.collected.update(event.spans)
+            progress.collect(event.spans)
             self.count += size(event.spans)
         if event.failures:
             items = [
-                m.FailedItem(event.task, number, event.attempt, "collector", trouble, payload)
+                m.FailedItem(
+                    event.task, number, event.attempt, "collector", trouble, payload, progress.key_of.get(number, b"")
+                )
                 for number, trouble, payload in event.failures
             ]
             self._call(c.CallFailed(items), 1)
@@ -310,8 +348,7 @@ class CollectorMachine:
         self._calls -= 1
         self._note(event.trouble)
         progress = self._task(event.task)
-        progress.pending.difference_update(event.spans)
-        progress.failed.update(event.spans)
+        progress.fail(event.spans)
         self.count += size(event.spans)
         self._ack(event.task, (), event.spans, b"")
 
@@ -344,23 +381,29 @@ class CollectorMachine:
             self.phase = "finishing"
             self._do(c.CallFinished(self._finish.ok, self._finish.counts))
         elif (self.phase == "draining" and not self._calls) or (self._deadline is not None and now >= self._deadline):
-            self._end()
+            self._leave()
         elif self._warn_at is not None and now >= self._warn_at:
             self._warn_at = now + WARN_SECONDS
             self._log(30, "Still waiting for a distributor to connect; start it, or end this collector with Ctrl-C.")
 
-    def _end(self) -> None:
-        finished = self.phase == "finished"
-        status = 1 if self.troubles or (finished and not self.ok) else 0
+    def _leave(self) -> None:
+        if self._was_finished:
+            self._end(0, "already finished")
+        elif self.phase == "finished":
+            self._end(1 if self.troubles or not self.ok else 0, "the run is over")
+        else:
+            self._end(1 if self.troubles else 0, "drained")
+
+    def _end(self, status: int, reason: str) -> None:
         self.phase = "ended"
-        self._do(c.Ended(status, "the run is over" if finished else "drained"))
+        self._do(c.Ended(status, reason))
 
     # out ---------------------------------------------------------------------------------------------------------
 
-    def _task(self, name: str) -> _Progress:
+    def _task(self, name: str) -> Progress:
         progress = self._tasks.get(name)
         if progress is None:
-            progress = self._tasks[name] = _Progress()
+            progress = self._tasks[name] = Progress()
         return progress
 
     def _send(self, peer: e.Peer, body: m.Message) -> None:

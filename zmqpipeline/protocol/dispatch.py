@@ -343,7 +343,16 @@ class Dispatcher:
             numbers, payloads = [number for number, _ in both], [payload for _, payload in both]
         released, member.releases = spans_of(member.releases), []
         timeout = task.spec.timeout or 0.0
-        body = m.Work(self.run, task.spec.task_type, attempt, timeout, spans_of(numbers), released, payloads)
+        body = m.Work(
+            self.run,
+            task.spec.task_type,
+            attempt,
+            timeout,
+            spans_of(numbers),
+            released,
+            payloads,
+            task.ledger.keys.joined(numbers),
+        )
         self._to(member, body)
         task.ledger.sent(member.who, numbers, member.link.sent)
         member.gave(len(numbers))

@@ -34,6 +34,7 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
 from zmqpipeline.protocol.graph import TaskSpec, order
+from zmqpipeline.protocol.keys import KeyBook, keys_messages
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.roster import Links
@@ -87,6 +88,9 @@ class DistributorMachine:
         self.finished_data = b""
         self.tasks = {name: TaskState(_spec(tasks, name), Ledger(_spec(tasks, name))) for name in order(tasks)}
         self._proposed = run
+        self._told_run = ""
+        """The run whose keys a collector has told."""
+        self._rng = rng or random.Random()
         self._source = metadata
         self._offered: bytes | None = None
         self._links = Links(incarnation)
@@ -96,7 +100,7 @@ class DistributorMachine:
             self.tasks,
             self._links,
             options=options or Options(),
-            rng=rng or random.Random(),
+            rng=self._rng,
             tell_given_up=self._tell_given_up,
         )
         self._deadline: float | None = None
@@ -268,6 +272,8 @@ class DistributorMachine:
                 self._acknowledge(ack, now)
             case m.Holding() as holding:
                 self._holding(holding, now)
+            case m.Keys() as keys if self.phase == "greeting":
+                self._learn_keys(keys)
             case m.Finished(run) as finished if run == self.run and self.phase == "finishing":
                 self._farewell(finished, now)
             case m.Refused(reason):
@@ -281,6 +287,7 @@ class DistributorMachine:
             return
         self._repeat_at = now + REPEAT_SECONDS
         task.ledger.duplicates = max(task.ledger.duplicates, ack.duplicates)
+        task.ledger.repeated = max(task.ledger.repeated, ack.repeated)
         before = task.ledger.done
         released = task.ledger.acknowledge(ack.collected, ack.failed)
         self._dispatcher.note_released(released, now)
@@ -289,6 +296,8 @@ class DistributorMachine:
     def _holding(self, holding: m.Holding, now: float) -> None:
         if self.phase == "greeting":
             self._take_over(holding, now)
+        elif not holding.run and self.phase in ("beginning", "running", "draining", "finishing"):
+            self._say_keys()
         elif self.phase in ("beginning", "running", "draining") and holding.run == self.run:
             self._repeat_at = now + REPEAT_SECONDS
             self._merge(holding, now)
@@ -306,17 +315,43 @@ class DistributorMachine:
             self.run = holding.run
             self._log(20, "The collector says that this run is already finished.")
             self._end(0, "already finished")
-        else:
+        elif not self._lacks_keys(holding):
             self._log(20, f"The collector holds the unfinished run {holding.run}; it goes on.")
             self.run, self.metadata = holding.run, holding.metadata
+            for task in self.tasks.values():
+                task.ledger.take_over(self._rng.randrange(1, 1 << 30) << 32)
             self._merge(holding, now)
             self._begin(now)
+
+    def _learn_keys(self, body: m.Keys) -> None:
+        self._expect_keys_of(body.run)
+        if body.task in self.tasks:
+            self.tasks[body.task].ledger.keys.learn(body)
+
+    def _expect_keys_of(self, run: str) -> None:
+        if run != self._told_run:
+            self._told_run = run
+            for task in self.tasks.values():
+                task.ledger.keys = KeyBook()
+
+    def _lacks_keys(self, holding: m.Holding) -> bool:
+        """Whether keys that it counts were lost on the way; then it is asked again."""
+        self._expect_keys_of(holding.run)
+        return any(self.tasks[one.task].ledger.keys.lacks(one) for one in holding.progress if one.task in self.tasks)
+
+    def _say_keys(self) -> None:
+        """The collector holds no run although one is under way: it is a new one, and is told all that is done."""
+        for name, task in self.tasks.items():
+            for part in keys_messages(self.run, name, task.ledger.keys.done, task.ledger.keys.failed):
+                self._to_collector(part)
+        self._to_collector(self._begin_message())
 
     def _merge(self, holding: m.Holding, now: float) -> None:
         for known in holding.progress:
             task = self.tasks.get(known.task)
             if task is not None:
                 self._dispatcher.note_released(task.ledger.acknowledge(known.collected, known.failed), now)
+                task.ledger.repeated = max(task.ledger.repeated, known.repeated)
         self._dispatcher.acknowledged("", holding.count, b"", news=False)
 
     def _tell_given_up_again(self) -> None:
@@ -335,10 +370,13 @@ class DistributorMachine:
             self.phase in ("running", "draining") and self._is_waiting_for_acks()
         ):
             # Finishing, too: a collector that was started anew knows nothing of the run that it shall finish.
-            progress = [task.ledger.progress() for task in self.tasks.values()]
-            self._to_collector(m.Begin(self.pipeline, self.run, self.metadata, progress))
+            self._to_collector(self._begin_message())
         if self.phase == "finishing":
             self._to_collector(m.Finish(self.run, self._is_good(), self.counts()))
+
+    def _begin_message(self) -> m.Begin:
+        progress = [task.ledger.progress() for task in self.tasks.values()]
+        return m.Begin(self.pipeline, self.run, self.metadata, progress)
 
     def _is_waiting_for_acks(self) -> bool:
         return any(task.ledger.leased or task.ledger.given_up for task in self.tasks.values())

@@ -36,6 +36,8 @@ class TaskSpec:
     crash_limit: int = 3
     on_failed: str = "abort"
     total: int | None = None
+    keyed: bool = False
+    """Whether its items have keys."""
 
 
 def order(specs: Iterable[TaskSpec]) -> list[str]:

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 
 from zmqpipeline.protocol import batching
 from zmqpipeline.protocol.graph import TaskSpec
+from zmqpipeline.protocol.keys import NEW, UNDER_WAY, KeyBook
 from zmqpipeline.protocol.messages import Blobs, FailedItem, Spans, TaskCounts, TaskProgress, Trouble
 from zmqpipeline.protocol.seqset import SeqSet, pairs
 
@@ -47,12 +48,17 @@ class Ledger:
     def __init__(self, spec: TaskSpec) -> None:
         self.spec = spec
         self.next_number = 0
+        self.first_number = 0
+        """Where this life's numbers begin: not at 0 if the items have keys, and another one numbered some before."""
         self.collected = SeqSet()
         self.failed = SeqSet()
         self.redelivered = 0
         self.skipped = 0
         self.dropped = 0
         self.duplicates = 0
+        self.repeated = 0
+        """How many of the collected numbers stand for a key that was collected under another number."""
+        self.keys = KeyBook()
         self.given_up: dict[int, FailedItem] = {}
         self._payloads: dict[int, bytes] = {}
         self._fresh: deque[int] = deque()
@@ -72,8 +78,6 @@ class Ledger:
         """Leases that a worker brought with it: which attempt it is at is known to it alone."""
         self._losses: dict[int, int] = {}
         self._blamed: dict[int, bytes] = {}
-        self._keys: dict[int, bytes] = {}
-        self._seen_keys: set[bytes] = set()
         self._skip_until = 0
 
     # what is known -----------------------------------------------------------------------------------------------
@@ -153,21 +157,38 @@ class Ledger:
 
     def progress(self) -> TaskProgress:
         """The done numbers, for the collector."""
-        return TaskProgress(self.spec.task_type, self.collected.spans(), self.failed.spans())
+        keys = self.keys
+        return TaskProgress(
+            self.spec.task_type,
+            self.collected.spans(),
+            self.failed.spans(),
+            len(keys.done),
+            len(keys.failed),
+            self.repeated,
+        )
 
     def counts(self, state: str) -> TaskCounts:
         """The figures of the summary."""
+        collected = len(self.collected) - self.repeated
+        # with keys, what earlier distributors of this run have sent is not yielded with its number again
+        sent = collected + len(self.failed) + self.unfinished + self.dropped if self.spec.keyed else self.next_number
         return TaskCounts(
             task=self.spec.task_type,
             state=state,
-            sent=self.next_number,
-            collected=len(self.collected),
+            sent=sent,
+            collected=collected,
             failed=len(self.failed),
             aborted=self.dropped,
-            skipped=self.skipped,
+            skipped=self.skipped + self.repeated,
             redelivered=self.redelivered,
             duplicates=self.duplicates,
         )
+
+    def take_over(self, base: int) -> None:
+        """An earlier distributor's run goes on here; items with keys are numbered from `base` on."""
+        if self.spec.keyed:
+            self.next_number = self.first_number = base
+            self.keys.take_over()
 
     # yielded -----------------------------------------------------------------------------------------------------
 
@@ -186,22 +207,28 @@ class Ledger:
             self._fresh.extend(numbers)
             self.next_number += len(payloads)
             return []
+        if keys is None and not too_large and not self._missing(start, start + len(payloads)):
+            self.next_number += len(payloads)
+            return []
         for i, payload in enumerate(payloads):
             self._add_one(payload, keys[i] if keys else None, max_bytes)
         return [item for number, item in self.given_up.items() if number >= start] if too_large else []
 
+    def _missing(self, start: int, stop: int) -> Spans:
+        """Those of these numbers that are not done."""
+        return self.failed.missing(self.collected.missing((start, stop)))
+
     def _add_one(self, payload: bytes, key: bytes | None, max_bytes: int) -> None:
-        if key is not None and key in self._seen_keys:
-            self.skipped += 1
+        verdict = NEW if key is None else self.keys.judge(key)
+        if verdict != NEW:
+            self.skipped += verdict == UNDER_WAY
             return
         number = self.next_number
         self.next_number += 1
-        if key is not None:
-            self._seen_keys.add(key)
         if number in self.collected or number in self.failed:
             return
         if key is not None:
-            self._keys[number] = key
+            self.keys.open(number, key)
         if len(payload) > max_bytes:
             self._payloads[number] = b""
             self._give_up(number, "distributor", self._too_large(len(payload), max_bytes))
@@ -306,10 +333,10 @@ class Ledger:
         return released
 
     def _close(self, start: int, stop: int, done: SeqSet, released: dict[bytes, list[int]]) -> None:
-        for low, high in pairs(self.failed.missing(self.collected.missing((start, stop)))):
+        for low, high in pairs(self._missing(start, stop)):
             done.add(low, high)
             self._skip_until = max(self._skip_until, high)
-            for number in range(low, min(high, self.next_number)):
+            for number in range(max(low, self.first_number), min(high, self.next_number)):
                 self._close_one(number, done is self.failed, released)
             if self._claims:
                 self._claims = {n: worker for n, worker in self._claims.items() if not low <= n < high}
@@ -326,7 +353,7 @@ class Ledger:
                 released[worker].append(number)
             else:
                 released[worker] = [number]
-        if self._prior or self._losses or self.given_up or self._keys or self._reclaimed:
+        if self._prior or self._losses or self.given_up or self.keys or self._reclaimed:
             self._drop_rare(number, failed)
 
     def _drop_rare(self, number: int, failed: bool) -> None:
@@ -337,10 +364,7 @@ class Ledger:
         self._losses.pop(number, None)
         self._blamed.pop(number, None)
         self.given_up.pop(number, None)
-        key = self._keys.pop(number, None)
-        if failed and key is not None:
-            # A key whose item failed may be yielded again.
-            self._seen_keys.discard(key)
+        self.keys.close(number, failed=failed)
 
     def _unqueue(self, number: int) -> None:
         """Take out of its queue an item that was done after all, by a late result of a worker thought lost."""
@@ -390,7 +414,8 @@ class Ledger:
 
     def _give_up(self, number: int, stage: str, trouble: Trouble) -> FailedItem:
         attempts = self._prior.get(number, 0)
-        failed = FailedItem(self.spec.task_type, number, attempts, stage, trouble, self._payloads[number])
+        payload, key = self._payloads[number], self.keys.of(number)
+        failed = FailedItem(self.spec.task_type, number, attempts, stage, trouble, payload, key)
         self.given_up[number] = failed
         return failed
 
@@ -502,6 +527,7 @@ class Ledger:
         queued += [number for _, number in self._later]
         for number in queued:
             del self._payloads[number]
+            self.keys.forget(number)
         self.dropped += len(queued)
         self._fresh.clear()
         self._returned.clear()
@@ -517,6 +543,7 @@ class Ledger:
         places += [number for _, number in self._later]
         assert len(places) == len(set(places)), f"an item of {self.spec.task_type} is in two places"
         assert set(places) == set(self._payloads), f"an item of {self.spec.task_type} is nowhere"
+        self.keys.check(self._payloads.keys())
         leased = {number: worker for worker, mine in self._leases.items() for number in mine}
         assert leased == self._owner, "leases and owners differ"
         sizes = {worker: sum(len(self._payloads[n]) for n in mine) for worker, mine in self._leases.items()}

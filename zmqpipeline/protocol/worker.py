@@ -28,6 +28,7 @@ from zmqpipeline.protocol import batching
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.seqset import numbers_of, pairs, spans_of
 
@@ -100,6 +101,9 @@ class WorkerMachine:
         self._kept: dict[int, bytes] = {}
         self._kept_attempts: dict[int, int] = {}
         self._failures: dict[int, m.FailedItem] = {}
+        self._keys: dict[int, bytes] = {}
+        """The keys of what is held, if the task has keys: the collector knows an item by its key."""
+        self._recalled = False
         self._ghosts: set[int] = set()
         """Items that were released while they were queued or running here: their outcome is nobody's."""
         self._next_run: m.Welcome | None = None
@@ -172,6 +176,7 @@ class WorkerMachine:
         assert len(places) == len(set(places)), "a worker holds an item twice"
         assert set(self._kept_attempts) <= set(self._kept), "an attempt of a result that is not kept"
         assert self.run or not places, "a worker holds items of no run"
+        assert set(self._keys) <= set(places), "a key of an item that is not held"
 
     # the clock ---------------------------------------------------------------------------------------------------
 
@@ -227,6 +232,9 @@ class WorkerMachine:
                 self._settled(body, now)
             case m.Welcome():
                 self._welcome(body, now)
+            case m.Recall(run, _, most) if run == self.run and self._next_run is None:
+                self._recalled = True
+                self._do(c.TakeBack(most))
             case m.Missing(run, _, spans) if self._answers and run == self.run:
                 self._send_results([n for n in numbers_of(spans) if n in self._kept])
             case m.RunEnded(run) if self.run in ("", run):
@@ -259,6 +267,7 @@ class WorkerMachine:
         self._kept.clear()
         self._kept_attempts.clear()
         self._failures.clear()
+        self._keys.clear()
         self._next_run = body
         if self._pending or self._ghosts:
             # What runs now would be taken for an item of the new run with the same number: wait for it.
@@ -288,11 +297,14 @@ class WorkerMachine:
         if body.released:
             self._release(body.released)
         numbers, payloads = numbers_of(body.spans), body.payloads
+        keys = dict(zip(numbers, split_keys(body.keys), strict=True)) if body.keys else {}
         held = self._pending.keys() & numbers or self._kept.keys() & numbers or self._failures.keys() & numbers
         if held:
             numbers, payloads = self._not_held(numbers, payloads, body.attempt)
         if numbers:
             self._pending.update(dict.fromkeys(numbers, body.attempt))
+            if keys:
+                self._keys.update((number, keys[number]) for number in numbers)
             # An idle worker reports more seldom; now there is something to lose.
             soon = now + REPORT_SECONDS
             self._report_at = soon if self._report_at is None else min(self._report_at, soon)
@@ -414,7 +426,8 @@ class WorkerMachine:
         while numbers:
             payloads = [self._kept[number] for number in numbers[: batching.MAX_BATCH]]
             count = batching.cut([len(one) for one in payloads])
-            body = m.Results(self.run, self.task, attempt, spans_of(numbers[:count]), payloads[:count])
+            keys = b"".join([self._keys[number] for number in numbers[:count]]) if self._keys else b""
+            body = m.Results(self.run, self.task, attempt, spans_of(numbers[:count]), payloads[:count], keys)
             self._do(c.Send(self._collector, self._results.wrap(body)))
             numbers = numbers[count:]
 
@@ -438,6 +451,8 @@ class WorkerMachine:
         kept = self._kept
         for start, stop in pairs(spans):
             for number in range(start, stop):
+                if self._keys:
+                    self._keys.pop(number, None)
                 if kept.pop(number, None) is None:
                     self._failures.pop(number, None)
                     if self._pending.pop(number, None) is not None:
@@ -500,9 +515,12 @@ class WorkerMachine:
     def _taken_back(self, numbers: list[int], now: float) -> None:
         mine = [number for number in numbers if self._pending.pop(number, None) is not None]
         self._ghosts.difference_update(numbers)
+        for number in mine:
+            self._keys.pop(number, None)
+        was_recalled, self._recalled = self._recalled, False
         if self._next_run is not None:
             self._change_run(now)
-        elif mine:
+        elif mine or was_recalled:
             self._to_distributor(m.ItemsReturned(self.run, self.task, spans_of(mine)))
         trouble = self._init_trouble
         if trouble is not None:
