@@ -13,6 +13,8 @@ The law:
 * When the source is exhausted, what still waits is spread evenly over the hungry.
 * The items of a service come from clients: they are handed out at the end of the broker's turn, to the least loaded.
 * Releases travel with the next work; alone after 20 ms, or when many, or when a worker drains.
+* When a worker is idle, nothing waits, and another one has done nothing for 20 ms with items behind what it runs, these
+  are recalled; it gets no others to wait behind it until it has done something.
 """
 
 from __future__ import annotations
@@ -29,14 +31,20 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.obituary import Obituaries
 from zmqpipeline.protocol.roster import Links, Member
-from zmqpipeline.protocol.seqset import SeqSet, numbers_of, spans_of
+from zmqpipeline.protocol.seqset import SeqSet, numbers_of, size, spans_of
 
 RELEASE_SECONDS = 0.02
 """How long releases wait for a message that they can travel with."""
 
 RELEASE_ITEMS = 512
 """How many releases are sent at once even so."""
+
+RECALL_SECONDS = 0.02
+"""How long a worker is idle beside one that does nothing before items are recalled: what fast workers have, is done."""
+
+_ALL = 1 << 30
 
 
 @dataclass
@@ -87,7 +95,11 @@ class Dispatcher:
         options: Options,
         rng: random.Random,
         tell_given_up: Callable[[list[m.FailedItem]], None],
+        supervised: bool = False,
     ) -> None:
+        """`supervised`: WorkerDied events tell how workers end."""
+        self.now = 0.0
+        """The time of the event that is being handled."""
         self.tasks = tasks
         self.members: dict[bytes, Member] = {}
         self.stage = "before"
@@ -98,6 +110,9 @@ class Dispatcher:
         self.out: list[c.Command] = []
         self.unfed: dict[str, TaskState] = {}
         """Services with requests to be handed out at the end of the broker's turn."""
+        self._obituaries = Obituaries(supervised=supervised)
+        self._recalls: dict[str, float] = {}
+        """When to look for stuck workers, by task."""
         self._links = links
         self._options = options
         self._rng = rng
@@ -114,6 +129,19 @@ class Dispatcher:
         self.stage = "farewell"
         for member in self.members.values():
             self._to(member, m.RunEnded(self.run))
+
+    def next_time(self) -> float | None:
+        """When `by_the_clock` has something to do."""
+        times = [self.release_at, self._obituaries.next_time(), *self._recalls.values()]
+        return min((one for one in times if one is not None), default=None)
+
+    def by_the_clock(self, now: float) -> None:
+        """Do what is due."""
+        if self.release_at is not None and now >= self.release_at:
+            self.release_all()
+        for name in [name for name, due in self._recalls.items() if now >= due]:
+            self._look_for_stuck(self.tasks.get(name), name)
+        self._write(self._obituaries.overdue(now))
 
     def check(self) -> None:
         """Only who is here is hungry, and the workers of each task are counted right."""
@@ -140,6 +168,7 @@ class Dispatcher:
                 self._items_failed(member, failures, now)
             case m.ItemsReturned(run, task, spans) if member is not None and run == self.run and task == member.task:
                 self.tasks[task].ledger.hand_back(member.who, numbers_of(spans))
+                member.gave_back(size(spans))
                 self.feed(self.tasks[task])
             case m.Goodbye() as goodbye if member is not None:
                 self._goodbye(member, goodbye)
@@ -168,6 +197,8 @@ class Dispatcher:
         if member is None or member.task != report.task:
             return
         member.reported(report, link.confirmed)
+        if report.held is None:
+            member.has_done_something(self.now)
         if self.stage == "farewell":
             self._to(member, m.RunEnded(self.run))
             return
@@ -191,6 +222,7 @@ class Dispatcher:
 
     def _items_failed(self, member: Member, failures: list[m.FailedItem], now: float) -> None:
         ledger = self.tasks[member.task].ledger
+        member.has_done_something(now)
         given_up = []
         for item in failures:
             jitter = 0.75 + 0.5 * self._rng.random()
@@ -217,16 +249,21 @@ class Dispatcher:
         if member is None:
             return
         back, lost = self._remove(member, crashed=True)
-        self._log(
-            30,
-            f"Worker {member.name} was lost (its connection broke); its {back} item(s) of {member.task!r} go to other "
-            f"workers{lost}. A late result still counts.",
+        line = (
+            f"Worker {_escaped(member.name)} was lost ({{how}}); its {back} item(s) of {_escaped(repr(member.task))} "
+            f"go to other workers{_escaped(lost)}. A late result still counts."
         )
+        self._write(self._obituaries.lost(member.pid, line, self.now))
+
+    def worker_died(self, pid: int, how: str) -> None:
+        """Whoever started this worker says how it ended."""
+        self._write(self._obituaries.died(pid, how))
 
     def has_room(self, who: bytes) -> None:
         """A worker of a service has answered: it may be given more at the end of the turn."""
         member = self.members.get(who)
         if member is not None:
+            member.has_done_something(self.now)
             self._feed_member(self.tasks[member.task], member)
 
     def _remove(self, member: Member, *, crashed: bool) -> tuple[int, str]:
@@ -254,6 +291,9 @@ class Dispatcher:
             self.hand_out(task)
         elif task.ledger.waiting:
             self.unfed[task.spec.task_type] = task
+        ledger = task.ledger
+        if task.workers > 1 and task.hungry and not ledger.waiting and ledger.leased:
+            self._recalls.setdefault(task.spec.task_type, self.now + RECALL_SECONDS)
 
     def hand_out(self, task: TaskState) -> None:
         """Give the hungry what there is; ask the source for the first that is still hungry then."""
@@ -316,7 +356,7 @@ class Dispatcher:
         return min(self._wants(task, member), self._options.max_held_items - leases)
 
     def _wants(self, task: TaskState, member: Member) -> int:
-        wanted = min(member.window, member.slots) if task.ledger.has_suspects else member.window
+        wanted = min(member.window, member.slots) if task.ledger.has_suspects or member.stuck else member.window
         return wanted - self._load(task, member)
 
     def _load(self, task: TaskState, member: Member) -> int:
@@ -380,6 +420,37 @@ class Dispatcher:
             task.ledger.drop_claims()
         self.feed(task)
 
+    # taking back -------------------------------------------------------------------------------------------------
+
+    def _look_for_stuck(self, task: TaskState | None, name: str) -> None:
+        """Recall what sits behind a long item while a thread of another worker is idle."""
+        del self._recalls[name]
+        if task is None or self.stage != "open" or task.ledger.waiting:
+            return
+        if not any(self._load(task, one) < one.slots for one in map(self.members.__getitem__, task.hungry)):
+            return
+        for member in self.members.values():
+            behind = self._load(task, member) - member.slots
+            if member.task != name or behind <= 0 or member.recalled or member.draining:
+                continue
+            if self.now - member.active_at >= RECALL_SECONDS:
+                self._recall(member, behind)
+                member.stuck = True
+            else:
+                self._recalls[name] = self.now + RECALL_SECONDS
+
+    def recall_all(self) -> None:
+        """Every worker hands back what it has not started: nothing more is to be done."""
+        for member in self.members.values():
+            if self.tasks[member.task].ledger.leases(member.who):
+                self._recall(member, _ALL)
+
+    def _recall(self, member: Member, most: int) -> None:
+        self._to(member, m.Recall(self.run, member.task, most))
+        member.recalled = member.link.sent
+
+    # acks --------------------------------------------------------------------------------------------------------
+
     def acknowledged(self, task: str, count: int, data: bytes, *, news: bool) -> None:
         """The newest ACK so far, which may open gates.
 
@@ -424,6 +495,7 @@ class Dispatcher:
             if member is None:
                 continue
             member.releases += numbers
+            member.has_done_something(now)
             if member.draining or len(member.releases) >= RELEASE_ITEMS:
                 self._release(member)
             elif self.release_at is None:
@@ -442,3 +514,12 @@ class Dispatcher:
 
     def _log(self, level: int, text: str) -> None:
         self._do(c.Log(level, text))
+
+    def _write(self, lines: list[str]) -> None:
+        for line in lines:
+            self._log(30, line)
+
+
+def _escaped(text: str) -> str:
+    """Text of users and workers, for a line that is a format."""
+    return text.replace("{", "{{").replace("}", "}}")

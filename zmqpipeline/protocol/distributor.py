@@ -17,7 +17,7 @@ beginning  metadata, or Holding         tells the collector the run (Begin)
 running    Holding with our run         hands out items
 finishing  every task is over           tells the collector (Finish)
 farewell   Finished                     tells the workers (RunEnded), waits for their Goodbye, at most 2 s; then Bye
-draining   Drain                        hands out nothing; waits for what is leased
+draining   Drain                        hands out nothing, recalls what is unstarted; waits for what is leased
 ended
 ========== ============================ ===========================================================================
 """
@@ -79,7 +79,9 @@ class DistributorMachine:
         options: Options | None = None,
         rng: random.Random | None = None,
         metadata: str = "none",
+        supervised: bool = False,
     ) -> None:
+        """`supervised`: whoever started the workers tells by WorkerDied how they end."""
         self.pipeline = pipeline
         self.phase = "greeting"
         self.run = ""
@@ -102,6 +104,7 @@ class DistributorMachine:
             options=options or Options(),
             rng=self._rng,
             tell_given_up=self._tell_given_up,
+            supervised=supervised,
         )
         self._deadline: float | None = None
         self._repeat_at: float | None = None
@@ -114,6 +117,7 @@ class DistributorMachine:
     def handle(self, event: e.Event, now: float) -> list[c.Command]:
         """See `Machine.handle`."""
         self._out = self._dispatcher.out = []
+        self._dispatcher.now = now
         if self.phase == "ended":
             return []
         if self._warn_at is None and self.phase == "greeting":
@@ -135,6 +139,8 @@ class DistributorMachine:
                     self._log(30, "The connection to the collector broke; the run goes on when it is back.")
             case e.MetadataLoaded():
                 self._metadata_loaded(event, now)
+            case e.WorkerDied(pid, how):
+                self._dispatcher.worker_died(pid, how)
             case e.Drain(seconds):
                 self._drain(now + seconds)
             case _:
@@ -149,7 +155,7 @@ class DistributorMachine:
             return None
         if self._warn_at is None and self.phase == "greeting":
             return 0.0
-        times = [self._deadline, self._repeat_at, self._dispatcher.release_at, self._warn_at]
+        times = [self._deadline, self._repeat_at, self._dispatcher.next_time(), self._warn_at]
         if self.phase == "running":
             for task in self.tasks.values():
                 times += [task.ledger.next_due(), task.unserved_at]
@@ -195,8 +201,7 @@ class DistributorMachine:
     def _by_the_clock(self, now: float) -> None:
         if self._repeat_at is not None and now >= self._repeat_at:
             self._say_again(now)
-        if self._dispatcher.release_at is not None and now >= self._dispatcher.release_at:
-            self._dispatcher.release_all()
+        self._dispatcher.by_the_clock(now)
         if self.phase == "running":
             for task in self.tasks.values():
                 due = task.ledger.next_due()
@@ -433,11 +438,12 @@ class DistributorMachine:
                 self._end(0 if self._is_good() and "finished" not in self.troubles else 1, "the run is over")
         elif self.phase == "finishing" and self._deadline is not None and now >= self._deadline:
             self._end(1, "the collector did not say that the run is finished")
-        elif self.phase == "draining" and (
-            not self._is_waiting_for_acks() or (self._deadline is not None and now >= self._deadline)
-        ):
-            self._dispatcher.release_all()
-            self._end(0, "drained")
+        elif self.phase == "draining":
+            for task in self.tasks.values():
+                task.ledger.abandon()
+            if not self._is_waiting_for_acks() or (self._deadline is not None and now >= self._deadline):
+                self._dispatcher.release_all()
+                self._end(0, "drained")
 
     def _move_tasks(self, now: float) -> None:
         moved = True
@@ -508,8 +514,7 @@ class DistributorMachine:
             self.phase = "draining"
             self._dispatcher.stage = "closed"
             self._deadline = deadline
-            for task in self.tasks.values():
-                task.ledger.abandon()
+            self._dispatcher.recall_all()
 
     def _end(self, status: int, reason: str) -> None:
         self.phase = "ended"

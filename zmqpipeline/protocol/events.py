@@ -52,6 +52,14 @@ class Drain:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """Whoever started this process saw it end; `how` is for people: "killed by SIGKILL", "exit status 70"."""
+
+    pid: int
+    how: str
+
+
 # distributor: answers to Produce and LoadMetadata --------------------------------------------------------------------
 
 
@@ -206,6 +214,7 @@ Event: TypeAlias = (
     | PeerLost
     | Tick
     | Drain
+    | WorkerDied
     | Produced
     | MetadataLoaded
     | Executed

@@ -87,8 +87,8 @@ class Member:
     """A connected worker, as its last report says it stands."""
 
     __slots__ = (
-        "backlog", "done", "draining", "host", "inflight", "link", "name", "peer", "pid", "releases", "slots", "task",
-        "unseen", "welcomed", "who", "window",
+        "active_at", "backlog", "done", "draining", "host", "inflight", "link", "name", "peer", "pid", "recalled",
+        "releases", "slots", "stuck", "task", "unseen", "welcomed", "who", "window",
     )  # fmt: skip
 
     def __init__(self, who: bytes, task: str, link: Link, peer: Peer) -> None:
@@ -109,6 +109,16 @@ class Member:
         self.unseen: deque[tuple[int, int]] = deque()
         """(message number, items) of the work that the last report could not know of."""
         self.releases: list[int] = []
+        self.active_at = 0.0
+        """When it was last heard to have done something."""
+        self.recalled = 0
+        """The number of the Recall that is not answered yet, or 0."""
+        self.stuck = False
+        """Items were recalled from it, and nothing was done by it since: it gets none to wait behind what it runs."""
+
+    def has_done_something(self, now: float) -> None:
+        """It has finished items."""
+        self.active_at, self.stuck = now, False
 
     def reported(self, report: WorkerReport, received: int) -> None:
         """Take over what a report says; `received` is the number of our last message that it knows of."""
@@ -117,6 +127,8 @@ class Member:
         self.name = f"{report.host}/{report.pid}" if report.pid else self.who.hex()[:6]
         if report.done is not None:
             self.done = SeqSet(report.done)
+            if self.recalled <= received:
+                self.recalled = 0
         while self.unseen and self.unseen[0][0] <= received:
             self.inflight -= self.unseen.popleft()[1]
 
@@ -124,6 +136,11 @@ class Member:
         """Work of so many items has just been sent."""
         self.unseen.append((self.link.sent, items))
         self.inflight += items
+
+    def gave_back(self, items: int) -> None:
+        """It has handed back so many."""
+        self.recalled = 0
+        self.backlog = max(0, self.backlog - items)
 
     def load(self) -> int:
         """How many items it has unstarted or running."""

@@ -117,6 +117,7 @@ class ServiceMachine:
     def handle(self, event: e.Event, now: float) -> list[c.Command]:
         """See `Machine.handle`."""
         self._out = self._dispatcher.out = []
+        self._dispatcher.now = now
         if self.phase == "ended":
             return []
         if self._born is None:
@@ -146,7 +147,7 @@ class ServiceMachine:
         if self._born is None:
             return 0.0
         unserved = next(iter(self._unserved.values())) if self._unserved else None
-        times = (self._turn_at, self._deadline, self._forget_at, self._dispatcher.release_at, unserved)
+        times = (self._turn_at, self._deadline, self._forget_at, self._dispatcher.next_time(), unserved)
         return min((one for one in times if one is not None), default=None)
 
     def snapshot(self) -> ServiceSnapshot:
@@ -442,8 +443,7 @@ class ServiceMachine:
     def _by_the_clock(self, now: float) -> None:
         while self._unserved and now >= next(iter(self._unserved.values())):
             self._nobody_came(self._services[next(iter(self._unserved))])
-        if self._dispatcher.release_at is not None and now >= self._dispatcher.release_at:
-            self._dispatcher.release_all()
+        self._dispatcher.by_the_clock(now)
         if self._forget_at is not None and now >= self._forget_at:
             self._forget(now)
         if self.phase == "draining" and (self._is_late(now) or not any(one.origins for one in self._services.values())):
