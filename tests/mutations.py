@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
+from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
 from zmqpipeline.protocol.distributor import DistributorMachine
+from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.progress import Progress
+from zmqpipeline.protocol.seqset import spans_of
 from zmqpipeline.protocol.worker import WorkerMachine
 
 Patch = tuple[Any, str, Any]
@@ -139,6 +143,68 @@ def _comeback_unheard() -> list[Patch]:
     return [(Ledger, "failed_at", deaf)]
 
 
+def _keys_forgotten() -> list[Patch]:
+    """The collector knows items by their numbers alone."""
+    return [(Progress, "new_of", lambda self, spans, keys: self.unseen(spans))]
+
+
+def _keys_not_told() -> list[Patch]:
+    """A collector does not tell a new distributor which keys are done, and that one does not wait for them."""
+    return [
+        (CollectorMachine, "_say_keys", lambda self, peer: None),
+        (DistributorMachine, "_lacks_keys", lambda self, holding: False),
+    ]
+
+
+def _numbers_again() -> list[Patch]:
+    """A new distributor gives the numbers of its forerunner to other keys."""
+
+    def take_over(self: Ledger, base: int) -> None:
+        self.keys.take_over()
+
+    return [(Ledger, "take_over", take_over)]
+
+
+def _failed_keys_again() -> list[Patch]:
+    """A new distributor sends again what had failed for good, when its source yields it for the first time."""
+    return [(KeyBook, "take_over", lambda self: None)]
+
+
+def _said_before_done() -> list[Patch]:
+    """The collector acknowledges a result before its function was called, and before it is in the journal."""
+    results = CollectorMachine._results
+
+    def early(self: CollectorMachine, body: m.Results) -> None:
+        results(self, body)
+        if body.run == self.run and self.phase == "active":
+            self._ack(body.task, body.spans, (), b"")
+
+    return [(CollectorMachine, "_results", early)]
+
+
+def _running_returned() -> list[Patch]:
+    """A worker that is asked for unstarted items hands back those that run, too, and finishes them all the same."""
+
+    def taken_back(self: WorkerMachine, numbers: list[int], now: float) -> None:
+        if self._next_run is None and self.phase != "ended":
+            self._to_distributor(m.ItemsReturned(self.run, self.task, spans_of(list(self._pending))))
+        real(self, numbers, now)
+
+    real = WorkerMachine._taken_back
+    return [(WorkerMachine, "_taken_back", taken_back)]
+
+
+def _journal_half_read() -> list[Patch]:
+    """A collector does not take over from its journal what had failed."""
+    restored = CollectorMachine._restored
+
+    def half(self: CollectorMachine, event: e.Restored, now: float) -> None:
+        progress = [replace(one, failed=(), failed_keys=0) for one in event.progress]
+        restored(self, replace(event, progress=progress, failed_keys={}), now)
+
+    return [(CollectorMachine, "_restored", half)]
+
+
 MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "no-reack": _no_reack,
     "no-dedupe": _no_dedupe,
@@ -152,6 +218,13 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "dependents-early": _dependents_early,
     "no-crash-limit": _no_crash_limit,
     "comeback-unheard": _comeback_unheard,
+    "keys-forgotten": _keys_forgotten,
+    "keys-not-told": _keys_not_told,
+    "numbers-again": _numbers_again,
+    "failed-keys-again": _failed_keys_again,
+    "said-before-done": _said_before_done,
+    "running-returned": _running_returned,
+    "journal-half-read": _journal_half_read,
 }
 
 

@@ -27,6 +27,8 @@ class Connection:
         self.clear: dict[bool, float] = {True: 0.0, False: 0.0}
         self.deaf_from: dict[bool, float] = {True: 0.0, False: 0.0}
         """Once broken, until when what was under way still arrives in each direction."""
+        self.blocked_until = 0.0
+        """Until when nothing goes through; what is sent meanwhile comes afterwards, as TCP has it."""
         self.lag = world.plan.delay * (1 + world.plan.uneven * world.rng.random() ** 2)
 
     def carry(self, to_server: bool, envelope: m.Envelope) -> None:
@@ -37,7 +39,7 @@ class Connection:
             if rng.random() < plan.lose:
                 world.note("lost", type(envelope.body).__name__)
                 continue
-            at = max(self.clear[to_server], world.now + self.lag * (0.5 + rng.random()))
+            at = max(self.clear[to_server], self.blocked_until, world.now + self.lag * (0.5 + rng.random()))
             self.clear[to_server] = at
             world.at(at, lambda: self._arrive(to_server, envelope))
 
@@ -80,6 +82,7 @@ class Node:
         self.routes: dict[e.Peer, Connection] = {}
         self.targets: dict[str, tuple[Callable[[], Node], str]] = {}
         self.armed: float | None = None
+        self.cut_off_until: dict[str, float] = {}
         self.events = 0
 
     def connect(self, hop: str) -> None:
@@ -88,6 +91,9 @@ class Node:
             return
         find, there = self.targets[hop]
         server = find()
+        if self.world.now < self.cut_off_until.get(hop, 0.0):
+            self.world.after(0.5, lambda: self.connect(hop))
+            return
         if not server.running or server.frozen or self.frozen:
             self.world.after(0.5, lambda: self.connect(hop))
             return
@@ -95,6 +101,15 @@ class Node:
         self.dealers[hop] = connection
         server.routes[there, connection.id] = connection
         self.tell(e.Connected(hop))
+
+    def cut_off(self, hop: str, seconds: float) -> None:
+        """Nothing goes through on this hop for so long; heartbeats go unanswered for two seconds of it."""
+        self.cut_off_until[hop] = self.world.now + seconds
+        connection = self.dealers.get(hop)
+        if connection is not None:
+            connection.blocked_until = self.cut_off_until[hop]
+            if seconds >= 2.0:
+                self.world.after(2.0, connection.cut)
 
     def is_cut_off(self) -> None:
         """A connection that this role made has just broken; it does not know yet."""

@@ -66,7 +66,9 @@ class WorkerNode(Node):
             number, _, payload = self.queue.popleft()
             batch.append((number, payload))
             seconds += plan.service * (1 + plan.spread * world.rng.random())
-            world.executions[self.task, number] += 1
+            if world.rng.random() < plan.heavy:
+                seconds += 100 * plan.service
+            world.executions[world.ident(self.task, number)] += 1
         world.after(seconds, lambda: self.done(attempt, batch, seconds))
 
     def done(self, attempt: int, batch: list[tuple[int, bytes]], seconds: float) -> None:
@@ -77,15 +79,16 @@ class WorkerNode(Node):
         if self.frozen:
             world.after(0.5, lambda: self.done(attempt, batch, seconds))
             return
-        if any((self.task, number) in world.poison for number, _ in batch):
+        if any(world.ident(self.task, number) in world.poison for number, _ in batch):
             world.note("poison", self.name)
             world.kill_worker(self)
             return
         good, failures = [], []
         for number, payload in batch:
-            if world.raises_left[self.task, number] > 0:
-                world.raises_left[self.task, number] -= 1
-                world.faults[self.task, number] += 1
+            one = world.ident(self.task, number)
+            if world.raises_left[one] > 0:
+                world.raises_left[one] -= 1
+                world.faults[one] += 1
                 failures.append((number, m.Trouble("ValueError", "as planned")))
             else:
                 good.append((number, b"r" + payload))
@@ -132,6 +135,12 @@ class DistributorNode(Node):
             case _:
                 super().act(command)
 
+    def send(self, peer: e.Peer, envelope: m.Envelope) -> None:
+        """What is sent may be executed from now on."""
+        if isinstance(envelope.body, m.Work):
+            self.world.learn(envelope.body.task, numbers_of(envelope.body.spans), envelope.body.payloads)
+        super().send(peer, envelope)
+
     def produce(self, task: str, count: int, ack_id: int) -> None:
         """Some of the items asked for; the rest in further parts."""
         world, plan = self.world, self.world.plan
@@ -171,7 +180,7 @@ class DistributorNode(Node):
 
 
 class CollectorNode(Node):
-    """The collector and its one thread."""
+    """The collector and its one thread; with a journal, what it does and marks is one step, and then it is said."""
 
     def __init__(self, world: World) -> None:
         super().__init__(
@@ -179,27 +188,36 @@ class CollectorNode(Node):
         )
         self.free_at = 0.0
         self.calls_later: list[Callable[[], None]] = []
+        held = world.disk.restored() if world.disk is not None else None
+        if held is not None:
+            self.tell(held)
 
     def act(self, command: c.Command) -> None:
         """Carry out a command of this role."""
         match command:
             case c.SetRun():
-                pass
-            case c.Collect(task, attempt, spans, payloads):
+                if self.world.disk is not None:
+                    self.later(lambda: self.begin(command), 0)
+            case c.Collect(task, attempt, spans, payloads, keys):
                 numbers = numbers_of(spans)
                 half = len(numbers) // 2 if len(numbers) > 2 and self.world.rng.random() < 0.3 else len(numbers)
                 for low, high in ((0, half), (half, len(numbers))):
                     if low < high:
-                        self.later(self._collector_of(task, attempt, numbers[low:high], payloads[low:high]), high - low)
+                        some = keys[m.KEY_BYTES * low : m.KEY_BYTES * high]
+                        self.later(
+                            self._collector_of(task, attempt, numbers[low:high], payloads[low:high], some), high - low
+                        )
             case c.CallFailed(failures):
                 self.later(lambda: self.call_failed(failures), len(failures))
             case c.CallFinished():
-                self.later(lambda: self.tell(e.FinishedCalled()), 1)
+                self.later(lambda: self.finish(command), 1)
             case _:
                 super().act(command)
 
-    def _collector_of(self, task: str, attempt: int, numbers: list[int], payloads: list[bytes]) -> Callable[[], None]:
-        return lambda: self.collect(task, attempt, numbers, payloads)
+    def _collector_of(
+        self, task: str, attempt: int, numbers: list[int], payloads: list[bytes], keys: bytes
+    ) -> Callable[[], None]:
+        return lambda: self.collect(task, attempt, numbers, payloads, keys)
 
     def later(self, call: Callable[[], None], items: int) -> None:
         """One thread: calls run one after the other."""
@@ -222,23 +240,46 @@ class CollectorNode(Node):
             self.carry_out(call)
         super().thaw()
 
-    def collect(self, task: str, attempt: int, numbers: list[int], payloads: list[bytes]) -> None:
+    def begin(self, command: c.SetRun) -> None:
+        """Write down the run."""
+        assert self.world.disk is not None
+        self.world.disk.begin(command)
+
+    def finish(self, command: c.CallFinished) -> None:
+        """Write down the end, then call `finished`."""
+        if self.world.disk is not None:
+            self.world.disk.finish = command
+        self.say(e.FinishedCalled())
+
+    def say(self, event: e.Event) -> None:
+        """Answer the machine: at once, or after the commit, so that the process may die in between."""
+        if self.world.disk is None:
+            self.tell(event)
+        else:
+            self.world.after(0.001, lambda: self.tell(event))
+
+    def collect(self, task: str, attempt: int, numbers: list[int], payloads: list[bytes], keys: bytes) -> None:
         """Call the collector's function for these; it raises where the fates have it so."""
         world = self.world
-        good, failures = [], []
-        for number, payload in zip(numbers, payloads, strict=True):
-            world.note_collected(task, number, payload)
-            if (task, number) in world.collector_raises:
+        good, failures, digests = [], [], b""
+        for index, (number, payload) in enumerate(zip(numbers, payloads, strict=True)):
+            one = world.note_collected(task, number, payload)
+            if one in world.collector_raises:
                 failures.append((number, m.Trouble("KeyError", "as planned"), payload))
             else:
                 good.append(number)
-        self.tell(e.Collected(task, spans_of(good), failures, b"", attempt))
+                digests += keys[m.KEY_BYTES * index : m.KEY_BYTES * (index + 1)]
+        if world.disk is not None:
+            world.disk.collected(task, good, digests)
+        self.say(e.Collected(task, spans_of(good), failures, b"", attempt))
 
     def call_failed(self, failures: list[m.FailedItem]) -> None:
         """Call the `failed` function."""
         by_task: dict[str, list[int]] = {}
         for item in failures:
-            self.world.failed[item.task, item.number] += 1
+            self.world.note_failed(item)
             by_task.setdefault(item.task, []).append(item.number)
+        if self.world.disk is not None:
+            self.world.disk.failed(failures)
         for task, numbers in by_task.items():
-            self.tell(e.FailedCalled(task, spans_of(numbers)))
+            self.say(e.FailedCalled(task, spans_of(numbers)))

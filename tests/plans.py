@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.graph import TaskSpec
@@ -49,13 +49,21 @@ class Plan:
     drains: int
     idle_timeout: float | None
     """The idle time-out of every second worker."""
+    heavy: float = 0.0
+    """The chance of an item to take a hundred times longer."""
+    partitions: float = 0.0
+    """The chance, in each turn, that a part of the workers is cut off from one of the others for some seconds."""
+    journal: bool = False
+    """Whether the collector has a journal; if so, everything may be killed at once."""
     restarts: tuple[str, ...] = ()
-    """Which roles are killed, one after the other, and started again without any memory: distributor, collector."""
+    """Which roles are killed, one after the other, and started again without any memory: one of RESTARTS each."""
 
     @property
     def is_calm(self) -> bool:
         """Whether nothing happens to processes, connections and messages."""
-        rates = (self.lose, self.breaks, self.kills, self.freezes, self.role_freezes, self.poison)
+        rates = (
+            self.lose, self.breaks, self.kills, self.freezes, self.role_freezes, self.poison, self.partitions,
+        )  # fmt: skip
         return not (any(rates) or self.late_freeze or self.restarts)
 
     @property
@@ -65,6 +73,8 @@ class Plan:
         slots = 1 if self.gated else min(sum(slots) for slots in self.workers.values())
         raising = self.raising * 10 * max(one.backoff for one in self.tasks)
         work = count * (self.service * (1 + self.spread) * (1 + 3 * self.raising) + raising) / slots
+        work *= 1 + len(self.restarts)
+        work += 100 * self.service * count * self.heavy * (1 + len(self.restarts))
         turns = count if self.gated else count / min(self.options.max_held_items, 20)
         mending = turns * (6 * self.delay * (1 + self.uneven) + 12 * self.lose)
         killers = 15 * sum(1 + count * self.poison * 3 for count in self.items.values()) if self.poison else 0
@@ -72,8 +82,12 @@ class Plan:
         return 2 * TROUBLE_SECONDS + 3 * (work + mending + killers + late + count * self.source_seconds)
 
 
-def draw(seed: int, *, restarts: bool = False) -> Plan:
-    """The plan of this seed; with `restarts`, the same plan with roles killed and started anew in it."""
+RESTARTS = ("distributor", "collector", "everything")
+"""What may be killed and started again; everything only with a journal."""
+
+
+def draw(seed: int) -> Plan:
+    """The plan of this seed."""
     rng = random.Random(seed)
     storm = rng.choice([0.0, 0.0, 0.3, 1.0])
     tasks = _draw_tasks(rng)
@@ -107,12 +121,12 @@ def draw(seed: int, *, restarts: bool = False) -> Plan:
         drains=rng.choice([0, 0, 0, 1, 3]),
         idle_timeout=rng.choice([None, None, None, 0.3, 2.0]),
     )
-    if restarts:
-        first, second = rng.choice(["distributor", "collector"]), rng.choice(["", "", "distributor", "collector"])
-        plan.restarts = (first, second) if second else (first,)
-        if "distributor" in plan.restarts:
-            # The number of an item whose key failed and came again is not the same in the distributor's next life.
-            plan.keyed = frozenset()
+    plan.tasks = _with_keys(tasks, plan.keyed)
+    plan.heavy = rng.choice([0.0, 0.0, 0.01, 0.05])
+    plan.partitions = storm * rng.choice([0.0, 0.02, 0.1])
+    plan.journal = rng.random() < 0.3
+    often = rng.choice([0, 0, 1, 1, 2, 4])
+    plan.restarts = tuple(rng.choice(RESTARTS if plan.journal else RESTARTS[:2]) for _ in range(often))
     return plan
 
 
@@ -125,6 +139,10 @@ def _draw_tasks(rng: random.Random) -> list[TaskSpec]:
         on_failed = rng.choice(["abort", "continue", "continue"])
         tasks.append(TaskSpec(name, depends_on=needs, retries=retries, backoff=backoff, on_failed=on_failed))
     return tasks
+
+
+def _with_keys(tasks: list[TaskSpec], keyed: frozenset[str]) -> list[TaskSpec]:
+    return [replace(one, keyed=one.task_type in keyed) for one in tasks]
 
 
 def _draw_options(rng: random.Random) -> Options:

@@ -20,9 +20,8 @@ from tests.world import SimulationError, World
 @click.option("--runs", default=1000, show_default=True, help="How many seeds to run.")
 @click.option("--first", default=0, show_default=True, help="The first of them.")
 @click.option("--verbose", is_flag=True, help="Print what happens.")
-@click.option("--restarts", is_flag=True, help="Kill the distributor or the collector once in each run.")
 @click.option("--mutate", type=click.Choice(sorted(MUTATIONS)), help="With this deliberate defect in the machines.")
-def main(seed: int | None, runs: int, first: int, verbose: bool, restarts: bool, mutate: str | None) -> None:
+def main(seed: int | None, runs: int, first: int, verbose: bool, mutate: str | None) -> None:
     """Simulate; exit status 1 if an invariant does not hold."""
     seeds = [seed] if seed is not None else range(first, first + runs)
     notes: Counter[str] = Counter()
@@ -30,7 +29,7 @@ def main(seed: int | None, runs: int, first: int, verbose: bool, restarts: bool,
     began = time.perf_counter()
     with mutated(mutate):
         for one in seeds:
-            world = World(one, verbose=verbose, restarts=restarts)
+            world = World(one, verbose=verbose)
             try:
                 world.run()
             except (AssertionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

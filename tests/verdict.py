@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from tests.plans import SimulationError
@@ -15,14 +16,13 @@ def judge(world: World) -> None:
     """Raise SimulationError if an item was lost, done twice, or executed without need, or the end is a wrong one."""
     world.distributor.machine.check()
     world.collector.machine.check()
+    for name in _finished_tasks(world):
+        for one, yields in Counter(world.idents(name)).items():
+            _judge_item(world, one, yields)
     if _is_already_finished(world):
         return
     for name, task in world.distributor.machine.tasks.items():
         _judge_task(world, name, task)
-        for number in range(task.ledger.next_number):
-            _judge_item(world, (name, number), task)
-        if name in world.plan.keyed:
-            _judge_keys(world, name)
     _judge_states(world)
     if world.plan.is_calm:
         _judge_endings(world)
@@ -34,41 +34,41 @@ def _is_already_finished(world: World) -> bool:
     return ended is not None and ended.reason == "already finished"
 
 
-def _judge_item(world: World, one: tuple[str, int], task: TaskState) -> None:
+def _finished_tasks(world: World) -> list[str]:
+    """Those whose items must all be done; what an aborted one did not do, nobody asked for."""
+    if _is_already_finished(world):
+        return [one.task for one in world.collector.machine.counts if one.state in ("complete", "failed")]
+    return [name for name, task in world.distributor.machine.tasks.items() if task.state in ("complete", "failed")]
+
+
+def _judge_item(world: World, one: tuple[str, int], yields: int) -> None:
     collected, failed, forgotten = world.collected[one], world.failed[one], world.forgotten[one]
-    if collected > 1 + forgotten:
+    # one for which the collector's function raised has failed, and its key may be yielded again
+    most = yields + len(world.plan.restarts) if one in world.collector_raises else 1
+    if collected > most + forgotten:
         raise SimulationError(f"{one} was collected {collected} times")
-    if failed > 1 + forgotten:
+    if failed > yields + forgotten:
         raise SimulationError(f"{one} was told to the failed function {failed} times")
     if not collected and not failed:
         raise SimulationError(f"{one} was lost")
-    if failed and one[1] not in task.ledger.failed:
-        raise SimulationError(f"{one} failed, but the distributor counts it as collected")
-    if world.executions[one] > 1 + world.faults[one]:
+    if world.executions[one] > yields + world.faults[one]:
         raise SimulationError(f"{one} ran {world.executions[one]} times for {world.faults[one]} faults")
 
 
 def _judge_task(world: World, name: str, task: TaskState) -> None:
     yielded, ledger = world.distributor.yielded[name], task.ledger
-    if ledger.next_number + ledger.skipped != yielded or ledger.unfinished:
-        raise SimulationError(
-            f"{name}: {yielded} yielded, the ledger ends at {ledger.next_number}, skipped {ledger.skipped}"
-        )
+    numbered = ledger.next_number - ledger.first_number
+    passed = yielded - numbered - ledger.skipped
+    if ledger.unfinished or passed < 0 or (passed and not world.plan.restarts):
+        raise SimulationError(f"{name}: {yielded} yielded, {numbered} have numbers, {ledger.skipped} were skipped")
     if ledger.skipped and name not in world.plan.keyed:
         raise SimulationError(f"{name} has no keys, but {ledger.skipped} items were skipped")
-
-
-def _judge_keys(world: World, name: str) -> None:
-    """Every key that was yielded is collected once, or failed."""
-    collected = [result[1:] for (task, _), result in world.results.items() if task == name]
-    again = {key for key in collected if collected.count(key) > 1}
-    fine = {world.results[one][1:] for one in world.failed if one in world.results}
-    if again - fine:
-        raise SimulationError(f"{name}: the keys {again - fine} were collected more than once")
-    keys = {world.payload(name, step) for step in range(world.distributor.yielded[name])}
-    failed = sum(1 for task, _ in world.failed if task == name)
-    if len(keys - set(collected)) > failed:
-        raise SimulationError(f"{name}: of the keys {keys - set(collected)} only {failed} failed")
+    counts = ledger.counts(task.state)
+    if counts.sent != counts.collected + counts.failed + counts.aborted:
+        raise SimulationError(f"{name}: the counts do not add up: {counts}")
+    done = {one for one in world.collected if one[0] == name and one not in world.collector_raises}
+    if counts.collected != len(done) and not world.forgotten:
+        raise SimulationError(f"{name}: {len(done)} items were collected, but {counts.collected} are counted")
 
 
 def _judge_states(world: World) -> None:

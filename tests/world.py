@@ -12,10 +12,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from tests.disk import Disk
 from tests.nodes import CollectorNode, DistributorNode, WorkerNode
 from tests.plans import TROUBLE_SECONDS, SimulationError, draw
 from tests.verdict import judge
 from zmqpipeline.protocol import events as e
+from zmqpipeline.protocol import messages as m
 
 Item = tuple[str, int]
 
@@ -28,12 +30,12 @@ class World:
 
     seed: int
     verbose: bool = False
-    restarts: bool = False
     now: float = 0.0
     notes: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.plan = draw(self.seed, restarts=self.restarts)
+        self.plan = draw(self.seed)
+        self.disk = Disk() if self.plan.journal else None
         self.rng = random.Random(self.seed * 7919 + 1)
         self.options = self.plan.options
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -45,6 +47,8 @@ class World:
         self.forgotten: Counter[Item] = Counter()
         """How often a collector died that had done this item, and nobody else knew."""
         self.results: dict[Item, bytes] = {}
+        self._keys: dict[Item, int] = {}
+        """Of tasks with keys, which key an item has."""
         self._draw_fates()
         self.distributor = DistributorNode(self, "run-1")
         self.collector = CollectorNode(self)
@@ -68,7 +72,7 @@ class World:
     def payload(self, task: str, number: int) -> bytes:
         """What the source yields in this step; every third step of a task with keys repeats an earlier item."""
         if task in self.plan.keyed and number % 3 == 2:
-            return b"%d" % (number * 7 % (number - 1))
+            return b"%d" % (number * 5 // 7)
         return b"%d" % number
 
     def _start_all(self) -> None:
@@ -115,13 +119,37 @@ class World:
         if self.verbose:
             print(f"{self.now:10.4f} {who:12} {level} {text}")
 
-    def note_collected(self, task: str, number: int, result: bytes) -> None:
+    # items -------------------------------------------------------------------------------------------------------
+
+    def learn(self, task: str, numbers: list[int], payloads: list[bytes]) -> None:
+        """These items are executed: of a task with keys, the payload is the key."""
+        if task in self.plan.keyed:
+            for number, payload in zip(numbers, payloads, strict=True):
+                if self._keys.setdefault((task, number), int(payload)) != int(payload):
+                    raise SimulationError(f"{task}/{number} stands for two keys")
+
+    def ident(self, task: str, number: int) -> Item:
+        """What an item is known by: its number, or its key."""
+        return task, self._keys.get((task, number), number)
+
+    def note_collected(self, task: str, number: int, result: bytes) -> Item:
         """The collector's function was called; an item must be the same each time, and the one that was yielded."""
-        self.collected[task, number] += 1
-        if self.results.setdefault((task, number), result) != result:
-            raise SimulationError(f"{task}/{number} is {result!r}, and was {self.results[task, number]!r} before")
-        if task not in self.plan.keyed and result != b"r%d" % number:
+        one = self.ident(task, number)
+        self.collected[one] += 1
+        if result != b"r%d" % one[1]:
             raise SimulationError(f"{task}/{number} was collected with the result {result!r}")
+        return one
+
+    def note_failed(self, item: m.FailedItem) -> None:
+        """The `failed` function was called."""
+        one = self.ident(item.task, item.number)
+        if (item.task in self.plan.keyed) != bool(item.key):
+            raise SimulationError(f"{one} failed with the key {item.key!r}")
+        self.failed[one] += 1
+
+    def idents(self, task: str) -> list[Item]:
+        """All that the source yields."""
+        return [(task, int(self.payload(task, step))) for step in range(self.source_ends[task])]
 
     # workers -----------------------------------------------------------------------------------------------------
 
@@ -144,7 +172,7 @@ class World:
         ledger = self.distributor.machine.tasks[worker.task].ledger
         touched |= set(ledger._leases.get(machine._workers.incarnation, ()))
         for number in touched:
-            self.faults[worker.task, number] += 1
+            self.faults[self.ident(worker.task, number)] += 1
 
     def kill_worker(self, worker: WorkerNode) -> None:
         """SIGKILL; another one takes its place."""
@@ -175,6 +203,8 @@ class World:
                 self.break_one(worker, rng.choice(["workers", "results"]))
             elif rng.random() < plan.freezes * plan.turn and not worker.frozen:
                 self.freeze(worker)
+        if rng.random() < plan.partitions * plan.turn:
+            self.partition(rng.choice(["workers", "results"]), 0.5 + rng.random() * 10)
         self._trouble_the_others()
 
     def _trouble_the_others(self) -> None:
@@ -207,6 +237,14 @@ class World:
         connection = worker.dealers.get(hop)
         if connection is not None:
             connection.cut()
+
+    def partition(self, hop: str, seconds: float) -> None:
+        """Some workers cannot reach one of the others for a while; nothing arrives, and heartbeats find it out."""
+        for worker in self.workers:
+            if worker.running and self.rng.random() < 0.5:
+                self.note(f"partition {hop}", worker.name)
+                self.touch(worker)
+                worker.cut_off(hop, seconds)
 
     def freeze(self, worker: WorkerNode) -> None:
         """SIGSTOP, and SIGCONT some seconds later: perhaps before, perhaps after it was found out."""
@@ -242,25 +280,31 @@ class World:
     def restart(self, role: str) -> None:
         """Kill this role, and start it again without any memory of its own.
 
-        Not while the other one has only just been started again itself: with both gone, the run is lost.
+        Without a journal not while the other one has only just been started again itself: with both gone, the run is
+        lost.
         """
         phase = self.distributor.machine.phase
         if phase in ("farewell", "ended") or self.collector.ended:
             return
         known = self.collector.machine.phase != "empty" and phase in ("running", "finishing")
-        if self._restarted and not (known and self.distributor.running and self.collector.running):
+        is_up = self.distributor.running and self.collector.running
+        if not is_up or (self._restarted and not known and self.disk is None):
             return
         self._restarted = True
         self.note(f"restart {role}", role)
-        if role == "distributor":
+        if role in ("distributor", "everything"):
             self._restart_distributor(0.1 + self.rng.random() * 4)
-        else:
+        if role in ("collector", "everything"):
             self._restart_collector(0.1 + self.rng.random() * 4)
+        if role == "everything":
+            for worker in self.workers:
+                if worker.running:
+                    self.kill_worker(worker)
 
     def _restart_distributor(self, seconds: float) -> None:
-        for name, task in self.distributor.machine.tasks.items():
-            for number in range(task.ledger.next_number):
-                self.faults[name, number] += 1
+        for task in self.plan.items:
+            for one in set(self.idents(task)):
+                self.faults[one] += 1
         self.distributor.kill()
         self.after(seconds, self._new_distributor)
 
@@ -269,13 +313,21 @@ class World:
         self.distributor.connect("acks")
 
     def _restart_collector(self, seconds: float) -> None:
-        for name, task in self.distributor.machine.tasks.items():
-            for number in range(task.ledger.next_number):
-                known = number in task.ledger.collected or number in task.ledger.failed
-                done = self.collected[name, number] or self.failed[name, number]
-                self.forgotten[name, number] += bool(done and not known)
+        if self.disk is None:
+            for task in self.plan.items:
+                for one in set(self.idents(task)):
+                    done = self.collected[one] + self.failed[one] - self.forgotten[one]
+                    self.forgotten[one] += done > 0 and not self._is_known(*one)
         self.collector.kill()
         self.after(seconds, self._new_collector)
+
+    def _is_known(self, task: str, ident: int) -> bool:
+        """Whether the distributor knows that this item is done."""
+        ledger = self.distributor.machine.tasks[task].ledger
+        if task in self.plan.keyed:
+            key = b"%d" % ident
+            return key.rjust(16, b".") in {*ledger.keys.done, *ledger.keys.failed.values()}
+        return ident in ledger.collected or ident in ledger.failed
 
     def _new_collector(self) -> None:
         self.collector = CollectorNode(self)

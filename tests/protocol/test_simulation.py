@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.mutations import MUTATIONS, mutated
-from tests.plans import draw
+from tests.plans import RESTARTS, draw
 from tests.world import World
 
 FAILURES = (AssertionError, LookupError, TypeError, ValueError)
@@ -13,33 +13,33 @@ FAILURES = (AssertionError, LookupError, TypeError, ValueError)
 # Seeds that find each defect, quickly; after a change of the machines or of the plans, `python -m tests.simulation
 # --mutate NAME` shows others.
 CATCHING = {
-    "comeback-unheard": (730, 5518, 13488),
+    "comeback-unheard": (133,),
     "dependents-early": (0, 1, 3),
-    "end-before-last-ack": (4, 13, 16),
-    "leases-never-returned": (17, 25, 59),
-    "no-crash-limit": (25, 36, 44),
-    "no-dedupe": (2, 17, 42),
-    "no-reack": (25, 40, 48),
-    "no-resend": (23, 41),
-    "nothing-missing": (27, 41, 48),
-    "released-early": (1, 17, 48),
-    "repeats-taken": (30, 34, 47),
-    "results-dropped": (1, 45, 59),
+    "end-before-last-ack": (0, 1, 4),
+    "failed-keys-again": (0, 17, 30),
+    "journal-half-read": (0, 53, 201),
+    "keys-forgotten": (754, 793, 2479),
+    "keys-not-told": (0, 17, 30),
+    "leases-never-returned": (1, 12, 17),
+    "no-crash-limit": (16, 25, 36),
+    "no-dedupe": (0, 1, 4),
+    "no-reack": (0, 2, 4),
+    "no-resend": (12, 41, 61),
+    "nothing-missing": (1, 5, 27),
+    "numbers-again": (0, 17, 66),
+    "released-early": (1, 12, 36),
+    "repeats-taken": (9, 24, 30),
+    "results-dropped": (0, 1, 5),
+    "running-returned": (34, 99, 121),
+    "said-before-done": (0, 17, 18),
 }
 
 
-@pytest.mark.parametrize("first", range(0, 160, 20))
+@pytest.mark.parametrize("first", range(0, 1000, 50))
 def test_the_invariants_hold(first: int) -> None:
     """Whatever strikes, each item is collected once or failed, nothing is done in vain, and the run ends."""
-    for seed in range(first, first + 20):
+    for seed in range(first, first + 50):
         World(seed).run()
-
-
-@pytest.mark.parametrize("first", range(0, 40, 20))
-def test_the_invariants_hold_when_a_role_is_started_again(first: int) -> None:
-    """The same with the distributor or the collector killed, and started again with nothing in its memory."""
-    for seed in range(first, first + 20):
-        World(seed, restarts=True).run()
 
 
 def test_a_seed_is_a_run() -> None:
@@ -53,12 +53,13 @@ def test_a_seed_is_a_run() -> None:
 
 def test_the_plans_are_as_mean_as_they_should_be() -> None:
     """Every kind of trouble is in some plan of a hundred seeds."""
-    plans = [draw(seed, restarts=True) for seed in range(100)]
+    plans = [draw(seed) for seed in range(100)]
     for what in ("lose", "double", "uneven", "breaks", "kills", "freezes", "role_freezes", "late_freeze", "raising",
                  "poison", "collector_raises", "source_raises", "source_seconds", "gated", "keyed", "drains",
-                 "idle_timeout", "restarts"):  # fmt: skip
+                 "idle_timeout", "heavy", "partitions", "journal", "restarts"):  # fmt: skip
         assert any(getattr(plan, what) for plan in plans), f"no plan has {what}"
-        assert not all(getattr(plan, what) for plan in plans) or what == "restarts", f"every plan has {what}"
+        assert not all(getattr(plan, what) for plan in plans), f"every plan has {what}"
+    assert {role for plan in plans for role in plan.restarts} == set(RESTARTS)
     assert any(plan.options.max_held_items == 2 for plan in plans)
     assert any(plan.is_calm for plan in (draw(seed) for seed in range(20)))
 

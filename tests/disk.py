@@ -1,0 +1,66 @@
+"""The simulated journal: what outlives a collector's process, written in one step with the collector's own effects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zmqpipeline.protocol import commands as c
+from zmqpipeline.protocol import events as e
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.keys import split_keys
+from zmqpipeline.protocol.progress import Progress
+from zmqpipeline.protocol.seqset import spans_of
+
+
+class Disk:
+    """One journal file."""
+
+    def __init__(self) -> None:
+        self.run = ""
+        self.metadata = b""
+        self.tasks: dict[str, Progress] = {}
+        self.finish: c.CallFinished | None = None
+
+    def restored(self) -> e.Restored | None:
+        """What a collector that opens it is told."""
+        if not self.run:
+            return None
+        return e.Restored(
+            self.run,
+            self.metadata,
+            [one.told(name) for name, one in self.tasks.items()],
+            {name: set(one.keys) for name, one in self.tasks.items()},
+            {name: dict(one.failed_keys) for name, one in self.tasks.items()},
+            self.finish is not None,
+            bool(self.finish and self.finish.ok),
+            list(self.finish.counts) if self.finish else [],
+        )
+
+    def begin(self, command: c.SetRun) -> None:
+        """A run begins, or is told by a distributor."""
+        if command.restored:
+            return
+        self.run, self.metadata = command.run, command.metadata
+        for known in command.progress:
+            self.task(known.task).learn(known)
+        for name, keys in command.keys.items():
+            self.task(name).keys |= keys
+        for name, failed in command.failed_keys.items():
+            self.task(name).failed_keys |= failed
+
+    def task(self, name: str) -> Progress:
+        """What it holds of one task."""
+        return self.tasks.setdefault(name, Progress())
+
+    def collected(self, name: str, numbers: Sequence[int], keys: bytes) -> None:
+        """Mark these."""
+        one = self.task(name)
+        one.expect(spans_of(numbers), split_keys(keys))
+        one.collect(spans_of(numbers))
+
+    def failed(self, items: Sequence[m.FailedItem]) -> None:
+        """Mark these."""
+        for item in items:
+            one = self.task(item.task)
+            one.expect((item.number, item.number + 1), [item.key] if item.key else [])
+            one.fail((item.number, item.number + 1))
