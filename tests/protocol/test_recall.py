@@ -1,0 +1,172 @@
+"""Items are taken back from behind a long one; a lost worker's end is told in one line."""
+
+from __future__ import annotations
+
+from tests.protocol.scenes import Hand, Scene
+from tests.protocol.support import Bench, Stranger
+from zmqpipeline.protocol import commands as c
+from zmqpipeline.protocol import events as e
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.dispatch import RECALL_SECONDS
+from zmqpipeline.protocol.distributor import DistributorMachine
+from zmqpipeline.protocol.graph import TaskSpec
+from zmqpipeline.protocol.obituary import WAIT_SECONDS, Obituaries
+from zmqpipeline.protocol.seqset import numbers_of
+from zmqpipeline.protocol.worker import WorkerMachine
+
+
+def stuck_and_idle() -> tuple[Scene, Hand, Hand]:
+    """One worker with four items, of which it runs one; another with none; the source has no more."""
+    scene = Scene()
+    stuck = scene.worker(window=4)
+    scene.produce(0, 1, 2, 3, state="exhausted")
+    idle = scene.worker()
+    return scene, stuck, idle
+
+
+def returns(hand: Hand, *numbers: int, left: int = 1) -> None:
+    """The worker hands these back."""
+    flat = tuple(edge for number in numbers for edge in (number, number + 1))
+    hand.says(m.ItemsReturned("run", "A", flat))
+
+
+def test_what_sits_behind_a_long_item_goes_to_an_idle_worker() -> None:
+    """After 20 ms in which nothing was done; the worker keeps what it runs."""
+    scene, stuck, idle = stuck_and_idle()
+    scene.bench.wait(RECALL_SECONDS * 2)
+    assert stuck.was_told(m.Recall) == [m.Recall("run", "A", 3)]
+    returns(stuck, 1, 2, 3)
+    assert idle.given() == [1]
+    assert stuck.given() == []
+
+
+def test_a_worker_that_does_something_is_left_alone() -> None:
+    """It will have done the rest by the time that others would get it; and is looked at again."""
+    scene, stuck, _ = stuck_and_idle()
+    for number in range(2):
+        scene.bench.wait(RECALL_SECONDS * 0.6)
+        assert stuck.was_told(m.Recall) == []
+        scene.ack(number)
+    scene.bench.wait(RECALL_SECONDS * 2.1)
+    assert len(stuck.was_told(m.Recall)) == 1
+
+
+def test_nothing_is_recalled_while_nobody_is_idle() -> None:
+    """A busy worker has no use for it."""
+    scene = Scene()
+    first, second = scene.worker(window=4), scene.worker()
+    scene.produce(0, 1, 2, 3)
+    scene.produce(4, state="exhausted")
+    assert second.given() == [4]
+    scene.bench.wait(0.5)
+    assert scene.bench.said(m.Recall) == []
+    assert first.was_told(m.Recall) == []
+
+
+def test_it_is_asked_once_until_it_answers() -> None:
+    """The periodic report of a worker that is stuck is no answer; one that came after the question is."""
+    scene, stuck, idle = stuck_and_idle()
+    scene.bench.wait(RECALL_SECONDS * 2)
+    scene.bench.wait(0.5)
+    assert scene.bench.said(m.Recall) == []
+    stuck.report(4, backlog=4, held=(0, 4), done=())
+    idle.report(1, backlog=0)
+    scene.bench.wait(RECALL_SECONDS * 2)
+    assert stuck.was_told(m.Recall) == [m.Recall("run", "A", 3)]
+
+
+def test_a_stuck_worker_gets_nothing_to_wait_behind_the_long_item() -> None:
+    """Until it has done something; then it is like any other."""
+    scene, stuck, idle = stuck_and_idle()
+    scene.bench.wait(RECALL_SECONDS * 2)
+    returns(stuck, 1, 2, 3)
+    stuck.report(4, backlog=1, held=(0, 1), done=())
+    assert stuck.given() == []
+    scene.ack(0)
+    assert scene.machine.tasks["A"].ledger.waiting == 2
+    stuck.report(4, backlog=0)
+    assert (stuck.given(), idle.given()) == ([2, 3], [])
+
+
+def test_a_draining_distributor_has_everything_unstarted_back_at_once() -> None:
+    """It hands out none of it, and ends when what runs is acknowledged."""
+    scene, stuck, _ = stuck_and_idle()
+    scene.bench.tell(e.Drain(25.0))
+    (recall,) = stuck.was_told(m.Recall)
+    assert recall.most >= 3
+    returns(stuck, 1, 2, 3)
+    assert scene.bench.said(m.Work) == []
+    assert scene.bench.ended is None
+    scene.ack(0)
+    assert scene.bench.ended == c.Ended(0, "drained")
+    assert scene.machine.counts()[0].aborted == 3
+
+
+def test_a_worker_hands_back_what_it_has_not_started() -> None:
+    """And answers also when there is nothing: else it would not be asked again."""
+    bench = Bench(WorkerMachine("A", slots=1, incarnation=b"worker"))
+    distributor = Stranger(bench, "workers", who=b"distributor")
+    bench.tell(e.Connected("workers"))
+    distributor.says(m.Welcome("run", b""))
+    distributor.says(m.Work("run", "A", 1, 0.0, (0, 3), (), [b"", b"", b""]))
+    distributor.says(m.Recall("run", "A", 2))
+    assert bench.one(c.TakeBack).count == 2
+    bench.tell(e.TakenBack([1, 2]))
+    assert numbers_of(bench.said_one(m.ItemsReturned).spans) == [1, 2]
+    distributor.says(m.Recall("run", "A", 2))
+    bench.tell(e.TakenBack([]))
+    assert bench.said_one(m.ItemsReturned).spans == ()
+    distributor.says(m.Recall("another", "A", 2))
+    assert bench.of(c.TakeBack) == []
+
+
+# obituaries -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_worker_is_told_of_with_its_end_whichever_word_comes_first() -> None:
+    """From the connection, or from who started it."""
+    first = Obituaries(supervised=True)
+    assert first.lost(7, "Worker 7 was lost ({how}).", 0.0) == []
+    assert first.died(7, "killed by SIGKILL") == ["Worker 7 was lost (killed by SIGKILL)."]
+    assert first.next_time() is None
+    second = Obituaries(supervised=True)
+    assert second.died(7, "killed by SIGKILL") == []
+    assert second.lost(7, "Worker 7 was lost ({how}).", 0.0) == ["Worker 7 was lost (killed by SIGKILL)."]
+
+
+def test_the_line_waits_half_a_second_for_the_second_word() -> None:
+    """The process may live on, behind a connection that broke."""
+    one = Obituaries(supervised=True)
+    one.lost(7, "Worker 7 was lost ({how}).", 1.0)
+    assert one.overdue(1.0 + WAIT_SECONDS / 2) == []
+    assert one.next_time() == 1.0 + WAIT_SECONDS
+    assert one.overdue(1.0 + WAIT_SECONDS) == ["Worker 7 was lost (its connection broke)."]
+
+
+def test_without_a_supervisor_no_line_waits() -> None:
+    """Nobody would tell."""
+    assert Obituaries(supervised=False).lost(7, "Lost ({how}).", 0.0) == ["Lost (its connection broke)."]
+
+
+def test_a_supervised_distributor_tells_how_its_worker_ended_and_what_happens_next() -> None:
+    """One line: who, how, how many items, where they go. Braces in a host's name are text."""
+    machine = DistributorMachine("pipe", [TaskSpec("A")], incarnation=b"d", run="run", supervised=True)
+    bench = Bench(machine)
+    collector = Stranger(bench, "acks", who=b"collector")
+    bench.tell(e.Connected("acks"))
+    collector.says(m.Holding("", False, b"", 0, []))
+    collector.says(m.Holding("run", False, b"", 0, []))
+    worker = Stranger(bench, "workers", b"w1", who=b"worker")
+    worker.says(m.WorkerReport("run", "A", 1, 2, 0, False, (), (), "b{o}x", 77))
+    bench.tell(e.Produced("A", "ready", [b"0", b"1"]))
+    bench.tell(e.PeerLost(worker.peer))
+    assert bench.logged() == ""
+    bench.tell(e.WorkerDied(77, "killed by SIGKILL"))
+    assert bench.logged() == (
+        "Worker b{o}x/77 was lost (killed by SIGKILL); its 2 item(s) of 'A' go to other workers. "
+        "A late result still counts."
+    )
+    worker.reconnects(b"w2").says(m.WorkerReport("run", "A", 1, 2, 0, False, (), (), "b{o}x", 77))
+    bench.tell(e.PeerLost(worker.peer))
+    bench.wait(1.0)
+    assert "its connection broke" in bench.logged()
