@@ -15,6 +15,9 @@ LOGGERS = (
     "zmqpipeline.task",
     "zmqpipeline.worker",
     "zmqpipeline.metadataworker",
+    "zmqpipeline.service",
+    "zmqpipeline.serviceworker",
+    "zmqpipeline.client",
 )
 """The loggers of the roles. Name your own below them, as in ``zmqpipeline.task.Resize``."""
 
