@@ -17,7 +17,7 @@ LOGGERS = (
     "zmqpipeline.metadataworker",
     "zmqpipeline.service",
     "zmqpipeline.serviceworker",
-    "zmqpipeline.client",
+    "zmqpipeline.serviceclient",
 )
 """The loggers of the roles. Name your own below them, as in ``zmqpipeline.task.Resize``."""
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import click
 
-from examples.benchmarks import service
+from examples.benchmarks import journal, service
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Compare zmqpipeline with plain pyzmq, in one run on this machine. Every answer is checked."""
+    """Compare zmqpipeline with a yardstick, in one run on this machine. Every answer is checked."""
 
 
+main.add_command(journal.command)
 main.add_command(service.command)
 
 if __name__ == "__main__":

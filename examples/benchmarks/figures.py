@@ -15,7 +15,7 @@ import click
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was measured, the same way for plain pyzmq and for the library: medians of the rounds."""
+    """One thing that was measured in the same way for both sides, the yardstick and ours: medians of the rounds."""
 
     what: str
     unit: str
@@ -41,13 +41,13 @@ def row(what: str, unit: str, raw: Sequence[float], ours: Sequence[float], targe
     return Row(what, unit, statistics.median(raw), statistics.median(ours), target)
 
 
-def show(title: str, rows: Sequence[Row], *, as_json: bool) -> None:
-    """Print the rows as a table, or as one JSON object."""
+def show(title: str, rows: Sequence[Row], *, as_json: bool, sides: tuple[str, str] = ("pyzmq", "zmqpipeline")) -> None:
+    """Print the rows as a table, with a column for each of the two sides, or as one JSON object."""
     if as_json:
         click.echo(json.dumps({"benchmark": title, "rows": [{**asdict(one), "ratio": one.ratio} for one in rows]}))
         return
     click.echo(title)
-    click.echo(f"{'':44}{'pyzmq':>12}{'zmqpipeline':>14}{'ratio':>9}  target")
+    click.echo(f"{'':44}{sides[0]:>12}{sides[1]:>14}{'ratio':>9}  target")
     for one in rows:
         name = f"{one.what}, {one.unit}"
         click.echo(f"{name:44}{one.raw:12,.0f}{one.ours:14,.0f}{one.ratio:9.2f}  {one.target}")

@@ -40,6 +40,15 @@ def test_the_service_benchmark_as_json(workshop: Workshop) -> None:
         assert row["ratio"] == pytest.approx(row["ours"] / row["raw"])
 
 
+def test_the_journal_benchmark_has_both_rates(workshop: Workshop) -> None:
+    """With and without a journal, and what their ratio should be."""
+    status, program = workshop.run("-m", "examples.benchmarks", "journal", "--items", "300", "--rounds", "1")
+    assert status == 0, program.err
+    title, head, line = program.out.splitlines()
+    assert (title, head.split()) == ("journal", ["without", "with", "ratio", "target"])
+    assert line.endswith("at least 0.5")
+
+
 def test_a_wrong_answer_ends_a_benchmark() -> None:
     """An answer in the wrong place counts as wrong."""
     requests = service.payloads(3)

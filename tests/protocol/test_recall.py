@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.protocol.scenes import Hand, Scene
+from tests.protocol.services import RUN, Broker
 from tests.protocol.support import Bench, Stranger
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
@@ -83,8 +84,6 @@ def test_a_stuck_worker_gets_nothing_to_wait_behind_the_long_item() -> None:
     stuck.report(4, backlog=1, held=(0, 1), done=())
     assert stuck.given() == []
     scene.ack(0)
-    assert scene.machine.tasks["A"].ledger.waiting == 2
-    stuck.report(4, backlog=0)
     assert (stuck.given(), idle.given()) == ([2, 3], [])
 
 
@@ -170,3 +169,21 @@ def test_a_supervised_distributor_tells_how_its_worker_ended_and_what_happens_ne
     bench.tell(e.PeerLost(worker.peer))
     bench.wait(1.0)
     assert "its connection broke" in bench.logged()
+
+
+# services -------------------------------------------------------------------------------------------------------------
+
+
+def test_requests_behind_a_slow_one_go_to_a_worker_that_is_free() -> None:
+    """They were never begun, so that also a service that is not idempotent may give them to another."""
+    broker = Broker()
+    slow, asker = broker.server(window=8), broker.asker()
+    asker.asks(0, 1, 2)
+    assert slow.given() == [0, 1, 2]
+    free = broker.server(window=8)
+    broker.bench.wait(RECALL_SECONDS * 2)
+    assert [one.most for one in slow.was_told(m.Recall)] == [2]
+    slow.tells(m.ItemsReturned(RUN, "upper", (1, 3)))
+    assert (slow.given(), free.given()) == ([], [1, 2])
+    free.answers(1, 2)
+    assert asker.got() == {1: b"a1", 2: b"a2"}

@@ -306,6 +306,9 @@ class Dispatcher:
             self._give(task, self.members[asker], share=None)
         hungry = self._in_turn(task)
         spread = not task.has_source or task.state != "open"
+        if spread:
+            # a share for who has no room would wait although others have
+            hungry = [who for who in hungry if self._is_to_share(task, self.members[who])]
         for served, who in enumerate(hungry):
             member = self.members[who]
             share = max(1, -(-task.ledger.for_anyone // (len(hungry) - served))) if spread else None
@@ -318,6 +321,14 @@ class Dispatcher:
                 return
             elif not task.ledger.for_anyone:
                 return
+
+    def _is_to_share(self, task: TaskState, member: Member) -> bool:
+        if self._room(task, member) > 0:
+            return True
+        # who only waits for an ACK, or for its long item, is hungry again without a report
+        if self._wants(task, member) <= 0 and not member.stuck:
+            del task.hungry[member.who]
+        return False
 
     def _give_last_tries(self, task: TaskState) -> None:
         """Give each item on its last try to a worker of its own; reserve one as long as none is free."""
