@@ -16,6 +16,7 @@ from zmqpipeline.errors import RegistrationError
 from zmqpipeline.failure import Failure
 from zmqpipeline.injection import plan
 from zmqpipeline.protocol.commands import Produce
+from zmqpipeline.runtime.journal import MEMORY, Journal
 from zmqpipeline.runtime.producer import Exhausted, Gated
 from zmqpipeline.serialize import pack, unpack
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
@@ -66,8 +67,9 @@ def test_a_first_parameter_with_a_known_name_is_the_item_all_the_same() -> None:
     [
         (lambda data, colour: None, injection.WORKER, r"'colour', which nobody provides.*thread_index.*resource"),
         (lambda data, address: None, injection.WORKER, r"'address', which nobody provides"),
-        (lambda data, resource: None, injection.COLLECTOR, r"metadata, task_type, number, attempt, msgtype"),
-        (lambda data, journal: None, injection.COLLECTOR, r"keeps no journals yet"),
+        (lambda data, resource: None, injection.COLLECTOR, r"metadata, task_type, number, attempt, msgtype, journal"),
+        (lambda data, journal: None, injection.WORKER, r"'journal', which nobody provides"),
+        (lambda journal: None, injection.FINISHED, r"'journal', which nobody provides"),
         (lambda number: None, injection.TASK, r"'number', which nobody provides"),
         (lambda data: None, injection.FINISHED, r"'data', which nobody provides"),
         (lambda name: None, injection.METADATA, r"have a meaning there: none"),
@@ -327,3 +329,77 @@ def test_finished_and_failed_functions_are_called_with_what_they_ask_for() -> No
     collector.handle_failed(failure)
     collector._finish()
     assert seen == [(failure, "C"), (MESSAGE_TYPE_END, {})]
+
+
+# with a journal ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def journal() -> Iterator[Journal]:
+    """A journal in memory with a table of the user's."""
+    made = Journal(MEMORY, pipeline="adapters")
+    with made.item() as transaction:
+        transaction.execute("CREATE TABLE seen (what TEXT)")
+    yield made
+    made.close()
+
+
+def seen_in(journal: Journal) -> list[str]:
+    """What the user's functions wrote."""
+    with journal.item() as transaction:
+        return [row[0] for row in transaction.execute("SELECT what FROM seen")]
+
+
+def test_a_collector_function_that_takes_the_journal_writes_into_its_transaction(journal: Journal) -> None:
+    """With the other names, in any order; what a raising call wrote is undone, and what it raised is raised."""
+
+    def keep(data: Any, journal: Any, task_type: str) -> dict[str, Any]:
+        journal.execute("INSERT INTO seen VALUES (?)", (f"{task_type}{data['n']}",))
+        if data["n"] == 2:
+            raise LookupError("two")
+        return {"kept": data["n"]}
+
+    collector = make_collector(every=keep)
+    collector._journal = journal
+    collect = collector._make_collection()
+    assert collect("C", 1, 0, {"n": 1}) == {"kept": 1}
+    with pytest.raises(LookupError, match="two"):
+        collect("C", 1, 1, {"n": 2})
+    assert collect("D", 1, 0, {"n": 3}) == {"kept": 3}
+    assert seen_in(journal) == ["C1", "D3"]
+
+
+def test_a_failed_function_may_take_the_journal_too(journal: Journal) -> None:
+    """What it wrote is undone alone, if it raises."""
+
+    def keep(failure: Failure, journal: Any) -> None:
+        journal.execute("INSERT INTO seen VALUES (?)", (failure.error,))
+        if failure.error == "KeyError":
+            raise OSError("no")
+
+    collector = make_collector({"failed": keep})
+    collector._journal = journal
+    collector.handle_failed(Failure("C", {}, "worker", "ValueError", "no", "", 1))
+    with pytest.raises(OSError, match="no"):
+        collector.handle_failed(Failure("C", {}, "worker", "KeyError", "no", "", 1))
+    assert seen_in(journal) == ["ValueError"]
+
+
+def test_which_function_needs_a_journal_is_known_by_name(journal: Journal) -> None:
+    """One with a default can do without: it is called without when there is none."""
+    seen: list[Any] = []
+
+    def can_do_without(data: Any, number: int, journal: Any = "none") -> None:
+        seen.append((number, journal))
+
+    def needs(data: Any, *, journal: Any) -> None:
+        return None
+
+    optional = make_collector(C=can_do_without)
+    assert optional._journal_user() == ""
+    optional._make_collection()("C", 1, 7, {})
+    optional._journal = journal
+    optional._make_collection()("C", 1, 8, {})
+    assert seen == [(7, "none"), (8, journal.transaction)]
+    assert "collector function 'test_which" in make_collector(C=can_do_without, D=needs)._journal_user()
+    assert "failed function" in make_collector({"failed": needs})._journal_user()

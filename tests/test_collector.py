@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.roles import Rig, run_to_the_end
+from tests.roles import Rig, run_to_the_end, running
+from zmqpipeline.address import EndpointAddress
+from zmqpipeline.app import Pipeline
+from zmqpipeline.collector import Collector
+from zmqpipeline.errors import EndpointInUse, JournalError
+from zmqpipeline.options import Options
+from zmqpipeline.runtime.journal import Journal, dead_items, peek
+from zmqpipeline.runtime.locks import PathLock
 from zmqpipeline.tasktype import TaskType
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 
@@ -155,3 +166,144 @@ def test_ok_and_counts_are_unknown_until_the_end(rig: Rig) -> None:
     collector = rig.collector()
     assert collector.ok is None
     assert list(collector.counts) == []
+
+
+# with a journal -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the journal is."""
+    return tmp_path / "run.db"
+
+
+def journalled(collector: Collector, path: Path) -> Collector:
+    """The same collector, with a journal."""
+    collector._options = Options(journal=str(path))
+    return collector
+
+
+def test_a_run_with_a_journal_leaves_it_finished(rig: Rig, path: Path) -> None:
+    """Under the name of the class; with the failed item, the metadata and the counts."""
+
+    class Picky(rig.collector):  # type: ignore[name-defined,misc]
+        def handle_collection(self, data: dict[str, Any], task_type: str, msgtype: str) -> None:
+            if data["n"] == 4:
+                raise KeyError("four")
+            rig.collected.append((data, task_type, msgtype))
+
+    collector = journalled(Picky(), path)
+    run_to_the_end(rig.distributor(_metadata=lambda: {"a": 1}), rig.worker(), collector)
+    held = peek(path)
+    assert held is not None
+    assert (held.pipeline, held.finished, held.ok, held.counts) == ("Picky", True, False, list(collector.counts))
+    assert [(one.stage, one.error) for one in dead_items(path)] == [("collector", "KeyError")]
+    assert [one.name for one in path.parent.iterdir()] == ["run.db"]
+
+
+def test_a_finished_journal_is_told_to_the_next_distributor(
+    rig: Rig, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a while; nothing is collected again; the counts are those of the run that was."""
+    monkeypatch.setattr("zmqpipeline.protocol.collector.STAY_SECONDS", 1.0)
+    run_to_the_end(rig.distributor(), rig.worker(), journalled(rig.collector(), path))
+    rig.collected.clear()
+    collector = journalled(rig.collector(), path)
+    with running(rig.worker()):
+        # which waits for the next run, as it came after the end of this one
+        run_to_the_end(rig.distributor(), collector)
+    assert rig.collected == []
+    assert (collector.status, collector.ok) == (0, True)
+    assert [(one.sent, one.collected) for one in collector.counts] == [(10, 10)]
+
+
+def one_life(rig: Rig, path: Path, life: int, enough: int) -> set[int]:
+    """Run all roles until so many items are collected in all, or the run is over; the lives in the metadata."""
+    told, seen = threading.Event(), set()
+
+    class Counts(rig.collector):  # type: ignore[name-defined,misc]
+        def handle_collection(self, data: dict[str, Any], task_type: str, msgtype: str) -> None:
+            rig.collected.append((data, task_type, msgtype))
+            seen.add(self.metadata["life"])
+            if len(rig.collected) == enough < rig.task.most:  # type: ignore[attr-defined]
+                told.set()
+
+    distributor, worker = rig.distributor(_metadata=lambda: {"life": life}), rig.worker()
+    # all are asked to end at once: nobody acknowledges what the worker keeps, and it need not wait for that
+    distributor._options = worker._options = Options(drain_timeout=0.1)
+    with running(distributor, worker, journalled(Counts(), path)) as (thread, *_):
+        while thread.is_alive() and not told.wait(0.01):
+            pass
+    return seen
+
+
+def test_a_run_goes_on_after_all_roles_ended(rig: Rig, path: Path) -> None:
+    """Again and again, at any point: each item is collected once in all, and the metadata is that of the beginning."""
+    rig.task.most = 20_000  # type: ignore[attr-defined]
+    seen: set[int] = set()
+    lives = 5
+    for life in range(lives):
+        seen |= one_life(rig, path, life, len(rig.collected) + 500 if life < lives - 1 else rig.task.most)  # type: ignore[attr-defined]
+    held = peek(path)
+    assert held is not None
+    assert held.finished
+    assert sorted(data["n"] for data, _, _ in rig.collected) == list(range(1, 20_001))
+    assert seen == {0}
+
+
+def test_a_function_that_needs_a_journal_does_not_begin_without(tmp_path: Path) -> None:
+    """Said before any address is bound, with what to do."""
+    app = Pipeline("needs", endpoint=f"ipc://{tmp_path}/pipeline")
+    app.add_task("C", lambda: [{"n": 1}])
+    app.add_worker("C", lambda data: data)
+
+    @app.collector
+    def keep(data: dict[str, Any], journal: Any) -> None:
+        return None
+
+    collector = app.compile("collector")
+    with pytest.raises(JournalError, match=r"collector function '.*keep' takes `journal`.*--journal FILE.*app\.run"):
+        collector.run()
+    assert not list((tmp_path / "pipeline").iterdir())
+
+
+def test_a_journal_in_use_is_an_error_and_a_wrong_address_leaves_it_free(rig: Rig, path: Path, tmp_path: Path) -> None:
+    """The journal comes before the addresses; where those fail, it is closed again."""
+    journal = Journal(path, pipeline="TheCollector")
+    with pytest.raises(JournalError, match="is in use by the process"):
+        journalled(rig.collector(), path).run()
+    journal.close()
+    collector = journalled(rig.collector(), path)
+    collector._addresses["results"] = EndpointAddress(f"ipc://{tmp_path}/results")
+    lock = PathLock(str(tmp_path / "results"))
+    with pytest.raises(EndpointInUse):
+        collector.run()
+    lock.release()
+    Journal(path, pipeline="TheCollector").close()
+
+
+def test_a_journal_that_cannot_be_written_ends_the_collector(rig: Rig, path: Path) -> None:
+    """With status 2 and the letter; what is in the file is what was acknowledged, and more there is not."""
+    rig.task.most = 100_000  # type: ignore[attr-defined]
+
+    class Fills(rig.collector):  # type: ignore[name-defined,misc]
+        def handle_collection(self, data: dict[str, Any], task_type: str, msgtype: str) -> None:
+            if not rig.collected:
+                (pages,) = self._journal._db.execute("PRAGMA page_count").fetchone()
+                self._journal._db.execute(f"PRAGMA max_page_count = {pages}")
+            if data["n"] % 2:
+                raise KeyError("x" * 1000)
+            rig.collected.append((data, task_type, msgtype))
+
+    collector, distributor, worker = journalled(Fills(), path), rig.distributor(), rig.worker()
+    # nobody acknowledges what they hold: they would wait for the next collector
+    distributor._options = worker._options = Options(drain_timeout=0.1)
+    with running(collector, distributor, worker) as (thread, *_):
+        thread.join(20)
+        assert not thread.is_alive()
+    assert isinstance(thread.error, JournalError)
+    assert "sqlite says: database or disk is full" in str(thread.error)
+    assert collector.status == 2
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        (marked,) = db.execute("SELECT sum(stop - start) FROM zmqpipeline_done").fetchone()
+    assert collector.machine.snapshot().tasks["C"][0] == (marked or 0) <= len(rig.collected)

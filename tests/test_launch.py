@@ -5,18 +5,24 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from zmqpipeline.app import Pipeline
-from zmqpipeline.errors import ConfigurationError, ImportFailed
+from zmqpipeline.distributor import refuse_other_metadata
+from zmqpipeline.errors import ConfigurationError, ImportFailed, JournalError
 from zmqpipeline.importing import refuse_while_importing, split_target, target_of
-from zmqpipeline.launch import worker_numbers
+from zmqpipeline.launch import held_by, worker_numbers
 from zmqpipeline.loglines import JsonLines, log_to_stderr
+from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.protocol.messages import TaskCounts
+from zmqpipeline.runtime.journal import Journal
 from zmqpipeline.runtime.progress import Progress, read_progress
 
 
@@ -52,6 +58,47 @@ def test_bad_numbers_of_workers_are_refused(app: Pipeline, given: int | dict[str
     """An unknown task or a negative number is a configuration error that names it."""
     with pytest.raises(ConfigurationError, match=said):
         worker_numbers(app, given)
+
+
+HELD = {"path": "/usr", "depth": 3, "none": None, "pair": (1, 2), "nan": math.nan, "deep": {"a": [1], "b": 2}}
+
+
+@pytest.mark.parametrize("given", [{}, HELD, *({key: value} for key, value in HELD.items())])
+def test_metadata_that_a_run_has_already_may_be_given_again(given: dict[str, Any]) -> None:
+    """All of it, some, or none: the run goes on."""
+    refuse_other_metadata(given, HELD, JournalError)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"path": "/tmp"}, "has the metadata path='/usr', but path='/tmp' was given"),
+        ({"path": "/usr", "depth": 3.0}, "has the metadata depth=3, but depth=3.0 was given"),
+        ({"depth": "3"}, "has the metadata depth=3, but depth='3' was given"),
+        ({"pair": [1, 2]}, r"pair=\(1, 2\), but pair=\[1, 2\]"),
+        ({"deep": {"a": [2], "b": 2}}, "deep="),
+        ({"path": "x" * 9999}, f"but path='{'x' * 199}[.][.][.] was given"),
+        ({"new": 1}, "has the metadata no 'new', but new=1 was given"),
+    ],
+)
+def test_other_metadata_are_refused_by_name(given: dict[str, Any], words: str) -> None:
+    """The key, what the run has, what was given, and what to do."""
+    with pytest.raises(JournalError, match=f"^This run .*{words}.*--meta.*--fresh"):
+        refuse_other_metadata(given, HELD, JournalError, "This run")
+
+
+def test_a_journal_is_asked_for_the_run_of_this_pipeline(tmp_path: Path) -> None:
+    """Nothing for a file that is not there; the run for the pipeline's own one; an error with both names for others."""
+    path = str(tmp_path / "run.db")
+    assert held_by(Pipeline("two"), path) is None
+    journal = Journal(path, pipeline="two")
+    journal.begin(SetRun("r1", b""))
+    journal.close()
+    held = held_by(Pipeline("two"), path)
+    assert held is not None
+    assert held.run == "r1"
+    with pytest.raises(JournalError, match="'two', not to 'three'"):
+        held_by(Pipeline("three"), path)
 
 
 @pytest.mark.parametrize(

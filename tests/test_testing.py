@@ -6,12 +6,20 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zmqpipeline.app import Pipeline
-from zmqpipeline.errors import ConfigurationError, ItemFailed, PipelineTimeout, RegistrationError, RunFailed
+from zmqpipeline.errors import (
+    ConfigurationError,
+    ItemFailed,
+    JournalError,
+    PipelineTimeout,
+    RegistrationError,
+    RunFailed,
+)
 from zmqpipeline.failure import Failure
 from zmqpipeline.summary import TaskSummary
 from zmqpipeline.testing import TestRun
@@ -365,6 +373,41 @@ def test_an_app_that_does_not_fit_together_is_not_begun() -> None:
 def test_an_empty_task_is_a_run_that_ends_well() -> None:
     """No items, no worker needed for long."""
     assert squares(0).test_run().summary.ok
+
+
+def test_functions_that_take_the_journal_get_one_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Rows of earlier items are there, those of a raising call are not; no file is made, whatever the environment."""
+    monkeypatch.setenv("ZMQPIPELINE_JOURNAL", str(tmp_path / "run.db"))
+    app, counts, failures = squares(20), [], []
+
+    @app.collector
+    def keep(data: dict[str, Any], journal: Any) -> None:
+        journal.execute("CREATE TABLE IF NOT EXISTS kept (n INTEGER PRIMARY KEY)")
+        journal.execute("INSERT INTO kept VALUES (?)", (data["n"],))
+        if data["n"] == 5:
+            raise Odd("five")
+        counts.append(journal.execute("SELECT count(*) FROM kept").fetchone()[0])
+
+    @app.failed
+    def note(failure: Failure, journal: Any) -> None:
+        failures.append(journal.execute("SELECT count(*) FROM kept WHERE n = 5").fetchone())
+
+    run = app.test_run(raise_failures=False)
+    assert counts == list(range(1, 20))
+    assert failures == [(0,)]
+    assert (run.summary.tasks["C"].collected, run.summary.tasks["C"].failed) == (19, 1)
+    assert list(tmp_path.iterdir()) == []
+    plain = squares(3)
+    plain.test_run()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_may_not_be_done_with_the_journal_fails_a_test_run() -> None:
+    """The refusal is raised as what failed the item."""
+    app = squares(1)
+    app.add_collector(lambda data, journal: journal.commit())
+    with pytest.raises(JournalError, match=r"journal\.commit is not for the functions"):
+        app.test_run()
 
 
 def test_values_arrive_as_they_were_sent() -> None:

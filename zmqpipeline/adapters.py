@@ -264,7 +264,7 @@ class FunctionCollector(Collector):
         """Call the `failed` function."""
         plan = self._single.get("failed")
         if plan is not None:
-            plan.bind({"metadata": self.metadata})(failure, task_type=failure.task_type)
+            self._call(plan.bind({"metadata": self.metadata}), failure, task_type=failure.task_type)
 
     def get_ack_data(self) -> dict[str, Any] | None:
         """Call the `ack_data` function."""
@@ -292,9 +292,23 @@ class FunctionCollector(Collector):
                 return None
             if not one.rest:
                 return one.function(data)
-            return one(data, task_type=task, attempt=attempt, number=number)
+            return self._call(one, data, task_type=task, attempt=attempt, number=number)
 
         return collection
+
+    def _call(self, bound: Bound, first: Any, **values: Any) -> Any:
+        """Call a function for one item; if it takes the journal, within a savepoint of its own."""
+        if "journal" not in bound.rest:
+            return bound(first, **values)
+        if self._journal is None:
+            # the parameter has a default: a collector whose functions need a journal does not begin without one
+            return bound.function(first, **{name: values[name] for name in bound.rest if name in values})
+        with self._journal.item() as transaction:
+            return bound(first, journal=transaction, **values)
+
+    def _journal_user(self) -> str:
+        plans = (*self._collectors.values(), *self._single.values())
+        return next((plan.what for plan in plans if plan.needs("journal")), "")
 
 
 class FunctionServiceWorker(ServiceWorker):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
+from os import PathLike
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, overload
 
 from zmqpipeline import injection
 from zmqpipeline.address import EndpointAddress
@@ -88,16 +89,17 @@ class Pipeline:
         """Decorator: the function gives the items of a task.
 
         It may be a generator, return an iterable of dicts, or return one dict or None. It may be called again, when a
-        distributor is started anew in the middle of a run: it must then give the same items in the same order (with
-        `key`, too: in this version keys are compared within one life of the distributor only). By name it may take
-        metadata, task_type, ack_data, address, msgtype, and with `times` number.
+        distributor is started anew in the middle of a run: it must then give the same items in the same order, or, with
+        `key`, items with the same keys in any order. By name it may take metadata, task_type, ack_data, address,
+        msgtype, and with `times` number.
 
         Args:
             task_type: the name of the task.
             depends_on: tasks of which every item must be acknowledged before the first of this one.
             times: call the function so often, one item a call.
             total: how many items there will be, for the progress line.
-            key: a field's name, or a callable on the item: an item with a key that was seen before is skipped.
+            key: a field's name, or a callable on the item: an item with a key that waits, is with a worker or is
+                collected is skipped, however often the run is started again; a failed one may come again.
             retries: how often an item is tried again when the worker's function raises.
             backoff: seconds before the first retry; twice as long before each further one.
             timeout: seconds that one execution may take; None for as long as it likes.
@@ -218,7 +220,8 @@ class Pipeline:
         """Decorator: the function takes each result. ``@app.collector`` for all tasks, ``@app.collector("C")`` for one.
 
         The one for a task wins over the one for all. A dict that it returns is attached to the next ACK. By name it may
-        take metadata, task_type, number, attempt, msgtype.
+        take metadata, task_type, number, attempt, msgtype, and journal: the open transaction of the run's journal, in
+        which what it writes is committed together with the mark that the item is collected.
         """
         if callable(task_type):
             self.add_collector(task_type)
@@ -251,7 +254,7 @@ class Pipeline:
     def failed(self, function: Function) -> Function:
         """Decorator: is called in the collector with the `Failure` of each item that was given up.
 
-        By name it may take metadata, task_type.
+        By name it may take metadata, task_type, and journal, as `@app.collector` has it.
         """
         self.add_failed(function)
         return function
@@ -383,7 +386,11 @@ class Pipeline:
             ConfigurationError: the app does not fit together, or there is no such role or task.
         """
         self.freeze()
-        return compile_role(self, role, task_type, options=options, metadata=metadata, threads=threads)
+        made = compile_role(self, role, task_type, options=options, metadata=metadata, threads=threads)
+        if metadata:
+            # for when it takes over a run that has its metadata already
+            cast("Distributor", made)._given_metadata = dict(metadata)
+        return made
 
     def test_run(
         self,
@@ -403,7 +410,7 @@ class Pipeline:
         *,
         workers: int | Mapping[str, int] | None = None,
         metadata: Mapping[str, Any] | None = None,
-        journal: object = None,
+        journal: str | PathLike[str] | None = None,
         progress: bool | None = None,
         timeout: float | None = None,
     ) -> Summary:
@@ -415,12 +422,15 @@ class Pipeline:
         Args:
             workers: processes for every task, or for some: ``{"C": 4}``; 1 by default.
             metadata: added to what the metadata function returns, over it.
-            journal: journals are not in this version; must be None.
+            journal: a file in which the collector writes down what is done. Called again with the same file, also by
+                another process after this one was killed, the run goes on; a finished one is not started again, and
+                its summary is returned.
             progress: a progress line; None draws one if stderr is a terminal.
             timeout: seconds after which the run drains and PipelineTimeout is raised.
 
         Raises:
             ConfigurationError: the app does not fit together, or the child processes cannot import it.
+            JournalError: the journal cannot be used, or holds an unfinished run with other metadata.
             PipelineTimeout: it was not over in time.
             RoleDied, WorkerInitError: a process that the run needs kept dying.
             KeyboardInterrupt, SystemExit: SIGINT or SIGTERM ended the run, which has drained.

@@ -16,19 +16,22 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, NoReturn, TypeVar
+from typing import IO, Any, NoReturn, TypeVar, cast
 
 import click
 
 from zmqpipeline import importing, launch
 from zmqpipeline.app import Pipeline
+from zmqpipeline.cli_dead import command_of, dead_command
 from zmqpipeline.cli_service import service_commands
+from zmqpipeline.collector import Collector
 from zmqpipeline.errors import ConfigurationError, PipelineError, WorkerInitError, did_you_mean
 from zmqpipeline.loglines import log_to_stderr
 from zmqpipeline.options import LOG_LEVELS, Options
 from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.role import Role
 from zmqpipeline.runtime import processes
+from zmqpipeline.runtime.journal import dead_items
 from zmqpipeline.runtime.progress import Progress
 from zmqpipeline.summary import Summary
 from zmqpipeline.supervisor import Outcome
@@ -180,6 +183,28 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]
     return {key: value for key, _, value in (one.partition("=") for one in values)}
 
 
+def _journalled(function: Function) -> Function:
+    for option in (
+        click.option(
+            "--fresh",
+            is_flag=True,
+            help="Forget what the journal holds of an earlier run, and start again; your own tables stay.",
+        ),
+        click.option(
+            "--journal",
+            metavar="FILE",
+            help="Write down what is collected; started again with the same file, an unfinished run goes on.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def _check_fresh(options: Options, fresh: bool) -> None:
+    if fresh and options.journal is None:
+        raise ConfigurationError("--fresh starts the run of a journal again. Say which: --journal FILE.")
+
+
 _meta = click.option("--meta", multiple=True, callback=_pairs, metavar="K=V", help="Add to the metadata; repeatable.")
 
 
@@ -189,17 +214,29 @@ _meta = click.option("--meta", multiple=True, callback=_pairs, metavar="K=V", he
 @click.command("run")
 @click.option("--workers", multiple=True, metavar="N|TASK=N", help="Worker processes for each task, or for one.")
 @_meta
+@_journalled
 @click.option("--progress/--no-progress", default=None, help="A progress line; by default if stderr is a terminal.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout, and nothing else."
 )
 @_common
 @click.pass_obj
+@click.pass_context
 def _run(
-    app: Pipeline, /, workers: Sequence[str], meta: dict[str, str], progress: bool | None, as_json: bool, **flags: Any
+    ctx: click.Context,
+    app: Pipeline,
+    /,
+    workers: Sequence[str],
+    meta: dict[str, str],
+    progress: bool | None,
+    as_json: bool,
+    fresh: bool,
+    **flags: Any,
 ) -> int:
     """Run everything on this machine: collector, distributor and workers."""
     options = _settle(app, flags)
+    _check_fresh(options, fresh)
+    del flags["journal"]  # the collector's alone, which is no child
     with _progress(progress) as observe, _only_json(as_json) as stdout:
         outcome = launch.start(
             app,
@@ -210,7 +247,11 @@ def _run(
             flags=_flag_arguments(flags),
             observe=observe,
             stdout=stdout,
+            fresh=fresh,
         )
+    if outcome.was_finished and not as_json:
+        _say_finished(ctx, app, outcome.summary, str(options.journal))
+        return outcome.status
     if outcome.error is not None:
         _say(str(outcome.error), outcome.status)
     if as_json or outcome.status != ConfigurationError.exit_status:
@@ -256,11 +297,16 @@ def _worker(app: Pipeline, /, task_type: str | None, threads: int | None, proces
 
 
 @click.command("collector")
+@_journalled
 @_common
 @click.pass_obj
-def _collector(app: Pipeline, /, **flags: Any) -> int:
+def _collector(app: Pipeline, /, fresh: bool, **flags: Any) -> int:
     """Gather the results of all tasks."""
-    return _serve(app.compile("collector", options=_settle(app, flags)))
+    options = _settle(app, flags)
+    _check_fresh(options, fresh)
+    collector = cast("Collector", app.compile("collector", options=options))
+    collector._fresh = fresh
+    return _serve(collector)
 
 
 @click.command("check")
@@ -305,6 +351,7 @@ _COMMANDS = (
     _worker,
     _collector,
     *service_commands(_common, _settle, _serve, _flag_arguments),
+    dead_command(_Group),
     _check,
 )
 
@@ -322,11 +369,26 @@ def _report(name: str, outcome: Outcome, as_json: bool) -> None:
 def _summary_lines(name: str, summary: Summary) -> list[str]:
     collected = sum(one.collected for one in summary.tasks.values())
     what = "all collected" if summary.ok else "not all collected"
-    lines = [f"{name}: {collected} items in {summary.seconds:.1f} s, {what}"]
+    return [f"{name}: {collected} items in {summary.seconds:.1f} s, {what}", *_task_lines(summary)]
+
+
+def _task_lines(summary: Summary) -> list[str]:
+    lines = []
     for task, counts in summary.tasks.items():
         numbers = (f"{key} {value}" for key, value in asdict(counts).items() if value or key in ("sent", "collected"))
         lines.append(f"  {task}: {', '.join(numbers)}")
     return lines
+
+
+def _say_finished(ctx: click.Context, app: Pipeline, summary: Summary, journal: str) -> None:
+    """What `run` says in the place of running, when its journal holds a finished run."""
+    click.echo(f"{app.name}: already finished, says the journal {journal}; --fresh starts again", err=True)
+    for line in _task_lines(summary):
+        click.echo(line, err=True)
+    dead = len(dead_items(journal))
+    if dead:
+        command = command_of(ctx, app, "dead", "list", "--journal", journal)
+        click.echo(f"  {dead} failed item{'' if dead == 1 else 's'}: {command}", err=True)
 
 
 @contextlib.contextmanager
@@ -411,17 +473,17 @@ def run_app(
     *,
     workers: int | Mapping[str, int] | None = None,
     metadata: Mapping[str, Any] | None = None,
-    journal: object = None,
+    journal: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
 ) -> Summary:
     """What `Pipeline.run` does; see there. A progress line is drawn on a terminal unless `progress` is False."""
     tell_plainly()
     importing.refuse_while_importing("app.run()")
-    if journal is not None:
-        raise ConfigurationError("app.run(journal=...): journals are not in this version. Leave the argument out.")
     app.check()
     options = Options.from_environ(app.options, os.environ)
+    if journal is not None:
+        options = options.merge(journal=os.fspath(journal))
     with _progress(progress) as observe:
         outcome = launch.start(
             app,
@@ -431,5 +493,11 @@ def run_app(
             metadata=metadata,
             timeout=timeout,
             observe=observe,
+        )
+    if outcome.was_finished:
+        log.warning(
+            "The run of pipeline %r is already finished, says the journal %s: nothing was started. To start it again, "
+            "remove the file, or run the app from the command line with --fresh.",
+            *(app.name, options.journal),
         )
     return launch.result(outcome)

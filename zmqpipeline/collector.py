@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import ENDPOINT, Kind
+from zmqpipeline.errors import JournalError
 from zmqpipeline.failure import Failure
 from zmqpipeline.handlers import fitted, is_overridden
 from zmqpipeline.protocol.collector import CollectorMachine
-from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, SetRun
+from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Command, Ended, Log, SetRun
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.calls import Gatherer
+from zmqpipeline.runtime.journal import Journal
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import pack_item, unpack
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
@@ -41,7 +44,16 @@ class Collector(Role):
     metadata: dict[str, Any]
     """The run's metadata; known from the first `handle_collection` on."""
 
+    _journal_path: str | None
+    """Instead of the options' one."""
+
+    _fresh: bool
+    """Forget what the journal holds."""
+
+    _journal: Journal | None
     _gatherer: Gatherer | None
+    _recalled: list[Command]
+    _lost: BaseException | None
     _observer: Observer | None
     _collection: Collection
     _ack: dict[str, Any]
@@ -52,7 +64,8 @@ class Collector(Role):
         collector = super().__new__(cls)
         if not hasattr(cls, "metadata"):
             collector.metadata = {}
-        collector._gatherer = collector._observer = None
+        collector._gatherer = collector._observer = collector._journal = collector._journal_path = None
+        collector._fresh, collector._recalled, collector._lost = False, [], None
         collector._ack, collector._last_task = {}, ""
         return collector
 
@@ -113,6 +126,10 @@ class Collector(Role):
         answer = self._finish()
         return pack_item(answer, f"{type(self).__name__}.handle_finished") if isinstance(answer, dict) else b""
 
+    def _journal_user(self) -> str:
+        """Which function takes `journal`, for messages; empty if none does."""
+        return ""
+
     def _has_ack_data(self) -> bool:
         return is_overridden(self, "get_ack_data", Collector)
 
@@ -155,12 +172,28 @@ class Collector(Role):
     def _places(self) -> Iterable[EndpointAddress]:
         return self._address("results", self.endpoint), self._address("acks", self.ack_endpoint)
 
+    def _prepare(self) -> None:
+        self._lost = None
+        path = self.options.journal if self._journal_path is None else self._journal_path
+        if path is not None:
+            self._journal = Journal(path, pipeline=self._pipeline or type(self).__name__, fresh=self._fresh)
+        elif user := self._journal_user():
+            raise JournalError(
+                f"The {user} takes `journal`, but this collector keeps none. Give it a file: --journal FILE, "
+                "app.run(journal=...), or ZMQPIPELINE_JOURNAL."
+            )
+
     def _open(self, transport: Transport) -> None:
         transport.bind("results", self._address("results", self.endpoint))
         transport.bind("acks", self._address("acks", self.ack_endpoint))
 
     def _make_machine(self) -> CollectorMachine:
-        return CollectorMachine(self._pipeline, incarnation=new_incarnation(), options=self.options)
+        machine = CollectorMachine(self._pipeline, incarnation=new_incarnation(), options=self.options)
+        self._recalled = []
+        if self._journal is not None and self._journal.restored is not None:
+            # here, and not by `post`: a message may be there before the loop's first turn
+            self._recalled = machine.handle(self._journal.restored, time.monotonic())
+        return machine
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         self._ack, self._collection = {}, self._make_collection()
@@ -170,20 +203,39 @@ class Collector(Role):
             lambda command: self._call_finished(),
             post,
             ack_data=self._take_ack_data,
+            journal=self._journal,
         )
         self._gatherer = gatherer
-        return {
+        actions: Actions = {
             SetRun: self._set_run,
             Collect: gatherer.collect,
             CallFailed: gatherer.call_failed,
             CallFinished: gatherer.call_finished,
         }
+        told: Actions = {**actions, Log: self._tell}
+        for command in self._recalled:
+            told[type(command)](command)
+        return actions
 
     def _set_run(self, command: SetRun) -> None:
         self.metadata = unpack(command.metadata) if command.metadata else {}
         self._collection = self._make_collection()
+        if self._gatherer is not None:
+            self._gatherer.begin(command)
+
+    def _tell(self, command: Log) -> None:
+        self._log.log(command.level, "%s", command.text)
 
     def _close(self) -> None:
         if self._gatherer is not None:
+            # which closes the journal, too, after the last call that uses it
             self._gatherer.close(CLOSE_SECONDS)
-            self._gatherer = None
+            self._lost = self._gatherer.lost
+        elif self._journal is not None:
+            self._journal.close()
+        self._gatherer = self._journal = None
+
+    def _conclude(self, ended: Ended) -> None:
+        if self._lost is not None and ended.status == JournalError.exit_status:
+            raise JournalError(ended.reason) from self._lost
+        super()._conclude(ended)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from zmqpipeline.address import EndpointAddress
@@ -12,15 +12,20 @@ from zmqpipeline.declared import Kind, require_declared
 from zmqpipeline.errors import ConfigurationError, DefinitionError, RegistrationError, RunFailed
 from zmqpipeline.protocol.commands import Ended, LoadMetadata, Produce, StartTasks
 from zmqpipeline.protocol.distributor import DistributorMachine
-from zmqpipeline.protocol.events import MetadataLoaded
+from zmqpipeline.protocol.events import MetadataLoaded, WorkerDied
 from zmqpipeline.protocol.graph import order
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
+from zmqpipeline.runtime import processes
 from zmqpipeline.runtime.calls import Serial, trouble_of
+from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.producer import Exhausted, Gated, Producer
 from zmqpipeline.runtime.sockets import Transport
-from zmqpipeline.serialize import pack_item, unpack
+from zmqpipeline.serialize import pack, pack_item, unpack
 from zmqpipeline.task import Step, Task
+
+LONGEST_VALUE = 200
+"""So many characters of a metadata value are shown in an error."""
 
 MetadataSource: TypeAlias = Callable[[], "dict[str, Any] | None"]
 
@@ -65,6 +70,7 @@ class Distributor(Role):
             )
         self._given_tasks = _tasks
         self._metadata_source = _metadata
+        self._given_metadata: dict[str, Any] = {}
         self._tasks: list[Task] = []
         self._metadata: dict[str, Any] = {}
         self._raised: dict[str, BaseException] = {}
@@ -148,7 +154,13 @@ class Distributor(Role):
             options=self.options,
             rng=random.Random(),
             metadata="remote" if self.receive_metadata else local,
+            supervised=processes.is_child(),
         )
+
+    def _attach(self, loop: Loop | None) -> None:
+        super()._attach(loop)
+        if processes.is_child():
+            processes.listen(None if loop is None else lambda line: _hear(line, loop.post))
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         producers = {str(task.task_type): self._producer(task, post) for task in self._tasks}
@@ -173,6 +185,7 @@ class Distributor(Role):
 
     def _start_tasks(self, command: StartTasks) -> None:
         self._metadata = unpack(command.metadata) if command.metadata else {}
+        refuse_other_metadata(self._given_metadata, self._metadata, ConfigurationError)
 
     def _step_of(self, task: Task) -> Step:
         """The task's own step, made at its first call, on its own thread; what it raises is kept for `run()`."""
@@ -211,6 +224,38 @@ class Distributor(Role):
             lines = "; ".join(f"task {name!r}: {one.error}: {one.message}" for name, one in troubles.items())
             raise RunFailed(f"Not everything was sent: {lines}", troubles)
         super()._conclude(ended)
+
+
+def refuse_other_metadata(
+    given: Mapping[str, Any],
+    held: Mapping[str, Any],
+    error: type[ConfigurationError],
+    which: str = "The unfinished run",
+) -> None:
+    """Raise `error` if metadata that was given is not that of the unfinished run that goes on.
+
+    `held` may say more than `given`: what the metadata function returned when the run began. Values are the same when
+    they pack to the same bytes. The text begins with `which`.
+    """
+    for key, value in given.items():
+        if key not in held or pack(held[key]) != pack(value):
+            seen = f"{key}={_short(held[key])}" if key in held else f"no {key!r}"
+            raise error(
+                f"{which} has the metadata {seen}, but {key}={_short(value)} was given. "
+                "Leave --meta out to go on with the run, or --fresh to start again."
+            )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+
+
+def _hear(line: str, post: Callable[[WorkerDied], object]) -> None:
+    """What the supervisor of a run says of its other children."""
+    notice = processes.read_death_notice(line)
+    if notice is not None:
+        post(WorkerDied(*notice))
 
 
 def _ended(name: str, error: BaseException) -> str:

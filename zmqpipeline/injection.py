@@ -15,15 +15,12 @@ from typing import Any
 
 from zmqpipeline.errors import RegistrationError
 
+_NOTHING = inspect.Parameter.empty
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _BY_PLACE = (
     inspect.Parameter.POSITIONAL_ONLY,
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
     inspect.Parameter.VAR_POSITIONAL,
-)
-_JOURNAL = (
-    "The parameter 'journal' of {what} stands for an open transaction of the run's journal; this version keeps no "
-    "journals yet. Take it out."
 )
 
 
@@ -43,9 +40,9 @@ WORKER = Place("worker", "the item", ("metadata", "task_type", "thread_index", "
 SERVICE = Place("service", "the request", ("task_type", "thread_index", "attempt", "resource", "msgtype"))
 WORKER_INIT = Place("worker_init", None, ("metadata", "task_type"))
 THREAD_INIT = Place("thread_init", None, ("metadata", "task_type", "thread_index", "resource"))
-COLLECTOR = Place("collector", "the result", ("metadata", "task_type", "number", "attempt", "msgtype"))
+COLLECTOR = Place("collector", "the result", ("metadata", "task_type", "number", "attempt", "msgtype", "journal"))
 FINISHED = Place("finished", None, ("metadata", "msgtype"))
-FAILED = Place("failed", "the failure", ("metadata", "task_type"))
+FAILED = Place("failed", "the failure", ("metadata", "task_type", "journal"))
 ACK_DATA = Place("ack_data", None, ("metadata", "task_type"))
 AVAILABLE = Place("available", "the ack data", ("metadata", "task_type", "address"))
 METADATA = Place("metadata", None, ())
@@ -64,6 +61,10 @@ class Plan:
         given = {name: constants[name] for name in self.names if name in constants}
         function = partial(self.function, **given) if given else self.function
         return Bound(function, tuple(name for name in self.names if name not in constants), self.what)
+
+    def needs(self, name: str) -> bool:
+        """Whether the function takes this name and has no default for it."""
+        return name in self.names and inspect.signature(self.function).parameters[name].default is _NOTHING
 
 
 @dataclass(frozen=True)
@@ -124,10 +125,8 @@ def _without_first(parameters: list[inspect.Parameter], place: Place, what: str)
 def _injected(parameter: inspect.Parameter, place: Place, what: str) -> bool:
     if parameter.kind in _BY_NAME and parameter.name in place.names:
         return True
-    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.default is not parameter.empty:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.default is not _NOTHING:
         return False
-    if parameter.name == "journal" and place is COLLECTOR:
-        raise RegistrationError(_JOURNAL.format(what=f"the {what}"))
     raise RegistrationError(_refusal(parameter, place, what))
 
 

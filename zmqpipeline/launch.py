@@ -16,9 +16,11 @@ from zmqpipeline import importing, serialize
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.app import Pipeline
 from zmqpipeline.collector import Collector
-from zmqpipeline.errors import ConfigurationError, SerializeError
+from zmqpipeline.distributor import refuse_other_metadata
+from zmqpipeline.errors import ConfigurationError, JournalError, SerializeError
 from zmqpipeline.group import WorkerGroup
 from zmqpipeline.options import Options
+from zmqpipeline.runtime import journal as journals
 from zmqpipeline.runtime.crew import Crew, Place
 from zmqpipeline.runtime.progress import Progress
 from zmqpipeline.summary import Summary
@@ -39,26 +41,37 @@ def start(
     timeout: float | None = None,
     observe: Callable[[Progress], None] | None = None,
     stdout: int | None = None,
+    fresh: bool = False,
 ) -> Outcome:
     """Run the app on this machine and see it through; `flags` are handed on to the children, as is `stdout`.
 
     The addresses are in a private folder unless `endpoint` says where: several runs of one app may go on at once.
+    A run whose journal says that it is finished is not started again, unless it is to be `fresh`.
 
     Raises:
         ConfigurationError: the app cannot be imported by child processes, or an argument names an unknown task.
+        JournalError: the journal cannot be used, or holds an unfinished run with other metadata.
     """
     if endpoint is not None:
         refuse_inproc(EndpointAddress(endpoint))
     target = importing.target_of(app)
     numbers = worker_numbers(app, workers)
+    if options.journal is not None and not fresh:
+        held = held_by(app, options.journal)
+        if held is not None and held.finished:
+            return Outcome(Summary.from_counts(held.counts, ok=held.ok, seconds=0.0), 0, was_finished=True)
+        if held is not None:
+            _check_metadata(metadata, held.metadata, options.journal)
     with _private_folder() as folder:
         options = replace(options, endpoint=endpoint or f"ipc://{folder}")
         common = [*flags, "--endpoint", str(options.endpoint)]
         command = ["-m", "zmqpipeline", "-A", target]
         asked = [*command, "distributor", *_metadata_arguments(metadata, folder), *common]
+        collector = cast("Collector", app.compile("collector", options=options))
+        collector._fresh = fresh
         plan = Plan(
             name=app.name,
-            collector=cast("Collector", app.compile("collector", options=options)),
+            collector=collector,
             distributor=Place("distributor", asked),
             workers=_worker_places(command, numbers, common),
             totals=app.totals,
@@ -67,6 +80,26 @@ def start(
             observe=observe,
         )
         return RunSupervisor(plan, Crew(stdout=stdout)).run()
+
+
+def held_by(app: Pipeline, path: str) -> journals.Held | None:
+    """What this journal holds of a run of this pipeline; None if there is no such file, or nothing in it.
+
+    Raises:
+        JournalError: it is no sound journal, or that of another pipeline.
+    """
+    held = journals.peek(path)
+    if held is not None and held.pipeline != app.name:
+        raise JournalError(
+            f"The journal {path} belongs to the pipeline {held.pipeline!r}, not to {app.name!r}. Name another file."
+        )
+    return held
+
+
+def _check_metadata(given: Mapping[str, Any] | None, held: bytes, path: str) -> None:
+    if given:
+        known = serialize.unpack(held) if held else {}
+        refuse_other_metadata(given, known, JournalError, f"The unfinished run in the journal {path}")
 
 
 def refuse_inproc(address: EndpointAddress) -> None:

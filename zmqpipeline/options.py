@@ -25,6 +25,9 @@ class Options:
     endpoint: str | None = None
     """The base address of all roles: ``ipc://FOLDER``, ``tcp://HOST:PORT`` or ``inproc://NAME``."""
 
+    journal: str | None = None
+    """The file in which a collector writes down what is done, so that all roles may be killed and started again."""
+
     drain_timeout: float = 25.0
     """How long a role that was asked to end waits for what still runs."""
 
@@ -169,5 +172,6 @@ _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 _SPECIAL: dict[str, tuple[Callable[[str], Any], str]] = {
     "endpoint": (EndpointAddress, "an address"),
+    "journal": (str, "a path"),
     "log_level": (_level, f"one of {', '.join(LOG_LEVELS)}"),
 }

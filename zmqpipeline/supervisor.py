@@ -1,7 +1,8 @@
 """`run`: the collector in this process, the distributor and the workers as child processes, on private addresses.
 
 The calling thread supervises: signals, children, the time limit and the progress line reach it by one queue. The
-collector runs in a thread beside it, as do all its user functions. The order of the end, written where it happens:
+collector runs in a thread beside it, as do all its user functions. A child that dies is started again; a distributor
+then takes the run over from the collector. The order of the end, written where it happens:
 
 1. the distributor ends (or is asked to drain, with the workers, by a signal, a time limit or a fault);
 2. workers that did not hear END are asked to drain;
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from zmqpipeline.collector import Collector
 from zmqpipeline.errors import ConfigurationError, PipelineError, PipelineTimeout, RoleDied, WorkerInitError
 from zmqpipeline.runtime.crew import ChildEnded, Crew, Happening, Place, RoleEnded, Signalled
-from zmqpipeline.runtime.processes import describe_status
+from zmqpipeline.runtime.processes import death_notice, describe_status
 from zmqpipeline.runtime.progress import Progress, read_progress
 from zmqpipeline.summary import Summary
 
@@ -41,6 +42,9 @@ INIT_LIMIT = 5
 IDLE_DEATHS_LIMIT = 20
 """So many deaths of workers in a row without one item collected between them end the run."""
 
+DISTRIBUTOR_DEATHS_LIMIT = 5
+"""So many deaths of the distributor in a row without one item collected between them end the run."""
+
 PROGRESS_INTERVAL = 0.1
 """Seconds between two looks at the numbers."""
 
@@ -60,6 +64,24 @@ class Plan:
 
 
 @dataclass
+class IdleDeaths:
+    """Deaths in a row without one item collected between them; `limit` of them are too many.
+
+    Failed items do not count: a worker that dies as it starts uses up the crash limit of item after item.
+    """
+
+    limit: int
+    count: int = 0
+    collected: int = -1
+
+    def add(self, collected: int) -> bool:
+        """One more, when so many items are collected; whether it was one too many."""
+        self.count = self.count + 1 if collected == self.collected else 1
+        self.collected = collected
+        return self.count >= self.limit
+
+
+@dataclass
 class Outcome:
     """How the run went. `status` is the exit status; `error` is what `Pipeline.run` raises, if anything."""
 
@@ -69,6 +91,8 @@ class Outcome:
     signum: int | None = None
     abandoned: bool = False
     """The collector's thread still runs: a function of it did not return in time."""
+    was_finished: bool = False
+    """The journal says that the run was over before: nothing was started."""
 
 
 @dataclass
@@ -85,9 +109,10 @@ class RunSupervisor:
     signum: int | None = None
     error: BaseException | None = None
     distributor_status: int | None = None
+    """What the last distributor ended with."""
     collector_ended: bool = False
-    idle_deaths: int = 0
-    collected_at_last_death: int = -1
+    worker_deaths: IdleDeaths = field(default_factory=lambda: IdleDeaths(IDLE_DEATHS_LIMIT))
+    distributor_deaths: IdleDeaths = field(default_factory=lambda: IdleDeaths(DISTRIBUTOR_DEATHS_LIMIT))
     deadlines: dict[str, float] = field(default_factory=dict)
     """What is due when: timeout, progress, grace (workers), farewell (collector), overtime (kill)."""
 
@@ -145,13 +170,13 @@ class RunSupervisor:
             self._signal(happening.signum, now)
         elif isinstance(happening, RoleEnded):
             self._collector_ended(happening.error, now)
-        elif happening.place is self.plan.distributor:
-            happening.place.ended(happening.status, happening.lived, now)
-            happening.place.restart_at = None
-            self._distributor_ended(happening, now)
         else:
             delay = happening.place.ended(happening.status, happening.lived, now)
-            self._worker_ended(happening, delay, now)
+            if happening.place is self.plan.distributor:
+                self._distributor_ended(happening, delay, now)
+            else:
+                self._tell_distributor(happening)
+                self._worker_ended(happening, delay, now)
 
     # what may happen --------------------------------------------------------------------------------------------------
 
@@ -174,29 +199,43 @@ class RunSupervisor:
         if error is not None:
             self.error = self.error or error
             self._drain(now)
-        elif not self._is_over and self.distributor_status is None:
+        elif not self._is_over and not self.draining:
             self._give_up(RoleDied("The collector ended before the run was over; what was collected is kept."), now)
         else:
             self._stop_restarts()
             self.deadlines.setdefault("overtime", now + self.plan.drain_timeout + OVERTIME)
 
-    def _distributor_ended(self, end: ChildEnded, now: float) -> None:
+    def _distributor_ended(self, end: ChildEnded, delay: float, now: float) -> None:
         self.distributor_status = end.status
+        how = f"The distributor (pid {end.pid}) ended by {describe_status(end.status)}"
         if end.status == 2:
             self._give_up(ConfigurationError("The distributor could not start: its message is above."), now)
-        elif not self.draining and (end.status not in (0, 1) or not self._is_over):
-            how = describe_status(end.status)
-            text = (
-                f"The distributor (pid {end.pid}) ended by {how} before the run was over. What was collected is kept."
-            )
-            self._give_up(RoleDied(text), now)
         elif self.draining:
+            end.place.restart_at = None
             # it waited for all that was leased; a worker that has not heard so by now will not hear it any more
             self.deadlines["overtime"] = min(self.deadlines.get("overtime", now + GRACE), now + GRACE)
-        else:
+        elif self._is_over:
+            if end.status not in (0, 1):
+                log.warning("%s after its last item was collected; the run ends all the same.", how)
             self._stop_restarts()
             self.deadlines["grace"] = now + GRACE
             self.deadlines["farewell"] = now + FAREWELL
+        elif end.status in (0, 1):
+            self._give_up(RoleDied(f"{how} before the run was over. What was collected is kept."), now)
+        elif self.distributor_deaths.add(self._progress().collected):
+            text = (
+                f"The distributor kept dying ({DISTRIBUTOR_DEATHS_LIMIT} times in a row, last by "
+                f"{describe_status(end.status)}), and no item was collected in between. What was collected is kept."
+            )
+            self._give_up(RoleDied(text), now)
+        else:
+            log.warning("%s after %.1f s; a new one starts in %.1f s, and the run goes on.", how, end.lived, delay)
+
+    def _tell_distributor(self, end: ChildEnded) -> None:
+        """It sees that a worker is gone, and which items go back; only we know how the worker died."""
+        distributor = self.plan.distributor.child
+        if distributor is not None and end.status != 0:
+            distributor.tell(death_notice(end.pid, end.status))
 
     def _worker_ended(self, end: ChildEnded, delay: float, now: float) -> None:
         place = end.place
@@ -207,7 +246,7 @@ class RunSupervisor:
         elif place.failed_starts >= INIT_LIMIT:
             text = f"The {place.label} could not be initialized {INIT_LIMIT} times in a row; its message is above."
             self._give_up(WorkerInitError(text), now)
-        elif self._kept_dying():
+        elif self.worker_deaths.add(self._progress().collected):
             text = (
                 f"The {place.label} kept dying (last by {describe_status(end.status)}), "
                 "and no item was collected in between."
@@ -216,17 +255,11 @@ class RunSupervisor:
         elif end.status == 0:
             place.restart_at = now + GRACE  # most likely it heard END a moment before us
         else:
+            # what becomes of its items is the distributor's to say
             log.warning(
-                "The %s (pid %d) ended by %s after %.1f s; a new one starts in %.1f s. Its items are handed out again.",
+                "The %s (pid %d) ended by %s after %.1f s; a new one starts in %.1f s.",
                 *(place.label, end.pid, describe_status(end.status), end.lived, delay),
             )
-
-    def _kept_dying(self) -> bool:
-        # failed ones do not count: a worker that dies as it starts uses up the crash limit of item after item
-        collected = self._progress().collected
-        self.idle_deaths = self.idle_deaths + 1 if collected == self.collected_at_last_death else 1
-        self.collected_at_last_death = collected
-        return self.idle_deaths >= IDLE_DEATHS_LIMIT
 
     def _timeout_is_due(self, now: float) -> None:
         if not self.ending:
@@ -273,8 +306,9 @@ class RunSupervisor:
         self.draining = True
         self._stop_restarts()
         self.crew.terminate()
-        # Without a distributor nobody tells the workers that their results arrived, so they would wait in vain.
-        patience = GRACE if self.distributor_status is not None else self.plan.drain_timeout + OVERTIME
+        # Without a collector no result arrives, and without a distributor nobody says so: they would wait in vain.
+        is_whole = self.plan.distributor.child is not None and not self.collector_ended
+        patience = self.plan.drain_timeout + OVERTIME if is_whole else GRACE
         self.deadlines["overtime"] = now + patience
 
     def _stop_restarts(self) -> None:
@@ -315,7 +349,8 @@ class RunSupervisor:
         if self.error is not None or not self._is_over:
             return 1
         collector = self.plan.collector
-        return self.distributor_status or collector.status or (0 if collector.ok else 1)
+        told = self.distributor_status if self.distributor_status in (0, 1) else 0
+        return told or collector.status or (0 if collector.ok else 1)
 
 
 def _status_of(error: BaseException) -> int:

@@ -18,6 +18,7 @@ from zmqpipeline.errors import ConfigurationError, ItemFailed, PipelineTimeout
 from zmqpipeline.failure import Failure
 from zmqpipeline.options import Options
 from zmqpipeline.role import Role
+from zmqpipeline.runtime.journal import MEMORY
 from zmqpipeline.summary import Summary
 from zmqpipeline.worker import Execution, Worker
 
@@ -133,7 +134,7 @@ def run_in_threads(
     timeout: float = 10.0,
     raise_failures: bool = True,
 ) -> TestRun:
-    """Run the real roles of an app as threads over ``inproc://``.
+    """Run the real roles of an app as threads over ``inproc://``; with a journal in memory, if a function takes it.
 
     Args:
         app: the pipeline; its set-up ends here.
@@ -153,6 +154,7 @@ def run_in_threads(
     options = replace(
         Options.from_environ(app.options, os.environ),
         endpoint=f"inproc://zmqpipeline-test-{os.getpid()}-{next(_numbers)}",
+        journal=None,
         drain_timeout=DRAIN_SECONDS,
         idle_timeout=None,
     )
@@ -203,6 +205,8 @@ class _Run:
         self._app, self._options, self._notes = app, options, notes
         self._ended: SimpleQueue[_RoleThread] = SimpleQueue()
         self._collector = cast(Collector, app.compile("collector", options=options))
+        if self._collector._journal_user():
+            self._collector._journal_path = MEMORY
         notes.watch_collector(self._collector)
         distributor = app.compile("distributor", options=options, metadata=metadata)
         self._distributor = _RoleThread("distributor", distributor, self._ended)

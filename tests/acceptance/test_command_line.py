@@ -207,10 +207,25 @@ def test_help_lists_the_commands(workshop: Any) -> None:
     workshop.write("app.py", APP + MAIN)
     status, program = workshop.run("-m", "app", "--help")
     assert status == 0
-    roles = ("run", "distributor", "worker", "collector", "service", "service-worker", "call", "check")
+    roles = ("run", "distributor", "worker", "collector", "service", "service-worker", "call", "dead", "check")
     assert all(f"  {name} " in program.out for name in roles)
-    assert not any(f"  {name} " in program.out for name in ("status", "graph", "dead", "keygen"))
+    assert not any(f"  {name} " in program.out for name in ("status", "graph", "keygen"))
     assert workshop.run("-m", "app")[0] == 2
+
+
+def test_help_says_what_the_flags_do(workshop: Any) -> None:
+    """Every role and `run` take --drain-timeout; --fresh says what it leaves alone; `dead` lists its three commands."""
+    workshop.write("app.py", APP + MAIN)
+    told = {
+        command: " ".join(workshop.run("-m", "app", *command.split(), "--help")[1].out.split())
+        for command in ("run", "distributor", "worker", "collector", "service", "service-worker", "dead")
+    }
+    assert [command for command, text in told.items() if "--drain-timeout" not in text] == ["dead"]
+    for command in ("run", "collector"):
+        assert "--journal FILE" in told[command]
+        assert "your own tables stay" in told[command]
+    assert "--journal" not in told["worker"] + told["distributor"]
+    assert all(f" {name} " in told["dead"] for name in ("list", "show", "retry"))
 
 
 def test_workers_of_every_task_by_one_command(workshop: Any) -> None:

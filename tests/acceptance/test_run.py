@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,6 +162,11 @@ def test_a_killed_worker_is_started_again(workshop: Any, eventually: Callable[..
     assert sorted(workshop.numbers("collected")) == list(range(100))
     assert len(workshop.lines("workers")) == 2
     assert f"The worker of 'C' (pid {victim}) ended by SIGKILL" in program.err
+    assert program.err.count("a new one starts in") == 1
+    told = [line for line in program.err.splitlines() if "was lost" in line]
+    assert len(told) == 1
+    assert f"/{victim} was lost (killed by SIGKILL); its " in told[0]
+    assert "item(s) of 'C' go to other workers" in told[0]
     assert program.json["tasks"]["C"]["redelivered"] >= 1
 
 
@@ -244,15 +248,53 @@ def test_a_worker_that_cannot_start_ends_the_run(workshop: Any) -> None:
     assert len(workshop.lines("pids")) == 6
 
 
-def test_a_killed_distributor_ends_the_run(workshop: Any, eventually: Callable[..., None]) -> None:
-    """Without its distributor the run ends with status 3, says so, and does not hang."""
+def distributors(workshop: Any) -> list[int]:
+    """The process ids of the distributors so far, in order: each begins the source anew."""
+    workers = set(workshop.numbers("workers"))
+    return [pid for pid in workshop.numbers("pids") if pid not in workers]
+
+
+def test_a_killed_distributor_is_started_again(workshop: Any, eventually: Callable[..., None]) -> None:
+    """kill -9 of the distributor, three times in the middle: the run goes on, and every item is collected once."""
+    workshop.write("app.py", SLEEPER)
+    program = workshop.start("-m", "app", "run", "--json", "--workers", "2", SECONDS="0.01", ITEMS="400")
+    for life in range(1, 4):
+        mark = len(workshop.lines("collected")) + 40
+        eventually(lambda mark=mark: len(workshop.lines("collected")) >= mark, "forty more items collected")
+        assert len(distributors(workshop)) == life
+        os.kill(distributors(workshop)[-1], signal.SIGKILL)
+        said = f"The distributor (pid {distributors(workshop)[-1]}) ended by SIGKILL"
+        eventually(lambda said=said: said in program.err, "the log line about its death")
+        eventually(lambda life=life: len(distributors(workshop)) > life, "the next distributor at work")
+    assert program.wait() == 0, program.err
+    assert sorted(workshop.numbers("collected")) == list(range(400))
+    assert len(distributors(workshop)) == 4
+    assert program.json["tasks"]["C"]["collected"] == 400
+    assert program.err.count("a new one starts in") == 3
+
+
+def test_a_distributor_that_keeps_dying_ends_the_run(workshop: Any) -> None:
+    """Five deaths in a row without an item collected in between: status 3, one line, and what was collected is kept."""
+    text = SLEEPER.replace("        yield", "        n == 5 and os.kill(os.getpid(), signal.SIGSEGV)\n        yield")
+    workshop.write("app.py", text)
+    status, program = workshop.run("-m", "app", "run", "--json", SECONDS="0")
+    assert status == 3, program.err
+    assert len(distributors(workshop)) >= 5
+    assert "kept dying (5 times in a row, last by SIGSEGV)" in program.err
+    assert sorted(workshop.numbers("collected")) == sorted(set(workshop.numbers("collected")))
+    assert program.json["status"] == 3
+
+
+def test_a_run_drains_while_its_distributor_is_away(workshop: Any, eventually: Callable[..., None]) -> None:
+    """Ctrl-C between two lives of the distributor: the run ends soon, with 130, and starts nobody."""
     workshop.write("app.py", SLEEPER)
     program = workshop.start("-m", "app", "run", SECONDS="0.05", ITEMS="100000")
     eventually(lambda: len(workshop.lines("collected")) >= 2, "two items collected")
-    os.kill(workshop.numbers("pids")[0], signal.SIGKILL)
-    assert program.wait(10) == 3
-    assert "The distributor (pid" in program.err
-    assert "SIGKILL" in program.err
+    os.kill(distributors(workshop)[0], signal.SIGKILL)
+    eventually(lambda: "a new one starts in" in program.err, "the log line about its death")
+    program.signal(signal.SIGINT, group=True)
+    assert program.wait(10) == 130, program.err
+    assert "Traceback" not in program.err
 
 
 @pytest.mark.parametrize("status", [0, 1])
@@ -420,12 +462,3 @@ def test_ctrl_c_in_a_script_is_a_keyboard_interrupt(workshop: Any, eventually: C
     assert script.wait(10) == -signal.SIGINT
     assert "done" not in script.out
     assert "KeyboardInterrupt" in script.err
-
-
-def test_a_journal_is_refused(workshop: Any) -> None:
-    """`journal=` is for a later version: said in one sentence."""
-    workshop.write("script.py", program("app.run(journal='x')"))
-    status, script = workshop.run("script.py")
-    assert status == 2
-    assert "journals are not in this version" in script.err
-    assert not Path(workshop.folder / "x").exists()

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from zmqpipeline.runtime import processes
-from zmqpipeline.runtime.processes import Child, describe_status
+from zmqpipeline.runtime.processes import (
+    KEPT_LINES,
+    LONGEST_LINE,
+    Child,
+    death_notice,
+    describe_status,
+    read_death_notice,
+)
 
 pytestmark = pytest.mark.processes
 
@@ -146,6 +153,77 @@ def test_standard_input_of_a_child_is_empty(nest: Nest) -> None:
     """User code that reads standard input finds its end at once, not the lifeline."""
     nest.start(ADOPTED + "print(repr(sys.stdin.read()), flush=True)")
     assert nest.line() == "''"
+
+
+HEARD = "processes.listen(lambda line: print(line, flush=True)); "
+
+
+def test_a_child_hears_what_its_parent_says(nest: Nest) -> None:
+    """Each line arrives whole and in order, also what was said before anybody listened; user code never sees one."""
+    child = nest.start(ADOPTED + READY.replace("time.sleep", HEARD + "time.sleep"))
+    assert nest.line() == "ready"
+    said = [f"line {number}: {'x' * number}." for number in range(200)]
+    assert all(child.tell(line) for line in said)
+    assert [nest.line() for _ in said] == said
+
+
+def test_what_is_said_before_anybody_listens_is_kept(nest: Nest) -> None:
+    """Lines wait for the one who asks for them first."""
+    gate = "sys.stdout.write('ready\\n'); sys.stdout.flush(); processes.listen(print); processes.listen(None); "
+    wait = "[time.sleep(0.01) for _ in iter(lambda: len(processes._lines._kept), 3)]; "
+    child = nest.start(ADOPTED + wait + gate + "print('done', flush=True); time.sleep(60)")
+    assert all(child.tell(line) for line in ("one", "two \udcff", "three"))
+    assert [nest.line() for _ in range(5)] == ["ready", "one", "two \\udcff", "three", "done"]
+
+
+def test_lines_that_nobody_wants_are_forgotten() -> None:
+    """Only the newest are kept: a child that never listens does not grow."""
+    lines = processes._Lines()
+    for number in range(KEPT_LINES + 5):
+        lines.say(str(number))
+    heard: list[str] = []
+    lines.listen(heard.append)
+    assert heard == [str(number) for number in range(5, KEPT_LINES + 5)]
+    lines.listen(None)
+    lines.say("later")
+    lines.listen(heard.append)
+    assert heard[-1] == "later"
+
+
+def test_a_child_that_does_not_read_holds_nobody_up(nest: Nest) -> None:
+    """When its pipe is full, or it is gone, `tell` says False, at once."""
+    child = nest.start("print('ready', flush=True); import time; time.sleep(60)")
+    assert nest.line() == "ready"
+    told = 0
+    while child.tell("x" * (LONGEST_LINE - 1)):
+        told += 1
+        assert told < 10_000
+    assert told > 1
+    child.kill()
+    child.join(10)
+    assert child.tell("anybody there?") is False
+
+
+@pytest.mark.parametrize("line", ["two\nlines", "x" * LONGEST_LINE])
+def test_only_a_short_line_is_said(line: str, nest: Nest) -> None:
+    """A pipe takes a short line whole or not at all; anything else is refused."""
+    child = nest.start(ADOPTED + READY)
+    with pytest.raises(ValueError, match="One line of at most"):
+        child.tell(line)
+
+
+@pytest.mark.parametrize(
+    ("status", "how"), [(-9, "killed by SIGKILL"), (-99, "killed by signal 99"), (70, "exit status 70")]
+)
+def test_a_notice_of_a_death_is_read_as_it_was_written(status: int, how: str) -> None:
+    """Process id and cause go there and back."""
+    assert read_death_notice(death_notice(4711, status)) == (4711, how)
+
+
+@pytest.mark.parametrize("line", ["", "died", "died 12", "died x killed by SIGKILL", "lived 12 long"])
+def test_another_line_is_no_notice(line: str) -> None:
+    """What is no such line says nothing."""
+    assert read_death_notice(line) is None
 
 
 def test_a_process_that_nobody_supervises_is_no_child(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,15 +15,16 @@ from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 
-from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect
-from zmqpipeline.protocol.events import Collected, Event, FailedCalled, FinishedCalled
-from zmqpipeline.protocol.messages import FailedItem, Spans, Trouble
+from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, SetRun
+from zmqpipeline.protocol.events import Collected, Event, FailedCalled, FinishedCalled, JournalFailed
+from zmqpipeline.protocol.messages import KEY_BYTES, FailedItem, Spans, Trouble
+from zmqpipeline.runtime.journal import Journal, JournalLost
 
 Post = Callable[[Event], None]
 """How the threads answer: `Loop.post`."""
 
 PART_SECONDS = 0.01
-"""So long the collector calls its function before it hands over what was collected."""
+"""So long the collector calls its functions before it hands over what was collected, and commits it first."""
 
 TEXT_LIMIT = 65536
 """The most characters of a message or a traceback that travel with a failure."""
@@ -86,6 +87,10 @@ class Serial:
             except BaseException:
                 _log.exception("A call on the thread %r raised. The thread goes on with the next.", self._thread.name)
 
+    def is_idle(self) -> bool:
+        """Whether nothing waits to be called."""
+        return self._waiting.empty()
+
     def close(self, timeout: float) -> None:
         """End the thread after what was submitted; wait for it at most `timeout` seconds."""
         self._waiting.put(None)
@@ -98,7 +103,11 @@ CollectItem = Callable[[str, int, int, bytes], bytes]
 
 
 class Gatherer:
-    """The collector's thread: all its functions are called here, one after the other."""
+    """The collector's thread: all its functions are called here, one after the other.
+
+    With a journal everything is written down before it is said: answers are held, over as many commands as are there
+    within 10 ms, until one commit has made all of them durable.
+    """
 
     def __init__(
         self,
@@ -108,34 +117,96 @@ class Gatherer:
         post: Post,
         *,
         ack_data: Callable[[], bytes] | None = None,
+        journal: Journal | None = None,
     ) -> None:
-        """`ack_data` is called once a part, after its items; what it returns, unless b"", goes before theirs."""
+        """`ack_data` is called once a part, after its items; what it returns, unless b"", goes before theirs.
+
+        `journal` is used on the thread alone from here on, and closed by it.
+        """
         self._collect_item = collect
         self._call_failed = call_failed
         self._call_finished = call_finished
         self._ack_data = ack_data
         self._post = post
+        self._journal = journal
+        self._held: list[Event] = []
+        self._due = 0.0
+        self.lost: BaseException | None = None
+        """What the journal could not be written for."""
         self._serial = Serial("zmqpipeline-collect")
+
+    def begin(self, command: SetRun) -> None:
+        """Write down that the run begins, if there is a journal; nothing answers."""
+        journal = self._journal
+        if journal is not None:
+            self.submit(lambda: journal.begin(command))
 
     def collect(self, command: Collect) -> None:
         """Call the function for each item; Collected answers, in parts of at most 10 ms and the call that ends them."""
-        self._serial.submit(lambda: self._collect(command))
+        self.submit(lambda: self._collect(command))
 
     def call_failed(self, command: CallFailed) -> None:
         """Call the `failed` function for each item; FailedCalled answers, one for each task."""
-        self._serial.submit(lambda: self._tell_failed(command))
+        self.submit(lambda: self._tell_failed(command))
 
     def call_finished(self, command: CallFinished) -> None:
         """Call the `finished` function; FinishedCalled answers, with the packed data that it returned."""
-        self._serial.submit(lambda: self._finish(command))
+        self.submit(lambda: self._finish(command))
 
     def submit(self, call: Callable[[], object]) -> None:
         """Have something else called on this thread, in its turn."""
-        self._serial.submit(call)
+        self._serial.submit(call if self._journal is None else lambda: self._journalled(call))
 
     def close(self, timeout: float) -> None:
         """End the thread after what was asked for; wait for it at most `timeout` seconds."""
+        if self._journal is not None:
+            self.submit(self._settle)
+            # on the thread itself: a call that goes on for longer may still be using it
+            self._serial.submit(self._journal.close)
         self._serial.close(timeout)
+
+    # written down before it is said -----------------------------------------------------------------------------------
+
+    def _journalled(self, call: Callable[[], object]) -> None:
+        if self.lost is not None:
+            return
+        try:
+            call()
+            if self._serial.is_idle():
+                self._settle()
+        except BaseException as error:
+            # No user's exception comes here. What is held is not on the disk, and so is not said.
+            self._lose(error)
+
+    def _begin_part(self) -> float:
+        """When the part that begins now is over: with a journal, together with the transaction that is open."""
+        if not self._held:
+            self._due = time.perf_counter() + PART_SECONDS
+        return self._due
+
+    def _answer(self, event: Event) -> None:
+        if self._journal is None:
+            self._post(event)
+            return
+        self._held.append(event)
+        if time.perf_counter() > self._due:
+            self._settle()
+
+    def _settle(self) -> None:
+        if self._journal is not None:
+            self._journal.commit()
+            held, self._held = self._held, []
+            for event in held:
+                self._post(event)
+
+    def _lose(self, error: BaseException) -> None:
+        assert self._journal is not None
+        self.lost = error
+        known = isinstance(error, JournalLost)
+        self._post(JournalFailed(Trouble("JournalError", str(error)) if known else trouble_of(error)))
+        self._journal.rollback()
+
+    # the calls --------------------------------------------------------------------------------------------------------
 
     def _collect(self, command: Collect) -> None:
         numbers = [n for i in range(0, len(command.spans), 2) for n in range(command.spans[i], command.spans[i + 1])]
@@ -148,21 +219,29 @@ class Gatherer:
         task, attempt, payloads, collect_item = command.task, command.attempt, command.payloads, self._collect_item
         failures: list[tuple[int, Trouble, bytes]] = []
         data, clock, index = b"", time.perf_counter, first
-        end = clock() + PART_SECONDS
+        end = self._begin_part()
         while index < len(numbers):
             number, payload = numbers[index], payloads[index]
             index += 1
             try:
                 data = collect_item(task, attempt, number, payload) or data
+            except JournalLost:
+                raise
             except BaseException as error:
                 failures.append((number, trouble_of(error), payload))
             if clock() > end:
                 break
-        self._post_part(command, numbers[first:index], failures, data)
+        keys = command.keys[first * KEY_BYTES : index * KEY_BYTES]
+        self._answer_part(command, numbers[first:index], keys, failures, data)
         return index
 
-    def _post_part(
-        self, command: Collect, numbers: list[int], failures: list[tuple[int, Trouble, bytes]], data: bytes
+    def _answer_part(
+        self,
+        command: Collect,
+        numbers: list[int],
+        keys: bytes,
+        failures: list[tuple[int, Trouble, bytes]],
+        data: bytes,
     ) -> None:
         trouble = None
         if self._ack_data is not None:
@@ -171,11 +250,15 @@ class Gatherer:
             except BaseException as error:
                 trouble = trouble_of(error)
         if failures:
-            raised = {number for number, _, _ in failures}
-            numbers = [number for number in numbers if number not in raised]
-        self._post(Collected(command.task, _spans(numbers), failures, data, command.attempt, trouble))
+            numbers, keys = _without({number for number, _, _ in failures}, numbers, keys)
+        if self._journal is not None:
+            self._journal.collected(command.task, numbers, keys)
+        self._answer(Collected(command.task, _spans(numbers), failures, data, command.attempt, trouble))
 
     def _tell_failed(self, command: CallFailed) -> None:
+        self._begin_part()
+        if self._journal is not None:
+            self._journal.failed(command.failures)
         told: dict[str, tuple[list[int], list[Trouble]]] = {}
         for item in command.failures:
             numbers, troubles = told.setdefault(item.task, ([], []))
@@ -183,9 +266,12 @@ class Gatherer:
             if trouble := self._troubled(self._call_failed, item):
                 troubles.append(trouble)
         for task, (numbers, troubles) in told.items():
-            self._post(FailedCalled(task, _spans(sorted(set(numbers))), troubles[0] if troubles else None))
+            self._answer(FailedCalled(task, _spans(sorted(set(numbers))), troubles[0] if troubles else None))
 
     def _finish(self, command: CallFinished) -> None:
+        if self._journal is not None:
+            self._journal.finish(command.ok, command.counts)
+            self._settle()
         try:
             data = self._call_finished(command) or b""
         except BaseException as error:
@@ -197,9 +283,18 @@ class Gatherer:
     def _troubled(call: Callable[..., object], argument: object) -> Trouble | None:
         try:
             call(argument)
+        except JournalLost:
+            raise
         except BaseException as error:
             return trouble_of(error)
         return None
+
+
+def _without(gone: set[int], numbers: list[int], keys: bytes) -> tuple[list[int], bytes]:
+    """These numbers, and their keys if they have any, but for some."""
+    left = [at for at, number in enumerate(numbers) if number not in gone]
+    kept = b"".join(keys[at * KEY_BYTES : (at + 1) * KEY_BYTES] for at in left) if keys else b""
+    return [numbers[at] for at in left], kept
 
 
 def _spans(numbers: list[int]) -> Spans:

@@ -1,8 +1,9 @@
 """Child processes: spawned (never forked) with a lifeline to their parent, and the child's own end of that line.
 
-The lifeline is the child's standard input: a pipe that nobody writes to. When the parent is gone, however it went, the
-pipe reports its end and the child leaves. Where the system offers it (Linux), the kernel is asked to kill the child,
-too: a thread that holds the GIL in one long C call would keep the reading thread from running.
+The lifeline is the child's standard input: a pipe. When the parent is gone, however it went, the pipe reports its end
+and the child leaves. Where the system offers it (Linux), the kernel is asked to kill the child, too: a thread that
+holds the GIL in one long C call would keep the reading thread from running. Down the same pipe the parent may say a
+line now and then (`Child.tell`), which the child hears (`listen`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -22,6 +24,12 @@ PARENT_VARIABLE = "ZMQPIPELINE_PARENT"
 
 PATH_VARIABLE = "ZMQPIPELINE_PYTHONPATH"
 """The parent's own PYTHONPATH, which the child puts back for the programs that user code may start."""
+
+LONGEST_LINE = 4000
+"""The most bytes of a line that a parent says: what a pipe takes whole or not at all."""
+
+KEPT_LINES = 1000
+"""So many lines are kept for a child that does not listen yet, the newest ones."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -40,6 +48,7 @@ class Child:
         self.started = time.monotonic()
         self.status: int | None = None
         self._process = _spawn(arguments, stdout)
+        self._line_guard = threading.Lock()
         self._exited = exited
         self._waiter = threading.Thread(target=self._wait, name=f"wait for {label}", daemon=True)
         self._waiter.start()
@@ -61,10 +70,24 @@ class Child:
         """Wait until it has ended, at most `timeout` seconds."""
         self._waiter.join(timeout)
 
+    def tell(self, line: str) -> bool:
+        """Say a line to the child; at once, or not at all: False if it has ended, or has not read for very long.
+
+        Raises:
+            ValueError: the line is none, or longer than LONGEST_LINE bytes.
+        """
+        said = line.encode(errors="backslashreplace") + b"\n"
+        if b"\n" in said[:-1] or len(said) > LONGEST_LINE:
+            raise ValueError(f"One line of at most {LONGEST_LINE} bytes can be said, not {line[:80]!r} ({len(said)}).")
+        stdin = self._process.stdin
+        with self._line_guard, suppress(OSError):
+            return stdin is not None and not stdin.closed and os.write(stdin.fileno(), said) == len(said)
+        return False
+
     def cut(self) -> None:
         """Cut the lifeline, as the parent's death would."""
         if self._process.stdin is not None:
-            with suppress(OSError):
+            with self._line_guard, suppress(OSError):
                 self._process.stdin.close()
 
     def _wait(self) -> None:
@@ -77,12 +100,16 @@ def _spawn(arguments: Sequence[str], stdout: int | None) -> subprocess.Popen[byt
     """Start it with SIGINT blocked, so that a Ctrl-C while it is still booting cannot kill it; `adopt` unblocks."""
     before = _mask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *_SAFE_PATH, *arguments],
             stdin=subprocess.PIPE,
             stdout=stdout,
             env=child_environ(os.environ),
         )
+        if process.stdin is not None:
+            # a child that does not read, since something holds its GIL, must not hold up its parent
+            os.set_blocking(process.stdin.fileno(), False)
+        return process
     finally:
         if signal.SIGINT not in before:
             _mask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -106,6 +133,40 @@ def child_environ(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 _adopted = threading.Event()
+
+
+class _Lines:
+    """What the parent said: for who listens, or kept until somebody does."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._kept: deque[str] = deque(maxlen=KEPT_LINES)
+        self._hear: Callable[[str], object] | None = None
+
+    def listen(self, hear: Callable[[str], object] | None) -> None:
+        with self._guard:
+            self._hear = hear
+            while hear is not None and self._kept:
+                hear(self._kept.popleft())
+
+    def say(self, line: str) -> None:
+        with self._guard:
+            if self._hear is None:
+                self._kept.append(line)
+            else:
+                self._hear(line)
+
+
+_lines = _Lines()
+
+
+def listen(hear: Callable[[str], object] | None) -> None:
+    """Have `hear` called with each line that the parent said or will say; None: they are kept for the next who asks.
+
+    It is called on the lifeline's thread, where it must neither raise nor block, and before this returns for what was
+    said already.
+    """
+    _lines.listen(hear)
 
 
 def is_child() -> bool:
@@ -143,8 +204,11 @@ def _hold_lifeline() -> None:
 
 
 def _leave_at_end(line: int) -> None:
-    while os.read(line, 64):
-        pass
+    rest = b""
+    while read := os.read(line, 4096):
+        *whole, rest = (rest + read).split(b"\n")
+        for one in whole:
+            _lines.say(one.decode(errors="replace"))
     os._exit(1)
 
 
@@ -158,6 +222,22 @@ def _die_with_parent(parent: int) -> None:
         return  # no prctl in this C library: the lifeline alone has to do
     if os.getppid() != parent:
         os._exit(1)
+
+
+def death_notice(pid: int, status: int) -> str:
+    """The line that tells a child how another one died: ``died 4711 killed by SIGKILL``."""
+    return f"died {pid} {describe_death(status)}"
+
+
+def read_death_notice(line: str) -> tuple[int, str] | None:
+    """What such a line says: the process id, and how it died; None if it is another one."""
+    word, pid, how = (*line.split(" ", 2), "", "")[:3]
+    return (int(pid), how) if word == "died" and pid.isdecimal() and how else None
+
+
+def describe_death(status: int) -> str:
+    """How a process died, as the end of a sentence: ``killed by SIGKILL`` or ``exit status 70``."""
+    return f"killed by {describe_status(status)}" if status < 0 else f"exit {describe_status(status)}"
 
 
 def describe_status(status: int) -> str:

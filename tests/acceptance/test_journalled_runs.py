@@ -1,0 +1,370 @@
+"""Runs with a journal: everything may be killed, and the same command goes on; each item is collected once."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from zmqpipeline.runtime.journal import peek
+
+if TYPE_CHECKING:
+    from tests.acceptance.conftest import Program, Workshop
+
+pytestmark = pytest.mark.processes
+
+Eventually = Callable[..., None]
+
+APP = """
+import os, random, time
+from zmqpipeline import Pipeline
+
+app = Pipeline("lasting")
+ITEMS = int(os.environ.get("ITEMS", "1500"))
+
+def note(name, text):
+    with open(name, "a") as file:
+        file.write(f"{text}\\n")
+
+@app.metadata
+def metadata():
+    return {"made": "here"}
+
+@app.task("C")
+def numbers():
+    note("distributors", os.getpid())
+    for n in range(ITEMS):
+        yield {"n": n}
+
+@app.worker("C", threads=2)
+def work(data):
+    note("executed", data["n"])
+    time.sleep(float(os.environ.get("SECONDS", "0.001")))
+    return data
+
+@app.collector
+def collect(data, journal, task_type, metadata):
+    assert metadata["made"] == "here"
+    journal.execute("CREATE TABLE IF NOT EXISTS seen (task TEXT, n INTEGER)")
+    journal.execute("INSERT INTO seen VALUES (?, ?)", (task_type, data["n"]))
+
+if __name__ == "__main__":
+    if "LIMIT" in os.environ:
+        # of this process alone, in which the collector writes: as a full disk, this makes sqlite fail
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["LIMIT"]),) * 2)
+    app.main()
+"""
+SHUFFLED = """
+@app.task("C", key="n")
+def numbers():
+    note("distributors", os.getpid())
+    items = [n % ITEMS for n in range(ITEMS + ITEMS // 4)]
+    random.shuffle(items)
+    for n in items:
+        yield {"n": n}
+
+"""
+KEYED = APP[: APP.index('@app.task("C")')] + SHUFFLED.lstrip() + APP[APP.index('@app.worker("C"') :]
+RUN = ("-m", "app", "run", "--workers", "2", "--json", "--journal", "run.db")
+
+
+def rows(workshop: Workshop) -> list[int]:
+    """What the collector's function has written, committed; read beside whoever writes it."""
+    path = workshop.folder / "run.db"
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        try:
+            return [n for (n,) in db.execute("SELECT n FROM seen ORDER BY n")]
+        except sqlite3.OperationalError:
+            return []  # no table yet, or no file in WAL mode yet
+
+
+def kill(program: Program) -> None:
+    """kill -9 of everything that the command has started, itself included."""
+    program.signal(signal.SIGKILL, group=True)
+    assert program.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("text", [APP, KEYED], ids=["numbers", "keys in another order each time"])
+def test_a_run_that_is_killed_again_and_again(text: str, workshop: Workshop, eventually: Eventually) -> None:
+    """kill -9 of the whole group at random moments, and the same command again: each item is one row, at the end."""
+    workshop.write("app.py", text)
+    rng = random.Random()
+    marks = sorted(rng.sample(range(1, 1300), 4))
+    print("killed when so many items had been executed:", marks)
+    for mark in marks:
+        program = workshop.start(*RUN)
+        before = len(workshop.lines("executed"))
+        goal = max(before + 1, mark)
+        eventually(lambda goal=goal: len(workshop.lines("executed")) >= goal, f"{goal} items executed")
+        kill(program)
+        assert sorted(set(rows(workshop))) == rows(workshop)
+    status, program = workshop.run(*RUN)
+    assert status == 0, program.err
+    assert rows(workshop) == list(range(1500))
+    assert program.json["tasks"]["C"]["collected"] == 1500
+    assert program.json["failures"] == 0
+    held = peek(workshop.folder / "run.db")
+    assert held is not None
+    assert (held.finished, held.ok) == (True, True)
+
+
+def test_a_run_that_is_killed_before_it_begins(workshop: Workshop, eventually: Eventually) -> None:
+    """kill -9 as soon as the journal is there, before the first item: the next one does all of it."""
+    workshop.write("app.py", APP)
+    for _ in range(3):
+        program = workshop.start(*RUN)
+        eventually(lambda: (workshop.folder / "run.db").exists(), "the journal")
+        kill(program)
+    status, program = workshop.run(*RUN, ITEMS="20")
+    assert status == 0, program.err
+    assert rows(workshop) == list(range(20))
+
+
+def test_a_distributor_that_is_killed_takes_the_run_over(workshop: Workshop, eventually: Eventually) -> None:
+    """kill -9 of the distributor, twice, in the middle of a run with a journal: each item is one row."""
+    workshop.write("app.py", APP)
+    program = workshop.start(*RUN)
+    for mark in (200, 700):
+        eventually(lambda mark=mark: len(rows(workshop)) > mark, f"more than {mark} items collected")
+        os.kill(workshop.numbers("distributors")[-1], signal.SIGKILL)
+    assert program.wait() == 0, program.err
+    assert rows(workshop) == list(range(1500))
+    assert len(workshop.lines("distributors")) == 3
+
+
+def test_a_drained_run_goes_on(workshop: Workshop, eventually: Eventually) -> None:
+    """SIGTERM ends it with 143 and leaves the journal open; the next one does the rest, and executes nothing twice."""
+    workshop.write("app.py", APP)
+    program = workshop.start(*RUN)
+    eventually(lambda: len(rows(workshop)) > 100, "more than 100 items collected")
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 143, program.err
+    done = len(rows(workshop))
+    assert 100 < done < 1500
+    status, program = workshop.run(*RUN)
+    assert status == 0, program.err
+    assert rows(workshop) == sorted(workshop.numbers("executed")) == list(range(1500))
+
+
+def test_a_finished_run_is_not_started_again(workshop: Workshop) -> None:
+    """`run` says so, with the counts, and status 0; --json gives the usual object; --fresh starts again."""
+    workshop.write("app.py", APP)
+    run = ("-m", "app", "run", "--journal", "run.db")
+    assert workshop.run(*run, ITEMS="30")[0] == 0
+    status, program = workshop.run(*run)
+    assert status == 0, program.err
+    first, second = program.err.splitlines()
+    assert first == "lasting: already finished, says the journal run.db; --fresh starts again"
+    assert second == "  C: sent 30, collected 30"
+    status, again = workshop.run("-m", "app", "run", "--json", ZMQPIPELINE_JOURNAL="run.db")
+    assert status == 0
+    assert (again.json["ok"], again.json["status"], again.json["tasks"]["C"]["collected"]) == (True, 0, 30)
+    assert len(workshop.lines("executed")) == 30
+    status, program = workshop.run(*run, "--fresh", "--json", ITEMS="5")
+    assert status == 0, program.err
+    assert program.json["tasks"]["C"]["collected"] == 5
+    assert len(workshop.lines("executed")) == 35
+
+
+def test_fresh_leaves_the_tables_of_the_user_alone(workshop: Workshop) -> None:
+    """It clears what the journal knows of the run, and nothing else: rows of the first run are there beside the new."""
+    workshop.write("app.py", APP)
+    for _ in range(2):
+        status, program = workshop.run(*RUN, "--fresh", ITEMS="10")
+        assert status == 0, program.err
+    assert rows(workshop) == sorted([*range(10), *range(10)])
+
+
+def test_a_run_goes_on_with_its_own_metadata_only(workshop: Workshop, eventually: Eventually) -> None:
+    """Other metadata than the unfinished journal holds are refused, by key and values; the same, or none, go on."""
+    workshop.write("app.py", APP)
+    program = workshop.start(*RUN, "--meta", "path=/usr", SECONDS="0.01")
+    eventually(lambda: len(rows(workshop)) > 10, "more than ten items collected")
+    kill(program)
+    for given, seen in (("path=/tmp", "path='/usr'"), ("depth=3", "no 'depth'"), ("made=there", "made='here'")):
+        key, _, value = given.partition("=")
+        status, program = workshop.run("-m", "app", "run", "--journal", "run.db", "--meta", given)
+        assert status == 2
+        assert program.err == (
+            f"Error: The unfinished run in the journal run.db has the metadata {seen}, but {key}={value!r} "
+            "was given. Leave --meta out to go on with the run, or --fresh to start again.\n"
+        )
+    status, program = workshop.run(*RUN, "--meta", "path=/usr", ITEMS="200")
+    assert status == 0, program.err
+    assert rows(workshop) == list(range(200))
+
+
+def test_a_lone_distributor_with_other_metadata_is_refused(workshop: Workshop, eventually: Eventually) -> None:
+    """It meets a collector that holds the run with other metadata: one line, status 2; the next one goes on."""
+    workshop.write("app.py", APP)
+    collector, worker = (
+        workshop.start("-m", "app", *role.split()) for role in ("collector --journal run.db", "worker")
+    )
+    first = workshop.start("-m", "app", "distributor", "--meta", "path=/usr", SECONDS="0.01")
+    eventually(lambda: len(rows(workshop)) > 10, "more than ten items collected")
+    first.signal(signal.SIGKILL)
+    status, second = workshop.run("-m", "app", "distributor", "--meta", "path=/tmp")
+    assert status == 2
+    assert second.err == (
+        "Error: The unfinished run has the metadata path='/usr', but path='/tmp' was given. "
+        "Leave --meta out to go on with the run, or --fresh to start again.\n"
+    )
+    third = workshop.start("-m", "app", "distributor", ITEMS="300")
+    assert [one.wait() for one in (third, worker, collector)] == [0, 0, 0], third.err
+    assert rows(workshop) == list(range(300))
+
+
+def test_roles_that_are_all_killed_go_on(workshop: Workshop, eventually: Eventually) -> None:
+    """Collector with a journal, distributor and workers, started one by one, all killed, and all started again."""
+    workshop.write("app.py", APP)
+    roles = ("collector --journal run.db", "distributor", "worker", "worker")
+    programs = [workshop.start("-m", "app", *role.split(), SECONDS="0.01") for role in roles]
+    eventually(lambda: len(rows(workshop)) > 100, "more than 100 items collected")
+    programs[0].signal(signal.SIGKILL)
+    programs[0].wait()
+    programs[0] = workshop.start("-m", "app", *roles[0].split())
+    mark = len(rows(workshop)) + 100
+    eventually(lambda: len(rows(workshop)) > mark, "100 more items collected by the next collector")
+    for program in programs:
+        kill(program)
+    assert len(rows(workshop)) < 1500
+    programs = [workshop.start("-m", "app", *role.split()) for role in roles]
+    assert [program.wait() for program in programs] == [0, 0, 0, 0], [program.err for program in programs]
+    assert rows(workshop) == list(range(1500))
+
+
+def test_a_lone_collector_says_that_the_run_is_finished(workshop: Workshop) -> None:
+    """On a finished journal it tells a distributor so, which ends with 0, and ends itself after 10 s, with 0."""
+    workshop.write("app.py", APP)
+    assert workshop.run(*RUN, ITEMS="5")[0] == 0
+    collector = workshop.start("-m", "app", "collector", "--journal", "run.db")
+    status, distributor = workshop.run("-m", "app", "distributor", timeout=10)
+    assert status == 0, distributor.err
+    assert collector.wait(20) == 0, collector.err
+    assert len(workshop.lines("executed")) == 5
+
+
+FOREIGN = "CREATE TABLE cats (name TEXT); INSERT INTO cats VALUES ('Tom');"
+
+
+def complaint(workshop: Workshop, *arguments: str) -> str:
+    """Run a command that must end with status 2 and one line, and leave the journal as it was."""
+    path = workshop.folder / "run.db"
+    before = path.read_bytes() if path.exists() else None
+    status, program = workshop.run("-m", "app", *arguments)
+    assert status == 2, program.err
+    assert len(program.err.splitlines()) == 1, program.err
+    assert program.err.startswith("Error: ")
+    assert (path.read_bytes() if path.exists() else None) == before
+    return program.err
+
+
+@pytest.mark.parametrize("command", [("run",), ("run", "--fresh"), ("collector",), ("dead", "list")], ids=" ".join)
+@pytest.mark.parametrize("what", ["text", "foreign", "other pipeline", "no folder"])
+def test_a_file_that_is_no_journal_of_ours_is_refused(what: str, command: tuple[str, ...], workshop: Workshop) -> None:
+    """One line with the file's name, status 2, the file untouched, and nobody started."""
+    workshop.write("app.py", APP)
+    path, name = workshop.folder / "run.db", "run.db"
+    if what == "text":
+        path.write_text("Dear diary\n" * 100)
+    elif what == "foreign":
+        with closing(sqlite3.connect(path)) as db:
+            db.executescript(FOREIGN)
+    elif what == "other pipeline":
+        workshop.write("other.py", APP.replace('"lasting"', '"other"'))
+        assert workshop.run("-m", "other", "run", "--journal", "run.db", ITEMS="1")[0] == 0
+    else:
+        name = "nowhere/run.db"
+    line = complaint(workshop, *command, "--journal", name)
+    assert name in line
+    if what == "other pipeline":
+        assert "'other'" in line
+        assert "'lasting'" in line
+
+
+def test_a_journal_in_use_is_refused(workshop: Workshop, eventually: Eventually) -> None:
+    """A second run with the same journal: one line that names the first one's process, status 2; the first goes on."""
+    workshop.write("app.py", APP)
+    first = workshop.start(*RUN, SECONDS="0.05")
+    eventually(lambda: len(rows(workshop)) > 10, "more than ten items collected")
+    for command in ("run", "collector", "run --fresh"):
+        status, second = workshop.run("-m", "app", *command.split(), "--journal", "run.db")
+        assert status == 2, second.err
+        assert len(second.err.splitlines()) == 1, second.err
+        assert f"{first.pid}" in second.err
+    mark = len(rows(workshop))
+    eventually(lambda: len(rows(workshop)) > mark, "the first run goes on")
+    first.signal(signal.SIGTERM)
+    assert first.wait() == 143, first.err
+
+
+def test_a_run_that_cannot_write_its_journal_ends_and_goes_on_later(workshop: Workshop) -> None:
+    """Status 2 and one letter, soon; with room again the same command does the rest, and each item is one row."""
+    workshop.write("app.py", APP)
+    status, program = workshop.run(*RUN, LIMIT="100000", timeout=20)
+    assert status == 2, program.err
+    assert "Traceback" not in program.err
+    told = [line for line in program.err.splitlines() if line.startswith("Error: ")]
+    assert len(told) == 1, program.err
+    assert "run.db cannot be written" in told[0]
+    assert "start again with the same journal" in told[0]
+    done = rows(workshop)
+    assert 0 < len(done) < 1500
+    status, program = workshop.run(*RUN)
+    assert status == 0, program.err
+    assert rows(workshop) == list(range(1500))
+
+
+def test_fresh_needs_a_journal(workshop: Workshop) -> None:
+    """--fresh without one is a mistake: one line says so."""
+    workshop.write("app.py", APP)
+    for command in ("run", "collector"):
+        assert "--journal FILE" in complaint(workshop, command, "--fresh")
+
+
+def test_a_function_that_takes_the_journal_needs_one(workshop: Workshop) -> None:
+    """Without --journal such an app does not start: one line names the function, status 2."""
+    workshop.write("app.py", APP)
+    for command in ("run", "collector"):
+        line = complaint(workshop, command)
+        assert "'collect'" in line or "collect()" in line, line
+        assert "--journal FILE" in line
+
+
+SCRIPT = """
+if __name__ == "__main__":
+    import logging
+    from pathlib import Path
+    from zmqpipeline.errors import JournalError
+    logging.basicConfig()
+    path = Path("run.db")
+    first = app.run(journal=path, metadata={"day": (1, 2)})
+    again = app.run(journal=str(path))
+    assert first.ok and again.ok
+    assert first.tasks["C"] == again.tasks["C"], again
+    try:
+        app.run(journal=__file__)
+    except JournalError as error:
+        print(error)
+"""
+
+
+def test_app_run_takes_a_journal(workshop: Workshop) -> None:
+    """`app.run(journal=...)`, as a path or a str; on a finished one it returns the summary, and says so in the log."""
+    workshop.write("script.py", APP[: APP.index("if __name__")] + SCRIPT)
+    status, script = workshop.run("script.py", ITEMS="50")
+    assert status == 0, script.err
+    assert rows(workshop) == list(range(50))
+    assert script.err.count("is already finished, says the journal run.db: nothing was started") == 1
+    assert "script.py" in script.out
+    assert not list(Path(workshop.folder).glob("*.lock"))

@@ -1,0 +1,531 @@
+"""The journal: what is written is there again, users' rows with their marks, and one process at a time writes."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.runtime.support import peer_process
+from zmqpipeline.errors import JournalError
+from zmqpipeline.protocol.commands import SetRun
+from zmqpipeline.protocol.events import Restored
+from zmqpipeline.protocol.messages import FailedItem, TaskCounts, TaskProgress, Trouble
+from zmqpipeline.protocol.seqset import SeqSet, spans_of
+from zmqpipeline.runtime.journal import (
+    MEMORY,
+    DeadItem,
+    Held,
+    Journal,
+    JournalLost,
+    Transaction,
+    dead_items,
+    peek,
+    retry,
+)
+
+Open = Callable[..., Journal]
+RUN = SetRun("run-1", b"metadata")
+BIG = 2**62
+
+
+def key(number: int) -> bytes:
+    """A digest."""
+    return number.to_bytes(16, "big")
+
+
+def failure(number: int, task: str = "C", digest: bytes = b"", message: str = "no") -> FailedItem:
+    """A failed item."""
+    return FailedItem(task, number, 3, "worker", Trouble("ValueError", message, "its traceback"), b"payload", digest)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a journal may be; its name has what an address would not take as it is."""
+    return tmp_path / "a run's #1? 100%.db"
+
+
+@pytest.fixture
+def open_journal(path: Path) -> Iterator[Open]:
+    """Opens the journal at `path`, and closes what is left open."""
+    opened: list[Journal] = []
+
+    def open_it(fresh: bool = False, pipeline: str = "squares") -> Journal:
+        opened.append(Journal(path, pipeline=pipeline, fresh=fresh))
+        return opened[-1]
+
+    yield open_it
+    for journal in opened:
+        journal.close()
+
+
+@pytest.fixture
+def journal(open_journal: Open) -> Journal:
+    """A new journal in which a run has begun."""
+    made = open_journal()
+    made.begin(RUN)
+    return made
+
+
+def again(journal: Journal, open_journal: Open, **options: Any) -> Restored:
+    """What the journal holds when it is opened anew; it is closed afterwards."""
+    journal.close()
+    second = open_journal(**options)
+    second.close()
+    assert second.restored is not None
+    return second.restored
+
+
+def insert(journal: Journal, number: int) -> None:
+    """One call of a user's function that keeps the number, and its mark."""
+    with journal.item() as transaction:
+        transaction.execute("CREATE TABLE IF NOT EXISTS numbers (n INTEGER)")
+        transaction.execute("INSERT INTO numbers VALUES (?)", (number,))
+    journal.collected("C", [number], b"")
+
+
+def rows(path: Path, sql: str = "SELECT n FROM numbers ORDER BY n") -> list[Any]:
+    """What a table of the file holds, as another program sees it; one value a row."""
+    with sqlite3.connect(path) as db:
+        found = [row[0] for row in db.execute(sql)]
+    db.close()
+    return found
+
+
+# what is written is there again ---------------------------------------------------------------------------------------
+
+
+def test_a_new_journal_holds_nothing_and_leaves_one_file(open_journal: Open, path: Path) -> None:
+    """Until a run has begun there is nothing to restore; no lock, log or scratch file is left beside a closed one."""
+    assert peek(path) is None
+    journal = open_journal()
+    assert journal.restored is None
+    assert peek(path) is None
+    journal.close()
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_what_was_committed_is_restored_and_nothing_else(journal: Journal, open_journal: Open, path: Path) -> None:
+    """Ranges are merged over commits, keys and failures kept by task; the last marks were never committed."""
+    journal.collected("C", [5, 6, 8], b"")
+    journal.collected("D", [BIG, BIG + 1], key(1) + key(2))
+    journal.commit()
+    journal.collected("C", [7], b"")
+    journal.failed([failure(1), failure(BIG + 2, "D", key(3))])
+    journal.commit()
+    journal.collected("C", [0], b"")
+    journal.failed([failure(2)])
+    assert again(journal, open_journal) == Restored(
+        "run-1",
+        b"metadata",
+        [
+            TaskProgress("C", (5, 9), (1, 2)),
+            TaskProgress("D", (BIG, BIG + 2), (BIG + 2, BIG + 3), keys=2, failed_keys=1),
+        ],
+        {"D": {key(1), key(2)}},
+        {"D": {BIG + 2: key(3)}},
+    )
+    assert peek(path) == Held("squares", "run-1", b"metadata", False, False, [])
+
+
+def test_a_finished_run_says_so(journal: Journal, open_journal: Open, path: Path) -> None:
+    """With its counts; what is not committed is not finished."""
+    counts = [TaskCounts("C", "complete", 3, 2, 1), TaskCounts("D", "aborted", aborted=4)]
+    journal.finish(True, counts)
+    assert not peek(path).finished  # type: ignore[union-attr]
+    journal.commit()
+    restored = again(journal, open_journal)
+    assert (restored.finished, restored.ok, restored.counts) == (True, True, counts)
+    assert peek(path) == Held("squares", "run-1", b"metadata", True, True, counts)
+
+
+def test_a_run_that_goes_on_is_taken_over_with_what_is_known(open_journal: Open, path: Path) -> None:
+    """A distributor knows what an earlier collector did: it is on the disk when `begin` returns, told twice or once."""
+    known = TaskProgress("C", (0, 3, 7, 8), (3, 5), keys=2, failed_keys=1, repeated=1)
+    command = SetRun("run-1", b"", [known], {"C": {key(1), key(2)}}, {"C": {3: key(3)}})
+    journal = open_journal()
+    journal.begin(command)
+    journal.begin(command)
+    assert [(one.number, one.stage, one.retrying) for one in dead_items(path)] == [
+        (3, "unknown", False),
+        (4, "unknown", False),
+    ]
+    restored = again(journal, open_journal)
+    assert restored.progress == [known]
+    assert (restored.keys, restored.failed_keys) == (command.keys, command.failed_keys)
+
+
+def test_a_run_from_the_journal_is_not_begun_again(journal: Journal, open_journal: Open) -> None:
+    """Nothing is written for it; another run cannot begin in the same journal."""
+    journal.collected("C", [1], b"")
+    journal.commit()
+    journal.begin(SetRun("other", b"", restored=True))
+    with pytest.raises(JournalLost, match="holds the run run-1, not run-2"):
+        journal.begin(SetRun("run-2", b""))
+    journal.rollback()
+    assert again(journal, open_journal).run == "run-1"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.one_of(st.integers(0, 40), st.integers(BIG, BIG + 9)), min_size=1, max_size=12), max_size=12)
+)
+def test_ranges_merge_as_a_set_of_numbers_does(batches: list[list[int]]) -> None:
+    """Whatever comes in whatever order: the ranges are those of the set, as few as can be."""
+    expected = SeqSet()
+    journal = Journal(MEMORY, pipeline="squares")
+    journal.begin(RUN)
+    for batch in batches:
+        journal.collected("C", batch, b"")
+        journal.commit()
+        expected.update(spans_of(batch))
+    found = journal._db.execute("SELECT start, stop FROM zmqpipeline_done ORDER BY start").fetchall()
+    journal.close()
+    assert tuple(value for pair in found for value in pair) == expected.spans()
+
+
+# fresh ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_fresh_run_forgets_an_earlier_one_but_as_late_as_it_begins(
+    journal: Journal, open_journal: Open, path: Path
+) -> None:
+    """Marks, keys and failures; a collector that never hears of a run changes nothing, and users' tables stay."""
+    insert(journal, 1)
+    journal.collected("D", [1], key(1))
+    journal.failed([failure(2)])
+    journal.finish(False, [])
+    journal.commit()
+    journal.close()
+    unused = open_journal(fresh=True)
+    assert unused.restored is None
+    unused.close()
+    assert (peek(path), len(dead_items(path))) == (Held("squares", "run-1", b"metadata", True, False, []), 1)
+    second = open_journal(fresh=True)
+    second.begin(SetRun("run-2", b""))
+    second.collected("C", [7], b"")
+    second.commit()
+    second.begin(SetRun("run-2", b""))
+    assert again(second, open_journal) == Restored("run-2", b"", [TaskProgress("C", (7, 8), ())])
+    assert dead_items(path) == []
+    assert rows(path) == [1]
+
+
+# users' rows ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_raising_call_undoes_its_own_rows_alone(journal: Journal, path: Path) -> None:
+    """Those before and after it in the same transaction stay; so does nothing of a table that it made."""
+    insert(journal, 1)
+
+    def call() -> None:
+        with journal.item() as transaction:
+            transaction.execute("INSERT INTO numbers VALUES (2)")
+            transaction.execute("CREATE TABLE gone (n)")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        call()
+    insert(journal, 3)
+    assert rows(path, "SELECT name FROM sqlite_master WHERE name = 'numbers'") == []
+    journal.commit()
+    assert rows(path) == [1, 3]
+    assert rows(path, "SELECT name FROM sqlite_master WHERE name = 'gone'") == []
+    assert rows(path, "SELECT stop - start FROM zmqpipeline_done") == [1, 1]
+
+
+def test_tables_of_other_sorts_work(journal: Journal, path: Path) -> None:
+    """A full-text index reads pragmas of its own; what shows the tables is allowed, too."""
+    with journal.item() as transaction:
+        transaction.execute("CREATE VIRTUAL TABLE words USING fts5(text)")
+        transaction.execute("INSERT INTO words VALUES ('a word')")
+        transaction.execute("CREATE TEMP TABLE some (n)")
+        assert transaction.execute("SELECT text FROM words WHERE words MATCH 'word'").fetchone() == ("a word",)
+        assert [row[1] for row in transaction.execute("PRAGMA table_info(words)")] == ["text"]
+    journal.commit()
+    assert rows(path, "SELECT text FROM words") == ["a word"]
+
+
+def test_rows_are_those_of_sqlite(journal: Journal) -> None:
+    """Iterated or fetched, with rowcount, lastrowid and description; they outlive the call."""
+    with journal.item() as transaction:
+        transaction.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, name TEXT)")
+        done = transaction.executemany(
+            "INSERT INTO t VALUES (:n, :name)", ({"n": n, "name": f"x{n}"} for n in range(6))
+        )
+        assert done.rowcount == 6
+        assert transaction.execute("INSERT INTO t (name) VALUES ('last')").lastrowid == 6
+        found = transaction.execute("SELECT n, name FROM t WHERE n < ? ORDER BY n", (6,))
+    assert [column[0] for column in found.description] == ["n", "name"]
+    assert found.fetchone() == (0, "x0")
+    assert found.fetchmany(2) == [(1, "x1"), (2, "x2")]
+    assert next(iter(found)) == (3, "x3")
+    assert found.fetchall() == [(4, "x4"), (5, "x5")]
+    assert (found.fetchone(), found.fetchmany(3), list(found)) == (None, [], [])
+
+
+@pytest.mark.parametrize(
+    ("sql", "named"),
+    [
+        ("COMMIT", "COMMIT"),
+        ("END", "COMMIT"),
+        ("ROLLBACK", "ROLLBACK"),
+        ("BEGIN IMMEDIATE", "BEGIN"),
+        ("SAVEPOINT mine", "SAVEPOINT"),
+        ("RELEASE zmqpipeline_item", "RELEASE"),
+        ("ROLLBACK TO zmqpipeline_item", "SAVEPOINT"),
+        ("ATTACH ':memory:' AS other", "ATTACH"),
+        ("DETACH main", "DETACH"),
+        ("PRAGMA journal_mode = DELETE", "PRAGMA journal_mode"),
+        ("PRAGMA user_version = 7", "PRAGMA user_version"),
+        ("PRAGMA wal_checkpoint", "PRAGMA wal_checkpoint"),
+        ("PRAGMA writable_schema = 1", "PRAGMA writable_schema"),
+        ("DELETE FROM zmqpipeline_done", "zmqpipeline_"),
+        ("UPDATE ZMQPIPELINE_RUN SET run = 'x'", "zmqpipeline_"),
+        ("INSERT INTO zmqpipeline_keys VALUES (1, x'00')", "zmqpipeline_"),
+        ("DROP TABLE zmqpipeline_failed", "zmqpipeline_"),
+        ("ALTER TABLE zmqpipeline_done ADD COLUMN x", "zmqpipeline_"),
+        ("CREATE TABLE zmqpipeline_mine (n)", "zmqpipeline_"),
+        ("CREATE TABLE ZMQPipeline_mine (n)", "zmqpipeline_"),
+        ("CREATE INDEX mine ON zmqpipeline_done (stop)", "zmqpipeline_"),
+        ("CREATE TRIGGER mine AFTER INSERT ON zmqpipeline_done BEGIN SELECT 1; END", "zmqpipeline_"),
+    ],
+)
+def test_what_would_end_the_transaction_or_change_the_marks_is_refused(
+    journal: Journal, path: Path, sql: str, named: str
+) -> None:
+    """Also a second time, when the statement is known already; the call may go on, and the next ones, too."""
+    with journal.item() as transaction:
+        for _ in range(2):
+            with pytest.raises(JournalError, match=rf"(?i){named}.*is not for the functions.*Take it out"):
+                transaction.execute(sql)
+        assert transaction.execute("SELECT run FROM zmqpipeline_run").fetchall() == [("run-1",)]
+    insert(journal, 1)
+    journal.commit()
+    assert rows(path) == [1]
+
+
+def test_a_trigger_of_the_user_cannot_change_the_marks_either(journal: Journal, path: Path) -> None:
+    """It is refused when it would fire."""
+    insert(journal, 1)
+    with journal.item() as transaction:
+        transaction.execute("CREATE TRIGGER bad AFTER INSERT ON numbers BEGIN DELETE FROM zmqpipeline_run; END")
+        with pytest.raises(JournalError, match="zmqpipeline_"):
+            transaction.execute("INSERT INTO numbers VALUES (2)")
+    journal.commit()
+    assert rows(path) == [1]
+    assert peek(path) is not None
+
+
+@pytest.mark.parametrize(
+    "name", ["commit", "rollback", "close", "cursor", "executescript", "isolation_level", "set_authorizer", "backup"]
+)
+def test_methods_of_a_connection_are_refused_with_a_sentence(journal: Journal, name: str) -> None:
+    """Reading and setting them; what no connection has is no attribute."""
+    with journal.item() as transaction:
+        with pytest.raises(JournalError, match=rf"journal\.{name} is not for the functions"):
+            getattr(transaction, name)
+        with pytest.raises(JournalError, match=rf"journal\.{name} is not for the functions"):
+            setattr(transaction, name, None)
+        assert not hasattr(transaction, "comit")
+
+
+def test_outside_a_call_the_transaction_is_refused(journal: Journal) -> None:
+    """Kept beyond the call, or used from another thread meanwhile."""
+    kept: list[Transaction] = []
+    raised: list[BaseException] = []
+
+    def use() -> None:
+        try:
+            kept[0].execute("SELECT 1")
+        except BaseException as error:
+            raised.append(error)
+
+    with journal.item() as transaction:
+        kept.append(transaction)
+        other = threading.Thread(target=use)
+        other.start()
+        other.join(5)
+    use()
+    assert [type(error) for error in raised] == [JournalError, JournalError]
+    assert all("outside a call" in str(error) for error in raised)
+    assert kept[0] is journal.transaction
+
+
+def test_a_statement_that_rolls_everything_back_loses_the_journal_not_the_marks(journal: Journal, path: Path) -> None:
+    """OR ROLLBACK undoes what other items wrote: then their marks must not be written, even if the function goes on."""
+    insert(journal, 1)
+    journal.commit()
+    insert(journal, 2)
+
+    def call() -> None:
+        with journal.item() as transaction:
+            transaction.execute("CREATE UNIQUE INDEX one ON numbers (n)")
+            with pytest.raises(sqlite3.IntegrityError):
+                transaction.execute("INSERT OR ROLLBACK INTO numbers VALUES (1)")
+            with pytest.raises(JournalError, match="was rolled back"):
+                transaction.execute("INSERT INTO numbers VALUES (9)")
+
+    with pytest.raises(JournalLost, match=r"rolled back its whole transaction.*OR ABORT"):
+        call()
+    journal.rollback()
+    assert rows(path) == [1]
+    assert rows(path, "SELECT start FROM zmqpipeline_done") == [1]
+
+
+# dead items -----------------------------------------------------------------------------------------------------------
+
+
+def test_dead_items_tell_all_that_is_known(journal: Journal, path: Path) -> None:
+    """In the order of their failure, read while the journal is open."""
+    before = time.time()
+    journal.failed([failure(7), failure(2, "D", message="later")])
+    journal.commit()
+    first, second = dead_items(path)
+    assert before <= first.failed_at <= second.failed_at <= time.time()
+    assert first == DeadItem(
+        "C", 7, 3, "worker", "ValueError", "no", "its traceback", b"payload", first.failed_at, False
+    )
+    assert (second.task, second.number, second.message) == ("D", 2, "later")
+
+
+def test_retried_items_are_failed_no_more_and_a_finished_run_goes_on(
+    journal: Journal, open_journal: Open, path: Path
+) -> None:
+    """Those that are named, or all; a second time there is nothing left to do, and a run without any stays finished."""
+    journal.failed([failure(1), failure(2), failure(2, "D"), failure(3, "D", key(3))])
+    journal.finish(False, [TaskCounts("C", "complete", failed=2)])
+    journal.commit()
+    journal.close()
+    assert retry(path, [("X", 1), ("C", 9)]) == 0
+    assert peek(path).finished  # type: ignore[union-attr]
+    assert retry(path, {("C", 2), ("D", 9)}) == 1
+    assert not peek(path).finished  # type: ignore[union-attr]
+    assert [(one.task, one.number, one.retrying) for one in dead_items(path)] == [
+        ("C", 1, False),
+        ("C", 2, True),
+        ("D", 2, False),
+        ("D", 3, False),
+    ]
+    assert [retry(path, None), retry(path, None)] == [3, 0]
+    restored = again(open_journal(), open_journal)
+    assert [one.failed for one in restored.progress] == [(), ()]
+    assert restored.failed_keys == {}
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_a_retried_item_goes_when_it_is_collected_and_is_replaced_when_it_fails_again(
+    journal: Journal, open_journal: Open, path: Path
+) -> None:
+    """Found by its number, or by its key if it came with another number."""
+    keyed = [failure(number, "D", key(number)) for number in (10, 11, 12)]
+    journal.failed([failure(1), failure(2), failure(3), *keyed])
+    journal.commit()
+    journal.close()
+    assert retry(path, None) == 6
+    second = open_journal()
+    second.collected("C", [1], b"")
+    second.collected("D", [BIG], key(10))
+    second.commit()
+    second.failed([failure(2, message="again"), failure(BIG + 1, "D", key(11), "again")])
+    second.commit()
+    assert sorted((one.task, one.number, one.message, one.retrying) for one in dead_items(path)) == [
+        ("C", 2, "again", False),
+        ("C", 3, "no", True),
+        ("D", 12, "no", True),
+        ("D", BIG + 1, "again", False),
+    ]
+    assert rows(path, "SELECT count(*) FROM zmqpipeline_failed") == [4]
+
+
+def test_an_item_whose_key_was_collected_later_is_not_dead(journal: Journal, path: Path) -> None:
+    """Its source sent it once more in the same run."""
+    journal.failed([failure(1, "D", key(1)), failure(2, "D", key(2))])
+    journal.collected("D", [5], key(1))
+    journal.commit()
+    journal.close()
+    assert [one.number for one in dead_items(path)] == [2]
+    assert retry(path, None) == 1
+
+
+@pytest.mark.parametrize("content", [None, b""])
+def test_where_there_is_no_journal_there_are_no_dead_items(path: Path, content: bytes | None) -> None:
+    """No file is made by asking."""
+    if content is not None:
+        path.write_bytes(content)
+    for ask in (dead_items, lambda path: retry(path, None)):
+        with pytest.raises(JournalError, match="There is no journal"):
+            ask(path)
+    assert [one.name for one in path.parent.iterdir()] == ([] if content is None else [path.name])
+
+
+# one writer -----------------------------------------------------------------------------------------------------------
+
+HOLDS = """
+import sys
+from zmqpipeline.runtime.journal import Journal
+from zmqpipeline.protocol.commands import SetRun
+journal = Journal(sys.argv[1], pipeline="squares")
+journal.begin(SetRun("run-1", b""))
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_writer_is_refused_with_the_process_that_is_in_its_way(path: Path, open_journal: Open) -> None:
+    """Whether it would collect or retry; a killed one is in nobody's way, and readers are in nobody's at any time."""
+    with peer_process(HOLDS, str(path)) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        for use in (open_journal, lambda: retry(path, None)):
+            with pytest.raises(JournalError, match=rf"100%\.db is in use by the process {holder.pid}:"):
+                use()
+        assert peek(path) is not None
+        assert dead_items(path) == []
+        holder.kill()
+        holder.wait()
+    assert open_journal().restored == Restored("run-1", b"", [])
+
+
+def test_a_second_writer_in_the_same_process_is_refused_by_any_name(journal: Journal, path: Path) -> None:
+    """Also through a link to the file."""
+    link = path.parent / "link"
+    link.symlink_to(path)
+    for name in (path, link, path.parent / "x" / ".." / path.name):
+        with pytest.raises(JournalError, match="is in use by the process"):
+            Journal(name, pipeline="squares")
+    insert(journal, 1)
+    journal.commit()
+    assert rows(path) == [1]
+
+
+WRITES = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)
+try:
+    db.execute("BEGIN IMMEDIATE")
+    print("it is free", flush=True)
+except sqlite3.OperationalError as error:
+    print(error, flush=True)
+"""
+
+
+def test_readers_in_the_same_process_do_not_drop_the_writers_locks(journal: Journal, path: Path) -> None:
+    """A system lock is gone when its process closes any other descriptor of the file: nobody may open it but sqlite."""
+    insert(journal, 1)
+    assert peek(path) is not None
+    assert dead_items(path) == []
+    with pytest.raises(JournalError):
+        Journal(path, pipeline="squares")
+    with peer_process(WRITES, str(path)) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "database is locked\n"
+    journal.commit()
+    assert rows(path) == [1]

@@ -1,0 +1,277 @@
+"""Journal: one run's file, open for writing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+
+from zmqpipeline.errors import JournalError
+from zmqpipeline.protocol.commands import SetRun
+from zmqpipeline.protocol.events import Restored
+from zmqpipeline.protocol.messages import KEY_BYTES, FailedItem, Spans, TaskCounts, TaskProgress
+from zmqpipeline.protocol.seqset import numbers_of, pairs, spans_of
+from zmqpipeline.runtime.journal import file
+from zmqpipeline.runtime.journal.file import BEGIN, COMMIT, ROLLBACK, TABLES
+from zmqpipeline.runtime.journal.transaction import Guard, Transaction
+from zmqpipeline.runtime.locks import PathLock
+
+MEMORY = ":memory:"
+"""The path of a journal that is in no file, for test runs."""
+
+_SAVEPOINT, _RELEASE, _UNDO = (f"{word} zmqpipeline_item" for word in ("SAVEPOINT", "RELEASE", "ROLLBACK TO"))
+
+
+class JournalLost(JournalError):
+    """The journal can no longer be written. What is not committed is not in it: roll back, and collect no more."""
+
+
+class Journal:
+    """One run's file, open for writing. Made on one thread, it may be used on another; on one at a time.
+
+    Methods raise JournalLost if sqlite cannot do what they are for.
+    """
+
+    path: Path
+    """The file, as it was given."""
+
+    restored: Restored | None
+    """What it held when it was opened; None for a new one, and for one that is to begin afresh."""
+
+    transaction: Transaction
+    """What users' functions get; `item` lets them use it."""
+
+    def __init__(self, path: str | Path, *, pipeline: str, fresh: bool = False) -> None:
+        """Open the file, which is made if there is none, and lock it.
+
+        Args:
+            path: the file, or ":memory:".
+            pipeline: the name of the pipeline whose run it holds, or will hold.
+            fresh: forget what it holds of an earlier run, as late as the new one begins; users' tables stay.
+
+        Raises:
+            JournalError: it cannot be used; it is as it was before.
+        """
+        self.path = Path(path)
+        self.restored = None
+        self._pipeline, self._fresh = pipeline, fresh
+        self._marks: dict[str, tuple[list[int], list[bytes]]] = {}
+        self._task_ids: dict[str, int] = {}
+        self._retrying: dict[tuple[int, int | bytes], int] = {}
+        self._lock: PathLock | None = None
+        self._db = file.in_memory(MEMORY) if str(path) == MEMORY else self._open(self.path.resolve())
+        self._guard = Guard(self._db)
+        self.transaction = Transaction(self._guard)
+
+    def _open(self, path: Path) -> sqlite3.Connection:
+        self._lock = file.locked(path)
+        try:
+            with file.reading(path) as found:
+                if found is not None:
+                    self._read(path, found)
+            if found is None:
+                file.make(path)
+            return file.writable(path)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _read(self, path: Path, found: sqlite3.Connection) -> None:
+        held = file.held_in(found)
+        if held is not None and held.pipeline != self._pipeline:
+            raise JournalError(
+                f"The journal {path} belongs to the pipeline {held.pipeline!r}, not to {self._pipeline!r}. "
+                "Name another file."
+            )
+        if held is not None and not self._fresh:
+            self.restored = file.restored_from(found, held)
+            self._retrying = file.retrying_in(found)
+
+    # what the collector does with it ----------------------------------------------------------------------------------
+
+    def begin(self, command: SetRun) -> None:
+        """Write down that this run has begun, and what is known of it; nothing to do if it comes from this journal."""
+        if command.restored:
+            return
+        with self._written():
+            for table in TABLES if self._fresh else ():
+                self._db.execute(f"DELETE FROM {table}")
+            self._db.execute(
+                "INSERT OR IGNORE INTO zmqpipeline_run (id, pipeline, run, metadata) VALUES (1, ?, ?, ?)",
+                (self._pipeline, command.run, command.metadata),
+            )
+            (held,) = self._db.execute("SELECT run FROM zmqpipeline_run").fetchone()
+            if held != command.run:
+                raise self._lost(f"it holds the run {held}, not {command.run}")
+            for known in command.progress:
+                self._write_progress(known, command.failed_keys.get(known.task, {}))
+            for task, digests in command.keys.items():
+                self._write_keys(self._task_id(task), digests)
+        self.commit()
+        self._fresh = False
+
+    def collected(self, task: str, numbers: Sequence[int], keys: bytes) -> None:
+        """Mark these items as collected with the next commit. `keys` are their digests, or empty."""
+        marks = self._marks.setdefault(task, ([], []))
+        marks[0].extend(numbers)
+        marks[1].extend(keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES))
+
+    def failed(self, items: Sequence[FailedItem]) -> None:
+        """Write down these failures with the next commit, in the place of earlier ones of the same items."""
+        with self._written():
+            for item in items:
+                task = self._task_id(item.task)
+                self._drop_retried(task, (item.number, item.key))
+                self._write_failed(task, item)
+
+    def finish(self, ok: bool, counts: Sequence[TaskCounts]) -> None:
+        """Write down, with the next commit, that the run is over."""
+        told = json.dumps([asdict(one) for one in counts])
+        with self._written():
+            self._db.execute("UPDATE zmqpipeline_run SET finished = 1, ok = ?, counts = ?", (ok, told))
+
+    def commit(self) -> None:
+        """Make durable what was said since the last commit: on return it is on the disk."""
+        if self._marks or self._db.in_transaction:
+            with self._written():
+                self._write_marks()
+                self._db.execute(COMMIT)
+
+    def rollback(self) -> None:
+        """Undo what was said since the last commit, users' rows too."""
+        self._marks.clear()
+        self._task_ids.clear()
+        if self._db.in_transaction:
+            with self._written():
+                self._db.execute(ROLLBACK)
+
+    def close(self) -> None:
+        """Undo what is not committed, close the file and let go of its lock."""
+        try:
+            self._db.close()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None
+
+    @contextlib.contextmanager
+    def item(self) -> Iterator[Transaction]:
+        """One call of a function that takes `journal`: what it wrote is undone, that alone, if the body raises.
+
+        Raises:
+            JournalLost: the transaction did not survive the call, whatever the body raised.
+        """
+        with self._written():
+            self._db.execute(_SAVEPOINT)
+        self._guard.admit()
+        try:
+            yield self.transaction
+        except BaseException:
+            self._end_item(_UNDO, _RELEASE)
+            raise
+        else:
+            self._end_item(_RELEASE)
+        finally:
+            self._guard.dismiss()
+
+    def _end_item(self, *statements: str) -> None:
+        trouble = self._guard.trouble
+        if trouble is not None:
+            raise self._lost(f"sqlite says: {trouble}") from trouble
+        if not self._db.in_transaction:
+            raise self._lost("a function rolled back its whole transaction (OR ROLLBACK: write OR ABORT instead)")
+        with self._written():
+            for statement in statements:
+                self._db.execute(statement)
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        """Within the transaction, which begins if need be; sqlite's errors become JournalLost."""
+        try:
+            if not self._db.in_transaction:
+                self._db.execute(BEGIN)
+            yield
+        except sqlite3.Error as error:
+            raise self._lost(f"sqlite says: {error}") from error
+
+    def _lost(self, why: str) -> JournalLost:
+        return JournalLost(
+            f"The journal {self.path} cannot be written: {why}. Nothing more is collected; nothing that was "
+            "acknowledged is lost. Mend that (free space, if the disk is full), and start again with the same journal."
+        )
+
+    # how it is written ------------------------------------------------------------------------------------------------
+
+    def _task_id(self, task: str) -> int:
+        found = self._task_ids.get(task)
+        if found is None:
+            self._db.execute("INSERT OR IGNORE INTO zmqpipeline_tasks (name) VALUES (?)", (task,))
+            (found,) = self._db.execute("SELECT id FROM zmqpipeline_tasks WHERE name = ?", (task,)).fetchone()
+            self._task_ids[task] = found
+        return int(found)
+
+    def _write_marks(self) -> None:
+        for name, (numbers, keys) in self._marks.items():
+            task = self._task_id(name)
+            if self._retrying:
+                self._drop_retried(task, chain(numbers, keys))
+            self._write_done(task, spans_of(numbers))
+            self._write_keys(task, keys)
+        self._marks.clear()
+
+    def _write_done(self, task: int, spans: Spans) -> None:
+        """Add ranges, each merged with those that it touches: one that begins below it, any number that begin in it."""
+        execute = self._db.execute
+        for start, stop in pairs(spans):
+            below = execute(
+                "SELECT start, stop FROM zmqpipeline_done WHERE task = ? AND start < ? ORDER BY start DESC LIMIT 1",
+                (task, start),
+            ).fetchone()
+            within = execute(
+                "SELECT start, stop FROM zmqpipeline_done WHERE task = ? AND start BETWEEN ? AND ?", (task, start, stop)
+            ).fetchall()
+            if within:
+                execute("DELETE FROM zmqpipeline_done WHERE task = ? AND start BETWEEN ? AND ?", (task, start, stop))
+                stop = max(stop, within[-1][1])
+            if below is not None and below[1] >= start:
+                execute(
+                    "UPDATE zmqpipeline_done SET stop = ? WHERE task = ? AND start = ?",
+                    (max(stop, below[1]), task, below[0]),
+                )
+            else:
+                execute("INSERT INTO zmqpipeline_done VALUES (?, ?, ?)", (task, start, stop))
+
+    def _write_keys(self, task: int, digests: Iterable[bytes]) -> None:
+        self._db.executemany("INSERT OR IGNORE INTO zmqpipeline_keys VALUES (?, ?)", ((task, one) for one in digests))
+
+    def _write_progress(self, known: TaskProgress, failed_keys: dict[int, bytes]) -> None:
+        task = self._task_id(known.task)
+        self._db.execute("UPDATE zmqpipeline_tasks SET repeated = ? WHERE id = ?", (known.repeated, task))
+        self._write_done(task, known.collected)
+        message = "It failed before this journal began, so that nothing more is known of it."
+        self._db.executemany(
+            "INSERT OR IGNORE INTO zmqpipeline_failed VALUES (?, ?, 0, 'unknown', '', ?, '', x'', ?, ?, 0)",
+            ((task, one, message, failed_keys.get(one, b""), time.time()) for one in numbers_of(known.failed)),
+        )
+
+    def _write_failed(self, task: int, item: FailedItem) -> None:
+        trouble = item.trouble
+        self._db.execute(
+            "INSERT OR REPLACE INTO zmqpipeline_failed VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+            (
+                *(task, item.number, item.attempts, item.stage, trouble.error, trouble.message, trouble.traceback),
+                *(item.payload, item.key, time.time()),
+            ),
+        )
+
+    def _drop_retried(self, task: int, marks: Iterable[int | bytes]) -> None:
+        """Delete the rows of items that were to be tried again, and were: found by number, or by key."""
+        for mark in marks:
+            number = self._retrying.pop((task, mark), None)
+            if number is not None:
+                self._db.execute("DELETE FROM zmqpipeline_failed WHERE task = ? AND number = ?", (task, number))
