@@ -32,10 +32,11 @@ class MetadataMachine:
             case e.Disconnected():
                 self._connected = False
             case e.Drain():
+                self._next = None
                 return [c.Ended(0, "stopped before any distributor took the metadata")]
             case e.Received(_, envelope) if self._link.admit(envelope) is not Verdict.REPEAT:
                 if isinstance(envelope.body, m.MetadataTaken):
-                    self.taken = True
+                    self.taken, self._next = True, None
                     return [c.Ended(0, "the distributor has the metadata")]
         if self._next is not None and now >= self._next:
             return self._say(now)
@@ -50,12 +51,12 @@ class MetadataMachine:
 
     def next_deadline(self) -> float | None:
         """See `Machine.next_deadline`."""
-        return None if self.taken else self._next
+        return self._next
 
     def snapshot(self) -> bool:
         """Whether the metadata is taken."""
         return self.taken
 
     def check(self) -> None:
-        """Nothing is due when nobody is there."""
-        assert self._next is None or not self.taken or self._connected
+        """Nothing is due once the metadata is taken."""
+        assert self._next is None or not self.taken, "something is due although the metadata is taken"

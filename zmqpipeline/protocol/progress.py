@@ -94,9 +94,10 @@ class Progress:
 
     def learn(self, known: m.TaskProgress) -> None:
         """Take over what somebody else knows to be done."""
-        self.collected.update(known.collected)
-        self.failed.update(known.failed)
-        self.repeated = max(self.repeated, known.repeated)
+        # whoever says that an item is both, or that more are repeated than collected, is not believed in that
+        self.collected.update(self.failed.missing(known.collected))
+        self.failed.update(self.collected.missing(known.failed))
+        self.repeated = min(max(self.repeated, known.repeated), len(self.collected))
 
     def learn_keys(self, keys: m.Keys) -> None:
         """Take over some keys of what is done."""

@@ -47,7 +47,7 @@ class Client:
         highest = self.highest.get(service, -1)
         if numbers:
             self.highest[service] = max(highest, numbers[-1])
-        if not numbers or numbers[0] > highest:
+        if not numbers or (numbers[0] > highest and self.open.keys().isdisjoint(numbers)):
             return numbers
         known = self.known()
         return [number for number in numbers if number not in known]

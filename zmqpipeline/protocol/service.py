@@ -382,6 +382,7 @@ class ServiceMachine:
                 del client.open[number]
                 client.ready.append((number, payload))
                 self._to_answer[client] = None
+                service.doubtful.discard(mine)
                 done.append(mine)
             elif mine in abandoned:
                 abandoned.discard(mine)
