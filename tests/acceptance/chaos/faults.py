@@ -259,7 +259,9 @@ def reset_network(stage: PipelineStage, rng: random.Random, network: Network) ->
     for more in reversed(range(rng.randint(1, 5))):
         stage.moment(rng, more=more)
         hit = stage.hit("connections are reset", costs=1)
-        for name in _some_links(network, rng):
+        links = _some_links(network, rng)
+        _may_miss_the_end(stage, links)
+        for name in links:
             network.reset(name)
         hit.healed = time.monotonic()
 
@@ -270,6 +272,7 @@ def drop_on_network(stage: PipelineStage, rng: random.Random, network: Network) 
     for more in reversed(range(rng.randint(1, 3))):
         stage.moment(rng, more=more)
         links = _some_links(network, rng)
+        _may_miss_the_end(stage, links)
         hit = stage.hit("messages are lost", costs=1)
         for name in links:
             network.swallow(name, True)
@@ -298,6 +301,7 @@ def blackhole_network(stage: PipelineStage, rng: random.Random, network: Network
     """Nothing gets through, and nothing is refused, for 0.1 to 5 s."""
     stage.moment(rng)
     links = _some_links(network, rng)
+    _may_miss_the_end(stage, links)
     seconds, costs = _pause(rng)
     hit = stage.hit("the network is a black hole", _behind(stage, links), costs=costs)
     for name in links:
@@ -306,6 +310,13 @@ def blackhole_network(stage: PipelineStage, rng: random.Random, network: Network
     for name in links:
         network.blackhole(name, False)
     hit.healed = time.monotonic()
+
+
+def _may_miss_the_end(stage: PipelineStage, links: list[str]) -> None:
+    """A worker that is cut off from its distributor when that one says END waits for the next run, as promised."""
+    places = {name.removesuffix("-distributor")[-1] for name in links if name.endswith("-distributor")}
+    for cast in stage.running("worker"):
+        cast.struck = cast.struck or cast.name[-1] in places
 
 
 def _behind(stage: PipelineStage, links: list[str]) -> frozenset[int]:
