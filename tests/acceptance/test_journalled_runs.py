@@ -118,6 +118,35 @@ def test_a_run_that_is_killed_again_and_again(text: str, workshop: Workshop, eve
     assert (held.finished, held.ok) == (True, True)
 
 
+QUICK = (
+    APP[: APP.index('@app.worker("C"')].replace('note("distributors", os.getpid())', "pass")
+    + """
+@app.worker("C")
+def work(data):
+    return data
+
+"""
+    + APP[APP.index("@app.collector") :]
+)
+"""The same with items that take no time and leave no trace but their rows."""
+
+
+@pytest.mark.timeout(120)
+def test_ten_kills_in_a_hundred_thousand_items(workshop: Workshop, eventually: Eventually) -> None:
+    """kill -9 of everything at ten random moments; in the end there are exactly so many rows, each item once."""
+    workshop.write("app.py", QUICK)
+    rng = random.Random()
+    for _ in range(10):
+        program = workshop.start(*RUN, ITEMS="100000")
+        goal = len(rows(workshop)) + rng.randint(1, 6000)
+        eventually(lambda goal=goal: len(rows(workshop)) >= goal, f"{goal} items collected", 20)
+        kill(program)
+    assert len(rows(workshop)) < 100_000, "it was over before the last kill"
+    status, program = workshop.run(*RUN, ITEMS="100000")
+    assert status == 0, program.err
+    assert rows(workshop) == list(range(100_000))
+
+
 def test_a_run_that_is_killed_before_it_begins(workshop: Workshop, eventually: Eventually) -> None:
     """kill -9 as soon as the journal is there, before the first item: the next one does all of it."""
     workshop.write("app.py", APP)
