@@ -358,6 +358,24 @@ def test_a_drain_ends_in_time_all_the_same(scene: Scene) -> None:
     assert scene.bench.ended == c.Ended(0, "drained")
 
 
+def test_a_drain_does_not_wait_for_ever_for_the_last_function(scene: Scene) -> None:
+    """`finished` may hang: then the drain time is the end of it."""
+    scene.finish()
+    assert scene.bench.one(c.CallFinished)
+    scene.bench.tell(e.Drain(3.0))
+    assert scene.bench.wait(2.9) == []
+    scene.bench.wait(0.2)
+    assert scene.bench.ended == c.Ended(0, "drained")
+
+
+def test_a_drain_ends_a_collector_that_only_stays_for_a_bye(scene: Scene) -> None:
+    """Everything is done and said."""
+    scene.finish()
+    scene.bench.tell(e.FinishedCalled())
+    scene.bench.tell(e.Drain(3.0))
+    assert scene.bench.ended == c.Ended(0, "the run is over")
+
+
 def test_an_empty_collector_drains_at_once() -> None:
     """Nothing is held, nothing is waited for; afterwards nothing more is said."""
     scene = Scene(begun=False)

@@ -144,10 +144,15 @@ def test_an_unfinished_run_goes_on_here() -> None:
 
 
 def test_a_finished_run_is_over() -> None:
-    """A collector that says that all is finished: nothing to do, status 0."""
+    """A collector that says that all is finished: nothing to do but to tell the workers that come back; status 0."""
     scene = Scene(running=False)
     scene.connect()
     scene.holding("old", finished=True)
+    worker = Hand(scene)
+    worker.report(run="old", held=(0, 1), done=(0, 1))
+    assert worker.was_told(m.RunEnded) == [m.RunEnded("old")]
+    scene.bench.wait(FAREWELL_SECONDS + 0.1)
+    assert scene.bench.said_one(m.Bye).run == "old"
     assert scene.bench.one(c.Ended) == c.Ended(0, "already finished")
 
 

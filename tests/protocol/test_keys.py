@@ -266,6 +266,24 @@ def test_keys_of_another_run_are_dropped() -> None:
     assert scene.machine.phase == "active"
 
 
+def test_the_keys_of_a_run_that_never_began_here_are_not_told() -> None:
+    """Its distributor died before it said the run; the next one begins a new run, in which nothing is done."""
+    scene = Gathering(m.TaskProgress("A", (0, 1), (), keys=1))
+    scene.distributor.says(m.Keys("run", "A", keys("a"), (), b""))
+    scene.distributor.says(m.Propose("pipe", "new"))
+    assert scene.bench.said(m.Keys) == []
+    assert scene.bench.said_one(m.Holding) == m.Holding("", False, b"", 0, [])
+
+
+def test_a_new_run_begins_without_keys() -> None:
+    """Whatever was told before of a run that the collector does not hold."""
+    scene = distributor(running=False)
+    scene.connect()
+    scene.collector.says(m.Keys("lost", "A", keys("a"), (), b""))
+    scene.holding("")
+    assert scene.machine.tasks["A"].ledger.keys.done == set()
+
+
 # the journal ----------------------------------------------------------------------------------------------------------
 
 

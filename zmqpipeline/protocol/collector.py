@@ -229,7 +229,7 @@ class CollectorMachine:
 
     def _say_keys(self, peer: e.Peer) -> None:
         """Before a Holding that answers a distributor without a run: the keys that its progress counts."""
-        for name, one in self._tasks.items():
+        for name, one in self._tasks.items() if self.run else ():
             for part in keys_messages(self.run, name, one.keys, one.failed_keys):
                 self._send(peer, part)
 
@@ -356,7 +356,8 @@ class CollectorMachine:
         self._note(event.trouble)
         self._finished_data = event.data
         self.phase = "finished"
-        self._deadline = now + STAY_SECONDS
+        stay = now + STAY_SECONDS
+        self._deadline = stay if self._deadline is None else min(self._deadline, stay)
         if self._distributor is not None:
             self._send(self._distributor, self._last_word())
 
@@ -374,6 +375,11 @@ class CollectorMachine:
         if self.phase in ("empty", "active"):
             self.phase = "draining"
             self._deadline = deadline
+        elif self.phase == "finishing":
+            # `finished` may go on for ever
+            self._deadline = deadline
+        elif self.phase == "finished":
+            self._leave()
 
     def _move_on(self, now: float) -> None:
         """What follows from the state and the clock."""

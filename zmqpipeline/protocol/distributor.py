@@ -16,7 +16,7 @@ metadata   Holding without a run        waits for the metadata function or the m
 beginning  metadata, or Holding         tells the collector the run (Begin)
 running    Holding with our run         hands out items
 finishing  every task is over           tells the collector (Finish)
-farewell   Finished                     tells the workers (RunEnded), waits for their Goodbye, at most 2 s; then Bye
+farewell   Finished, Holding (finished) tells the workers (RunEnded), waits for their Goodbye, at most 2 s; then Bye
 draining   Drain                        hands out nothing, recalls what is unstarted; waits for what is leased
 ended
 ========== ============================ ===========================================================================
@@ -110,6 +110,8 @@ class DistributorMachine:
         self._repeat_at: float | None = None
         self._warn_at: float | None = None
         self._loading = False
+        self._was_finished = False
+        """The run was over before this process began."""
         self._out: list[c.Command] = []
 
     # the contract ------------------------------------------------------------------------------------------------
@@ -313,13 +315,16 @@ class DistributorMachine:
 
     def _take_over(self, holding: m.Holding, now: float) -> None:
         if not holding.run:
+            self._expect_keys_of("")
             self.phase = "metadata"
             self._repeat_at = None
             self._metadata_ready(now)
         elif holding.finished:
-            self.run = holding.run
+            self.run = self._dispatcher.run = holding.run
+            self._was_finished = True
             self._log(20, "The collector says that this run is already finished.")
-            self._end(0, "already finished")
+            # the one before may have died before it told the workers, which are connecting again
+            self._part(now)
         elif not self._lacks_keys(holding):
             self._log(20, f"The collector holds the unfinished run {holding.run}; it goes on.")
             self.run, self.metadata = holding.run, holding.metadata
@@ -330,7 +335,7 @@ class DistributorMachine:
 
     def _learn_keys(self, body: m.Keys) -> None:
         self._expect_keys_of(body.run)
-        if body.task in self.tasks:
+        if body.run and body.task in self.tasks:
             self.tasks[body.task].ledger.keys.learn(body)
 
     def _expect_keys_of(self, run: str) -> None:
@@ -433,7 +438,11 @@ class DistributorMachine:
                 self._dispatcher.release_all()
                 self._say_again(now)
         elif self.phase == "farewell":
-            if not self._dispatcher.members or (self._deadline is not None and now >= self._deadline):
+            is_late = self._deadline is not None and now >= self._deadline
+            if self._was_finished and is_late:
+                self._to_collector(m.Bye(self.run))
+                self._end(0, "already finished")
+            elif is_late or not (self._dispatcher.members or self._was_finished):
                 self._to_collector(m.Bye(self.run))
                 self._end(0 if self._is_good() and "finished" not in self.troubles else 1, "the run is over")
         elif self.phase == "finishing" and self._deadline is not None and now >= self._deadline:
@@ -499,8 +508,11 @@ class DistributorMachine:
         if finished.trouble is not None:
             self.troubles["finished"] = finished.trouble
         self.finished_data = finished.data
+        self._part(now)
+
+    def _part(self, now: float) -> None:
         self.phase = "farewell"
-        self._repeat_at = None
+        self._repeat_at = self._warn_at = None
         self._deadline = now + FAREWELL_SECONDS
         self._dispatcher.say_farewell()
 
