@@ -36,4 +36,5 @@ def test_nothing_is_lost_collected_twice_or_hung(name: str, runs: dict[str, Futu
     """Real processes, in which this fault strikes at a random moment, keep all that is promised."""
     result = runs[name].result()
     assert not result.problems, f"{result.line}\n{result.hits}\n{result.last_words}"
-    assert result.hits, "nothing was done to this run"
+    # a worker that runs out of memory may survive it: then its item failed, and nobody was hit
+    assert result.hits or result.verdict.failed, "nothing was done to this run"
