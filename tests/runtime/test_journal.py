@@ -445,6 +445,22 @@ def test_a_retried_item_goes_when_it_is_collected_and_is_replaced_when_it_fails_
     assert rows(path, "SELECT count(*) FROM zmqpipeline_failed") == [4]
 
 
+def test_what_a_run_did_not_send_again_may_be_retried_once_more(
+    journal: Journal, open_journal: Open, path: Path
+) -> None:
+    """Its source did not yield it: the run finished without it, and is opened anew."""
+    journal.failed([failure(1)])
+    journal.commit()
+    journal.close()
+    assert retry(path, None) == 1
+    second = open_journal()
+    second.finish(True, [])
+    second.commit()
+    second.close()
+    assert retry(path, None) == 1
+    assert not peek(path).finished  # type: ignore[union-attr]
+
+
 def test_an_item_whose_key_was_collected_later_is_not_dead(journal: Journal, path: Path) -> None:
     """Its source sent it once more in the same run."""
     journal.failed([failure(1, "D", key(1)), failure(2, "D", key(2))])

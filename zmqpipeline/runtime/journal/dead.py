@@ -66,7 +66,9 @@ def retry(path: str | Path, ids: Collection[tuple[str, int]] | None) -> int:
             _existing(path, found)
         with explained(real), contextlib.closing(writable(real)) as db:
             db.execute(BEGIN)
-            rows = db.execute(f"SELECT t.name, f.task, f.number {_DEAD} AND NOT retrying").fetchall()
+            # one that was to be sent again in a run that is over was not: its source did not yield it
+            left = "(NOT retrying OR (SELECT finished FROM zmqpipeline_run))"
+            rows = db.execute(f"SELECT t.name, f.task, f.number {_DEAD} AND {left}").fetchall()
             chosen = [row[1:] for row in rows if ids is None or (row[0], row[2]) in ids]
             db.executemany("UPDATE zmqpipeline_failed SET retrying = 1 WHERE task = ? AND number = ?", chosen)
             if chosen:
