@@ -29,8 +29,8 @@ class Disk:
             self.run,
             self.metadata,
             [one.told(name) for name, one in self.tasks.items()],
-            {name: set(one.keys) for name, one in self.tasks.items()},
-            {name: dict(one.failed_keys) for name, one in self.tasks.items()},
+            {name: set(one.keys.done) for name, one in self.tasks.items()},
+            {name: dict(one.keys.failed) for name, one in self.tasks.items()},
             self.finish is not None,
             bool(self.finish and self.finish.ok),
             list(self.finish.counts) if self.finish else [],
@@ -44,9 +44,9 @@ class Disk:
         for known in command.progress:
             self.task(known.task).learn(known)
         for name, keys in command.keys.items():
-            self.task(name).keys |= keys
+            self.task(name).keys.done |= keys
         for name, failed in command.failed_keys.items():
-            self.task(name).failed_keys |= failed
+            self.task(name).keys.failed |= failed
 
     def task(self, name: str) -> Progress:
         """What it holds of one task."""

@@ -8,7 +8,7 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import CollectorMachine
-from zmqpipeline.protocol.keys import FAILED_BEFORE, KEYS_A_MESSAGE, NEW, UNDER_WAY, KeyBook, keys_messages
+from zmqpipeline.protocol.keys import FAILED_BEFORE, KEYS_A_MESSAGE, NEW, UNDER_WAY, KeyBook
 from zmqpipeline.protocol.seqset import spans_of
 from zmqpipeline.protocol.worker import WorkerMachine
 
@@ -62,13 +62,15 @@ def test_many_keys_travel_in_parts_that_fit_a_header() -> None:
     """Each part can be read by itself, and together they are all there is."""
     done = {b"%016d" % n for n in range(KEYS_A_MESSAGE + 1)}
     failed = {n: b"%016d" % n for n in range(10_000, 10_003)}
-    parts = list(keys_messages("run", "A", done, failed))
+    full = KeyBook()
+    full.done, full.failed = done, failed
+    parts = list(full.messages("run", "A"))
     book = KeyBook()
     for part in parts:
         book.learn(part)
     assert len(parts) == 2
     assert (book.done, book.failed) == (done, failed)
-    assert list(keys_messages("run", "A", set(), {})) == []
+    assert list(KeyBook().messages("run", "A")) == []
 
 
 # the distributor ------------------------------------------------------------------------------------------------------
@@ -302,7 +304,9 @@ def test_what_a_journal_held_goes_on() -> None:
     distributor.says(m.Propose("pipe", "new"))
     holding = bench.said_one(m.Holding)
     assert (holding.run, holding.count, holding.finished) == ("run", 3, False)
-    assert bench.said_one(m.Keys) == m.Keys("run", "A", b"".join(bench.machine._tasks["A"].keys), (2, 3), keys("c"))
+    assert bench.said_one(m.Keys) == m.Keys(
+        "run", "A", b"".join(bench.machine._tasks["A"].keys.done), (2, 3), keys("c")
+    )
     worker = Stranger(bench, "results", b"w1", who=b"worker")
     worker.says(m.Results("run", "A", 1, (1, 2, 9, 10), [b"x", b"y"], keys("b", "z")))
     assert bench.one(c.Collect).spans == (9, 10)

@@ -31,7 +31,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.keys import keys_messages, split_keys
+from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.link import Verdict
 from zmqpipeline.protocol.progress import Progress
 from zmqpipeline.protocol.roster import Links
@@ -207,41 +207,44 @@ class CollectorMachine:
 
     def _begin_run(self, body: m.Begin) -> None:
         self.phase = "active"
-        self.run, self.metadata = body.run, body.metadata
-        for known in body.progress:
-            self._task(known.task).learn(known)
-        self.count = sum(one.done for one in self._tasks.values())
-        keys = {name: set(one.keys) for name, one in self._tasks.items() if one.keys}
-        failed_keys = {name: dict(one.failed_keys) for name, one in self._tasks.items() if one.failed_keys}
+        self._hold(body.run, body.metadata, body.progress)
+        keys = {name: set(one.keys.done) for name, one in self._tasks.items() if one.keys.done}
+        failed_keys = {name: dict(one.keys.failed) for name, one in self._tasks.items() if one.keys.failed}
         self._do(c.SetRun(body.run, body.metadata, body.progress, keys, failed_keys))
         self._call_workers()
 
+    def _hold(self, run: str, metadata: bytes, progress: list[m.TaskProgress]) -> None:
+        """This run is held here from now on, with what somebody else knows to be done."""
+        self.run, self.metadata = run, metadata
+        for known in progress:
+            self._task(known.task).learn(known)
+        self.count = sum(one.done for one in self._tasks.values())
+
     def _lacks_keys(self, body: m.Begin) -> bool:
-        if body.run != self._told_run:
-            self._tasks.clear()
-        return any(self._task(known.task).lacks_keys_of(known) for known in body.progress)
+        self._expect_keys_of(body.run)
+        return any(self._task(known.task).keys.lacks(known) for known in body.progress)
 
     def _learn_keys(self, body: m.Keys) -> None:
-        if body.run != self._told_run:
-            self._told_run = body.run
+        self._expect_keys_of(body.run)
+        self._task(body.task).keys.learn(body)
+
+    def _expect_keys_of(self, run: str) -> None:
+        if run != self._told_run:
+            self._told_run = run
             self._tasks.clear()
-        self._task(body.task).learn_keys(body)
 
     def _say_keys(self, peer: e.Peer) -> None:
         """Before a Holding that answers a distributor without a run: the keys that its progress counts."""
         for name, one in self._tasks.items() if self.run else ():
-            for part in keys_messages(self.run, name, one.keys, one.failed_keys):
+            for part in one.keys.messages(self.run, name):
                 self._send(peer, part)
 
     def _restored(self, event: e.Restored, now: float) -> None:
-        self.run, self.metadata = event.run, event.metadata
-        for known in event.progress:
-            self._task(known.task).learn(known)
+        self._hold(event.run, event.metadata, event.progress)
         for name, keys in event.keys.items():
-            self._task(name).keys |= keys
+            self._task(name).keys.done |= keys
         for name, failed_keys in event.failed_keys.items():
-            self._task(name).failed_keys |= failed_keys
-        self.count = sum(one.done for one in self._tasks.values())
+            self._task(name).keys.failed |= failed_keys
         if event.finished:
             self.phase, self._was_finished = "finished", True
             self.ok, self.counts = event.ok, event.counts
@@ -335,9 +338,7 @@ class CollectorMachine:
             self.count += size(event.spans)
         if event.failures:
             items = [
-                m.FailedItem(
-                    event.task, number, event.attempt, "collector", trouble, payload, progress.key_of.get(number, b"")
-                )
+                m.FailedItem(event.task, number, event.attempt, "collector", trouble, payload, progress.keys.of(number))
                 for number, trouble, payload in event.failures
             ]
             self._call(c.CallFailed(items), 1)

@@ -34,7 +34,7 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
 from zmqpipeline.protocol.graph import TaskSpec, order
-from zmqpipeline.protocol.keys import KeyBook, keys_messages
+from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.roster import Links
@@ -352,7 +352,7 @@ class DistributorMachine:
     def _say_keys(self) -> None:
         """The collector holds no run although one is under way: it is a new one, and is told all that is done."""
         for name, task in self.tasks.items():
-            for part in keys_messages(self.run, name, task.ledger.keys.done, task.ledger.keys.failed):
+            for part in task.ledger.keys.messages(self.run, name):
                 self._to_collector(part)
         self._to_collector(self._begin_message())
 

@@ -8,7 +8,7 @@ numbers its forerunner gave to which keys: so it numbers from a base of its own,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator
 
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.seqset import numbers_of, spans_of
@@ -25,17 +25,8 @@ def split_keys(joined: bytes) -> list[bytes]:
     return [joined[at : at + m.KEY_BYTES] for at in range(0, len(joined), m.KEY_BYTES)]
 
 
-def keys_messages(run: str, task: str, done: Set[bytes], failed: Mapping[int, bytes]) -> Iterator[m.Keys]:
-    """All digests of a task's finished items, in messages of a bounded size."""
-    digests, numbers = list(done), sorted(failed)
-    for at in range(0, max(len(digests), len(numbers)), KEYS_A_MESSAGE):
-        part = numbers[at : at + KEYS_A_MESSAGE]
-        joined = b"".join(failed[number] for number in part)
-        yield m.Keys(run, task, b"".join(digests[at : at + KEYS_A_MESSAGE]), spans_of(part), joined)
-
-
 class KeyBook:
-    """What a distributor knows of the keys of one task. `done` and `failed` outlive it, in the collector."""
+    """What one side knows of the keys of one task, the distributor or the collector; each tells the other."""
 
     __slots__ = ("_of", "_to_pass", "_under_way", "done", "failed")
 
@@ -88,6 +79,10 @@ class KeyBook:
         """The key of an item that is under way, or b""."""
         return self._of.get(number, b"")
 
+    def is_under_way(self, key: bytes) -> bool:
+        """Whether an item with this key is neither done nor failed yet."""
+        return key in self._under_way
+
     def joined(self, numbers: list[int]) -> bytes:
         """The keys of these items, as they travel; b"" if they have none."""
         return b"".join([self._of[number] for number in numbers]) if self._of else b""
@@ -97,6 +92,14 @@ class KeyBook:
         self.done.update(split_keys(keys.keys))
         self.failed.update(zip(numbers_of(keys.failed), split_keys(keys.failed_keys), strict=True))
 
+    def messages(self, run: str, task: str) -> Iterator[m.Keys]:
+        """All digests of finished items, in messages of a bounded size."""
+        digests, numbers = list(self.done), sorted(self.failed)
+        for at in range(0, max(len(digests), len(numbers)), KEYS_A_MESSAGE):
+            part = numbers[at : at + KEYS_A_MESSAGE]
+            joined = b"".join(self.failed[number] for number in part)
+            yield m.Keys(run, task, b"".join(digests[at : at + KEYS_A_MESSAGE]), spans_of(part), joined)
+
     def lacks(self, known: m.TaskProgress) -> bool:
         """Whether keys that belong to this progress have not arrived."""
         return len(self.done) < known.keys or len(self.failed) < known.failed_keys
@@ -105,9 +108,9 @@ class KeyBook:
         """An earlier distributor's run goes on, from what was learnt."""
         self._to_pass = Counter(self.failed.values())
 
-    def check(self, places: Set[int]) -> None:
-        """Only what is under way is counted so."""
-        assert self._of.keys() <= places, "a key of an item that is nowhere"
+    def check(self, is_under_way: Callable[[int], bool]) -> None:
+        """Only the keys of items that are under way are counted so."""
+        assert all(map(is_under_way, self._of)), "a key of an item that is nowhere"
         assert set(self._of.values()) == self._under_way, "the keys under way are miscounted"
         assert len(self._of) == len(self._under_way), "a key is under way twice"
         assert not self.done & self._under_way, "a done key is under way"

@@ -543,7 +543,7 @@ class Ledger:
         places += [number for _, number in self._later]
         assert len(places) == len(set(places)), f"an item of {self.spec.task_type} is in two places"
         assert set(places) == set(self._payloads), f"an item of {self.spec.task_type} is nowhere"
-        self.keys.check(self._payloads.keys())
+        self.keys.check(self._payloads.__contains__)
         leased = {number: worker for worker, mine in self._leases.items() for number in mine}
         assert leased == self._owner, "leases and owners differ"
         sizes = {worker: sum(len(self._payloads[n]) for n in mine) for worker, mine in self._leases.items()}

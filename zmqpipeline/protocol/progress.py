@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.keys import split_keys
+from zmqpipeline.protocol.keys import KeyBook, split_keys
 from zmqpipeline.protocol.seqset import SeqSet, numbers_of, spans_of
 
 
 class Progress:
     """The items of one task, by what became of them here."""
 
-    __slots__ = (
-        "collected", "duplicates", "failed", "failed_keys", "key_of", "keys", "pending", "pending_keys", "repeated",
-    )  # fmt: skip
+    __slots__ = ("collected", "duplicates", "failed", "keys", "pending", "repeated")
 
     def __init__(self) -> None:
         self.collected = SeqSet()
@@ -29,10 +27,7 @@ class Progress:
         self.duplicates = 0
         self.repeated = 0
         """How many of the collected numbers stand for a key that was collected under another number."""
-        self.keys: set[bytes] = set()
-        self.failed_keys: dict[int, bytes] = {}
-        self.key_of: dict[int, bytes] = {}
-        self.pending_keys: set[bytes] = set()
+        self.keys = KeyBook()
 
     @property
     def done(self) -> int:
@@ -53,44 +48,38 @@ class Progress:
         if not keys:
             return unseen
         fresh = set(numbers_of(unseen))
-        new: list[int] = []
-        waiting = set(self.pending_keys)
+        new: dict[bytes, int] = {}
         for number, key in zip(numbers_of(spans), split_keys(keys), strict=True):
-            if number not in fresh or key in waiting:
+            if number not in fresh or key in new or self.keys.is_under_way(key):
                 continue
-            if key in self.keys:
+            if key in self.keys.done:
                 self.collected.add(number, number + 1)
                 self.repeated += 1
             else:
-                new.append(number)
-                waiting.add(key)
-        return spans_of(new)
+                new[key] = number
+        return spans_of(list(new.values()))
 
     def expect(self, spans: m.Spans, keys: Sequence[bytes]) -> None:
         """These wait for their call from now on."""
         self.pending.update(spans)
         if keys:
-            self.key_of.update(zip(numbers_of(spans), keys, strict=True))
-            self.pending_keys.update(keys)
+            for number, key in zip(numbers_of(spans), keys, strict=True):
+                self.keys.open(number, key)
 
     def collect(self, spans: m.Spans) -> None:
         """The collector's function has returned for these."""
-        self.pending.difference_update(spans)
-        self.collected.update(spans)
-        if self.key_of:
-            self.keys.update(key for _, key in self._settle(spans))
+        self._settle(spans, failed=False)
 
     def fail(self, spans: m.Spans) -> None:
         """These are failed for good; their keys may come again."""
-        self.pending.difference_update(spans)
-        self.failed.update(spans)
-        if self.key_of:
-            self.failed_keys.update(self._settle(spans))
+        self._settle(spans, failed=True)
 
-    def _settle(self, spans: m.Spans) -> list[tuple[int, bytes]]:
-        found = [(number, self.key_of.pop(number)) for number in numbers_of(spans) if number in self.key_of]
-        self.pending_keys.difference_update(key for _, key in found)
-        return found
+    def _settle(self, spans: m.Spans, *, failed: bool) -> None:
+        self.pending.difference_update(spans)
+        (self.failed if failed else self.collected).update(spans)
+        if self.keys:
+            for number in numbers_of(spans):
+                self.keys.close(number, failed=failed)
 
     def learn(self, known: m.TaskProgress) -> None:
         """Take over what somebody else knows to be done."""
@@ -99,23 +88,14 @@ class Progress:
         self.failed.update(self.collected.missing(known.failed))
         self.repeated = min(max(self.repeated, known.repeated), len(self.collected))
 
-    def learn_keys(self, keys: m.Keys) -> None:
-        """Take over some keys of what is done."""
-        self.keys.update(split_keys(keys.keys))
-        self.failed_keys.update(zip(numbers_of(keys.failed), split_keys(keys.failed_keys), strict=True))
-
-    def lacks_keys_of(self, known: m.TaskProgress) -> bool:
-        """Whether keys that belong to it have not arrived."""
-        return len(self.keys) < known.keys or len(self.failed_keys) < known.failed_keys
-
     def told(self, name: str) -> m.TaskProgress:
         """All of it, for a distributor."""
         return m.TaskProgress(
             name,
             self.collected.spans(),
             self.failed.spans(),
-            len(self.keys),
-            len(self.failed_keys),
+            len(self.keys.done),
+            len(self.keys.failed),
             self.repeated,
         )
 
@@ -124,7 +104,4 @@ class Progress:
         assert not self.collected.common(self.failed.spans()), f"an item of {name} collected and failed"
         assert not self.pending.common(self.collected.spans()), f"a collected item of {name} is collected again"
         assert not self.pending.common(self.failed.spans()), f"a failed item of {name} is collected"
-        assert set(self.key_of.values()) == self.pending_keys, f"the waiting keys of {name} are miscounted"
-        assert all(number in self.pending for number in self.key_of), f"a key of {name} waits without its item"
-        assert len(self.key_of) == len(self.pending_keys), f"a key of {name} waits twice"
-        assert not self.keys & self.pending_keys, f"a collected key of {name} is collected again"
+        self.keys.check(self.pending.__contains__)

@@ -24,6 +24,7 @@ import msgpack
 
 from zmqpipeline.errors import WireError
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.seqset import size
 
 VERSION = 1
 """The first byte of every message."""
@@ -276,7 +277,7 @@ def _blobs(payloads: Any) -> list[bytes]:
 
 def _check_payload_count(body: Any) -> None:
     payloads, spans = body.payloads, body.spans
-    if sum(spans[1::2]) - sum(spans[0::2]) != len(payloads):
+    if size(spans) != len(payloads):
         raise WireError(f"{len(payloads)} payloads for spans {spans[:6]}")
     keys = getattr(body, "keys", b"")
     if keys and len(keys) != m.KEY_BYTES * len(payloads):
@@ -284,6 +285,6 @@ def _check_payload_count(body: Any) -> None:
 
 
 def _check_keys(body: m.Keys) -> None:
-    failed = sum(body.failed[1::2]) - sum(body.failed[0::2])
+    failed = size(body.failed)
     if len(body.keys) % m.KEY_BYTES or len(body.failed_keys) != m.KEY_BYTES * failed:
         raise WireError(f"{len(body.keys)} and {len(body.failed_keys)} bytes of keys, with {failed} failed items")
