@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from zmqpipeline import injection
 from zmqpipeline.address import EndpointAddress
@@ -386,11 +386,7 @@ class Pipeline:
             ConfigurationError: the app does not fit together, or there is no such role or task.
         """
         self.freeze()
-        made = compile_role(self, role, task_type, options=options, metadata=metadata, threads=threads)
-        if metadata:
-            # for when it takes over a run that has its metadata already
-            cast("Distributor", made)._given_metadata = dict(metadata)
-        return made
+        return compile_role(self, role, task_type, options=options, metadata=metadata, threads=threads)
 
     def test_run(
         self,

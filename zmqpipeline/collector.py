@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, TypeAlias
@@ -13,7 +12,8 @@ from zmqpipeline.errors import JournalError
 from zmqpipeline.failure import Failure
 from zmqpipeline.handlers import fitted, is_overridden
 from zmqpipeline.protocol.collector import CollectorMachine
-from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Command, Ended, Log, SetRun
+from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Ended, SetRun
+from zmqpipeline.protocol.events import Event
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.calls import Gatherer
@@ -52,7 +52,6 @@ class Collector(Role):
 
     _journal: Journal | None
     _gatherer: Gatherer | None
-    _recalled: list[Command]
     _lost: BaseException | None
     _observer: Observer | None
     _collection: Collection
@@ -65,7 +64,7 @@ class Collector(Role):
         if not hasattr(cls, "metadata"):
             collector.metadata = {}
         collector._gatherer = collector._observer = collector._journal = collector._journal_path = None
-        collector._fresh, collector._recalled, collector._lost = False, [], None
+        collector._fresh, collector._lost = False, None
         collector._ack, collector._last_task = {}, ""
         return collector
 
@@ -188,12 +187,10 @@ class Collector(Role):
         transport.bind("acks", self._address("acks", self.ack_endpoint))
 
     def _make_machine(self) -> CollectorMachine:
-        machine = CollectorMachine(self._pipeline, incarnation=new_incarnation(), options=self.options)
-        self._recalled = []
-        if self._journal is not None and self._journal.restored is not None:
-            # here, and not by `post`: a message may be there before the loop's first turn
-            self._recalled = machine.handle(self._journal.restored, time.monotonic())
-        return machine
+        return CollectorMachine(self._pipeline, incarnation=new_incarnation(), options=self.options)
+
+    def _first_events(self) -> Iterable[Event]:
+        return [] if self._journal is None or self._journal.restored is None else [self._journal.restored]
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         self._ack, self._collection = {}, self._make_collection()
@@ -206,25 +203,18 @@ class Collector(Role):
             journal=self._journal,
         )
         self._gatherer = gatherer
-        actions: Actions = {
+        return {
             SetRun: self._set_run,
             Collect: gatherer.collect,
             CallFailed: gatherer.call_failed,
             CallFinished: gatherer.call_finished,
         }
-        told: Actions = {**actions, Log: self._tell}
-        for command in self._recalled:
-            told[type(command)](command)
-        return actions
 
     def _set_run(self, command: SetRun) -> None:
         self.metadata = unpack(command.metadata) if command.metadata else {}
         self._collection = self._make_collection()
         if self._gatherer is not None:
             self._gatherer.begin(command)
-
-    def _tell(self, command: Log) -> None:
-        self._log.log(command.level, "%s", command.text)
 
     def _close(self) -> None:
         if self._gatherer is not None:

@@ -99,7 +99,10 @@ def _ready(role: AnyRole, app: Pipeline, options: Options) -> AnyRole:
 
 def _distributor(app: Pipeline, places: Places, extra: Mapping[str, Any]) -> Distributor:
     tasks = [_task(app, entry, places.tasks[name]) for name, entry in app.registry.tasks.items()]
-    return Distributor(places.results, places.acks, _tasks=tasks, _metadata=_metadata_source(app, extra))
+    made = Distributor(places.results, places.acks, _tasks=tasks, _metadata=_metadata_source(app, extra))
+    # for when it takes over a run that has its metadata already
+    made._given_metadata = dict(extra)
+    return made
 
 
 def _task(app: Pipeline, entry: TaskEntry, endpoint: EndpointAddress) -> Task:

@@ -109,7 +109,7 @@ class Role(Declared):
         self._attach(loop)
         try:
             with signals.draining(loop, self.options.drain_timeout, ignore_sigint=self._ignore_sigint) as caught:
-                ended = loop.run()
+                ended = loop.run(self._first_events())
         finally:
             self._attach(None)
         self.signum = caught.signum
@@ -151,6 +151,10 @@ class Role(Declared):
     @abstractmethod
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         """Start the threads for user code; return what to do with each sort of command."""
+
+    def _first_events(self) -> Iterable[Event]:
+        """What the machine is told before anything else."""
+        return ()
 
     @abstractmethod
     def _close(self) -> None:

@@ -17,7 +17,9 @@ from types import TracebackType
 
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, SetRun
 from zmqpipeline.protocol.events import Collected, Event, FailedCalled, FinishedCalled, JournalFailed
-from zmqpipeline.protocol.messages import KEY_BYTES, FailedItem, Spans, Trouble
+from zmqpipeline.protocol.keys import split_keys
+from zmqpipeline.protocol.messages import KEY_BYTES, FailedItem, Trouble
+from zmqpipeline.protocol.seqset import numbers_of, spans_of
 from zmqpipeline.runtime.journal import Journal, JournalLost
 
 Post = Callable[[Event], None]
@@ -209,7 +211,7 @@ class Gatherer:
     # the calls --------------------------------------------------------------------------------------------------------
 
     def _collect(self, command: Collect) -> None:
-        numbers = [n for i in range(0, len(command.spans), 2) for n in range(command.spans[i], command.spans[i + 1])]
+        numbers = numbers_of(command.spans)
         done = 0
         while done < len(numbers):
             done = self._collect_part(command, numbers, done)
@@ -253,7 +255,7 @@ class Gatherer:
             numbers, keys = _without({number for number, _, _ in failures}, numbers, keys)
         if self._journal is not None:
             self._journal.collected(command.task, numbers, keys)
-        self._answer(Collected(command.task, _spans(numbers), failures, data, command.attempt, trouble))
+        self._answer(Collected(command.task, spans_of(numbers), failures, data, command.attempt, trouble))
 
     def _tell_failed(self, command: CallFailed) -> None:
         self._begin_part()
@@ -266,7 +268,7 @@ class Gatherer:
             if trouble := self._troubled(self._call_failed, item):
                 troubles.append(trouble)
         for task, (numbers, troubles) in told.items():
-            self._answer(FailedCalled(task, _spans(sorted(set(numbers))), troubles[0] if troubles else None))
+            self._answer(FailedCalled(task, spans_of(numbers), troubles[0] if troubles else None))
 
     def _finish(self, command: CallFinished) -> None:
         if self._journal is not None:
@@ -293,16 +295,6 @@ class Gatherer:
 def _without(gone: set[int], numbers: list[int], keys: bytes) -> tuple[list[int], bytes]:
     """These numbers, and their keys if they have any, but for some."""
     left = [at for at, number in enumerate(numbers) if number not in gone]
-    kept = b"".join(keys[at * KEY_BYTES : (at + 1) * KEY_BYTES] for at in left) if keys else b""
+    digests = split_keys(keys)
+    kept = b"".join([digests[at] for at in left]) if keys else b""
     return [numbers[at] for at in left], kept
-
-
-def _spans(numbers: list[int]) -> Spans:
-    """Ascending numbers as half-open ranges."""
-    spans: list[int] = []
-    for number in numbers:
-        if spans and spans[-1] == number:
-            spans[-1] += 1
-        else:
-            spans += (number, number + 1)
-    return tuple(spans)

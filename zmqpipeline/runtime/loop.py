@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from zmqpipeline.errors import WireError
@@ -62,11 +62,15 @@ class Loop:
         """The file number that a written byte wakes the loop by, for `signal.set_wakeup_fd`."""
         return self._transport.wake_file()
 
-    def run(self) -> Ended:
+    def run(self, first: Iterable[Event] = ()) -> Ended:
         """Run until the machine says Ended, and return that; the transport stays open.
 
+        `first` are events that come before all others, what is posted or waits at the sockets already included.
         Whatever an action raises comes out of here, and a KeyError for a command that no action is known for.
         """
+        for event in first:
+            if ended := self._handle(event):
+                return ended
         while True:
             ended = self._turn()
             if ended is not None:

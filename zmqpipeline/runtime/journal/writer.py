@@ -14,7 +14,8 @@ from pathlib import Path
 from zmqpipeline.errors import JournalError
 from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.protocol.events import Restored
-from zmqpipeline.protocol.messages import KEY_BYTES, FailedItem, Spans, TaskCounts, TaskProgress
+from zmqpipeline.protocol.keys import split_keys
+from zmqpipeline.protocol.messages import FailedItem, Spans, TaskCounts, TaskProgress
 from zmqpipeline.protocol.seqset import numbers_of, pairs, spans_of
 from zmqpipeline.runtime.journal import file
 from zmqpipeline.runtime.journal.file import BEGIN, COMMIT, ROLLBACK, TABLES
@@ -119,7 +120,7 @@ class Journal:
         """Mark these items as collected with the next commit. `keys` are their digests, or empty."""
         marks = self._marks.setdefault(task, ([], []))
         marks[0].extend(numbers)
-        marks[1].extend(keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES))
+        marks[1].extend(split_keys(keys))
 
     def failed(self, items: Sequence[FailedItem]) -> None:
         """Write down these failures with the next commit, in the place of earlier ones of the same items."""
