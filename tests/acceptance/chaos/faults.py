@@ -86,6 +86,27 @@ def _pause(rng: random.Random) -> tuple[float, int]:
     return rng.choice(LONG_PAUSES), 1
 
 
+def _kill_one(stage: Stage, rng: random.Random, role: str, *, costs: int) -> None:
+    """SIGKILL at some moment; it is started again."""
+    stage.moment(rng)
+    victim = stage.one(role)
+    again(stage, victim, rng, stage.kill(victim, costs=costs))
+
+
+def _end_one(stage: Stage, rng: random.Random, role: str, *, costs: int) -> None:
+    """SIGTERM at some moment, which ends it with status 143; it is started again."""
+    stage.moment(rng)
+    victim = stage.one(role)
+    again(stage, victim, rng, stage.terminate(victim, 143, costs=costs))
+
+
+def _stop_one(stage: Stage, rng: random.Random, role: str) -> None:
+    """SIGSTOP at some moment, and SIGCONT later; a long pause may cost each item one more execution."""
+    stage.moment(rng)
+    seconds, costs = _pause(rng)
+    stage.freeze(stage.one(role), seconds, costs=costs)
+
+
 # workers --------------------------------------------------------------------------------------------------------------
 
 
@@ -139,33 +160,25 @@ def stop_worker(stage: PipelineStage, rng: random.Random) -> None:
 @fault("distributor-kill", PipelineStage)
 def kill_distributor(stage: PipelineStage, rng: random.Random) -> None:
     """SIGKILL of the distributor; it is started again within 0.8 s, and takes over the run."""
-    stage.moment(rng)
-    victim = stage.one("distributor")
-    again(stage, victim, rng, stage.kill(victim, costs=1))
+    _kill_one(stage, rng, "distributor", costs=1)
 
 
 @fault("distributor-term", PipelineStage)
 def end_distributor(stage: PipelineStage, rng: random.Random) -> None:
     """SIGTERM of the distributor, in the middle of the run; it is started again, and takes over."""
-    stage.moment(rng)
-    victim = stage.one("distributor")
-    again(stage, victim, rng, stage.terminate(victim, 143, costs=1))
+    _end_one(stage, rng, "distributor", costs=1)
 
 
 @fault("distributor-stop", PipelineStage)
 def stop_distributor(stage: PipelineStage, rng: random.Random) -> None:
     """SIGSTOP of the distributor, and SIGCONT 0.1 to 5 s later."""
-    stage.moment(rng)
-    seconds, costs = _pause(rng)
-    stage.freeze(stage.one("distributor"), seconds, costs=costs)
+    _stop_one(stage, rng, "distributor")
 
 
 @fault("collector-kill", PipelineStage)
 def kill_collector(stage: PipelineStage, rng: random.Random) -> None:
     """SIGKILL of the collector without a journal; a new one is told by the distributor what is done."""
-    stage.moment(rng)
-    victim = stage.one("collector")
-    again(stage, victim, rng, stage.kill(victim, costs=0))
+    _kill_one(stage, rng, "collector", costs=0)
 
 
 @fault("collector-kill-journal", PipelineStage, journal=True)
@@ -180,9 +193,7 @@ def kill_journalled_collector(stage: PipelineStage, rng: random.Random) -> None:
 @fault("collector-term", PipelineStage)
 def end_collector(stage: PipelineStage, rng: random.Random) -> None:
     """SIGTERM of the collector, in the middle of the run; a new one is told by the distributor what is done."""
-    stage.moment(rng)
-    victim = stage.one("collector")
-    again(stage, victim, rng, stage.terminate(victim, 143))
+    _end_one(stage, rng, "collector", costs=0)
 
 
 @fault("collector-stop", PipelineStage)
@@ -399,9 +410,7 @@ def kill_the_hungry(stage: PipelineStage, rng: random.Random) -> None:
 @fault("service-broker-kill", ServiceStage)
 def kill_broker(stage: ServiceStage, rng: random.Random) -> None:
     """SIGKILL of the broker; it is started again within 0.8 s."""
-    stage.moment(rng)
-    victim = stage.one("service")
-    again(stage, victim, rng, stage.kill(victim, costs=1))
+    _kill_one(stage, rng, "service", costs=1)
 
 
 @fault("service-broker-term", ServiceStage)
@@ -425,9 +434,7 @@ def end_broker(stage: ServiceStage, rng: random.Random) -> None:
 @fault("service-broker-stop", ServiceStage)
 def stop_broker(stage: ServiceStage, rng: random.Random) -> None:
     """SIGSTOP of the broker, and SIGCONT 0.1 to 5 s later."""
-    stage.moment(rng)
-    seconds, costs = _pause(rng)
-    stage.freeze(stage.one("service"), seconds, costs=costs)
+    _stop_one(stage, rng, "service")
 
 
 @fault("service-worker-kill", ServiceStage)

@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +96,7 @@ class Tail:
         return self._count
 
 
-class Stage:
+class Stage(ABC):
     """See the module. `commands` gives the arguments of python for a part, by its name."""
 
     def __init__(self, plan: Plan, workshop: Workshop, commands: Callable[[str], list[str]]) -> None:
@@ -217,25 +218,25 @@ class Stage:
 
     # to be filled in --------------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def total(self) -> int:
         """How many items (requests) there are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def expected(self) -> set[Item]:
         """What must be collected (answered) in the end, or fail if that is the plan."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_over(self) -> bool:
         """Whether all has been done, so that what is left are the ends of processes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin(self, rng: random.Random) -> None:
         """Start all processes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self) -> list[str]:
         """Wait until the run is over and every process has ended; what was wrong with their ends."""
-        raise NotImplementedError
 
     # the end ----------------------------------------------------------------------------------------------------------
 
