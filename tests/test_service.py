@@ -149,6 +149,7 @@ def test_a_broker_that_is_started_anew_is_found_again(place: Place) -> None:
 def test_a_second_broker_is_told_that_the_address_is_in_use(place: Place) -> None:
     """The first one goes on."""
     with running(place.broker(), place.worker()), place.client() as client:
+        assert client.request({"n": 0}, timeout=10) == {"n": 0}, "the first one is bound"
         with pytest.raises(EndpointInUse, match="is in use"):
             place.broker().run()
         assert client.request({"n": 1}, timeout=10) == {"n": 1}
