@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import os
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zmqpipeline.errors import PipelineError, SerializeError
-from zmqpipeline.serialize import MAX_DEPTH, pack, pack_item, unpack
+from zmqpipeline.serialize import MAX_DEPTH, pack, pack_identity, pack_item, unpack
 
 ZONES = [timezone.utc, timezone(timedelta(hours=-3, minutes=-30)), timezone(timedelta(seconds=1, microseconds=5))]
 
@@ -409,3 +410,50 @@ except TypeError:
 """
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "False\n"
+
+
+IDENTITIES = """
+from zmqpipeline.serialize import pack_identity
+words = ["w%d" % n for n in range(50)]
+values = [set(words), frozenset(words), {"a": [{"b": set(words)}, (frozenset(words), 1)]}, dict.fromkeys(words), 7]
+print([pack_identity(one).hex() for one in values])
+"""
+
+
+def test_an_identity_is_the_same_in_every_process() -> None:
+    """Sets come in the order of hashes, which each process chooses anew; the sequence of a dict counts no more."""
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", IDENTITIES],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(told) == 1
+    assert pack_identity({"a": 1, "b": {3, 2, 1}}) == pack_identity({"b": {1, 2, 3}, "a": 1})
+
+
+def test_different_values_have_different_identities() -> None:
+    """Types count, too, and so does the order of lists; plain values are as they are packed."""
+    values: list[Any] = [
+        1,
+        "1",
+        b"1",
+        True,
+        1.5,
+        None,
+        [1, 2],
+        [2, 1],
+        (1, 2),
+        {1, 2},
+        {1},
+        {(1, 2)},
+        {"a": 1},
+        {"a": {1}},
+    ]
+    values += [[], (), {}, set(), {"set": []}, {"dict": []}, [{"a": 1}], {"a": [1]}]
+    assert len({pack_identity(one) for one in values}) == len(values)
+    assert pack_identity("key") == pack("key")

@@ -16,7 +16,7 @@ from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.registry import ServiceEntry, TaskEntry, WorkerEntry
 from zmqpipeline.runtime.producer import Exhausted, Gated
-from zmqpipeline.serialize import pack, pack_item, unpack
+from zmqpipeline.serialize import pack_identity, pack_item, unpack
 from zmqpipeline.service import Call, ServiceWorker
 from zmqpipeline.task import LastAck, Step, Task
 from zmqpipeline.tasktype import TaskType
@@ -161,7 +161,7 @@ def _digest_of(key: str | Callable[[dict[str, Any]], Any], task_type: str) -> Ca
                 f"An item of task {task_type!r} has no field {key!r}, which is its key. "
                 f"It has: {', '.join(map(repr, item)) or 'none'}."
             )
-        return hashlib.blake2b(pack(value), digest_size=16).digest()
+        return hashlib.blake2b(pack_identity(value), digest_size=16).digest()
 
     return digest
 

@@ -21,7 +21,7 @@ from zmqpipeline.runtime.calls import Serial, trouble_of
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.producer import Exhausted, Gated, Producer
 from zmqpipeline.runtime.sockets import Transport
-from zmqpipeline.serialize import pack, pack_item, unpack
+from zmqpipeline.serialize import pack_identity, pack_item, unpack
 from zmqpipeline.task import Step, Task
 
 LONGEST_VALUE = 200
@@ -238,7 +238,7 @@ def refuse_other_metadata(
     they pack to the same bytes. The text begins with `which`.
     """
     for key, value in given.items():
-        if key not in held or pack(held[key]) != pack(value):
+        if key not in held or pack_identity(held[key]) != pack_identity(value):
             seen = f"{key}={_short(held[key])}" if key in held else f"no {key!r}"
             raise error(
                 f"{which} has the metadata {seen}, but {key}={_short(value)} was given. "

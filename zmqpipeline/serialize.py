@@ -94,6 +94,27 @@ def pack(value: Any, what: str = "This value", returned: str = "") -> bytes:
     return data
 
 
+def pack_identity(value: Any) -> bytes:
+    """Bytes that are the same for equal values in every process. They are for comparing; nothing unpacks them.
+
+    `pack` writes the members of a set in the order of their hashes, which differs from process to process, and those
+    of a dict as they came.
+    """
+    return pack(_ordered(value))
+
+
+def _ordered(value: Any) -> Any:
+    """The value with its sets and dicts, at any depth, as sorted lists that are taken for nothing else."""
+    if isinstance(value, (set, frozenset)):
+        return {"set": sorted(pack_identity(one) for one in value)}
+    if isinstance(value, dict):
+        return {"dict": sorted((pack_identity(key), pack_identity(one)) for key, one in value.items())}
+    if isinstance(value, (list, tuple)):
+        ordered = [_ordered(one) for one in value]
+        return tuple(ordered) if isinstance(value, tuple) else ordered
+    return value
+
+
 def pack_item(value: Any, what: str) -> bytes:
     """Return the bytes of an item or a result: a dict, or None for an empty one.
 
