@@ -65,3 +65,28 @@ def test_a_handler_may_call_shutdown_at_any_moment() -> None:
     thread.start()
     thread.join(5)
     assert not thread.is_alive()
+
+
+LATE = """
+import os, signal
+import zmqpipeline as z
+
+class Late(z.Collector):
+    endpoint, ack_endpoint = z.EndpointAddress("inproc://results"), z.EndpointAddress("inproc://acks")
+    def handle_collection(self):
+        pass
+    def _close(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        super()._close()
+
+role = Late()
+role.shutdown()
+role.run()
+print(role.status, signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+"""
+
+
+def test_a_signal_after_the_end_of_the_loop_does_not_cut_the_last_messages() -> None:
+    """Threads and sockets are closed in good order, and the process is not killed by it."""
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.stdout, done.stderr, done.returncode) == ("0 True\n", "", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -80,15 +81,16 @@ class Role(Declared):
         tell_plainly()
         self.status = self.signum = None
         self._prepare()
-        transport = sockets.Transport(self.options, context=self._context())
-        try:
-            self._open(transport)
-            self._log.debug("%s begins, with the addresses %s.", type(self).__name__, ", ".join(self._places()))
-            ended = self._drive(transport)
-        finally:
-            # user code first, then the sockets that its answers would have gone to
-            self._close()
-            transport.close()
+        with contextlib.ExitStack() as watch:
+            transport = sockets.Transport(self.options, context=self._context())
+            try:
+                self._open(transport)
+                self._log.debug("%s begins, with the addresses %s.", type(self).__name__, ", ".join(self._places()))
+                ended = self._drive(transport, watch)
+            finally:
+                # user code first, then the sockets that its answers would have gone to
+                self._close()
+                transport.close()
         self.status = ended.status
         self._conclude(ended)
 
@@ -99,7 +101,8 @@ class Role(Declared):
             if self._loop is not None:
                 self._loop.post(Drain(self.options.drain_timeout))
 
-    def _drive(self, transport: sockets.Transport) -> Ended:
+    def _drive(self, transport: sockets.Transport, watch: contextlib.ExitStack) -> Ended:
+        """Run the loop. Signals are caught until `watch` ends: one that comes later shall not cut the last messages."""
         self.machine = self._make_machine()
 
         def post(event: Event) -> None:
@@ -107,10 +110,12 @@ class Role(Declared):
 
         loop = Loop(self.machine, transport, self._make_actions(post), log=self._log)
         self._attach(loop)
+        caught = signals.draining(loop, self.options.drain_timeout, ignore_sigint=self._ignore_sigint)
+        watch.enter_context(caught)
         try:
-            with signals.draining(loop, self.options.drain_timeout, ignore_sigint=self._ignore_sigint) as caught:
-                ended = loop.run(self._first_events())
+            ended = loop.run(self._first_events())
         finally:
+            caught.stop_waking()
             self._attach(None)
         self.signum = caught.signum
         return ended

@@ -38,10 +38,14 @@ class draining:
             self._before[signal.SIGINT] = signal.signal(signal.SIGINT, on_interrupt)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Put the handlers back that were there before."""
+    def stop_waking(self) -> None:
+        """Write no more to the loop's file, which is about to be closed; the handlers stay."""
         if self._before:
             signal.set_wakeup_fd(self._file_before)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Put the handlers back that were there before."""
+        self.stop_waking()
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
