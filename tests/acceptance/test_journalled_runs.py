@@ -409,3 +409,150 @@ def test_app_run_takes_a_journal(workshop: Workshop) -> None:
     assert script.err.count("is already finished, says the journal run.db: nothing was started") == 1
     assert "script.py" in script.out
     assert not list(Path(workshop.folder).glob("*.lock"))
+
+
+LOCKSTEP = """
+import os, time
+from zmqpipeline import Pipeline
+
+app = Pipeline("lockstep")
+at = {"n": 0}
+
+def note(name, text):
+    with open(name, "a") as file:
+        file.write(f"{text}\\n")
+
+@app.task("A")
+def numbers():
+    note("distributors", os.getpid())
+    for n in range(40):
+        at["n"] = n
+        yield {"n": n}
+
+@app.available("A")
+def is_close(last_ack_data):
+    return at["n"] <= last_ack_data.get("collected", -1) + 3
+
+@app.worker("A")
+def work(data):
+    time.sleep(0.02)
+    return data
+
+@app.collector
+def collect(data):
+    note("collected", data["n"])
+    return {"collected": data["n"]}
+
+if __name__ == "__main__":
+    app.main()
+"""
+
+
+def test_a_gate_that_reads_ack_data_outlives_its_distributor(workshop: Workshop, eventually: Eventually) -> None:
+    """A new one knows what the last ACK carried: it hands out what the gate lets through, and the run ends well."""
+    workshop.write("app.py", LOCKSTEP)
+    program = workshop.start("-m", "app", "run", "--no-progress")
+    eventually(lambda: len(workshop.lines("collected")) >= 8, "8 items collected")
+    os.kill(workshop.numbers("distributors")[0], signal.SIGKILL)
+    assert program.wait() == 0, program.err
+    assert len(workshop.lines("distributors")) == 2
+    assert sorted(workshop.numbers("collected")) == list(range(40))
+
+
+def test_a_gate_that_reads_ack_data_outlives_everybody(workshop: Workshop, eventually: Eventually) -> None:
+    """The journal keeps what the last ACK carried."""
+    workshop.write("app.py", LOCKSTEP)
+    program = workshop.start("-m", "app", "run", "--no-progress", "--journal", "run.db")
+    eventually(lambda: len(workshop.lines("collected")) >= 8, "8 items collected")
+    kill(program)
+    status, program = workshop.run("-m", "app", "run", "--no-progress", "--journal", "run.db")
+    assert status == 0, program.err
+    assert set(workshop.numbers("collected")) == set(range(40))
+
+
+RAISING = """
+import os
+from pathlib import Path
+from zmqpipeline import Pipeline
+
+app = Pipeline("raising")
+
+@app.metadata
+def metadata():
+    if os.environ.get("FAIL") == "metadata":
+        raise ValueError("no metadata yet")
+    return {"names": {"a", "b", "c", "d"}}
+
+@app.task("C", key="words")
+def numbers():
+    for n in range(10):
+        if n == 5 and os.environ.get("FAIL") == "source":
+            raise ValueError("no more today")
+        yield {"n": n, "words": {"x", "y", f"w{n}", f"v{n}"}}
+
+@app.worker("C")
+def work(data):
+    return data
+
+@app.collector
+def collect(data, journal):
+    journal.execute("CREATE TABLE IF NOT EXISTS seen (n INTEGER)")
+    journal.execute("INSERT INTO seen VALUES (?)", (data["n"],))
+
+if __name__ == "__main__":
+    app.main()
+"""
+
+
+@pytest.mark.parametrize("part", ["source", "metadata"])
+def test_a_run_whose_source_raised_goes_on_when_it_is_started_again(part: str, workshop: Workshop) -> None:
+    """Status 1, and no word of "finished"; then the rest is sent. Keys that are sets are known again."""
+    workshop.write("app.py", RAISING)
+    status, program = workshop.run(*RUN, FAIL=part)
+    assert status == 1, program.err
+    assert rows(workshop) == list(range(5 if part == "source" else 0))
+    status, program = workshop.run(*RUN)
+    assert status == 0, program.err
+    assert rows(workshop) == list(range(10))
+    held = peek(workshop.folder / "run.db")
+    assert held is not None
+    assert (held.finished, held.ok) == (True, True)
+
+
+TOLD = """
+import os
+from zmqpipeline import Pipeline
+from zmqpipeline.errors import PipelineError
+
+app = Pipeline("told")
+
+@app.task("C")
+def numbers():
+    yield {"n": 1}
+    raise ValueError("no more today")
+
+@app.worker("C")
+def work(data):
+    return data
+
+@app.collector
+def collect(data):
+    pass
+
+if __name__ == "__main__":
+    names = {"/usr", "/home", "/opt", "/var", *os.environ["MORE"].split()}
+    try:
+        app.run(journal="run.db", metadata={"names": names}, progress=False)
+    except (PipelineError, ValueError) as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_metadata_that_hold_a_set_are_known_again(workshop: Workshop) -> None:
+    """They are told at each start, packed in the order of that process: the same ones all the same."""
+    workshop.write("app.py", TOLD)
+    for seed in ("1", "2"):
+        _, program = workshop.run("app.py", PYTHONHASHSEED=seed, MORE="")
+        assert "no more today" in program.err, program.out
+    _, program = workshop.run("app.py", MORE="/srv")
+    assert "JournalError The unfinished run in the journal run.db has the metadata names=" in program.out, program.err

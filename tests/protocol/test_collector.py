@@ -76,7 +76,7 @@ def test_a_proposal_is_answered_with_what_is_held() -> None:
     scene.results(0, 1)
     scene.collected(0, 1)
     scene.distributor.says(m.Propose("pipe", "another"))
-    expected = m.Holding("run", False, b"meta", 2, [m.TaskProgress("A", (0, 2), ())])
+    expected = m.Holding("run", False, b"meta", 2, [m.TaskProgress("A", (0, 2), ())], "A")
     assert scene.bench.said_one(m.Holding) == expected
 
 
@@ -359,13 +359,13 @@ def test_a_drain_ends_in_time_all_the_same(scene: Scene) -> None:
 
 
 def test_a_drain_does_not_wait_for_ever_for_the_last_function(scene: Scene) -> None:
-    """`finished` may hang: then the drain time is the end of it."""
+    """`finished` may hang: then the drain time is the end of it, which is no success."""
     scene.finish()
     assert scene.bench.one(c.CallFinished)
     scene.bench.tell(e.Drain(3.0))
     assert scene.bench.wait(2.9) == []
     scene.bench.wait(0.2)
-    assert scene.bench.ended == c.Ended(0, "drained")
+    assert scene.bench.ended == c.Ended(1, "drained before its `finished` function returned")
 
 
 def test_a_drain_ends_a_collector_that_only_stays_for_a_bye(scene: Scene) -> None:
@@ -392,3 +392,38 @@ def test_the_snapshot_counts_each_task(scene: Scene) -> None:
     snapshot = scene.machine.snapshot()
     assert (snapshot.phase, snapshot.run, snapshot.queued) == ("active", "run", 2)
     assert snapshot.tasks == {"A": (1, 0), "B": (0, 0)}
+
+
+# the last ACK ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_distributor_that_has_not_heard_the_last_ack_is_told_its_task_and_data(scene: Scene) -> None:
+    """Also when a failure was the last, and in the ACK that is said again; a gate reads them."""
+    scene.results(0, 1, 2)
+    scene.collected(0, 1, data=b"to 1")
+    scene.distributor.says(m.Propose("pipe", "another"))
+    told = scene.bench.said_one(m.Holding)
+    assert (told.count, told.ack_task, told.ack_data) == (2, "A", b"to 1")
+    scene.results(0)
+    assert scene.bench.said_one(m.Ack).data == b"to 1"
+    scene.distributor.says(m.GiveUp("run", given_up(0, task="B")))
+    scene.bench.tell(e.FailedCalled("B", (0, 1)))
+    scene.distributor.says(m.Propose("pipe", "another"))
+    told = scene.bench.said(m.Holding)[-1]
+    assert (told.count, told.ack_task, told.ack_data) == (3, "B", b"")
+
+
+def test_a_collector_without_memory_learns_the_last_ack_from_begin_and_one_with_a_journal_from_that() -> None:
+    """The next distributor is told what the one before had heard; the journal is told it, too."""
+    scene = Scene(begun=False)
+    scene.distributor.says(m.Begin("pipe", "run", b"", [m.TaskProgress("A", (0, 2), ())], "A", b"data"))
+    command = scene.bench.one(c.SetRun)
+    assert (command.ack_task, command.ack_data) == ("A", b"data")
+    told = scene.bench.said_one(m.Holding)
+    assert (told.ack_task, told.ack_data) == ("A", b"data")
+    scene = Scene(begun=False)
+    progress = [m.TaskProgress("A", (0, 2), ())]
+    scene.bench.tell(e.Restored("run", b"", progress, ack_task="A", ack_data=b"kept"))
+    scene.distributor.says(m.Propose("pipe", "another"))
+    told = scene.bench.said_one(m.Holding)
+    assert (told.ack_task, told.ack_data) == ("A", b"kept")

@@ -318,6 +318,38 @@ def test_an_ack_that_came_while_the_gate_was_asked_counts() -> None:
     assert scene.bench.one(c.Produce).ack_id == 1
 
 
+def test_the_gate_of_a_new_distributor_is_asked_with_the_last_ack_of_its_forerunner() -> None:
+    """The collector tells it when the run is taken over; a collector that is started anew is told it in turn."""
+    scene = Scene(running=False)
+    scene.connect()
+    told = m.Holding("run", False, b"", 3, [m.TaskProgress("A", (0, 3), ())], "A", b"data of 3")
+    scene.collector.says(told)
+    begin = scene.bench.said_one(m.Begin)
+    assert (begin.ack_task, begin.ack_data) == ("A", b"data of 3")
+    scene.collector.says(told)
+    scene.worker()
+    asked = scene.bench.one(c.Produce)
+    assert (asked.ack_task, asked.ack_id, asked.ack_data) == ("A", 3, b"data of 3")
+
+
+def test_a_lost_ack_opens_a_gate_when_the_collector_tells_what_it_holds() -> None:
+    """With its data, although the count was known from another ACK; told again, it is no news."""
+    scene = Scene(Task("A"), Task("B"))
+    scene.worker(window=2)
+    scene.produce(0, state="gated")
+    scene.count = 1
+    scene.ack(failed=(0, 1), task="B", data=b"")
+    told = m.Holding("run", False, b"", 2, [m.TaskProgress("A", (0, 1), ())], "A", b"data")
+    scene.produce(state="gated")
+    scene.collector.says(told)
+    asked = scene.bench.one(c.Produce)
+    assert (asked.ack_task, asked.ack_id, asked.ack_data) == ("A", 2, b"data")
+    scene.worker("B")
+    scene.produce(state="gated")
+    scene.collector.says(told)
+    assert [one.task for one in scene.bench.of(c.Produce)] == []
+
+
 def test_a_gate_that_no_ack_can_open_fails_its_task() -> None:
     """Nothing is out, nothing can come: the task is failed, with the last ACK in the message."""
     scene = Scene()

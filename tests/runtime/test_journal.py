@@ -1,23 +1,21 @@
-"""The journal: what is written is there again, users' rows with their marks, and one process at a time writes."""
+"""The journal: what is written is there again, and users' rows with their marks."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.runtime.support import peer_process
+from tests.runtime.journals import BIG, RUN, Open, again, failure, insert, key, rows
 from zmqpipeline.errors import JournalError
 from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.protocol.events import Restored
-from zmqpipeline.protocol.messages import FailedItem, TaskCounts, TaskProgress, Trouble
+from zmqpipeline.protocol.messages import TaskCounts, TaskProgress
 from zmqpipeline.protocol.seqset import SeqSet, spans_of
 from zmqpipeline.runtime.journal import (
     MEMORY,
@@ -30,74 +28,6 @@ from zmqpipeline.runtime.journal import (
     peek,
     retry,
 )
-
-Open = Callable[..., Journal]
-RUN = SetRun("run-1", b"metadata")
-BIG = 2**62
-
-
-def key(number: int) -> bytes:
-    """A digest."""
-    return number.to_bytes(16, "big")
-
-
-def failure(number: int, task: str = "C", digest: bytes = b"", message: str = "no") -> FailedItem:
-    """A failed item."""
-    return FailedItem(task, number, 3, "worker", Trouble("ValueError", message, "its traceback"), b"payload", digest)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where a journal may be; its name has what an address would not take as it is."""
-    return tmp_path / "a run's #1? 100%.db"
-
-
-@pytest.fixture
-def open_journal(path: Path) -> Iterator[Open]:
-    """Opens the journal at `path`, and closes what is left open."""
-    opened: list[Journal] = []
-
-    def open_it(fresh: bool = False, pipeline: str = "squares") -> Journal:
-        opened.append(Journal(path, pipeline=pipeline, fresh=fresh))
-        return opened[-1]
-
-    yield open_it
-    for journal in opened:
-        journal.close()
-
-
-@pytest.fixture
-def journal(open_journal: Open) -> Journal:
-    """A new journal in which a run has begun."""
-    made = open_journal()
-    made.begin(RUN)
-    return made
-
-
-def again(journal: Journal, open_journal: Open, **options: Any) -> Restored:
-    """What the journal holds when it is opened anew; it is closed afterwards."""
-    journal.close()
-    second = open_journal(**options)
-    second.close()
-    assert second.restored is not None
-    return second.restored
-
-
-def insert(journal: Journal, number: int) -> None:
-    """One call of a user's function that keeps the number, and its mark."""
-    with journal.item() as transaction:
-        transaction.execute("CREATE TABLE IF NOT EXISTS numbers (n INTEGER)")
-        transaction.execute("INSERT INTO numbers VALUES (?)", (number,))
-    journal.collected("C", [number], b"")
-
-
-def rows(path: Path, sql: str = "SELECT n FROM numbers ORDER BY n") -> list[Any]:
-    """What a table of the file holds, as another program sees it; one value a row."""
-    with sqlite3.connect(path) as db:
-        found = [row[0] for row in db.execute(sql)]
-    db.close()
-    return found
-
 
 # what is written is there again ---------------------------------------------------------------------------------------
 
@@ -131,6 +61,7 @@ def test_what_was_committed_is_restored_and_nothing_else(journal: Journal, open_
         ],
         {"D": {key(1), key(2)}},
         {"D": {BIG + 2: key(3)}},
+        ack_task="D",
     )
     assert peek(path) == Held("squares", "run-1", b"metadata", False, False, [])
 
@@ -213,7 +144,7 @@ def test_a_fresh_run_forgets_an_earlier_one_but_as_late_as_it_begins(
     second.collected("C", [7], b"")
     second.commit()
     second.begin(SetRun("run-2", b""))
-    assert again(second, open_journal) == Restored("run-2", b"", [TaskProgress("C", (7, 8), ())])
+    assert again(second, open_journal) == Restored("run-2", b"", [TaskProgress("C", (7, 8), ())], ack_task="C")
     assert dead_items(path) == []
     assert rows(path) == [1]
 
@@ -293,6 +224,8 @@ def test_rows_are_those_of_sqlite(journal: Journal) -> None:
         ("DROP TABLE zmqpipeline_failed", "zmqpipeline_"),
         ("ALTER TABLE zmqpipeline_done ADD COLUMN x", "zmqpipeline_"),
         ("CREATE TABLE zmqpipeline_mine (n)", "zmqpipeline_"),
+        ("ALTER TABLE other RENAME TO zmqpipeline_other", "zmqpipeline_"),
+        ("ALTER TABLE other RENAME TO [ZMQPIPELINE_other]", "zmqpipeline_"),
         ("CREATE TABLE ZMQPipeline_mine (n)", "zmqpipeline_"),
         ("CREATE INDEX mine ON zmqpipeline_done (stop)", "zmqpipeline_"),
         ("CREATE TRIGGER mine AFTER INSERT ON zmqpipeline_done BEGIN SELECT 1; END", "zmqpipeline_"),
@@ -303,13 +236,17 @@ def test_what_would_end_the_transaction_or_change_the_marks_is_refused(
 ) -> None:
     """Also a second time, when the statement is known already; the call may go on, and the next ones, too."""
     with journal.item() as transaction:
+        transaction.execute("CREATE TABLE other (n)")
         for _ in range(2):
             with pytest.raises(JournalError, match=rf"(?i){named}.*is not for the functions.*Take it out"):
                 transaction.execute(sql)
         assert transaction.execute("SELECT run FROM zmqpipeline_run").fetchall() == [("run-1",)]
+        transaction.execute("ALTER TABLE other RENAME TO another")
+        transaction.execute("INSERT INTO another VALUES (2)")
     insert(journal, 1)
     journal.commit()
     assert rows(path) == [1]
+    assert rows(path, "SELECT n FROM another") == [2]
 
 
 def test_a_trigger_of_the_user_cannot_change_the_marks_either(journal: Journal, path: Path) -> None:
@@ -482,66 +419,37 @@ def test_where_there_is_no_journal_there_are_no_dead_items(path: Path, content: 
     assert [one.name for one in path.parent.iterdir()] == ([] if content is None else [path.name])
 
 
-# one writer -----------------------------------------------------------------------------------------------------------
-
-HOLDS = """
-import sys
-from zmqpipeline.runtime.journal import Journal
-from zmqpipeline.protocol.commands import SetRun
-journal = Journal(sys.argv[1], pipeline="squares")
-journal.begin(SetRun("run-1", b""))
-print("open", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_second_writer_is_refused_with_the_process_that_is_in_its_way(path: Path, open_journal: Open) -> None:
-    """Whether it would collect or retry; a killed one is in nobody's way, and readers are in nobody's at any time."""
-    with peer_process(HOLDS, str(path)) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "open\n"
-        for use in (open_journal, lambda: retry(path, None)):
-            with pytest.raises(JournalError, match=rf"100%\.db is in use by the process {holder.pid}:"):
-                use()
-        assert peek(path) is not None
-        assert dead_items(path) == []
-        holder.kill()
-        holder.wait()
-    assert open_journal().restored == Restored("run-1", b"", [])
-
-
-def test_a_second_writer_in_the_same_process_is_refused_by_any_name(journal: Journal, path: Path) -> None:
-    """Also through a link to the file."""
-    link = path.parent / "link"
-    link.symlink_to(path)
-    for name in (path, link, path.parent / "x" / ".." / path.name):
-        with pytest.raises(JournalError, match="is in use by the process"):
-            Journal(name, pipeline="squares")
-    insert(journal, 1)
+def test_the_last_ack_is_kept_with_its_task_and_data(journal: Journal, open_journal: Open) -> None:
+    """With the commit that it is sent after, and not before; a failure's has no data. A new journal takes them over."""
+    journal.collected("C", [1], b"", b"of 1")
     journal.commit()
-    assert rows(path) == [1]
-
-
-WRITES = """
-import sqlite3, sys
-db = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)
-try:
-    db.execute("BEGIN IMMEDIATE")
-    print("it is free", flush=True)
-except sqlite3.OperationalError as error:
-    print(error, flush=True)
-"""
-
-
-def test_readers_in_the_same_process_do_not_drop_the_writers_locks(journal: Journal, path: Path) -> None:
-    """A system lock is gone when its process closes any other descriptor of the file: nobody may open it but sqlite."""
-    insert(journal, 1)
-    assert peek(path) is not None
-    assert dead_items(path) == []
-    with pytest.raises(JournalError):
-        Journal(path, pipeline="squares")
-    with peer_process(WRITES, str(path)) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "database is locked\n"
+    journal.collected("C", [2], b"", b"of 2")
+    journal.rollback()
+    journal.collected("C", [], b"", b"of none")
     journal.commit()
-    assert rows(path) == [1]
+    restored = again(journal, open_journal)
+    assert (restored.ack_task, restored.ack_data) == ("C", b"of 1")
+    journal = open_journal()
+    journal.collected("C", [3], b"", b"of 3")
+    journal.failed([failure(1, "D")])
+    journal.commit()
+    restored = again(journal, open_journal)
+    assert (restored.ack_task, restored.ack_data) == ("D", b"")
+    journal = open_journal(fresh=True)
+    journal.begin(SetRun("run-2", b"", ack_task="C", ack_data=b"told"))
+    restored = again(journal, open_journal)
+    assert (restored.ack_task, restored.ack_data) == ("C", b"told")
+
+
+@pytest.mark.parametrize("state", ["failed", "aborted"])
+def test_a_run_whose_source_raised_is_not_finished(
+    state: str, journal: Journal, open_journal: Open, path: Path
+) -> None:
+    """It goes on when it is started again; if the metadata function raised, nothing was begun: a new run begins."""
+    journal.finish(False, [TaskCounts("C", state), TaskCounts("D", "aborted")])
+    journal.commit()
+    journal.close()
+    held = peek(path)
+    assert held == (Held("squares", "run-1", b"metadata", False, False, []) if state == "failed" else None)
+    second = open_journal()
+    second.begin(SetRun("run-1" if state == "failed" else "run-2", b"", restored=state == "failed"))

@@ -70,6 +70,8 @@ class CollectorMachine:
         self._tasks: dict[str, Progress] = {}
         self._links = Links(incarnation)
         self._distributor: e.Peer | None = None
+        self._last_ack = ("", b"")
+        """Task and data of the newest ACK, for a distributor that has not heard it."""
         self._calls = 0
         self._finish: m.Finish | None = None
         self._finished_data = b""
@@ -208,9 +210,10 @@ class CollectorMachine:
     def _begin_run(self, body: m.Begin) -> None:
         self.phase = "active"
         self._hold(body.run, body.metadata, body.progress)
+        self._last_ack = (body.ack_task, body.ack_data)
         keys = {name: set(one.keys.done) for name, one in self._tasks.items() if one.keys.done}
         failed_keys = {name: dict(one.keys.failed) for name, one in self._tasks.items() if one.keys.failed}
-        self._do(c.SetRun(body.run, body.metadata, body.progress, keys, failed_keys))
+        self._do(c.SetRun(body.run, body.metadata, body.progress, keys, failed_keys, *self._last_ack))
         self._call_workers()
 
     def _hold(self, run: str, metadata: bytes, progress: list[m.TaskProgress]) -> None:
@@ -241,6 +244,7 @@ class CollectorMachine:
 
     def _restored(self, event: e.Restored, now: float) -> None:
         self._hold(event.run, event.metadata, event.progress)
+        self._last_ack = (event.ack_task, event.ack_data)
         for name, keys in event.keys.items():
             self._task(name).keys.done |= keys
         for name, failed_keys in event.failed_keys.items():
@@ -264,7 +268,7 @@ class CollectorMachine:
     def _holding(self) -> m.Holding:
         finished = self.phase in ("finishing", "finished")
         progress = [one.told(name) for name, one in self._tasks.items()] if self.run else []
-        return m.Holding(self.run, finished, self.metadata, self.count, progress)
+        return m.Holding(self.run, finished, self.metadata, self.count, progress, *self._last_ack)
 
     def _give_up(self, failures: list[m.FailedItem]) -> None:
         new = []
@@ -314,7 +318,9 @@ class CollectorMachine:
         progress = self._task(task)
         collected, failed = progress.collected.common(spans), progress.failed.common(spans)
         if collected or failed:
-            self._ack(task, collected, failed, b"")
+            # it is news to a distributor that has missed an ACK, and perhaps the last one
+            last_task, data = self._last_ack
+            self._ack(task, collected, failed, data if task == last_task else b"")
 
     def _ack(self, task: str, collected: m.Spans, failed: m.Spans, data: bytes) -> None:
         if self._distributor is not None:
@@ -343,6 +349,7 @@ class CollectorMachine:
             ]
             self._call(c.CallFailed(items), 1)
         if event.spans:
+            self._last_ack = (event.task, event.data)
             self._ack(event.task, event.spans, (), event.data)
 
     def _failed_called(self, event: e.FailedCalled) -> None:
@@ -351,6 +358,7 @@ class CollectorMachine:
         progress = self._task(event.task)
         progress.fail(event.spans)
         self.count += size(event.spans)
+        self._last_ack = (event.task, b"")
         self._ack(event.task, (), event.spans, b"")
 
     def _finished_called(self, event: e.FinishedCalled, now: float) -> None:
@@ -398,6 +406,8 @@ class CollectorMachine:
             self._end(0, "already finished")
         elif self.phase == "finished":
             self._end(1 if self.troubles or not self.ok else 0, "the run is over")
+        elif self.phase == "finishing":
+            self._end(1, "drained before its `finished` function returned")
         else:
             self._end(1 if self.troubles else 0, "drained")
 

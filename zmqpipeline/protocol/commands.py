@@ -107,6 +107,9 @@ class SetRun:
     progress: list[TaskProgress] = field(default_factory=list)
     keys: dict[str, set[bytes]] = field(default_factory=dict)
     failed_keys: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    ack_task: str = ""
+    ack_data: bytes = b""
+    """Those of the last Ack that the distributor has heard."""
     restored: bool = False
     """Whether it comes from the journal."""
 

@@ -472,7 +472,15 @@ class Dispatcher:
             if not news:
                 return
             count = self.last_ack[1] + 1
-        self.last_ack = (task, count, data)
+        self._open_gates((task, count, data))
+
+    def told_last_ack(self, task: str, count: int, data: bytes) -> None:
+        """What the collector says that its last ACK was: the ACK itself may have been lost, or its forerunner's."""
+        if count >= self.last_ack[1] and (task, count, data) != self.last_ack:
+            self._open_gates((task, count, data))
+
+    def _open_gates(self, last_ack: tuple[str, int, bytes]) -> None:
+        self.last_ack = last_ack
         for one in self.tasks.values():
             if one.gated:
                 one.gated = False

@@ -280,6 +280,8 @@ class DistributorMachine:
             case m.Holding() as holding:
                 self._holding(holding, now)
             case m.Keys() as keys if self.phase == "greeting":
+                # more of them may be on the way: it is not asked again meanwhile
+                self._repeat_at = now + REPEAT_SECONDS
                 self._learn_keys(keys)
             case m.Finished(run) as finished if run == self.run and self.phase == "finishing":
                 self._farewell(finished, now)
@@ -294,9 +296,9 @@ class DistributorMachine:
             return
         self._repeat_at = now + REPEAT_SECONDS
         task.ledger.duplicates = max(task.ledger.duplicates, ack.duplicates)
-        task.ledger.repeated = max(task.ledger.repeated, ack.repeated)
         before = task.ledger.done
         released = task.ledger.acknowledge(ack.collected, ack.failed)
+        task.ledger.learn_repeated(ack.repeated)
         self._dispatcher.note_released(released, now)
         self._dispatcher.acknowledged(ack.task, ack.count, ack.data, news=task.ledger.done > before)
 
@@ -361,8 +363,8 @@ class DistributorMachine:
             task = self.tasks.get(known.task)
             if task is not None:
                 self._dispatcher.note_released(task.ledger.acknowledge(known.collected, known.failed), now)
-                task.ledger.repeated = max(task.ledger.repeated, known.repeated)
-        self._dispatcher.acknowledged("", holding.count, b"", news=False)
+                task.ledger.learn_repeated(known.repeated)
+        self._dispatcher.told_last_ack(holding.ack_task, holding.count, holding.ack_data)
 
     def _tell_given_up_again(self) -> None:
         failures = [item for task in self.tasks.values() for item in task.ledger.given_up.values()]
@@ -386,7 +388,8 @@ class DistributorMachine:
 
     def _begin_message(self) -> m.Begin:
         progress = [task.ledger.progress() for task in self.tasks.values()]
-        return m.Begin(self.pipeline, self.run, self.metadata, progress)
+        ack_task, _, ack_data = self._dispatcher.last_ack
+        return m.Begin(self.pipeline, self.run, self.metadata, progress, ack_task, ack_data)
 
     def _is_waiting_for_acks(self) -> bool:
         return any(task.ledger.leased or task.ledger.given_up for task in self.tasks.values())

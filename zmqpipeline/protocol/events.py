@@ -134,7 +134,8 @@ class ThreadLost:
 class Restored:
     """What a journal held when it was opened: told to the machine before anything else. `metadata` is a packed dict.
 
-    `keys` holds, by task, the digests of collected keys; `failed_keys` those of failed items, by number.
+    `keys` holds, by task, the digests of collected keys; `failed_keys` those of failed items, by number. `ack_task` and
+    `ack_data` are those of the last Ack.
     """
 
     run: str
@@ -145,6 +146,8 @@ class Restored:
     finished: bool = False
     ok: bool = False
     counts: list[TaskCounts] = field(default_factory=list)
+    ack_task: str = ""
+    ack_data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,10 @@ class Ledger:
             duplicates=self.duplicates,
         )
 
+    def learn_repeated(self, repeated: int) -> None:
+        """The collector says that so many of the collected items are of keys that were done before."""
+        self.repeated = min(max(self.repeated, repeated), len(self.collected))
+
     def take_over(self, base: int) -> None:
         """An earlier distributor's run goes on here; items with keys are numbered from `base` on."""
         if self.spec.keyed:

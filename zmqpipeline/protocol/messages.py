@@ -241,12 +241,17 @@ class Propose:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The run as the distributor knows it: said at each connection and answered by Holding. Idempotent."""
+    """The run as the distributor knows it: said at each connection and answered by Holding. Idempotent.
+
+    `ack_task` and `ack_data` are those of the last Ack that it has heard.
+    """
 
     pipeline: str
     run: str
     metadata: bytes
     progress: list[TaskProgress]
+    ack_task: str = ""
+    ack_data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,13 +300,18 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What the collector holds. An empty `run`: nothing yet. `count` is the number of items acknowledged so far."""
+    """What the collector holds. An empty `run`: nothing yet. `count` is the number of items acknowledged so far.
+
+    `ack_task` and `ack_data` are those of its last Ack, for the gates of a distributor that has not heard it.
+    """
 
     run: str
     finished: bool
     metadata: bytes
     count: int
     progress: list[TaskProgress]
+    ack_task: str = ""
+    ack_data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

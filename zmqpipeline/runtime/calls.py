@@ -254,7 +254,7 @@ class Gatherer:
         if failures:
             numbers, keys = _without({number for number, _, _ in failures}, numbers, keys)
         if self._journal is not None:
-            self._journal.collected(command.task, numbers, keys)
+            self._journal.collected(command.task, numbers, keys, data)
         self._answer(Collected(command.task, spans_of(numbers), failures, data, command.attempt, trouble))
 
     def _tell_failed(self, command: CallFailed) -> None:

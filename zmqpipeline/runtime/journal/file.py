@@ -28,13 +28,16 @@ APPLICATION_ID = 0x7A6D7170
 FORMAT = 1
 """The version of the tables, the file's ``user_version``."""
 
+LOCKED_SECONDS = 20.0
+"""So long another program that writes the file may make the collector wait; shorter than a drain may take."""
+
 PREFIX = "zmqpipeline_"
 """How the names of our tables begin; all others are users'."""
 
 TABLES = {
     "zmqpipeline_run": "(id INTEGER PRIMARY KEY CHECK (id = 1), pipeline TEXT NOT NULL, run TEXT NOT NULL, "
     "metadata BLOB NOT NULL, finished INTEGER NOT NULL DEFAULT 0, ok INTEGER NOT NULL DEFAULT 0, "
-    "counts TEXT NOT NULL DEFAULT '[]')",
+    "counts TEXT NOT NULL DEFAULT '[]', ack_task TEXT NOT NULL DEFAULT '', ack_data BLOB NOT NULL DEFAULT x'')",
     "zmqpipeline_tasks": "(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, repeated INTEGER NOT NULL DEFAULT 0)",
     "zmqpipeline_done": "(task INTEGER, start INTEGER, stop INTEGER NOT NULL, PRIMARY KEY (task, start)) WITHOUT ROWID",
     "zmqpipeline_keys": "(task INTEGER, digest BLOB, PRIMARY KEY (task, digest)) WITHOUT ROWID",
@@ -156,7 +159,7 @@ def locked(path: Path) -> PathLock:
 
 
 def _connect(target: str | Path, *, uri: bool = False) -> sqlite3.Connection:
-    return sqlite3.connect(target, uri=uri, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(target, LOCKED_SECONDS, uri=uri, isolation_level=None, check_same_thread=False)
 
 
 def _make_tables(db: sqlite3.Connection) -> None:
@@ -312,7 +315,11 @@ def restored_from(db: sqlite3.Connection, held: Held) -> Restored:
             keys[name] = digests
         if failed_digests:
             failed_keys[name] = failed_digests
-    return Restored(held.run, held.metadata, progress, keys, failed_keys, held.finished, held.ok, held.counts)
+    ack_task, ack_data = db.execute("SELECT ack_task, ack_data FROM zmqpipeline_run").fetchone()
+    return Restored(
+        *(held.run, held.metadata, progress, keys, failed_keys, held.finished, held.ok, held.counts),
+        *(ack_task, ack_data),
+    )
 
 
 def retrying_in(db: sqlite3.Connection) -> dict[tuple[int, int | bytes], int]:

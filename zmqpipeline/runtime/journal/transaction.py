@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from zmqpipeline.errors import JournalError
-from zmqpipeline.runtime.journal.file import PREFIX
+from zmqpipeline.runtime.journal.file import PREFIX, TABLES
 
 # Of the disk, not of the statement: the item is not to blame, and sqlite has often undone the whole transaction.
 _TROUBLES = {
@@ -101,6 +101,7 @@ class Guard:
         self._caller = 0
         self._on = False
         self._denied = ""
+        self._altered = ""
         db.set_authorizer(self._authorize)
 
     def admit(self) -> None:
@@ -120,9 +121,9 @@ class Guard:
             )
         if self.trouble is not None or not self._db.in_transaction:
             raise JournalError("The transaction was rolled back by an earlier statement. Let this call fail.")
-        self._on, self._denied = True, ""
+        self._on, self._denied, self._altered = True, "", ""
         try:
-            return Rows(getattr(self._db, method)(sql, parameters))
+            rows = Rows(getattr(self._db, method)(sql, parameters))
         except sqlite3.Error as error:
             if self._denied:
                 raise JournalError(_refusal(self._denied)) from error
@@ -131,6 +132,17 @@ class Guard:
             raise
         finally:
             self._on = False
+        if self._altered and (taken := self._taken_names()):
+            # sqlite does not tell the authorizer the new name
+            before = self._altered.replace('"', '""')
+            self._db.execute(f'ALTER TABLE "{taken[0]}" RENAME TO "{before}"')
+            raise JournalError(_refusal(f"Giving the name {taken[0]}, one of those that begin with {PREFIX},"))
+        return rows
+
+    def _taken_names(self) -> list[str]:
+        """The users' tables with names like ours."""
+        names = (str(name) for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
+        return [name for name in names if name.lower().startswith(PREFIX) and name not in TABLES]
 
     def _authorize(self, action: int, first: str | None, second: str | None, *where: str | None) -> int:
         """Asked by sqlite about each part of a statement that is prepared."""
@@ -138,6 +150,8 @@ class Guard:
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_PRAGMA and (first in _PRAGMAS or (first in _READING and second is None)):
             return sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_ALTER_TABLE:
+            self._altered = str(second)
         if action in _FORBIDDEN:
             self._denied = f"A statement that says {_FORBIDDEN[action]}"
         elif action == sqlite3.SQLITE_PRAGMA:

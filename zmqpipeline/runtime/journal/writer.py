@@ -62,6 +62,7 @@ class Journal:
         self.restored = None
         self._pipeline, self._fresh = pipeline, fresh
         self._marks: dict[str, tuple[list[int], list[bytes]]] = {}
+        self._last_ack: tuple[str, bytes] | None = None
         self._task_ids: dict[str, int] = {}
         self._retrying: dict[tuple[int, int | bytes], int] = {}
         self._lock: PathLock | None = None
@@ -103,8 +104,9 @@ class Journal:
             for table in TABLES if self._fresh else ():
                 self._db.execute(f"DELETE FROM {table}")
             self._db.execute(
-                "INSERT OR IGNORE INTO zmqpipeline_run (id, pipeline, run, metadata) VALUES (1, ?, ?, ?)",
-                (self._pipeline, command.run, command.metadata),
+                "INSERT OR IGNORE INTO zmqpipeline_run (id, pipeline, run, metadata, ack_task, ack_data) "
+                "VALUES (1, ?, ?, ?, ?, ?)",
+                (self._pipeline, command.run, command.metadata, command.ack_task, command.ack_data),
             )
             (held,) = self._db.execute("SELECT run FROM zmqpipeline_run").fetchone()
             if held != command.run:
@@ -116,8 +118,13 @@ class Journal:
         self.commit()
         self._fresh = False
 
-    def collected(self, task: str, numbers: Sequence[int], keys: bytes) -> None:
-        """Mark these items as collected with the next commit. `keys` are their digests, or empty."""
+    def collected(self, task: str, numbers: Sequence[int], keys: bytes, ack_data: bytes = b"") -> None:
+        """Mark these items as collected with the next commit.
+
+        `keys` are their digests, or empty; `ack_data` is what the ACK that is sent after the commit will carry.
+        """
+        if numbers:
+            self._last_ack = (task, ack_data)
         marks = self._marks.setdefault(task, ([], []))
         marks[0].extend(numbers)
         marks[1].extend(split_keys(keys))
@@ -127,11 +134,23 @@ class Journal:
         with self._written():
             for item in items:
                 task = self._task_id(item.task)
+                self._last_ack = (item.task, b"")
                 self._drop_retried(task, (item.number, item.key))
                 self._write_failed(task, item)
 
     def finish(self, ok: bool, counts: Sequence[TaskCounts]) -> None:
-        """Write down, with the next commit, that the run is over."""
+        """Write down, with the next commit, that the run is over.
+
+        It is not if a source raised: what that has not yielded is still to be sent, so the run goes on when it is
+        started again. If the metadata function raised there is nothing to go on with, and a new run begins.
+        """
+        states = {one.state for one in counts}
+        if "failed" in states:
+            return
+        if states == {"aborted"}:
+            with self._written():
+                self._db.execute("DELETE FROM zmqpipeline_run")
+            return
         told = json.dumps([asdict(one) for one in counts])
         with self._written():
             self._db.execute("UPDATE zmqpipeline_run SET finished = 1, ok = ?, counts = ?", (ok, told))
@@ -146,6 +165,7 @@ class Journal:
     def rollback(self) -> None:
         """Undo what was said since the last commit, users' rows too."""
         self._marks.clear()
+        self._last_ack = None
         self._task_ids.clear()
         if self._db.in_transaction:
             with self._written():
@@ -198,12 +218,17 @@ class Journal:
                 self._db.execute(BEGIN)
             yield
         except sqlite3.Error as error:
-            raise self._lost(f"sqlite says: {error}") from error
+            if "locked" in str(error):
+                raise self._lost(
+                    f"another program has kept it locked for {file.LOCKED_SECONDS:.0f} s (sqlite says: {error})",
+                    "End that program, or have it write elsewhere",
+                ) from error
+            raise self._lost(f"sqlite says: {error}", "Mend that (free space, if the disk is full)") from error
 
-    def _lost(self, why: str) -> JournalLost:
+    def _lost(self, why: str, mend: str = "Mend that") -> JournalLost:
         return JournalLost(
             f"The journal {self.path} cannot be written: {why}. Nothing more is collected; nothing that was "
-            "acknowledged is lost. Mend that (free space, if the disk is full), and start again with the same journal."
+            f"acknowledged is lost. {mend}, and start again with the same journal."
         )
 
     # how it is written ------------------------------------------------------------------------------------------------
@@ -224,6 +249,9 @@ class Journal:
             self._write_done(task, spans_of(numbers))
             self._write_keys(task, keys)
         self._marks.clear()
+        if self._last_ack is not None:
+            self._db.execute("UPDATE zmqpipeline_run SET ack_task = ?, ack_data = ?", self._last_ack)
+            self._last_ack = None
 
     def _write_done(self, task: int, spans: Spans) -> None:
         """Add ranges, each merged with those that it touches: one that begins below it, any number that begin in it."""
