@@ -18,7 +18,7 @@ STOREYS = {
     "ground floor": "runtime",
     "living floor": "declared handlers failure summary places role execution task worker collector distributor "
     "metadata service client",
-    "roof": "injection registry entries adapters compiling app testrun importing launch loglines group "
+    "roof": "injection registry entries classes adapters compiling app testrun importing launch loglines group "
     "supervisor cli cli_service cli_dead __main__ zmqpipeline",
     "annexes": "testing pytest_plugin contrib",
 }

@@ -97,3 +97,27 @@ def test_configuring_nonsense_is_an_error() -> None:
     with pytest.raises(ValueError, match="version"):
         zmqpipeline.configureLogging({})
     assert all(logging.getLogger(name).name == name for name in logconfig.LOGGERS)
+
+
+def test_an_app_is_defined_without_the_roles() -> None:
+    """The import of the package costs little: sockets, roles and their machines are imported when a role is made."""
+    code = (
+        "import sys\n"
+        "from zmqpipeline import Options, Pipeline\n"
+        "app = Pipeline('x', options=Options())\n"
+        "app.task('C')(lambda: [])\n"
+        "app.worker('C')(lambda data: data)\n"
+        "app.collector(lambda data: None)\n"
+        "print(sorted({'zmq', 'msgpack', 'click', 'asyncio', 'zmqpipeline.role'} & set(sys.modules)))\n"
+        "app.compile('collector')\n"
+        "print(sorted({'zmq', 'msgpack', 'click', 'asyncio', 'zmqpipeline.role'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.splitlines() == ["[]", "['msgpack', 'zmq', 'zmqpipeline.role']"]
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """With the package's name; what there is, is listed whether it was used or not."""
+    with pytest.raises(AttributeError, match="module 'zmqpipeline' has no attribute 'Pipelin'"):
+        zmqpipeline.Pipelin  # noqa: B018
+    assert set(zmqpipeline.__all__) <= set(dir(zmqpipeline))

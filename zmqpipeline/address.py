@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 
@@ -136,6 +135,8 @@ def _near_miss(address: str) -> str:
 
 def _closest(word: str) -> str:
     swapped = [each for each in PROTOCOLS if sorted(each) == sorted(word)]
+    import difflib  # at the first mistake only
+
     return (swapped or difflib.get_close_matches(word, PROTOCOLS, n=1) or [""])[0]
 
 

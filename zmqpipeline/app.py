@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from zmqpipeline import injection
 from zmqpipeline.address import EndpointAddress
-from zmqpipeline.compiling import client_of, compile_role, places_of
-from zmqpipeline.entries import class_entry, service_entry, task_entry, task_name, worker_entry
+from zmqpipeline.entries import service_entry, task_entry, task_name, worker_entry
 from zmqpipeline.errors import ConfigurationError, RegistrationError
 from zmqpipeline.injection import Place, Plan, label, plan
 from zmqpipeline.options import Options
@@ -307,6 +306,8 @@ class Pipeline:
         Raises:
             ConfigurationError: the app has no such service.
         """
+        from zmqpipeline.compiling import client_of
+
         return client_of(self, name, options)
 
     # classes ----------------------------------------------------------------------------------------------------------
@@ -321,6 +322,8 @@ class Pipeline:
             RegistrationError: its place is taken, or it is none of these.
         """
         self._check_open("register")
+        from zmqpipeline.classes import class_entry
+
         class_entry(self.registry, cls)
         return cls
 
@@ -362,6 +365,8 @@ class Pipeline:
 
     def places(self, options: Options | None = None) -> Places:
         """The addresses of all roles, under these options (by default those of program and environment)."""
+        from zmqpipeline.compiling import places_of
+
         return places_of(self, options)
 
     def compile(
@@ -385,6 +390,8 @@ class Pipeline:
         Raises:
             ConfigurationError: the app does not fit together, or there is no such role or task.
         """
+        from zmqpipeline.compiling import compile_role
+
         self.freeze()
         return compile_role(self, role, task_type, options=options, metadata=metadata, threads=threads)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import os
@@ -114,6 +113,8 @@ class ServiceClient:
 
     async def arequest(self, data: Data, task_type: str = "", timeout: float | None = 30.0) -> Any:
         """As `request`, for asyncio. Cancelling it withdraws the request."""
+        import asyncio
+
         return await asyncio.wrap_future(self.submit(data, task_type, timeout))
 
     def close(self) -> None:

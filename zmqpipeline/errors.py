@@ -31,13 +31,14 @@ short letter: what happened, what was seen, what to do.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a message about a wrong name: `` Did you mean 'x'?`` if one of the known ones is close, else empty."""
+    import difflib  # at the first mistake only
+
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 

@@ -21,9 +21,6 @@ LOGGERS = (
 )
 """The loggers of the roles. Name your own below them, as in ``zmqpipeline.task.Resize``."""
 
-# Without a handler of its own, Python would print warnings of the library to stderr by its handler of last resort.
-logging.getLogger("zmqpipeline").addHandler(logging.NullHandler())
-
 
 def configureLogging(config: dict[str, Any]) -> None:
     """Configure logging by a dictionary, exactly as `logging.config.dictConfig` does, with its errors.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zmqpipeline.address import EndpointAddress
-from zmqpipeline.collector import Collector
 from zmqpipeline.errors import RegistrationError, did_you_mean
 from zmqpipeline.injection import Plan
 from zmqpipeline.protocol.graph import TaskSpec, order
-from zmqpipeline.task import Task
-from zmqpipeline.worker import Worker
+
+if TYPE_CHECKING:
+    from zmqpipeline.collector import Collector
+    from zmqpipeline.task import Task
+    from zmqpipeline.worker import Worker
 
 ON_FAILED = ("abort", "continue")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 from zmqpipeline.errors import TaskTypeError
 
 _registered: set[str] = set()
@@ -48,6 +46,8 @@ def _check(name: object) -> None:
 
 
 def _unknown(name: str) -> str:
+    import difflib  # at the first mistake only
+
     close = difflib.get_close_matches(name, _registered, n=1)
     if close:
         return f"The task type {name!r} is not registered: did you mean {close[0]!r}?"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import struct
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 """The handshake came to nothing; libzmq may never try again."""
@@ -15,6 +15,9 @@ BOUND_EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 
 CONNECTING_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | FAILED
 """What a connecting side watches: its handshakes, breaks, and that libzmq goes on trying."""
+
+_EVENT = struct.Struct("=H")
+"""The first frame begins with the event's number (zmq_socket_monitor(3)). pyzmq's own parser would import asyncio."""
 
 _names = itertools.count()
 
@@ -42,7 +45,7 @@ class Monitor:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return events
-            events.append(int(parse_monitor_message(frames)["event"]))
+            events.append(_EVENT.unpack_from(frames[0])[0])
 
     def wait_for(self, event: int, seconds: float) -> bool:
         """Whether `event` comes within `seconds`; the events before it are dropped."""
