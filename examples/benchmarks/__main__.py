@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import click
 
-from examples.benchmarks import journal, service
+from examples.benchmarks import (
+    floor,
+    journal,
+    latency,
+    memory,
+    mixed,
+    overhead,
+    payload,
+    peers,
+    scale,
+    service,
+    startup,
+    throughput,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -12,8 +25,21 @@ def main() -> None:
     """Compare zmqpipeline with a yardstick, in one run on this machine. Every answer is checked."""
 
 
-main.add_command(journal.command)
-main.add_command(service.command)
+for _one in (
+    floor,
+    journal,
+    latency,
+    memory,
+    mixed,
+    overhead,
+    payload,
+    peers,
+    scale,
+    service,
+    startup,
+    throughput,
+):
+    main.add_command(_one.command)
 
 if __name__ == "__main__":
     main(prog_name="python -m examples.benchmarks")

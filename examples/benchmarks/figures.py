@@ -6,11 +6,17 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import click
+
+ROUNDS = 5
+"""The medians of so many, unless ``--rounds`` says otherwise."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -23,11 +29,18 @@ class Row:
     ours: float
     target: str = ""
     """What the ratio should be, for people; empty if nothing is promised."""
+    beside: float | None = None
+    """A third side, to be shown beside the two."""
 
     @property
     def ratio(self) -> float:
         """Ours by the raw one."""
-        return self.ours / self.raw
+        return self.ours / self.raw if self.raw else float("inf")
+
+    @property
+    def difference(self) -> float:
+        """Ours less the raw one."""
+        return self.ours - self.raw
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -36,28 +49,83 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def row(what: str, unit: str, raw: Sequence[float], ours: Sequence[float], target: str = "") -> Row:
+def row(
+    what: str,
+    unit: str,
+    raw: Sequence[float],
+    ours: Sequence[float],
+    target: str = "",
+    beside: Sequence[float] | None = None,
+) -> Row:
     """A row of the medians of several rounds."""
-    return Row(what, unit, statistics.median(raw), statistics.median(ours), target)
+    third = None if beside is None else statistics.median(beside)
+    return Row(what, unit, statistics.median(raw), statistics.median(ours), target, third)
 
 
-def show(title: str, rows: Sequence[Row], *, as_json: bool, sides: tuple[str, str] = ("pyzmq", "zmqpipeline")) -> None:
-    """Print the rows as a table, with a column for each of the two sides, or as one JSON object."""
+def named(count: int, what: str) -> str:
+    """ "1 worker", "2 workers"."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def show(
+    title: str,
+    rows: Sequence[Row],
+    *,
+    as_json: bool,
+    sides: tuple[str, str] = ("pyzmq", "zmqpipeline"),
+    compared: str = "ratio",
+    beside: str = "",
+) -> None:
+    """Print the rows as a table, or each as one line of JSON.
+
+    Args:
+        title: the name of the benchmark.
+        rows: what was measured.
+        as_json: no table.
+        sides: the heads of the columns of the yardstick and of ours.
+        compared: how the two are: by their "ratio", or by their "difference".
+        beside: the head of the third side, if the rows have one.
+    """
     if as_json:
-        click.echo(json.dumps({"benchmark": title, "rows": [{**asdict(one), "ratio": one.ratio} for one in rows]}))
+        for one in rows:
+            third = {beside.replace(" ", "_"): one.beside} if beside else {}
+            figures = {name: value for name, value in asdict(one).items() if name != "beside"}
+            click.echo(json.dumps({"benchmark": title, **figures, **third, compared: getattr(one, compared)}))
         return
+    width = max([44, *(len(one.what) + len(one.unit) + 4 for one in rows)])
     click.echo(title)
-    click.echo(f"{'':44}{sides[0]:>12}{sides[1]:>14}{'ratio':>9}  target")
+    third_head = f"{beside:>14}" if beside else ""
+    click.echo(f"{'':{width}}{third_head}{sides[0]:>15}{sides[1]:>15}{compared:>12}  target")
     for one in rows:
+        third_side = f"{_short(one.beside):>14}" if one.beside is not None else ""
+        last = f"{one.ratio:.2f}" if compared == "ratio" else f"{one.difference:+.2f}"
         name = f"{one.what}, {one.unit}"
-        click.echo(f"{name:44}{one.raw:12,.0f}{one.ours:14,.0f}{one.ratio:9.2f}  {one.target}")
+        click.echo(
+            f"{name:{width}}{third_side}{_short(one.raw):>15}{_short(one.ours):>15}{last:>12}  {one.target}".rstrip()
+        )
+
+
+def _short(value: float) -> str:
+    """With as many digits as mean something."""
+    size = abs(value)
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2
+    return f"{value:,.{digits}f}"
+
+
+def standard(function: Function) -> Function:
+    """Decorator: the options that every benchmark has."""
+    rounds = click.option("--rounds", type=click.IntRange(1), default=ROUNDS, show_default=True)
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a result, each on a line.")
+    return rounds(as_json(function))
 
 
 @contextmanager
-def processes(*commands: Sequence[str]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Run ``python ARGUMENTS`` for each of the commands, for as long as the block does."""
-    started = [subprocess.Popen([sys.executable, *arguments]) for arguments in commands]
+def processes(*commands: Sequence[str], **options: Any) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Run ``python ARGUMENTS`` for each of the commands, for as long as the block does; `options` are Popen's."""
+    started: list[subprocess.Popen[bytes]] = []
     try:
+        for arguments in commands:
+            started.append(subprocess.Popen([sys.executable, *arguments], **options))
         yield started
     finally:
         for one in started:

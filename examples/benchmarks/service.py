@@ -21,10 +21,9 @@ import click
 
 from examples.benchmarks import raw_echo
 from examples.benchmarks.echo_app import app
-from examples.benchmarks.figures import Row, percentile, processes, row, show
+from examples.benchmarks.figures import Row, percentile, processes, row, show, standard
 from zmqpipeline import Options
 
-ROUNDS = 5
 CLIENTS = 4
 WINDOW = 100
 SIDES = ("raw", "ours")
@@ -163,8 +162,7 @@ def measure(count: int, rounds: int) -> list[Row]:
 
 @click.command("service")
 @click.option("--requests", type=click.IntRange(4), default=5000, show_default=True, help="So many, one at a time.")
-@click.option("--rounds", type=click.IntRange(1), default=ROUNDS, show_default=True, help="The medians of so many.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@standard
 def command(requests: int, rounds: int, as_json: bool) -> None:
     """Requests and replies, beside a raw DEALER - ROUTER - ROUTER - DEALER echo."""
     show("service", measure(requests, rounds), as_json=as_json)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from examples.benchmarks import meeting, work
 from zmqpipeline import Pipeline
 
 app = Pipeline("benchmark-trivial")
-_seen = {"count": 0, "sum": 0, "first": 0.0}
+_tally = work.Tally()
 
 
 @app.task("trivial")
 def numbers(metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """As many as the metadata says, all different."""
-    for n in range(int(metadata["items"])):
-        yield {"n": n}
+    return work.items("trivial", int(metadata["items"]))
+
+
+@app.thread_init("trivial")
+def begin(metadata: dict[str, Any]) -> None:
+    """Wait until the other workers are ready, too."""
+    meeting.attend(metadata.get("meeting", ""))
 
 
 @app.worker("trivial")
@@ -29,21 +32,14 @@ def double(data: dict[str, Any]) -> dict[str, Any]:
 
 @app.collector
 def collect(data: dict[str, Any]) -> None:
-    """Count, and add up: a repeat and a loss do not make up for each other in both."""
-    if not _seen["count"]:
-        _seen["first"] = time.monotonic()
-    _seen["count"] += 1
-    _seen["sum"] += data["double"]
+    """Count, and add up."""
+    _tally.add(data["double"])
 
 
 @app.finished
 def report(metadata: dict[str, Any]) -> None:
-    """Write how long it took, from the first item collected to the last, if they are the right ones."""
-    ended = time.monotonic()
-    items = int(metadata["items"])
-    if (_seen["count"], _seen["sum"]) != (items, items * (items - 1)):
-        raise SystemExit(f"{_seen['count']} of {items} items were collected, with the sum {_seen['sum']}.")
-    Path(metadata["out"]).write_text(json.dumps({"items": items, "seconds": ended - _seen["first"]}))
+    """Write when the first and the last item came, if they are the right ones."""
+    _tally.write(int(metadata["items"]), metadata["out"])
 
 
 if __name__ == "__main__":

@@ -2,54 +2,275 @@
 
 from __future__ import annotations
 
+import json
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from examples.benchmarks import figures, service
+from examples.benchmarks import (
+    figures,
+    meeting,
+    mixed,
+    overhead,
+    payload,
+    peers,
+    raw_pipeline,
+    scale,
+    service,
+    sides,
+    startup,
+    work,
+)
+from examples.benchmarks.__main__ import main
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop
 
 pytestmark = pytest.mark.processes
 
-TINY = ("-m", "examples.benchmarks", "service", "--requests", "40", "--rounds", "1")
+SIDES = ("pyzmq", "zmqpipeline", "ratio")
+TINY: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
+    "floor": (
+        "--items 2000 --workers 2 --transport tcp",
+        ("packed whole", "one a message", "x 100", "ratio"),
+        {"tcp, 2 workers, items/s": ""},
+    ),
+    "throughput": (
+        "--items 2000 --workers 2",
+        ("packed whole", "pyzmq x 100", "zmqpipeline", "ratio"),
+        {"ipc, 2 workers, items/s": "at least 0.6"},
+    ),
+    "overhead": (
+        "--items 20 --workers 2 --threads 1 --threads 2",
+        ("plain loop", "pyzmq", "zmqpipeline", "difference"),
+        {
+            "ipc, 2 workers x 1 thread, %": "at most +0.5",
+            "ipc, 2 workers x 2 threads, %": "at most +1",
+        },
+    ),
+    "payload": (
+        "--size 100 --size 1000000 --megabytes 1",
+        SIDES,
+        {"100 B an item, MB/s": "", "1 MB an item, MB/s": "at least 0.6"},
+    ),
+    "latency": (
+        "--items 20",
+        SIDES,
+        {
+            "ipc, one item, median, us": "at most 3",
+            "ipc, one item, 99 of 100, us": "",
+            "ipc, one request, median, us": "at most 3",
+            "ipc, one request, 99 of 100, us": "",
+        },
+    ),
+    "memory": (
+        "--items 3000 --mark 1000",
+        ("item 1,000", "largest after", "difference"),
+        {f"{role}, MB resident": "less than +20" for role in ("distributor", "worker", "collector")},
+    ),
+    "scale": (
+        "--items 1000 --workers 2 --workers 10 --tasks 3",
+        ("on the clock", "the base", "so many", "ratio"),
+        {"2 workers, us an item": "", "10 workers, us an item": "", "3 tasks, 3 workers, us an item": ""},
+    ),
+    "mixed": (
+        "--items 10 --workers 2 --threads 2",
+        ("best possible", "zmqpipeline", "ratio"),
+        {"2 workers x 2 threads, s": "at most 1.1"},
+    ),
+    "journal": (
+        "--items 300",
+        ("without", "with", "ratio"),
+        {"trivial items, 1 worker, items/s": "at least 0.5"},
+    ),
+    "startup": (
+        "",
+        ("without", "zmqpipeline", "ratio"),
+        {
+            "import, ms": "at most 1.5",
+            "import of Pipeline, ms": "at most 1.5",
+            "import of the class API, ms": "",
+            "--help, ms": "",
+            "first item collected, ms": "",
+        },
+    ),
+    "service": (
+        "--requests 40",
+        SIDES,
+        {
+            "one request at a time, median, us": "at most 3",
+            "one request at a time, 99 of 100, us": "",
+            "4 clients, 100 under way each, requests/s": "at least 0.5",
+        },
+    ),
+    "peers": (
+        "--items 1000 --workers 1 --only pool --only processpool",
+        ("the peer", "zmqpipeline", "ratio"),
+        {
+            "Pool, chunks of 1, 1 worker, items/s": "at least 8",
+            "Pool, chunks of 100, 1 worker, items/s": "at least 0.6",
+            "ProcessPoolExecutor, chunks of 1, 1 worker, items/s": "",
+            "ProcessPoolExecutor, chunks of 100, 1 worker, items/s": "",
+        },
+    ),
+}
+"""By benchmark: its arguments, the heads of its columns, and its rows, each with what it promises."""
 
 
-def test_the_service_benchmark_prints_a_table_with_ratios(workshop: Workshop) -> None:
-    """Both sides have a figure, and the rows with a promise say what it is."""
-    status, program = workshop.run(*TINY)
+def test_every_benchmark_is_tried_here() -> None:
+    """The table above forgets none, and each has a module and a line in the README."""
+    assert set(TINY) == set(main.commands)
+    readme = (Path(figures.__file__).parent / "README.md").read_text()
+    assert [name for name in TINY if f"| `{name}` |" not in readme] == []
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_benchmark_prints_its_table(workshop: Workshop, name: str) -> None:
+    """It ends with 0, and every row has its figures and says what is promised, if anything is."""
+    arguments, heads, rows = TINY[name]
+    status, program = workshop.run("-m", "examples.benchmarks", name, *arguments.split(), "--rounds", "1")
     assert status == 0, program.err
-    title, head, *rows = program.out.splitlines()
-    assert (title, head.split()) == ("service", ["pyzmq", "zmqpipeline", "ratio", "target"])
-    assert [("at most 3" in row, "at least 0.5" in row) for row in rows] == [
-        (True, False),
-        (False, False),
-        (False, True),
+    title, head, *lines = program.out.splitlines()
+    assert title == name
+    assert re.split(r"\s{2,}", head.strip()) == [*heads, "target"]
+    assert len(lines) == len(rows)
+    for line, (what, target) in zip(lines, rows.items(), strict=True):
+        assert line.startswith(what)
+        values = line.removeprefix(what).removesuffix(target).split()
+        assert len(values) == len(heads)
+        assert all(_number(value) is not None for value in values)
+        assert line.endswith(target if target else values[-1])
+
+
+def _number(text: str) -> float:
+    return float(text.replace(",", ""))
+
+
+@pytest.mark.parametrize(
+    ("name", "third", "compared"), [("latency", None, "ratio"), ("overhead", "plain_loop", "difference")]
+)
+def test_a_benchmark_as_json(workshop: Workshop, name: str, third: str | None, compared: str) -> None:
+    """One object a result, each on a line, with the figures of both sides, above zero, and how they compare."""
+    arguments, _, rows = TINY[name]
+    status, program = workshop.run("-m", "examples.benchmarks", name, *arguments.split(), "--rounds", "1", "--json")
+    assert status == 0, program.err
+    found = [json.loads(line) for line in program.out.splitlines()]
+    assert [f"{one['what']}, {one['unit']}" for one in found] == list(rows)
+    for one in found:
+        expected = {"benchmark", "what", "unit", "raw", "ours", "target", compared} | ({third} if third else set())
+        assert set(one) == expected
+        assert one["benchmark"] == name
+        assert one["raw"] > 0
+        assert one["ours"] > 0
+        by = one["ours"] / one["raw"] if compared == "ratio" else one["ours"] - one["raw"]
+        assert one[compared] == pytest.approx(by)
+
+
+# the checks -----------------------------------------------------------------------------------------------------------
+
+DRIVER = "from examples.benchmarks.sides import run_ours; run_ours('mutant', items={items}, size=100, mark=10)"
+
+
+@pytest.mark.parametrize(
+    ("app", "right", "wrong", "message"),
+    [
+        ("trivial_app", '2 * data["n"]', '2 * data["n"] + (data["n"] == 7)', "50 of 50 items were collected"),
+        ("trivial_app", 'int(metadata["items"])', 'int(metadata["items"]) - (__name__ == "mutant")', "49 of 50 items"),
+        ("bytes_app", "work.hand_on(data)", '{**work.hand_on(data), "data": bytes(100)}', "ended with status 1"),
+    ],
+)
+def test_a_wrong_or_missing_result_ends_a_run_with_an_error(
+    workshop: Workshop, app: str, right: str, wrong: str, message: str
+) -> None:
+    """An app of the benchmarks with one mistake in it does not get through."""
+    source = (Path(figures.__file__).parent / f"{app}.py").read_text()
+    assert right in source
+    workshop.write("mutant.py", source.replace(right, wrong, 1))
+    status, program = workshop.run("-c", DRIVER.format(items=50))
+    assert status == 1
+    assert message in program.err
+
+
+def test_a_process_that_fails_ends_the_yardstick_with_what_it_said() -> None:
+    """A kind of items that nobody knows how to execute: the worker dies, and nothing waits for it for ever."""
+    with pytest.raises(SystemExit, match="KeyError: 'unknown'"):
+        sides.run_raw("unknown", 10)
+
+
+def test_a_meeting_to_which_somebody_cannot_come_is_called_off(tmp_path: Path) -> None:
+    """When a process that was to come has ended, neither the host nor those who are there wait for it."""
+    place = tmp_path / "start"
+    with ThreadPoolExecutor(1) as threads, figures.processes(["-c", "pass"]) as hosts:
+        with meeting.Meeting(place) as start:
+            guest = threads.submit(meeting.attend, str(place))
+            with pytest.raises(SystemExit, match="of 2 workers came to the start"):
+                start.hold(2, hosts)
+        with pytest.raises(ConnectionError):
+            guest.result(20)
+
+
+def test_all_who_come_to_a_meeting_go_on_together(tmp_path: Path) -> None:
+    """Nobody before the last has come; whoever is not asked to a meeting does not wait."""
+    place = tmp_path / "start"
+    meeting.attend("")
+    with ThreadPoolExecutor(2) as threads, meeting.Meeting(place) as start:
+        first = threads.submit(meeting.attend, str(place))
+        assert not wait([first], 0.05).done
+        second = threads.submit(meeting.attend, str(place))
+        began = start.hold(2, [])
+        first.result(20)
+        second.result(20)
+    assert began <= time.monotonic()
+
+
+@pytest.mark.parametrize("doubles", [[0, 2, 4, 6], [0, 2], [0, 2, 2], [0, 0, 4]])
+def test_a_tally_refuses_what_is_not_each_item_once(tmp_path: Path, doubles: list[int]) -> None:
+    """One too many, one too few, one twice in the place of another: none is written down."""
+    tally = work.Tally()
+    for double in doubles:
+        tally.add(double)
+    with pytest.raises(SystemExit, match=f"{len(doubles)} of 3 items were collected"):
+        tally.write(3, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tally_writes_when_all_have_come(tmp_path: Path) -> None:
+    """With the times of the first and the last, and what else there is to say."""
+    tally = work.Tally()
+    for item in work.items("trivial", 3):
+        tally.add(work.double(item)["double"])
+    tally.write(3, tmp_path / "out", more=5)
+    found = json.loads((tmp_path / "out").read_text())
+    assert found.pop("first") <= found.pop("last")
+    assert found == {"items": 3, "more": 5}
+
+
+def test_a_peer_that_loses_or_changes_an_item_is_found_out() -> None:
+    """What comes back from a peer is checked as ours is."""
+    results = [work.double(item) for item in work.items("trivial", 3)]
+    peers.check(reversed(results), 3)
+    for wrong in (results[:2], [*results, results[0]], [results[0], results[0], results[2]]):
+        with pytest.raises(SystemExit, match="of 3 items came back"):
+            peers.check(wrong, 3)
+
+
+def test_a_peer_that_is_not_installed_is_named() -> None:
+    """With what it lacks; one that needs nothing is never skipped."""
+    absent = peers.Peer("None", lambda workers: peers.pool(workers, 1), needs=("no_such_module", "no-such/program"))
+    assert peers.missing(absent) == ["no_such_module", "no-such/program"]
+    assert [peer.name for peer in peers.PEERS if not peer.needs] == [
+        "Pool, chunks of 1",
+        "Pool, chunks of 100",
+        "ProcessPoolExecutor, chunks of 1",
+        "ProcessPoolExecutor, chunks of 100",
     ]
 
 
-def test_the_service_benchmark_as_json(workshop: Workshop) -> None:
-    """One object; each row has the figures of both sides, above zero, and their ratio."""
-    status, program = workshop.run(*TINY, "--json")
-    assert status == 0, program.err
-    assert program.json["benchmark"] == "service"
-    for row in program.json["rows"]:
-        assert row["raw"] > 0
-        assert row["ours"] > 0
-        assert row["ratio"] == pytest.approx(row["ours"] / row["raw"])
-
-
-def test_the_journal_benchmark_has_both_rates(workshop: Workshop) -> None:
-    """With and without a journal, and what their ratio should be."""
-    status, program = workshop.run("-m", "examples.benchmarks", "journal", "--items", "300", "--rounds", "1")
-    assert status == 0, program.err
-    title, head, line = program.out.splitlines()
-    assert (title, head.split()) == ("journal", ["without", "with", "ratio", "target"])
-    assert line.endswith("at least 0.5")
-
-
-def test_a_wrong_answer_ends_a_benchmark() -> None:
+def test_a_wrong_answer_ends_the_service_benchmark() -> None:
     """An answer in the wrong place counts as wrong."""
     requests = service.payloads(3)
     service.check(list(requests), requests)
@@ -57,8 +278,61 @@ def test_a_wrong_answer_ends_a_benchmark() -> None:
         service.check([requests[0], requests[2], requests[1]], requests)
 
 
+# the figures ----------------------------------------------------------------------------------------------------------
+
+
 def test_a_row_is_of_medians() -> None:
     """One round that was disturbed does not show."""
-    made = figures.row("what", "us", [1.0, 2.0, 90.0], [4.0, 80.0, 3.0])
-    assert (made.raw, made.ours, made.ratio) == (2.0, 4.0, 2.0)
+    made = figures.row("what", "us", [1.0, 2.0, 90.0], [4.0, 80.0, 3.0], beside=[5.0, 7.0, 6.0])
+    assert (made.raw, made.ours, made.ratio, made.difference, made.beside) == (2.0, 4.0, 2.0, 2.0, 6.0)
     assert figures.percentile(range(100), 0.99) == 99
+
+
+def test_rates_and_overheads_are_what_they_say() -> None:
+    """The items that came with the first message are not counted; overhead is by the naps of each slot."""
+    run = sides.Run(items=1100, launched=1.0, began=2.0, first=3.0, last=5.0, head=100)
+    assert (run.rate, run.whole, run.until_first) == (500.0, 3.0, 2.0)
+    assert overhead.percent(1.02, items=1000, slots=10) == pytest.approx(2.0)
+    assert [overhead.items_of(1000, slots) for slots in (1, 2, 10, 20)] == [1000, 1000, 1000, 5000]
+    assert mixed.best(slept=10.0, longest=1.0, slots=4) == 2.5
+    assert mixed.best(slept=10.0, longest=3.0, slots=4) == 3.0
+
+
+def test_payloads_have_sizes_that_make_sense() -> None:
+    """Neither three items nor millions; the yardstick's messages are never larger than an item need be."""
+    assert [payload.items_of(size, 100) for size in (100, 100_000, 10_000_000, 50_000_000)] == [200_000, 1000, 10, 8]
+    assert [payload.batch_of(size) for size in (100, 10_000, 65_536, 1_000_000)] == [100, 6, 1, 1]
+    first, second = work.items("bytes", 2, size=1000)
+    assert len(first["data"]) == 1000
+    assert work.hand_on(second) == {"n": 1, "double": 2, "data": first["data"]}
+
+
+@pytest.mark.parametrize(("batch", "packing"), [(1, "item"), (3, "item"), (3, "batch")])
+def test_the_yardstick_packs_what_it_unpacks(batch: int, packing: str) -> None:
+    """Each of its three ways."""
+    plan = raw_pipeline.Plan("trivial", 3, "", "", "", "", "", batch=batch, packing=packing)
+    pack, unpack = raw_pipeline.codec(plan)
+    items = list(work.items("trivial", batch))
+    assert unpack(pack(items)) == items
+    assert raw_pipeline.Plan(**json.loads(plan.text())) == plan
+
+
+def test_a_mark_behind_the_last_item_is_refused(workshop: Workshop) -> None:
+    """Nothing could be compared with it."""
+    status, program = workshop.run("-m", "examples.benchmarks", "memory", "--items", "20", "--mark", "20")
+    assert status == 2
+    assert "--mark 20 is no item before the last of --items 20" in program.err
+
+
+def test_naps_and_imports_take_their_time() -> None:
+    """The plain loop takes at least its naps; an import takes some; a program without a usage is found out."""
+    assert overhead.plain_loop(3) >= 3 * overhead.NAP
+    assert 0 < startup.import_seconds("import json") < 10
+    with pytest.raises(SystemExit, match="printed no usage"):
+        startup.help_seconds("-c", "print('nothing')")
+
+
+def test_what_is_promised_of_some_sizes_only() -> None:
+    """A thousand workers, and a payload of a megabyte; the tiny runs above do not get so far."""
+    assert (scale._target(100), scale._target(1000)) == ("", "at most 1.5")
+    assert payload.TARGETS == {1_000_000: "at least 0.6"}
