@@ -80,7 +80,7 @@ def test_the_list_of_examples_is_whole() -> None:
     listed = re.findall(r"^- \[(\w+)\]\((\w+)/\)", (ROOT / "examples/README.md").read_text(), re.MULTILINE)
     assert {name for pair in listed for name in pair} == folders
     run = {re.split(r"[. ]", command)[0] for command in PRINTED}
-    assert folders == run | {"checksums", "class_api"}
+    assert folders == run | {"benchmarks", "checksums", "class_api"}
 
 
 def test_the_dependencies_hold(workshop: Workshop) -> None:

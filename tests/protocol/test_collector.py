@@ -413,6 +413,17 @@ def test_a_distributor_that_has_not_heard_the_last_ack_is_told_its_task_and_data
     assert (told.count, told.ack_task, told.ack_data) == (3, "B", b"")
 
 
+def test_an_ack_that_is_said_again_brings_the_data_of_the_newest_one(scene: Scene) -> None:
+    """It may be the one that was lost: a gate goes by the newest, whichever task it was of."""
+    scene.results(0)
+    scene.collected(0, data=b"of A")
+    scene.results(0, task="B")
+    scene.collected(0, task="B", data=b"of B")
+    scene.results(0)
+    again = scene.bench.said_one(m.Ack)
+    assert (again.task, again.count, again.data, again.data_of) == ("A", 2, b"of B", "B")
+
+
 def test_a_collector_without_memory_learns_the_last_ack_from_begin_and_one_with_a_journal_from_that() -> None:
     """The next distributor is told what the one before had heard; the journal is told it, too."""
     scene = Scene(begun=False)

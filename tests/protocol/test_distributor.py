@@ -350,6 +350,27 @@ def test_a_lost_ack_opens_a_gate_when_the_collector_tells_what_it_holds() -> Non
     assert [one.task for one in scene.bench.of(c.Produce)] == []
 
 
+def test_an_ack_that_is_said_again_may_carry_the_data_of_another_task() -> None:
+    """The newest ACK was lost: the gate is asked with what that one said, not with what is said again."""
+    scene = Scene(Task("A"), Task("B"))
+    scene.worker(window=2)
+    scene.produce(0, state="gated")
+    scene.collector.says(m.Ack("run", "A", (0, 1), (), 0, 2, b"of B", data_of="B"))
+    asked = scene.bench.one(c.Produce)
+    assert (asked.ack_task, asked.ack_id, asked.ack_data) == ("B", 2, b"of B")
+
+
+def test_a_gate_that_was_asked_before_the_newest_data_came_is_asked_again() -> None:
+    """Although their count was known: what it was told was of an ACK that was said again."""
+    scene = Scene()
+    scene.worker(window=3)
+    scene.produce(0, state="more")
+    scene.ack(0)
+    scene.collector.says(m.Holding("run", False, b"", 1, [m.TaskProgress("A", (0, 1), ())], "A", b"data"))
+    scene.produce(state="gated")
+    assert scene.bench.one(c.Produce).ack_data == b"data"
+
+
 def test_a_gate_that_no_ack_can_open_fails_its_task() -> None:
     """Nothing is out, nothing can come: the task is failed, with the last ACK in the message."""
     scene = Scene()

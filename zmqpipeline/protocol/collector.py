@@ -318,15 +318,15 @@ class CollectorMachine:
         progress = self._task(task)
         collected, failed = progress.collected.common(spans), progress.failed.common(spans)
         if collected or failed:
-            # it is news to a distributor that has missed an ACK, and perhaps the last one
-            last_task, data = self._last_ack
-            self._ack(task, collected, failed, data if task == last_task else b"")
+            # it is news to a distributor that has missed an ACK, and perhaps the newest one: that one's data go along
+            newest, data = self._last_ack
+            self._ack(task, collected, failed, data, newest if newest != task else "")
 
-    def _ack(self, task: str, collected: m.Spans, failed: m.Spans, data: bytes) -> None:
+    def _ack(self, task: str, collected: m.Spans, failed: m.Spans, data: bytes, data_of: str = "") -> None:
         if self._distributor is not None:
             known = self._task(task)
-            ack = m.Ack(self.run, task, collected, failed, known.duplicates, self.count, data, known.repeated)
-            self._send(self._distributor, ack)
+            counts = (known.duplicates, self.count, data, known.repeated, data_of)
+            self._send(self._distributor, m.Ack(self.run, task, collected, failed, *counts))
 
     # answers of the collector's thread -----------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ class TaskState:
     ledger: Ledger
     state: str = "waiting"
     producing: bytes | None = None
-    asked_ack: int = -1
+    asked_ack: tuple[str, int, bytes] | None = None
     gated: bool = False
     reserved: bytes | None = None
     """The worker that gets nothing more until it is free for an item on its last try."""
@@ -410,7 +410,7 @@ class Dispatcher:
 
     def _produce(self, task: TaskState, member: Member) -> None:
         task.producing = member.who
-        task.asked_ack = self.last_ack[1]
+        task.asked_ack = self.last_ack
         count = min(self._room(task, member), batching.MAX_BATCH)
         ack_task, ack_id, ack_data = self.last_ack
         self._do(c.Produce(task.spec.task_type, count, member.name, ack_task, ack_id, ack_data))
@@ -425,7 +425,7 @@ class Dispatcher:
         if event.state == "more":
             return
         task.producing = None
-        task.gated = event.state == "gated" and task.asked_ack == self.last_ack[1]
+        task.gated = event.state == "gated" and task.asked_ack == self.last_ack
         if event.state in ("exhausted", "failed"):
             task.state = event.state
             task.ledger.drop_claims()

@@ -300,7 +300,7 @@ class DistributorMachine:
         released = task.ledger.acknowledge(ack.collected, ack.failed)
         task.ledger.learn_repeated(ack.repeated)
         self._dispatcher.note_released(released, now)
-        self._dispatcher.acknowledged(ack.task, ack.count, ack.data, news=task.ledger.done > before)
+        self._dispatcher.acknowledged(ack.data_of or ack.task, ack.count, ack.data, news=task.ledger.done > before)
 
     def _holding(self, holding: m.Holding, now: float) -> None:
         if self.phase == "greeting":

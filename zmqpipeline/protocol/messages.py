@@ -330,6 +330,8 @@ class Ack:
     data: bytes
     repeated: int = 0
     """As in TaskProgress, of the whole task."""
+    data_of: str = ""
+    """Of which task the newest ACK was, if of another one: this one says again what it brought."""
 
 
 @dataclass(frozen=True, slots=True)
