@@ -16,7 +16,7 @@ from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.registry import ServiceEntry, TaskEntry, WorkerEntry
 from zmqpipeline.runtime.producer import Exhausted, Gated
-from zmqpipeline.serialize import pack_identity, pack_item, unpack
+from zmqpipeline.serialize import item_packer, pack_identity, pack_item, unpack
 from zmqpipeline.service import Call, ServiceWorker
 from zmqpipeline.task import LastAck, Step, Task
 from zmqpipeline.tasktype import TaskType
@@ -93,7 +93,7 @@ class FunctionTask(Task):
 
     def _items_step(self) -> Step:
         bound = self._bound()
-        what = bound.what
+        pack_next = item_packer(bound.what)
         items: Iterator[Any] | None = None
 
         def step(command: Produce) -> bytes:
@@ -103,7 +103,7 @@ class FunctionTask(Task):
             item = next(items, _OVER)
             if item is _OVER:
                 raise Exhausted
-            return pack_item(item, what)
+            return pack_next(item)
 
         return step
 

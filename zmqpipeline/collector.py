@@ -132,14 +132,13 @@ class Collector(Role):
     def _has_ack_data(self) -> bool:
         return is_overridden(self, "get_ack_data", Collector)
 
-    def _collect(self, task: str, attempt: int, number: int, payload: bytes) -> bytes:
+    def _collect(self, task: str, attempt: int, number: int, payload: bytes) -> None:
         answer = self._collection(task, attempt, number, unpack(payload))
         self._last_task = task
-        if isinstance(answer, dict):
+        if answer is not None and isinstance(answer, dict):
             self._ack.update(answer)
-        return b""
 
-    def _collect_observed(self, task: str, attempt: int, number: int, payload: bytes) -> bytes:
+    def _collect_observed(self, task: str, attempt: int, number: int, payload: bytes) -> None:
         assert self._observer is not None
         try:
             self._collect(task, attempt, number, payload)
@@ -148,7 +147,6 @@ class Collector(Role):
             raise
         # opened again: the function may have changed its own copy
         self._observer(task, number, unpack(payload), None)
-        return b""
 
     def _take_ack_data(self) -> bytes:
         """What is attached to the next ACK, packed: what the items of this part returned, and `get_ack_data`."""

@@ -115,6 +115,34 @@ def _ordered(value: Any) -> Any:
     return value
 
 
+def item_packer(what: str, most: int = 1 << 62) -> Callable[[Any], bytes]:
+    """Make the `pack_item` of one function, which is called for each of its items; `most` bytes are allowed.
+
+    For a larger one it raises SerializeError, too: sent, it would be refused for ever.
+    """
+    common = min(most, _LARGE)
+
+    def pack_one(value: Any) -> bytes:
+        # what happens a million times is decided here, and all else left to the long way
+        if type(value) is dict:
+            try:
+                data = _local.pack(value)
+            except _PACK_ERRORS:
+                _local.pack = _new_packer().pack
+            else:
+                if len(data) <= common:
+                    return data
+        data = pack_item(value, what)
+        if len(data) > most:
+            raise SerializeError(
+                f"{what} returned {len(data)} bytes, more than max_message_bytes ({most}). "
+                "Return less, or a path to a file, or raise the limit with ZMQPIPELINE_MAX_MESSAGE_BYTES."
+            )
+        return data
+
+    return pack_one
+
+
 def pack_item(value: Any, what: str) -> bytes:
     """Return the bytes of an item or a result: a dict, or None for an empty one.
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeAlias
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import ENDPOINT, TASK_TYPE, THREADS, Kind
 from zmqpipeline.errors import SerializeError
-from zmqpipeline.execution import Preparation, bounded
+from zmqpipeline.execution import Preparation
 from zmqpipeline.handlers import fitted
 from zmqpipeline.metadata import MetaDataWorker
 from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
@@ -20,7 +20,7 @@ from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.pool import Pool
 from zmqpipeline.runtime.sockets import Transport
-from zmqpipeline.serialize import pack_item, unpack
+from zmqpipeline.serialize import item_packer, unpack
 from zmqpipeline.tasktype import TaskType
 
 __all__ = ["MetaDataWorker", "MultiThreadedWorker", "SingleThreadedWorker", "Worker"]
@@ -53,7 +53,6 @@ class Worker(Role):
 
     _threads: int | None
     _pool: Pool | None
-    _execution: Execution
     _preparation: Preparation | None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -87,12 +86,7 @@ class Worker(Role):
         return lambda index, payload, number, attempt: pack(handle(unpack(payload)))
 
     def _packer(self, what: str) -> Callable[[Any], bytes]:
-        most = self.options.max_message_bytes
-
-        def pack(result: Any) -> bytes:
-            return bounded(pack_item(result, what), what, most)
-
-        return pack
+        return item_packer(what, self.options.max_message_bytes)
 
     def _make_preparation(self) -> Preparation:
         return Preparation(self._begin, fitted(self.init_thread, 1))
@@ -120,14 +114,7 @@ class Worker(Role):
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         self._preparation = self._make_preparation()
-        self._execution = self._make_execution()
-        # the execution is looked up for each item: it is made anew when the metadata of a new run arrives
-        pool = Pool(
-            self._slots(),
-            lambda index, payload, number, attempt: self._execution(index, payload, number, attempt),
-            post,
-            thread_start=self._preparation.begin,
-        )
+        pool = Pool(self._slots(), self._make_execution(), post, thread_start=self._preparation.begin)
         self._pool = pool
         return {
             SetMetadata: self._set_metadata,
@@ -137,7 +124,9 @@ class Worker(Role):
 
     def _set_metadata(self, command: SetMetadata) -> None:
         self.metadata = unpack(command.metadata) if command.metadata else {}
-        self._execution = self._make_execution()
+        if self._pool is not None:
+            # before the first Execute of the run, so that no item of another is executed with it
+            self._pool.execute = self._make_execution()
 
     def _close(self) -> None:
         if self._pool is not None:

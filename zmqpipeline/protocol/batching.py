@@ -63,6 +63,8 @@ def window(slots: int, service_time: float | None, last: int, *, prefetch_second
 
 def cut(sizes: list[int], max_items: int = MAX_BATCH, max_bytes: int = MAX_BATCH_BYTES) -> int:
     """How many of the first payloads, of these sizes in bytes, go into one message; at least one, if there is one."""
+    if len(sizes) <= max_items and sum(sizes) <= max_bytes:
+        return len(sizes)
     total = 0
     for count, one in enumerate(sizes[:max_items]):
         total += one

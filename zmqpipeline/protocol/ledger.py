@@ -266,11 +266,10 @@ class Ledger:
         if not self._fresh or count <= 0:
             return None
         count = min(count, len(self._fresh), batching.MAX_BATCH)
-        known = self._payloads
         fresh = self._fresh
         numbers = [fresh.popleft() for _ in range(count)]
-        payloads = [known[number] for number in numbers]
-        fit = batching.cut([len(one) for one in payloads], max_bytes=max_bytes)
+        payloads = list(map(self._payloads.__getitem__, numbers))
+        fit = batching.cut(list(map(len, payloads)), max_bytes=max_bytes)
         if fit < count:
             fresh.extendleft(reversed(numbers[fit:]))
             numbers, payloads = numbers[:fit], payloads[:fit]
@@ -340,10 +339,26 @@ class Ledger:
         for low, high in pairs(self._missing(start, stop)):
             done.add(low, high)
             self._skip_until = max(self._skip_until, high)
-            for number in range(max(low, self.first_number), min(high, self.next_number)):
-                self._close_one(number, done is self.failed, released)
+            numbers = range(max(low, self.first_number), min(high, self.next_number))
+            if not (self._close_many(numbers, released) if len(numbers) > 1 else False):
+                for number in numbers:
+                    self._close_one(number, done is self.failed, released)
             if self._claims:
                 self._claims = {n: worker for n, worker in self._claims.items() if not low <= n < high}
+
+    def _close_many(self, numbers: range, released: dict[bytes, list[int]]) -> bool:
+        """Close all of these at once, if one worker holds them and nothing ever happened to any; else False."""
+        if self._prior or self._losses or self.given_up or self.keys or self._reclaimed:
+            return False
+        worker = self._owner.get(numbers[0])
+        mine = self._leases.get(worker, {}) if worker is not None else {}
+        if worker is None or not all(map(mine.__contains__, numbers)):
+            return False
+        deque(map(self._owner.pop, numbers), 0)
+        deque(map(mine.pop, numbers), 0)
+        self._lease_bytes[worker] -= sum(map(len, map(self._payloads.pop, numbers)))
+        released.setdefault(worker, []).extend(numbers)
+        return True
 
     def _close_one(self, number: int, failed: bool, released: dict[bytes, list[int]]) -> None:
         worker = self._owner.pop(number, None)

@@ -157,6 +157,7 @@ _READERS = [readers for readers, _ in _FIELDS]
 _GETTERS = [attrgetter(*names) if len(names) > 1 else None for names in _NAMES]
 _WRITERS = [[(index, write) for index, write in enumerate(writers) if write is not _same] for _, writers in _FIELDS]
 _VERSION_BYTE = bytes([VERSION])
+_BYTES = {bytes}
 
 
 class Encoder:
@@ -270,7 +271,7 @@ def _read_payloads(frames: Sequence[bytes], own_frames: Any) -> list[bytes]:
 
 
 def _blobs(payloads: Any) -> list[bytes]:
-    if type(payloads) is not list or any(type(one) is not bytes for one in payloads):
+    if type(payloads) is not list or not set(map(type, payloads)) <= _BYTES:
         raise WireError("payloads that are no list of bytes")
     return payloads
 

@@ -21,7 +21,9 @@ ended      RunEnded, drained, init failed
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import repeat
 
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import batching
@@ -298,8 +300,7 @@ class WorkerMachine:
             self._release(body.released)
         numbers, payloads = numbers_of(body.spans), body.payloads
         keys = dict(zip(numbers, split_keys(body.keys), strict=True)) if body.keys else {}
-        held = self._pending.keys() & numbers or self._kept.keys() & numbers or self._failures.keys() & numbers
-        if held:
+        if not all(ones.keys().isdisjoint(numbers) for ones in (self._pending, self._kept, self._failures)):
             numbers, payloads = self._not_held(numbers, payloads, body.attempt)
         if numbers:
             self._pending.update(dict.fromkeys(numbers, body.attempt))
@@ -339,12 +340,14 @@ class WorkerMachine:
         if self._ghosts:
             self._ghosts.difference_update(event.numbers, [number for number, _ in event.failures])
         numbers, payloads, attempt = event.numbers, event.payloads, event.attempt
-        pending = self._pending
-        if not pending.keys() >= set(numbers):
-            both = [(n, one) for n, one in zip(numbers, payloads, strict=True) if n in pending]
-            numbers, payloads = [n for n, _ in both], [one for _, one in both]
-        for number in numbers:
-            del pending[number]
+        attempts = list(map(self._pending.pop, numbers, repeat(None)))
+        if None in attempts:
+            both = [
+                (number, payload)
+                for number, payload, known in zip(numbers, payloads, attempts, strict=True)
+                if known is not None
+            ]
+            numbers, payloads = [number for number, _ in both], [payload for _, payload in both]
         if numbers:
             self._keep(numbers, payloads, attempt)
         if event.failures:
@@ -361,7 +364,13 @@ class WorkerMachine:
         self._kept.update(zip(numbers, payloads, strict=True))
         if attempt > 1:
             self._kept_attempts.update(dict.fromkeys(numbers, attempt))
-        self._send_results(numbers)
+        spans = (numbers[0], numbers[0] + len(numbers))
+        is_usual = len(numbers) <= batching.MAX_BATCH and numbers == list(range(*spans)) and not self._kept_attempts
+        if is_usual and self._collector[0] in self._connected:
+            # as a rule they follow each other, and need not be looked up
+            numbers = numbers[self._send_batch(1, numbers, spans, payloads) :]
+        if numbers:
+            self._send_results(numbers)
 
     def _fail(self, failures: list[tuple[int, m.Trouble]]) -> None:
         new = []
@@ -424,12 +433,20 @@ class WorkerMachine:
 
     def _send_attempt(self, attempt: int, numbers: list[int]) -> None:
         while numbers:
-            payloads = [self._kept[number] for number in numbers[: batching.MAX_BATCH]]
-            count = batching.cut([len(one) for one in payloads])
-            keys = b"".join([self._keys[number] for number in numbers[:count]]) if self._keys else b""
-            body = m.Results(self.run, self.task, attempt, spans_of(numbers[:count]), payloads[:count], keys)
-            self._do(c.Send(self._collector, self._results.wrap(body)))
-            numbers = numbers[count:]
+            batch = numbers[: batching.MAX_BATCH]
+            payloads = [self._kept[number] for number in batch]
+            numbers = numbers[self._send_batch(attempt, batch, spans_of(batch), payloads) :]
+
+    def _send_batch(self, attempt: int, numbers: list[int], spans: m.Spans, payloads: m.Blobs) -> int:
+        """Send the first of these that fit into one message, at least one; how many that were."""
+        count = batching.cut(list(map(len, payloads)))
+        if count < len(numbers):
+            numbers, payloads = numbers[:count], payloads[:count]
+            spans = spans_of(numbers)
+        keys = b"".join([self._keys[number] for number in numbers]) if self._keys else b""
+        body = m.Results(self.run, self.task, attempt, spans, payloads, keys)
+        self._do(c.Send(self._collector, self._results.wrap(body)))
+        return count
 
     def _say_kept(self, now: float) -> None:
         self._kept_at = None
@@ -450,15 +467,23 @@ class WorkerMachine:
     def _release(self, spans: m.Spans) -> None:
         kept = self._kept
         for start, stop in pairs(spans):
-            for number in range(start, stop):
-                if self._keys:
-                    self._keys.pop(number, None)
-                if kept.pop(number, None) is None:
-                    self._failures.pop(number, None)
-                    if self._pending.pop(number, None) is not None:
-                        self._ghosts.add(number)
-                elif self._kept_attempts:
-                    self._kept_attempts.pop(number, None)
+            numbers = range(start, stop)
+            if self._keys or self._failures or self._kept_attempts:
+                self._forget(numbers)
+                continue
+            found = list(map(kept.pop, numbers, repeat(None)))
+            if None in found:
+                self._forget([number for number, payload in zip(numbers, found, strict=True) if payload is None])
+
+    def _forget(self, numbers: Iterable[int]) -> None:
+        """Let go of these, one by one, since something has happened to some of them."""
+        for number in numbers:
+            self._keys.pop(number, None)
+            self._kept_attempts.pop(number, None)
+            if self._kept.pop(number, None) is None:
+                self._failures.pop(number, None)
+                if self._pending.pop(number, None) is not None:
+                    self._ghosts.add(number)
 
     # reports -----------------------------------------------------------------------------------------------------
 

@@ -100,7 +100,7 @@ class Serial:
             self._thread.join(timeout)
 
 
-CollectItem = Callable[[str, int, int, bytes], bytes]
+CollectItem = Callable[[str, int, int, bytes], "bytes | None"]
 """``collect(task, attempt, number, payload)``; returns the packed data of this item's Ack, or b""."""
 
 

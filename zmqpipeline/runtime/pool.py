@@ -75,7 +75,8 @@ class Pool:
         `thread_start(thread_index)` is called once in each thread, first; a thread where it raises takes no item, and
         InitFailed tells.
         """
-        self._execute = execute
+        self.execute = execute
+        """May be replaced; an Execute is executed by what there is when its first item is taken."""
         self._post = post
         self._thread_start = thread_start
         self._waiting: deque[tuple[int, bytes, Job]] = deque()
@@ -160,29 +161,30 @@ class Pool:
 
     def _work(self, slot: _Slot) -> None:
         """Execute items until the deque is empty, handing over on the way."""
-        take, execute, clock = self._waiting.popleft, self._execute, time.perf_counter
+        take, execute, clock = self._waiting.popleft, self.execute, time.perf_counter
         index, part = slot.index, slot.part
-        began = slot.last
+        began, known, (attempt, timeout) = slot.last, slot.job, slot.job
         while True:
             try:
                 number, payload, job = take()
             except IndexError:
                 return
-            if job is not slot.job:
+            if job is not known:
                 self._begin(slot, job)
-            if len(part) == 2 or slot.failures:
+                execute, known, (attempt, timeout) = self.execute, job, job
+            if len(part) == 2:
                 # what is there must not wait for this item, should it be a long one
                 self._ticker.kick()
-            if job.timeout:
-                slot.timed = (number, clock() + job.timeout)
+            if timeout:
+                slot.timed = (number, clock() + timeout)
                 self._ticker.kick()
             try:
-                result = execute(index, payload, number, job.attempt)
+                result = execute(index, payload, number, attempt)
             except BaseException as error:
                 if not self._fail(slot, number, error):
                     return
             else:
-                if not job.timeout:
+                if not timeout:
                     part += (number, result)
                 elif not self._finish(slot, number, result):
                     return
@@ -213,7 +215,9 @@ class Pool:
             slot.timed = None
             if not slot.lost:
                 slot.failures.append((number, trouble))
-            return not slot.lost
+        # it must not wait for the next item, either
+        self._ticker.kick()
+        return not slot.lost
 
     def _hand_over(self, slot: _Slot) -> None:
         """Post what the thread has; under its lock."""
