@@ -10,7 +10,7 @@ from tests.protocol.support import TROUBLE, Bench, Stranger
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.collector import STAY_SECONDS, WARN_SECONDS, CollectorMachine
+from zmqpipeline.protocol.collector import ABSENT_SECONDS, STAY_SECONDS, WARN_SECONDS, CollectorMachine
 from zmqpipeline.protocol.seqset import spans_of
 
 
@@ -302,6 +302,32 @@ def test_without_a_bye_it_stays_ten_seconds(scene: Scene) -> None:
     scene.bench.wait(STAY_SECONDS - 0.1)
     assert scene.bench.ended is None
     scene.bench.wait(0.2)
+    assert scene.bench.ended == c.Ended(0, "the run is over")
+
+
+def test_for_a_distributor_that_is_cut_off_it_stays_longer(scene: Scene) -> None:
+    """Before `finished` has returned or after: a cut may last, and the other side waits for ever."""
+    scene.finish()
+    scene.bench.tell(e.PeerLost(("acks", b"d1")))
+    scene.bench.tell(e.FinishedCalled())
+    scene.bench.wait(ABSENT_SECONDS - 1)
+    scene.distributor.reconnects(b"d2").says(m.Finish("run", True, []))
+    assert scene.bench.said_one(m.Finished) == m.Finished("run")
+    scene.bench.tell(e.PeerLost(("acks", b"d2")))
+    scene.bench.wait(ABSENT_SECONDS - 1)
+    assert scene.bench.ended is None
+    scene.bench.wait(1.1)
+    assert scene.bench.ended == c.Ended(0, "the run is over")
+
+
+def test_a_drain_ends_also_the_stay_for_a_distributor_that_is_cut_off(scene: Scene) -> None:
+    """The time of the drain that began while `finished` ran still counts."""
+    scene.finish()
+    scene.bench.tell(e.Drain(3.0))
+    scene.bench.tell(e.PeerLost(("acks", b"d1")))
+    scene.bench.tell(e.FinishedCalled())
+    assert scene.bench.ended is None
+    scene.bench.wait(3.1)
     assert scene.bench.ended == c.Ended(0, "the run is over")
 
 

@@ -17,7 +17,7 @@ phase      entered by               meaning
 empty      start                    no run; results are dropped (their workers keep them)
 active     Begin, Restored          collects and acknowledges
 finishing  Finish, all called       `finished` runs
-finished   FinishedCalled, Restored stays for the distributor's Bye, or 10 s
+finished   FinishedCalled, Restored stays for the distributor's Bye, or 10 s; for one that is cut off 60 s
 draining   Drain                    finishes what its thread has, acknowledges, ends
 ended
 ========== ======================== =============================================================================
@@ -39,6 +39,9 @@ from zmqpipeline.protocol.seqset import numbers_of, size
 
 STAY_SECONDS = 10.0
 """How long a finished collector stays for a distributor that has not heard."""
+
+ABSENT_SECONDS = 60.0
+"""The same, if the connection broke before the distributor said goodbye: it would wait for this collector for ever."""
 
 WARN_SECONDS = 60.0
 """How often a role that waits for another one says so."""
@@ -79,6 +82,7 @@ class CollectorMachine:
         """The run whose keys a distributor has told this collector, which holds none yet."""
         self._was_finished = False
         self._deadline: float | None = None
+        self._drain_by: float | None = None
         self._warn_at: float | None = None
         self._born = False
         self._out: list[c.Command] = []
@@ -158,6 +162,8 @@ class CollectorMachine:
         self._links.lost(peer)
         if peer == self._distributor:
             self._distributor = None
+            if self.phase == "finished" and not self._was_finished:
+                self._stay_for_the_absent(now)
             if self.phase in ("empty", "active"):
                 self._warn_at = now + WARN_SECONDS
                 self._log(30, "The connection to the distributor broke; what is collected is kept until it is back.")
@@ -365,10 +371,23 @@ class CollectorMachine:
         self._note(event.trouble)
         self._finished_data = event.data
         self.phase = "finished"
-        stay = now + STAY_SECONDS
-        self._deadline = stay if self._deadline is None else min(self._deadline, stay)
-        if self._distributor is not None:
+        self._stay(now + STAY_SECONDS)
+        if self._distributor is None:
+            self._stay_for_the_absent(now)
+        else:
             self._send(self._distributor, self._last_word())
+
+    def _stay(self, until: float) -> None:
+        """Stay until then, unless a drain ends sooner."""
+        self._deadline = until if self._drain_by is None else min(self._drain_by, until)
+
+    def _stay_for_the_absent(self, now: float) -> None:
+        self._stay(now + ABSENT_SECONDS)
+        self._log(
+            30,
+            "The run is over, but the connection to the distributor broke before it said goodbye; "
+            f"waiting {ABSENT_SECONDS:.0f} s for it.",
+        )
 
     def _last_word(self) -> m.Finished:
         return m.Finished(self.run, self.troubles[0] if self.troubles else None, self._finished_data)
@@ -386,7 +405,7 @@ class CollectorMachine:
             self._deadline = deadline
         elif self.phase == "finishing":
             # `finished` may go on for ever
-            self._deadline = deadline
+            self._deadline = self._drain_by = deadline
         elif self.phase == "finished":
             self._leave()
 
