@@ -29,7 +29,10 @@ Spans: TypeAlias = tuple[int, ...]
 """Half-open ranges of item numbers, flattened: ``(0, 3, 7, 8)`` is 0, 1, 2 and 7."""
 
 Blobs: TypeAlias = list[bytes]
-"""Packed user values, one an item, in the order of the spans beside them."""
+"""Packed user values, one an item, in the order of the spans beside them.
+
+A large one may be a memoryview of the message that it came in, which spares a copy; whoever needs bytes makes them.
+"""
 
 KEY_BYTES = 16
 """The size of the digest of a key."""

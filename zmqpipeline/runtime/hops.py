@@ -104,7 +104,8 @@ class Hop(ABC):
                 frames = [frame.bytes]
                 while frame.more:
                     frame = receive(_NOBLOCK, False)
-                    frames.append(frame.bytes)
+                    # a large payload is read where it lies: unpacking, sending on and sqlite take any buffer for bytes
+                    frames.append(frame.bytes if len(frame) < LARGE else frame.buffer)  # type: ignore[arg-type]
                 messages.append(frames)
         except zmq.Again:
             self._may_be_ready = False
