@@ -155,6 +155,7 @@ class Distributor(Role):
             rng=random.Random(),
             metadata="remote" if self.receive_metadata else local,
             supervised=processes.is_child(),
+            show=lambda packed: _short(unpack(packed)),
         )
 
     def _attach(self, loop: Loop | None) -> None:

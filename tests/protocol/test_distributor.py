@@ -376,12 +376,12 @@ def test_a_gate_that_no_ack_can_open_fails_its_task() -> None:
     scene = Scene()
     scene.worker(window=2)
     scene.produce(0, state="gated")
-    scene.ack(0)
+    scene.ack(0, data=b"so far")
     scene.produce(state="gated")
     assert scene.state() == "failed"
     text = scene.machine.troubles["A"].message
     assert "says no" in text
-    assert "The last ACK was 1 of 'A'" in text
+    assert "The last ACK was 1 of 'A' and carried b'so far'." in text
     assert scene.bench.said_one(m.Finish).ok is False
 
 

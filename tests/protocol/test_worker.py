@@ -73,7 +73,8 @@ def test_it_reports_itself_at_each_connection() -> None:
 def test_it_says_nothing_to_a_hop_that_is_not_there() -> None:
     """Nothing is sent before the connection, nor after it broke."""
     scene = Scene(welcomed=False)
-    assert scene.bench.wait(60.0) == []
+    scene.bench.wait(59.9)
+    assert scene.bench.of(c.Send) == []
     scene.connect()
     scene.distributor.says(m.Welcome("run", b""))
     scene.work(0)
@@ -81,6 +82,35 @@ def test_it_says_nothing_to_a_hop_that_is_not_there() -> None:
     scene.bench.tell(e.Disconnected("results"))
     scene.execute(0)
     assert scene.bench.of(c.Send) == []
+
+
+def test_who_is_missing_is_said_each_minute() -> None:
+    """By the name of the role, whether it was never there or is gone; once all are there, no more."""
+    scene = Scene(welcomed=False)
+    scene.bench.tell(e.Tick())
+
+    def warned(seconds: float) -> list[str]:
+        scene.bench.all.clear()
+        scene.bench.wait(seconds)
+        return [one.text.partition(" to connect")[0] for one in scene.bench.all if isinstance(one, c.Log)]
+
+    assert warned(121) == ["Waiting for a distributor and a collector"] * 2
+    scene.bench.tell(e.Connected("workers"))
+    assert warned(60) == ["Waiting for a collector"]
+    scene.bench.tell(e.Connected("results"))
+    assert warned(300) == []
+    scene.bench.tell(e.Disconnected("workers"))
+    assert warned(59) == []
+    assert warned(2) == ["Waiting for a distributor"]
+
+
+def test_a_service_worker_waits_for_a_broker() -> None:
+    """It knows no collector."""
+    bench = Bench(WorkerMachine("A", slots=1, incarnation=b"worker", answers=True))
+    bench.tell(e.Tick())
+    bench.wait(61)
+    (line,) = [one.text for one in bench.all if isinstance(one, c.Log)]
+    assert line.startswith("Waiting for a broker to connect to")
 
 
 def test_an_unanswered_report_is_said_again_each_second() -> None:

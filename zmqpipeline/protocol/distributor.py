@@ -25,7 +25,7 @@ ended
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from zmqpipeline.options import Options
@@ -80,8 +80,12 @@ class DistributorMachine:
         rng: random.Random | None = None,
         metadata: str = "none",
         supervised: bool = False,
+        show: Callable[[bytes], str] = repr,
     ) -> None:
-        """`supervised`: whoever started the workers tells by WorkerDied how they end."""
+        """`supervised`: whoever started the workers tells by WorkerDied how they end.
+
+        `show` makes text for people of a packed value: what is in one is not known here.
+        """
         self.pipeline = pipeline
         self.phase = "greeting"
         self.run = ""
@@ -94,6 +98,7 @@ class DistributorMachine:
         """The run whose keys a collector has told."""
         self._rng = rng or random.Random()
         self._source = metadata
+        self._show = show
         self._offered: bytes | None = None
         self._links = Links(incarnation)
         self._acks = Link(incarnation)
@@ -493,11 +498,13 @@ class DistributorMachine:
         alive = [task for task in self.tasks.values() if not task.is_over and task.state != "waiting"]
         if not alive or any(not task.gated or task.ledger.unfinished for task in alive):
             return
-        name, count, _ = self._dispatcher.last_ack
+        name, count, data = self._dispatcher.last_ack
+        carried = f" and carried {self._show(data)}" if data else ""
         for task in alive:
             text = (
                 f"The gate of task {task.spec.task_type!r} (available / is_available_for_handling) says no, and "
-                f"no ACK can come to open it: nothing waits or is with a worker. The last ACK was {count} of {name!r}."
+                "no ACK can come to open it: nothing waits or is with a worker. "
+                f"The last ACK was {count} of {name!r}{carried}."
             )
             task.state = "failed"
             self._note_failed(task, m.Trouble("GateClosed", text))

@@ -30,6 +30,7 @@ from zmqpipeline.protocol import batching
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.absence import Absence
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.seqset import numbers_of, pairs, spans_of
@@ -99,6 +100,8 @@ class WorkerMachine:
         self._results = self._workers if answers else Link(incarnation)
         self._collector: e.Peer = _TO_DISTRIBUTOR if answers else _TO_COLLECTOR
         self._connected: set[str] = set()
+        others = {"workers": "a broker"} if answers else {"workers": "a distributor", "results": "a collector"}
+        self._absence = Absence(others)
         self._pending: dict[int, int] = {}
         self._kept: dict[int, bytes] = {}
         self._kept_attempts: dict[int, int] = {}
@@ -147,6 +150,7 @@ class WorkerMachine:
                 self._drain(now + seconds, now)
             case e.Tick():
                 pass
+        self._absence.look(self._connected, now)
         self._by_the_clock(now)
         return self._out
 
@@ -156,7 +160,7 @@ class WorkerMachine:
             return None
         if self._idle_since is None:
             return 0.0
-        times = [self._deadline, self._report_at, self._kept_at, self._idle_at()]
+        times = [self._deadline, self._report_at, self._kept_at, self._idle_at(), self._absence.next_time()]
         return min((time for time in times if time is not None), default=None)
 
     def snapshot(self) -> WorkerSnapshot:
@@ -198,6 +202,8 @@ class WorkerMachine:
             self._report(now, full=True)
         if self._kept_at is not None and now >= self._kept_at:
             self._say_kept(now)
+        if warning := self._absence.warning(self._connected, now):
+            self._log(30, warning)
 
     def _idle_at(self) -> float | None:
         if self._options.idle_timeout is None or self._idle_since is None or self._pending or self.phase == "draining":

@@ -1,0 +1,37 @@
+"""Who a role waits for: said each minute, for as long as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+
+WARN_SECONDS = 60.0
+"""How often a role that waits for another one says so."""
+
+
+class Absence:
+    """The hops of a role that lead to somebody who is not there; `names` says who that would be, as people call it."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
+        self._warn_at: float | None = None
+
+    def look(self, connected: Set[str], now: float) -> None:
+        """Begin or cease to wait; call it with every event."""
+        if all(hop in connected for hop in self._names):
+            self._warn_at = None
+        elif self._warn_at is None:
+            self._warn_at = now + WARN_SECONDS
+
+    def next_time(self) -> float | None:
+        """When to warn."""
+        return self._warn_at
+
+    def warning(self, connected: Set[str], now: float) -> str | None:
+        """What to say now, if it is time."""
+        if self._warn_at is None or now < self._warn_at:
+            return None
+        self._warn_at = now + WARN_SECONDS
+        missing = " and ".join(name for hop, name in self._names.items() if hop not in connected)
+        return (
+            f"Waiting for {missing} to connect to; what is held here is kept. Start it, or end this worker with Ctrl-C."
+        )
