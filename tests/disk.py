@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from zmqpipeline.protocol import commands as c
@@ -19,6 +20,10 @@ class Disk:
         self.run = ""
         self.metadata = b""
         self.tasks: dict[str, Progress] = {}
+        self.rows: Counter[tuple[str, int]] = Counter()
+        """What the collector's function has written through the journal's own transaction: a row for each item."""
+        self.ack: tuple[str, bytes] = ("", b"")
+        """Task and data of the last ACK."""
         self.finish: c.CallFinished | None = None
 
     def restored(self) -> e.Restored | None:
@@ -34,6 +39,7 @@ class Disk:
             self.finish is not None,
             bool(self.finish and self.finish.ok),
             list(self.finish.counts) if self.finish else [],
+            *self.ack,
         )
 
     def begin(self, command: c.SetRun) -> None:
@@ -41,6 +47,7 @@ class Disk:
         if command.restored:
             return
         self.run, self.metadata = command.run, command.metadata
+        self.ack = (command.ack_task, command.ack_data)
         for known in command.progress:
             self.task(known.task).learn(known)
         for name, keys in command.keys.items():
@@ -52,8 +59,11 @@ class Disk:
         """What it holds of one task."""
         return self.tasks.setdefault(name, Progress())
 
-    def collected(self, name: str, numbers: Sequence[int], keys: bytes) -> None:
-        """Mark these."""
+    def collected(self, name: str, numbers: Sequence[int], keys: bytes, data: bytes, rows: Sequence[tuple[str, int]]) -> None:
+        """Mark these, which are acknowledged with this data, and keep their rows: one transaction."""
+        self.rows.update(rows)
+        if numbers:
+            self.ack = (name, data)
         one = self.task(name)
         one.expect(spans_of(numbers), split_keys(keys))
         one.collect(spans_of(numbers))
@@ -61,6 +71,7 @@ class Disk:
     def failed(self, items: Sequence[m.FailedItem]) -> None:
         """Mark these."""
         for item in items:
+            self.ack = (item.task, b"")
             one = self.task(item.task)
             one.expect((item.number, item.number + 1), [item.key] if item.key else [])
             one.fail((item.number, item.number + 1))

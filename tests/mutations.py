@@ -205,6 +205,70 @@ def _journal_half_read() -> list[Patch]:
     return [(CollectorMachine, "_restored", half)]
 
 
+def _metadata_forgotten() -> list[Patch]:
+    """A distributor that takes over a run does not take over its metadata."""
+    take_over = DistributorMachine._take_over
+
+    def forgetful(self: DistributorMachine, holding: m.Holding, now: float) -> None:
+        take_over(self, replace(holding, metadata=b""), now)
+
+    return [(DistributorMachine, "_take_over", forgetful)]
+
+
+def _ack_data_forgotten() -> list[Patch]:
+    """A new distributor is told how many items are acknowledged, and not what the last ACK was."""
+
+    def told(self: Dispatcher, task: str, count: int, data: bytes) -> None:
+        self.acknowledged("", count, b"", news=False)
+
+    return [(Dispatcher, "told_last_ack", told)]
+
+
+def _never_recalled() -> list[Patch]:
+    """Nothing is taken back from behind a long item."""
+
+    def look(self: Dispatcher, task: TaskState | None, name: str) -> None:
+        del self._recalls[name]
+
+    return [(Dispatcher, "_look_for_stuck", look)]
+
+
+def _absent_forgotten() -> list[Patch]:
+    """A collector that has finished does not stay longer for a distributor that is cut off."""
+    return [(CollectorMachine, "_stay_for_the_absent", lambda self, now: None)]
+
+
+def _claims_refused() -> list[Patch]:
+    """What a worker says that it holds is not its own again, even if nobody else has it."""
+    return [(Ledger, "_reclaim", lambda self, worker, number: False)]
+
+
+def _not_alone() -> list[Patch]:
+    """An item on its last try is given others beside it."""
+    return [(Ledger, "is_alone", lambda self, worker: False)]
+
+
+def _drained_at_once() -> list[Patch]:
+    """A distributor that is drained does not wait for what is out."""
+    drain = DistributorMachine._drain
+
+    def hasty(self: DistributorMachine, deadline: float) -> None:
+        drain(self, 0.0)
+
+    return [(DistributorMachine, "_drain", hasty)]
+
+
+def _drained_unsaid() -> list[Patch]:
+    """A collector that is drained does not acknowledge what its thread has under way."""
+    ack = CollectorMachine._ack
+
+    def mute(self: CollectorMachine, *given: Any) -> None:
+        if self.phase != "draining":
+            ack(self, *given)
+
+    return [(CollectorMachine, "_ack", mute)]
+
+
 MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "no-reack": _no_reack,
     "no-dedupe": _no_dedupe,
@@ -225,6 +289,14 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "said-before-done": _said_before_done,
     "running-returned": _running_returned,
     "journal-half-read": _journal_half_read,
+    "metadata-forgotten": _metadata_forgotten,
+    "ack-data-forgotten": _ack_data_forgotten,
+    "never-recalled": _never_recalled,
+    "absent-forgotten": _absent_forgotten,
+    "claims-refused": _claims_refused,
+    "not-alone": _not_alone,
+    "drained-at-once": _drained_at_once,
+    "drained-unsaid": _drained_unsaid,
 }
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tests.laws import check_alone
 from tests.network import Node
 from tests.plans import SimulationError
 from zmqpipeline.options import Options
@@ -20,6 +21,23 @@ from zmqpipeline.protocol.worker import WorkerMachine
 
 if TYPE_CHECKING:
     from tests.world import World
+
+Ack = tuple[str, int, bytes]
+"""Task, count and data of the last ACK, as a gate is told them."""
+
+
+class MainNode(Node):
+    """A distributor or a collector: one that is drained goes on in another process."""
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether it ended because it was asked to."""
+        return self.ended is not None and self.ended.reason == "drained"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it ended by itself, and the run with it."""
+        return self.ended is not None and not self.is_drained
 
 
 class WorkerNode(Node):
@@ -47,14 +65,21 @@ class WorkerNode(Node):
                 n = len(self.queue) if count is None else min(count, len(self.queue))
                 numbers = [self.queue.pop()[0] for _ in range(n)]
                 self.world.after(1e-4, lambda: self.tell(e.TakenBack(numbers)))
-            case c.SetMetadata():
-                pass
+            case c.SetMetadata(metadata):
+                self.world.check_metadata(self.name, self.machine.run, metadata)
             case _:
                 super().act(command)
 
+    def held(self) -> set[int]:
+        """What this worker has, done or not, as long as it is not released."""
+        machine = self.machine
+        return {*machine._pending, *machine._kept, *machine._failures}
+
     def is_cut_off(self) -> None:
-        """What was sent here may be taken for lost, and be executed by another one."""
-        self.world.touch(self)
+        """The distributor may take what was sent here for lost, and give it to another one; the collector cannot."""
+        connection = self.dealers.get("workers")
+        if self.world.distributor.running and connection is not None and not connection.alive:
+            self.world.touch(self)
 
     def take(self) -> None:
         """A thread takes what it does until it hands over: many short items of one attempt, or one long one."""
@@ -67,7 +92,7 @@ class WorkerNode(Node):
             batch.append((number, payload))
             seconds += plan.service * (1 + plan.spread * world.rng.random())
             if world.rng.random() < plan.heavy:
-                seconds += 100 * plan.service
+                seconds += plan.heavy_factor * plan.service
             world.executions[world.ident(self.task, number)] += 1
         world.after(seconds, lambda: self.done(attempt, batch, seconds))
 
@@ -103,10 +128,10 @@ class WorkerNode(Node):
             self.take()
 
 
-class DistributorNode(Node):
+class DistributorNode(MainNode):
     """The distributor and its sources, which begin anew with it."""
 
-    def __init__(self, world: World, run: str) -> None:
+    def __init__(self, world: World, run: str, *, is_first: bool = True) -> None:
         machine = DistributorMachine(
             "sim",
             world.plan.tasks,
@@ -118,44 +143,64 @@ class DistributorNode(Node):
         )
         super().__init__(world, "distributor", machine)
         self.targets = {"acks": (lambda: world.collector, "acks")}
+        self.proposed, self.is_first = run, is_first
+        self.heard: set[bytes] = set()
+        """The workers that have told this distributor, since its run goes on, what they hold."""
         self.started = False
         self.yielded = dict.fromkeys(world.plan.items, 0)
+        self.different: dict[str, set[bytes]] = {task: set() for task in world.plan.items}
 
     def act(self, command: c.Command) -> None:
         world = self.world
         match command:
             case c.LoadMetadata():
-                world.after(0.01, lambda: self.tell(e.MetadataLoaded(b"meta")))
-            case c.StartTasks():
+                metadata = world.load_metadata(self.proposed)
+                world.after(0.01, lambda: self.tell(e.MetadataLoaded(metadata)))
+            case c.StartTasks(metadata):
+                world.check_metadata(self.name, self.machine.run, metadata)
                 self.started = True
-            case c.Produce(task, count, _, _, ack_id, _):
+            case c.Produce(task, count, _, ack_task, ack_id, ack_data):
                 if not self.started:
                     raise SimulationError("a source was asked before the tasks were started")
-                world.after(world.plan.delay, lambda: self.produce(task, count, ack_id))
+                ack = (ack_task, ack_id, ack_data)
+                world.after(world.plan.delay, lambda: self.produce(task, count, ack))
             case _:
                 super().act(command)
 
     def send(self, peer: e.Peer, envelope: m.Envelope) -> None:
         """What is sent may be executed from now on."""
-        if isinstance(envelope.body, m.Work):
-            self.world.learn(envelope.body.task, numbers_of(envelope.body.spans), envelope.body.payloads)
+        body = envelope.body
+        if isinstance(body, m.Work):
+            numbers = numbers_of(body.spans)
+            self.world.learn(body.task, numbers, body.payloads)
+            check_alone(self.machine.tasks[body.task].ledger, envelope.addressee, numbers)
+            if not self.is_first:
+                self.world.note_sent(self, peer[1], body.task, numbers)
         super().send(peer, envelope)
 
-    def produce(self, task: str, count: int, ack_id: int) -> None:
+    def tell(self, event: e.Event) -> None:
+        """Note who has told what it holds, before the answer."""
+        if not self.is_first and isinstance(event, e.Received) and self.machine.phase == "running":
+            body = event.envelope.body
+            if isinstance(body, m.WorkerReport) and body.held is not None and body.run == self.machine.run:
+                self.heard.add(event.envelope.sender)
+        super().tell(event)
+
+    def produce(self, task: str, count: int, ack: Ack) -> None:
         """Some of the items asked for; the rest in further parts."""
         world, plan = self.world, self.world.plan
         if not self.running:
             return
         if self.frozen:
-            world.after(0.5, lambda: self.produce(task, count, ack_id))
+            world.after(0.5, lambda: self.produce(task, count, ack))
             return
-        payloads, state = self.step(task, self.part(count), count, ack_id)
+        payloads, state = self.step(task, self.part(count), count, ack)
         keys = [one.rjust(16, b".") for one in payloads] if task in plan.keyed else None
         trouble = m.Trouble("ValueError", "the source raised") if state == "failed" else None
         left = count - len(payloads)
         self.tell(e.Produced(task, state, payloads, keys, trouble))
         if state == "more":
-            world.after(plan.delay * 3 + plan.source_seconds, lambda: self.produce(task, left, ack_id))
+            world.after(plan.delay * 3 + plan.source_seconds, lambda: self.produce(task, left, ack))
 
     def part(self, count: int) -> int:
         """How many of these steps come in the next part: a slow source's items one at a time."""
@@ -163,7 +208,7 @@ class DistributorNode(Node):
             return 1
         return count if self.world.rng.random() < 0.7 else self.world.rng.randint(0, count)
 
-    def step(self, task: str, part: int, count: int, ack_id: int) -> tuple[list[bytes], str]:
+    def step(self, task: str, part: int, count: int, ack: Ack) -> tuple[list[bytes], str]:
         """Take so many steps of a source of which `count` are asked for."""
         world = self.world
         payloads: list[bytes] = []
@@ -171,15 +216,22 @@ class DistributorNode(Node):
             number = self.yielded[task]
             if number == world.source_ends[task]:
                 return payloads, "failed" if task in world.broken_sources else "exhausted"
-            if task in world.gates and ack_id < number:
-                # Lock-step: the next item only when every item yielded before is acknowledged.
+            if not world.is_open(task, ack, len(self.different[task])):
                 return payloads, "gated"
             self.yielded[task] += 1
             payloads.append(world.payload(task, number))
+            self.different[task].add(payloads[-1])
         return payloads, "ready" if part == count else "more"
 
 
-class CollectorNode(Node):
+    def stop(self) -> None:
+        """The process ended; one that was drained is started again."""
+        super().stop()
+        if self.is_drained:
+            self.world.distributor_drained()
+
+
+class CollectorNode(MainNode):
     """The collector and its one thread; with a journal, what it does and marks is one step, and then it is said."""
 
     def __init__(self, world: World) -> None:
@@ -188,6 +240,8 @@ class CollectorNode(Node):
         )
         self.free_at = 0.0
         self.calls_later: list[Callable[[], None]] = []
+        self.open: list[tuple[str, int]] = []
+        """What was called and is not in the journal yet."""
         held = world.disk.restored() if world.disk is not None else None
         if held is not None:
             self.tell(held)
@@ -195,7 +249,8 @@ class CollectorNode(Node):
     def act(self, command: c.Command) -> None:
         """Carry out a command of this role."""
         match command:
-            case c.SetRun():
+            case c.SetRun(run, metadata):
+                self.world.check_metadata(self.name, run, metadata)
                 if self.world.disk is not None:
                     self.later(lambda: self.begin(command), 0)
             case c.Collect(task, attempt, spans, payloads, keys):
@@ -210,6 +265,7 @@ class CollectorNode(Node):
             case c.CallFailed(failures):
                 self.later(lambda: self.call_failed(failures), len(failures))
             case c.CallFinished():
+                self.world.note_finishing()
                 self.later(lambda: self.finish(command), 1)
             case _:
                 super().act(command)
@@ -261,25 +317,66 @@ class CollectorNode(Node):
     def collect(self, task: str, attempt: int, numbers: list[int], payloads: list[bytes], keys: bytes) -> None:
         """Call the collector's function for these; it raises where the fates have it so."""
         world = self.world
-        good, failures, digests = [], [], b""
+        good, rows, failures, digests = [], [], [], b""
+        called = []
         for index, (number, payload) in enumerate(zip(numbers, payloads, strict=True)):
             one = world.note_collected(task, number, payload)
+            called.append(one)
             if one in world.collector_raises:
                 failures.append((number, m.Trouble("KeyError", "as planned"), payload))
             else:
                 good.append(number)
+                rows.append(one)
                 digests += keys[m.KEY_BYTES * index : m.KEY_BYTES * (index + 1)]
-        if world.disk is not None:
-            world.disk.collected(task, good, digests)
-        self.say(e.Collected(task, spans_of(good), failures, b"", attempt))
+        data = world.ack_data() if good else b""
+
+        def commit() -> None:
+            if world.disk is not None:
+                world.disk.collected(task, good, digests, data, rows)
+            self.say(e.Collected(task, spans_of(good), failures, data, attempt))
+
+        self.commit(called, commit)
+
+    def commit(self, called: list[tuple[str, int]], write: Callable[[], None]) -> None:
+        """The calls for these are made: write that down and say it, at once or a little later."""
+        seconds = self.world.plan.commit_seconds
+        if not seconds:
+            write()
+            return
+        self.open += called
+
+        def close() -> None:
+            for one in called:
+                self.open.remove(one)
+            write()
+
+        self.world.after(seconds, lambda: self.carry_out(close))
+
+    def stop(self) -> None:
+        """The process ended; one that was drained is started again."""
+        super().stop()
+        if self.is_drained:
+            self.world.collector_drained()
+
+    def kill(self) -> None:
+        """What was called and is not in the journal is called again, and nothing else."""
+        for one in set(self.open):
+            self.world.note("open batch lost", self.name)
+            self.world.forgotten[one] += 1
+        super().kill()
 
     def call_failed(self, failures: list[m.FailedItem]) -> None:
         """Call the `failed` function."""
         by_task: dict[str, list[int]] = {}
+        called = []
         for item in failures:
-            self.world.note_failed(item)
+            called.append(self.world.note_failed(item))
             by_task.setdefault(item.task, []).append(item.number)
-        if self.world.disk is not None:
-            self.world.disk.failed(failures)
-        for task, numbers in by_task.items():
-            self.say(e.FailedCalled(task, spans_of(numbers)))
+
+        def commit() -> None:
+            if self.world.disk is not None:
+                self.world.disk.failed(failures)
+            for task, numbers in by_task.items():
+                self.say(e.FailedCalled(task, spans_of(numbers)))
+
+        self.commit(called, commit)

@@ -11,6 +11,8 @@ from zmqpipeline.protocol.graph import TaskSpec
 TROUBLE_SECONDS = 60.0
 """How long processes and connections are troubled; messages are lost and doubled to the end."""
 
+NO_CRASH_LIMIT = 1 << 30
+
 
 class SimulationError(AssertionError):
     """An invariant of the pipeline does not hold in this run."""
@@ -50,19 +52,49 @@ class Plan:
     idle_timeout: float | None
     """The idle time-out of every second worker."""
     heavy: float = 0.0
-    """The chance of an item to take a hundred times longer."""
+    """The chance of an item to take longer."""
+    heavy_factor: float = 100.0
+    """How many times longer."""
     partitions: float = 0.0
     """The chance, in each turn, that a part of the workers is cut off from one of the others for some seconds."""
+    ack_partitions: float = 0.0
+    """The chance, in each turn, that distributor and collector cannot reach each other for some seconds."""
+    last_cut: float = 0.0
+    """If not 0, for how many seconds they cannot from when the collector begins to finish the run."""
     journal: bool = False
     """Whether the collector has a journal; if so, everything may be killed at once."""
+    ahead: int = 0
+    """If not 0, the gate of the first task reads the data of the last ACK, and lets so many items run ahead of it."""
+    commit_seconds: float = 0.0
+    """How long after the collector's calls the journal has them: who dies in between makes them again."""
     restarts: tuple[str, ...] = ()
     """Which roles are killed, one after the other, and started again without any memory: one of RESTARTS each."""
+    role_drains: tuple[str, ...] = ()
+    """Which roles are asked to end in good order, one after the other, and started again: one of DRAINS each."""
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether an item may fail for good: what is acknowledged as failed brings no data."""
+        return bool(self.raising or self.poison or self.collector_raises) or any(
+            one.crash_limit < NO_CRASH_LIMIT for one in self.tasks
+        )
+
+    @property
+    def may_lose_the_end(self) -> bool:
+        """Whether the collector may have finished the run, and gone, before the distributor can hear of it."""
+        return bool(self.last_cut or self.ack_partitions)
+
+    @property
+    def is_soon_back(self) -> bool:
+        """Whether the distributor can reach the collector again within the minute that this one stays for it."""
+        return self.last_cut < 45.0 and not (self.ack_partitions or self.role_freezes)
 
     @property
     def is_calm(self) -> bool:
         """Whether nothing happens to processes, connections and messages."""
         rates = (
             self.lose, self.breaks, self.kills, self.freezes, self.role_freezes, self.poison, self.partitions,
+            self.ack_partitions, self.last_cut, self.role_drains,
         )  # fmt: skip
         return not (any(rates) or self.late_freeze or self.restarts)
 
@@ -73,17 +105,20 @@ class Plan:
         slots = 1 if self.gated else min(sum(slots) for slots in self.workers.values())
         raising = self.raising * 10 * max(one.backoff for one in self.tasks)
         work = count * (self.service * (1 + self.spread) * (1 + 3 * self.raising) + raising) / slots
-        work *= 1 + len(self.restarts)
-        work += 100 * self.service * count * self.heavy * (1 + len(self.restarts))
+        lives = 1 + len(self.restarts) + len(self.role_drains)
+        work = lives * (work + self.heavy_factor * self.service * count * self.heavy)
         turns = count if self.gated else count / min(self.options.max_held_items, 20)
         mending = turns * (6 * self.delay * (1 + self.uneven) + 12 * self.lose)
         killers = 15 * sum(1 + count * self.poison * 3 for count in self.items.values()) if self.poison else 0
-        late = 15 * len(self.tasks)
+        late = 15 * len(self.tasks) + self.last_cut + 100 + 35 * len(self.role_drains)
         return 2 * TROUBLE_SECONDS + 3 * (work + mending + killers + late + count * self.source_seconds)
 
 
 RESTARTS = ("distributor", "collector", "everything")
 """What may be killed and started again; everything only with a journal."""
+
+DRAINS = ("distributor", "collector", "both", "everything")
+"""What may be drained; both, or everything with the workers, only with a journal."""
 
 
 def draw(seed: int) -> Plan:
@@ -127,7 +162,30 @@ def draw(seed: int) -> Plan:
     plan.journal = rng.random() < 0.3
     often = rng.choice([0, 0, 1, 1, 2, 4])
     plan.restarts = tuple(rng.choice(RESTARTS if plan.journal else RESTARTS[:2]) for _ in range(often))
+    _draw_gate(rng, plan)
+    plan.ack_partitions = storm * rng.choice([0.0, 0.0, 0.02, 0.1])
+    plan.commit_seconds = plan.journal * rng.choice([0.0, 0.005, 0.05])
+    if rng.random() < 0.25:
+        drains = DRAINS if plan.journal else DRAINS[:2]
+        plan.role_drains = tuple(rng.choice(drains) for _ in range(rng.choice([1, 1, 2])))
+    if rng.random() < 0.12:
+        # some items of about five seconds among short ones, which are prefetched behind them
+        plan.service = min(plan.service, 1e-3)
+        plan.heavy, plan.heavy_factor = rng.choice([0.01, 0.05]), 5.0 / plan.service
+    plan.last_cut = (storm > 0) * rng.choice([0.0, 0.0, 0.0, 12.0, 45.0, 100.0]) * rng.random()
     return plan
+
+
+def _draw_gate(rng: random.Random, plan: Plan) -> None:
+    """Some gates read the data of ACKs; half of these plans have no failed items, so that every ACK has data."""
+    reads_data, never_fails = rng.random() < (0.5 if plan.gated else 0.06), rng.random() < 0.5
+    ahead = rng.choice([1, 3, 20])
+    if not reads_data:
+        return
+    plan.gated, plan.ahead = True, ahead
+    if never_fails:
+        plan.raising = plan.poison = plan.collector_raises = 0.0
+        plan.tasks = [replace(one, crash_limit=NO_CRASH_LIMIT) for one in plan.tasks]
 
 
 def _draw_tasks(rng: random.Random) -> list[TaskSpec]:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from tests.disk import Disk
+from tests.laws import IdleBeside
+from tests.network import Node
 from tests.nodes import CollectorNode, DistributorNode, WorkerNode
 from tests.plans import TROUBLE_SECONDS, SimulationError, draw
 from tests.verdict import judge
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.ledger import Ledger
 
 Item = tuple[str, int]
 
@@ -44,18 +47,28 @@ class World:
         self.faults: Counter[Item] = Counter()
         self.collected: Counter[Item] = Counter()
         self.failed: Counter[Item] = Counter()
+        self.failed_there: Counter[Item] = Counter()
+        """How often, of these, the collector's own function had raised."""
         self.forgotten: Counter[Item] = Counter()
         """How often a collector died that had done this item, and nobody else knew."""
         self.results: dict[Item, bytes] = {}
+        self.done: dict[str, set[Item]] = {task: set() for task in self.plan.items}
+        """What the collector's functions were called for, by task: what its data of an ACK counts."""
         self._keys: dict[Item, int] = {}
         """Of tasks with keys, which key an item has."""
+        self._metadata: dict[str, bytes] = {}
+        """By run, what its first distributor loaded: each one loads something else."""
         self._draw_fates()
         self.distributor = DistributorNode(self, "run-1")
         self.collector = CollectorNode(self)
         self.workers: list[WorkerNode] = []
         self._restarted = False
+        self._is_awaited = False
+        """A collector that left in good order is about to be started again, for a distributor that was cut off."""
         self._late_freeze_due = self.plan.late_freeze
+        self._last_cut = self.plan.last_cut
         self._start_all()
+        IdleBeside(self)
 
     def _draw_fates(self) -> None:
         plan, rng = self.plan, self.rng
@@ -89,6 +102,8 @@ class World:
             self.after(1 + rng.random() * 5, self.drain_a_worker)
         for which, role in enumerate(plan.restarts):
             self.after(rng.random() * rng.choice([4.0, 20.0]) + 12.0 * which, self._restarter(role))
+        for which, role in enumerate(plan.role_drains):
+            self.after(rng.random() * rng.choice([4.0, 20.0]) + 30.0 * which, self._drainer(role))
 
     # the heap ----------------------------------------------------------------------------------------------------
 
@@ -119,6 +134,17 @@ class World:
         if self.verbose:
             print(f"{self.now:10.4f} {who:12} {level} {text}")
 
+    # the run's metadata -------------------------------------------------------------------------------------------
+
+    def load_metadata(self, run: str) -> bytes:
+        """What the metadata function of a distributor that proposes this run returns: never the same twice."""
+        return self._metadata.setdefault(run, b"meta-%d" % self.serial())
+
+    def check_metadata(self, whom: str, run: str, metadata: bytes) -> None:
+        """Whoever takes part in a run is told the metadata of its beginning, whoever died since."""
+        if metadata != self._metadata.get(run):
+            raise SimulationError(f"{whom} was told {metadata!r} of {run}, not {self._metadata.get(run)!r}")
+
     # items -------------------------------------------------------------------------------------------------------
 
     def learn(self, task: str, numbers: list[int], payloads: list[bytes]) -> None:
@@ -136,26 +162,49 @@ class World:
         """The collector's function was called; an item must be the same each time, and the one that was yielded."""
         one = self.ident(task, number)
         self.collected[one] += 1
+        self.done[task].add(one)
         if result != b"r%d" % one[1]:
             raise SimulationError(f"{task}/{number} was collected with the result {result!r}")
         return one
 
-    def note_failed(self, item: m.FailedItem) -> None:
+    def note_failed(self, item: m.FailedItem) -> Item:
         """The `failed` function was called."""
         one = self.ident(item.task, item.number)
         if (item.task in self.plan.keyed) != bool(item.key):
             raise SimulationError(f"{one} failed with the key {item.key!r}")
         self.failed[one] += 1
+        self.failed_there[one] += item.stage == "collector"
+        self.done[item.task].add(one)
+        return one
 
     def idents(self, task: str) -> list[Item]:
         """All that the source yields."""
         return [(task, int(self.payload(task, step))) for step in range(self.source_ends[task])]
 
+    # the gate ----------------------------------------------------------------------------------------------------
+
+    def ack_data(self) -> bytes:
+        """What the collector attaches to an ACK: how many items of the gated task it has done, as its records say."""
+        return b"%d" % len(self.done[self.plan.tasks[0].task_type]) if self.plan.ahead else b""
+
+    def is_open(self, task: str, ack: tuple[str, int, bytes], yielded: int) -> bool:
+        """What the gate of this task says before a step, when the source has yielded so many different items."""
+        if task not in self.gates:
+            return True
+        ack_task, count, data = ack
+        if not self.plan.ahead:
+            # Lock-step: the next item only when every item yielded before is acknowledged.
+            return count >= yielded
+        if ack_task and not data and self.plan.may_fail:
+            # A failed item brings no data, and may be the last: who only went by data would wait for ever.
+            return True
+        return yielded < int(data or b"0") + self.plan.ahead
+
     # workers -----------------------------------------------------------------------------------------------------
 
     def add_worker(self, task: str, slots: int) -> None:
         """One more worker; every second one has the plan's idle time-out."""
-        if self.distributor.ended:
+        if self.distributor.is_over:
             return
         options = self.options
         if len(self.workers) % 2:
@@ -167,12 +216,9 @@ class World:
 
     def touch(self, worker: WorkerNode) -> None:
         """A fault strikes this worker: it may cost each item that it holds one more execution."""
-        machine = worker.machine
-        touched = {*machine._pending, *machine._kept, *machine._failures}
         ledger = self.distributor.machine.tasks[worker.task].ledger
-        touched |= set(ledger._leases.get(machine._workers.incarnation, ()))
-        for number in touched:
-            self.faults[self.ident(worker.task, number)] += 1
+        touched = worker.held() | set(ledger.held_by(worker.machine._workers.incarnation))
+        self.strike(self.ident(worker.task, number) for number in touched)
 
     def kill_worker(self, worker: WorkerNode) -> None:
         """SIGKILL; another one takes its place."""
@@ -189,7 +235,7 @@ class World:
     def trouble(self) -> None:
         """Once in a turn: break, kill, freeze, as the plan has it."""
         plan, rng = self.plan, self.rng
-        if not self.distributor.running and self.distributor.ended:
+        if self.distributor.is_over:
             return
         self.after(plan.turn, self.trouble)
         self._freeze_late()
@@ -205,6 +251,8 @@ class World:
                 self.freeze(worker)
         if rng.random() < plan.partitions * plan.turn:
             self.partition(rng.choice(["workers", "results"]), 0.5 + rng.random() * 10)
+        if plan.ack_partitions and rng.random() < plan.ack_partitions * plan.turn:
+            self.cut_acks(0.5 + rng.random() * 15)
         self._trouble_the_others()
 
     def _trouble_the_others(self) -> None:
@@ -216,24 +264,25 @@ class World:
         for role in (self.distributor, self.collector):
             if rng.random() < plan.breaks * plan.turn / 10:
                 self.note("break all", role.name)
-                self.touch_all()
+                self.touch_all(role)
                 for connection in role.connections():
                     connection.cut()
             elif rng.random() < plan.role_freezes * plan.turn and role.running and not role.frozen:
                 self.note("freeze role", role.name)
-                self.touch_all()
+                self.touch_all(role)
                 role.freeze(0.5 + rng.random() * 6)
 
-    def touch_all(self) -> None:
-        """A fault that strikes every worker."""
+    def touch_all(self, role: Node) -> None:
+        """A fault that strikes every worker, if it is the distributor's: a slow collector costs nobody an execution."""
         for worker in self.workers:
-            if worker.running:
+            if worker.running and role is self.distributor:
                 self.touch(worker)
 
     def break_one(self, worker: WorkerNode, hop: str) -> None:
         """Break one connection of a worker."""
         self.note(f"break {hop}", worker.name)
-        self.touch(worker)
+        if hop == "workers":
+            self.touch(worker)
         connection = worker.dealers.get(hop)
         if connection is not None:
             connection.cut()
@@ -243,8 +292,20 @@ class World:
         for worker in self.workers:
             if worker.running and self.rng.random() < 0.5:
                 self.note(f"partition {hop}", worker.name)
-                self.touch(worker)
+                if hop == "workers":
+                    self.touch(worker)
                 worker.cut_off(hop, seconds)
+
+    def cut_acks(self, seconds: float) -> None:
+        """Distributor and collector cannot reach each other for a while; it costs nobody an execution."""
+        self.note("partition acks", f"{seconds:.1f} s")
+        self.distributor.cut_off("acks", seconds)
+
+    def note_finishing(self) -> None:
+        """The collector begins to finish the run."""
+        seconds, self._last_cut = self._last_cut, 0.0
+        if seconds:
+            self.cut_acks(seconds)
 
     def freeze(self, worker: WorkerNode) -> None:
         """SIGSTOP, and SIGCONT some seconds later: perhaps before, perhaps after it was found out."""
@@ -283,14 +344,8 @@ class World:
         Without a journal not while the other one has only just been started again itself: with both gone, the run is
         lost.
         """
-        phase = self.distributor.machine.phase
-        if phase in ("farewell", "ended") or self.collector.ended:
+        if not self._may_restart():
             return
-        known = self.collector.machine.phase != "empty" and phase in ("running", "finishing")
-        is_up = self.distributor.running and self.collector.running
-        if not is_up or (self._restarted and not known and self.disk is None):
-            return
-        self._restarted = True
         self.note(f"restart {role}", role)
         if role in ("distributor", "everything"):
             self._restart_distributor(0.1 + self.rng.random() * 4)
@@ -301,32 +356,118 @@ class World:
                 if worker.running:
                     self.kill_worker(worker)
 
+    def _may_restart(self) -> bool:
+        phases = self.distributor.machine.phase, self.collector.machine.phase
+        is_up = self.distributor.running and self.collector.running
+        if not is_up or phases[0] == "farewell":
+            return False
+        if phases[1] == "finished" and (self.plan.last_cut or self._is_awaited):
+            # it may be gone before anybody can reach it, and a finished run with it
+            return False
+        known = phases[0] in ("running", "finishing") and phases[1] not in ("empty", "draining")
+        if self._restarted and not known and self.disk is None:
+            return False
+        self._restarted = True
+        return True
+
+    # drains ------------------------------------------------------------------------------------------------------
+
+    def _drainer(self, role: str) -> Callable[[], None]:
+        return lambda: self.drain(role)
+
+    def drain(self, role: str) -> None:
+        """SIGTERM for this role, or for all at once; who has ended in good order is started again, without any memory."""
+        if not self._may_restart() or self.collector.machine.phase in ("finishing", "finished"):
+            return
+        self.note(f"drain {role}", role)
+        seconds = self.rng.choice([1.0, 25.0])
+        if role == "everything":
+            for worker in self.workers:
+                if worker.running:
+                    worker.tell(e.Drain(seconds))
+                    self.after(seconds, self._toucher(worker))
+                    self.replace_worker(worker)
+        if role != "collector":
+            self.distributor.tell(e.Drain(seconds))
+        if role != "distributor":
+            self.collector.tell(e.Drain(seconds))
+
+    def _toucher(self, worker: WorkerNode) -> Callable[[], None]:
+        return lambda: self.touch(worker)
+
+    def distributor_drained(self) -> None:
+        """It has handed out nothing more, and waited for what was out: where it did, nobody executes anything again."""
+        self._strike_what_is_out()
+        self.after(1.1 + self.rng.random() * 4, self._new_distributor)
+
+    def collector_drained(self) -> None:
+        """What it said at the end still arrives, unless it is lost."""
+        self.after(1.1 + self.rng.random() * 4, self._start_the_drained)
+
+    def _start_the_drained(self) -> None:
+        self._note_forgotten()
+        self._new_collector()
+
     def _restart_distributor(self, seconds: float) -> None:
-        for task in self.plan.items:
-            for one in set(self.idents(task)):
-                self.faults[one] += 1
+        self._strike_what_is_out()
         self.distributor.kill()
         self.after(seconds, self._new_distributor)
 
+    def _strike_what_is_out(self) -> None:
+        for task, state in self.distributor.machine.tasks.items():
+            if task not in self.plan.keyed:
+                self._strike_what_is_on_its_way(task, state.ledger)
+            elif state.ledger.leased:
+                # the next one numbers anew what it cannot know to be with workers
+                self.strike(set(self.idents(task)))
+
+    def strike(self, items: Iterable[Item]) -> None:
+        """A fault that may cost each of these items one more execution."""
+        for one in items:
+            self.faults[one] += 1
+
+    def _strike_what_is_on_its_way(self, task: str, ledger: Ledger) -> None:
+        """It may arrive all the same, after the next distributor was told that it had not."""
+        for worker in self.workers:
+            if worker.task == task and worker.running:
+                leased = ledger.held_by(worker.machine._workers.incarnation)
+                self.strike(self.ident(task, number) for number in set(leased) - worker.held())
+
+    def note_sent(self, who: DistributorNode, peer: bytes, task: str, numbers: list[int]) -> None:
+        """A later distributor sends these: whoever has not told it what it holds may have them, and do them, too.
+
+        What a worker has told that it holds is not sent to another one, as long as the connection lasts.
+        """
+        for worker in self.workers:
+            connection = worker.dealers.get("workers")
+            if worker.task != task or not worker.running or (connection is not None and connection.id == peer):
+                continue
+            if worker.machine._workers.incarnation not in who.heard:
+                self.strike(self.ident(task, number) for number in worker.held().intersection(numbers))
+
     def _new_distributor(self) -> None:
-        self.distributor = DistributorNode(self, f"run-{self.serial()}")
+        self.distributor = DistributorNode(self, f"run-{self.serial()}", is_first=False)
         self.distributor.connect("acks")
 
     def _restart_collector(self, seconds: float) -> None:
-        if self.disk is None:
-            for task in self.plan.items:
-                for one in set(self.idents(task)):
-                    done = self.collected[one] + self.failed[one] - self.forgotten[one]
-                    self.forgotten[one] += done > 0 and not self._is_known(*one)
+        self._note_forgotten()
         self.collector.kill()
         self.after(seconds, self._new_collector)
 
-    def _is_known(self, task: str, ident: int) -> bool:
-        """Whether the distributor knows that this item is done."""
+    def _note_forgotten(self) -> None:
+        if self.disk is not None:
+            return
+        for task in self.plan.items:
+            for one in set(self.idents(task)):
+                done = self.collected[one] + self.failed[one] - self.failed_there[one]
+                self.forgotten[one] += done > self.forgotten[one] + self._known(*one)
+
+    def _known(self, task: str, ident: int) -> int:
+        """How often the distributor knows this item to be done: a key that failed may be yielded again."""
         ledger = self.distributor.machine.tasks[task].ledger
         if task in self.plan.keyed:
-            key = b"%d" % ident
-            return key.rjust(16, b".") in {*ledger.keys.done, *ledger.keys.failed.values()}
+            key = (b"%d" % ident).rjust(16, b".")
+            return (key in ledger.keys.done) + list(ledger.keys.failed.values()).count(key)
         return ident in ledger.collected or ident in ledger.failed
 
     def _new_collector(self) -> None:
@@ -348,14 +489,29 @@ class World:
             if steps % 64 == 0:
                 self.check_bound()
                 self._replace_the_ended()
+                self._await_the_collector()
         if not self.is_over():
             raise SimulationError(f"nothing happens any more: {self.describe()}")
         judge(self)
 
+    def _await_the_collector(self) -> None:
+        """One that has left, having waited for a distributor that cannot reach it, is started again some time later."""
+        if self.collector.is_over and not self.distributor.is_over and not self._is_awaited:
+            if self.plan.is_soon_back and self.collector.ended.reason != "already finished":
+                raise SimulationError(f"the collector left before the distributor had heard: {self.describe()}")
+            self._is_awaited = True
+            self.after(5 + self.rng.random() * 80, self._start_awaited)
+
+    def _start_awaited(self) -> None:
+        self._is_awaited = False
+        if not self.distributor.is_over:
+            self.note("collector again", "collector")
+            self._new_collector()
+
     def is_over(self) -> bool:
         """Both have ended; a collector that was started anew after it had finished waits for the next run."""
-        late = bool(self.plan.restarts) and self.collector.machine.phase == "empty"
-        return self.distributor.ended is not None and (self.collector.ended is not None or late)
+        late = bool(self.plan.restarts or self.plan.role_drains or self.plan.may_lose_the_end) and self.collector.machine.phase == "empty"
+        return self.distributor.is_over and (self.collector.is_over or late)
 
     def _replace_the_ended(self) -> None:
         """A worker that ended by its idle time-out is started again when it is needed."""

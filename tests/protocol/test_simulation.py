@@ -13,7 +13,10 @@ FAILURES = (AssertionError, LookupError, TypeError, ValueError)
 # Seeds that find each defect, quickly; after a change of the machines or of the plans, `python -m tests.simulation
 # --mutate NAME` shows others.
 CATCHING = {
-    "comeback-unheard": (133,),
+    "absent-forgotten": (96, 134, 170),
+    "ack-data-forgotten": (119, 201),
+    "claims-refused": (72, 91, 220),
+    "comeback-unheard": (1066, 1116, 1338),
     "dependents-early": (0, 1, 3),
     "end-before-last-ack": (0, 1, 4),
     "failed-keys-again": (0, 17, 30),
@@ -21,10 +24,13 @@ CATCHING = {
     "keys-forgotten": (754, 793, 2479),
     "keys-not-told": (0, 17, 30),
     "leases-never-returned": (1, 12, 17),
+    "metadata-forgotten": (2, 3, 4),
+    "never-recalled": (37, 1167, 2047),
     "no-crash-limit": (16, 25, 36),
     "no-dedupe": (0, 1, 4),
     "no-reack": (0, 2, 4),
     "no-resend": (12, 41, 61),
+    "not-alone": (12, 25, 38),
     "nothing-missing": (1, 5, 27),
     "numbers-again": (0, 17, 66),
     "released-early": (1, 12, 36),
@@ -56,7 +62,8 @@ def test_the_plans_are_as_mean_as_they_should_be() -> None:
     plans = [draw(seed) for seed in range(100)]
     for what in ("lose", "double", "uneven", "breaks", "kills", "freezes", "role_freezes", "late_freeze", "raising",
                  "poison", "collector_raises", "source_raises", "source_seconds", "gated", "keyed", "drains",
-                 "idle_timeout", "heavy", "partitions", "journal", "restarts"):  # fmt: skip
+                 "idle_timeout", "heavy", "partitions", "journal", "restarts", "ahead",
+                 "ack_partitions", "last_cut"):  # fmt: skip
         assert any(getattr(plan, what) for plan in plans), f"no plan has {what}"
         assert not all(getattr(plan, what) for plan in plans), f"every plan has {what}"
     assert {role for plan in plans for role in plan.restarts} == set(RESTARTS)

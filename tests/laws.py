@@ -1,0 +1,69 @@
+"""Laws that hold while a run goes on, looked at from time to time; those of its end are in `tests.verdict`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.plans import SimulationError
+
+if TYPE_CHECKING:
+    from tests.nodes import WorkerNode
+    from tests.world import World
+    from zmqpipeline.protocol.ledger import Ledger
+
+LOOK_SECONDS = 0.25
+IDLE_SECONDS = 1.5
+"""How long a thread may be idle beside an item that waits behind a running one: what is on its way needs some of it."""
+
+
+def check_alone(ledger: Ledger, worker: bytes, numbers: list[int]) -> None:
+    """These items are sent to this worker: one on its last try is beside no other, or it would take that one with it.
+
+    What a worker brought with it is not chosen: it may have been given one after the other.
+    """
+    if not ledger.tried():
+        return
+    held = {*ledger.held_by(worker), *numbers}
+    last = [number for number in held if _is_last_try(ledger, number)]
+    if last and len(held) > 1:
+        raise SimulationError(f"{last} of {ledger.spec.task_type} are on their last try beside {sorted(held)}")
+
+
+def _is_last_try(ledger: Ledger, number: int) -> bool:
+    losses = ledger._losses.get(number, 0)
+    return 0 < losses >= ledger.spec.crash_limit - 1 and number not in ledger._reclaimed
+
+
+class IdleBeside:
+    """Once nothing else is to be sent, no item waits behind a running one for long while a thread is idle.
+
+    Looked at in runs without trouble only: who is cut off or frozen cannot hand anything back.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._since: dict[tuple[str, str, int], float] = {}
+        """By task, worker, and the item that this one would begin next."""
+        if world.plan.is_calm:
+            world.after(LOOK_SECONDS, self.look)
+
+    def look(self) -> None:
+        """Look at every task now, and again later."""
+        waiting = {}
+        for task in self.world.plan.items:
+            for worker in self._who_keeps_some_waiting(task):
+                one = (task, worker.name, worker.queue[0][0])
+                waiting[one] = self._since.get(one, self.world.now)
+                if self.world.now - waiting[one] > IDLE_SECONDS:
+                    raise SimulationError(f"{one} waits behind a running item while a thread of {task} is idle")
+        self._since = waiting
+        self.world.after(LOOK_SECONDS, self.look)
+
+    def _who_keeps_some_waiting(self, task: str) -> list[WorkerNode]:
+        state = self.world.distributor.machine.tasks[task]
+        if state.state != "exhausted" or state.ledger.waiting:
+            return []
+        able = [one for one in self.world.workers if one.task == task and one.running and one.machine.phase == "working"]
+        if not any(one.idle and not one.queue for one in able):
+            return []
+        return [one for one in able if one.queue and not one.idle]
