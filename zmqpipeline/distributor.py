@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
@@ -154,7 +155,7 @@ class Distributor(Role):
             options=self.options,
             rng=random.Random(),
             metadata="remote" if self.receive_metadata else local,
-            supervised=processes.is_child(),
+            supervised=socket.gethostname() if processes.is_child() else "",
             show=lambda packed: _short(unpack(packed)),
         )
 

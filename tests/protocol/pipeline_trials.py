@@ -134,7 +134,7 @@ class DistributorTrial(Trial):
             options=OPTIONS,
             rng=random.Random(1),
             metadata=self.metadata,
-            supervised=self.is_supervised,
+            supervised="box" if self.is_supervised else "",
         )
 
     def carry_out(self, command: c.Command) -> None:

@@ -458,6 +458,7 @@ def test_a_collector_without_memory_learns_the_last_ack_from_begin_and_one_with_
     assert (command.ack_task, command.ack_data) == ("A", b"data")
     told = scene.bench.said_one(m.Holding)
     assert (told.ack_task, told.ack_data) == ("A", b"data")
+    assert (scene.machine.count, scene.machine.inherited) == (2, 2)
     scene = Scene(begun=False)
     progress = [m.TaskProgress("A", (0, 2), ())]
     scene.bench.tell(e.Restored("run", b"", progress, ack_task="A", ack_data=b"kept"))

@@ -334,6 +334,15 @@ def test_a_connection_that_comes_back_was_no_crash() -> None:
     one.check()
 
 
+def test_a_worker_keeps_an_item_that_a_new_distributor_was_about_to_send() -> None:
+    """The source was quicker than the worker's report: it is the worker's again all the same, and executed once."""
+    one = ledger(3)
+    assert one.reconcile(b"w1", SeqSet((1, 2)), 0) == []
+    assert one.is_with(b"w1", 1)
+    assert take(one, b"w2", count=5).numbers == [0, 2]
+    one.check()
+
+
 def test_a_failure_of_a_reclaimed_item_is_heard() -> None:
     """The attempts that were counted while its worker was thought lost do not make its failure old news."""
     one = ledger(1, retries=1, backoff=2.0)

@@ -149,7 +149,7 @@ def test_without_a_supervisor_no_line_waits() -> None:
 
 def test_a_supervised_distributor_tells_how_its_worker_ended_and_what_happens_next() -> None:
     """One line: who, how, how many items, where they go. Braces in a host's name are text."""
-    machine = DistributorMachine("pipe", [TaskSpec("A")], incarnation=b"d", run="run", supervised=True)
+    machine = DistributorMachine("pipe", [TaskSpec("A")], incarnation=b"d", run="run", supervised="b{o}x")
     bench = Bench(machine)
     collector = Stranger(bench, "acks", who=b"collector")
     bench.tell(e.Connected("acks"))
@@ -169,6 +169,10 @@ def test_a_supervised_distributor_tells_how_its_worker_ended_and_what_happens_ne
     bench.tell(e.PeerLost(worker.peer))
     bench.wait(1.0)
     assert "its connection broke" in bench.logged()
+    worker.reconnects(b"w3").says(m.WorkerReport("run", "A", 1, 2, 0, False, (), (), "another", 77))
+    bench.tell(e.WorkerDied(77, "killed by SIGKILL"))
+    bench.tell(e.PeerLost(worker.peer))
+    assert "Worker another/77 was lost (its connection broke)" in bench.logged(), "the dead one was of this host"
 
 
 # services -------------------------------------------------------------------------------------------------------------

@@ -68,6 +68,8 @@ class CollectorMachine:
         self.counts: list[m.TaskCounts] = []
         self.ok = False
         self.count = 0
+        self.inherited = 0
+        """How many of these were done before this process came to the run."""
         self.troubles: list[m.Trouble] = []
         self._options = options or Options()
         self._tasks: dict[str, Progress] = {}
@@ -227,7 +229,7 @@ class CollectorMachine:
         self.run, self.metadata = run, metadata
         for known in progress:
             self._task(known.task).learn(known)
-        self.count = sum(one.done for one in self._tasks.values())
+        self.count = self.inherited = sum(one.done for one in self._tasks.values())
 
     def _lacks_keys(self, body: m.Begin) -> bool:
         self._expect_keys_of(body.run)

@@ -95,9 +95,9 @@ class Dispatcher:
         options: Options,
         rng: random.Random,
         tell_given_up: Callable[[list[m.FailedItem]], None],
-        supervised: bool = False,
+        supervised: str = "",
     ) -> None:
-        """`supervised`: WorkerDied events tell how workers end."""
+        """`supervised`: the host of which WorkerDied events tell how workers end."""
         self.now = 0.0
         """The time of the event that is being handled."""
         self.tasks = tasks
@@ -110,7 +110,8 @@ class Dispatcher:
         self.out: list[c.Command] = []
         self.unfed: dict[str, TaskState] = {}
         """Services with requests to be handed out at the end of the broker's turn."""
-        self._obituaries = Obituaries(supervised=supervised)
+        self._obituaries = Obituaries(supervised=bool(supervised))
+        self._supervised = supervised
         self._recalls: dict[str, float] = {}
         """When to look for stuck workers, by task."""
         self._links = links
@@ -253,7 +254,9 @@ class Dispatcher:
             f"Worker {_escaped(member.name)} was lost ({{how}}); its {back} item(s) of {_escaped(repr(member.task))} "
             f"go to other workers{_escaped(lost)}. A late result still counts."
         )
-        self._write(self._obituaries.lost(member.pid, line, self.now))
+        # a process of another host may have the same number
+        pid = member.pid if member.host == self._supervised else 0
+        self._write(self._obituaries.lost(pid, line, self.now))
 
     def worker_died(self, pid: int, how: str) -> None:
         """Whoever started this worker says how it ended."""

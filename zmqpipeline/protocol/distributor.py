@@ -79,10 +79,10 @@ class DistributorMachine:
         options: Options | None = None,
         rng: random.Random | None = None,
         metadata: str = "none",
-        supervised: bool = False,
+        supervised: str = "",
         show: Callable[[bytes], str] = repr,
     ) -> None:
-        """`supervised`: whoever started the workers tells by WorkerDied how they end.
+        """`supervised`: the host on which whoever started the workers tells by WorkerDied how they end.
 
         `show` makes text for people of a packed value: what is in one is not known here.
         """

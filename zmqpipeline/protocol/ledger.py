@@ -394,10 +394,16 @@ class Ledger:
             self._later = [entry for entry in self._later if entry[1] != number]
             heapq.heapify(self._later)
         else:
-            # ascending, always: what is put back goes to the front, in order
-            index = bisect_left(self._fresh, number)
-            if index < len(self._fresh) and self._fresh[index] == number:
-                del self._fresh[index]
+            self._drop_fresh(number)
+
+    def _drop_fresh(self, number: int) -> bool:
+        """Take an item out of those that were never sent; whether it was there."""
+        # ascending, always: what is put back goes to the front, in order
+        index = bisect_left(self._fresh, number)
+        if index == len(self._fresh) or self._fresh[index] != number:
+            return False
+        del self._fresh[index]
+        return True
 
     # not done after all ------------------------------------------------------------------------------------------
 
@@ -523,9 +529,10 @@ class Ledger:
             self._claims[number] = worker
             return True
         queue = self._queue_of(number)
-        if number not in queue:
+        if number in queue:
+            del queue[number]
+        elif not self._drop_fresh(number):
             return False
-        del queue[number]
         if self._blamed.get(number) == worker:
             # The connection came back, the worker had not died: that was no loss.
             del self._blamed[number]

@@ -17,6 +17,8 @@ class Progress:
     total: int | None = None
     """How many items there will be, if every task says so."""
     seconds: float = 0.0
+    inherited: int = 0
+    """How many items were done before, by processes that are gone."""
 
     @property
     def done(self) -> int:
@@ -35,8 +37,8 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Items done a second since the run began."""
-        return self.done / self.seconds if self.seconds > 0 else 0.0
+        """Items done a second since the run began, or went on."""
+        return (self.done - self.inherited) / self.seconds if self.seconds > 0 else 0.0
 
     def __str__(self) -> str:
         of = "" if self.total is None else f" of {self.total}"
@@ -52,4 +54,5 @@ def read_progress(machine: Any, totals: Mapping[str, int | None], seconds: float
         for task, (collected, failed) in tasks.items()
     ]
     known = [total for total in totals.values() if total is not None]
-    return Progress(counts, sum(known) if len(known) == len(totals) else None, seconds)
+    inherited = 0 if machine is None else machine.inherited
+    return Progress(counts, sum(known) if len(known) == len(totals) else None, seconds, inherited)
