@@ -15,6 +15,7 @@ from examples.benchmarks import (
     peers,
     scale,
     service,
+    stages,
     startup,
     throughput,
 )
@@ -36,6 +37,7 @@ for _one in (
     peers,
     scale,
     service,
+    stages,
     startup,
     throughput,
 ):

@@ -87,6 +87,22 @@ TINY: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
         ("without", "with", "ratio"),
         {"trivial items, 1 worker, items/s": "at least 0.5"},
     ),
+    "stages": (
+        "--seconds 0.01",
+        ("plain", "zmqpipeline", "difference"),
+        {
+            "distributor: the source, packed, us": "",
+            "distributor: the ledger, us": "",
+            "worker: unpack, execute, pack, us": "",
+            "worker: its threads around that, us": "",
+            "worker: the machine, us": "",
+            "collector: unpack, call, us": "",
+            "collector: the machine, us": "",
+            "all: a message to frames, us": "",
+            "all: frames to a message, us": "",
+            "the sum, with two messages, us": "",
+        },
+    ),
     "startup": (
         "",
         ("without", "zmqpipeline", "ratio"),
