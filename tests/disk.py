@@ -59,7 +59,9 @@ class Disk:
         """What it holds of one task."""
         return self.tasks.setdefault(name, Progress())
 
-    def collected(self, name: str, numbers: Sequence[int], keys: bytes, data: bytes, rows: Sequence[tuple[str, int]]) -> None:
+    def collected(
+        self, name: str, numbers: Sequence[int], keys: bytes, data: bytes, rows: Sequence[tuple[str, int]]
+    ) -> None:
         """Mark these, which are acknowledged with this data, and keep their rows: one transaction."""
         self.rows.update(rows)
         if numbers:

@@ -63,7 +63,9 @@ class IdleBeside:
         state = self.world.distributor.machine.tasks[task]
         if state.state != "exhausted" or state.ledger.waiting:
             return []
-        able = [one for one in self.world.workers if one.task == task and one.running and one.machine.phase == "working"]
+        able = [
+            one for one in self.world.workers if one.task == task and one.running and one.machine.phase == "working"
+        ]
         if not any(one.idle and not one.queue for one in able):
             return []
         return [one for one in able if one.queue and not one.idle]

@@ -223,7 +223,6 @@ class DistributorNode(MainNode):
             self.different[task].add(payloads[-1])
         return payloads, "ready" if part == count else "more"
 
-
     def stop(self) -> None:
         """The process ended; one that was drained is started again."""
         super().stop()

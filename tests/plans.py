@@ -90,13 +90,18 @@ class Plan:
         return self.last_cut < 45.0 and not (self.ack_partitions or self.role_freezes)
 
     @property
-    def is_calm(self) -> bool:
-        """Whether nothing happens to processes, connections and messages."""
+    def is_orderly(self) -> bool:
+        """Whether no process ends but in good order, and nothing happens to connections and messages."""
         rates = (
             self.lose, self.breaks, self.kills, self.freezes, self.role_freezes, self.poison, self.partitions,
-            self.ack_partitions, self.last_cut, self.role_drains,
+            self.ack_partitions, self.last_cut,
         )  # fmt: skip
         return not (any(rates) or self.late_freeze or self.restarts)
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing happens to processes, connections and messages."""
+        return self.is_orderly and not self.role_drains
 
     @property
     def limit(self) -> float:

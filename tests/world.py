@@ -63,6 +63,8 @@ class World:
         self.collector = CollectorNode(self)
         self.workers: list[WorkerNode] = []
         self._restarted = False
+        self._drained_by = 0.0
+        """When who was asked to end in good order ends whatever is out."""
         self._is_awaited = False
         """A collector that left in good order is about to be started again, for a distributor that was cut off."""
         self._late_freeze_due = self.plan.late_freeze
@@ -376,11 +378,13 @@ class World:
         return lambda: self.drain(role)
 
     def drain(self, role: str) -> None:
-        """SIGTERM for this role, or for all at once; who has ended in good order is started again, without any memory."""
+        """SIGTERM for this role, or for all at once; who ended in good order is started again, without any memory."""
         if not self._may_restart() or self.collector.machine.phase in ("finishing", "finished"):
             return
         self.note(f"drain {role}", role)
         seconds = self.rng.choice([1.0, 25.0])
+        if role != "collector" and self.distributor.machine.phase == "running":
+            self._drained_by = self.now + seconds
         if role == "everything":
             for worker in self.workers:
                 if worker.running:
@@ -397,6 +401,9 @@ class World:
 
     def distributor_drained(self) -> None:
         """It has handed out nothing more, and waited for what was out: where it did, nobody executes anything again."""
+        leased = sum(task.ledger.leased for task in self.distributor.machine.tasks.values())
+        if leased and self.now < self._drained_by:
+            raise SimulationError(f"the distributor was drained although {leased} items are out")
         self._strike_what_is_out()
         self.after(1.1 + self.rng.random() * 4, self._new_distributor)
 
@@ -405,7 +412,10 @@ class World:
         self.after(1.1 + self.rng.random() * 4, self._start_the_drained)
 
     def _start_the_drained(self) -> None:
+        before = self.forgotten.total()
         self._note_forgotten()
+        if self.plan.is_orderly and self.distributor.running and self.forgotten.total() > before:
+            raise SimulationError("the collector was drained, and did not say all that it had done")
         self._new_collector()
 
     def _restart_distributor(self, seconds: float) -> None:
@@ -510,7 +520,10 @@ class World:
 
     def is_over(self) -> bool:
         """Both have ended; a collector that was started anew after it had finished waits for the next run."""
-        late = bool(self.plan.restarts or self.plan.role_drains or self.plan.may_lose_the_end) and self.collector.machine.phase == "empty"
+        late = (
+            bool(self.plan.restarts or self.plan.role_drains or self.plan.may_lose_the_end)
+            and self.collector.machine.phase == "empty"
+        )
         return self.distributor.is_over and (self.collector.is_over or late)
 
     def _replace_the_ended(self) -> None:
