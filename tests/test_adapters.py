@@ -292,6 +292,12 @@ def make_collector(single: dict[str, Any] | None = None, **collectors: Any) -> F
     )
 
 
+def collected(collector: FunctionCollector, task: str, number: int, data: dict[str, Any]) -> Any:
+    """What the collector's function for this task returns for a result."""
+    call, takes_number = collector._make_collection()(task, 1)
+    return call(number, data) if takes_number else call(data)
+
+
 def test_the_collector_of_a_task_wins_over_the_one_for_all() -> None:
     """And results of a task without any are acknowledged and dropped."""
     seen: list[Any] = []
@@ -299,18 +305,17 @@ def test_the_collector_of_a_task_wins_over_the_one_for_all() -> None:
         every=lambda data, task_type, msgtype, number: seen.append(("all", data, task_type, msgtype, number)),
         C=lambda data: seen.append(("C", data)),
     )
-    collect = collector._make_collection()
-    collect("C", 1, 0, {"n": 1})
-    collect("D", 1, 7, {"n": 2})
+    collected(collector, "C", 0, {"n": 1})
+    collected(collector, "D", 7, {"n": 2})
     assert seen == [("C", {"n": 1}), ("all", {"n": 2}, "D", MESSAGE_TYPE_DATA, 7)]
-    assert make_collector(C=print)._make_collection()("D", 1, 0, {}) is None
+    assert collected(make_collector(C=print), "D", 0, {}) is None
 
 
 def test_a_returned_dict_and_ack_data_go_into_the_next_ack() -> None:
     """Merged, `ack_data` over what the functions returned; afterwards the slate is clean."""
     collector = make_collector({"ack_data": lambda task_type: {"last": task_type}}, every=lambda data: data)
     collector._collection = collector._make_collection()
-    collector._collect("C", 1, 0, pack({"n": 1, "last": "?"}))
+    collector._collecting("C", 1)(0, pack({"n": 1, "last": "?"}))
     assert unpack(collector._take_ack_data()) == {"n": 1, "last": "C"}
     assert unpack(collector._take_ack_data()) == {"last": "C"}
     assert make_collector(every=print)._take_ack_data() == b""
@@ -361,11 +366,10 @@ def test_a_collector_function_that_takes_the_journal_writes_into_its_transaction
 
     collector = make_collector(every=keep)
     collector._journal = journal
-    collect = collector._make_collection()
-    assert collect("C", 1, 0, {"n": 1}) == {"kept": 1}
+    assert collected(collector, "C", 0, {"n": 1}) == {"kept": 1}
     with pytest.raises(LookupError, match="two"):
-        collect("C", 1, 1, {"n": 2})
-    assert collect("D", 1, 0, {"n": 3}) == {"kept": 3}
+        collected(collector, "C", 1, {"n": 2})
+    assert collected(collector, "D", 0, {"n": 3}) == {"kept": 3}
     assert seen_in(journal) == ["C1", "D3"]
 
 
@@ -397,9 +401,9 @@ def test_which_function_needs_a_journal_is_known_by_name(journal: Journal) -> No
 
     optional = make_collector(C=can_do_without)
     assert optional._journal_user() == ""
-    optional._make_collection()("C", 1, 7, {})
+    collected(optional, "C", 7, {})
     optional._journal = journal
-    optional._make_collection()("C", 1, 8, {})
+    collected(optional, "C", 8, {})
     assert seen == [(7, "none"), (8, journal.transaction)]
     assert "collector function 'test_which" in make_collector(C=can_do_without, D=needs)._journal_user()
     assert "failed function" in make_collector({"failed": needs})._journal_user()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from zmqpipeline.address import EndpointAddress
@@ -252,7 +253,8 @@ class FunctionCollector(Collector):
 
     def handle_collection(self, data: dict[str, Any], task_type: str, msgtype: str) -> dict[str, Any] | None:
         """Call the function of this task for one result."""
-        answer = self._make_collection()(task_type, 1, 0, data)
+        call, takes_number = self._make_collection()(task_type, 1)
+        answer = call(0, data) if takes_number else call(data)
         return answer if isinstance(answer, dict) else None
 
     def handle_finished(self, data: dict[str, Any], task_type: str, msgtype: str) -> dict[str, Any] | None:
@@ -286,13 +288,14 @@ class FunctionCollector(Collector):
         bound = {name: plan.bind(constants) for name, plan in self._collectors.items()}
         for_all = bound.get("")
 
-        def collection(task: str, attempt: int, number: int, data: dict[str, Any]) -> Any:
+        def collection(task: str, attempt: int) -> tuple[Callable[..., Any], bool]:
             one = bound.get(task, for_all)
             if one is None:
-                return None
+                return (lambda data: None), False
             if not one.rest:
-                return one.function(data)
-            return self._call(one, data, task_type=task, attempt=attempt, number=number)
+                return one.function, False
+            call = partial(self._call, one, task_type=task, attempt=attempt)
+            return (lambda number, data: call(data, number=number)), True
 
         return collection
 

@@ -16,14 +16,14 @@ from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, End
 from zmqpipeline.protocol.events import Event
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
-from zmqpipeline.runtime.calls import Gatherer
+from zmqpipeline.runtime.calls import CollectItem, Gatherer
 from zmqpipeline.runtime.journal import Journal
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import pack_item, unpack
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 
-Collection: TypeAlias = Callable[[str, int, int, dict[str, Any]], Any]
-"""Calls user code for one result: task, attempt, number, data."""
+Collection: TypeAlias = Callable[[str, int], tuple[Callable[..., Any], bool]]
+"""By task and attempt: the user code for a result, and whether it is called with the item's number and the data."""
 
 Observer: TypeAlias = Callable[[str, int, "dict[str, Any] | None", "BaseException | Failure | None"], None]
 """Told of each result that was collected and of each failure, on the collector's thread; for test runs."""
@@ -115,7 +115,7 @@ class Collector(Role):
 
     def _make_collection(self) -> Collection:
         handle = fitted(self.handle_collection, 3)
-        return lambda task, attempt, number, data: handle(data, task, MESSAGE_TYPE_DATA)
+        return lambda task, attempt: (lambda data: handle(data, task, MESSAGE_TYPE_DATA), False)
 
     def _finish(self) -> Any:
         tasks = [one.task for one in self.counts]
@@ -132,21 +132,33 @@ class Collector(Role):
     def _has_ack_data(self) -> bool:
         return is_overridden(self, "get_ack_data", Collector)
 
-    def _collect(self, task: str, attempt: int, number: int, payload: bytes) -> None:
-        answer = self._collection(task, attempt, number, unpack(payload))
+    def _collecting(self, task: str, attempt: int) -> CollectItem:
+        """What is called for each item of a part."""
         self._last_task = task
-        if answer is not None and isinstance(answer, dict):
-            self._ack.update(answer)
+        call, takes_number = self._collection(task, attempt)
 
-    def _collect_observed(self, task: str, attempt: int, number: int, payload: bytes) -> None:
+        def collect(number: int, payload: bytes) -> None:
+            data = unpack(payload)
+            answer = call(number, data) if takes_number else call(data)
+            if answer is not None and isinstance(answer, dict):
+                self._ack.update(answer)
+
+        return collect
+
+    def _collecting_observed(self, task: str, attempt: int) -> CollectItem:
         assert self._observer is not None
-        try:
-            self._collect(task, attempt, number, payload)
-        except BaseException as error:
-            self._observer(task, number, None, error)
-            raise
-        # opened again: the function may have changed its own copy
-        self._observer(task, number, unpack(payload), None)
+        collect, observer = self._collecting(task, attempt), self._observer
+
+        def observed(number: int, payload: bytes) -> None:
+            try:
+                collect(number, payload)
+            except BaseException as error:
+                observer(task, number, None, error)
+                raise
+            # opened again: the function may have changed its own copy
+            observer(task, number, unpack(payload), None)
+
+        return observed
 
     def _take_ack_data(self) -> bytes:
         """What is attached to the next ACK, packed: what the items of this part returned, and `get_ack_data`."""
@@ -193,7 +205,7 @@ class Collector(Role):
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         self._ack, self._collection = {}, self._make_collection()
         gatherer = Gatherer(
-            self._collect if self._observer is None else self._collect_observed,
+            self._collecting if self._observer is None else self._collecting_observed,
             self._call_failed,
             lambda command: self._call_finished(),
             post,

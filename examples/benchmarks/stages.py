@@ -149,7 +149,11 @@ def _calls(app: Pipeline, results: list[bytes]) -> Stage:
     collector._ack, collector._collection = {}, collector._make_collection()
     said: list[Any] = []
     gatherer = Gatherer(
-        collector._collect, collector._call_failed, lambda command: None, said.append, ack_data=collector._take_ack_data
+        collector._collecting,
+        collector._call_failed,
+        lambda command: None,
+        said.append,
+        ack_data=collector._take_ack_data,
     )
     command = commands.Collect("C", 1, (0, BATCH), results)
 

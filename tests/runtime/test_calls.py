@@ -40,7 +40,10 @@ def make(posts: Posts) -> Iterator[Make]:
     def make_gatherer(
         collect: Any, failed: Any = lambda item: None, finished: Any = lambda command: None, **more: Any
     ) -> Gatherer:
-        made.append(Gatherer(collect, failed, finished, posts, **more))
+        def collecting(task: str, attempt: int) -> Any:
+            return lambda number, payload: collect(task, attempt, number, payload)
+
+        made.append(Gatherer(collecting, failed, finished, posts, **more))
         return made[-1]
 
     yield make_gatherer
@@ -220,8 +223,8 @@ def test_what_is_said_is_on_the_disk_by_then(journal: Journal, path: Path) -> No
         if total(said) == 100:
             over.set()
 
-    gatherer = Gatherer(lambda *call: time.sleep(0.001) or b"", lambda item: None, lambda command: None, post,
-                        journal=journal)  # fmt: skip
+    slow = lambda *part: lambda *call: time.sleep(0.001)  # noqa: E731
+    gatherer = Gatherer(slow, lambda item: None, lambda command: None, post, journal=journal)
     for number in range(0, 100, 5):
         gatherer.collect(Collect("C", 1, (number, number + 4), [b""] * 4))
         gatherer.call_failed(CallFailed([FailedItem("C", number + 4, 1, "worker", Trouble("E", "m"), b"")]))

@@ -100,8 +100,8 @@ class Serial:
             self._thread.join(timeout)
 
 
-CollectItem = Callable[[str, int, int, bytes], "bytes | None"]
-"""``collect(task, attempt, number, payload)``; returns the packed data of this item's Ack, or b""."""
+CollectItem = Callable[[int, bytes], "bytes | None"]
+"""``collect(number, payload)``; returns the packed data of this item's Ack, or nothing."""
 
 
 class Gatherer:
@@ -113,7 +113,7 @@ class Gatherer:
 
     def __init__(
         self,
-        collect: CollectItem,
+        collect: Callable[[str, int], CollectItem],
         call_failed: Callable[[FailedItem], object],
         call_finished: Callable[[CallFinished], bytes | None],
         post: Post,
@@ -121,11 +121,13 @@ class Gatherer:
         ack_data: Callable[[], bytes] | None = None,
         journal: Journal | None = None,
     ) -> None:
-        """`ack_data` is called once a part, after its items; what it returns, unless b"", goes before theirs.
+        """`collect(task, attempt)` returns what is called for each item of a part.
+
+        `ack_data` is called once a part, after its items; what it returns, unless b"", goes before theirs.
 
         `journal` is used on the thread alone from here on, and closed by it.
         """
-        self._collect_item = collect
+        self._collecting = collect
         self._call_failed = call_failed
         self._call_finished = call_finished
         self._ack_data = ack_data
@@ -218,15 +220,14 @@ class Gatherer:
 
     def _collect_part(self, command: Collect, numbers: list[int], first: int) -> int:
         """Collect from `first` on until the part's time is over; returns where the next part begins."""
-        task, attempt, payloads, collect_item = command.task, command.attempt, command.payloads, self._collect_item
+        collect_item, payloads = self._collecting(command.task, command.attempt), command.payloads
         failures: list[tuple[int, Trouble, bytes]] = []
         data, clock, index = b"", time.perf_counter, first
         end = self._begin_part()
-        while index < len(numbers):
-            number, payload = numbers[index], payloads[index]
-            index += 1
+        for index, number in enumerate(numbers[first:] if first else numbers, first + 1):
+            payload = payloads[index - 1]
             try:
-                data = collect_item(task, attempt, number, payload) or data
+                data = collect_item(number, payload) or data
             except JournalLost:
                 raise
             except BaseException as error:
