@@ -88,9 +88,8 @@ def _ledger(items: list[bytes]) -> Stage:
     def lease_and_close() -> None:
         start = ledger.next_number
         ledger.add(items)
-        batch = ledger.take(b"w", BATCH, 1, 1 << 20)
+        batch = ledger.take(b"w", BATCH, 1, 1 << 20, 1)
         assert batch is not None
-        ledger.sent(b"w", batch.numbers, 1)
         released = ledger.acknowledge((start, start + BATCH), ())
         assert len(released[b"w"]) == BATCH
         assert not ledger.unfinished

@@ -25,9 +25,9 @@ def ledger(items: int = 0, **spec: Any) -> Ledger:
     return made
 
 
-def take(one: Ledger, worker: bytes = b"w1", count: int = 10, slots: int = 10) -> Batch:
+def take(one: Ledger, worker: bytes = b"w1", count: int = 10, slots: int = 10, message: int = 0) -> Batch:
     """What this worker is given; it must be something."""
-    batch = one.take(worker, count, slots, MEBIBYTE)
+    batch = one.take(worker, count, slots, MEBIBYTE, message)
     assert batch is not None
     return batch
 
@@ -294,8 +294,8 @@ def test_claims_end_with_the_source_the_worker_or_the_ack() -> None:
 def test_work_that_was_lost_on_the_way_goes_back() -> None:
     """A report that knows of message 7 and holds nothing of it hands back its items, and no later ones."""
     one = ledger(4)
-    one.sent(b"w1", take(one, count=2).numbers, 7)
-    one.sent(b"w1", take(one, count=2).numbers, 8)
+    take(one, count=2, message=7)
+    take(one, count=2, message=8)
     assert one.reconcile(b"w1", SeqSet((0, 1)), 7) == []
     assert one.waiting == 1
     assert take(one, b"w2").numbers == [1]
@@ -376,7 +376,7 @@ def test_a_retry_that_was_lost_on_the_way_is_sent_again() -> None:
     take(one, b"w1")
     one.failed_at(b"w1", failure(0, attempts=1), 0.0, 1.0)
     one.ripen(5.0)
-    one.sent(b"w1", take(one, b"w1").numbers, 7)
+    take(one, b"w1", message=7)
     assert one.failed_at(b"w1", failure(0, attempts=1), 5.0, 1.0, received=6) is None
     assert one.is_with(b"w1", 0), "the next attempt may still be under way"
     assert one.failed_at(b"w1", failure(0, attempts=1), 5.0, 1.0, received=7) is None

@@ -342,7 +342,7 @@ class Dispatcher:
             one for one in self.members.values() if one.task == task.spec.task_type and one.welcomed and one.window > 0
         ]
         for member in able:
-            batch = None if task.ledger.leases(member.who) else task.ledger.take_alone(member.who)
+            batch = None if task.ledger.leases(member.who) else task.ledger.take_alone(member.who, member.link.sent + 1)
             if batch is not None:
                 self._send_work(task, member, batch.attempt, batch.numbers, batch.payloads)
         rest = [one.who for one in able if not task.ledger.is_alone(one.who)] if task.ledger.has_last_try else []
@@ -383,7 +383,7 @@ class Dispatcher:
         left = room if share is None else min(room, share)
         while left > 0:
             free_slots = min(member.window, member.slots) - self._load(task, member)
-            batch = task.ledger.take(member.who, left, free_slots, batching.MAX_BATCH_BYTES)
+            batch = task.ledger.take(member.who, left, free_slots, batching.MAX_BATCH_BYTES, member.link.sent + 1)
             if batch is None:
                 break
             self._send_work(task, member, batch.attempt, batch.numbers, batch.payloads)
@@ -408,7 +408,6 @@ class Dispatcher:
             task.ledger.keys.joined(numbers),
         )
         self._to(member, body)
-        task.ledger.sent(member.who, numbers, member.link.sent)
         member.gave(len(numbers))
 
     def _produce(self, task: TaskState, member: Member) -> None:

@@ -254,15 +254,15 @@ class Ledger:
 
     # leased ------------------------------------------------------------------------------------------------------
 
-    def take(self, worker: bytes, count: int, slots: int, max_bytes: int) -> Batch | None:
+    def take(self, worker: bytes, count: int, slots: int, max_bytes: int, message: int = 0) -> Batch | None:
         """Choose up to `count` items for this worker, of which suspects only for its `slots` free threads.
 
-        They are leased at once; tell `sent` the number of the message that carries them.
+        They are leased at once, and travel in the message with this number.
         """
         if self._suspects and slots > 0:
-            return self._take_from(self._suspects, worker, min(slots, count), max_bytes)
+            return self._take_from(self._suspects, worker, min(slots, count), max_bytes, message)
         if self._returned:
-            return self._take_from(self._returned, worker, count, max_bytes)
+            return self._take_from(self._returned, worker, count, max_bytes, message)
         if not self._fresh or count <= 0:
             return None
         count = min(count, len(self._fresh), batching.MAX_BATCH)
@@ -273,17 +273,19 @@ class Ledger:
         if fit < count:
             fresh.extendleft(reversed(numbers[fit:]))
             numbers, payloads = numbers[:fit], payloads[:fit]
-        self._lease(numbers, payloads, worker, 0)
+        self._lease(numbers, payloads, worker, message)
         return Batch(1, numbers, payloads)
 
-    def take_alone(self, worker: bytes) -> Batch | None:
+    def take_alone(self, worker: bytes, message: int = 0) -> Batch | None:
         """Lease an item on its last try to this worker, which holds nothing."""
-        batch = self._take_from(self._last_tries, worker, 1, batching.NO_LIMIT)
+        batch = self._take_from(self._last_tries, worker, 1, batching.NO_LIMIT, message)
         if batch is not None:
             self._alone[worker] = batch.numbers[0]
         return batch
 
-    def _take_from(self, queue: OrderedDict[int, None], worker: bytes, count: int, max_bytes: int) -> Batch | None:
+    def _take_from(
+        self, queue: OrderedDict[int, None], worker: bytes, count: int, max_bytes: int, message: int
+    ) -> Batch | None:
         """Items of one attempt number from the front of a queue."""
         numbers: list[int] = []
         total = 0
@@ -303,7 +305,7 @@ class Ledger:
         for number in numbers:
             del queue[number]
         payloads = [self._payloads[number] for number in numbers]
-        self._lease(numbers, payloads, worker, 0)
+        self._lease(numbers, payloads, worker, message)
         self.redelivered += len(numbers) if attempt > 1 else 0
         return Batch(attempt, numbers, payloads)
 
@@ -311,10 +313,6 @@ class Ledger:
         self._owner.update(dict.fromkeys(numbers, worker))
         self._leases.setdefault(worker, {}).update(dict.fromkeys(numbers, message))
         self._lease_bytes[worker] = self._lease_bytes.get(worker, 0) + sum(map(len, payloads))
-
-    def sent(self, worker: bytes, numbers: list[int], message: int) -> None:
-        """These leased items travel in the message with this number."""
-        self._leases[worker].update(dict.fromkeys(numbers, message))
 
     def _unlease(self, number: int) -> bytes | None:
         """Take an item from whoever holds it; who that was."""

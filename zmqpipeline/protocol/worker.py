@@ -102,6 +102,8 @@ class WorkerMachine:
         self._connected: set[str] = set()
         others = {"workers": "a broker"} if answers else {"workers": "a distributor", "results": "a collector"}
         self._absence = Absence(others)
+        self._newest = -1
+        """The highest number that has come."""
         self._pending: dict[int, int] = {}
         self._kept: dict[int, bytes] = {}
         self._kept_attempts: dict[int, int] = {}
@@ -276,6 +278,7 @@ class WorkerMachine:
         self._kept_attempts.clear()
         self._failures.clear()
         self._keys.clear()
+        self._newest = -1
         self._next_run = body
         if self._pending or self._ghosts:
             # What runs now would be taken for an item of the new run with the same number: wait for it.
@@ -306,9 +309,13 @@ class WorkerMachine:
             self._release(body.released)
         numbers, payloads = numbers_of(body.spans), body.payloads
         keys = dict(zip(numbers, split_keys(body.keys), strict=True)) if body.keys else {}
-        if not all(ones.keys().isdisjoint(numbers) for ones in (self._pending, self._kept, self._failures)):
+        # as a rule all are newer than whatever came before
+        is_newer = bool(numbers) and numbers[0] > self._newest
+        held = () if is_newer else (self._pending, self._kept, self._failures)
+        if not all(ones.keys().isdisjoint(numbers) for ones in held):
             numbers, payloads = self._not_held(numbers, payloads, body.attempt)
         if numbers:
+            self._newest = max(self._newest, numbers[-1])
             self._pending.update(dict.fromkeys(numbers, body.attempt))
             if keys:
                 self._keys.update((number, keys[number]) for number in numbers)
