@@ -11,7 +11,6 @@ from zmqpipeline.errors import ConfigurationError, PipelineError, RoleDied
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.runtime.crew import ChildEnded, Crew, Place
 from zmqpipeline.runtime.processes import Child
-from zmqpipeline.runtime.progress import read_progress
 from zmqpipeline.supervisor import DISTRIBUTOR_DEATHS_LIMIT, GRACE, IDLE_DEATHS_LIMIT, IdleDeaths, Plan, RunSupervisor
 
 
@@ -180,12 +179,3 @@ def test_a_worker_may_die_while_there_is_no_distributor() -> None:
     scene.ends(scene.worker, -9)
     assert scene.error is None
     assert scene.worker.restart_at == 100.1
-
-
-def test_the_rate_is_of_what_this_process_has_seen_done() -> None:
-    """What was done before the run went on here took no time of it."""
-    numbers = Numbers()
-    numbers.collected, numbers.failed, numbers.inherited = 900, 20, 520
-    progress = read_progress(numbers, {"C": 1000}, 4.0)
-    assert str(progress) == "920 of 1000 items done, 20 failed, 100 a second"
-    assert read_progress(None, {"C": None}, 0.0).rate == 0.0

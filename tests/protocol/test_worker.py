@@ -224,12 +224,12 @@ def test_results_of_several_attempts_travel_apart(scene: Scene) -> None:
     assert [(one.attempt, one.spans) for one in scene.bench.said(m.Results)] == [(1, (0, 1)), (3, (1, 2))]
 
 
-def test_many_results_are_cut_into_messages_of_a_thousand() -> None:
+def test_many_results_are_cut_into_messages_of_two_thousand() -> None:
     """No role is busy with one message for long."""
     scene = Scene()
-    scene.work(*range(2500))
-    scene.execute(*range(2500))
-    assert [size(one.spans) for one in scene.bench.said(m.Results)] == [1000, 1000, 500]
+    scene.work(*range(4500))
+    scene.execute(*range(4500))
+    assert [size(one.spans) for one in scene.bench.said(m.Results)] == [2000, 2000, 500]
 
 
 def test_a_failure_goes_to_the_distributor_and_is_said_again_until_released(scene: Scene) -> None:

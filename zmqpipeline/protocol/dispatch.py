@@ -38,7 +38,7 @@ from zmqpipeline.protocol.seqset import SeqSet, numbers_of, size, spans_of
 RELEASE_SECONDS = 0.02
 """How long releases wait for a message that they can travel with."""
 
-RELEASE_ITEMS = 512
+RELEASE_ITEMS = 2048
 """How many releases are sent at once even so."""
 
 RECALL_SECONDS = 0.02

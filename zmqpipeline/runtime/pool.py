@@ -24,10 +24,10 @@ from zmqpipeline.runtime.ticker import INTERVAL, Ticker
 SLOW_ITEM = 0.0002
 """The result of an item that took longer (seconds) is handed over at once."""
 
-BATCH_SECONDS = 0.002
+BATCH_SECONDS = 0.004
 """Results of short items are handed over when the first of them is so old."""
 
-BATCH_ITEMS = 1000
+BATCH_ITEMS = 2000
 """The most results in one Executed."""
 
 _TIMEOUT_LOOK = 0.05
@@ -127,10 +127,13 @@ class Pool:
 
     def _start(self) -> None:
         self._started = True
+        # Its thread starts now: later there may be no memory left for one, and whoever kicks it would not survive that.
+        self._ticker.kick()
         for slot in self._slots:
             name = f"zmqpipeline-worker-{slot.index}"
-            slot.thread = threading.Thread(target=self._serve, args=(slot,), name=name, daemon=True)
-            slot.thread.start()
+            thread = threading.Thread(target=self._serve, args=(slot,), name=name, daemon=True)
+            thread.start()
+            slot.thread = thread
 
     def _serve(self, slot: _Slot) -> None:
         if self._thread_start is not None:

@@ -39,8 +39,8 @@ class Ticker:
     def _start(self) -> None:
         with self._start_lock:
             if not self._started and not self._closed:
-                self._started = True
                 self._thread.start()
+                self._started = True
 
     def _run(self) -> None:
         idle = 0
