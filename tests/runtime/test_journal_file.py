@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -336,6 +337,25 @@ def fill(journal: Journal) -> None:
     """No page more than there are: what sqlite then says is what it says of a full disk."""
     (pages,) = journal._db.execute("PRAGMA page_count").fetchone()
     journal._db.execute(f"PRAGMA max_page_count = {pages}")
+
+
+NO_ROOM = """
+import resource, sys
+from zmqpipeline.errors import JournalError
+from zmqpipeline.runtime.journal import Journal
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+try:
+    Journal(sys.argv[1], pipeline="squares")
+except JournalError as error:
+    print(error)
+"""
+
+
+def test_a_journal_that_there_is_no_room_for_leaves_nothing_behind(path: Path) -> None:
+    """Not the file that it was begun in, either; what to do is said."""
+    done = subprocess.run([sys.executable, "-c", NO_ROOM, str(path)], capture_output=True, text=True, check=True)
+    assert re.search(r"run\.db cannot be used; sqlite says: [^.]+\. Free some space", done.stdout), done.stderr
+    assert list(path.parent.iterdir()) == []
 
 
 def test_a_full_disk_at_a_commit_keeps_what_was_committed(journal: Journal, path: Path) -> None:

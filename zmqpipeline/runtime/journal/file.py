@@ -7,6 +7,7 @@ in this process (fcntl locks are the process's).
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import sqlite3
@@ -123,12 +124,17 @@ def make(path: Path) -> None:
     scratch = path.with_name(f".{path.name}.new")
     with explained(path):
         scratch.unlink(missing_ok=True)
-        with contextlib.closing(_connect(scratch)) as db:
-            db.execute("PRAGMA journal_mode = OFF")
-            _make_tables(db)
-        with contextlib.closing(_connect(scratch)) as db:
-            db.execute("PRAGMA journal_mode = WAL")
-        scratch.replace(path)
+        try:
+            with contextlib.closing(_connect(scratch)) as db:
+                db.execute("PRAGMA journal_mode = OFF")
+                _make_tables(db)
+            with contextlib.closing(_connect(scratch)) as db:
+                db.execute("PRAGMA journal_mode = WAL")
+            scratch.replace(path)
+        except BaseException:
+            for left in path.parent.glob(f"{glob.escape(scratch.name)}*"):
+                left.unlink(missing_ok=True)
+            raise
         _sync(path.parent)
 
 
@@ -264,7 +270,9 @@ def explained(path: Path) -> Iterator[None]:
             ) from error
         if "malformed" in text or isinstance(error, sqlite3.IntegrityError):
             raise _torn(path, f"sqlite says: {text}") from error
-        raise JournalError(f"{_name(path)} cannot be used; sqlite says: {text}.") from error
+        of_the_disk = "is full" in text or "I/O error" in text
+        todo = " Free some space, if the disk is full, or name a file on another one." if of_the_disk else ""
+        raise JournalError(f"{_name(path)} cannot be used; sqlite says: {text}.{todo}") from error
 
 
 def _torn(path: Path, why: str) -> JournalError:
