@@ -30,7 +30,7 @@ def check_alone(ledger: Ledger, worker: bytes, numbers: list[int]) -> None:
 
 
 def _is_last_try(ledger: Ledger, number: int) -> bool:
-    losses = ledger._losses.get(number, 0)
+    losses = len(ledger._losses.get(number, ()))
     return 0 < losses >= ledger.spec.crash_limit - 1 and number not in ledger._reclaimed
 
 

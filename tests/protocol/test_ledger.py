@@ -334,6 +334,26 @@ def test_a_connection_that_comes_back_was_no_crash() -> None:
     one.check()
 
 
+def test_a_worker_that_comes_back_is_no_loss_although_another_has_its_item() -> None:
+    """Three connections that break one after the other have killed nobody; a worker that stays away counts on."""
+    one = ledger(1, crash_limit=3)
+    for worker in (b"w1", b"w2", b"w3"):
+        take(one, worker, slots=1) if not one.has_last_try else one.take_alone(worker)
+        assert one.is_with(worker, 0)
+        assert one.lost(worker, crashed=True, done=SeqSet())[1] == []
+        if worker != b"w2":
+            one.reconcile(worker, SeqSet(), 9)
+        one.check()
+    assert one.has_suspects
+    assert not one.has_last_try
+    for worker in (b"w4", b"w5"):
+        take(one, worker, slots=1) if not one.has_last_try else one.take_alone(worker)
+        given_up = one.lost(worker, crashed=True, done=SeqSet())[1]
+    (item,) = given_up
+    assert "3 workers were lost" in item.trouble.message
+    one.check()
+
+
 def test_a_worker_keeps_an_item_that_a_new_distributor_was_about_to_send() -> None:
     """The source was quicker than the worker's report: it is the worker's again all the same, and executed once."""
     one = ledger(3)

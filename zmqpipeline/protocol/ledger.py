@@ -76,8 +76,8 @@ class Ledger:
         self._raised_at: dict[int, int] = {}
         self._reclaimed: set[int] = set()
         """Leases that a worker brought with it: which attempt it is at is known to it alone."""
-        self._losses: dict[int, int] = {}
-        self._blamed: dict[int, bytes] = {}
+        self._losses: dict[int, set[bytes]] = {}
+        """The workers that were lost while they may have been running an item, and have not come back."""
         self._skip_until = 0
 
     # what is known -----------------------------------------------------------------------------------------------
@@ -379,7 +379,6 @@ class Ledger:
         self._raised_at.pop(number, None)
         self._reclaimed.discard(number)
         self._losses.pop(number, None)
-        self._blamed.pop(number, None)
         self.given_up.pop(number, None)
         self.keys.close(number, failed=failed)
 
@@ -462,7 +461,7 @@ class Ledger:
         queue.move_to_end(number, last=False)
 
     def _queue_of(self, number: int) -> OrderedDict[int, None]:
-        losses = self._losses.get(number, 0)
+        losses = len(self._losses.get(number, ()))
         if not losses:
             return self._returned
         return self._suspects if losses < self.spec.crash_limit - 1 else self._last_tries
@@ -478,9 +477,8 @@ class Ledger:
             self._unlease(number)
             self._prior[number] = self._prior.get(number, 0) + 1
             if crashed and number not in done:
-                self._losses[number] = self._losses.get(number, 0) + 1
-                self._blamed[number] = worker
-            if self._losses.get(number, 0) >= self.spec.crash_limit:
+                self._losses.setdefault(number, set()).add(worker)
+            if len(self._losses.get(number, ())) >= self.spec.crash_limit:
                 given_up.append(self._give_up(number, "crash", self._killer(number)))
             else:
                 self._queue(number)
@@ -493,7 +491,7 @@ class Ledger:
         return back, given_up
 
     def _killer(self, number: int) -> Trouble:
-        times = self._losses[number]
+        times = len(self._losses[number])
         return Trouble(
             "WorkerLost",
             f"{times} workers were lost while they may have been running item {number} of task "
@@ -508,6 +506,8 @@ class Ledger:
         What was sent and is not there goes back to the queue; what it holds and nobody else was given is its own again.
         The answer is what it may drop.
         """
+        if self._losses:
+            self._clear_of_blame(worker)
         mine = self._leases.get(worker, {})
         self.hand_back(worker, [n for n, message in mine.items() if message <= received and n not in held])
         droppable = []
@@ -516,6 +516,20 @@ class Ledger:
                 if self._owner.get(number) != worker and not self._reclaim(worker, number):
                     droppable.append(number)
         return droppable
+
+    def _clear_of_blame(self, worker: bytes) -> None:
+        """A worker that comes back had not died: whatever was lost with its connection, no item of it was to blame.
+
+        Not even one that another worker holds by now, or that waits to be the last try.
+        """
+        for number in [one for one, lost in self._losses.items() if worker in lost]:
+            queue = self._queue_of(number)
+            self._losses[number].discard(worker)
+            if not self._losses[number]:
+                del self._losses[number]
+            if number in queue and number not in self.given_up:
+                del queue[number]
+                self._queue(number)
 
     def _reclaim(self, worker: bytes, number: int) -> bool:
         """Whether the worker shall keep this item, which is not leased to it; if nobody has it, it is leased."""
@@ -531,12 +545,6 @@ class Ledger:
             del queue[number]
         elif not self._drop_fresh(number):
             return False
-        if self._blamed.get(number) == worker:
-            # The connection came back, the worker had not died: that was no loss.
-            del self._blamed[number]
-            self._losses[number] -= 1
-            if not self._losses[number]:
-                del self._losses[number]
         self._lease([number], [self._payloads[number]], worker, 0)
         self._reclaimed.add(number)
         return True
