@@ -302,3 +302,14 @@ def test_idle_threads_are_woken_for_every_submit(make: Make, posts: Posts) -> No
         pool.submit(items(number))
         while done < number + number % 3 // 2:
             done += len(posts.next().numbers)
+
+
+def test_the_thread_that_hands_over_is_there_before_it_is_needed(make: Make, posts: Posts) -> None:
+    """When it is, there may be no memory left to start one: a worker that could not say so would wait for ever."""
+    gate = threading.Event()
+    pool = make(1, lambda index, payload, number, attempt: b"%d" % gate.wait(5))
+    pool.submit(items(0))
+    names = {thread.name for thread in threading.enumerate()}
+    gate.set()
+    posts.until(executed(1))
+    assert {"zmqpipeline-worker-ticker", "zmqpipeline-worker-0"} <= names

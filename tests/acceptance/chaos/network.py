@@ -61,6 +61,10 @@ class Network:
         self._run(link.open(listen))
         self.links[name] = link
 
+    def lead(self, name: str, target: int) -> None:
+        """Forward to another port from now on; what is connected is reset."""
+        self._call(lambda: self.links[name].lead(target))
+
     def reset(self, name: str) -> int:
         """Break every connection of a link; how many there were."""
         return self._call(self.links[name].reset)
@@ -116,6 +120,11 @@ class Link:
     async def open(self, port: int) -> None:
         """Listen."""
         self._server = await asyncio.start_server(self._taken, HOST, port)
+
+    def lead(self, target: int) -> None:
+        """See `Network.lead`."""
+        self._target = target
+        self.reset()
 
     def reset(self) -> int:
         """Break every connection, with a RST to both sides."""

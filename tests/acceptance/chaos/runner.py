@@ -110,7 +110,7 @@ def _run(plan: Plan, rng: random.Random, fault: Fault, workshop: Workshop) -> Re
             extra.append(network)
         stage: Stage
         if fault.kind is ServiceStage:
-            stage = ServiceStage(plan, workshop)
+            stage = ServiceStage(plan, workshop, network)
         elif fault.kind is RunStage:
             stage = RunStage(plan, workshop)
         else:

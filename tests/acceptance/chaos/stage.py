@@ -25,9 +25,6 @@ HUNG_SECONDS = 45.0
 DRAIN_SECONDS = 2
 """How long a role that is asked to end waits for what it has: a worker for its ACKs, which may never come."""
 
-STARTING_SECONDS = 2.0
-"""How long python may take to come to the program that it was started for."""
-
 LOOK_SECONDS = 0.005
 """How often a condition is looked at."""
 
@@ -53,8 +50,6 @@ class Cast:
     """Whether it was started after the beginning of the run, so that it may come too late for it."""
     wanted: set[int] = field(default_factory=lambda: {0})
     """The exit statuses that it may end with."""
-    since: float = field(default_factory=time.monotonic)
-    """When it was started."""
 
     @property
     def role(self) -> str:
@@ -75,6 +70,16 @@ class Cast:
         return status in self.wanted or (
             status == -signal.SIGTERM and self.struck and "run is over" in self.program.err
         )
+
+
+def _catches(pid: int, signum: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal; not if it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) >> (signum - 1) & 1)
 
 
 class Tail:
@@ -108,6 +113,8 @@ class Stage(ABC):
         self.hits: list[Hit] = []
         self.began = time.monotonic()
         self.deadline = self.began + HUNG_SECONDS
+        self.to_come = 0
+        """How many strikes follow the one that is under way, so that it has to leave them some of the run."""
         self.prefixes: dict[str, list[str]] = {}
         """A command that starts python for a part (by its role), in its place."""
         self._commands = commands
@@ -202,8 +209,9 @@ class Stage(ABC):
     def moment(self, rng: random.Random, *, more: int = 0) -> None:
         """Wait for a random moment of what is left of the run: mostly in the middle, now and then at its ends.
 
-        Where so many `more` are to come, it is an earlier one.
+        Where so many `more` are to come, and those that the stage knows of, it is an earlier one.
         """
+        more += self.to_come
         total = self.total()
         done = self.done()
         fraction = rng.choice([0.0, 1.0, *(rng.random() for _ in range(8))]) / (1 + more)
@@ -215,6 +223,10 @@ class Stage(ABC):
     def left_out(self) -> set[str]:
         """The tasks (clients) that nobody cares for any more."""
         return set()
+
+    def behind(self, links: list[str]) -> list[Cast]:
+        """The running workers whose way to whom they work for is one of these links of the network."""
+        return []
 
     # to be filled in --------------------------------------------------------------------------------------------------
 
@@ -257,7 +269,7 @@ class Stage(ABC):
     def _ask(self, cast: Cast, status: int) -> None:
         cast.struck = True
         cast.wanted = {*cast.wanted, status}
-        if time.monotonic() - cast.since < STARTING_SECONDS or self.is_over():
+        if not _catches(cast.program.pid, signal.SIGTERM) or self.is_over():
             # python is not yet, or no more, at the program that would answer
             cast.wanted.add(-signal.SIGTERM)
         cast.program.signal(signal.SIGTERM)

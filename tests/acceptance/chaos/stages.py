@@ -61,6 +61,11 @@ class PipelineStage(Stage):
         task = "A" if self.done() < self.plan.sizes["A"] else "B"
         return [cast for cast in self.running("worker") if cast.task == task]
 
+    def behind(self, links: list[str]) -> list[Cast]:
+        """See `Stage.behind`: the workers of a place share a link to their distributor."""
+        places = {name.removesuffix("-distributor")[-1] for name in links if name.endswith("-distributor")}
+        return [cast for cast in self.running("worker") if cast.name[-1] in places]
+
     def end(self) -> list[str]:
         """See `Stage.end`. Who was started again, or struck, may not have heard of the end: it is asked to end."""
         self.wait(self.is_over, "the distributor or the collector ends")
@@ -149,13 +154,27 @@ def _bases(plan: Plan, workshop: Workshop, network: Network | None = None) -> Ba
     return lambda name: f"tcp://127.0.0.1:{found.get(name) or places[name[-1]]}"
 
 
+def _service_bases(plan: Plan, workshop: Workshop, network: Network | None = None) -> Bases:
+    """The base address of broker, workers and clients, with the links between them set up."""
+    if network is None:
+        return _bases(plan, workshop)
+    # the broker binds base + 5 for clients and base + 6 for workers
+    names = [f"{role} {place}" for role in ("client", "service-worker") for place in PAIRS]
+    broker, *others = free_ports(7 * (1 + len(names)))[::7]
+    found = dict(zip(names, others, strict=True))
+    for name, base in found.items():
+        step = 5 if name.startswith("client") else 6
+        network.add(f"{name}-broker", base + step, broker + step)
+    return lambda name: f"tcp://127.0.0.1:{found.get(name, broker)}"
+
+
 class ServiceStage(Stage):
     """A broker, two workers, and two clients who ask all the while."""
 
-    def __init__(self, plan: Plan, workshop: Workshop) -> None:
-        """Nothing runs yet."""
+    def __init__(self, plan: Plan, workshop: Workshop, network: Network | None = None) -> None:
+        """With a `network`, every connection goes through its links (tcp only)."""
         super().__init__(plan, workshop, self._arguments)
-        self._base = _bases(plan, workshop)("")
+        self._base = _service_bases(plan, workshop, network)
         self.gone: set[str] = set()
         """The names of clients that were killed: what they have asked is nobody's any more."""
 
@@ -182,6 +201,10 @@ class ServiceStage(Stage):
         for name in rng.sample(names, len(names)):
             self.start(name)
 
+    def behind(self, links: list[str]) -> list[Cast]:
+        """See `Stage.behind`: each worker has a link of its own to the broker."""
+        return [cast for cast in self.running("service-worker") if f"{cast.name}-broker" in links]
+
     def end(self) -> list[str]:
         """Wait for the clients; then ask the broker to end, which tells its workers."""
         self.wait(self.is_over, "the clients have all their answers")
@@ -196,6 +219,6 @@ class ServiceStage(Stage):
     def _arguments(self, name: str) -> list[str]:
         role = name.split()[0]
         if role == "client":
-            return ["-m", CLIENT, name.replace(" ", "-"), self._base]
+            return ["-m", CLIENT, name.replace(" ", "-"), self._base(name)]
         task = ["double"] if role == "service-worker" else []
-        return ["-m", APP, role, *task, "--endpoint", self._base, "--log-level", "info"]
+        return ["-m", APP, role, *task, "--endpoint", self._base(name), "--log-level", "info"]
