@@ -19,6 +19,7 @@ from zmqpipeline.errors import (
     PipelineTimeout,
     RegistrationError,
     RunFailed,
+    SerializeError,
 )
 from zmqpipeline.failure import Failure
 from zmqpipeline.summary import TaskSummary
@@ -452,3 +453,12 @@ def test_large_values_arrive_as_bytes_also_where_they_fail() -> None:
     assert kept == [bytes([n]) * 200_000 for n in range(4)]
     assert sorted(failed) == [("collector", b"\5" * 200_000), ("worker", b"\4" * 200_000)]
     assert all(type(data) is bytes for data in (*kept, *(one for _, one in failed)))
+
+
+@pytest.mark.parametrize("where", ["metadata", "ack_data", "finished"])
+def test_what_travels_beside_the_items_has_a_limit(where: str) -> None:
+    """The other side would drop such a message, and it would be sent for ever: it is refused where it is made."""
+    app = squares(3)
+    getattr(app, where)(lambda: {"data": b"x" * 3_000_000})
+    with pytest.raises(SerializeError, match=r"returned 3,000,0\d\d bytes; at most [\d,]+ can be sent"):
+        app.test_run()

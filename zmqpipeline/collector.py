@@ -19,7 +19,7 @@ from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.calls import CollectItem, Gatherer
 from zmqpipeline.runtime.journal import Journal
 from zmqpipeline.runtime.sockets import Transport
-from zmqpipeline.serialize import pack_item, unpack
+from zmqpipeline.serialize import ACK_DATA_BYTES, pack_aside, pack_item, unpack
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 
 Collection: TypeAlias = Callable[[str, int], tuple[Callable[..., Any], bool]]
@@ -123,7 +123,9 @@ class Collector(Role):
 
     def _call_finished(self) -> bytes:
         answer = self._finish()
-        return pack_item(answer, f"{type(self).__name__}.handle_finished") if isinstance(answer, dict) else b""
+        if not isinstance(answer, dict):
+            return b""
+        return pack_aside(answer, f"{type(self).__name__}.handle_finished", ACK_DATA_BYTES)
 
     def _journal_user(self) -> str:
         """Which function takes `journal`, for messages; empty if none does."""
@@ -168,7 +170,7 @@ class Collector(Role):
             if more is not None and not isinstance(more, dict):
                 pack_item(more, f"{type(self).__name__}.get_ack_data")
             ack.update(more or {})
-        return pack_item(ack, f"the ACK data of {type(self).__name__}") if ack else b""
+        return pack_aside(ack, f"the ACK data of {type(self).__name__}", ACK_DATA_BYTES) if ack else b""
 
     def _call_failed(self, item: FailedItem) -> None:
         failure = Failure.from_item(item)

@@ -17,7 +17,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.places import Places, default_base, make_folder, places_under
 from zmqpipeline.registry import ServiceEntry, TaskEntry, WorkerEntry, listed, unknown_task
 from zmqpipeline.role import Role
-from zmqpipeline.serialize import pack_item
+from zmqpipeline.serialize import METADATA_BYTES, pack_aside
 from zmqpipeline.service import Service, ServiceWorker
 from zmqpipeline.task import Task
 from zmqpipeline.worker import MultiThreadedWorker, Worker
@@ -120,7 +120,7 @@ def _metadata_source(app: Pipeline, extra: Mapping[str, Any]) -> Callable[[], di
 
     def source() -> dict[str, Any]:
         made = plan.function()
-        pack_item(made, f"The {plan.what}")
+        pack_aside(made, f"The {plan.what}", METADATA_BYTES)
         return {**(made or {}), **extra}
 
     return source

@@ -22,7 +22,7 @@ from zmqpipeline.runtime.calls import Serial, trouble_of
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.producer import Exhausted, Gated, Producer
 from zmqpipeline.runtime.sockets import Transport
-from zmqpipeline.serialize import pack_identity, pack_item, unpack
+from zmqpipeline.serialize import METADATA_BYTES, pack_aside, pack_identity, unpack
 from zmqpipeline.task import Step, Task
 
 LONGEST_VALUE = 200
@@ -180,7 +180,7 @@ class Distributor(Role):
     def _load_metadata(self) -> MetadataLoaded:
         try:
             metadata = None if self._metadata_source is None else self._metadata_source()
-            return MetadataLoaded(pack_item(metadata, "the metadata function"))
+            return MetadataLoaded(pack_aside(metadata, "the metadata function", METADATA_BYTES))
         except BaseException as error:
             self._raised.setdefault("", error)
             return MetadataLoaded(b"", trouble_of(error))

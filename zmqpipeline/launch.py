@@ -172,7 +172,7 @@ def _metadata_arguments(metadata: Mapping[str, Any] | None, folder: Path) -> lis
     if not metadata:
         return []
     file = folder / "metadata"
-    file.write_bytes(serialize.pack_item(dict(metadata), "the metadata argument"))
+    file.write_bytes(serialize.pack_aside(dict(metadata), "the metadata argument", serialize.METADATA_BYTES))
     return ["--meta-file", str(file)]
 
 

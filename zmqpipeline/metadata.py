@@ -11,7 +11,7 @@ from zmqpipeline.declared import ENDPOINT, Kind
 from zmqpipeline.protocol.metadata import MetadataMachine
 from zmqpipeline.role import Actions, Role, new_incarnation
 from zmqpipeline.runtime.sockets import Transport
-from zmqpipeline.serialize import pack_item
+from zmqpipeline.serialize import METADATA_BYTES, pack_aside
 
 
 class MetaDataWorker(Role):
@@ -30,7 +30,7 @@ class MetaDataWorker(Role):
         """The metadata of the run: for tasks, workers and the collector. Called once."""
 
     def _prepare(self) -> None:
-        self._payload = pack_item(self.get_metadata(), f"{type(self).__name__}.get_metadata")
+        self._payload = pack_aside(self.get_metadata(), f"{type(self).__name__}.get_metadata", METADATA_BYTES)
 
     def _places(self) -> Iterable[EndpointAddress]:
         return (self._address("metadata", self.endpoint),)

@@ -76,6 +76,12 @@ class _Local(threading.local):
 
 _local = _Local()
 
+METADATA_BYTES = 2 * 1024 * 1024
+"""The most that metadata may have, packed: they are told to every worker, and kept by the collector."""
+
+ACK_DATA_BYTES = 256 * 1024
+"""The same for what the collector attaches to an ACK, and for what its `finished` function returns."""
+
 
 def pack(value: Any, what: str = "This value", returned: str = "") -> bytes:
     """Return the bytes of a value; ``{what}{returned} cannot be packed`` begins the error, put together only then.
@@ -157,6 +163,20 @@ def pack_item(value: Any, what: str) -> bytes:
             f"{what} returned {_article(kind)} {kind}, which is no dict. Return a dict, or None for an empty one."
         )
     return pack(value, what, " returned a dict that")
+
+
+def pack_aside(value: Any, what: str, most: int) -> bytes:
+    """Return the bytes of a dict that travels beside the items, in the header of messages: at most `most` of them.
+
+    Raises SerializeError, as `pack_item` does, and for a larger one: the other side would drop such a message.
+    """
+    packed = pack_item(value, what)
+    if len(packed) > most:
+        raise SerializeError(
+            f"{what} returned {len(packed):,} bytes; at most {most:,} can be sent. "
+            "Return less: the path of a file, or a key to look the rest up by."
+        )
+    return packed
 
 
 def _rebuild(items: list[Any]) -> Any:

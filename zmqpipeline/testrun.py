@@ -76,7 +76,7 @@ class _Notes:
     def watch_collector(self, collector: Collector) -> None:
         """Keep what its functions for results, failures, ACKs and the end raise: it is only logged elsewhere."""
         collector._observer = self.observe
-        for name in ("_finish", "handle_failed", "_take_ack_data"):
+        for name in ("_call_finished", "handle_failed", "_take_ack_data"):
             setattr(collector, name, self._kept(getattr(collector, name)))
 
     def _kept(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -296,3 +296,9 @@ def test_an_incarnation_is_short_and_bytes(who: Any) -> None:
     """An id of a process has at most sixteen bytes."""
     refused([header(0, who, b"", 0, 0)])
     refused([header(0, b"", who, 0, 0)])
+
+
+def test_a_header_that_nobody_would_read_is_not_sent() -> None:
+    """It would be dropped, and said again, for ever."""
+    with pytest.raises(WireError, match="a Begin with a header of"):
+        wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Begin("pipe", "run", bytes(wire.MAX_HEADER_BYTES), [])))

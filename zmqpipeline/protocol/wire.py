@@ -169,22 +169,29 @@ class Encoder:
         self._pack: Callable[[Any], bytes] = msgpack.Packer().pack
 
     def encode(self, envelope: m.Envelope) -> list[bytes]:
-        """The frames of this envelope."""
+        """The frames of this envelope. Raises WireError for what the other side would drop: it would come again."""
         body = envelope.body
         code = _CODE_OF[type(body)]
         fields = [code, envelope.sender, envelope.addressee, envelope.number, envelope.received, *_values(code, body)]
         if not _HAS_PAYLOADS[code]:
-            return [_VERSION_BYTE + self._pack_header(fields)]
+            return [self._header(fields)]
         payloads: list[bytes] = body.payloads  # type: ignore[union-attr]
         sizes = list(map(len, payloads))
         if sum(sizes) <= INLINE:
             fields.append(payloads)
-            return [_VERSION_BYTE + self._pack_header(fields)]
+            return [self._header(fields)]
         if max(sizes) >= LARGE:
             fields.append(len(payloads))
-            return [_VERSION_BYTE + self._pack_header(fields), *payloads]
+            return [self._header(fields), *payloads]
         fields.append(0)
-        return [_VERSION_BYTE + self._pack_header(fields), self._pack(payloads)]
+        return [self._header(fields), self._pack(payloads)]
+
+    def _header(self, fields: list[Any]) -> bytes:
+        header = _VERSION_BYTE + self._pack_header(fields)
+        if len(header) > MAX_HEADER_BYTES:
+            name = _CODES[fields[0]].__name__
+            raise WireError(f"a {name} with a header of {len(header)} bytes, of which {MAX_HEADER_BYTES} would be read")
+        return header
 
 
 def encode(envelope: m.Envelope) -> list[bytes]:

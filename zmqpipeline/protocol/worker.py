@@ -270,10 +270,10 @@ class WorkerMachine:
     def _welcome(self, body: m.Welcome, now: float) -> None:
         if not body.run or body.run == self.run:
             return
-        if self._pending or self._kept or self._failures:
-            self._log(
-                30, f"A new run has begun; dropping what is held of the old one ({len(self._pending)} unfinished)."
-            )
+        if self.run:
+            held = len(self._pending) + len(self._kept) + len(self._failures)
+            why = "If it was not over, its distributor and its collector both died, without a journal."
+            self._log(30, f"A new run begins; of the end of {self.run} no word came, {held} item(s) are dropped. {why}")
         self._kept.clear()
         self._kept_attempts.clear()
         self._failures.clear()
