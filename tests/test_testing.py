@@ -462,3 +462,19 @@ def test_what_travels_beside_the_items_has_a_limit(where: str) -> None:
     getattr(app, where)(lambda: {"data": b"x" * 3_000_000})
     with pytest.raises(SerializeError, match=r"returned 3,000,0\d\d bytes; at most [\d,]+ can be sent"):
         app.test_run()
+
+
+def test_a_failed_item_may_be_as_large_as_any() -> None:
+    """Its data go to the collector by themselves, and not in the header of a message, of which less is read."""
+    app = Pipeline("heavy")
+    failed: list[int] = []
+    app.task("C")(lambda: ({"n": n, "data": bytes(6_000_000)} for n in range(3)))
+
+    @app.worker("C")
+    def fail(data: dict[str, Any]) -> None:
+        raise ValueError("x" * 1000)
+
+    app.collector(lambda data: None)
+    app.failed(lambda failure: failed.append(len(failure.data["data"])))
+    assert app.test_run(raise_failures=False).summary.tasks["C"].failed == 3
+    assert failed == [6_000_000] * 3

@@ -187,7 +187,7 @@ def test_nested_bombs_are_refused() -> None:
 
 
 def test_a_header_that_is_too_long_is_refused_before_it_is_read() -> None:
-    """Nobody needs a header of more than four mebibytes."""
+    """Nobody needs a header of more than 32 MiB."""
     assert "at most" in refused([bytes([wire.VERSION]) + bytes(wire.MAX_HEADER_BYTES)])
 
 
@@ -302,3 +302,26 @@ def test_a_header_that_nobody_would_read_is_not_sent() -> None:
     """It would be dropped, and said again, for ever."""
     with pytest.raises(WireError, match="a Begin with a header of"):
         wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Begin("pipe", "run", bytes(wire.MAX_HEADER_BYTES), [])))
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [3, 0, 5], [5000, 1], [wire.LARGE, 1], [wire.MAX_HEADER_BYTES + 1, 7]])
+def test_the_data_of_failed_items_is_no_part_of_the_header(sizes: list[int]) -> None:
+    """It may be as large as an item; so large a header would not be read."""
+    trouble = m.Trouble("ValueError", "no")
+    failures = [m.FailedItem("A", n, 1, "worker", trouble, b"%d" % n * size) for n, size in enumerate(sizes)]
+    envelope = m.Envelope(b"a", b"b", 1, 0, m.GiveUp("run", failures))
+    frames = wire.encode(envelope)
+    assert len(frames[0]) < wire.MAX_HEADER_BYTES
+    assert wire.decode(frames) == envelope
+
+
+def test_failed_items_without_their_data_are_refused() -> None:
+    """As many payloads as items, whichever way they travel."""
+    trouble = m.Trouble("ValueError", "no")
+    failures = [m.FailedItem("A", n, 1, "worker", trouble, b"x" * wire.LARGE) for n in range(2)]
+    frames = wire.encode(m.Envelope(b"a", b"b", 1, 0, m.GiveUp("run", failures)))
+    refused(frames[:2])
+    refused([*frames, b"x"])
+    small = wire.encode(m.Envelope(b"a", b"b", 1, 0, m.GiveUp("run", [m.FailedItem("A", 0, 1, "x", trouble, b"x")])))
+    header = msgpack.unpackb(small[0][1:])
+    assert "1 failed items" in refused([small[0][:1] + msgpack.packb([*header[:-1], [b"x", b"y"]])])

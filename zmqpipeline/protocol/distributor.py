@@ -33,6 +33,7 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
+from zmqpipeline.protocol.failures import in_messages
 from zmqpipeline.protocol.graph import TaskSpec, order
 from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
@@ -259,8 +260,8 @@ class DistributorMachine:
                 f"Item {item.number} of {item.task!r} failed for good after {item.attempts} attempt(s) "
                 f"({item.stage}): {item.trouble.error}: {item.trouble.message}",
             )
-        if failures and self._connected and self._dispatcher.stage != "before":
-            self._to_collector(m.GiveUp(self.run, failures))
+        if self._dispatcher.stage != "before":
+            self._say_given_up(failures)
 
     def _produced(self, event: e.Produced) -> None:
         if self.phase != "running":
@@ -372,9 +373,11 @@ class DistributorMachine:
         self._dispatcher.told_last_ack(holding.ack_task, holding.count, holding.ack_data)
 
     def _tell_given_up_again(self) -> None:
-        failures = [item for task in self.tasks.values() for item in task.ledger.given_up.values()]
-        if failures and self._connected:
-            self._to_collector(m.GiveUp(self.run, failures))
+        self._say_given_up([item for task in self.tasks.values() for item in task.ledger.given_up.values()])
+
+    def _say_given_up(self, failures: list[m.FailedItem]) -> None:
+        for some in in_messages(failures) if self._connected else ():
+            self._to_collector(m.GiveUp(self.run, some))
 
     def _say_again(self, now: float) -> None:
         """Say what the phase says, at each connection and while it is not answered."""

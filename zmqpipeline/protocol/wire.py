@@ -35,8 +35,9 @@ LARGE = 32 * 1024
 INLINE = 4 * 1024
 """Up to so many bytes in all, payloads travel in the header."""
 
-MAX_HEADER_BYTES = 4 * 1024 * 1024
-"""The largest header frame that is read: half a million ranges, far more than any role holds."""
+MAX_HEADER_BYTES = 32 * 1024 * 1024
+"""The largest header frame that is read: three million ranges. A run in which every second item fails has that many
+after six million items; nothing else comes near it."""
 
 _INCARNATION_MAX = 16
 _TEXT_MAX = 64 * 1024 * 1024
@@ -156,6 +157,9 @@ _READERS = [readers for readers, _ in _FIELDS]
 # The fields of a message at once, and those that are not written as they are.
 _GETTERS = [attrgetter(*names) if len(names) > 1 else None for names in _NAMES]
 _WRITERS = [[(index, write) for index, write in enumerate(writers) if write is not _same] for _, writers in _FIELDS]
+# The payloads of failed items, too, are no part of the header, although they are fields of its records.
+_GIVE_UP = _CODE_OF[m.GiveUp]
+_HAS_PAYLOADS[_GIVE_UP] = True
 _VERSION_BYTE = bytes([VERSION])
 _BYTES = {bytes}
 
@@ -172,15 +176,20 @@ class Encoder:
         """The frames of this envelope. Raises WireError for what the other side would drop: it would come again."""
         body = envelope.body
         code = _CODE_OF[type(body)]
+        payloads: list[bytes] = []
+        if isinstance(body, m.GiveUp):
+            payloads = [one.payload for one in body.failures]
+            body = m.GiveUp(body.run, [dataclasses.replace(one, payload=b"") for one in body.failures])
+        elif _HAS_PAYLOADS[code]:
+            payloads = body.payloads  # type: ignore[union-attr]
         fields = [code, envelope.sender, envelope.addressee, envelope.number, envelope.received, *_values(code, body)]
         if not _HAS_PAYLOADS[code]:
             return [self._header(fields)]
-        payloads: list[bytes] = body.payloads  # type: ignore[union-attr]
         sizes = list(map(len, payloads))
         if sum(sizes) <= INLINE:
             fields.append(payloads)
             return [self._header(fields)]
-        if max(sizes) >= LARGE:
+        if max(sizes, default=0) >= LARGE:
             fields.append(len(payloads))
             return [self._header(fields), *payloads]
         fields.append(0)
@@ -221,12 +230,14 @@ def decode(frames: Sequence[bytes]) -> m.Envelope:
     if len(values) != len(readers) + extra:
         raise WireError(f"a {_CODES[code].__name__} with {len(values)} fields")
     arguments = [read(value) for read, value in zip(readers, values, strict=False)]
-    if extra:
+    if code == _GIVE_UP:
+        arguments[1] = _with_payloads(arguments[1], _read_payloads(frames, values[-1]))
+    elif extra:
         arguments.insert(_PAYLOADS_AT[code], _read_payloads(frames, values[-1]))
     elif len(frames) != 1:
         raise WireError(f"a {_CODES[code].__name__} with {len(frames)} frames")
     body = _CODES[code](*arguments)
-    if extra:
+    if extra and code != _GIVE_UP:
         _check_payload_count(body)
     elif type(body) is m.Keys:
         _check_keys(body)
@@ -281,6 +292,12 @@ def _blobs(payloads: Any) -> list[bytes]:
     if type(payloads) is not list or not set(map(type, payloads)) <= _BYTES:
         raise WireError("payloads that are no list of bytes")
     return payloads
+
+
+def _with_payloads(failures: list[m.FailedItem], payloads: list[bytes]) -> list[m.FailedItem]:
+    if len(failures) != len(payloads):
+        raise WireError(f"{len(payloads)} payloads for {len(failures)} failed items")
+    return [dataclasses.replace(one, payload=payload) for one, payload in zip(failures, payloads, strict=True)]
 
 
 def _check_payload_count(body: Any) -> None:

@@ -31,6 +31,7 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.absence import Absence
+from zmqpipeline.protocol.failures import in_messages
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.seqset import numbers_of, pairs, spans_of
@@ -46,8 +47,6 @@ SERVICE_PREFETCH = 100
 
 _TO_DISTRIBUTOR: e.Peer = ("workers", b"")
 _TO_COLLECTOR: e.Peer = ("results", b"")
-_FAILURE_BYTES = 200
-"""What a failure takes besides its texts, of which a character may take four bytes."""
 
 
 @dataclass(frozen=True)
@@ -395,12 +394,8 @@ class WorkerMachine:
         self._say_failed(new)
 
     def _say_failed(self, items: list[m.FailedItem]) -> None:
-        """In messages of a bounded size: tracebacks may be long, and they travel in the header."""
-        while items:
-            sizes = [_FAILURE_BYTES + 4 * (len(one.trouble.message) + len(one.trouble.traceback)) for one in items]
-            count = batching.cut(sizes)
-            self._to_distributor(m.ItemsFailed(self.run, items[:count]))
-            items = items[count:]
+        for some in in_messages(items):
+            self._to_distributor(m.ItemsFailed(self.run, some))
 
     def _after_items(self, now: float) -> None:
         """Say how much room there is, when it is enough to be worth a message."""
