@@ -350,8 +350,15 @@ class Dispatcher:
             task.reserved = rest[0] if rest else None
 
     def _may_run_ahead(self, task: TaskState) -> bool:
-        """Whether few enough items wait for a retry: a source whose items all fail must not be emptied into them."""
-        return task.ledger.retrying < self._options.max_held_items
+        """Whether few enough items wait for a retry, or for the collector to write them down as failed.
+
+        A source whose items all fail must not be emptied into these.
+        """
+        ledger, options = task.ledger, self._options
+        return (
+            ledger.retrying + len(ledger.given_up) < options.max_held_items
+            and ledger.given_up_bytes < options.max_held_bytes
+        )
 
     def _in_turn(self, task: TaskState) -> list[bytes]:
         """The hungry: those of a service from the least loaded on, since its items come one by one."""

@@ -33,7 +33,7 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
-from zmqpipeline.protocol.failures import in_messages
+from zmqpipeline.protocol.failures import in_a_line, in_messages
 from zmqpipeline.protocol.graph import TaskSpec, order
 from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
@@ -258,7 +258,7 @@ class DistributorMachine:
             self._log(
                 30,
                 f"Item {item.number} of {item.task!r} failed for good after {item.attempts} attempt(s) "
-                f"({item.stage}): {item.trouble.error}: {item.trouble.message}",
+                f"({item.stage}): {in_a_line(item.trouble)}",
             )
         if self._dispatcher.stage != "before":
             self._say_given_up(failures)
@@ -306,6 +306,9 @@ class DistributorMachine:
         released = task.ledger.acknowledge(ack.collected, ack.failed)
         task.ledger.learn_repeated(ack.repeated)
         self._dispatcher.note_released(released, now)
+        if ack.failed:
+            # the source may have waited for the collector to write them down
+            self._dispatcher.feed(task)
         self._dispatcher.acknowledged(ack.data_of or ack.task, ack.count, ack.data, news=task.ledger.done > before)
 
     def _holding(self, holding: m.Holding, now: float) -> None:

@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from zmqpipeline.protocol import batching
-from zmqpipeline.protocol.messages import FailedItem
+from zmqpipeline.protocol.messages import FailedItem, Trouble
 
 _BESIDES = 200
 """What a failure takes besides its texts, of which a character may take four bytes."""
 
+_SHOWN = 200
+"""So many characters of a message are in a line of the log; all of it is with the item."""
+
 
 def in_messages(items: list[FailedItem]) -> Iterator[list[FailedItem]]:
     """These items, so many at a time as go into one message, at least one."""
-    while items:
-        trouble = [one.trouble for one in items]
-        texts = [_BESIDES + 4 * (len(one.message) + len(one.traceback)) for one in trouble]
-        count = batching.cut([size + len(one.payload) for size, one in zip(texts, items, strict=True)])
-        yield items[:count]
-        items = items[count:]
+    first = size = 0
+    for index, item in enumerate(items):
+        more = _BESIDES + 4 * (len(item.trouble.message) + len(item.trouble.traceback)) + len(item.payload)
+        if index - first == batching.MAX_BATCH or (size + more > batching.MAX_BATCH_BYTES and index > first):
+            yield items[first:index]
+            first, size = index, 0
+        size += more
+    if items:
+        yield items[first:]
+
+
+def in_a_line(trouble: Trouble) -> str:
+    """What was raised, short enough for a log that has a line for each failed item."""
+    first = trouble.message.partition("\n")[0]
+    shown = "".join(one if one.isprintable() else "?" for one in first[:_SHOWN])
+    return f"{trouble.error}: {shown}{'...' if shown != trouble.message else ''}"

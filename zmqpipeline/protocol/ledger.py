@@ -60,6 +60,8 @@ class Ledger:
         """How many of the collected numbers stand for a key that was collected under another number."""
         self.keys = KeyBook()
         self.given_up: dict[int, FailedItem] = {}
+        self.given_up_bytes = 0
+        """How many bytes of packed items those have."""
         self._payloads: dict[int, bytes] = {}
         self._fresh: deque[int] = deque()
         self._returned: OrderedDict[int, None] = OrderedDict()
@@ -379,7 +381,9 @@ class Ledger:
         self._raised_at.pop(number, None)
         self._reclaimed.discard(number)
         self._losses.pop(number, None)
-        self.given_up.pop(number, None)
+        given_up = self.given_up.pop(number, None)
+        if given_up is not None:
+            self.given_up_bytes -= len(given_up.payload)
         self.keys.close(number, failed=failed)
 
     def _unqueue(self, number: int) -> None:
@@ -439,6 +443,7 @@ class Ledger:
         payload, key = self._payloads[number], self.keys.of(number)
         failed = FailedItem(self.spec.task_type, number, attempts, stage, trouble, payload, key)
         self.given_up[number] = failed
+        self.given_up_bytes += len(payload)
         return failed
 
     def ripen(self, now: float) -> None:
@@ -576,6 +581,8 @@ class Ledger:
         assert len(places) == len(set(places)), f"an item of {self.spec.task_type} is in two places"
         assert set(places) == set(self._payloads), f"an item of {self.spec.task_type} is nowhere"
         self.keys.check(self._payloads.__contains__)
+        size = sum(len(one.payload) for one in self.given_up.values())
+        assert self.given_up_bytes == size, "the bytes of the items that are given up are wrong"
         leased = {number: worker for worker, mine in self._leases.items() for number in mine}
         assert leased == self._owner, "leases and owners differ"
         sizes = {worker: sum(len(self._payloads[n]) for n in mine) for worker, mine in self._leases.items()}

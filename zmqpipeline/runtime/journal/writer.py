@@ -135,9 +135,8 @@ class Journal:
             for item in items:
                 task = self._task_id(item.task)
                 self._last_ack = (item.task, b"")
-                # one with a key comes under another number after a restart: it stays the item that people know
-                number = self._drop_retried(task, (item.number, item.key))
-                self._write_failed(task, item, item.number if number is None else number)
+                self._drop_retried(task, (item.number, item.key))
+                self._write_failed(task, item)
 
     def finish(self, ok: bool, counts: Sequence[TaskCounts]) -> None:
         """Write down, with the next commit, that the run is over.
@@ -289,25 +288,19 @@ class Journal:
             ((task, one, message, failed_keys.get(one, b""), time.time()) for one in numbers_of(known.failed)),
         )
 
-    def _write_failed(self, task: int, item: FailedItem, number: int) -> None:
+    def _write_failed(self, task: int, item: FailedItem) -> None:
         trouble = item.trouble
         self._db.execute(
             "INSERT OR REPLACE INTO zmqpipeline_failed VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
             (
-                *(task, number, item.attempts, item.stage, trouble.error, trouble.message, trouble.traceback),
+                *(task, item.number, item.attempts, item.stage, trouble.error, trouble.message, trouble.traceback),
                 *(item.payload, item.key, time.time()),
             ),
         )
 
-    def _drop_retried(self, task: int, marks: Iterable[int | bytes]) -> int | None:
-        """Delete the rows of items that were to be tried again, and were: found by number, or by key.
-
-        Returns the number of the last.
-        """
-        last = None
+    def _drop_retried(self, task: int, marks: Iterable[int | bytes]) -> None:
+        """Delete the rows of items that were to be tried again, and were: found by number, or by key."""
         for mark in marks:
             number = self._retrying.pop((task, mark), None)
             if number is not None:
-                last = number
                 self._db.execute("DELETE FROM zmqpipeline_failed WHERE task = ? AND number = ?", (task, number))
-        return last
