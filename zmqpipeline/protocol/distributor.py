@@ -97,6 +97,8 @@ class DistributorMachine:
         self._proposed = run
         self._told_run = ""
         """The run whose keys a collector has told."""
+        self._merged: list[m.TaskProgress] = []
+        """What a collector has said last that it holds."""
         self._rng = rng or random.Random()
         self._source = metadata
         self._show = show
@@ -368,7 +370,10 @@ class DistributorMachine:
         self._to_collector(self._begin_message())
 
     def _merge(self, holding: m.Holding, now: float) -> None:
-        for known in holding.progress:
+        # each answer to a repeated question says all of it again, and half a million ranges take seconds
+        news = [] if holding.progress == self._merged else holding.progress
+        self._merged = holding.progress
+        for known in news:
             task = self.tasks.get(known.task)
             if task is not None:
                 self._dispatcher.note_released(task.ledger.acknowledge(known.collected, known.failed), now)
