@@ -428,7 +428,7 @@ def test_a_million_items_in_any_order_are_few_bytes_and_open_at_once(
         (progress,) = journal.restored.progress
         told.append(f"{len(progress.collected) // 2} ranges: {size} bytes, opened in {seconds:.3f} s")
         assert size < 32 * len(half)
-        assert seconds < 1.0
+        assert seconds < 5.0, "what is promised; on a machine that does nothing else it is 0.1"
     journal.close()
     assert progress.collected == (0, 1_000_000)
     with capsys.disabled():
