@@ -134,9 +134,9 @@ def _near_miss(address: str) -> str:
 
 
 def _closest(word: str) -> str:
-    swapped = [each for each in PROTOCOLS if sorted(each) == sorted(word)]
     import difflib  # at the first mistake only
 
+    swapped = [each for each in PROTOCOLS if sorted(each) == sorted(word)]
     return (swapped or difflib.get_close_matches(word, PROTOCOLS, n=1) or [""])[0]
 
 

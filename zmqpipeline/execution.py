@@ -1,11 +1,11 @@
-"""What workers of tasks and of services have in common: how their threads begin, and how large an answer may be."""
+"""What workers of tasks and of services have in common: how their threads begin."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 
-from zmqpipeline.errors import SerializeError, WorkerInitError
+from zmqpipeline.errors import WorkerInitError
 
 
 class Preparation:
@@ -41,17 +41,3 @@ class Preparation:
         if self.error is not None:
             text = f"{whose} could not start: {type(self.error).__name__}: {self.error}"
             raise WorkerInitError(text) from self.error
-
-
-def bounded(packed: bytes, what: str, most: int) -> bytes:
-    """This packed answer of `what`, if it has at most `most` bytes.
-
-    Raises:
-        SerializeError: it is larger; sent, it would be refused for ever.
-    """
-    if len(packed) > most:
-        raise SerializeError(
-            f"{what} returned {len(packed)} bytes, more than max_message_bytes ({most}). "
-            "Return less, or a path to a file, or raise the limit with ZMQPIPELINE_MAX_MESSAGE_BYTES."
-        )
-    return packed

@@ -138,15 +138,23 @@ def item_packer(what: str, most: int = 1 << 62) -> Callable[[Any], bytes]:
             else:
                 if len(data) <= common:
                     return data
-        data = pack_item(value, what)
-        if len(data) > most:
-            raise SerializeError(
-                f"{what} returned {len(data)} bytes, more than max_message_bytes ({most}). "
-                "Return less, or a path to a file, or raise the limit with ZMQPIPELINE_MAX_MESSAGE_BYTES."
-            )
-        return data
+        return bounded(pack_item(value, what), what, most)
 
     return pack_one
+
+
+def bounded(packed: bytes, what: str, most: int) -> bytes:
+    """This packed answer of `what`, if it has at most `most` bytes.
+
+    Raises:
+        SerializeError: it is larger; sent, it would be refused for ever.
+    """
+    if len(packed) > most:
+        raise SerializeError(
+            f"{what} returned {len(packed)} bytes, more than max_message_bytes ({most}). "
+            "Return less, or a path to a file, or raise the limit with ZMQPIPELINE_MAX_MESSAGE_BYTES."
+        )
+    return packed
 
 
 def pack_item(value: Any, what: str) -> bytes:

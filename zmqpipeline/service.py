@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import ENDPOINT, SERVICE_TYPE, Kind
-from zmqpipeline.execution import Preparation, bounded
+from zmqpipeline.execution import Preparation
 from zmqpipeline.handlers import fitted
 from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
 from zmqpipeline.protocol.service import ServiceMachine
@@ -18,7 +18,7 @@ from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.pool import Pool
 from zmqpipeline.runtime.sockets import Transport
-from zmqpipeline.serialize import pack, unpack
+from zmqpipeline.serialize import bounded, pack, unpack
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA
 
 Call = Callable[[int, int, int, Any], Any]

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
-from examples.benchmarks import (
-    floor,
-    journal,
-    latency,
-    memory,
-    mixed,
-    overhead,
-    payload,
-    peers,
-    scale,
-    service,
-    stages,
-    startup,
-    throughput,
+_BENCHMARKS = (
+    "floor",
+    "journal",
+    "latency",
+    "memory",
+    "mixed",
+    "overhead",
+    "payload",
+    "peers",
+    "scale",
+    "service",
+    "stages",
+    "startup",
+    "throughput",
 )
 
 
@@ -26,22 +28,8 @@ def main() -> None:
     """Compare zmqpipeline with a yardstick, in one run on this machine. Every answer is checked."""
 
 
-for _one in (
-    floor,
-    journal,
-    latency,
-    memory,
-    mixed,
-    overhead,
-    payload,
-    peers,
-    scale,
-    service,
-    stages,
-    startup,
-    throughput,
-):
-    main.add_command(_one.command)
+for _one in _BENCHMARKS:
+    main.add_command(import_module(f"examples.benchmarks.{_one}").command)
 
 if __name__ == "__main__":
     main(prog_name="python -m examples.benchmarks")

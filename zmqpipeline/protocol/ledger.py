@@ -340,7 +340,7 @@ class Ledger:
             done.add(low, high)
             self._skip_until = max(self._skip_until, high)
             numbers = range(max(low, self.first_number), min(high, self.next_number))
-            if not (self._close_many(numbers, released) if len(numbers) > 1 else False):
+            if len(numbers) < 2 or not self._close_many(numbers, released):
                 for number in numbers:
                     self._close_one(number, done is self.failed, released)
             if self._claims:
