@@ -20,7 +20,6 @@ from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.progress import Progress
-from zmqpipeline.protocol.seqset import spans_of
 from zmqpipeline.protocol.worker import WorkerMachine
 
 Patch = tuple[Any, str, Any]
@@ -64,7 +63,6 @@ def _results_dropped() -> list[Patch]:
     def dropping(self: WorkerMachine, numbers: list[int], payloads: list[bytes], attempt: int) -> None:
         keep(self, numbers, payloads, attempt)
         self._kept.clear()
-        self._kept_attempts.clear()
 
     return [(WorkerMachine, "_keep", dropping)]
 
@@ -187,7 +185,7 @@ def _running_returned() -> list[Patch]:
 
     def taken_back(self: WorkerMachine, numbers: list[int], now: float) -> None:
         if self._next_run is None and self.phase != "ended":
-            self._to_distributor(m.ItemsReturned(self.run, self.task, spans_of(list(self._pending))))
+            self._to_distributor(m.ItemsReturned(self.run, self.task, self._pending.spans()))
         real(self, numbers, now)
 
     real = WorkerMachine._taken_back

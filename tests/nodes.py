@@ -73,7 +73,8 @@ class WorkerNode(Node):
     def held(self) -> set[int]:
         """What this worker has, done or not, as long as it is not released."""
         machine = self.machine
-        return {*machine._pending, *machine._kept, *machine._failures}
+        spans = (machine._pending.spans(), machine._kept.spans())
+        return {*machine._failures, *(number for one in spans for number in numbers_of(one))}
 
     def is_cut_off(self) -> None:
         """The distributor may take what was sent here for lost, and give it to another one; the collector cannot."""

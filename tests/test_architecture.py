@@ -25,7 +25,7 @@ STOREYS = {
 THIRD_PARTY = {
     "click": ("cli", "cli_dead", "cli_service"),
     "zmq": ("runtime", "contrib"),
-    "msgpack": ("protocol.wire", "serialize", "serialize_ext", "utils"),
+    "msgpack": ("protocol.wire", "protocol.packed", "serialize", "serialize_ext", "utils"),
     "sqlite3": ("runtime.journal",),
     "pytest": ("pytest_plugin",),
 }

@@ -16,13 +16,14 @@ from zmqpipeline.injection import Bound, Plan
 from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.registry import ServiceEntry, TaskEntry, WorkerEntry
+from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.producer import Exhausted, Gated
 from zmqpipeline.serialize import item_packer, pack_identity, pack_item, unpack
 from zmqpipeline.service import Call, ServiceWorker
 from zmqpipeline.task import LastAck, Step, Task
 from zmqpipeline.tasktype import TaskType
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END, MESSAGE_TYPE_READY
-from zmqpipeline.worker import Execution, Worker
+from zmqpipeline.worker import Worker
 
 _log = logging.getLogger("zmqpipeline.task")
 _OVER = object()
@@ -224,15 +225,15 @@ class FunctionWorker(Worker):
 
     def _make_execution(self) -> Execution:
         bound = self._bound()
-        function, rest, pack_result = bound.function, bound.rest, self._packer(f"The {bound.what}")
+        function, rest, packer = bound.function, bound.rest, self._packer(f"The {bound.what}")
         if not rest:
-            return lambda index, payload, number, attempt: pack_result(function(unpack(payload)))
+            return Execution(function, packer)
 
-        def execution(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+        def call(item: Any, index: int, number: int, attempt: int) -> Any:
             values = self._values(index, number, attempt)
-            return pack_result(function(unpack(payload), **{name: values[name] for name in rest}))
+            return function(item, **{name: values[name] for name in rest})
 
-        return execution
+        return Execution(call, packer, placed=True)
 
 
 class FunctionCollector(Collector):

@@ -35,6 +35,7 @@ class Distributor(Role):
     """Gives out items; it is not subclassed. Register the tasks, make it, and call `run()`."""
 
     _log_name = "zmqpipeline.distributor"
+    _end_to_end = True
     _declares: ClassVar[dict[str, Kind]] = {}
     _registered: ClassVar[dict[str, type[Task]]] = {}
 

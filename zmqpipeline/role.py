@@ -31,6 +31,8 @@ class Role(Declared):
     """Base of Distributor, Worker, Collector and MetaDataWorker: everything but what the role is for."""
 
     _log_name: ClassVar[str] = "zmqpipeline"
+    _end_to_end: ClassVar[bool] = False
+    """Whether the items or results that it sends were packed by its own process."""
 
     status: int | None
     """The exit status once `run()` has returned: 0 for success; see the command line's list. None before."""
@@ -108,7 +110,8 @@ class Role(Declared):
         def post(event: Event) -> None:
             loop.post(event)
 
-        loop = Loop(self.machine, transport, self._make_actions(post), log=self._log)
+        actions = self._make_actions(post)
+        loop = Loop(self.machine, transport, actions, log=self._log, end_to_end=self._end_to_end)
         self._attach(loop)
         caught = signals.draining(loop, self.options.drain_timeout, ignore_sigint=self._ignore_sigint)
         watch.enter_context(caught)

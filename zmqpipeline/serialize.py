@@ -124,20 +124,24 @@ def _ordered(value: Any) -> Any:
 def item_packer(what: str, most: int = 1 << 62) -> Callable[[Any], bytes]:
     """Make the `pack_item` of one function, which is called for each of its items; `most` bytes are allowed.
 
-    For a larger one it raises SerializeError, too: sent, it would be refused for ever.
+    For a larger one it raises SerializeError, too: sent, it would be refused for ever. What is made belongs to one
+    thread: it keeps a packer.
     """
     common = min(most, _LARGE)
+    pack_dict = _new_packer().pack
 
     def pack_one(value: Any) -> bytes:
+        nonlocal pack_dict
         # what happens a million times is decided here, and all else left to the long way
         if type(value) is dict:
             try:
-                data = _local.pack(value)
+                data: bytes = pack_dict(value)
             except _PACK_ERRORS:
-                _local.pack = _new_packer().pack
+                pack_dict = _new_packer().pack
             else:
                 if len(data) <= common:
                     return data
+                pack_dict = _new_packer().pack
         return bounded(pack_item(value, what), what, most)
 
     return pack_one
@@ -213,6 +217,18 @@ def unpack(data: bytes | bytearray | memoryview) -> Any:
     except _UNPACK_ERRORS as error:
         seen = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise SerializeError(f"These bytes are no packed value ({seen}). They were cut off, or are foreign.") from error
+
+
+def unpack_all(data: bytes | bytearray | memoryview, count: int) -> list[Any]:
+    """Undo `pack` for `count` values that stand end to end, in one call.
+
+    Raises SerializeError if one of them cannot be opened, or if there are fewer or more.
+    """
+    # with its header before them they are an array: nothing has to look for the places where one ends
+    values = unpack(b"".join((b"\xdd", count.to_bytes(4, "big"), data)))
+    if type(values) is not list or len(values) != count:
+        raise SerializeError(f"These bytes are no {count} packed values.")
+    return values
 
 
 # The rest runs only after packing failed: it walks the value to say where. -------------------------------------------

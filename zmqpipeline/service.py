@@ -16,9 +16,10 @@ from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
 from zmqpipeline.protocol.service import ServiceMachine
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
+from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.pool import Pool
 from zmqpipeline.runtime.sockets import Transport
-from zmqpipeline.serialize import bounded, pack, unpack
+from zmqpipeline.serialize import bounded, pack
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA
 
 Call = Callable[[int, int, int, Any], Any]
@@ -144,12 +145,15 @@ class ServiceWorker(Role):
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         call, what, most = self._make_call(), self._what(), self.options.max_message_bytes
 
-        def execute(index: int, payload: bytes, number: int, attempt: int) -> bytes:
-            reply = call(index, number, attempt, unpack(payload))
+        def answer(request: Any, index: int, number: int, attempt: int) -> Any:
+            return call(index, number, attempt, request)
+
+        def pack_reply(reply: Any) -> bytes:
             return bounded(pack(reply, what, " returned what"), what, most)
 
         self._preparation = Preparation(self.init_worker, self.init_thread)
-        pool = self._pool = Pool(self._slots(), execute, post, thread_start=self._preparation.begin)
+        execution = Execution(answer, lambda: pack_reply, placed=True)
+        pool = self._pool = Pool(self._slots(), execution, post, thread_start=self._preparation.begin)
         return {
             SetMetadata: lambda command: None,
             Execute: pool.submit,

@@ -18,9 +18,10 @@ from zmqpipeline.errors import ConfigurationError, ItemFailed, PipelineTimeout
 from zmqpipeline.failure import Failure
 from zmqpipeline.options import Options
 from zmqpipeline.role import Role
+from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.journal import MEMORY
 from zmqpipeline.summary import Summary
-from zmqpipeline.worker import Execution, Worker
+from zmqpipeline.worker import Worker
 
 if TYPE_CHECKING:
     from zmqpipeline.app import Pipeline
@@ -94,16 +95,21 @@ class _Notes:
         make, task = worker._make_execution, str(worker.task_type)
 
         def watched() -> Execution:
-            execute = make()
+            made = make()
+            packers: dict[int, Callable[[Any], bytes]] = {}
 
-            def execution(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+            def execute(item: Any, index: int, number: int, attempt: int) -> bytes:
                 try:
-                    return execute(index, payload, number, attempt)
+                    result = made.call(item, index, number, attempt) if made.placed else made.call(item)
+                    if index not in packers:
+                        packers[index] = made.packer()
+                    # what cannot be packed fails the item, too
+                    return packers[index](result)
                 except BaseException as error:
                     self.raised[task, number] = error
                     raise
 
-            return execution
+            return Execution(execute, lambda: bytes, placed=True)
 
         worker._make_execution = watched  # type: ignore[method-assign]
 

@@ -7,7 +7,8 @@ import socket
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, TypeAlias
+from functools import partial
+from typing import Any, ClassVar
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import ENDPOINT, TASK_TYPE, THREADS, Kind
@@ -18,6 +19,7 @@ from zmqpipeline.metadata import MetaDataWorker
 from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
+from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.pool import Pool
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import item_packer, unpack
@@ -25,14 +27,11 @@ from zmqpipeline.tasktype import TaskType
 
 __all__ = ["MetaDataWorker", "MultiThreadedWorker", "SingleThreadedWorker", "Worker"]
 
-Execution: TypeAlias = Callable[[int, bytes, int, int], bytes]
-"""Executes one item: thread index, packed item, its number, the attempt; returns the packed result."""
-
-
 class Worker(Role):
     """Base of the workers. Subclass `SingleThreadedWorker` or `MultiThreadedWorker`."""
 
     _log_name = "zmqpipeline.worker"
+    _end_to_end = True
     _declares: ClassVar[dict[str, Kind]] = {
         "task_type": TASK_TYPE,
         "endpoint": ENDPOINT,
@@ -81,12 +80,11 @@ class Worker(Role):
 
     def _make_execution(self) -> Execution:
         """What is called for each item, once the metadata is known."""
-        handle, what = fitted(self.handle_execution, 1), f"{type(self).__name__}.handle_execution"
-        pack = self._packer(what)
-        return lambda index, payload, number, attempt: pack(handle(unpack(payload)))
+        what = f"{type(self).__name__}.handle_execution"
+        return Execution(fitted(self.handle_execution, 1), self._packer(what))
 
-    def _packer(self, what: str) -> Callable[[Any], bytes]:
-        return item_packer(what, self.options.max_message_bytes)
+    def _packer(self, what: str) -> Callable[[], Callable[[Any], bytes]]:
+        return partial(item_packer, what, self.options.max_message_bytes)
 
     def _make_preparation(self) -> Preparation:
         return Preparation(self._begin, fitted(self.init_thread, 1))
@@ -126,7 +124,7 @@ class Worker(Role):
         self.metadata = unpack(command.metadata) if command.metadata else {}
         if self._pool is not None:
             # before the first Execute of the run, so that no item of another is executed with it
-            self._pool.execute = self._make_execution()
+            self._pool.execution = self._make_execution()
 
     def _close(self) -> None:
         if self._pool is not None:
@@ -169,19 +167,18 @@ class MultiThreadedWorker(Worker):
     def _make_execution(self) -> Execution:
         name = type(self).__name__
         prepare, execute = fitted(self.handle_execution, 1), fitted(self.handle_thread_execution, 2)
-        pack = self._packer(f"{name}.handle_thread_execution")
         one_at_a_time = threading.Lock()
 
-        def execution(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+        def call(item: Any, index: int, number: int, attempt: int) -> Any:
             with one_at_a_time:
-                data = prepare(unpack(payload))
+                data = prepare(item)
             if data is None:
                 data = {}
             elif not isinstance(data, dict):
                 raise SerializeError(_no_dict(f"{name}.handle_execution", data))
-            return pack(execute(data, index))
+            return execute(data, index)
 
-        return execution
+        return Execution(call, self._packer(f"{name}.handle_thread_execution"), placed=True)
 
 
 def _no_dict(what: str, seen: object) -> str:

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from zmqpipeline.errors import WireError
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol import wire
+from zmqpipeline.protocol.packed import Packed
 from zmqpipeline.protocol.seqset import size
 
 MESSAGES: tuple[type, ...] = typing.get_args(m.Message)
@@ -79,7 +81,10 @@ def values(kind: Any, name: str = "") -> st.SearchStrategy[Any]:
         return SPANS
     if origin is tuple:
         return st.tuples(*(values(one) for one in inner))
-    if origin is list:
+    if kind == m.Blobs:
+        joined = st.builds(lambda parts: Packed(len(parts), b"".join(parts)), st.lists(BLOBS, max_size=2))
+        return st.one_of(st.lists(BLOBS, max_size=2), joined)
+    if origin in (list, Sequence):
         return st.lists(NUMBERS if inner[0] is int else values(inner[0], name), max_size=2)
     if origin is set:
         return st.sets(DIGESTS, max_size=2)

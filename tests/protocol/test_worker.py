@@ -140,9 +140,9 @@ def test_a_welcome_sets_the_metadata_before_any_item() -> None:
 def test_work_is_executed_once_however_often_it_comes(scene: Scene) -> None:
     """An item that is queued, or done and kept, is not taken twice; new ones beside it are."""
     scene.work(0, 1)
-    assert scene.bench.one(c.Execute).numbers == [0, 1]
+    assert list(scene.bench.one(c.Execute).numbers) == [0, 1]
     scene.work(1, 2)
-    assert scene.bench.one(c.Execute).numbers == [2]
+    assert list(scene.bench.one(c.Execute).numbers) == [2]
     scene.execute(0)
     scene.work(0)
     assert scene.bench.of(c.Execute) == []

@@ -14,7 +14,9 @@ import pytest
 from tests.runtime.support import Posts
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
+from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.pool import BATCH_ITEMS, Pool
+from zmqpipeline.serialize import pack
 
 Make = Callable[..., Pool]
 
@@ -32,7 +34,10 @@ def make(posts: Posts) -> Iterator[Make]:
     pools: list[Pool] = []
 
     def make_pool(threads: int, execute: Callable[[int, bytes, int, int], bytes], **more: Any) -> Pool:
-        pools.append(Pool(threads, execute, posts, **more))
+        def call(item: bytes, index: int, number: int, attempt: int) -> bytes:
+            return execute(index, item, number, attempt)
+
+        pools.append(Pool(threads, Execution(call, lambda: bytes, placed=True), posts, **more))
         return pools[-1]
 
     yield make_pool
@@ -42,8 +47,8 @@ def make(posts: Posts) -> Iterator[Make]:
 
 
 def items(*numbers: int, attempt: int = 1, timeout: float = 0.0) -> Execute:
-    """An Execute whose payloads are their numbers as text."""
-    return Execute("C", attempt, timeout, list(numbers), [b"%d" % number for number in numbers])
+    """An Execute whose items are their numbers as text."""
+    return Execute("C", attempt, timeout, list(numbers), [pack(b"%d" % number) for number in numbers])
 
 
 def results(events: list[Any]) -> dict[int, bytes]:
@@ -87,9 +92,9 @@ def test_short_items_come_in_batches_and_long_ones_at_once(make: Make, posts: Po
     pool = make(
         1, lambda index, payload, number, attempt: time.sleep(float(payload)) or payload if payload else payload
     )
-    pool.submit(Execute("C", 1, 0.0, list(range(10000)), [b""] * 10000))
+    pool.submit(Execute("C", 1, 0.0, list(range(10000)), [pack(b"")] * 10000))
     assert len(posts.until(executed(10000))) < 200
-    pool.submit(Execute("C", 1, 0.0, [1, 2, 3], [b"0.001"] * 3))
+    pool.submit(Execute("C", 1, 0.0, [1, 2, 3], [pack(b"0.001")] * 3))
     assert [one.numbers for one in posts.until(executed(3))] == [[1], [2], [3]]
 
 

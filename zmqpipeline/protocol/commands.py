@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -80,7 +81,7 @@ class Execute:
     task: str
     attempt: int
     timeout: float
-    numbers: list[int]
+    numbers: Sequence[int]
     payloads: Blobs
 
 

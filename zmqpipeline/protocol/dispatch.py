@@ -29,7 +29,7 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.graph import TaskSpec
-from zmqpipeline.protocol.ledger import Ledger
+from zmqpipeline.protocol.ledger import Batch, Ledger
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.obituary import Obituaries
 from zmqpipeline.protocol.roster import Links, Member
@@ -212,7 +212,7 @@ class Dispatcher:
         if not running:
             self._to(member, m.Welcome("", b""))
         elif report.held is not None:
-            member.releases += task.ledger.reconcile(member.who, SeqSet(report.held), link.confirmed)
+            member.may_drop(spans_of(task.ledger.reconcile(member.who, SeqSet(report.held), link.confirmed)))
             self._release(member)
         self._feed_member(task, member)
 
@@ -231,7 +231,7 @@ class Dispatcher:
             if failed is not None:
                 given_up.append(failed)
             if not ledger.is_with(member.who, item.number):
-                member.releases.append(item.number)
+                member.may_drop((item.number, item.number + 1))
         self._tell_given_up(given_up)
         self._release(member)
         self.feed(self.tasks[member.task])
@@ -344,7 +344,7 @@ class Dispatcher:
         for member in able:
             batch = None if task.ledger.leases(member.who) else task.ledger.take_alone(member.who, member.link.sent + 1)
             if batch is not None:
-                self._send_work(task, member, batch.attempt, batch.numbers, batch.payloads)
+                self._send_work(task, member, batch)
         rest = [one.who for one in able if not task.ledger.is_alone(one.who)] if task.ledger.has_last_try else []
         if task.reserved not in rest:
             task.reserved = rest[0] if rest else None
@@ -393,29 +393,24 @@ class Dispatcher:
             batch = task.ledger.take(member.who, left, free_slots, batching.MAX_BATCH_BYTES, member.link.sent + 1)
             if batch is None:
                 break
-            self._send_work(task, member, batch.attempt, batch.numbers, batch.payloads)
+            self._send_work(task, member, batch)
             room = self._room(task, member)
-            left = min(left - len(batch.numbers), room)
+            left = min(left - len(batch.payloads), room)
         return room
 
-    def _send_work(self, task: TaskState, member: Member, attempt: int, numbers: list[int], payloads: m.Blobs) -> None:
-        if numbers != sorted(numbers):
-            both = sorted(zip(numbers, payloads, strict=True))
-            numbers, payloads = [number for number, _ in both], [payload for _, payload in both]
-        released, member.releases = spans_of(member.releases), []
-        timeout = task.spec.timeout or 0.0
+    def _send_work(self, task: TaskState, member: Member, batch: Batch) -> None:
         body = m.Work(
             self.run,
             task.spec.task_type,
-            attempt,
-            timeout,
-            spans_of(numbers),
-            released,
-            payloads,
-            task.ledger.keys.joined(numbers),
+            batch.attempt,
+            task.spec.timeout or 0.0,
+            batch.spans,
+            member.take_releases(),
+            batch.payloads,
+            task.ledger.keys.joined(batch.spans),
         )
         self._to(member, body)
-        member.gave(len(numbers))
+        member.gave(len(batch.payloads))
 
     def _produce(self, task: TaskState, member: Member) -> None:
         task.producing = member.who
@@ -506,8 +501,7 @@ class Dispatcher:
 
     def _release(self, member: Member) -> None:
         """Tell a worker now what it may drop; an empty word is an answer, too."""
-        released, member.releases = spans_of(member.releases), []
-        self._to(member, m.Settled(self.run, member.task, released))
+        self._to(member, m.Settled(self.run, member.task, member.take_releases()))
 
     def release_all(self) -> None:
         """Send every release that waits."""
@@ -518,11 +512,11 @@ class Dispatcher:
 
     def note_released(self, released: dict[bytes, list[int]], now: float) -> None:
         """These are done: their workers may drop what they keep of them, some time soon."""
-        for who, numbers in released.items():
+        for who, ranges in released.items():
             member = self.members.get(who)
             if member is None:
                 continue
-            member.releases += numbers
+            member.may_drop(ranges)
             member.has_done_something(now)
             if member.draining or len(member.releases) >= RELEASE_ITEMS:
                 self._release(member)

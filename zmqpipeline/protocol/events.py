@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -100,7 +101,7 @@ class Executed:
     """
 
     attempt: int
-    numbers: list[int]
+    numbers: Sequence[int]
     payloads: Blobs
     failures: list[tuple[int, Trouble]]
     seconds: float

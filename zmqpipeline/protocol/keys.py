@@ -83,9 +83,9 @@ class KeyBook:
         """Whether an item with this key is neither done nor failed yet."""
         return key in self._under_way
 
-    def joined(self, numbers: list[int]) -> bytes:
+    def joined(self, spans: m.Spans) -> bytes:
         """The keys of these items, as they travel; b"" if they have none."""
-        return b"".join([self._of[number] for number in numbers]) if self._of else b""
+        return b"".join([self._of[number] for number in numbers_of(spans)]) if self._of else b""
 
     def learn(self, keys: m.Keys) -> None:
         """Take over some of what a collector holds."""

@@ -15,22 +15,23 @@ given up     failed for good; the collector has been told, its ACK is awaited
 done         acknowledged: kept as ranges only
 ===========  =========================================================================================================
 
-The packed item is kept until `done`, so that it can be sent again. What is common (a first delivery that succeeds)
-costs a few operations on dictionaries; what is rare (attempts, losses) is in dictionaries that are empty as a rule.
+The packed item is kept until `done`, so that it can be sent again. What is common (yielded, sent once, acknowledged) is
+kept as runs of neighbours, and costs a few operations a batch. As soon as anything else happens to an item it is
+singled out, into dictionaries that are empty as a rule.
 """
 
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from zmqpipeline.protocol import batching
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.keys import NEW, UNDER_WAY, KeyBook
 from zmqpipeline.protocol.messages import Blobs, FailedItem, Spans, TaskCounts, TaskProgress, Trouble
-from zmqpipeline.protocol.seqset import SeqSet, pairs
+from zmqpipeline.protocol.runs import Runs
+from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, size, spans_of
 
 
 @dataclass(slots=True)
@@ -38,8 +39,8 @@ class Batch:
     """Items that travel in one Work message: they share an attempt number."""
 
     attempt: int
-    numbers: list[int]
-    payloads: Blobs
+    spans: Spans
+    payloads: list[bytes]
 
 
 class Ledger:
@@ -62,8 +63,11 @@ class Ledger:
         self.given_up: dict[int, FailedItem] = {}
         self.given_up_bytes = 0
         """How many bytes of packed items those have."""
+        self._fresh: Runs[None] = Runs()
+        self._out: Runs[tuple[bytes, int]] = Runs()
+        """First deliveries, with the worker and the number of the message that took them there."""
         self._payloads: dict[int, bytes] = {}
-        self._fresh: deque[int] = deque()
+        """Those of the items that were singled out, as is all that follows."""
         self._returned: OrderedDict[int, None] = OrderedDict()
         self._suspects: OrderedDict[int, None] = OrderedDict()
         self._last_tries: OrderedDict[int, None] = OrderedDict()
@@ -71,6 +75,8 @@ class Ledger:
         self._later: list[tuple[float, int]] = []
         self._owner: dict[int, bytes] = {}
         self._leases: dict[bytes, dict[int, int]] = {}
+        self._lease_counts: dict[bytes, int] = {}
+        """How many items each worker holds, singled out or not; and how many bytes they have."""
         self._lease_bytes: dict[bytes, int] = {}
         self._claims: dict[int, bytes] = {}
         self._prior: dict[int, int] = {}
@@ -97,12 +103,12 @@ class Ledger:
     @property
     def unfinished(self) -> int:
         """How many items are not done."""
-        return len(self._payloads)
+        return len(self._payloads) + len(self._fresh) + len(self._out)
 
     @property
     def leased(self) -> int:
         """How many items are with workers."""
-        return len(self._owner)
+        return len(self._owner) + len(self._out)
 
     @property
     def done(self) -> int:
@@ -131,19 +137,26 @@ class Ledger:
 
     def leases(self, worker: bytes) -> int:
         """How many items this worker holds."""
-        return len(self._leases.get(worker, ()))
+        return self._lease_counts.get(worker, 0)
 
     def is_with(self, worker: bytes, number: int) -> bool:
         """Whether this worker holds this item."""
-        return self._owner.get(number) == worker
+        if number in self._owner:
+            return self._owner[number] == worker
+        run = self._out.find(number)
+        return run is not None and run.tag[0] == worker
 
     def held_by(self, worker: bytes, *, after: int = -1) -> list[int]:
         """The items that this worker holds; `after`: only those that our messages after this one brought it."""
-        return [number for number, message in self._leases.get(worker, {}).items() if message > after]
+        held = [number for number, message in self._leases.get(worker, {}).items() if message > after]
+        for run in self._out:
+            if run.tag[0] == worker and run.tag[1] > after:
+                held += range(run.start, run.stop)
+        return held
 
     def is_leased(self, number: int) -> bool:
         """Whether any worker holds this item."""
-        return number in self._owner
+        return number in self._owner or number in self._out
 
     def tried(self) -> list[int]:
         """The items that a worker was lost with."""
@@ -206,11 +219,10 @@ class Ledger:
         Items of more than `max_bytes` are given up at once, and returned: sent, they would be refused for ever.
         """
         start = self.next_number
-        too_large = max(map(len, payloads), default=0) > max_bytes
+        total = sum(map(len, payloads))
+        too_large = total > max_bytes and max(map(len, payloads)) > max_bytes
         if keys is None and not too_large and not self._claims and start >= self._skip_until:
-            numbers = range(start, start + len(payloads))
-            self._payloads.update(zip(numbers, payloads, strict=True))
-            self._fresh.extend(numbers)
+            self._fresh.add(start, list(payloads), None)
             self.next_number += len(payloads)
             return []
         if keys is None and not too_large and not self._missing(start, start + len(payloads)):
@@ -239,12 +251,12 @@ class Ledger:
             self._payloads[number] = b""
             self._give_up(number, "distributor", self._too_large(len(payload), max_bytes))
             return
-        self._payloads[number] = payload
         owner = self._claims.pop(number, None)
         if owner is None:
-            self._fresh.append(number)
+            self._fresh.add(number, [payload], None)
         else:
-            self._lease([number], [payload], owner, 0)
+            self._payloads[number] = payload
+            self._lease_singly([number], [payload], owner, 0)
             self._reclaimed.add(number)
 
     def _too_large(self, size: int, max_bytes: int) -> Trouble:
@@ -265,24 +277,33 @@ class Ledger:
             return self._take_from(self._suspects, worker, min(slots, count), max_bytes, message)
         if self._returned:
             return self._take_from(self._returned, worker, count, max_bytes, message)
-        if not self._fresh or count <= 0:
-            return None
-        count = min(count, len(self._fresh), batching.MAX_BATCH)
-        fresh = self._fresh
-        numbers = [fresh.popleft() for _ in range(count)]
-        payloads = list(map(self._payloads.__getitem__, numbers))
-        fit = batching.cut(list(map(len, payloads)), max_bytes=max_bytes)
-        if fit < count:
-            fresh.extendleft(reversed(numbers[fit:]))
-            numbers, payloads = numbers[:fit], payloads[:fit]
-        self._lease(numbers, payloads, worker, message)
-        return Batch(1, numbers, payloads)
+        return self._take_fresh(worker, min(count, batching.MAX_BATCH), max_bytes, message)
+
+    def _take_fresh(self, worker: bytes, count: int, max_bytes: int, message: int) -> Batch | None:
+        """Items from the front of those that were never sent, at least one of them if there is one."""
+        spans: list[int] = []
+        payloads: list[bytes] = []
+        total = 0
+        while len(payloads) < count and (first := self._fresh.first()) is not None:
+            sizes = list(map(len, first.payloads[: count - len(payloads)]))
+            fit = batching.cut(sizes, max_bytes=max_bytes - total)
+            if payloads and total + sizes[0] > max_bytes:
+                break
+            for part in self._fresh.cut(first.start, first.start + fit):
+                spans += (part.start, part.stop)
+                payloads += part.payloads
+                self._count_lease(worker, fit, sum(sizes[:fit]))
+                self._out.add(part.start, part.payloads, (worker, message))
+            total += sum(sizes[:fit])
+            if fit < len(sizes):
+                break
+        return Batch(1, _as_spans(spans), payloads) if payloads else None
 
     def take_alone(self, worker: bytes, message: int = 0) -> Batch | None:
         """Lease an item on its last try to this worker, which holds nothing."""
         batch = self._take_from(self._last_tries, worker, 1, batching.NO_LIMIT, message)
         if batch is not None:
-            self._alone[worker] = batch.numbers[0]
+            self._alone[worker] = batch.spans[0]
         return batch
 
     def _take_from(
@@ -306,29 +327,46 @@ class Ledger:
             return None
         for number in numbers:
             del queue[number]
+        numbers.sort()
         payloads = [self._payloads[number] for number in numbers]
-        self._lease(numbers, payloads, worker, message)
+        self._lease_singly(numbers, payloads, worker, message)
         self.redelivered += len(numbers) if attempt > 1 else 0
-        return Batch(attempt, numbers, payloads)
+        return Batch(attempt, spans_of(numbers), payloads)
 
-    def _lease(self, numbers: list[int], payloads: Blobs, worker: bytes, message: int) -> None:
+    def _count_lease(self, worker: bytes, items: int, total: int) -> None:
+        self._lease_counts[worker] = self._lease_counts.get(worker, 0) + items
+        self._lease_bytes[worker] = self._lease_bytes.get(worker, 0) + total
+
+    def _lease_singly(self, numbers: list[int], payloads: Blobs, worker: bytes, message: int) -> None:
         self._owner.update(dict.fromkeys(numbers, worker))
         self._leases.setdefault(worker, {}).update(dict.fromkeys(numbers, message))
-        self._lease_bytes[worker] = self._lease_bytes.get(worker, 0) + sum(map(len, payloads))
+        self._count_lease(worker, len(numbers), sum(map(len, payloads)))
 
-    def _unlease(self, number: int) -> bytes | None:
-        """Take an item from whoever holds it; who that was."""
-        worker = self._owner.pop(number, None)
+    def _unlease(self, number: int) -> None:
+        """Take an item that was singled out from the worker that holds it."""
+        worker = self._owner.pop(number)
         self._reclaimed.discard(number)
-        if worker is not None:
-            del self._leases[worker][number]
-            self._lease_bytes[worker] -= len(self._payloads[number])
-        return worker
+        del self._leases[worker][number]
+        self._count_lease(worker, -1, -len(self._payloads[number]))
+
+    def _single_out(self, start: int, stop: int) -> None:
+        """Something is about to happen to these first deliveries that runs know nothing of."""
+        for run in self._out.cut(start, stop):
+            worker, message = run.tag
+            numbers = range(run.start, run.stop)
+            self._payloads.update(zip(numbers, run.payloads, strict=True))
+            self._owner.update(dict.fromkeys(numbers, worker))
+            self._leases.setdefault(worker, {}).update(dict.fromkeys(numbers, message))
+
+    def _single_out_of(self, worker: bytes) -> None:
+        """The same for all that a worker holds."""
+        for start, stop in [(run.start, run.stop) for run in self._out if run.tag[0] == worker]:
+            self._single_out(start, stop)
 
     # done --------------------------------------------------------------------------------------------------------
 
     def acknowledge(self, collected: Spans, failed: Spans) -> dict[bytes, list[int]]:
-        """The collector has these; what each worker may drop of them."""
+        """The collector has these; the ranges that each worker may drop of them, as (start, stop, start, ...)."""
         released: dict[bytes, list[int]] = {}
         for spans, done in ((collected, self.collected), (failed, self.failed)):
             for start, stop in pairs(spans):
@@ -339,43 +377,38 @@ class Ledger:
         for low, high in pairs(self._missing(start, stop)):
             done.add(low, high)
             self._skip_until = max(self._skip_until, high)
-            numbers = range(max(low, self.first_number), min(high, self.next_number))
-            if len(numbers) < 2 or not self._close_many(numbers, released):
-                for number in numbers:
-                    self._close_one(number, done is self.failed, released)
+            for run in self._out.cut(low, high):
+                worker = run.tag[0]
+                released.setdefault(worker, []).extend((run.start, run.stop))
+                self._count_lease(worker, run.start - run.stop, -sum(map(len, run.payloads)))
+            if self._payloads:
+                for number in self._singled_out_in(low, high):
+                    self._close_one(number, released)
+            # yielded again, and done after all by what a worker of an earlier life had kept
+            self._fresh.cut(low, high)
+            if self.keys:
+                for number in range(max(low, self.first_number), min(high, self.next_number)):
+                    self.keys.close(number, failed=done is self.failed)
             if self._claims:
                 self._claims = {n: worker for n, worker in self._claims.items() if not low <= n < high}
 
-    def _close_many(self, numbers: range, released: dict[bytes, list[int]]) -> bool:
-        """Close all of these at once, if one worker holds them and nothing ever happened to any; else False."""
-        if self._prior or self._losses or self.given_up or self.keys or self._reclaimed:
-            return False
-        worker = self._owner.get(numbers[0])
-        mine = self._leases.get(worker, {}) if worker is not None else {}
-        if worker is None or not all(map(mine.__contains__, numbers)):
-            return False
-        deque(map(self._owner.pop, numbers), 0)
-        deque(map(mine.pop, numbers), 0)
-        self._lease_bytes[worker] -= sum(map(len, map(self._payloads.pop, numbers)))
-        released.setdefault(worker, []).extend(numbers)
-        return True
+    def _singled_out_in(self, low: int, high: int) -> list[int]:
+        """Those of these numbers that were singled out."""
+        if high - low < len(self._payloads):
+            return [number for number in range(low, high) if number in self._payloads]
+        return sorted(number for number in self._payloads if low <= number < high)
 
-    def _close_one(self, number: int, failed: bool, released: dict[bytes, list[int]]) -> None:
-        worker = self._owner.pop(number, None)
-        payload = self._payloads.pop(number, b"")
+    def _close_one(self, number: int, released: dict[bytes, list[int]]) -> None:
+        worker = self._owner.get(number)
         if worker is None:
             self._unqueue(number)
         else:
-            del self._leases[worker][number]
-            self._lease_bytes[worker] -= len(payload)
-            if worker in released:
-                released[worker].append(number)
-            else:
-                released[worker] = [number]
-        if self._prior or self._losses or self.given_up or self.keys or self._reclaimed:
-            self._drop_rare(number, failed)
+            self._unlease(number)
+            released.setdefault(worker, []).extend((number, number + 1))
+        del self._payloads[number]
+        self._drop_rare(number)
 
-    def _drop_rare(self, number: int, failed: bool) -> None:
+    def _drop_rare(self, number: int) -> None:
         self._prior.pop(number, None)
         self._raised.pop(number, None)
         self._raised_at.pop(number, None)
@@ -384,27 +417,15 @@ class Ledger:
         given_up = self.given_up.pop(number, None)
         if given_up is not None:
             self.given_up_bytes -= len(given_up.payload)
-        self.keys.close(number, failed=failed)
 
     def _unqueue(self, number: int) -> None:
         """Take out of its queue an item that was done after all, by a late result of a worker thought lost."""
         queue = self._queue_of(number)
         if number in queue:
             del queue[number]
-        elif self._later and any(one == number for _, one in self._later):
+        elif self._later:
             self._later = [entry for entry in self._later if entry[1] != number]
             heapq.heapify(self._later)
-        else:
-            self._drop_fresh(number)
-
-    def _drop_fresh(self, number: int) -> bool:
-        """Take an item out of those that were never sent; whether it was there."""
-        # ascending, always: what is put back goes to the front, in order
-        index = bisect_left(self._fresh, number)
-        if index == len(self._fresh) or self._fresh[index] != number:
-            return False
-        del self._fresh[index]
-        return True
 
     # not done after all ------------------------------------------------------------------------------------------
 
@@ -417,6 +438,7 @@ class Ledger:
         is ``backoff * 2 ** (times raised - 1)`` seconds. `received` is our last message that the worker knows of.
         """
         number, prior = item.number, self._prior.get(item.number, 0)
+        self._single_out(number, number + 1)
         if self._owner.get(number) != worker:
             return None
         if number in self._reclaimed:
@@ -454,6 +476,8 @@ class Ledger:
 
     def hand_back(self, worker: bytes, numbers: list[int]) -> None:
         """Items that this worker never started go back to the queue, with nothing held against them."""
+        for start, stop in pairs(spans_of(numbers)):
+            self._single_out(start, stop)
         mine = self._leases.get(worker, {})
         for number in reversed(numbers):
             if number in mine:
@@ -478,7 +502,8 @@ class Ledger:
         """
         back = 0
         given_up = []
-        for number in list(reversed(self._leases.get(worker, {}))):
+        self._single_out_of(worker)
+        for number in sorted(self._leases.get(worker, ()), reverse=True):
             self._unlease(number)
             self._prior[number] = self._prior.get(number, 0) + 1
             if crashed and number not in done:
@@ -490,6 +515,7 @@ class Ledger:
                 back += 1
         self._leases.pop(worker, None)
         self._lease_bytes.pop(worker, None)
+        self._lease_counts.pop(worker, None)
         self._alone.pop(worker, None)
         if self._claims:
             self._claims = {number: claimant for number, claimant in self._claims.items() if claimant != worker}
@@ -514,13 +540,19 @@ class Ledger:
         if self._losses:
             self._clear_of_blame(worker)
         mine = self._leases.get(worker, {})
-        self.hand_back(worker, [n for n, message in mine.items() if message <= received and n not in held])
-        droppable = []
-        for start, stop in pairs(held.spans()):
-            for number in range(start, stop):
-                if self._owner.get(number) != worker and not self._reclaim(worker, number):
-                    droppable.append(number)
-        return droppable
+        lost = [number for number, message in mine.items() if message <= received and number not in held]
+        others = SeqSet(held.spans())
+        for run in self._out:
+            if run.tag[0] == worker:
+                others.discard(run.start, run.stop)
+                if run.tag[1] <= received:
+                    lost += numbers_of(held.missing((run.start, run.stop)))
+        self.hand_back(worker, sorted(lost))
+        return [
+            number
+            for number in numbers_of(others.spans())
+            if self._owner.get(number) != worker and not self._reclaim(worker, number)
+        ]
 
     def _clear_of_blame(self, worker: bytes) -> None:
         """A worker that comes back had not died: whatever was lost with its connection, no item of it was to blame.
@@ -540,17 +572,19 @@ class Ledger:
         """Whether the worker shall keep this item, which is not leased to it; if nobody has it, it is leased."""
         if number in self.collected or number in self.failed or number in self.given_up:
             return False
-        if number in self._owner:
+        if self.is_leased(number):
             return True
+        for run in self._fresh.cut(number, number + 1):
+            self._payloads[number] = run.payloads[0]
+            self._returned[number] = None
         if number not in self._payloads:
             self._claims[number] = worker
             return True
         queue = self._queue_of(number)
-        if number in queue:
-            del queue[number]
-        elif not self._drop_fresh(number):
+        if number not in queue:
             return False
-        self._lease([number], [self._payloads[number]], worker, 0)
+        del queue[number]
+        self._lease_singly([number], [self._payloads[number]], worker, 0)
         self._reclaimed.add(number)
         return True
 
@@ -560,12 +594,13 @@ class Ledger:
 
     def abandon(self) -> None:
         """Give up every item that no worker holds: the run is interrupted, or the task aborted."""
-        queued = [*self._fresh, *self._returned, *self._suspects, *self._last_tries]
-        queued += [number for _, number in self._later]
+        queued = [*self._returned, *self._suspects, *self._last_tries, *(number for _, number in self._later)]
         for number in queued:
             del self._payloads[number]
+        fresh = self._fresh.spans()
+        for number in (*queued, *numbers_of(fresh)) if self.keys else ():
             self.keys.forget(number)
-        self.dropped += len(queued)
+        self.dropped += len(queued) + size(fresh)
         self._fresh.clear()
         self._returned.clear()
         self._suspects.clear()
@@ -576,16 +611,38 @@ class Ledger:
 
     def check(self) -> None:
         """Every unfinished item is in exactly one place, and nothing done is anywhere."""
-        places = [*self._fresh, *self._returned, *self._suspects, *self._last_tries, *self._owner, *self.given_up]
+        self._fresh.check()
+        self._out.check()
+        places = [*self._returned, *self._suspects, *self._last_tries, *self._owner, *self.given_up]
         places += [number for _, number in self._later]
         assert len(places) == len(set(places)), f"an item of {self.spec.task_type} is in two places"
         assert set(places) == set(self._payloads), f"an item of {self.spec.task_type} is nowhere"
-        self.keys.check(self._payloads.__contains__)
-        size = sum(len(one.payload) for one in self.given_up.values())
-        assert self.given_up_bytes == size, "the bytes of the items that are given up are wrong"
-        leased = {number: worker for worker, mine in self._leases.items() for number in mine}
-        assert leased == self._owner, "leases and owners differ"
-        sizes = {worker: sum(len(self._payloads[n]) for n in mine) for worker, mine in self._leases.items()}
-        assert all(self._lease_bytes[worker] == size for worker, size in sizes.items()), "lease bytes are wrong"
+        places += [*numbers_of(self._fresh.spans()), *numbers_of(self._out.spans())]
+        assert len(places) == len(set(places)), f"an item of {self.spec.task_type} is in two places"
+        self.keys.check(set(places).__contains__)
+        size_given_up = sum(len(one.payload) for one in self.given_up.values())
+        assert self.given_up_bytes == size_given_up, "the bytes of the items that are given up are wrong"
+        self._check_leases()
         assert not any(number in self.collected or number in self.failed for number in places), "a done item is out"
         assert not self.collected.common(self.failed.spans()), "an item both collected and failed"
+
+    def _check_leases(self) -> None:
+        leased = {number: worker for worker, mine in self._leases.items() for number in mine}
+        assert leased == self._owner, "leases and owners differ"
+        counts, sizes = dict.fromkeys(self._lease_counts, 0), dict.fromkeys(self._lease_bytes, 0)
+        for number, worker in leased.items():
+            counts[worker] += 1
+            sizes[worker] += len(self._payloads[number])
+        for run in self._out:
+            counts[run.tag[0]] += len(run.payloads)
+            sizes[run.tag[0]] += sum(map(len, run.payloads))
+        assert counts == self._lease_counts, "the leases are miscounted"
+        assert sizes == self._lease_bytes, "the bytes of the leases are wrong"
+
+
+def _as_spans(ranges: list[int]) -> Spans:
+    """Ascending ranges as spans, with neighbours as one."""
+    if len(ranges) == 2:
+        return (ranges[0], ranges[1])
+    merged = SeqSet(tuple(ranges))
+    return merged.spans()

@@ -96,7 +96,7 @@ class Service:
         """Where its requests are."""
         return self.state.ledger
 
-    def open(self, client: Client, numbers: list[int], payloads: list[bytes], *, again: bool) -> None:
+    def open(self, client: Client, numbers: list[int], payloads: m.Blobs, *, again: bool) -> None:
         """Take in new requests of a client. `again`: they may have been executed before."""
         first = self.ledger.next_number
         self.ledger.add(payloads)

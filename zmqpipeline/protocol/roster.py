@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 
 from zmqpipeline.protocol.events import Peer
 from zmqpipeline.protocol.link import Link, Verdict
-from zmqpipeline.protocol.messages import Envelope, WorkerReport
+from zmqpipeline.protocol.messages import Envelope, Spans, WorkerReport
 from zmqpipeline.protocol.seqset import SeqSet
 
 REMEMBERED = 10_000
@@ -108,13 +109,27 @@ class Member:
         self.done = SeqSet()
         self.unseen: deque[tuple[int, int]] = deque()
         """(message number, items) of the work that the last report could not know of."""
-        self.releases: list[int] = []
+        self.releases = SeqSet()
+        """What it may drop, and has not been told yet."""
         self.active_at = 0.0
         """When it was last heard to have done something."""
         self.recalled = 0
         """The number of the Recall that is not answered yet, or 0."""
         self.stuck = False
         """Items were recalled from it, and nothing was done by it since: it gets none to wait behind what it runs."""
+
+    def may_drop(self, ranges: Sequence[int]) -> None:
+        """These are done: (start, stop, start, ...)."""
+        flat = iter(ranges)
+        for start, stop in zip(flat, flat, strict=True):
+            self.releases.add(start, stop)
+
+    def take_releases(self) -> Spans:
+        """What it may drop, to be told now."""
+        if not self.releases:
+            return ()
+        released, self.releases = self.releases.spans(), SeqSet()
+        return released
 
     def has_done_something(self, now: float) -> None:
         """It has finished items."""

@@ -16,6 +16,8 @@ def spans_of(numbers: Sequence[int]) -> Spans:
     """The spans of these numbers, which may come in any order, and more than once."""
     if not numbers:
         return ()
+    if type(numbers) is range and numbers.step == 1:
+        return (numbers.start, numbers.stop)
     first, last = numbers[0], numbers[-1]
     # One thread answers in order, so that most batches are one range: comparing with it runs at the speed of C.
     if last - first + 1 == len(numbers) and list(numbers) == list(range(first, last + 1)):
@@ -38,10 +40,26 @@ def numbers_of(spans: Spans) -> list[int]:
     return [number for start, stop in pairs(spans) for number in range(start, stop)]
 
 
+def sequence_of(spans: Spans) -> Sequence[int]:
+    """The same for who only reads them: a single range costs nothing."""
+    return range(spans[0], spans[1]) if len(spans) == 2 else numbers_of(spans)
+
+
 def pairs(spans: Spans) -> Iterator[tuple[int, int]]:
     """The ranges of these spans, as (start, stop)."""
     flat = iter(spans)
     return zip(flat, flat, strict=True)
+
+
+def split_spans(spans: Spans, count: int) -> tuple[Spans, Spans]:
+    """The first `count` numbers of these spans, and the others."""
+    for at in range(0, len(spans), 2):
+        start, stop = spans[at], spans[at + 1]
+        if count < stop - start:
+            head = (start, start + count) if count else ()
+            return (*spans[:at], *head), (start + count, *spans[at + 1 :])
+        count -= stop - start
+    return spans, ()
 
 
 def size(spans: Spans) -> int:

@@ -7,6 +7,9 @@ A message is a header frame and, for messages that carry user values, what follo
   small message. More share frame 1 (a msgpack array of byte strings, read in one call); as soon as one of them is
   `LARGE` bytes or more, each has a frame of its own, so that nothing large is copied to be packed. The last field of
   the header says which: it is the list of them, 0, or the number of frames.
+* Items and results of a pipeline, which this library itself has packed, stand end to end in their place (the last field
+  is the bytes, or nil for frame 1): the executing side opens all of them in one call. Those of a service come from
+  clients, and the bytes of one must not be able to shift the next one's.
 
 Whatever does not fit is refused with `WireError` before anything is built from it. The fields of each message are
 checked against the table `_FIELDS`, which is made from the annotations of the dataclasses once, at import.
@@ -24,6 +27,7 @@ import msgpack
 
 from zmqpipeline.errors import WireError
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.packed import Packed
 from zmqpipeline.protocol.seqset import size
 
 VERSION = 1
@@ -160,6 +164,7 @@ _WRITERS = [[(index, write) for index, write in enumerate(writers) if write is n
 # The payloads of failed items, too, are no part of the header, although they are fields of its records.
 _GIVE_UP = _CODE_OF[m.GiveUp]
 _HAS_PAYLOADS[_GIVE_UP] = True
+_END_TO_END = frozenset((_CODE_OF[m.Work], _CODE_OF[m.Results]))
 _VERSION_BYTE = bytes([VERSION])
 _BYTES = {bytes}
 
@@ -167,7 +172,9 @@ _BYTES = {bytes}
 class Encoder:
     """Envelopes to frames, for one thread: to make a packer costs more than to pack a message."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, end_to_end: bool = False) -> None:
+        """`end_to_end`: what is sent was packed by this library, value for value, and may be joined."""
+        self._end_to_end = end_to_end
         # Headers are packed with lone surrogates kept, since failure texts may quote file names that hold them.
         self._pack_header: Callable[[Any], bytes] = msgpack.Packer(unicode_errors="surrogatepass").pack
         self._pack: Callable[[Any], bytes] = msgpack.Packer().pack
@@ -176,7 +183,7 @@ class Encoder:
         """The frames of this envelope. Raises WireError for what the other side would drop: it would come again."""
         body = envelope.body
         code = _CODE_OF[type(body)]
-        payloads: list[bytes] = []
+        payloads: m.Blobs = []
         if isinstance(body, m.GiveUp):
             payloads = [one.payload for one in body.failures]
             body = m.GiveUp(body.run, [dataclasses.replace(one, payload=b"") for one in body.failures])
@@ -186,14 +193,16 @@ class Encoder:
         if not _HAS_PAYLOADS[code]:
             return [self._header(fields)]
         sizes = list(map(len, payloads))
-        if sum(sizes) <= INLINE:
-            fields.append(payloads)
-            return [self._header(fields)]
-        if max(sizes, default=0) >= LARGE:
+        total = sum(sizes)
+        if total > INLINE and max(sizes) >= LARGE:
             fields.append(len(payloads))
             return [self._header(fields), *payloads]
-        fields.append(0)
-        return [self._header(fields), self._pack(payloads)]
+        joins = self._end_to_end and len(sizes) > 1 and code in _END_TO_END
+        if total <= INLINE:
+            fields.append(b"".join(payloads) if joins else list(payloads))
+            return [self._header(fields)]
+        fields.append(None if joins else 0)
+        return [self._header(fields), b"".join(payloads) if joins else self._pack(list(payloads))]
 
     def _header(self, fields: list[Any]) -> bytes:
         header = _VERSION_BYTE + self._pack_header(fields)
@@ -232,6 +241,8 @@ def decode(frames: Sequence[bytes]) -> m.Envelope:
     arguments = [read(value) for read, value in zip(readers, values, strict=False)]
     if code == _GIVE_UP:
         arguments[1] = _with_payloads(arguments[1], _read_payloads(frames, values[-1]))
+    elif code in _END_TO_END and not isinstance(values[-1], (list, int)):
+        arguments.insert(_PAYLOADS_AT[code], _read_joined(frames, values[-1]))
     elif extra:
         arguments.insert(_PAYLOADS_AT[code], _read_payloads(frames, values[-1]))
     elif len(frames) != 1:
@@ -288,6 +299,14 @@ def _read_payloads(frames: Sequence[bytes], own_frames: Any) -> list[bytes]:
     return _blobs(payloads)
 
 
+def _read_joined(frames: Sequence[bytes], data: Any) -> Packed:
+    """Values end to end; how many they are is told by the spans (`_check_payload_count`)."""
+    expected = 1 if data is not None else 2
+    if len(frames) != expected:
+        raise WireError(f"values end to end in {len(frames)} frames, {expected} expected")
+    return Packed(0, frames[1] if data is None else _blob(data))
+
+
 def _blobs(payloads: Any) -> list[bytes]:
     if type(payloads) is not list or not set(map(type, payloads)) <= _BYTES:
         raise WireError("payloads that are no list of bytes")
@@ -302,7 +321,11 @@ def _with_payloads(failures: list[m.FailedItem], payloads: list[bytes]) -> list[
 
 def _check_payload_count(body: Any) -> None:
     payloads, spans = body.payloads, body.spans
-    if size(spans) != len(payloads):
+    if type(payloads) is Packed:
+        payloads.size = size(spans)
+        if not payloads.size <= len(payloads.data):
+            raise WireError(f"{len(payloads.data)} bytes of values for spans {spans[:6]}")
+    elif size(spans) != len(payloads):
         raise WireError(f"{len(payloads)} payloads for spans {spans[:6]}")
     keys = getattr(body, "keys", b"")
     if keys and len(keys) != m.KEY_BYTES * len(payloads):

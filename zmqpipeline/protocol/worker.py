@@ -21,9 +21,8 @@ ended      RunEnded, drained, init failed
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import batching
@@ -34,7 +33,8 @@ from zmqpipeline.protocol.absence import Absence
 from zmqpipeline.protocol.failures import in_messages
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.link import Link, Verdict
-from zmqpipeline.protocol.seqset import numbers_of, pairs, spans_of
+from zmqpipeline.protocol.runs import Runs
+from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, sequence_of, spans_of, split_spans
 
 REPORT_SECONDS = 1.0
 """How often a full report is said while anything is held or unanswered."""
@@ -103,9 +103,11 @@ class WorkerMachine:
         self._absence = Absence(others)
         self._newest = -1
         """The highest number that has come."""
-        self._pending: dict[int, int] = {}
-        self._kept: dict[int, bytes] = {}
-        self._kept_attempts: dict[int, int] = {}
+        self._pending = SeqSet()
+        """Queued or running; `_attempts` holds which attempt it is, if it is not the first."""
+        self._attempts: dict[int, int] = {}
+        self._kept: Runs[int] = Runs()
+        """Results, with their attempt."""
         self._failures: dict[int, m.FailedItem] = {}
         self._keys: dict[int, bytes] = {}
         """The keys of what is held, if the task has keys: the collector knows an item by its key."""
@@ -179,9 +181,10 @@ class WorkerMachine:
 
     def check(self) -> None:
         """An item is pending, kept as a result, or kept as a failure, never two of these."""
-        places = [*self._pending, *self._kept, *self._failures]
+        self._kept.check()
+        places = [*numbers_of(self._pending.spans()), *numbers_of(self._kept.spans()), *self._failures]
         assert len(places) == len(set(places)), "a worker holds an item twice"
-        assert set(self._kept_attempts) <= set(self._kept), "an attempt of a result that is not kept"
+        assert all(map(self._pending.__contains__, self._attempts)), "an attempt of an item that is not pending"
         assert self.run or not places, "a worker holds items of no run"
         assert set(self._keys) <= set(places), "a key of an item that is not held"
 
@@ -245,7 +248,7 @@ class WorkerMachine:
                 self._recalled = True
                 self._do(c.TakeBack(most))
             case m.Missing(run, _, spans) if self._answers and run == self.run:
-                self._send_results([n for n in numbers_of(spans) if n in self._kept])
+                self._send_results(spans)
             case m.RunEnded(run) if self.run in ("", run):
                 self._end(0, "the run is over")
             case m.Refused(reason):
@@ -260,7 +263,7 @@ class WorkerMachine:
         body = envelope.body
         if isinstance(body, m.Missing) and body.run == self.run:
             if body.spans:
-                self._send_results([n for n in numbers_of(body.spans) if n in self._kept])
+                self._send_results(body.spans)
             elif not body.task or verdict is Verdict.NEW:
                 self._say_kept(now)
 
@@ -274,7 +277,6 @@ class WorkerMachine:
             why = "If it was not over, its distributor and its collector both died, without a journal."
             self._log(30, f"A new run begins; of the end of {self.run} no word came, {held} item(s) are dropped. {why}")
         self._kept.clear()
-        self._kept_attempts.clear()
         self._failures.clear()
         self._keys.clear()
         self._newest = -1
@@ -306,16 +308,17 @@ class WorkerMachine:
             return
         if body.released:
             self._release(body.released)
-        numbers, payloads = numbers_of(body.spans), body.payloads
-        keys = dict(zip(numbers, split_keys(body.keys), strict=True)) if body.keys else {}
+        spans, payloads = body.spans, body.payloads
+        keys = dict(zip(numbers_of(spans), split_keys(body.keys), strict=True)) if body.keys else {}
         # as a rule all are newer than whatever came before
-        is_newer = bool(numbers) and numbers[0] > self._newest
-        held = () if is_newer else (self._pending, self._kept, self._failures)
-        if not all(ones.keys().isdisjoint(numbers) for ones in held):
-            numbers, payloads = self._not_held(numbers, payloads, body.attempt)
-        if numbers:
-            self._newest = max(self._newest, numbers[-1])
-            self._pending.update(dict.fromkeys(numbers, body.attempt))
+        if spans and spans[0] <= self._newest and self._holds_any(spans):
+            spans, payloads = self._not_held(spans, payloads, body.attempt)
+        if spans:
+            self._newest = max(self._newest, spans[-1] - 1)
+            self._pending.update(spans)
+            numbers = sequence_of(spans)
+            if body.attempt > 1:
+                self._attempts.update(dict.fromkeys(numbers, body.attempt))
             if keys:
                 self._keys.update((number, keys[number]) for number in numbers)
             # An idle worker reports more seldom; now there is something to lose.
@@ -325,12 +328,19 @@ class WorkerMachine:
         if self.phase == "draining":
             self._do(c.TakeBack(None))
 
-    def _not_held(self, numbers: list[int], payloads: m.Blobs, attempt: int) -> tuple[list[int], m.Blobs]:
+    def _holds_any(self, spans: m.Spans) -> bool:
+        if self._pending.common(spans) or any(self._kept.touching(*one) for one in pairs(spans)):
+            return True
+        new = SeqSet(spans)
+        return any(number in new for number in self._failures)
+
+    def _not_held(self, spans: m.Spans, payloads: m.Blobs, attempt: int) -> tuple[m.Spans, m.Blobs]:
         """Of a delivery that brings some items again, those that are to be executed."""
         new = []
-        for number, payload in zip(numbers, payloads, strict=True):
+        for number, payload in zip(numbers_of(spans), payloads, strict=True):
             if number in self._pending:
-                self._pending[number] = max(attempt, self._pending[number])
+                if attempt > self._attempts.get(number, 1):
+                    self._attempts[number] = attempt
                 continue
             failure = self._failures.get(number)
             if failure is not None and failure.attempts < attempt:
@@ -338,7 +348,7 @@ class WorkerMachine:
             elif failure is not None or number in self._kept:
                 continue
             new.append((number, payload))
-        return [number for number, _ in new], [payload for _, payload in new]
+        return spans_of([number for number, _ in new]), [payload for _, payload in new]
 
     def _executed(self, event: e.Executed, now: float) -> None:
         done = len(event.numbers) + len(event.failures)
@@ -351,44 +361,42 @@ class WorkerMachine:
             return
         if self._ghosts:
             self._ghosts.difference_update(event.numbers, [number for number, _ in event.failures])
-        numbers, payloads, attempt = event.numbers, event.payloads, event.attempt
-        attempts = list(map(self._pending.pop, numbers, repeat(None)))
-        if None in attempts:
-            both = [
-                (number, payload)
-                for number, payload, known in zip(numbers, payloads, attempts, strict=True)
-                if known is not None
-            ]
-            numbers, payloads = [number for number, _ in both], [payload for _, payload in both]
-        if numbers:
-            self._keep(numbers, payloads, attempt)
+        if event.numbers:
+            self._keep(event.numbers, event.payloads, event.attempt)
         if event.failures:
             self._fail(event.failures)
         self._after_items(now)
 
     def _drop_old_run(self, event: e.Executed, now: float) -> None:
-        for number in [*event.numbers, *(number for number, _ in event.failures)]:
-            self._pending.pop(number, None)
-            self._ghosts.discard(number)
+        gone = spans_of([*event.numbers, *(number for number, _ in event.failures)])
+        self._pending.difference_update(gone)
+        self._ghosts.difference_update(numbers_of(gone))
+        self._attempts.clear()
         self._change_run(now)
 
-    def _keep(self, numbers: list[int], payloads: m.Blobs, attempt: int) -> None:
-        self._kept.update(zip(numbers, payloads, strict=True))
-        if attempt > 1:
-            self._kept_attempts.update(dict.fromkeys(numbers, attempt))
-        spans = (numbers[0], numbers[0] + len(numbers))
-        is_usual = len(numbers) <= batching.MAX_BATCH and numbers == list(range(*spans)) and not self._kept_attempts
-        if is_usual and self._collector[0] in self._connected:
-            # as a rule they follow each other, and need not be looked up
-            numbers = numbers[self._send_batch(1, numbers, spans, payloads) :]
-        if numbers:
-            self._send_results(numbers)
+    def _keep(self, numbers: Sequence[int], payloads: m.Blobs, attempt: int) -> None:
+        spans = spans_of(numbers)
+        expected = self._pending.common(spans)
+        if spans != expected or numbers[0] != spans[0] or numbers[-1] != spans[-1] - 1 or len(spans) > 2:
+            # some are nobody's any more, or they are out of order
+            given = dict(zip(numbers, payloads, strict=True))
+            spans, payloads = expected, [given[number] for number in numbers_of(expected)]
+        self._pending.difference_update(spans)
+        if self._attempts:
+            for number in numbers_of(spans):
+                self._attempts.pop(number, None)
+        at = 0
+        for start, stop in pairs(spans):
+            self._kept.add(start, list(payloads[at : at + stop - start]), attempt)
+            at += stop - start
+        self._send(attempt, spans, payloads)
 
     def _fail(self, failures: list[tuple[int, m.Trouble]]) -> None:
         new = []
         for number, trouble in failures:
-            attempt = self._pending.pop(number, None)
-            if attempt is not None:
+            attempt = self._attempts.pop(number, 1)
+            if number in self._pending:
+                self._pending.discard(number, number + 1)
                 new.append(m.FailedItem(self.task, number, attempt, "worker", trouble, b""))
         self._failures.update({item.number: item for item in new})
         self._say_failed(new)
@@ -426,42 +434,36 @@ class WorkerMachine:
 
     # results -----------------------------------------------------------------------------------------------------
 
-    def _send_results(self, numbers: list[int]) -> None:
-        """Send these kept results, in messages of one attempt and a bounded size."""
+    def _send_results(self, spans: m.Spans) -> None:
+        """Send what is kept of these results, in messages of one attempt."""
+        by_attempt: dict[int, tuple[list[int], list[bytes]]] = {}
+        for start, stop in pairs(spans):
+            for run in self._kept.touching(start, stop):
+                ranges, payloads = by_attempt.setdefault(run.tag, ([], []))
+                low, high = max(start, run.start), min(stop, run.stop)
+                ranges += range(low, high)
+                payloads += run.payloads[low - run.start : high - run.start]
+        for attempt, (numbers, payloads) in by_attempt.items():
+            self._send(attempt, spans_of(numbers), payloads)
+
+    def _send(self, attempt: int, spans: m.Spans, payloads: m.Blobs) -> None:
+        """Send these results, in messages of a bounded size."""
         if self._collector[0] not in self._connected:
             return
-        if not self._kept_attempts:
-            self._send_attempt(1, sorted(numbers))
-            return
-        by_attempt: dict[int, list[int]] = {}
-        for number in sorted(numbers):
-            by_attempt.setdefault(self._kept_attempts.get(number, 1), []).append(number)
-        for attempt, ones in by_attempt.items():
-            self._send_attempt(attempt, ones)
-
-    def _send_attempt(self, attempt: int, numbers: list[int]) -> None:
-        while numbers:
-            batch = numbers[: batching.MAX_BATCH]
-            payloads = [self._kept[number] for number in batch]
-            numbers = numbers[self._send_batch(attempt, batch, spans_of(batch), payloads) :]
-
-    def _send_batch(self, attempt: int, numbers: list[int], spans: m.Spans, payloads: m.Blobs) -> int:
-        """Send the first of these that fit into one message, at least one; how many that were."""
-        count = batching.cut(list(map(len, payloads)))
-        if count < len(numbers):
-            numbers, payloads = numbers[:count], payloads[:count]
-            spans = spans_of(numbers)
-        keys = b"".join([self._keys[number] for number in numbers]) if self._keys else b""
-        body = m.Results(self.run, self.task, attempt, spans, payloads, keys)
-        self._do(c.Send(self._collector, self._results.wrap(body)))
-        return count
+        while payloads:
+            count = batching.cut(list(map(len, payloads)))
+            some, rest = (spans, ()) if count == len(payloads) else split_spans(spans, count)
+            keys = b"".join([self._keys[number] for number in numbers_of(some)]) if self._keys else b""
+            body = m.Results(self.run, self.task, attempt, some, payloads[:count] if rest else payloads, keys)
+            self._do(c.Send(self._collector, self._results.wrap(body)))
+            spans, payloads = rest, payloads[count:] if rest else ()
 
     def _say_kept(self, now: float) -> None:
         self._kept_at = None
         if self._kept:
             self._kept_at = now + REPORT_SECONDS
             if self._collector[0] in self._connected:
-                body = m.Kept(self.run, self.task, spans_of(list(self._kept)))
+                body = m.Kept(self.run, self.task, self._kept.spans())
                 self._do(c.Send(self._collector, self._results.wrap(body)))
 
     def _settled(self, body: m.Settled, now: float) -> None:
@@ -473,25 +475,23 @@ class WorkerMachine:
         self._maybe_drained()
 
     def _release(self, spans: m.Spans) -> None:
-        kept = self._kept
         for start, stop in pairs(spans):
-            numbers = range(start, stop)
-            if self._keys or self._failures or self._kept_attempts:
-                self._forget(numbers)
-                continue
-            found = list(map(kept.pop, numbers, repeat(None)))
-            if None in found:
-                self._forget([number for number, payload in zip(numbers, found, strict=True) if payload is None])
+            gone = sum(run.stop - run.start for run in self._kept.cut(start, stop))
+            if self._keys:
+                for number in range(start, stop):
+                    self._keys.pop(number, None)
+            if gone < stop - start:
+                self._forget(start, stop)
 
-    def _forget(self, numbers: Iterable[int]) -> None:
-        """Let go of these, one by one, since something has happened to some of them."""
-        for number in numbers:
-            self._keys.pop(number, None)
-            self._kept_attempts.pop(number, None)
-            if self._kept.pop(number, None) is None:
-                self._failures.pop(number, None)
-                if self._pending.pop(number, None) is not None:
-                    self._ghosts.add(number)
+    def _forget(self, start: int, stop: int) -> None:
+        """Let go of those of these that have no result: they failed, or are queued or running."""
+        for number in [number for number in self._failures if start <= number < stop]:
+            del self._failures[number]
+        ghosts = self._pending.common((start, stop))
+        self._pending.discard(start, stop)
+        for number in numbers_of(ghosts):
+            self._attempts.pop(number, None)
+            self._ghosts.add(number)
 
     # reports -----------------------------------------------------------------------------------------------------
 
@@ -502,9 +502,12 @@ class WorkerMachine:
         held = done = None
         if full:
             self._report_at = now + (REPORT_SECONDS if self._is_busy() else IDLE_REPORT_SECONDS)
-            ready = [*self._kept, *self._failures]
-            done = spans_of(ready)
-            held = spans_of([*self._pending, *ready])
+            ready = SeqSet(self._kept.spans())
+            for number in self._failures:
+                ready.add(number, number + 1)
+            done = ready.spans()
+            ready.update(self._pending.spans())
+            held = ready.spans()
         self._told_window = self._window
         takes_nothing = self.phase in ("draining", "changing")
         self._to_distributor(
@@ -546,15 +549,17 @@ class WorkerMachine:
             self._do(c.TakeBack(None))
 
     def _taken_back(self, numbers: list[int], now: float) -> None:
-        mine = [number for number in numbers if self._pending.pop(number, None) is not None]
+        mine = self._pending.common(spans_of(numbers))
+        self._pending.difference_update(mine)
         self._ghosts.difference_update(numbers)
-        for number in mine:
+        for number in numbers_of(mine) if self._keys or self._attempts else ():
             self._keys.pop(number, None)
+            self._attempts.pop(number, None)
         was_recalled, self._recalled = self._recalled, False
         if self._next_run is not None:
             self._change_run(now)
         elif mine or was_recalled:
-            self._to_distributor(m.ItemsReturned(self.run, self.task, spans_of(mine)))
+            self._to_distributor(m.ItemsReturned(self.run, self.task, mine))
         trouble = self._init_trouble
         if trouble is not None:
             self._end(1, f"{trouble.error}: {trouble.message}", trouble)

@@ -36,13 +36,17 @@ class Loop:
         actions: Mapping[type, Action],
         *,
         log: logging.Logger,
+        end_to_end: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`actions` maps types of commands to what does them; Send, Log and Ended are done here."""
+        """`actions` maps types of commands to what does them; Send, Log and Ended are done here.
+
+        `end_to_end`: what this role sends on was packed here, and may travel so; see `protocol.wire`.
+        """
         self.machine = machine
         self.malformed = 0
         self._transport = transport
-        self._encode = wire.Encoder().encode
+        self._encode = wire.Encoder(end_to_end=end_to_end).encode
         self._log = log
         self._clock = clock
         self._actions: dict[type, Action] = {**actions, Send: self._send, Log: self._write}

@@ -1,9 +1,11 @@
-"""The worker's threads: items from one deque, results in batches.
+"""The worker's threads: items in shares, results in batches.
 
-A thread takes one item at a time (`popleft` is atomic, and so is `pop`, by which items are taken back: none can be both
-executed and returned). It appends the result to its own list; whoever hands over takes from the list's front under the
-thread's lock. So the ticker can hand over what is there while a long item runs, and an item costs no lock. Only items
-with a timeout take it, since there the thread and the ticker must agree on who was first.
+A **piece** is what one Execute brought, or what is left of it. A thread takes a share of the first piece: all of it if
+the thread is the only one, else so many items as take half a millisecond. It executes them one by one, appends each
+result to its own list, and looks at the clock once in a while, oftener the longer they take. Whoever hands over takes
+from the front of that list under the thread's lock, so the ticker can hand over what is there while a long item runs.
+What a thread has not begun of its share may be taken away again, from the other end: each `popleft` and `pop` of a
+deque is atomic, so that no item can be both executed and taken back.
 """
 
 from __future__ import annotations
@@ -12,13 +14,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from itertools import repeat
-from typing import Any, NamedTuple
 
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
 from zmqpipeline.protocol.messages import Trouble
 from zmqpipeline.runtime.calls import Post, trouble_of
+from zmqpipeline.runtime.execution import Execution, Job, Piece, Slot
 from zmqpipeline.runtime.ticker import INTERVAL, Ticker
 
 SLOW_ITEM = 0.0002
@@ -30,33 +31,13 @@ BATCH_SECONDS = 0.004
 BATCH_ITEMS = 2000
 """The most results in one Executed."""
 
+SHARE_SECONDS = 0.0005
+"""One of several threads takes items for so long at once."""
+
+STRIDE = 64
+"""The most items between two looks at the clock, which costs a tenth of the shortest item."""
+
 _TIMEOUT_LOOK = 0.05
-
-
-class Job(NamedTuple):
-    """What the items of one Execute have in common."""
-
-    attempt: int
-    timeout: float
-
-
-class _Slot:
-    """One thread and what it has to hand over."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.lock = threading.Lock()
-        self.gate = threading.Lock()
-        """Closed while the thread is at work; an idle one waits here."""
-        self.gate.acquire()
-        self.part: list[Any] = []
-        self.failures: list[tuple[int, Trouble]] = []
-        self.job = Job(0, 0.0)
-        # Handed over up to `mark`, busy up to `last` (time.perf_counter).
-        self.mark = self.last = 0.0
-        self.timed: tuple[int, float] | None = None
-        self.lost = False
-        self.thread: threading.Thread | None = None
 
 
 class Pool:
@@ -65,23 +46,27 @@ class Pool:
     def __init__(
         self,
         threads: int,
-        execute: Callable[[int, bytes, int, int], bytes],
+        execution: Execution,
         post: Post,
         *,
         thread_start: Callable[[int], object] | None = None,
     ) -> None:
-        """`execute(thread_index, payload, number, attempt)` returns a packed result, and fails the item if it raises.
+        """An item fails if `execution` raises.
 
         `thread_start(thread_index)` is called once in each thread, first; a thread where it raises takes no item, and
         InitFailed tells.
         """
-        self.execute = execute
-        """May be replaced; an Execute is executed by what there is when its first item is taken."""
+        self.execution = execution
+        """May be replaced; an Execute is executed by what there is when it is submitted."""
         self._post = post
         self._thread_start = thread_start
-        self._waiting: deque[tuple[int, bytes, Job]] = deque()
-        self._slots = [_Slot(index) for index in range(threads)]
-        self._idle: deque[_Slot] = deque()
+        self._lock = threading.Lock()
+        """For the pieces: several threads take from them, and give back."""
+        self._waiting: deque[Piece] = deque()
+        self._pace = 1.0
+        """Seconds an item, as far as is known."""
+        self._slots = [Slot(index) for index in range(threads)]
+        self._idle: deque[Slot] = deque()
         self._started = False
         self._closed = False
         self._ticker = Ticker("zmqpipeline-worker-ticker", self._look)
@@ -89,7 +74,7 @@ class Pool:
     def submit(self, command: Execute) -> None:
         """Queue these items; Executed answers, in parts. From the loop's thread only, as all that follows."""
         job = Job(command.attempt, command.timeout)
-        self._waiting.extend(zip(command.numbers, command.payloads, repeat(job)))
+        self._waiting.append(Piece(job, self.execution, command.numbers, command.payloads))
         if not self._started:
             self._start()
         # Whoever is about to be idle looks at the deque once more after it has put itself on the list.
@@ -107,17 +92,25 @@ class Pool:
     def take_back(self, count: int | None = None) -> None:
         """Take up to `count` unstarted items (None: all) off the queue, the last first; TakenBack answers."""
         numbers: list[int] = []
-        while self._waiting and (count is None or len(numbers) < count):
-            try:
-                numbers.append(self._waiting.pop()[0])
-            except IndexError:
-                break  # A thread was faster.
+        with self._lock:
+            while self._waiting and (count is None or len(numbers) < count):
+                last = self._waiting[-1]
+                most = len(last.numbers) if count is None else count - len(numbers)
+                numbers += last.drop(min(most, len(last.numbers)))
+                if not last.numbers:
+                    self._waiting.pop()
+            for slot in self._slots:
+                if count is None or len(numbers) < count:
+                    numbers += slot.unload(None if count is None else count - len(numbers))[0]
         self._post(TakenBack(sorted(numbers)))
 
     def close(self, timeout: float) -> None:
         """Drop what is queued and end the threads; wait at most `timeout` seconds for the items that run."""
         self._closed = True
-        self._waiting.clear()
+        with self._lock:
+            self._waiting.clear()
+            for slot in self._slots:
+                slot.unload()
         self._wake(len(self._slots))
         end = time.monotonic() + timeout
         for slot in self._slots:
@@ -135,7 +128,9 @@ class Pool:
             thread.start()
             slot.thread = thread
 
-    def _serve(self, slot: _Slot) -> None:
+    # the threads ------------------------------------------------------------------------------------------------------
+
+    def _serve(self, slot: Slot) -> None:
         if self._thread_start is not None:
             try:
                 self._thread_start(slot.index)
@@ -144,11 +139,12 @@ class Pool:
                 return
         # A lost thread must not wait: it would be woken in the place of another.
         while not slot.lost and self._wait(slot):
-            self._work(slot)
+            while self._take_share(slot) and self._execute(slot):
+                pass
             with slot.lock:
                 self._hand_over(slot)
 
-    def _wait(self, slot: _Slot) -> bool:
+    def _wait(self, slot: Slot) -> bool:
         """Wait until there is something to take; False if it is over."""
         while not self._waiting and not self._closed:
             self._idle.append(slot)
@@ -162,93 +158,151 @@ class Pool:
         slot.mark = slot.last = time.perf_counter()
         return not self._closed
 
-    def _work(self, slot: _Slot) -> None:
-        """Execute items until the deque is empty, handing over on the way."""
-        take, execute, clock = self._waiting.popleft, self.execute, time.perf_counter
-        index, part = slot.index, slot.part
-        began, known, (attempt, timeout) = slot.last, slot.job, slot.job
-        while True:
-            try:
-                number, payload, job = take()
-            except IndexError:
-                return
-            if job is not known:
-                self._begin(slot, job)
-                execute, known, (attempt, timeout) = self.execute, job, job
-            if len(part) == 2:
-                # what is there must not wait for this item, should it be a long one
-                self._ticker.kick()
-            if timeout:
-                slot.timed = (number, clock() + timeout)
-                self._ticker.kick()
-            try:
-                result = execute(index, payload, number, attempt)
-            except BaseException as error:
-                if not self._fail(slot, number, error):
-                    return
-            else:
-                if not timeout:
-                    part += (number, result)
-                elif not self._finish(slot, number, result):
-                    return
-            slot.last = ended = clock()
-            if ended - began > SLOW_ITEM or ended - slot.mark > BATCH_SECONDS or len(part) >= 2 * BATCH_ITEMS:
-                with slot.lock:
-                    self._hand_over(slot)
-            began = ended
+    def _take_share(self, slot: Slot) -> bool:
+        """Load this thread's next share; False if there is nothing to take."""
+        with self._lock:
+            if not self._waiting or slot.lost:
+                return False
+            piece = self._waiting[0]
+            if piece.job is not slot.job:
+                self._begin(slot, piece.job)
+            slot.load(piece, self._share_of(piece))
+            if not piece.numbers:
+                self._waiting.popleft()
+            return True
 
-    def _begin(self, slot: _Slot, job: Job) -> None:
+    def _share_of(self, piece: Piece) -> int:
+        count, threads = len(piece.numbers), len(self._slots)
+        if threads == 1:
+            return count
+        # the last items are spread over all threads
+        return max(1, min(int(SHARE_SECONDS / self._pace), -(-count // threads)))
+
+    def _begin(self, slot: Slot, job: Job) -> None:
         """Items of another Execute follow: those of another attempt do not share a batch."""
         with slot.lock:
             if job.attempt != slot.job.attempt:
                 self._hand_over(slot)
             slot.job = job
 
-    def _finish(self, slot: _Slot, number: int, result: bytes) -> bool:
-        """Keep the result of an item with a timeout, unless the ticker found it late."""
-        with slot.lock:
-            slot.timed = None
-            if not slot.lost:
-                slot.part += (number, result)
-            return not slot.lost
+    def _execute(self, slot: Slot) -> bool:
+        """Execute this thread's share, handing over on the way; False if the thread is lost."""
+        execution, call = slot.execution, slot.call
+        assert execution is not None
+        if execution.placed:
+            call = _placed(call, slot)
+        if slot.job.timeout:
+            return self._execute_timed(slot, call)
+        take, pack, keep, clock = slot.todo.popleft, slot.pack, slot.part.append, time.perf_counter
+        threads, began = len(self._slots), slot.last
+        while slot.todo:
+            stride = slot.stride
+            if stride > 1 or slot.part or (threads > 1 and len(slot.todo) > 1):
+                # what is there must not wait for an item that is a long one, nor what is behind it
+                self._ticker.kick()
+            executed = stride
+            for at in range(stride):
+                try:
+                    value = take()
+                except IndexError:
+                    executed = at
+                    break
+                try:
+                    keep(pack(call(value)))
+                except BaseException as error:
+                    self._fail(slot, error)
+            slot.last = ended = clock()
+            self._look_back(slot, executed, ended - began)
+            began = ended
+        return True
 
-    def _fail(self, slot: _Slot, number: int, error: BaseException) -> bool:
+    def _look_back(self, slot: Slot, executed: int, spent: float) -> None:
+        """A thread has executed so many items, which took so long."""
+        one = spent / max(1, executed)
+        self._pace = one if one > self._pace else self._pace + 0.2 * (one - self._pace)
+        if spent > SLOW_ITEM:
+            slot.stride = max(1, slot.stride // 8)
+        elif spent < SLOW_ITEM / 4:
+            slot.stride = min(STRIDE, slot.stride * 2)
+        if spent > SLOW_ITEM or slot.last - slot.mark > BATCH_SECONDS or len(slot.part) > BATCH_ITEMS - STRIDE:
+            with slot.lock:
+                self._hand_over(slot)
+
+    def _execute_timed(self, slot: Slot, call: Callable[..., object]) -> bool:
+        """The same for items with a timeout: the thread and the ticker must agree on who was first."""
+        clock, timeout = time.perf_counter, slot.job.timeout
+        while slot.todo:
+            with slot.lock:
+                number = slot.number_of_next()
+            try:
+                value = slot.todo.popleft()
+            except IndexError:
+                break
+            slot.timed = (number, clock() + timeout)
+            self._ticker.kick()
+            began = slot.last
+            try:
+                result = slot.pack(call(value))
+            except BaseException as error:
+                self._fail(slot, error)
+            else:
+                with slot.lock:
+                    slot.timed = None
+                    if not slot.lost:
+                        slot.part.append(result)
+            if slot.lost:
+                return False
+            slot.last = clock()
+            self._look_back(slot, 1, slot.last - began)
+        return True
+
+    def _fail(self, slot: Slot, error: BaseException) -> None:
         trouble = trouble_of(error)
         with slot.lock:
             slot.timed = None
             if not slot.lost:
-                slot.failures.append((number, trouble))
+                slot.failures.append((slot.number_of_next(), trouble))
+                slot.part.append(None)
         # it must not wait for the next item, either
         self._ticker.kick()
-        return not slot.lost
 
-    def _hand_over(self, slot: _Slot) -> None:
+    def _hand_over(self, slot: Slot) -> None:
         """Post what the thread has; under its lock."""
-        part, failures = slot.part, slot.failures
-        count = len(part)
-        if not count and not failures:
+        if not slot.part:
             return
-        numbers, payloads = part[0:count:2], part[1:count:2]
-        del part[:count]
-        slot.failures = []
+        numbers, results, failures = slot.take_results()
         seconds, slot.mark = slot.last - slot.mark, slot.last
-        self._post(Executed(slot.job.attempt, numbers, payloads, failures, max(0.0, seconds)))
+        self._post(Executed(slot.job.attempt, numbers, results, failures, max(0.0, seconds)))
+
+    # the ticker -------------------------------------------------------------------------------------------------------
 
     def _look(self, moment: float) -> float | None:
-        """The ticker's look: hand over what a long item keeps waiting, and find the threads that ran out of time."""
+        """Hand over what a long item keeps waiting, and find the threads that ran out of time."""
         wait: float | None = None
         for slot in self._slots:
-            if slot.part or slot.failures:
+            if slot.part:
                 wait = INTERVAL
                 if moment - slot.mark > BATCH_SECONDS:
                     with slot.lock:
                         self._hand_over(slot)
+            if slot.todo and len(self._slots) > 1:
+                wait = INTERVAL
+                if moment - slot.last > INTERVAL:
+                    self._share_again(slot)
             if slot.timed is not None and not slot.lost:
                 left = self._check_timeout(slot, moment)
                 wait = left if wait is None else min(wait, left)
         return wait
 
-    def _check_timeout(self, slot: _Slot, moment: float) -> float:
+    def _share_again(self, slot: Slot) -> None:
+        """What this thread has not begun goes back to the pieces: it is busy with a long item."""
+        with self._lock:
+            numbers, values = slot.unload()
+            if values and slot.execution is not None and not self._closed:
+                self._waiting.appendleft(Piece(slot.job, slot.execution, numbers, (), values))
+        self._wake(len(values))
+
+    def _check_timeout(self, slot: Slot, moment: float) -> float:
         """Give the thread up if its item ran too long; returns in how many seconds to look again."""
         with slot.lock:
             if slot.timed is None:
@@ -260,6 +314,14 @@ class Pool:
             slot.last = moment
             text = f"The item ran longer than its timeout of {slot.job.timeout:g} s."
             slot.failures.append((number, Trouble("TimeoutError", text)))
+            slot.part.append(None)
             self._hand_over(slot)
+        self._share_again(slot)
         self._post(ThreadLost(sum(not one.lost for one in self._slots)))
         return _TIMEOUT_LOOK
+
+
+def _placed(call: Callable[..., object], slot: Slot) -> Callable[[object], object]:
+    """With the thread's index, the number and the attempt; for one share, from which items come in order."""
+    numbers, index, attempt = iter(slot.share), slot.index, slot.job.attempt
+    return lambda value: call(value, index, next(numbers), attempt)

@@ -1,0 +1,135 @@
+"""Packed items or results under consecutive numbers, kept as runs: what is common costs a list slice a batch.
+
+A **run** is a range of numbers, one packed value for each, and a tag that all of them share. A thousand items that were
+yielded, sent and acknowledged together are one run all the way, and nothing is done for each of them. What happens to a
+part of a run cuts it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from zmqpipeline.protocol.messages import Spans
+
+Tag = TypeVar("Tag")
+
+MERGE_ITEMS = 2000
+"""A run grows to so many numbers when more with its tag follow; past that, cutting from its front would cost more."""
+
+
+class Run(Generic[Tag]):
+    """The numbers from `start` up to, not including, `stop`; `payloads[i]` belongs to ``start + i``."""
+
+    __slots__ = ("payloads", "start", "stop", "tag")
+
+    def __init__(self, start: int, payloads: list[bytes], tag: Tag) -> None:
+        self.start = start
+        self.stop = start + len(payloads)
+        self.payloads = payloads
+        self.tag = tag
+
+
+class Runs(Generic[Tag]):
+    """Disjoint runs, ascending."""
+
+    __slots__ = ("_count", "_runs", "_starts")
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._runs: list[Run[Tag]] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        """How many numbers are in all of them."""
+        return self._count
+
+    def __iter__(self) -> Iterator[Run[Tag]]:
+        return iter(self._runs)
+
+    def __contains__(self, number: int) -> bool:
+        return self.find(number) is not None
+
+    def find(self, number: int) -> Run[Tag] | None:
+        """The run that holds this number."""
+        at = bisect_right(self._starts, number) - 1
+        return self._runs[at] if at >= 0 and number < self._runs[at].stop else None
+
+    def first(self) -> Run[Tag] | None:
+        """The lowest run."""
+        return self._runs[0] if self._runs else None
+
+    def add(self, start: int, payloads: list[bytes], tag: Tag) -> None:
+        """Hold these, of which none is held; the list is kept, not copied."""
+        if not payloads:
+            return
+        at = bisect_left(self._starts, start)
+        self._count += len(payloads)
+        if at:
+            before = self._runs[at - 1]
+            if before.stop == start and before.tag == tag and len(before.payloads) + len(payloads) <= MERGE_ITEMS:
+                before.payloads += payloads
+                before.stop += len(payloads)
+                return
+        self._starts.insert(at, start)
+        self._runs.insert(at, Run(start, payloads, tag))
+
+    def touching(self, start: int, stop: int) -> list[Run[Tag]]:
+        """The runs that hold any of the numbers from `start` up to, not including, `stop`."""
+        low, high = self._places(start, stop)
+        return self._runs[low:high]
+
+    def cut(self, start: int, stop: int) -> list[Run[Tag]]:
+        """Take out what is held of the numbers from `start` up to, not including, `stop`; as runs, ascending."""
+        low, high = self._places(start, stop)
+        if low == high:
+            return []
+        parts = self._runs[low:high]
+        first, last = parts[0], parts[-1]
+        rest: list[Run[Tag]] = []
+        if first.start < start:
+            at = start - first.start
+            rest.append(Run(first.start, first.payloads[:at], first.tag))
+            parts[0] = Run(start, first.payloads[at:], first.tag)
+        if last.stop > stop:
+            within = parts[-1]
+            at = stop - within.start
+            rest.append(Run(stop, within.payloads[at:], within.tag))
+            parts[-1] = Run(within.start, within.payloads[:at], within.tag)
+        self._runs[low:high] = rest
+        self._starts[low:high] = [one.start for one in rest]
+        self._count -= sum(one.stop - one.start for one in parts)
+        return parts
+
+    def _places(self, start: int, stop: int) -> tuple[int, int]:
+        """Between which places of the list the runs are that touch this range."""
+        low = bisect_right(self._starts, start)
+        if low and self._runs[low - 1].stop > start:
+            low -= 1
+        return low, max(low, bisect_left(self._starts, stop)) if start < stop else low
+
+    def spans(self) -> Spans:
+        """All numbers, with neighbouring runs as one range."""
+        flat: list[int] = []
+        for run in self._runs:
+            if flat and flat[-1] == run.start:
+                flat[-1] = run.stop
+            else:
+                flat += (run.start, run.stop)
+        return tuple(flat)
+
+    def clear(self) -> None:
+        """Hold nothing."""
+        self._starts.clear()
+        self._runs.clear()
+        self._count = 0
+
+    def check(self) -> None:
+        """Runs are disjoint, ascending, not empty, and counted right."""
+        end = 0
+        for start, run in zip(self._starts, self._runs, strict=True):
+            assert start == run.start >= end, "runs are not in order"
+            assert run.stop - run.start == len(run.payloads) > 0, "a run with the wrong number of values"
+            end = run.stop
+        assert self._count == sum(len(run.payloads) for run in self._runs), "the numbers in the runs are miscounted"
