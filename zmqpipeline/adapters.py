@@ -17,7 +17,7 @@ from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.registry import ServiceEntry, TaskEntry, WorkerEntry
 from zmqpipeline.runtime.execution import Execution
-from zmqpipeline.runtime.producer import Exhausted, Gated
+from zmqpipeline.runtime.producer import Exhausted, Gated, Source
 from zmqpipeline.serialize import item_packer, pack_identity, pack_item, unpack
 from zmqpipeline.service import Call, ServiceWorker
 from zmqpipeline.task import LastAck, Step, Task
@@ -95,19 +95,7 @@ class FunctionTask(Task):
 
     def _items_step(self) -> Step:
         bound = self._bound()
-        pack_next = item_packer(bound.what)
-        items: Iterator[Any] | None = None
-
-        def step(command: Produce) -> bytes:
-            nonlocal items
-            if items is None:
-                items = self._iterate(bound, command)
-            item = next(items, _OVER)
-            if item is _OVER:
-                raise Exhausted
-            return pack_next(item)
-
-        return step
+        return _Items(lambda command: self._iterate(bound, command), item_packer(bound.what))
 
     def _times_step(self) -> Step:
         bound, times = self._bound(), self._entry.times or 0
@@ -150,6 +138,32 @@ class FunctionTask(Task):
             return step(command)
 
         return gated
+
+
+class _Items(Source):
+    """The items that a function yields or returns, one a step; it is called at the first one."""
+
+    def __init__(self, begin: Callable[[Produce], Iterator[Any]], pack_next: Callable[[Any], bytes]) -> None:
+        self._begin = begin
+        self._pack = pack_next
+        self._items: Iterator[Any] | None = None
+
+    def __call__(self, command: Produce) -> bytes:
+        taken: list[bytes | tuple[bytes, bytes]] = []
+        self.take(command, 1, taken.append)
+        (packed,) = taken
+        assert isinstance(packed, bytes)
+        return packed
+
+    def take(self, command: Produce, count: int, keep: Callable[[bytes | tuple[bytes, bytes]], object]) -> None:
+        if self._items is None:
+            self._items = self._begin(command)
+        pack, left = self._pack, count
+        # the range comes first: it must not end by taking an item that nobody asked for
+        for left, item in zip(range(count - 1, -1, -1), self._items, strict=False):  # noqa: B007
+            keep(pack(item))
+        if left:
+            raise Exhausted
 
 
 def _digest_of(key: str | Callable[[dict[str, Any]], Any], task_type: str) -> Callable[[dict[str, Any]], bytes]:

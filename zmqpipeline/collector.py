@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, TypeAlias
@@ -16,7 +17,7 @@ from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, End
 from zmqpipeline.protocol.events import Event
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
-from zmqpipeline.runtime.calls import CollectItem, Gatherer
+from zmqpipeline.runtime.calls import Gatherer
 from zmqpipeline.runtime.journal import Journal
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import ACK_DATA_BYTES, pack_aside, pack_item, unpack
@@ -134,33 +135,32 @@ class Collector(Role):
     def _has_ack_data(self) -> bool:
         return is_overridden(self, "get_ack_data", Collector)
 
-    def _collecting(self, task: str, attempt: int) -> CollectItem:
+    def _collecting(self, task: str, attempt: int) -> tuple[Callable[..., Any], bool]:
         """What is called for each item of a part."""
         self._last_task = task
-        call, takes_number = self._collection(task, attempt)
+        return self._collection(task, attempt)
 
-        def collect(number: int, payload: bytes) -> None:
-            data = unpack(payload)
-            answer = call(number, data) if takes_number else call(data)
-            if answer is not None and isinstance(answer, dict):
-                self._ack.update(answer)
+    def _note(self, answer: Any) -> None:
+        """What the call for an item returned: a dict goes along with the next ACK."""
+        if isinstance(answer, dict):
+            self._ack.update(answer)
 
-        return collect
-
-    def _collecting_observed(self, task: str, attempt: int) -> CollectItem:
+    def _collecting_observed(self, task: str, attempt: int) -> tuple[Callable[..., Any], bool]:
         assert self._observer is not None
-        collect, observer = self._collecting(task, attempt), self._observer
+        (call, takes_number), observer = self._collecting(task, attempt), self._observer
 
-        def observed(number: int, payload: bytes) -> None:
+        def observed(number: int, data: Any) -> Any:
+            # the function may change its own
+            seen = copy.deepcopy(data)
             try:
-                collect(number, payload)
+                answer = call(number, data) if takes_number else call(data)
             except BaseException as error:
                 observer(task, number, None, error)
                 raise
-            # opened again: the function may have changed its own copy
-            observer(task, number, unpack(payload), None)
+            observer(task, number, seen, None)
+            return answer
 
-        return observed
+        return observed, True
 
     def _take_ack_data(self) -> bytes:
         """What is attached to the next ACK, packed: what the items of this part returned, and `get_ack_data`."""
@@ -211,6 +211,7 @@ class Collector(Role):
             self._call_failed,
             lambda command: self._call_finished(),
             post,
+            note=self._note,
             ack_data=self._take_ack_data,
             journal=self._journal,
         )

@@ -27,6 +27,7 @@ from zmqpipeline.tasktype import TaskType
 
 __all__ = ["MetaDataWorker", "MultiThreadedWorker", "SingleThreadedWorker", "Worker"]
 
+
 class Worker(Role):
     """Base of the workers. Subclass `SingleThreadedWorker` or `MultiThreadedWorker`."""
 

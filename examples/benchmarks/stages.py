@@ -10,7 +10,6 @@ import itertools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from itertools import repeat
 from typing import Any
 
 import click
@@ -22,12 +21,15 @@ from zmqpipeline import Pipeline
 from zmqpipeline.protocol import commands, events, messages, wire
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.ledger import Ledger
+from zmqpipeline.protocol.packed import Packed
 from zmqpipeline.protocol.progress import Progress
 from zmqpipeline.protocol.seqset import size
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.runtime.calls import Gatherer
+from zmqpipeline.runtime.execution import Execution, Piece
 from zmqpipeline.runtime.pool import Pool
 from zmqpipeline.runtime.producer import Producer
+from zmqpipeline.runtime.values import open_all
 
 BATCH = 500
 """So many items go through a stage at once, as they do in a run."""
@@ -91,7 +93,7 @@ def _ledger(items: list[bytes]) -> Stage:
         batch = ledger.take(b"w", BATCH, 1, 1 << 20, 1)
         assert batch is not None
         released = ledger.acknowledge((start, start + BATCH), ())
-        assert len(released[b"w"]) == BATCH
+        assert released == {b"w": [start, start + BATCH]}
         assert not ledger.unfinished
 
     return lease_and_close
@@ -104,25 +106,34 @@ def _plain(item: bytes) -> bytes:
 
 def _execution(app: Pipeline, items: list[bytes]) -> Stage:
     worker: Any = app.compile("worker", "C")
-    execute = worker._make_execution()
-    assert [msgpack.unpackb(execute(0, one, 0, 1)) for one in items] == [
-        work.double(msgpack.unpackb(one)) for one in items
-    ]
-    return lambda: [execute(0, one, 0, 1) for one in items]
+    execution = worker._make_execution()
+    call, pack = execution.call, execution.packer()
+    packed = Packed(len(items), b"".join(items))
+
+    def execute() -> list[bytes]:
+        return [pack(call(one)) for one in open_all(packed) or ()]
+
+    assert [msgpack.unpackb(one) for one in execute()] == [work.double(msgpack.unpackb(one)) for one in items]
+    return execute
 
 
 def _pool(items: list[bytes]) -> Stage:
-    """A pool whose function does nothing, on this thread."""
-    pool = Pool(1, lambda index, payload, number, attempt: payload, lambda event: None)
-    slot, numbers = pool._slots[0], range(BATCH)
+    """A pool whose function does nothing to items that are opened already, on this thread."""
+    execution = Execution(bytes, lambda: bytes)
+    said: list[Any] = []
+    pool = Pool(1, execution, said.append)
+    slot = pool._slots[0]
     pool._ticker.close(0.0)
 
     def execute_all() -> None:
-        pool._waiting.extend(zip(numbers, items, repeat(slot.job)))
+        said.clear()
+        pool._waiting.append(Piece(slot.job, execution, range(BATCH), (), list(items)))
         slot.mark = slot.last = time.perf_counter()
-        pool._work(slot)
-        assert not pool._waiting
-        slot.part.clear()
+        assert pool._take_share(slot)
+        pool._execute(slot)
+        with slot.lock:
+            pool._hand_over(slot)
+        assert sum(len(one.numbers) for one in said) == BATCH
 
     return execute_all
 
@@ -136,7 +147,7 @@ def _worker_machine(items: list[bytes], results: list[bytes]) -> Stage:
         start = next(starts)
         machine._out = []
         machine._work(messages.Work("run", "C", 1, 0.0, (start, start + BATCH), (), items), 0.0)
-        machine._executed(events.Executed(1, list(range(start, start + BATCH)), results, [], 0.001), 0.0)
+        machine._executed(events.Executed(1, range(start, start + BATCH), results, [], 0.001), 0.0)
         machine._release((start, start + BATCH))
         assert not machine.snapshot().kept
 
@@ -152,9 +163,10 @@ def _calls(app: Pipeline, results: list[bytes]) -> Stage:
         collector._call_failed,
         lambda command: None,
         said.append,
+        note=collector._note,
         ack_data=collector._take_ack_data,
     )
-    command = commands.Collect("C", 1, (0, BATCH), results)
+    command = commands.Collect("C", 1, (0, BATCH), Packed(len(results), b"".join(results)))
 
     def collect() -> None:
         said.clear()
@@ -188,12 +200,12 @@ def _envelope(results: list[bytes]) -> messages.Envelope:
 
 
 def _encode(results: list[bytes]) -> Stage:
-    encode, envelope = wire.Encoder().encode, _envelope(results)
+    encode, envelope = wire.Encoder(end_to_end=True).encode, _envelope(results)
     return lambda: encode(envelope)
 
 
 def _decode(results: list[bytes]) -> Stage:
-    frames = wire.encode(_envelope(results))
+    frames = wire.Encoder(end_to_end=True).encode(_envelope(results))
     return lambda: wire.decode(frames)
 
 

@@ -21,6 +21,7 @@ from zmqpipeline.protocol.messages import FailedItem, TaskCounts, Trouble
 from zmqpipeline.protocol.seqset import SeqSet, numbers_of
 from zmqpipeline.runtime.calls import TEXT_LIMIT, Gatherer, Serial, trouble_of
 from zmqpipeline.runtime.journal import Journal, dead_items, peek
+from zmqpipeline.serialize import pack
 
 Make = Callable[..., Gatherer]
 
@@ -41,7 +42,7 @@ def make(posts: Posts) -> Iterator[Make]:
         collect: Any, failed: Any = lambda item: None, finished: Any = lambda command: None, **more: Any
     ) -> Gatherer:
         def collecting(task: str, attempt: int) -> Any:
-            return lambda number, payload: collect(task, attempt, number, payload)
+            return (lambda number, value: collect(task, attempt, number, value)), True
 
         made.append(Gatherer(collecting, failed, finished, posts, **more))
         return made[-1]
@@ -50,6 +51,11 @@ def make(posts: Posts) -> Iterator[Make]:
     for gatherer in made:
         gatherer.close(5.0)
     assert set(threading.enumerate()) <= before
+
+
+def command(task: str, attempt: int, spans: Any, values: list[bytes], keys: bytes = b"") -> Collect:
+    """A Collect of these values."""
+    return Collect(task, attempt, spans, [pack(one) for one in values], keys)
 
 
 def total(events: list[Any]) -> int:
@@ -75,7 +81,7 @@ def test_items_are_collected_in_order_with_their_numbers(make: Make, posts: Post
     """Spans and payloads are matched; quick items come back as one part with the spans as they were."""
     seen: list[object] = []
     gatherer = make(lambda *call: seen.append(call) or b"")
-    gatherer.collect(Collect("C", 2, (0, 3, 7, 8), [b"a", b"b", b"c", b"d"]))
+    gatherer.collect(command("C", 2, (0, 3, 7, 8), [b"a", b"b", b"c", b"d"]))
     assert posts.next() == Collected("C", (0, 3, 7, 8), [], b"", 2)
     assert seen == [("C", 2, 0, b"a"), ("C", 2, 1, b"b"), ("C", 2, 2, b"c"), ("C", 2, 7, b"d")]
 
@@ -83,7 +89,7 @@ def test_items_are_collected_in_order_with_their_numbers(make: Make, posts: Post
 def test_slow_items_come_back_in_parts(make: Make, posts: Posts) -> None:
     """A part ends with the call by which it has lasted 10 ms; together the parts are the whole, in order."""
     gatherer = make(lambda task, attempt, number, payload: time.sleep(0.003) or b"")
-    gatherer.collect(Collect("C", 1, (0, 20), [b""] * 20))
+    gatherer.collect(command("C", 1, (0, 20), [b""] * 20))
     parts = posts.until(lambda parts: total(parts) >= 20)
     assert 4 <= len(parts) <= 20
     assert [one.spans[0] for one in parts[1:]] == [one.spans[1] for one in parts[:-1]]
@@ -97,10 +103,10 @@ def test_what_the_collector_raises_fails_the_item_alone(make: Make, posts: Posts
             raise SystemExit("enough")
         return b"data%d" % number
 
-    make(collect).collect(Collect("C", 1, (0, 3), [b"a", b"b", b"c"]))
+    make(collect).collect(command("C", 1, (0, 3), [b"a", b"b", b"c"]))
     event = posts.next()
     ((number, trouble, payload),) = event.failures
-    assert (number, trouble.error, trouble.message, payload) == (1, "SystemExit", "enough", b"b")
+    assert (number, trouble.error, trouble.message, payload) == (1, "SystemExit", "enough", pack(b"b"))
     assert (event.spans, event.data) == ((0, 1, 2, 3), b"data2")
 
 
@@ -116,7 +122,7 @@ def test_ack_data_is_asked_once_a_part(make: Make, posts: Posts) -> None:
 
     gatherer = make(lambda *call: b"item", ack_data=ack_data)
     for number in range(3):
-        gatherer.collect(Collect("C", 1, (number, number + 1), [b""]))
+        gatherer.collect(command("C", 1, (number, number + 1), [b""]))
     first, second, third = posts.next(), posts.next(), posts.next()
     assert [first.data, second.data, third.data] == [b"all", b"item", b"item"]
     assert [first.trouble, second.trouble] == [None, None]
@@ -150,7 +156,7 @@ def test_finished_is_called_after_what_was_collected_before(make: Make, posts: P
         raise KeyboardInterrupt
 
     gatherer = make(lambda *call: calls.append("item") or b"", finished=finished)
-    gatherer.collect(Collect("C", 1, (0, 2), [b"", b""]))
+    gatherer.collect(command("C", 1, (0, 2), [b"", b""]))
     gatherer.submit(lambda: calls.append("other"))
     gatherer.call_finished(CallFinished(ok=True))
     assert isinstance(posts.next(), Collected)
@@ -223,10 +229,10 @@ def test_what_is_said_is_on_the_disk_by_then(journal: Journal, path: Path) -> No
         if total(said) == 100:
             over.set()
 
-    slow = lambda *part: lambda *call: time.sleep(0.001)  # noqa: E731
+    slow = lambda *part: ((lambda value: time.sleep(0.001)), False)  # noqa: E731
     gatherer = Gatherer(slow, lambda item: None, lambda command: None, post, journal=journal)
     for number in range(0, 100, 5):
-        gatherer.collect(Collect("C", 1, (number, number + 4), [b""] * 4))
+        gatherer.collect(command("C", 1, (number, number + 4), [b""] * 4))
         gatherer.call_failed(CallFailed([FailedItem("C", number + 4, 1, "worker", Trouble("E", "m"), b"")]))
     assert over.wait(10)
     gatherer.close(5)
@@ -240,7 +246,7 @@ def test_what_waits_goes_into_one_commit(make: Make, posts: Posts, journal: Jour
     commits = commits_of(journal)
     gatherer = make(lambda task, attempt, number, payload: (number == 0 and release.wait(5)) * b"", journal=journal)
     for number in range(51):
-        gatherer.collect(Collect("C", 1, (number, number + 1), [b""]))
+        gatherer.collect(command("C", 1, (number, number + 1), [b""]))
     release.set()
     events = posts.until(lambda events: len(events) == 51)
     assert [event.spans for event in events] == [(number, number + 1) for number in range(51)]
@@ -251,7 +257,7 @@ def test_slow_calls_are_committed_every_10_ms(make: Make, posts: Posts, journal:
     """They are not kept until the command is over."""
     commits = commits_of(journal)
     gatherer = make(lambda *call: time.sleep(0.003) or b"", journal=journal)
-    gatherer.collect(Collect("C", 1, (0, 20), [b""] * 20))
+    gatherer.collect(command("C", 1, (0, 20), [b""] * 20))
     parts = posts.until(lambda parts: total(parts) >= 20)
     assert len(parts) == len(commits) >= 4
     assert done(path).spans() == (0, 20)
@@ -268,7 +274,7 @@ def test_a_raising_item_is_not_marked_and_its_failure_is_written_when_it_is_told
         return b""
 
     gatherer = make(collect, journal=journal)
-    gatherer.collect(Collect("C", 1, (0, 4, 9, 10), [b"x"] * 5, b"".join(bytes([n]) * 16 for n in range(5))))
+    gatherer.collect(command("C", 1, (0, 4, 9, 10), [b"x"] * 5, b"".join(bytes([n]) * 16 for n in range(5))))
     assert [number for number, _, _ in posts.next().failures] == [1, 3]
     assert done(path).spans() == (0, 1, 2, 3, 9, 10)
     assert dead_items(path) == []
@@ -292,7 +298,7 @@ def test_begin_and_finish_are_on_the_disk_in_their_turn(make: Make, posts: Posts
         journal=Journal(path, pipeline="squares"),
     )
     gatherer.begin(SetRun("run-1", b"metadata"))
-    gatherer.collect(Collect("C", 1, (0, 1), [b""]))
+    gatherer.collect(command("C", 1, (0, 1), [b""]))
     gatherer.call_finished(CallFinished(True, counts))
     assert isinstance(posts.next(), Collected)
     assert posts.next() == FinishedCalled(None, b"")
@@ -307,7 +313,7 @@ def test_a_journal_that_cannot_be_written_is_told_once_and_ends_all_calls(
     """What is not committed is not said, and nothing more is called; the letter says what to do."""
     calls: list[int] = []
     gatherer = make(lambda task, attempt, number, payload: calls.append(number) or b"", journal=journal)
-    gatherer.collect(Collect("C", 1, (0, 1), [b""]))
+    gatherer.collect(command("C", 1, (0, 1), [b""]))
     assert posts.next() == Collected("C", (0, 1), [], b"")
     full = threading.Event()
 
@@ -319,7 +325,7 @@ def test_a_journal_that_cannot_be_written_is_told_once_and_ends_all_calls(
     gatherer.submit(fill)
     for start in range(2, 20_000, 100):
         gatherer.collect(
-            Collect("C", 1, tuple(n for at in range(start, start + 100, 2) for n in (at, at + 1)), [b""] * 50)
+            command("C", 1, tuple(n for at in range(start, start + 100, 2) for n in (at, at + 1)), [b""] * 50)
         )
     full.set()
     events = posts.until(lambda events: isinstance(events[-1:] and events[-1], JournalFailed))
@@ -344,7 +350,7 @@ def test_a_journal_that_cannot_be_written_is_told_once_and_ends_all_calls(
 def test_a_fault_of_ours_on_the_way_to_the_disk_does_not_hang(make: Make, posts: Posts, journal: Journal) -> None:
     """Whatever comes out of the journal ends the role with what it was."""
     gatherer = make(lambda *call: b"", journal=journal)
-    gatherer.collect(Collect("\udcff", 1, (0, 1), [b""]))
+    gatherer.collect(command("\udcff", 1, (0, 1), [b""]))
     trouble = posts.next().trouble
     assert trouble.error == "UnicodeEncodeError"
 
@@ -359,7 +365,7 @@ def test_a_call_that_goes_on_keeps_its_journal(make: Make, posts: Posts, journal
         return b""
 
     gatherer = make(collect, journal=journal)
-    gatherer.collect(Collect("C", 1, (0, 1), [b""]))
+    gatherer.collect(command("C", 1, (0, 1), [b""]))
     assert inside.wait(5)
     gatherer.close(0.01)
     with pytest.raises(JournalError, match="is in use"):
@@ -383,7 +389,7 @@ def test_what_was_asked_for_before_the_end_is_said(make: Make, posts: Posts, jou
 
     gatherer = make(collect, journal=journal)
     for number in range(3):
-        gatherer.collect(Collect("C", 1, (number, number + 1), [b""]))
+        gatherer.collect(command("C", 1, (number, number + 1), [b""]))
     assert inside.wait(5)
     gatherer.close(0.01)
     release.set()
@@ -408,7 +414,7 @@ def test_a_full_disk_in_a_users_statement_is_the_journals_and_no_failed_item(
     journal._db.execute(f"PRAGMA max_page_count = {pages + 100}")
     gatherer = make(call, call, journal=journal)
     if where == "collect":
-        gatherer.collect(Collect("C", 1, (0, 3), [b""] * 3))
+        gatherer.collect(command("C", 1, (0, 3), [b""] * 3))
     else:
         gatherer.call_failed(CallFailed([FailedItem("C", 1, 1, "worker", Trouble("E", "m"), b"")]))
     event = posts.next()

@@ -10,17 +10,20 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
+from typing import Any
 
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, SetRun
 from zmqpipeline.protocol.events import Collected, Event, FailedCalled, FinishedCalled, JournalFailed
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.messages import KEY_BYTES, FailedItem, Trouble
-from zmqpipeline.protocol.seqset import numbers_of, spans_of
+from zmqpipeline.protocol.seqset import sequence_of, spans_of
 from zmqpipeline.runtime.journal import Journal, JournalLost
+from zmqpipeline.runtime.values import open_all
+from zmqpipeline.serialize import unpack
 
 Post = Callable[[Event], None]
 """How the threads answer: `Loop.post`."""
@@ -100,8 +103,9 @@ class Serial:
             self._thread.join(timeout)
 
 
-CollectItem = Callable[[int, bytes], "bytes | None"]
-"""``collect(number, payload)``; returns the packed data of this item's Ack, or nothing."""
+Collecting = Callable[[str, int], tuple[Callable[..., Any], bool]]
+"""By task and attempt: what is called for an item, and whether it is called with its number and its value, or with the
+value alone."""
 
 
 class Gatherer:
@@ -113,21 +117,23 @@ class Gatherer:
 
     def __init__(
         self,
-        collect: Callable[[str, int], CollectItem],
+        collecting: Collecting,
         call_failed: Callable[[FailedItem], object],
         call_finished: Callable[[CallFinished], bytes | None],
         post: Post,
         *,
+        note: Callable[[Any], bytes | None] = bytes,
         ack_data: Callable[[], bytes] | None = None,
         journal: Journal | None = None,
     ) -> None:
-        """`collect(task, attempt)` returns what is called for each item of a part.
+        """`note` is given what the call for an item returned, if anything; it returns packed data for the next Ack.
 
         `ack_data` is called once a part, after its items; what it returns, unless b"", goes before theirs.
 
         `journal` is used on the thread alone from here on, and closed by it.
         """
-        self._collecting = collect
+        self._collecting = collecting
+        self._note = note
         self._call_failed = call_failed
         self._call_finished = call_finished
         self._ack_data = ack_data
@@ -213,25 +219,37 @@ class Gatherer:
     # the calls --------------------------------------------------------------------------------------------------------
 
     def _collect(self, command: Collect) -> None:
-        numbers = numbers_of(command.spans)
+        numbers = sequence_of(command.spans)
+        values = open_all(command.payloads)
+        # one of them cannot be opened: it fails, and no other with it
+        one_by_one = values is None
+        values = list(command.payloads) if values is None else values
         done = 0
         while done < len(numbers):
-            done = self._collect_part(command, numbers, done)
+            call, placed = self._collecting(command.task, command.attempt)
+            if one_by_one:
+                call = _opening(call)
+            if placed:
+                call = _numbered(call, iter(numbers[done:]))
+            done = self._collect_part(command, call, numbers, values, done)
 
-    def _collect_part(self, command: Collect, numbers: list[int], first: int) -> int:
+    def _collect_part(
+        self, command: Collect, call: Callable[[Any], Any], numbers: Sequence[int], values: list[Any], first: int
+    ) -> int:
         """Collect from `first` on until the part's time is over; returns where the next part begins."""
-        collect_item, payloads = self._collecting(command.task, command.attempt), command.payloads
         failures: list[tuple[int, Trouble, bytes]] = []
-        data, clock, index = b"", time.perf_counter, first
+        data, clock, note, index = b"", time.perf_counter, self._note, first
         end = self._begin_part()
-        for index, number in enumerate(numbers[first:] if first else numbers, first + 1):
-            payload = payloads[index - 1]
+        for value in values[first:] if first else values:
+            index += 1
             try:
-                data = collect_item(number, payload) or data
+                answer = call(value)
+                if answer is not None:
+                    data = note(answer) or data
             except JournalLost:
                 raise
             except BaseException as error:
-                failures.append((number, trouble_of(error), payload))
+                failures.append((numbers[index - 1], trouble_of(error), bytes(command.payloads[index - 1])))
             if clock() > end:
                 break
         keys = command.keys[first * KEY_BYTES : index * KEY_BYTES]
@@ -241,7 +259,7 @@ class Gatherer:
     def _answer_part(
         self,
         command: Collect,
-        numbers: list[int],
+        numbers: Sequence[int],
         keys: bytes,
         failures: list[tuple[int, Trouble, bytes]],
         data: bytes,
@@ -293,7 +311,15 @@ class Gatherer:
         return None
 
 
-def _without(gone: set[int], numbers: list[int], keys: bytes) -> tuple[list[int], bytes]:
+def _numbered(call: Callable[[int, Any], Any], numbers: Iterator[int]) -> Callable[[Any], Any]:
+    return lambda value: call(next(numbers), value)
+
+
+def _opening(call: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *given: call(*given[:-1], unpack(given[-1]))
+
+
+def _without(gone: set[int], numbers: Sequence[int], keys: bytes) -> tuple[list[int], bytes]:
     """These numbers, and their keys if they have any, but for some."""
     left = [at for at, number in enumerate(numbers) if number not in gone]
     digests = split_keys(keys)

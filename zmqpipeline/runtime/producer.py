@@ -1,14 +1,17 @@
 """The source of one task on its own thread: so many steps as are asked for, and what there is after 2 ms.
 
 The thread that steps only appends to a list; whoever hands over takes from its front under a lock. So the ticker can
-hand over what is there while a step blocks, and a step costs no lock.
+hand over what is there while a step blocks, and a step costs no lock. As long as steps are quick, many are taken
+between two looks at the clock.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import TypeAlias
 
@@ -35,13 +38,31 @@ class Gated(Exception):
     """Raised by a step: the gate says no for now."""
 
 
+class Source(ABC):
+    """A source whose steps cost less when several are taken at once."""
+
+    @abstractmethod
+    def __call__(self, command: Produce) -> Step:
+        """Take one step."""
+
+    @abstractmethod
+    def take(self, command: Produce, count: int, keep: Callable[[Step], object]) -> None:
+        """Take `count` steps, and `keep` each; raises what a step raises, after what came before is kept."""
+
+
+STRIDE = 256
+"""The most steps between two looks at the clock."""
+
+
 class Producer:
     """Steps through the source of one task."""
 
     def __init__(self, task: str, step: Callable[[Produce], Step], post: Post) -> None:
         """`step(command)` is called on this producer's thread; it returns an item, or raises Exhausted or Gated."""
         self._task = task
-        self._step = step
+        self._take = step.take if isinstance(step, Source) else partial(_take_each, step)
+        self._stride = 1
+        self._is_striding = False
         self._post = post
         self._part: list[Step] = []
         self._since = 0.0
@@ -84,23 +105,41 @@ class Producer:
         return "ready", None
 
     def _take_steps(self, command: Produce) -> None:
-        step, part, clock, kick = self._step, self._part, time.perf_counter, self._ticker.kick
-        end = clock() + INTERVAL
-        for left in reversed(range(command.count)):
-            item = step(command)
+        clock, left = time.perf_counter, command.count
+        moment = clock()
+        end = moment + INTERVAL
+        while left:
+            count, began, was_empty = min(left, self._stride), moment, not self._part
+            if was_empty:
+                self._since = began
+            if count > 1:
+                self._is_striding = True
+                self._ticker.kick()
+            try:
+                self._take(command, count, self._part.append)
+            finally:
+                self._is_striding = False
+            left -= count
             moment = clock()
-            if not part:
+            if count == 1 and was_empty:
                 self._since = moment
-                kick()
-            part.append(item)
+                self._ticker.kick()
+            self._look_back(moment - began)
             if left and moment > end:
                 self._flush("more")
-                end = clock() + INTERVAL
+                moment = clock()
+                end = moment + INTERVAL
+
+    def _look_back(self, spent: float) -> None:
+        if spent < INTERVAL / 8:
+            self._stride = min(STRIDE, 2 * self._stride)
+        elif spent > INTERVAL / 2:
+            self._stride = max(1, self._stride // 8)
 
     def _look(self, moment: float) -> float | None:
         """The ticker's look: hand over what has waited for 2 ms because a step blocks."""
         if not self._part:
-            return None
+            return INTERVAL if self._is_striding else None
         if moment - self._since > INTERVAL:
             self._flush("more")
         return INTERVAL
@@ -115,6 +154,11 @@ class Producer:
             if steps or state != "more":
                 payloads, keys = _split(steps)
                 self._post(Produced(self._task, state, payloads, keys, trouble))
+
+
+def _take_each(step: Callable[[Produce], Step], command: Produce, count: int, keep: Callable[[Step], object]) -> None:
+    for _ in range(count):
+        keep(step(command))
 
 
 def _split(steps: list[Step]) -> tuple[Blobs, Blobs | None]:
