@@ -20,10 +20,10 @@ from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime import processes
 from zmqpipeline.runtime.calls import Serial, trouble_of
 from zmqpipeline.runtime.loop import Loop
-from zmqpipeline.runtime.producer import Exhausted, Gated, Producer
+from zmqpipeline.runtime.producer import Exhausted, Gated, Producer, Step, Take, steps
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import METADATA_BYTES, pack_aside, pack_identity, unpack
-from zmqpipeline.task import Step, Task
+from zmqpipeline.task import Task
 
 LONGEST_VALUE = 200
 """So many characters of a metadata value are shown in an error."""
@@ -176,7 +176,7 @@ class Distributor(Role):
         }
 
     def _producer(self, task: Task, post: Callable[[Any], None]) -> Producer:
-        return Producer(str(task.task_type), self._step_of(task), post)
+        return Producer(str(task.task_type), self._steps_of(task), post)
 
     def _load_metadata(self) -> MetadataLoaded:
         try:
@@ -190,23 +190,23 @@ class Distributor(Role):
         self._metadata = unpack(command.metadata) if command.metadata else {}
         refuse_other_metadata(self._given_metadata, self._metadata, ConfigurationError)
 
-    def _step_of(self, task: Task) -> Step:
-        """The task's own step, made at its first call, on its own thread; what it raises is kept for `run()`."""
-        inner: Step | None = None
+    def _steps_of(self, task: Task) -> Take:
+        """The task's own steps, which begin with the first, on its own thread; what they raise is kept for `run()`."""
+        inner: Take | None = None
 
-        def step(command: Produce) -> bytes | tuple[bytes, bytes]:
+        def take(command: Produce, count: int, keep: Callable[[Step], object]) -> None:
             nonlocal inner
             try:
                 if inner is None:
-                    inner = task._start(dict(self._metadata))
-                return inner(command)
+                    inner = steps(task._start(dict(self._metadata)))
+                inner(command, count, keep)
             except (Exhausted, Gated):
                 raise
             except BaseException as error:
                 self._raised.setdefault(str(task.task_type), error)
                 raise
 
-        return step
+        return take
 
     def _close(self) -> None:
         for producer in self._producers:

@@ -28,7 +28,7 @@ from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.runtime.calls import Gatherer
 from zmqpipeline.runtime.execution import Execution, Piece
 from zmqpipeline.runtime.pool import Pool
-from zmqpipeline.runtime.producer import Producer
+from zmqpipeline.runtime.producer import Producer, steps
 from zmqpipeline.runtime.values import open_all
 
 BATCH = 500
@@ -67,7 +67,7 @@ def _source(app: Pipeline) -> Stage:
     distributor: Any = app.compile("distributor")
     (task,) = distributor._given_tasks
     said: list[Any] = []
-    producer = Producer("C", task._start({}), said.append)
+    producer = Producer("C", steps(task._start({})), said.append)
     command = commands.Produce("C", BATCH, "", "", 0, b"")
 
     def produce() -> None:

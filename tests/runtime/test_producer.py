@@ -13,7 +13,7 @@ import pytest
 from tests.runtime.support import Posts
 from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.events import Produced
-from zmqpipeline.runtime.producer import Exhausted, Gated, Producer, Step
+from zmqpipeline.runtime.producer import Exhausted, Gated, Producer, Step, steps
 
 Make = Callable[[Callable[[Produce], Step]], Producer]
 
@@ -31,7 +31,7 @@ def make(posts: Posts) -> Iterator[Make]:
     made: list[Producer] = []
 
     def make_producer(step: Callable[[Produce], Step]) -> Producer:
-        made.append(Producer("C", step, posts))
+        made.append(Producer("C", steps(step), posts))
         return made[-1]
 
     yield make_producer
@@ -172,7 +172,7 @@ def test_a_slow_post_is_not_overtaken() -> None:
             posting.wait(10)
         return b"%d" % number
 
-    producer = Producer("C", step, post)
+    producer = Producer("C", steps(step), post)
     producer.produce(ask(2))
     assert done.wait(10)
     producer.close(5.0)

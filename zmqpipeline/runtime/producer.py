@@ -11,7 +11,6 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import partial
 from queue import SimpleQueue
 from typing import TypeAlias
 
@@ -38,16 +37,32 @@ class Gated(Exception):
     """Raised by a step: the gate says no for now."""
 
 
+Take: TypeAlias = Callable[[Produce, int, Callable[[Step], object]], None]
+"""``take(command, count, keep)``: takes `count` steps of a source and keeps each; raises what a step raises."""
+
+
 class Source(ABC):
     """A source whose steps cost less when several are taken at once."""
 
     @abstractmethod
     def __call__(self, command: Produce) -> Step:
-        """Take one step."""
+        """Take one step: return an item, or raise Exhausted or Gated."""
 
     @abstractmethod
     def take(self, command: Produce, count: int, keep: Callable[[Step], object]) -> None:
         """Take `count` steps, and `keep` each; raises what a step raises, after what came before is kept."""
+
+
+def steps(step: Callable[[Produce], Step]) -> Take:
+    """How several steps are taken of what makes one at a time."""
+    if isinstance(step, Source):
+        return step.take
+
+    def take(command: Produce, count: int, keep: Callable[[Step], object]) -> None:
+        for _ in range(count):
+            keep(step(command))
+
+    return take
 
 
 STRIDE = 256
@@ -57,10 +72,10 @@ STRIDE = 256
 class Producer:
     """Steps through the source of one task."""
 
-    def __init__(self, task: str, step: Callable[[Produce], Step], post: Post) -> None:
-        """`step(command)` is called on this producer's thread; it returns an item, or raises Exhausted or Gated."""
+    def __init__(self, task: str, take: Take, post: Post) -> None:
+        """`take` is called on this producer's thread."""
         self._task = task
-        self._take = step.take if isinstance(step, Source) else partial(_take_each, step)
+        self._take = take
         self._stride = 1
         self._is_striding = False
         self._post = post
@@ -154,11 +169,6 @@ class Producer:
             if steps or state != "more":
                 payloads, keys = _split(steps)
                 self._post(Produced(self._task, state, payloads, keys, trouble))
-
-
-def _take_each(step: Callable[[Produce], Step], command: Produce, count: int, keep: Callable[[Step], object]) -> None:
-    for _ in range(count):
-        keep(step(command))
 
 
 def _split(steps: list[Step]) -> tuple[Blobs, Blobs | None]:
