@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from zmqpipeline.protocol import batching
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.keys import NEW, UNDER_WAY, KeyBook
+from zmqpipeline.protocol.leases import FirstDelivery, Leases
 from zmqpipeline.protocol.messages import Blobs, FailedItem, Spans, TaskCounts, TaskProgress, Trouble
 from zmqpipeline.protocol.runs import Runs
 from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, size, spans_of
@@ -64,8 +65,7 @@ class Ledger:
         self.given_up_bytes = 0
         """How many bytes of packed items those have."""
         self._fresh: Runs[None] = Runs()
-        self._out: Runs[tuple[bytes, int]] = Runs()
-        """First deliveries, with the worker and the number of the message that took them there."""
+        self._leases = Leases()
         self._payloads: dict[int, bytes] = {}
         """Those of the items that were singled out, as is all that follows."""
         self._returned: OrderedDict[int, None] = OrderedDict()
@@ -73,11 +73,6 @@ class Ledger:
         self._last_tries: OrderedDict[int, None] = OrderedDict()
         self._alone: dict[bytes, int] = {}
         self._later: list[tuple[float, int]] = []
-        self._owner: dict[int, bytes] = {}
-        self._leases: dict[bytes, dict[int, int]] = {}
-        self._lease_counts: dict[bytes, int] = {}
-        """How many items each worker holds, singled out or not; and how many bytes they have."""
-        self._lease_bytes: dict[bytes, int] = {}
         self._claims: dict[int, bytes] = {}
         self._prior: dict[int, int] = {}
         self._raised: dict[int, int] = {}
@@ -103,12 +98,12 @@ class Ledger:
     @property
     def unfinished(self) -> int:
         """How many items are not done."""
-        return len(self._payloads) + len(self._fresh) + len(self._out)
+        return len(self._payloads) + len(self._fresh) + len(self._leases) - len(self._leases.owner)
 
     @property
     def leased(self) -> int:
         """How many items are with workers."""
-        return len(self._owner) + len(self._out)
+        return len(self._leases)
 
     @property
     def done(self) -> int:
@@ -133,30 +128,23 @@ class Ledger:
     def is_alone(self, worker: bytes) -> bool:
         """Whether this worker holds an item on its last try, beside which it gets no other."""
         number = self._alone.get(worker)
-        return number is not None and self._owner.get(number) == worker
+        return number is not None and self._leases.owner.get(number) == worker
 
     def leases(self, worker: bytes) -> int:
         """How many items this worker holds."""
-        return self._lease_counts.get(worker, 0)
+        return self._leases.count(worker)
 
     def is_with(self, worker: bytes, number: int) -> bool:
         """Whether this worker holds this item."""
-        if number in self._owner:
-            return self._owner[number] == worker
-        run = self._out.find(number)
-        return run is not None and run.tag[0] == worker
+        return self._leases.is_with(worker, number)
 
     def held_by(self, worker: bytes, *, after: int = -1) -> list[int]:
         """The items that this worker holds; `after`: only those that our messages after this one brought it."""
-        held = [number for number, message in self._leases.get(worker, {}).items() if message > after]
-        for run in self._out:
-            if run.tag[0] == worker and run.tag[1] > after:
-                held += range(run.start, run.stop)
-        return held
+        return self._leases.of(worker, after=after)
 
     def is_leased(self, number: int) -> bool:
         """Whether any worker holds this item."""
-        return number in self._owner or number in self._out
+        return number in self._leases
 
     def tried(self) -> list[int]:
         """The items that a worker was lost with."""
@@ -164,7 +152,7 @@ class Ledger:
 
     def lease_bytes(self, worker: bytes) -> int:
         """How many bytes of packed items this worker holds."""
-        return self._lease_bytes.get(worker, 0)
+        return self._leases.bytes_of(worker)
 
     def next_due(self) -> float | None:
         """When the first retry is due."""
@@ -256,7 +244,7 @@ class Ledger:
             self._fresh.add(number, [payload], None)
         else:
             self._payloads[number] = payload
-            self._lease_singly([number], [payload], owner, 0)
+            self._leases.add([number], len(payload), owner, 0)
             self._reclaimed.add(number)
 
     def _too_large(self, size: int, max_bytes: int) -> Trouble:
@@ -292,8 +280,7 @@ class Ledger:
             for part in self._fresh.cut(first.start, first.start + fit):
                 spans += (part.start, part.stop)
                 payloads += part.payloads
-                self._count_lease(worker, fit, sum(sizes[:fit]))
-                self._out.add(part.start, part.payloads, (worker, message))
+                self._leases.first_delivery(part.start, part.payloads, worker, message)
             total += sum(sizes[:fit])
             if fit < len(sizes):
                 break
@@ -329,39 +316,18 @@ class Ledger:
             del queue[number]
         numbers.sort()
         payloads = [self._payloads[number] for number in numbers]
-        self._lease_singly(numbers, payloads, worker, message)
+        self._leases.add(numbers, sum(map(len, payloads)), worker, message)
         self.redelivered += len(numbers) if attempt > 1 else 0
         return Batch(attempt, spans_of(numbers), payloads)
 
-    def _count_lease(self, worker: bytes, items: int, total: int) -> None:
-        self._lease_counts[worker] = self._lease_counts.get(worker, 0) + items
-        self._lease_bytes[worker] = self._lease_bytes.get(worker, 0) + total
-
-    def _lease_singly(self, numbers: list[int], payloads: Blobs, worker: bytes, message: int) -> None:
-        self._owner.update(dict.fromkeys(numbers, worker))
-        self._leases.setdefault(worker, {}).update(dict.fromkeys(numbers, message))
-        self._count_lease(worker, len(numbers), sum(map(len, payloads)))
-
     def _unlease(self, number: int) -> None:
         """Take an item that was singled out from the worker that holds it."""
-        worker = self._owner.pop(number)
         self._reclaimed.discard(number)
-        del self._leases[worker][number]
-        self._count_lease(worker, -1, -len(self._payloads[number]))
+        self._leases.end(number, len(self._payloads[number]))
 
-    def _single_out(self, start: int, stop: int) -> None:
-        """Something is about to happen to these first deliveries that runs know nothing of."""
-        for run in self._out.cut(start, stop):
-            worker, message = run.tag
-            numbers = range(run.start, run.stop)
-            self._payloads.update(zip(numbers, run.payloads, strict=True))
-            self._owner.update(dict.fromkeys(numbers, worker))
-            self._leases.setdefault(worker, {}).update(dict.fromkeys(numbers, message))
-
-    def _single_out_of(self, worker: bytes) -> None:
-        """The same for all that a worker holds."""
-        for start, stop in [(run.start, run.stop) for run in self._out if run.tag[0] == worker]:
-            self._single_out(start, stop)
+    def _single_out(self, runs: list[FirstDelivery]) -> None:
+        for run in runs:
+            self._payloads.update(zip(range(run.start, run.stop), run.payloads, strict=True))
 
     # done --------------------------------------------------------------------------------------------------------
 
@@ -377,10 +343,8 @@ class Ledger:
         for low, high in pairs(self._missing(start, stop)):
             done.add(low, high)
             self._skip_until = max(self._skip_until, high)
-            for run in self._out.cut(low, high):
-                worker = run.tag[0]
-                released.setdefault(worker, []).extend((run.start, run.stop))
-                self._count_lease(worker, run.start - run.stop, -sum(map(len, run.payloads)))
+            for run in self._leases.end_runs(low, high):
+                released.setdefault(run.tag[0], []).extend((run.start, run.stop))
             if self._payloads:
                 for number in self._singled_out_in(low, high):
                     self._close_one(number, released)
@@ -399,7 +363,7 @@ class Ledger:
         return sorted(number for number in self._payloads if low <= number < high)
 
     def _close_one(self, number: int, released: dict[bytes, list[int]]) -> None:
-        worker = self._owner.get(number)
+        worker = self._leases.owner.get(number)
         if worker is None:
             self._unqueue(number)
         else:
@@ -438,13 +402,13 @@ class Ledger:
         is ``backoff * 2 ** (times raised - 1)`` seconds. `received` is our last message that the worker knows of.
         """
         number, prior = item.number, self._prior.get(item.number, 0)
-        self._single_out(number, number + 1)
-        if self._owner.get(number) != worker:
+        self._single_out(self._leases.single_out(number, number + 1))
+        if self._leases.owner.get(number) != worker:
             return None
         if number in self._reclaimed:
             is_news, is_all = item.attempts > self._raised_at.get(number, 0), True
         else:
-            is_news, is_all = item.attempts == prior + 1, 0 < self._leases[worker][number] <= received
+            is_news, is_all = item.attempts == prior + 1, 0 < self._leases.singly[worker][number] <= received
         if not is_news:
             if is_all:
                 # It holds a failure that was counted before, and nothing else: the next attempt was lost on the way.
@@ -477,8 +441,8 @@ class Ledger:
     def hand_back(self, worker: bytes, numbers: list[int]) -> None:
         """Items that this worker never started go back to the queue, with nothing held against them."""
         for start, stop in pairs(spans_of(numbers)):
-            self._single_out(start, stop)
-        mine = self._leases.get(worker, {})
+            self._single_out(self._leases.single_out(start, stop))
+        mine = self._leases.singly.get(worker, {})
         for number in reversed(numbers):
             if number in mine:
                 self._unlease(number)
@@ -502,8 +466,8 @@ class Ledger:
         """
         back = 0
         given_up = []
-        self._single_out_of(worker)
-        for number in sorted(self._leases.get(worker, ()), reverse=True):
+        self._single_out(self._leases.single_out_of(worker))
+        for number in sorted(self._leases.singly.get(worker, ()), reverse=True):
             self._unlease(number)
             self._prior[number] = self._prior.get(number, 0) + 1
             if crashed and number not in done:
@@ -513,9 +477,7 @@ class Ledger:
             else:
                 self._queue(number)
                 back += 1
-        self._leases.pop(worker, None)
-        self._lease_bytes.pop(worker, None)
-        self._lease_counts.pop(worker, None)
+        self._leases.forget(worker)
         self._alone.pop(worker, None)
         if self._claims:
             self._claims = {number: claimant for number, claimant in self._claims.items() if claimant != worker}
@@ -539,19 +501,12 @@ class Ledger:
         """
         if self._losses:
             self._clear_of_blame(worker)
-        mine = self._leases.get(worker, {})
-        lost = [number for number, message in mine.items() if message <= received and number not in held]
-        others = SeqSet(held.spans())
-        for run in self._out:
-            if run.tag[0] == worker:
-                others.discard(run.start, run.stop)
-                if run.tag[1] <= received:
-                    lost += numbers_of(held.missing((run.start, run.stop)))
-        self.hand_back(worker, sorted(lost))
+        lost, others = self._leases.compare(worker, held, received)
+        self.hand_back(worker, lost)
         return [
             number
-            for number in numbers_of(others.spans())
-            if self._owner.get(number) != worker and not self._reclaim(worker, number)
+            for number in others
+            if self._leases.owner.get(number) != worker and not self._reclaim(worker, number)
         ]
 
     def _clear_of_blame(self, worker: bytes) -> None:
@@ -584,7 +539,7 @@ class Ledger:
         if number not in queue:
             return False
         del queue[number]
-        self._lease_singly([number], [self._payloads[number]], worker, 0)
+        self._leases.add([number], len(self._payloads[number]), worker, 0)
         self._reclaimed.add(number)
         return True
 
@@ -612,32 +567,17 @@ class Ledger:
     def check(self) -> None:
         """Every unfinished item is in exactly one place, and nothing done is anywhere."""
         self._fresh.check()
-        self._out.check()
-        places = [*self._returned, *self._suspects, *self._last_tries, *self._owner, *self.given_up]
-        places += [number for _, number in self._later]
-        assert len(places) == len(set(places)), f"an item of {self.spec.task_type} is in two places"
-        assert set(places) == set(self._payloads), f"an item of {self.spec.task_type} is nowhere"
-        places += [*numbers_of(self._fresh.spans()), *numbers_of(self._out.spans())]
+        fresh, leased = numbers_of(self._fresh.spans()), self._leases.check(self._payloads)
+        queued = [*self._returned, *self._suspects, *self._last_tries, *(number for _, number in self._later)]
+        singly = [*queued, *self._leases.owner, *self.given_up]
+        assert set(singly) == set(self._payloads), f"an item of {self.spec.task_type} is nowhere"
+        places = [*queued, *leased, *fresh, *self.given_up]
         assert len(places) == len(set(places)), f"an item of {self.spec.task_type} is in two places"
         self.keys.check(set(places).__contains__)
-        size_given_up = sum(len(one.payload) for one in self.given_up.values())
-        assert self.given_up_bytes == size_given_up, "the bytes of the items that are given up are wrong"
-        self._check_leases()
+        total = sum(len(one.payload) for one in self.given_up.values())
+        assert self.given_up_bytes == total, "the bytes of the items that are given up are wrong"
         assert not any(number in self.collected or number in self.failed for number in places), "a done item is out"
         assert not self.collected.common(self.failed.spans()), "an item both collected and failed"
-
-    def _check_leases(self) -> None:
-        leased = {number: worker for worker, mine in self._leases.items() for number in mine}
-        assert leased == self._owner, "leases and owners differ"
-        counts, sizes = dict.fromkeys(self._lease_counts, 0), dict.fromkeys(self._lease_bytes, 0)
-        for number, worker in leased.items():
-            counts[worker] += 1
-            sizes[worker] += len(self._payloads[number])
-        for run in self._out:
-            counts[run.tag[0]] += len(run.payloads)
-            sizes[run.tag[0]] += sum(map(len, run.payloads))
-        assert counts == self._lease_counts, "the leases are miscounted"
-        assert sizes == self._lease_bytes, "the bytes of the leases are wrong"
 
 
 def _as_spans(ranges: list[int]) -> Spans:
