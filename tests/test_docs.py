@@ -144,9 +144,9 @@ def test_the_page_of_the_wire_has_the_numbers_of_the_code() -> None:
     text = (ROOT / "docs/reference/wire.md").read_text(encoding="utf-8")
     for name, value in (
         ("version", wire.VERSION),
-        ("in the header up to", f"{wire.INLINE // 1024} KiB"),
-        ("a frame each from", f"{wire.LARGE // 1024} KiB"),
-        ("largest header", f"{wire.MAX_HEADER_BYTES // 1024**2} MiB"),
+        ("payloads in the header up to", f"{wire.INLINE // 1024} KiB"),
+        ("a frame for each payload from", f"{wire.LARGE // 1024} KiB"),
+        ("the largest header", f"{wire.MAX_HEADER_BYTES // 1024**2} MiB"),
     ):
         assert f"| {name} | {value} |" in text
     rows = generated.messages_table().split("\n")[2:]

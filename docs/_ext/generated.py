@@ -186,7 +186,24 @@ def _on_source_read(app: Any, docname: str, source: list[str]) -> None:
     source[0] = keep_inside(fill(source[0]), Path(app.env.doc2path(docname)), docs)
 
 
+_kept: dict[str, list[str]] = {}
+
+
+def _keep_lines(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Before napoleon, which takes what stands before a colon in an attribute's docstring for its type."""
+    if what in ("attribute", "data", "property"):
+        _kept[name] = list(lines)
+
+
+def _give_lines_back(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """After napoleon."""
+    if name in _kept:
+        lines[:] = _kept.pop(name)
+
+
 def setup(app: Any) -> dict[str, Any]:
     """What Sphinx calls."""
     app.connect("source-read", _on_source_read)
+    app.connect("autodoc-process-docstring", _keep_lines, priority=400)
+    app.connect("autodoc-process-docstring", _give_lines_back, priority=600)
     return {"parallel_read_safe": True}
