@@ -17,6 +17,7 @@ import pytest
 import zmqpipeline
 from tests.pages import PAGES, ROOT, headings_of, name_of, without_blocks
 from zmqpipeline import cli, errors, options
+from zmqpipeline.address import ROLE_OFFSETS
 from zmqpipeline.protocol import wire
 
 LINK = re.compile(r"(?<!!)\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)")
@@ -156,6 +157,15 @@ def test_the_page_of_the_wire_has_the_numbers_of_the_code() -> None:
     for name in ("Trouble", "FailedItem", "TaskCounts", "TaskProgress"):
         assert f"`{name}`" in records
     assert {"list[FailedItem]", "list[TaskCounts]", "list[TaskProgress]"} <= nested
+
+
+def test_the_page_of_the_wire_has_the_ports_of_the_code() -> None:
+    """Each hop has a row, with what is added to the base port."""
+    text = (ROOT / "docs/reference/wire.md").read_text(encoding="utf-8")
+    rows = {
+        name.replace(" ", "-"): int(offset) for name, offset in re.findall(r"^\| ([\w ]+) \| \+(\d) \|", text, re.M)
+    }
+    assert rows == ROLE_OFFSETS
 
 
 def test_a_mark_that_nothing_is_generated_for_is_an_error() -> None:
