@@ -177,6 +177,7 @@ def test_where_no_file_can_be_is_refused(tmp_path: Path) -> None:
 
 UNPRIVILEGED = """
 import os, sys
+import urllib.parse  # which newer Pythons import late, when this user can perhaps read it no more
 from zmqpipeline.errors import JournalError
 from zmqpipeline.runtime.journal import Journal, peek
 if os.getuid() == 0:

@@ -165,7 +165,7 @@ def locked(path: Path) -> PathLock:
 
 
 def _connect(target: str | Path, *, uri: bool = False) -> sqlite3.Connection:
-    return sqlite3.connect(target, LOCKED_SECONDS, uri=uri, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(target, timeout=LOCKED_SECONDS, uri=uri, isolation_level=None, check_same_thread=False)
 
 
 def _make_tables(db: sqlite3.Connection) -> None:
