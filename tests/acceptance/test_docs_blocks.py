@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import socket
 import subprocess
@@ -42,19 +43,24 @@ PORT = "5550"
 
 
 def free_base(hosts: tuple[str, ...] = ("127.0.0.1", "127.0.0.2", "127.0.0.3")) -> int:
-    """The first of seven neighbouring ports that are free on these addresses now."""
-    for _ in range(50):
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            base = int(first.getsockname()[1])
-        if base < 65000 and all(_is_free(host, base + step) for host in hosts for step in range(7)):
+    """The first of seven neighbouring ports that are free on these addresses now.
+
+    They are below those that the system gives to whoever connects, which may take any of these at any time.
+    """
+    for base in random.sample(range(15_000, 32_000, 7), 50):
+        if all(_is_free(host, base + step) for host in hosts for step in range(7)):
             return base
     raise AssertionError("no seven neighbouring ports are free")
 
 
 def _is_free(host: str, port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex((host, port)) != 0
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
 
 
 class Story:
