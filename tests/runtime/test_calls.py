@@ -423,3 +423,15 @@ def test_a_full_disk_in_a_users_statement_is_the_journals_and_no_failed_item(
     gatherer.close(5)
     assert posts.arrived.empty()
     assert (done(path).spans(), dead_items(path)) == ((), [])
+
+
+def test_a_result_that_cannot_be_opened_fails_alone(make: Make, posts: Posts) -> None:
+    """Its neighbours are collected, each with its own number."""
+    seen: list[Any] = []
+    gatherer = make(lambda task, attempt, number, value: seen.append((number, value)))
+    gatherer.collect(Collect("C", 1, (0, 2, 5, 6), [pack(b"a"), b"\xc1", pack(b"c")]))
+    event = posts.next()
+    assert seen == [(0, b"a"), (5, b"c")]
+    assert event.spans == (0, 1, 5, 6)
+    ((number, trouble, payload),) = event.failures
+    assert (number, trouble.error, payload) == (1, "zmqpipeline.errors.SerializeError", b"\xc1")

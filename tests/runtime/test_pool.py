@@ -14,6 +14,7 @@ import pytest
 from tests.runtime.support import Posts
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
+from zmqpipeline.protocol.packed import Packed
 from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.pool import BATCH_ITEMS, Pool
 from zmqpipeline.serialize import pack
@@ -318,3 +319,82 @@ def test_the_thread_that_hands_over_is_there_before_it_is_needed(make: Make, pos
     gate.set()
     posts.until(executed(1))
     assert {"zmqpipeline-worker-ticker", "zmqpipeline-worker-0"} <= names
+
+
+def test_an_item_that_cannot_be_opened_fails_alone(make: Make, posts: Posts) -> None:
+    """Its neighbours in the same message are executed all the same, each with its own number."""
+    pool = make(1, lambda index, payload, number, attempt: b"%d:%s" % (number, payload))
+    payloads = [pack(b"a"), b"\xc1", pack(b"c")]
+    pool.submit(Execute("C", 1, 0.0, range(3), payloads))
+    events = posts.until(executed(3))
+    assert results(events) == {0: b"0:a", 2: b"2:c"}
+    ((number, trouble),) = [failure for event in events for failure in event.failures]
+    assert (number, trouble.error) == (1, "zmqpipeline.errors.SerializeError")
+
+
+@pytest.mark.parametrize("last", [b"", b"\xc1", pack(1) + pack(2)])
+def test_values_end_to_end_that_are_fewer_or_more_fail(last: bytes, make: Make, posts: Posts) -> None:
+    """No item gets another one's value: those that can be told apart are executed, what is left fails."""
+    pool = make(1, lambda index, payload, number, attempt: payload)
+    pool.submit(Execute("C", 1, 0.0, range(3), Packed(3, pack(b"a") + pack(b"b") + last)))
+    events = posts.until(executed(3))
+    assert {n: one for n, one in results(events).items() if n < 2} == {0: b"a", 1: b"b"}
+    failed = [number for event in events for number, _ in event.failures]
+    assert failed == ([2] if len(last) < 2 else [])
+
+
+def test_what_is_behind_a_long_item_goes_to_an_idle_thread(make: Make, posts: Posts) -> None:
+    """A thread took a share of short items, of which one is long: another thread takes the rest of it."""
+    go_on = threading.Event()
+
+    def execute(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+        if number == 3000:
+            go_on.wait(10)
+        return payload
+
+    pool = make(2, execute)
+    pool.submit(items(*range(2000)))
+    posts.until(executed(2000))
+    pool.submit(items(*range(2000, 4000)))
+    events = posts.until(executed(1999))
+    done = results(events)
+    go_on.set()
+    assert sorted(done) == [number for number in range(2000, 4000) if number != 3000]
+    assert results(posts.until(executed(1))) == {3000: b"3000"}
+
+
+def test_items_of_a_share_that_is_begun_can_be_taken_back(make: Make, posts: Posts) -> None:
+    """The only thread has taken all of a message; what it has not begun is taken back, the last first."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def execute(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+        begun.set()
+        go_on.wait(10)
+        return payload
+
+    pool = make(1, execute)
+    pool.submit(items(*range(10)))
+    assert begun.wait(10)
+    pool.take_back(4)
+    assert posts.next() == TakenBack([6, 7, 8, 9])
+    pool.take_back()
+    assert posts.next() == TakenBack([1, 2, 3, 4, 5])
+    go_on.set()
+    assert results(posts.until(executed(1))) == {0: b"0"}
+    pool.submit(items(20, 21))
+    assert results(posts.until(executed(2))) == {20: b"20", 21: b"21"}
+
+
+def test_items_are_taken_back_while_threads_take_them(make: Make, posts: Posts) -> None:
+    """Each is executed or taken back, never both and never neither, whoever is faster."""
+    pool = make(3, lambda index, payload, number, attempt: payload)
+    total = 20_000
+    for start in range(0, total, 1000):
+        pool.submit(items(*range(start, start + 1000)))
+        pool.take_back(300)
+    back: list[int] = []
+    done: list[int] = []
+    while len(back) + len(done) < total:
+        event = posts.next()
+        (back if isinstance(event, TakenBack) else done).extend(event.numbers)
+    assert sorted(back + done) == list(range(total))

@@ -245,3 +245,24 @@ def test_close_does_not_wait_for_a_blocked_source_longer_than_told(make: Make, p
     assert time.monotonic() - began < 1.0
     release.set()
     assert payloads(posts.until(ended)) == [b"1"]
+
+
+def test_a_source_that_was_quick_and_blocks_is_handed_over(make: Make, posts: Posts) -> None:
+    """Many steps are taken at once by then: what there is comes after some milliseconds all the same."""
+    go_on = threading.Event()
+    numbers = iter(range(10**9))
+
+    def step(command: Produce) -> bytes:
+        number = next(numbers)
+        if number in (3000, 3001):
+            # long enough for whoever looks after it to have fallen asleep
+            go_on.wait(0.3 if number == 3000 else 10)
+        return b"%d" % number
+
+    producer = make(step)
+    producer.produce(ask(5000))
+    events = posts.until(lambda events: len(payloads(events)) == 3001)
+    assert not go_on.is_set()
+    go_on.set()
+    events += posts.until(ended)
+    assert payloads(events) == [b"%d" % number for number in range(5000)]
