@@ -38,7 +38,7 @@ def failure(number: int, attempts: int = 1, stage: str = "worker") -> FailedItem
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """The model: where each number is, how often it raised, and how often it was with a worker that crashed."""
+    """The model: where each number is, how often it raised, and which workers crashed with it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Number -> queue, later, given up, done, failed, or the worker that has it."""
         self.attempt: dict[int, int] = {}
         self.raised: dict[int, int] = {}
-        self.crashed: dict[int, int] = {}
+        self.crashed: dict[int, set[bytes]] = {}
         self.now = 0.0
 
     def of(self, place: str | bytes) -> list[int]:
@@ -75,7 +75,7 @@ class LedgerMachine(RuleBasedStateMachine):
         suspects = [number for number in numbers if self.crashed.get(number)]
         assert len(suspects) in (0, len(numbers))
         assert len(suspects) <= slots
-        assert all(self.crashed[number] == 1 for number in suspects)
+        assert all(len(self.crashed[number]) == 1 for number in suspects)
         for number, payload in zip(numbers, batch.payloads, strict=True):
             assert self.places[number] == "queue"
             assert payload == b"%d" % number
@@ -87,7 +87,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def take_alone(self, data: st.DataObject) -> None:
         """A worker that holds nothing is given one item on its last try, if there is one, and is then alone with it."""
         worker = data.draw(st.sampled_from([worker for worker in (b"w1", b"w2", b"w3") if not self.of(worker)]))
-        last = [number for number in self.of("queue") if self.crashed.get(number) == 2]
+        last = [number for number in self.of("queue") if len(self.crashed.get(number, ())) == 2]
         assert self.ledger.has_last_try == bool(last)
         batch = self.ledger.take_alone(worker)
         assert (batch is not None) == bool(last) == self.ledger.is_alone(worker)
@@ -152,8 +152,8 @@ class LedgerMachine(RuleBasedStateMachine):
         for number in mine:
             self.attempt[number] = self.attempt.get(number, 0) + 1
             if crashed and number not in done:
-                self.crashed[number] = self.crashed.get(number, 0) + 1
-            self.places[number] = "given up" if self.crashed.get(number, 0) >= 3 else "queue"
+                self.crashed.setdefault(number, set()).add(worker)
+            self.places[number] = "given up" if len(self.crashed.get(number, ())) >= 3 else "queue"
         assert {item.number for item in given_up} == {n for n in mine if self.places[n] == "given up"}
         assert back == len(mine) - len(given_up)
 

@@ -29,6 +29,7 @@ The second row is what is used: the third gains little, and a thousand idle work
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 MAX_BATCH = 2000
 """The most items in one message, so that no role is busy with one message for more than some milliseconds."""
@@ -72,6 +73,11 @@ def window(slots: int, service_time: float | None, last: int, *, prefetch_second
     else:
         ahead = max(0, math.ceil(slots * (prefetch_seconds / service_time - 1)))
     return min(slots + min(ahead, max_prefetch), max(slots, 2 * last))
+
+
+def fits(payloads: Sequence[bytes]) -> bool:
+    """Whether all of these go into one message."""
+    return len(payloads) <= MAX_BATCH and sum(map(len, payloads)) <= MAX_BATCH_BYTES
 
 
 def cut(sizes: list[int], max_items: int = MAX_BATCH, max_bytes: int = MAX_BATCH_BYTES) -> int:

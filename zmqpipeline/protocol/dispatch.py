@@ -320,8 +320,9 @@ class Dispatcher:
                 if self._wants(task, member) <= 0:
                     del task.hungry[who]
             elif task.may_produce and not task.ledger.for_anyone and self._may_run_ahead(task):
-                self._produce(task, member)
-                return
+                if self._is_worth_asking(task, member):
+                    self._produce(task, member)
+                    return
             elif not task.ledger.for_anyone:
                 return
 
@@ -348,6 +349,15 @@ class Dispatcher:
         rest = [one.who for one in able if not task.ledger.is_alone(one.who)] if task.ledger.has_last_try else []
         if task.reserved not in rest:
             task.reserved = rest[0] if rest else None
+
+    def _is_worth_asking(self, task: TaskState, member: Member) -> bool:
+        """Whether there is room for a quarter of what it wants ahead; if not, it will report again when there is.
+
+        Else the crumbs that are left beside full messages become messages of their own, whose results come back one by
+        one and make room for further crumbs: the silly window syndrome (RFC 813).
+        """
+        most = min(self._wanted(task, member) - member.slots, self._options.max_held_items, 2 * batching.MAX_BATCH)
+        return self._room(task, member) >= most // 4
 
     def _may_run_ahead(self, task: TaskState) -> bool:
         """Whether few enough items wait for a retry, or for the collector to write them down as failed.
@@ -376,9 +386,11 @@ class Dispatcher:
             return 0
         return min(self._wants(task, member), self._options.max_held_items - leases)
 
+    def _wanted(self, task: TaskState, member: Member) -> int:
+        return min(member.window, member.slots) if task.ledger.has_suspects or member.stuck else member.window
+
     def _wants(self, task: TaskState, member: Member) -> int:
-        wanted = min(member.window, member.slots) if task.ledger.has_suspects or member.stuck else member.window
-        return wanted - self._load(task, member)
+        return self._wanted(task, member) - self._load(task, member)
 
     def _load(self, task: TaskState, member: Member) -> int:
         """How many items it has: of a service those that it has not answered, since answers come here."""

@@ -60,10 +60,10 @@ class Leases:
     def _runs_of(self, worker: bytes) -> list[FirstDelivery]:
         return [run for run in self._out if run.tag[0] == worker]
 
-    def first_delivery(self, start: int, payloads: list[bytes], worker: bytes, message: int) -> None:
+    def first_delivery(self, fresh: Run[None], worker: bytes, message: int) -> None:
         """These go to a worker for the first time."""
-        self._add(worker, len(payloads), sum(map(len, payloads)))
-        self._out.add(start, payloads, (worker, message))
+        self._add(worker, len(fresh.payloads), fresh.size)
+        self._out.add(fresh.start, fresh.payloads, (worker, message), fresh.size)
 
     def add(self, numbers: list[int], sizes: int, worker: bytes, message: int) -> None:
         """These, which were singled out and have so many bytes, go to a worker."""
@@ -81,7 +81,7 @@ class Leases:
         """Take all first deliveries in this range from the workers that hold them."""
         runs = self._out.cut(start, stop)
         for run in runs:
-            self._add(run.tag[0], run.start - run.stop, -sum(map(len, run.payloads)))
+            self._add(run.tag[0], run.start - run.stop, -run.size)
         return runs
 
     def _add(self, worker: bytes, items: int, size: int) -> None:
@@ -133,7 +133,7 @@ class Leases:
             sizes[worker] += len(payloads[number])
         for run in self._out:
             counts[run.tag[0]] += len(run.payloads)
-            sizes[run.tag[0]] += sum(map(len, run.payloads))
+            sizes[run.tag[0]] += run.size
         assert counts == self._counts, "the leases are miscounted"
         assert sizes == self._bytes, "the bytes of the leases are wrong"
         return [*self.owner, *numbers_of(self._out.spans())]

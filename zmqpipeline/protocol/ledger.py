@@ -210,7 +210,7 @@ class Ledger:
         total = sum(map(len, payloads))
         too_large = total > max_bytes and max(map(len, payloads)) > max_bytes
         if keys is None and not too_large and not self._claims and start >= self._skip_until:
-            self._fresh.add(start, list(payloads), None)
+            self._fresh.add(start, list(payloads), None, total)
             self.next_number += len(payloads)
             return []
         if keys is None and not too_large and not self._missing(start, start + len(payloads)):
@@ -273,16 +273,18 @@ class Ledger:
         payloads: list[bytes] = []
         total = 0
         while len(payloads) < count and (first := self._fresh.first()) is not None:
-            sizes = list(map(len, first.payloads[: count - len(payloads)]))
-            fit = batching.cut(sizes, max_bytes=max_bytes - total)
-            if payloads and total + sizes[0] > max_bytes:
-                break
+            wanted = min(count - len(payloads), len(first.payloads))
+            fit = wanted
+            if total + first.size > max_bytes:
+                if payloads and total + len(first.payloads[0]) > max_bytes:
+                    break
+                fit = batching.cut(list(map(len, first.payloads[:wanted])), max_bytes=max_bytes - total)
             for part in self._fresh.cut(first.start, first.start + fit):
                 spans += (part.start, part.stop)
                 payloads += part.payloads
-                self._leases.first_delivery(part.start, part.payloads, worker, message)
-            total += sum(sizes[:fit])
-            if fit < len(sizes):
+                self._leases.first_delivery(part, worker, message)
+                total += part.size
+            if fit < wanted:
                 break
         return Batch(1, _as_spans(spans), payloads) if payloads else None
 

@@ -22,13 +22,15 @@ MERGE_ITEMS = 2000
 class Run(Generic[Tag]):
     """The numbers from `start` up to, not including, `stop`; `payloads[i]` belongs to ``start + i``."""
 
-    __slots__ = ("payloads", "start", "stop", "tag")
+    __slots__ = ("payloads", "size", "start", "stop", "tag")
 
-    def __init__(self, start: int, payloads: list[bytes], tag: Tag) -> None:
+    def __init__(self, start: int, payloads: list[bytes], tag: Tag, size: int | None = None) -> None:
+        """`size`: how many bytes the payloads have, if that is known already."""
         self.start = start
         self.stop = start + len(payloads)
         self.payloads = payloads
         self.tag = tag
+        self.size = sum(map(len, payloads)) if size is None else size
 
 
 class Runs(Generic[Tag]):
@@ -60,10 +62,11 @@ class Runs(Generic[Tag]):
         """The lowest run."""
         return self._runs[0] if self._runs else None
 
-    def add(self, start: int, payloads: list[bytes], tag: Tag) -> None:
-        """Hold these, of which none is held; the list is kept, not copied."""
+    def add(self, start: int, payloads: list[bytes], tag: Tag, size: int | None = None) -> None:
+        """Hold these, of which none is held; the list is kept, not copied. `size` is in bytes, if it is known."""
         if not payloads:
             return
+        new = Run(start, payloads, tag, size)
         at = bisect_left(self._starts, start)
         self._count += len(payloads)
         if at:
@@ -71,9 +74,10 @@ class Runs(Generic[Tag]):
             if before.stop == start and before.tag == tag and len(before.payloads) + len(payloads) <= MERGE_ITEMS:
                 before.payloads += payloads
                 before.stop += len(payloads)
+                before.size += new.size
                 return
         self._starts.insert(at, start)
-        self._runs.insert(at, Run(start, payloads, tag))
+        self._runs.insert(at, new)
 
     def touching(self, start: int, stop: int) -> list[Run[Tag]]:
         """The runs that hold any of the numbers from `start` up to, not including, `stop`."""
@@ -131,5 +135,6 @@ class Runs(Generic[Tag]):
         for start, run in zip(self._starts, self._runs, strict=True):
             assert start == run.start >= end, "runs are not in order"
             assert run.stop - run.start == len(run.payloads) > 0, "a run with the wrong number of values"
+            assert run.size == sum(map(len, run.payloads)), "the bytes of a run are wrong"
             end = run.stop
         assert self._count == sum(len(run.payloads) for run in self._runs), "the numbers in the runs are miscounted"

@@ -192,12 +192,11 @@ class Encoder:
         fields = [code, envelope.sender, envelope.addressee, envelope.number, envelope.received, *_values(code, body)]
         if not _HAS_PAYLOADS[code]:
             return [self._header(fields)]
-        sizes = list(map(len, payloads))
-        total = sum(sizes)
-        if total > INLINE and max(sizes) >= LARGE:
+        total = sum(map(len, payloads))
+        if total >= LARGE and max(map(len, payloads)) >= LARGE:
             fields.append(len(payloads))
             return [self._header(fields), *payloads]
-        joins = self._end_to_end and len(sizes) > 1 and code in _END_TO_END
+        joins = self._end_to_end and len(payloads) > 1 and code in _END_TO_END
         if total <= INLINE:
             fields.append(b"".join(payloads) if joins else list(payloads))
             return [self._header(fields)]

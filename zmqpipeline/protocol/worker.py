@@ -451,7 +451,7 @@ class WorkerMachine:
         if self._collector[0] not in self._connected:
             return
         while payloads:
-            count = batching.cut(list(map(len, payloads)))
+            count = len(payloads) if batching.fits(payloads) else batching.cut(list(map(len, payloads)))
             some, rest = (spans, ()) if count == len(payloads) else split_spans(spans, count)
             keys = b"".join([self._keys[number] for number in numbers_of(some)]) if self._keys else b""
             body = m.Results(self.run, self.task, attempt, some, payloads[:count] if rest else payloads, keys)
