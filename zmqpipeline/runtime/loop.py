@@ -19,6 +19,7 @@ from zmqpipeline.protocol.events import Connected, Disconnected, Event, Peer, Pe
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import Message
 from zmqpipeline.protocol.seqset import size
+from zmqpipeline.protocol.vocabulary import check_place
 from zmqpipeline.runtime.hops import Arrival
 from zmqpipeline.runtime.sockets import Transport
 
@@ -113,6 +114,7 @@ class Loop:
         peer, frames = arrival
         try:
             envelope = wire.decode(frames)
+            check_place(peer, envelope.body)
         except WireError as error:
             self._drop(peer, error)
             return None

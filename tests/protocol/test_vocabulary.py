@@ -1,0 +1,43 @@
+"""Who may say what: each hop carries its own messages, each way, and nothing else."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from zmqpipeline.errors import WireError
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.vocabulary import TO_BOUND, TO_CONNECTED, check_place
+
+
+@pytest.mark.parametrize("kind", get_args(m.Message), ids=lambda kind: kind.__name__)
+def test_every_message_has_a_place(kind: type) -> None:
+    """None was forgotten, so none is dropped wherever it comes."""
+    assert any(kind in told for table in (TO_BOUND, TO_CONNECTED) for told in table.values())
+
+
+@pytest.mark.parametrize(
+    ("hop", "body"),
+    [
+        ("workers", m.Ack("run", "C", (), (), 0, 1, b"")),
+        ("workers/1", m.Metadata(b"")),
+        ("workers", m.Requests("upper", False, (0, 1), [b""])),
+        ("results", m.Finish("run", True, [])),
+        ("results", m.Bye("run")),
+        ("clients", m.Goodbye("run", "C")),
+        ("clients", m.Results("run", "C", 1, (0, 1), [b""])),
+        ("metadata", m.Goodbye("run", "C")),
+    ],
+)
+def test_what_another_role_says_is_not_listened_to(hop: str, body: m.Message) -> None:
+    """A worker does not acknowledge or end a run, a client is no worker, nobody else gives metadata."""
+    with pytest.raises(WireError, match=f"{type(body).__name__} is not said on {hop}"):
+        check_place((hop, b"\x00abcd"), body)
+
+
+def test_each_direction_has_its_own() -> None:
+    """What a worker hears is nothing that it may say."""
+    check_place(("workers", b""), m.RunEnded("run"))
+    with pytest.raises(WireError):
+        check_place(("workers", b"\x00abcd"), m.RunEnded("run"))
