@@ -284,13 +284,13 @@ def test_a_task_may_have_an_address_of_its_own_and_an_outer_base_beats_it(
 
 
 def test_the_folder_of_an_ipc_base_is_made(app: Pipeline, tmp_path: Path) -> None:
-    """With mode 0700; one that exists stays as it is."""
+    """With mode 0700; one that exists and is open to others is refused, with what to do about it."""
     folder = tmp_path / "a" / "b"
     app.compile("collector", options=Options(endpoint=f"ipc://{folder}"))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     folder.chmod(0o755)
-    app.compile("collector", options=Options(endpoint=f"ipc://{folder}"))
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    with pytest.raises(EndpointError, match=r"open to other users \(mode 755\).*chmod 700"):
+        app.compile("collector", options=Options(endpoint=f"ipc://{folder}"))
 
 
 # compile ----------------------------------------------------------------------------------------------------------

@@ -40,13 +40,14 @@ def places_under(base: str, own: Mapping[str, EndpointAddress | None]) -> Places
 
 
 def make_folder(base: EndpointAddress) -> None:
-    """Make the folder of an `ipc://FOLDER` base, open to its owner alone; one that exists stays as it is.
+    """Make the folder of an `ipc://FOLDER` base, open to its owner alone.
 
     Raises:
-        EndpointError: it cannot be made.
+        EndpointError: it cannot be made; or it is there, and belongs to somebody else, or is open to others.
     """
     if base.protocol == "ipc":
         _make(Path(base.path), base)
+        _check_private(Path(base.path))
 
 
 def default_base(name: str) -> EndpointAddress:

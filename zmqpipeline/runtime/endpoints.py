@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import socket as sockets
+from collections.abc import Iterator
 from pathlib import Path
 
 import zmq
@@ -18,6 +21,9 @@ Socket = zmq.Socket[bytes]
 
 CONNECT_TIMEOUT = 5.0
 """Seconds until an attempt to connect over tcp is given up, to be tried again."""
+
+BACKLOG = 1024
+"""Connections to an ipc address that may wait to be accepted."""
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that the other side has for its part of the handshake."""
@@ -49,6 +55,8 @@ def check_path(address: EndpointAddress) -> None:
 def bind(socket: Socket, address: EndpointAddress) -> PathLock | None:
     """Bind, for ipc under a lock, which is returned and kept for as long as the socket is bound.
 
+    The file of an ipc address has mode 0600 from its first moment on: nobody else can connect to it.
+
     Raises:
         EndpointInUse: somebody else is bound to it.
         EndpointError: it cannot be bound on this machine; the message says why.
@@ -56,12 +64,42 @@ def bind(socket: Socket, address: EndpointAddress) -> PathLock | None:
     check_path(address)
     lock = _locked(address)
     try:
+        if lock is not None:
+            _listen(socket, address)
         socket.bind(bindable(address))
     except (zmq.ZMQError, OSError) as error:
         if lock is not None:
             lock.release()
         raise _explained(error.errno, address) from error
     return lock
+
+
+def _listen(socket: Socket, address: EndpointAddress) -> None:
+    """Make the file of an ipc address, for its owner alone, and hand libzmq the listening descriptor."""
+    with contextlib.suppress(FileNotFoundError):
+        # of a process that was killed: the lock is ours
+        Path(address.path).unlink()
+    listener = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+    with _closed_if_it_fails(listener):
+        with contextlib.suppress(OSError):
+            # Linux gives the file these rights, without a moment in which it has others
+            os.fchmod(listener.fileno(), 0o600)
+        listener.bind(address.path)
+        Path(address.path).chmod(0o600)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+        socket.setsockopt(zmq.USE_FD, listener.fileno())
+    # libzmq closes it with the socket
+    listener.detach()
+
+
+@contextlib.contextmanager
+def _closed_if_it_fails(listener: sockets.socket) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        listener.close()
+        raise
 
 
 def connect(socket: Socket, address: EndpointAddress) -> None:
