@@ -38,6 +38,10 @@ def test_nothing_given_is_the_default() -> None:
         ("endpoint", "none", None),
         ("journal", "folder/run.db", "folder/run.db"),
         ("journal", "none", None),
+        ("keys", "folder/keys", "folder/keys"),
+        ("keys", "none", None),
+        ("encryption", "REQUIRED", "required"),
+        ("insecure", "1", True),
         ("drain_timeout", "0.5", 0.5),
         ("idle_timeout", "10", 10.0),
         ("idle_timeout", "None", None),
@@ -70,6 +74,7 @@ def test_a_variable_is_read_by_the_type_of_its_field(field: str, text: str, valu
         ("max_prefetch", "1.5", "a whole number"),
         ("max_prefetch", "-1", "a whole number"),
         ("log_level", "loud", "debug, info, warning, error"),
+        ("encryption", "require", "auto, required, off"),
         ("log_json", "maybe", "1, true, yes, 0, false, no"),
     ],
 )
@@ -106,6 +111,12 @@ def test_a_number_out_of_its_bounds_is_refused(field: str, value: Any) -> None:
         Options(**{field: value})
 
 
+def test_a_misspelt_encryption_is_refused() -> None:
+    """ "require" must not be taken for "auto"."""
+    with pytest.raises(ConfigurationError, match=r"'require'.*auto, required, off.*ZMQPIPELINE_ENCRYPTION"):
+        Options(encryption="require")
+
+
 def test_options_are_frozen_and_travel() -> None:
     """Options are an argument of child processes and cannot be changed behind a role's back."""
     assert pickle.loads(pickle.dumps(Options(linger=1.0))) == Options(linger=1.0)
@@ -126,8 +137,8 @@ def test_every_field_has_a_docstring_and_can_be_read() -> None:
     assert documented == {field.name for field in fields(Options)}
     for field in fields(Options):
         environ = {variable(field.name): "\N{SNOWMAN}"}
-        if field.name == "journal":
-            assert Options.from_environ(None, environ).journal == "\N{SNOWMAN}"
+        if field.name in ("journal", "keys"):
+            assert getattr(Options.from_environ(None, environ), field.name) == "\N{SNOWMAN}"
             continue
         with pytest.raises(ConfigurationError):
             Options.from_environ(None, environ)

@@ -23,11 +23,12 @@ import click
 from zmqpipeline import importing, launch
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli_dead import command_of, dead_command
+from zmqpipeline.cli_keygen import keygen
 from zmqpipeline.cli_service import service_commands
 from zmqpipeline.collector import Collector
 from zmqpipeline.errors import ConfigurationError, PipelineError, WorkerInitError, did_you_mean
 from zmqpipeline.loglines import log_to_stderr
-from zmqpipeline.options import LOG_LEVELS, Options
+from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options
 from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.role import Role
 from zmqpipeline.runtime import processes
@@ -48,6 +49,17 @@ LINE_INTERVAL = 5.0
 
 _OPTIONS = (
     click.option("--endpoint", metavar="ADDRESS", help="Base address: ipc://FOLDER or tcp://HOST:PORT."),
+    click.option(
+        "--keys", metavar="DIR", help="Encrypt, and let in known keys only; `keygen DIR` makes such a folder."
+    ),
+    click.option(
+        "--encryption",
+        type=click.Choice(ENCRYPTION, case_sensitive=False),
+        help="When to encrypt: if there are keys (auto), not without keys (required), never (off).",
+    ),
+    click.option(
+        "--insecure", is_flag=True, default=None, help="Bind where other machines can reach it, with no encryption."
+    ),
     click.option(
         "--drain-timeout",
         type=click.FloatRange(0),
@@ -352,6 +364,7 @@ _COMMANDS = (
     _collector,
     *service_commands(_common, _settle, _serve, _flag_arguments),
     dead_command(_Group),
+    keygen,
     _check,
 )
 

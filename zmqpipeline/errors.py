@@ -10,6 +10,7 @@
     │   ├── DefinitionError           (TypeError)  a class with wrong or missing attributes
     │   ├── DependencyError           a dependency on an unknown task, or a circle of them
     │   ├── RegistrationError         a decorator used twice, too late, or with an unknown parameter
+    │   ├── KeysError                 keys that are missing, wrong, or open to others; an address that needs some
     │   ├── JournalError              a journal that cannot be opened, belongs to another run, or cannot be written
     │   └── ImportFailed              the app's module cannot be imported by a child process or the command line
     ├── SerializeError                (TypeError)  a value that cannot be packed, or bytes that cannot be unpacked
@@ -78,6 +79,10 @@ class DependencyError(ConfigurationError):
 
 class RegistrationError(ConfigurationError):
     """A function or class that cannot be registered: a second one, too late, an unknown parameter, no such task."""
+
+
+class KeysError(ConfigurationError):
+    """Keys that are missing, wrong or open to other users, or an address that is not to be used without any."""
 
 
 class JournalError(ConfigurationError):

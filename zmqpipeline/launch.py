@@ -21,6 +21,7 @@ from zmqpipeline.errors import ConfigurationError, JournalError, SerializeError
 from zmqpipeline.group import WorkerGroup
 from zmqpipeline.options import Options
 from zmqpipeline.runtime import journal as journals
+from zmqpipeline.runtime import security
 from zmqpipeline.runtime.crew import Crew, Place
 from zmqpipeline.runtime.progress import Progress
 from zmqpipeline.summary import Summary
@@ -51,6 +52,7 @@ def start(
     Raises:
         ConfigurationError: the app cannot be imported by child processes, or an argument names an unknown task.
         JournalError: the journal cannot be used, or holds an unfinished run with other metadata.
+        KeysError: keys are missing or wrong, or the addresses are open to other machines and there are none.
     """
     if endpoint is not None:
         refuse_inproc(EndpointAddress(endpoint))
@@ -64,6 +66,7 @@ def start(
             _check_metadata(metadata, held.metadata, options.journal)
     with _private_folder() as folder:
         options = replace(options, endpoint=endpoint or f"ipc://{folder}")
+        _check_doors(app, options)
         common = [*flags, "--endpoint", str(options.endpoint)]
         command = ["-m", "zmqpipeline", "-A", target]
         asked = [*command, "distributor", *_metadata_arguments(metadata, folder), *common]
@@ -80,6 +83,13 @@ def start(
             observe=observe,
         )
         return RunSupervisor(plan, Crew(stdout=stdout)).run()
+
+
+def _check_doors(app: Pipeline, options: Options) -> None:
+    """Raise what each role would: once, and before any of them starts."""
+    places = app.places(options)
+    for place in dict.fromkeys((*places.tasks.values(), places.results, places.acks)):
+        security.check_bindable(place, options)
 
 
 def held_by(app: Pipeline, path: str) -> journals.Held | None:

@@ -17,6 +17,9 @@ from zmqpipeline.errors import ConfigurationError
 LOG_LEVELS = ("debug", "info", "warning", "error")
 """What `Options.log_level` may be."""
 
+ENCRYPTION = ("auto", "required", "off")
+"""What `Options.encryption` may be."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -27,6 +30,15 @@ class Options:
 
     journal: str | None = None
     """The file in which a collector writes down what is done, so that all roles may be killed and started again."""
+
+    keys: str | None = None
+    """The folder of keys that `keygen` made: with it every connection is encrypted, and only known keys are let in."""
+
+    encryption: str = "auto"
+    """``auto``: when there are `keys`. ``required``: a role without `keys` does not start. ``off``: never."""
+
+    insecure: bool = False
+    """Bind to addresses that other machines can reach although nothing is encrypted; a warning says so each time."""
 
     drain_timeout: float = 25.0
     """How long a role that was asked to end waits for what still runs."""
@@ -68,11 +80,17 @@ class Options:
     """Write log lines as JSON objects."""
 
     def __post_init__(self) -> None:
-        """Check the numbers.
+        """Check what would do harm if it were misspelt.
 
         Raises:
-            ConfigurationError: one is no number, or out of its bounds: with it a run would hang, or libzmq refuse.
+            ConfigurationError: a number is none, or out of its bounds: with it a run would hang, or libzmq refuse; or
+                `encryption` is none of ENCRYPTION.
         """
+        if self.encryption not in ENCRYPTION:
+            raise ConfigurationError(
+                f"The option encryption is {self.encryption!r}. It must be one of {', '.join(ENCRYPTION)}. "
+                f"Its variable is {variable('encryption')}."
+            )
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
             if value is None and name == "idle_timeout":
@@ -165,6 +183,12 @@ def _level(text: str) -> str:
     return text.lower()
 
 
+def _encryption(text: str) -> str:
+    if text.lower() not in ENCRYPTION:
+        raise ValueError(text)
+    return text.lower()
+
+
 _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "float": (_seconds, "a number of seconds, 0 or more"),
     "int": (_count, "a whole number, 0 or more"),
@@ -173,5 +197,7 @@ _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
 _SPECIAL: dict[str, tuple[Callable[[str], Any], str]] = {
     "endpoint": (EndpointAddress, "an address"),
     "journal": (str, "a path"),
+    "keys": (str, "a path"),
+    "encryption": (_encryption, f"one of {', '.join(ENCRYPTION)}"),
     "log_level": (_level, f"one of {', '.join(LOG_LEVELS)}"),
 }

@@ -207,9 +207,20 @@ def test_help_lists_the_commands(workshop: Any) -> None:
     workshop.write("app.py", APP + MAIN)
     status, program = workshop.run("-m", "app", "--help")
     assert status == 0
-    roles = ("run", "distributor", "worker", "collector", "service", "service-worker", "call", "dead", "check")
+    roles = (
+        "run",
+        "distributor",
+        "worker",
+        "collector",
+        "service",
+        "service-worker",
+        "call",
+        "dead",
+        "keygen",
+        "check",
+    )
     assert all(f"  {name} " in program.out for name in roles)
-    assert not any(f"  {name} " in program.out for name in ("status", "graph", "keygen"))
+    assert not any(f"  {name} " in program.out for name in ("status", "graph"))
     assert workshop.run("-m", "app")[0] == 2
 
 
@@ -221,6 +232,8 @@ def test_help_says_what_the_flags_do(workshop: Any) -> None:
         for command in ("run", "distributor", "worker", "collector", "service", "service-worker", "dead")
     }
     assert [command for command, text in told.items() if "--drain-timeout" not in text] == ["dead"]
+    for flag in ("--keys DIR", "--encryption [auto|required|off]", "--insecure"):
+        assert [command for command, text in told.items() if flag not in text] == ["dead"], flag
     for command in ("run", "collector"):
         assert "--journal FILE" in told[command]
         assert "your own tables stay" in told[command]

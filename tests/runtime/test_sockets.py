@@ -121,7 +121,7 @@ def test_an_address_is_free_at_once_after_close(protocol: str, tmp_path: Path) -
 def test_what_cannot_be_bound_says_why(address: str, words: str, tmp_path: Path) -> None:
     """Each reason has its own sentence, and nothing stays behind."""
     wanted = EndpointAddress(address.format(folder=tmp_path))
-    with Transport(QUICK) as transport:
+    with Transport(Options(insecure=True)) as transport:
         with pytest.raises(EndpointError, match=words):
             transport.bind("hop", wanted)
         assert transport.poll(0) == []
@@ -157,7 +157,7 @@ def test_no_permission_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("written", ["tcp://localhost:0", "tcp://127.0.0.1:0", "tcp://*:0"])
 def test_port_0_becomes_a_real_one(written: str) -> None:
     """The bound address names the port that the system chose; localhost is the loopback interface."""
-    with Transport(QUICK) as server, Transport(QUICK) as client:
+    with Transport(Options(linger=0.5, insecure=True)) as server, Transport(QUICK) as client:
         server.bind("hop", EndpointAddress(written))
         real = server.address("hop")
         assert real.port

@@ -25,7 +25,9 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol.events import Connected, Disconnected, Peer, PeerLost
 from zmqpipeline.runtime import endpoints
 from zmqpipeline.runtime.endpoints import Socket
+from zmqpipeline.runtime.handshakes import Handshakes
 from zmqpipeline.runtime.monitor import BOUND_EVENTS, CONNECTING_EVENTS, FAILED, Monitor
+from zmqpipeline.runtime.security import Shield
 
 Arrival: TypeAlias = Connected | Disconnected | PeerLost | tuple[Peer, list[bytes]]
 """What a poll finds: something about a connection, or the frames of a message and whom they are from."""
@@ -42,8 +44,11 @@ OUTBOX_LIMIT = 1024
 RETRY_GRACE = 1.0
 """Seconds within which libzmq says that it connects again; otherwise the socket is opened anew."""
 
-BACKOFF_FIRST, BACKOFF_LAST = 0.1, 5.0
-"""Seconds until a socket is opened anew after a failed handshake: doubled each time, up to the last."""
+BACKOFF_FIRST, BACKOFF_LAST = 0.1, 1.5
+"""Seconds until a socket is opened anew after a failed handshake: doubled each time, up to the last.
+
+The last one is short, since a key that was authorized meanwhile is to be used within 3 s.
+"""
 
 
 LARGE = 64 * 1024
@@ -60,9 +65,17 @@ class Hop(ABC):
     kind: int
 
     def __init__(
-        self, name: str, address: EndpointAddress, options: Options, context: zmq.Context[Socket], poller: select.poll
+        self,
+        name: str,
+        address: EndpointAddress,
+        options: Options,
+        context: zmq.Context[Socket],
+        poller: select.poll,
+        shield: Shield,
     ) -> None:
         """Open nothing yet; `open` does."""
+        self._shield = shield
+        self._handshakes = Handshakes()
         self.name = name
         self.address = address
         self._options = options
@@ -76,6 +89,7 @@ class Hop(ABC):
     def _new_socket(self, events: int) -> None:
         self.socket: Socket = self._context.socket(self.kind)
         endpoints.configure(self.socket, self.address, self._options)
+        self._shield.apply(self.socket)
         if self.address.protocol != "inproc":
             self._monitor = Monitor(self._context, self.socket, events)
             self._poller.register(self._monitor.file, select.POLLIN)
@@ -113,7 +127,7 @@ class Hop(ABC):
         self._may_be_ready = True
         return messages, False
 
-    def _monitored(self, readable: set[int]) -> list[int]:
+    def _monitored(self, readable: set[int]) -> list[tuple[int, int]]:
         if self._monitor is None or not (self._monitor_is_new or self._monitor.file in readable):
             return []
         self._monitor_is_new = False
@@ -180,7 +194,12 @@ class BoundHop(Hop):
         if known_lost and dry:
             arrivals += [PeerLost((self.name, peer)) for peer in known_lost]
             self._lost = []
-        breaks = self._monitored(readable).count(zmq.EVENT_DISCONNECTED)
+        breaks = 0
+        for event, value in self._monitored(readable):
+            if event == zmq.EVENT_DISCONNECTED:
+                breaks += 1
+            elif event & FAILED:
+                self._handshakes.failed(event, value, now, self._shield.words)
         if breaks:
             self._unexplained += breaks
             self._probe_times = [now + delay for delay in PROBE_DELAYS]
@@ -284,8 +303,10 @@ class ConnectedHop(Hop):
         if ready or self._file in readable:
             peer = (self.name, b"")
             arrivals += [(peer, frames) for frames in self._messages()[0]]
-        for event in self._monitored(readable):
+        for event, value in self._monitored(readable):
             self._note(event, now, arrivals)
+            if event & FAILED:
+                self._handshakes.failed(event, value, now, self._shield.words)
         if self._reopen_at is not None and now >= self._reopen_at:
             self._reopen()
         if self._outbox and self._connected:
@@ -296,6 +317,7 @@ class ConnectedHop(Hop):
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._connected, self._failed, self._reopen_at = True, False, None
             self._backoff = BACKOFF_FIRST
+            self._handshakes.succeeded()
             arrivals.append(Connected(self.name))
         elif event == zmq.EVENT_DISCONNECTED:
             self._break(now, arrivals)

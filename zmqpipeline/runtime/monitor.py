@@ -10,14 +10,14 @@ import zmq
 FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 """The handshake came to nothing; libzmq may never try again."""
 
-BOUND_EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
-"""What a bound side watches: connections that break, and its listener being closed."""
+BOUND_EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | FAILED
+"""What a bound side watches: connections that break, handshakes that fail, and its listener being closed."""
 
 CONNECTING_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | FAILED
 """What a connecting side watches: its handshakes, breaks, and that libzmq goes on trying."""
 
-_EVENT = struct.Struct("=H")
-"""The first frame begins with the event's number (zmq_socket_monitor(3)). pyzmq's own parser would import asyncio."""
+_EVENT = struct.Struct("=HI")
+"""The first frame is the event's number and its value (zmq_socket_monitor(3)). pyzmq's parser would import asyncio."""
 
 _names = itertools.count()
 
@@ -37,20 +37,20 @@ class Monitor:
         self.socket.connect(address)
         self.file = int(self.socket.getsockopt(zmq.FD))
 
-    def read(self) -> list[int]:
-        """The events that came since the last call, in order, without waiting."""
-        events: list[int] = []
+    def read(self) -> list[tuple[int, int]]:
+        """The events that came since the last call with their values, in order, without waiting."""
+        events: list[tuple[int, int]] = []
         while True:
             try:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return events
-            events.append(_EVENT.unpack_from(frames[0])[0])
+            events.append(_EVENT.unpack_from(frames[0]))
 
     def wait_for(self, event: int, seconds: float) -> bool:
         """Whether `event` comes within `seconds`; the events before it are dropped."""
         while self.socket.poll(int(seconds * 1000)):
-            if event in self.read():
+            if event in (one for one, _ in self.read()):
                 return True
         return False
 

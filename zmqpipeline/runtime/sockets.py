@@ -22,6 +22,8 @@ from zmqpipeline.protocol.events import Peer
 from zmqpipeline.protocol.messages import Envelope, Probe
 from zmqpipeline.runtime.endpoints import Socket
 from zmqpipeline.runtime.hops import Arrival, BoundHop, ConnectedHop, Hop
+from zmqpipeline.runtime.security import Security, Shield
+from zmqpipeline.runtime.zap import Gate
 
 Context = zmq.Context[Socket]
 """A context whose sockets receive bytes."""
@@ -46,10 +48,15 @@ class Transport:
     """Opens, polls and closes the sockets of a role."""
 
     def __init__(self, options: Options, *, context: Context | None = None) -> None:
-        """Without a `context` it makes its own and terminates it; for inproc addresses pass `shared_context()`."""
+        """Without a `context` it makes its own and terminates it; for inproc addresses pass `shared_context()`.
+
+        Sockets with keys are always in one of its own: libzmq asks one gate a context who is let in.
+        """
         self._options = options
-        self._owns_context = context is None
-        self._context: Context = zmq.Context() if context is None else context
+        self._given = context
+        self._own: Context | None = None
+        self._gate: Gate | None = None
+        self._security = Security(options, self._open_gate)
         self._hops: dict[str, Hop] = {}
         self._order: list[Hop] = []
         self._poller = select.poll()
@@ -74,8 +81,10 @@ class Transport:
         Raises:
             EndpointInUse: another process, or another role of this one, is bound to the address.
             EndpointError: it cannot be bound here: the path is too long, no such folder or interface, no permission.
+            KeysError: keys are missing or wrong, or other machines could reach it and there are no keys.
         """
-        bound = BoundHop(hop, address, self._options, self._context, self._poller)
+        shield = self._security.bound(hop, address)
+        bound = BoundHop(hop, address, self._options, self._context(shield), self._poller, shield)
         bound.probe = wire.encode(Envelope(sender=b"", addressee=b"", number=0, received=0, body=Probe()))
         bound.open()
         self._add(hop, bound)
@@ -85,10 +94,25 @@ class Transport:
 
         Raises:
             EndpointError: nobody can ever be reached at this address.
+            KeysError: keys are missing or wrong.
         """
-        connected = ConnectedHop(hop, address, self._options, self._context, self._poller)
+        shield = self._security.connected(hop, address)
+        connected = ConnectedHop(hop, address, self._options, self._context(shield), self._poller, shield)
         connected.open()
         self._add(hop, connected)
+
+    def _context(self, shield: Shield) -> Context:
+        return self._own_context() if self._given is None or shield.protects else self._given
+
+    def _own_context(self) -> Context:
+        if self._own is None:
+            self._own = zmq.Context()
+        return self._own
+
+    def _open_gate(self) -> Gate:
+        if self._gate is None:
+            self._gate = Gate(self._own_context(), self._poller)
+        return self._gate
 
     def _add(self, name: str, hop: Hop) -> None:
         self._hops[name] = hop
@@ -109,6 +133,8 @@ class Transport:
         readable = {file for file, _ in self._poller.poll(0 if True in ready else self._milliseconds(timeout))}
         if self._wake_file in readable:
             self._clear_wakes()
+        if self._gate is not None and self._gate.file in readable:
+            self._gate.answer()
         now = time.monotonic()
         arrivals: list[Arrival] = []
         for hop, is_ready in zip(self._order, ready, strict=True):
@@ -165,10 +191,12 @@ class Transport:
             self._wakened.close()
 
     def _close_sockets(self, bound: list[BoundHop], linger: float) -> None:
-        if not self._owns_context:
+        if self._given is not None:
             for hop in bound:
                 hop.unbind()
         for one in self._hops.values():
             one.close(linger)
-        if self._owns_context:
-            self._context.term()
+        if self._gate is not None:
+            self._gate.close()
+        if self._own is not None:
+            self._own.term()

@@ -1,0 +1,58 @@
+"""Warnings about doors that stay closed, or that are left open: said to people, now and then, not at each attempt."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Hashable
+
+REPEAT = 60.0
+"""Seconds before the same is said again."""
+
+log = logging.getLogger("zmqpipeline.security")
+
+
+class Teller:
+    """Says each thing once, and again after REPEAT seconds if it is still so."""
+
+    def __init__(self, most: int = 100) -> None:
+        """At most so many things are told apart; all others count as one."""
+        self._most = most
+        self._again: dict[Hashable, float] = {}
+
+    def tell(self, what: Hashable, text: str) -> bool:
+        """Say `text`, unless it was said of `what` a moment ago; whether it was said."""
+        now = time.monotonic()
+        if what not in self._again and len(self._again) >= self._most:
+            self._again = {one: at for one, at in self._again.items() if at > now}
+            if len(self._again) >= self._most:
+                what = None
+        if now < self._again.get(what, now):
+            return False
+        self._again[what] = now + REPEAT
+        warn(text)
+        return True
+
+    def forget(self) -> None:
+        """It is over: what is said of it next is news."""
+        self._again.clear()
+
+
+def warn(text: str) -> None:
+    """Log a warning; to stderr if this program has not said where log lines go, since here silence would do harm."""
+    if _is_heard():
+        log.warning("%s", text)
+    elif logging.lastResort is not None:
+        logging.lastResort.handle(log.makeRecord(log.name, logging.WARNING, __file__, 0, text, (), None))
+
+
+def _is_heard() -> bool:
+    """Whether some handler gets what this logger says, or the program has turned it off."""
+    if not log.isEnabledFor(logging.WARNING):
+        return True
+    logger: logging.Logger | None = log
+    while logger is not None:
+        if any(not isinstance(one, logging.NullHandler) for one in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False
