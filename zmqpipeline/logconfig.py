@@ -1,6 +1,7 @@
 """The logger names of the library, and configureLogging, by which a program says where they write.
 
-The library itself only writes to its loggers; unless the program configures logging, nothing is shown.
+The library itself only writes to its loggers; unless the program configures logging, nothing is shown, but for warnings
+about doors that are left open or stay closed (``zmqpipeline.security``), which then go to stderr.
 """
 
 from __future__ import annotations
