@@ -87,6 +87,11 @@ TINY: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
         ("without", "with", "ratio"),
         {"trivial items, 1 worker, items/s": "at least 0.5"},
     ),
+    "curve": (
+        "--items 300",
+        ("without", "with", "ratio"),
+        {"trivial items, items/s": "at least 0.8", "items of 1 KB, items/s": "at least 0.8"},
+    ),
     "stages": (
         "--seconds 0.01",
         ("plain", "zmqpipeline", "difference"),
