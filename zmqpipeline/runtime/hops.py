@@ -75,7 +75,7 @@ class Hop(ABC):
     ) -> None:
         """Open nothing yet; `open` does."""
         self._shield = shield
-        self._handshakes = Handshakes()
+        self._handshakes = Handshakes(is_bound=self.kind == zmq.ROUTER)
         self.name = name
         self.address = address
         self._options = options

@@ -196,8 +196,8 @@ class CurveServer(Shield):
             f"its own pair and {domain.folder / 'server.pub'}.",
             wrong_key=f"{address} turned a peer away that took it for another server. "
             f"Copy {domain.folder / 'server.pub'} to that peer's folder of keys.",
-            cut=f"{address}: connections break off in the handshake, again and again. Perhaps these peers do not speak "
-            "CURVE: start them with --keys DIR.",
+            cut=f"{address} turned a peer away in its handshake, which broke off: perhaps it does not speak CURVE. "
+            "If it is a role, start it with --keys DIR. This is said once.",
         )
 
     def apply(self, socket: Socket) -> None:

@@ -13,15 +13,15 @@ log = logging.getLogger("zmqpipeline.security")
 
 
 class Teller:
-    """Says each thing once, and again after REPEAT seconds if it is still so."""
+    """Says each thing once, and again after a while if it is still so."""
 
     def __init__(self, most: int = 100) -> None:
         """At most so many things are told apart; all others count as one."""
         self._most = most
         self._again: dict[Hashable, float] = {}
 
-    def tell(self, what: Hashable, text: str) -> bool:
-        """Say `text`, unless it was said of `what` a moment ago; whether it was said."""
+    def tell(self, what: Hashable, text: str, again: float = REPEAT) -> bool:
+        """Say `text`, unless it was said of `what` in the last `again` seconds; whether it was said."""
         now = time.monotonic()
         if what not in self._again and len(self._again) >= self._most:
             self._again = {one: at for one, at in self._again.items() if at > now}
@@ -29,7 +29,7 @@ class Teller:
                 what = None
         if now < self._again.get(what, now):
             return False
-        self._again[what] = now + REPEAT
+        self._again[what] = now + again
         warn(text)
         return True
 
