@@ -63,7 +63,7 @@ def _acks(task: str, collected: m.Spans, failed: m.Spans = (), count: int = 0) -
 class DistributorTrial(Trial):
     """Two tasks, of which the second has keys and depends on the first; metadata of its own."""
 
-    bound = ("workers", "workers/1", "metadata")
+    bound = ("workers", "workers/1", "metadata", "status")
     connecting = ("acks",)
     metadata = "local"
     is_supervised = False
@@ -118,7 +118,7 @@ class DistributorTrial(Trial):
     }
     hears = (
         m.WorkerReport, m.WorkerReport, m.ItemsFailed, m.ItemsReturned, m.Goodbye, m.Metadata,
-        m.Holding, m.Ack, m.Ack, m.Finished, m.Keys, m.Refused,
+        m.Holding, m.Ack, m.Ack, m.Finished, m.Keys, m.Refused, m.AskStatus,
     )  # fmt: skip
 
     def make(self) -> Machine:

@@ -62,6 +62,10 @@ class TaskState:
     hungry: dict[bytes, None] = field(default_factory=dict)
     workers: int = 0
     unserved_at: float | None = None
+    opened_at: float | None = None
+    over_at: float | None = None
+    inherited: int = 0
+    """How many of its items were done when it opened."""
     has_source: bool = True
     """False for a service, whose items come from clients."""
 
@@ -198,6 +202,8 @@ class Dispatcher:
         if member is None or member.task != report.task:
             return
         member.reported(report, link.confirmed)
+        if report.running is not None:
+            member.runs(report.running, self.now)
         if report.held is None:
             member.has_done_something(self.now)
         if self.stage == "farewell":
@@ -422,7 +428,7 @@ class Dispatcher:
             task.ledger.keys.joined(batch.spans),
         )
         self._to(member, body)
-        member.gave(len(batch.payloads))
+        member.gave(len(batch.payloads), batch.attempt, self.now)
 
     def _produce(self, task: TaskState, member: Member) -> None:
         task.producing = member.who

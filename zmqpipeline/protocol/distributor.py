@@ -39,6 +39,7 @@ from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.roster import Links
+from zmqpipeline.protocol.status import HOP, Facts, StatusDesk
 
 REPEAT_SECONDS = 1.0
 """How often something unanswered is said again, and how long no ACK may come before the collector is asked."""
@@ -67,7 +68,7 @@ class DistributorSnapshot:
 class DistributorMachine:
     """See the module. `run` is the id proposed for a new run; `metadata` is where its metadata comes from.
 
-    Hops: ``workers``, ``workers/1``, ... and ``metadata`` (bound), ``acks`` (to the collector).
+    Hops: ``workers``, ``workers/1``, ..., ``metadata`` and ``status`` (bound), ``acks`` (to the collector).
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class DistributorMachine:
         self._offered: bytes | None = None
         self._links = Links(incarnation)
         self._acks = Link(incarnation)
+        self._desk = StatusDesk(incarnation)
         self._connected = False
         self._dispatcher = Dispatcher(
             self.tasks,
@@ -137,6 +139,8 @@ class DistributorMachine:
                 self._received(event, now)
             case e.Produced():
                 self._produced(event)
+            case e.PeerLost(peer) if peer[0] == HOP:
+                self._desk.lost(peer)
             case e.PeerLost(peer):
                 self._dispatcher.peer_lost(peer)
             case e.Connected("acks"):
@@ -185,6 +189,11 @@ class DistributorMachine:
                 counts = m.TaskCounts(task=counts.task, state=counts.state, aborted=task.spec.total)
             found.append(counts)
         return found
+
+    def facts(self) -> Facts:
+        """What an answer on the hop ``status`` is built from."""
+        tasks, members, troubles = self.tasks, self._dispatcher.members, self.troubles
+        return Facts(self.pipeline, self.run, self.phase, self._connected, tasks, members, troubles)
 
     def snapshot(self) -> DistributorSnapshot:
         """What a distributor knows, for people."""
@@ -243,6 +252,9 @@ class DistributorMachine:
         if event.peer[0] == "acks":
             self._from_collector(event.envelope, now)
             return
+        if event.peer[0] == HOP:
+            self._out += self._desk.received(event, self.facts, now)
+            return
         envelope, peer = event.envelope, event.peer
         link, verdict = self._links.admit(peer, envelope)
         if verdict is Verdict.REPEAT:
@@ -273,7 +285,7 @@ class DistributorMachine:
             self._note_failed(self.tasks[event.task], event.trouble or m.Trouble("Error", "the source failed"))
 
     def _note_failed(self, task: TaskState, trouble: m.Trouble) -> None:
-        self.troubles[task.spec.task_type] = trouble
+        self.troubles[task.spec.task_type], task.over_at = trouble, self._dispatcher.now
         self._log(40, f"Task {task.spec.task_type!r} failed: {trouble.error}: {trouble.message}\n{trouble.traceback}")
 
     # the collector -----------------------------------------------------------------------------------------------
@@ -485,7 +497,7 @@ class DistributorMachine:
 
     def _move_task(self, task: TaskState, now: float) -> None:
         if task.state == "exhausted" and not task.ledger.unfinished:
-            task.state = "complete"
+            task.state, task.over_at = "complete", now
             self._log(20, f"Task {task.spec.task_type!r} is complete: {len(task.ledger.collected)} item(s) collected.")
         elif task.state == "waiting":
             needed = [self.tasks[name] for name in task.spec.depends_on]
@@ -493,7 +505,7 @@ class DistributorMachine:
             if bad:
                 self._abort(task, f"{bad[0].spec.task_type!r}, which it depends on, did not succeed")
             elif all(one.is_over for one in needed):
-                task.state = "open"
+                task.state, task.opened_at, task.inherited = "open", now, task.ledger.done
                 task.unserved_at = None if task.workers else now + WARN_FIRST_SECONDS
                 self._dispatcher.welcome_hungry(task)
 

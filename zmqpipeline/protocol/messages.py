@@ -15,6 +15,7 @@ hop                   bound by                   connected by
 ``results``           collector                  each worker
 ``acks``              collector                  distributor
 ``metadata``          distributor                metadata worker
+``status``            distributor                whoever asks how the run stands
 ``clients``           service broker             each service client
 ``workers``           service broker             each service worker
 ====================  =========================  ==========================================
@@ -93,6 +94,19 @@ class TaskProgress:
     repeated: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class RunningItem:
+    """An item that is being executed, and for how many seconds so far."""
+
+    number: int
+    attempt: int
+    seconds: float
+
+
+MOST_NAMED = 64
+"""So many running items of one worker are named."""
+
+
 # worker -> distributor ------------------------------------------------------------------------------------------------
 
 
@@ -116,6 +130,10 @@ class WorkerReport:
     pid: int
     idempotent: bool | None = None
     """Of service workers: whether a request that was lost with its worker may be given to another one."""
+    executed: int = 0
+    """How many items it has executed in its life, failed ones included."""
+    running: list[RunningItem] | None = None
+    """What its threads execute now; in a full report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +383,68 @@ class MetadataTaken:
     """The distributor has the metadata; the metadata worker ends."""
 
 
+# whoever watches <-> distributor --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AskStatus:
+    """Asks how the run stands; answered by Status, on no link: nothing depends on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStanding:
+    """How one task stands. `why` says what holds it up, if anything does, for people."""
+
+    counts: TaskCounts
+    total: int | None
+    """How many items it announces."""
+    waiting: int
+    """Items that could be sent now, if a worker had room."""
+    retrying: int
+    """Items that wait for the end of their back-off."""
+    leased: int
+    """Items that are with workers, up to their ACK."""
+    workers: int
+    seconds: float
+    """How long it has been open in the life of this distributor."""
+    inherited: int
+    """How many of its items were done when it opened, by a distributor before."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStanding:
+    """How one connected worker stands. `address` is what a task's `handle` knows it by."""
+
+    address: str
+    task: str
+    host: str
+    pid: int
+    threads: int
+    state: str
+    """One of WORKER_STATES."""
+    leased: int
+    executed: int
+    running: list[RunningItem]
+
+
+WORKER_STATES = ("joining", "ready", "busy", "draining")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the run stands. `seconds` is how long it has been under way here; `why` is what holds all of it up."""
+
+    pipeline: str
+    run: str
+    phase: str
+    seconds: float
+    why: str
+    tasks: list[TaskStanding]
+    workers: list[WorkerStanding]
+    """The first ten thousand; the tasks say how many there are."""
+
+
 # service client -> broker; requests are numbered by the client, from 0 ------------------------------------------------
 
 
@@ -461,6 +541,8 @@ Message: TypeAlias = (
     | Finished
     | Metadata
     | MetadataTaken
+    | AskStatus
+    | Status
     | Requests
     | Asking
     | Withdrawn

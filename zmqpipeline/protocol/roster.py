@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from zmqpipeline.protocol.events import Peer
 from zmqpipeline.protocol.link import Link, Verdict
-from zmqpipeline.protocol.messages import Envelope, Spans, WorkerReport
+from zmqpipeline.protocol.messages import MOST_NAMED, Envelope, RunningItem, Spans, WorkerReport
 from zmqpipeline.protocol.seqset import SeqSet
 
 REMEMBERED = 10_000
@@ -88,8 +88,9 @@ class Member:
     """A connected worker, as its last report says it stands."""
 
     __slots__ = (
-        "active_at", "backlog", "done", "draining", "host", "inflight", "link", "name", "peer", "pid", "recalled",
-        "releases", "slots", "stuck", "task", "unseen", "welcomed", "who", "window",
+        "active_at", "backlog", "done", "draining", "executed", "given_at", "given_attempt", "host", "inflight", "link",
+        "name", "peer", "pid", "recalled", "releases", "running", "slots", "stuck", "task", "unseen", "welcomed", "who",
+        "window",
     )  # fmt: skip
 
     def __init__(self, who: bytes, task: str, link: Link, peer: Peer) -> None:
@@ -115,6 +116,12 @@ class Member:
         """When it was last heard to have done something."""
         self.recalled = 0
         """The number of the Recall that is not answered yet, or 0."""
+        self.executed = 0
+        self.running: list[tuple[RunningItem, float]] = []
+        """What its last full report named, with the time when it began."""
+        self.given_at = 0.0
+        self.given_attempt = 1
+        """When it was last sent work, and the attempt that this is for the items in it."""
         self.stuck = False
         """Items were recalled from it, and nothing was done by it since: it gets none to wait behind what it runs."""
 
@@ -144,11 +151,17 @@ class Member:
             self.done = SeqSet(report.done)
             if self.recalled <= received:
                 self.recalled = 0
+        self.executed = report.executed
         while self.unseen and self.unseen[0][0] <= received:
             self.inflight -= self.unseen.popleft()[1]
 
-    def gave(self, items: int) -> None:
-        """Work of so many items has just been sent."""
+    def runs(self, items: Sequence[RunningItem], now: float) -> None:
+        """A full report names these."""
+        self.running = [(one, now - one.seconds) for one in items[: min(self.slots, MOST_NAMED)]]
+
+    def gave(self, items: int, attempt: int, now: float) -> None:
+        """Work of so many items has just been sent; each of them is at this attempt."""
+        self.given_at, self.given_attempt = now, attempt
         self.unseen.append((self.link.sent, items))
         self.inflight += items
 

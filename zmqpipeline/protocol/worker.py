@@ -33,6 +33,7 @@ from zmqpipeline.protocol.absence import Absence
 from zmqpipeline.protocol.failures import in_messages
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.running import Running
 from zmqpipeline.protocol.runs import Runs
 from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, sequence_of, spans_of, split_spans
 
@@ -86,10 +87,8 @@ class WorkerMachine:
         self.slots = slots
         self.phase = "seeking"
         self.run = ""
-        self.executed = 0
-        self.failed = 0
-        self._host = host
-        self._pid = pid
+        self.executed = self.failed = 0
+        self._host, self._pid = host, pid
         self._options = options or Options()
         self._answers = answers
         most = self._options.max_prefetch
@@ -111,6 +110,7 @@ class WorkerMachine:
         self._failures: dict[int, m.FailedItem] = {}
         self._keys: dict[int, bytes] = {}
         """The keys of what is held, if the task has keys: the collector knows an item by its key."""
+        self._running = Running()
         self._recalled = False
         self._ghosts: set[int] = set()
         """Items that were released while they were queued or running here: their outcome is nobody's."""
@@ -314,7 +314,7 @@ class WorkerMachine:
         if spans and spans[0] <= self._newest and self._holds_any(spans):
             spans, payloads = self._not_held(spans, payloads, body.attempt)
         if spans:
-            self._newest = max(self._newest, spans[-1] - 1)
+            self._newest, self._idle_since = max(self._newest, spans[-1] - 1), now
             self._pending.update(spans)
             numbers = sequence_of(spans)
             if body.attempt > 1:
@@ -499,15 +499,16 @@ class WorkerMachine:
         if "workers" not in self._connected:
             self._report_at = None
             return
-        held = done = None
+        held = done = running = None
         if full:
             self._report_at = now + (REPORT_SECONDS if self._is_busy() else IDLE_REPORT_SECONDS)
             ready = SeqSet(self._kept.spans())
             for number in self._failures:
                 ready.add(number, number + 1)
-            done = ready.spans()
-            ready.update(self._pending.spans())
+            done, pending = ready.spans(), self._pending.spans()
+            ready.update(pending)
             held = ready.spans()
+            running = self._running.named(pending, self._attempts, self.slots, self._idle_since or now, now)
         self._told_window = self._window
         takes_nothing = self.phase in ("draining", "changing")
         self._to_distributor(
@@ -523,6 +524,8 @@ class WorkerMachine:
                 host=self._host,
                 pid=self._pid,
                 idempotent=self._idempotent,
+                executed=self.executed,
+                running=running,
             )
         )
         if full:

@@ -1,0 +1,238 @@
+"""How a run stands, for whoever asks: built when a question comes, and then only; an item pays nothing for it.
+
+The law:
+
+* An AskStatus is answered by a Status on the connection that it came from. It is no part of any link: it may be lost,
+  doubled or forged, and nothing depends on it.
+* Questions that come within 0.1 s get the same answer, so that asking often costs little more than asking once.
+* Any other message on this hop is counted, told once a peer, and dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from zmqpipeline.protocol import commands as c
+from zmqpipeline.protocol import events as e
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.dispatch import TaskState
+from zmqpipeline.protocol.failures import in_a_line
+from zmqpipeline.protocol.roster import Member
+
+HOP = "status"
+"""The hop that questions come by."""
+
+SAME_SECONDS = 0.1
+"""For so long an answer is good."""
+
+MOST_WORKERS = 10_000
+"""So many workers are told of by name: an answer is one message."""
+
+MOST_PEERS = 1000
+"""So many peers that said something else are remembered, to be told of once."""
+
+LONGEST_NAME = 200
+"""So many characters of a host's name, and of a reason, are told."""
+
+_PHASES = {
+    "greeting": "asks the collector what it holds",
+    "metadata": "waits for the metadata",
+    "beginning": "tells the collector of the run, and waits for its answer",
+    "finishing": "everything is done; waits for the collector's last word",
+    "farewell": "the run is over; the workers are told",
+    "draining": "drains: nothing more is handed out, what is with workers is waited for",
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a distributor knows, as it stands at the moment."""
+
+    pipeline: str
+    run: str
+    phase: str
+    connected: bool
+    """Whether the collector is there."""
+    tasks: Mapping[str, TaskState]
+    members: Mapping[bytes, Member]
+    troubles: Mapping[str, m.Trouble]
+
+
+class StatusDesk:
+    """Answers on the hop `status`. `foreign` counts the messages there that were no questions."""
+
+    def __init__(self, incarnation: bytes) -> None:
+        self.foreign = 0
+        self._incarnation = incarnation
+        self._said = 0
+        self._told: set[e.Peer] = set()
+        self._answer: m.Status | None = None
+        self._answered_at = 0.0
+
+    def received(self, event: e.Received, facts: Callable[[], Facts], now: float) -> list[c.Command]:
+        """What to do about this message; `facts` is called if an answer is to be made."""
+        envelope = event.envelope
+        if not isinstance(envelope.body, m.AskStatus):
+            return self._drop(event.peer, envelope.body)
+        if self._answer is None or not 0 <= now - self._answered_at < SAME_SECONDS:
+            self._answer, self._answered_at = status_of(facts(), now), now
+        self._said += 1
+        reply = m.Envelope(self._incarnation, envelope.sender, self._said, envelope.number, self._answer)
+        return [c.Send(event.peer, reply)]
+
+    def lost(self, peer: e.Peer) -> None:
+        """This connection is gone."""
+        self._told.discard(peer)
+
+    def _drop(self, peer: e.Peer, body: m.Message) -> list[c.Command]:
+        self.foreign += 1
+        if peer in self._told or len(self._told) >= MOST_PEERS:
+            return []
+        self._told.add(peer)
+        text = (
+            f"Dropped a {type(body).__name__} on the status address, which takes questions only. Further ones of this "
+            "peer are dropped silently; see what else connects to this address."
+        )
+        return [c.Log(30, text)]
+
+
+def status_of(facts: Facts, now: float) -> m.Status:
+    """The answer at this moment; times in seconds of the machine's clock."""
+    opened = [task.opened_at for task in facts.tasks.values() if task.opened_at is not None]
+    members = islice(facts.members.values(), MOST_WORKERS)
+    return m.Status(
+        pipeline=facts.pipeline,
+        run=facts.run,
+        phase=facts.phase,
+        seconds=max(0.0, now - min(opened, default=now)),
+        why=_why_all(facts),
+        tasks=[_task(facts, task, now) for task in facts.tasks.values()],
+        workers=[_worker(facts.tasks[member.task], member, now) for member in members],
+    )
+
+
+def _why_all(facts: Facts) -> str:
+    if not facts.connected and facts.phase != "farewell":
+        return "no collector is connected; start one"
+    return _PHASES.get(facts.phase, "")
+
+
+# tasks ----------------------------------------------------------------------------------------------------------------
+
+
+def _task(facts: Facts, task: TaskState, now: float) -> m.TaskStanding:
+    ledger = task.ledger
+    end = now if task.over_at is None else task.over_at
+    return m.TaskStanding(
+        counts=ledger.counts(task.state),
+        total=task.spec.total,
+        waiting=ledger.waiting,
+        retrying=ledger.retrying,
+        leased=ledger.leased,
+        workers=task.workers,
+        seconds=0.0 if task.opened_at is None else max(0.0, end - task.opened_at),
+        inherited=task.inherited,
+        why=_why(facts, task, now)[:LONGEST_NAME],
+    )
+
+
+def _why(facts: Facts, task: TaskState, now: float) -> str:
+    """What holds this task up; empty if nothing does."""
+    if task.state == "failed":
+        trouble = facts.troubles.get(task.spec.task_type)
+        return "failed" if trouble is None else f"failed: {in_a_line(trouble)}"
+    if task.state == "aborted":
+        return _why_aborted(facts, task)
+    if task.is_over or facts.phase not in ("running", "draining"):
+        return ""
+    if task.state == "waiting":
+        late = (facts.tasks[name] for name in task.spec.depends_on)
+        return "waits for " + ", ".join(_left(one) for one in late if not one.is_over)
+    return _why_open(facts, task, now)
+
+
+def _why_aborted(facts: Facts, task: TaskState) -> str:
+    bad = [name for name in task.spec.depends_on if facts.tasks[name].is_over and not facts.tasks[name].is_good]
+    if bad:
+        return "aborted: " + ", ".join(repr(name) for name in bad) + ", which it depends on, did not succeed"
+    return "aborted: the metadata function failed" if "metadata" in facts.troubles else "aborted"
+
+
+def _left(task: TaskState) -> str:
+    """``'A': 12 of 90 left``, as far as that is known."""
+    name, done, total = task.spec.task_type, task.ledger.done, task.spec.total
+    if total is None and task.state == "exhausted":
+        total = done + task.ledger.unfinished
+    if total is None or done > total:
+        return f"{name!r}: {done} done, {task.ledger.unfinished} under way"
+    return f"{name!r}: {total - done} of {total} left"
+
+
+def _why_open(facts: Facts, task: TaskState, now: float) -> str:
+    ledger, name = task.ledger, task.spec.task_type
+    if not task.workers:
+        return f"no worker for {name!r}"
+    if ledger.leased:
+        busy = any(one.task == name and one.load() for one in facts.members.values())
+        return "" if busy else f"{ledger.leased} result(s) wait for the collector"
+    if task.gated:
+        return "its gate (available) says no; the next ACK may open it"
+    due = ledger.next_due()
+    if due is not None and not ledger.waiting:
+        return f"{ledger.retrying} item(s) to be tried again, the first in {max(0.0, due - now):.0f} s"
+    if ledger.given_up and not ledger.waiting:
+        return f"{len(ledger.given_up)} failed item(s) wait for the collector to write them down"
+    if task.producing is not None and not ledger.waiting:
+        return "waits for its own function to yield the next item"
+    if ledger.waiting and not _has_room(facts.members.values(), name):
+        return "its workers take nothing at the moment"
+    return ""
+
+
+def _has_room(members: Iterable[Member], task: str) -> bool:
+    return any(one.task == task and one.welcomed and one.window > 0 for one in members)
+
+
+# workers --------------------------------------------------------------------------------------------------------------
+
+
+def _worker(task: TaskState, member: Member, now: float) -> m.WorkerStanding:
+    return m.WorkerStanding(
+        address=member.name[:LONGEST_NAME],
+        task=member.task,
+        host=member.host[:LONGEST_NAME],
+        pid=member.pid,
+        threads=member.slots,
+        state=_state(member),
+        leased=task.ledger.leases(member.who),
+        executed=member.executed,
+        running=_running(task, member, now),
+    )
+
+
+def _state(member: Member) -> str:
+    if member.draining:
+        return "draining"
+    if not member.welcomed:
+        return "joining"
+    return "busy" if member.load() else "ready"
+
+
+def _running(task: TaskState, member: Member, now: float) -> list[m.RunningItem]:
+    """What its last full report named and is not done since; and what it was sent since to threads that were free."""
+    ledger, who = task.ledger, member.who
+    found = {
+        item.number: m.RunningItem(item.number, item.attempt, max(0.0, now - began))
+        for item, began in member.running
+        if ledger.is_with(who, item.number) and item.number not in member.done
+    }
+    if not member.load():
+        return []
+    if 0 < member.inflight <= min(member.slots, m.MOST_NAMED):
+        attempt, seconds = member.given_attempt, max(0.0, now - member.given_at)
+        for number in ledger.held_by(who, after=member.link.confirmed):
+            if len(found) < member.slots:
+                found.setdefault(number, m.RunningItem(number, attempt, seconds))
+    return list(found.values())
