@@ -25,6 +25,7 @@ from zmqpipeline.app import Pipeline
 from zmqpipeline.cli_dead import command_of, dead_command
 from zmqpipeline.cli_keygen import keygen
 from zmqpipeline.cli_service import service_commands
+from zmqpipeline.cli_status import status_command
 from zmqpipeline.collector import Collector
 from zmqpipeline.errors import ConfigurationError, PipelineError, WorkerInitError, did_you_mean
 from zmqpipeline.loglines import log_to_stderr
@@ -365,6 +366,7 @@ _COMMANDS = (
     *service_commands(_common, _settle, _serve, _flag_arguments),
     dead_command(_Group),
     keygen,
+    status_command(_common, _settle),
     _check,
 )
 

@@ -18,6 +18,10 @@ from zmqpipeline.options import Options
 from zmqpipeline.runtime import journal as journals
 from zmqpipeline.runtime.journal import DeadItem
 from zmqpipeline.serialize import unpack
+from zmqpipeline.tables import printable, table
+
+HEAD = ("task", "number", "attempts", "stage", "error", "message", "when", "")
+"""The columns of the list."""
 
 LONGEST_MESSAGE = 60
 """So many characters of an error's message fit into the table."""
@@ -54,7 +58,7 @@ def _list(app: Pipeline, /, journal: str | None, task: str | None, as_json: bool
     elif not items:
         click.echo(f"There are no failed items{'' if task is None else f' of task {task!r}'} in {path}.", err=True)
     else:
-        for line in _table([_row(one) for one in items]):
+        for line in table(HEAD, [_row(one) for one in items]):
             click.echo(line)
     return 0
 
@@ -71,11 +75,11 @@ def _show(app: Pipeline, /, task: str, number: int, journal: str | None) -> int:
     item = next(one for one in items if (one.task, one.number) == (task, number))
     tries = f"{item.attempts} attempt{'' if item.attempts == 1 else 's'}"
     later = ", to be retried" if item.retrying else ""
-    click.echo(f"Item {number} of task {_printable(task)} failed ({item.stage}, {tries}) on {_when(item)}{later}.")
+    click.echo(f"Item {number} of task {printable(task)} failed ({item.stage}, {tries}) on {_when(item)}{later}.")
     click.echo(f"\ndata: {_data(item.payload)}")
-    click.echo(f"\n{_printable(item.error)}: {_printable(item.message, lines=True)}")
+    click.echo(f"\n{printable(item.error)}: {printable(item.message, lines=True)}")
     if item.traceback:
-        click.echo(f"\n{_printable(item.traceback.rstrip(), lines=True)}")
+        click.echo(f"\n{printable(item.traceback.rstrip(), lines=True)}")
     return 0
 
 
@@ -152,20 +156,12 @@ def _as_object(item: DeadItem) -> dict[str, Any]:
 
 def _row(item: DeadItem) -> list[str]:
     lines = item.message.splitlines()
-    message = _printable(lines[0] if lines else "")
+    message = printable(lines[0] if lines else "")
     if len(message) > LONGEST_MESSAGE:
         message = message[: LONGEST_MESSAGE - 3] + "..."
     state = "to be retried" if item.retrying else ""
-    first = [_printable(item.task), str(item.number), str(item.attempts), item.stage]
-    return [*first, _printable(item.error), message, _when(item), state]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    head = ["task", "number", "attempts", "stage", "error", "message", "when", ""]
-    widths = [max(len(one) for one in column) for column in zip(head, *rows, strict=True)]
-    return [
-        "  ".join(one.ljust(width) for one, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
-    ]
+    first = [printable(item.task), str(item.number), str(item.attempts), item.stage]
+    return [*first, printable(item.error), message, _when(item), state]
 
 
 def _when(item: DeadItem) -> str:
@@ -185,10 +181,4 @@ def _data(payload: bytes) -> str:
         plain = json.loads(text) == value
     except (TypeError, ValueError, RecursionError):
         plain = False
-    return _printable(text if plain else repr(value), lines=True)
-
-
-def _printable(text: str, *, lines: bool = False) -> str:
-    """Text of users, which may hold what would change the terminal or cannot be written to it."""
-    kept = "\n\t" if lines else ""
-    return "".join(one if one.isprintable() or one in kept else ascii(one)[1:-1] for one in text)
+    return printable(text if plain else repr(value), lines=True)

@@ -102,6 +102,7 @@ def _distributor(app: Pipeline, places: Places, extra: Mapping[str, Any]) -> Dis
     made = Distributor(places.results, places.acks, _tasks=tasks, _metadata=_metadata_source(app, extra))
     # for when it takes over a run that has its metadata already
     made._given_metadata = dict(extra)
+    made._status_place = places.status
     return made
 
 

@@ -16,6 +16,7 @@ from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.events import MetadataLoaded, WorkerDied
 from zmqpipeline.protocol.graph import order
 from zmqpipeline.protocol.messages import TaskCounts
+from zmqpipeline.protocol.status import HOP as STATUS_HOP
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime import processes
 from zmqpipeline.runtime.calls import Serial, trouble_of
@@ -73,6 +74,7 @@ class Distributor(Role):
         self._given_tasks = _tasks
         self._metadata_source = _metadata
         self._given_metadata: dict[str, Any] = {}
+        self._status_place: EndpointAddress | None = None
         self._tasks: list[Task] = []
         self._metadata: dict[str, Any] = {}
         self._raised: dict[str, BaseException] = {}
@@ -134,16 +136,23 @@ class Distributor(Role):
 
     def _places(self) -> Iterable[EndpointAddress]:
         ack = self._address("acks", self.collector_ack_endpoint)
-        return [*self._task_places(), ack, *self._metadata_place()]
+        return [*self._task_places(), ack, *self._metadata_place(), *self._asked_at()]
 
     def _metadata_place(self) -> list[EndpointAddress]:
         return [self.metadata_endpoint] if self.receive_metadata and self.metadata_endpoint is not None else []
+
+    def _asked_at(self) -> list[EndpointAddress]:
+        """Where it says how the run stands: nowhere among threads of one process, which nobody else could ask."""
+        place = self._status_place
+        return [] if place is None or place.protocol == "inproc" else [place]
 
     def _open(self, transport: Transport) -> None:
         for index, place in enumerate(self._task_places()):
             transport.bind("workers" if index == 0 else f"workers/{index}", place)
         for place in self._metadata_place():
             transport.bind("metadata", place)
+        for place in self._asked_at():
+            transport.bind(STATUS_HOP, place)
         transport.connect("acks", self._address("acks", self.collector_ack_endpoint))
 
     def _make_machine(self) -> DistributorMachine:

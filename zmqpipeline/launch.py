@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from zmqpipeline import importing, serialize
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.address import EndpointAddress, derive
 from zmqpipeline.app import Pipeline
 from zmqpipeline.collector import Collector
 from zmqpipeline.distributor import refuse_other_metadata
-from zmqpipeline.errors import ConfigurationError, JournalError, SerializeError
+from zmqpipeline.errors import ConfigurationError, EndpointError, JournalError, SerializeError
 from zmqpipeline.group import WorkerGroup
 from zmqpipeline.options import Options
+from zmqpipeline.places import default_base
 from zmqpipeline.runtime import journal as journals
 from zmqpipeline.runtime import security
 from zmqpipeline.runtime.crew import Crew, Place
 from zmqpipeline.runtime.progress import Progress
+from zmqpipeline.runtime.runs import announced, announced_in
 from zmqpipeline.summary import Summary
 from zmqpipeline.supervisor import Outcome, Plan, RunSupervisor
+
+log = logging.getLogger("zmqpipeline.run")
 
 LONGEST_FOLDER = 80
 """So many bytes a folder's name may have for the sockets in it to stay within the system's limit for their paths."""
@@ -64,10 +69,10 @@ def start(
             return Outcome(Summary.from_counts(held.counts, ok=held.ok, seconds=0.0), 0, was_finished=True)
         if held is not None:
             _check_metadata(metadata, held.metadata, options.journal)
-    with _private_folder() as folder:
-        options = replace(options, endpoint=endpoint or f"ipc://{folder}")
+    with _private_folder() as folder, _announced(app, base := endpoint or f"ipc://{folder}"):
+        options = replace(options, endpoint=base)
         _check_doors(app, options)
-        common = [*flags, "--endpoint", str(options.endpoint)]
+        common = [*flags, "--endpoint", base]
         command = ["-m", "zmqpipeline", "-A", target]
         asked = [*command, "distributor", *_metadata_arguments(metadata, folder), *common]
         collector = cast("Collector", app.compile("collector", options=options))
@@ -207,12 +212,35 @@ def describe(app: Pipeline, options: Options) -> list[str]:
         return [f"Pipeline {app.name!r} at {places.base}", *services]
     return [
         f"Pipeline {app.name!r} at {places.base}",
-        f"distributor  {', '.join(dict.fromkeys(places.tasks.values()))}",
+        f"distributor  {', '.join(dict.fromkeys(places.tasks.values()))}, {places.status} (status)",
         *(f"worker {task}  {places.tasks[task]}, {places.results}" for task in app.worker_types),
         f"collector  {places.results}, {places.acks}",
         *services,
         f"tasks in order: {'; '.join(f'{task} after {needed}' if needed else task for task, needed in ways.items())}",
     ]
+
+
+def status_bases(app: Pipeline, options: Options) -> list[str]:
+    """The base addresses at which a distributor of this app may be: of runs of this user, and the usual one."""
+    usual = app.places(options).base
+    if usual.protocol == "ipc" and not Path(derive(usual, "status").path).exists():
+        return announced_in(_notes(app))
+    return list(dict.fromkeys([*announced_in(_notes(app)), usual]))
+
+
+def _notes(app: Pipeline) -> Path:
+    return Path(default_base(app.name).path, "runs")
+
+
+@contextmanager
+def _announced(app: Pipeline, base: str) -> Iterator[None]:
+    """Let `status` find this run, as long as it lives; if that cannot be, the run goes on all the same."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(announced(_notes(app), base))
+        except (OSError, EndpointError) as error:
+            log.warning("`status` will not find this run by itself; ask with --endpoint %s. %s", base, error)
+        yield
 
 
 @contextmanager

@@ -28,6 +28,8 @@ class Places:
     """Where the broker takes requests."""
     service_workers: EndpointAddress
     """Where the broker's workers connect to."""
+    status: EndpointAddress
+    """Where the distributor says how the run stands."""
 
 
 def places_under(base: str, own: Mapping[str, EndpointAddress | None]) -> Places:
@@ -35,7 +37,7 @@ def places_under(base: str, own: Mapping[str, EndpointAddress | None]) -> Places
     address = EndpointAddress(base)
     common = derive(address, "workers")
     tasks = {name: endpoint or common for name, endpoint in own.items()}
-    roles = ("results", "acks", "metadata", "service-clients", "service-workers")
+    roles = ("results", "acks", "metadata", "service-clients", "service-workers", "status")
     return Places(address, tasks, *(derive(address, role) for role in roles))
 
 

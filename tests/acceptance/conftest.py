@@ -154,14 +154,14 @@ def eventually() -> Callable[..., None]:
 
 @pytest.fixture
 def free_port() -> int:
-    """The first of four neighbouring ports of the loopback that are free now."""
+    """The first of seven neighbouring ports of the loopback that are free now: as many as a base address takes."""
     for _ in range(50):
         with socket.socket() as first:
             first.bind(("127.0.0.1", 0))
             port = first.getsockname()[1]
-        if port < 65000 and all(_is_free(port + step) for step in range(4)):
+        if port < 65000 and all(_is_free(port + step) for step in range(7)):
             return int(port)
-    raise AssertionError("no four neighbouring ports are free")
+    raise AssertionError("no seven neighbouring ports are free")
 
 
 def _is_free(port: int) -> bool:

@@ -102,7 +102,7 @@ CONNECTED = "workers: connected.\n"
 
 def test_a_connection_that_comes_back_blames_nobody(workshop: Workshop, eventually: Eventually) -> None:
     """While an item runs, its worker's connection breaks five times: it is executed once, collected, and not failed."""
-    near, far = free_ports(4), free_ports(4)
+    near, far = free_ports(7), free_ports(7)
     with Network() as network:
         for hop in (0, 1):
             network.add(f"{hop}", near[hop], far[hop])
@@ -521,7 +521,7 @@ def test_a_second_role_on_the_same_address_is_refused(
     transport: str, role: str, workshop: Workshop, eventually: Eventually
 ) -> None:
     """One line with the address and status 2, in the middle of a run; the first one's run does not notice."""
-    port = free_ports(len(HOPS))[0]
+    port = free_ports(7)[0]
     base = f"tcp://127.0.0.1:{port}" if transport == "tcp" else f"ipc://{workshop.folder}/s"
     named = f"127.0.0.1:{port + (role == 'collector')}" if transport == "tcp" else base
     programs = start(workshop, WORK, *(f"{one} --endpoint {base}" for one in ("distributor", "collector", "worker C")))
@@ -546,7 +546,7 @@ STRANGE = [
 
 def test_garbage_on_every_socket_harms_nobody(workshop: Workshop, eventually: Eventually) -> None:
     """Bytes that are no ZMTP, and messages that are none of ours, in the middle of a run: said once a peer, dropped."""
-    ports = free_ports(len(HOPS))
+    ports = free_ports(7)[: len(HOPS)]
     base = f"--endpoint tcp://127.0.0.1:{ports[0]}"
     programs = start(workshop, WORK, *(f"{role} {base}" for role in ("distributor", "collector", "worker C")))
     distributor, collector, _ = programs

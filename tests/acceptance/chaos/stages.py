@@ -141,11 +141,11 @@ def _bases(plan: Plan, workshop: Workshop, network: Network | None = None) -> Ba
     if plan.transport == "ipc":
         folder = workshop.folder / "s"
         return lambda name: f"ipc://{folder}"
-    # the distributor binds base + 0 and connects to + 2; the collector binds + 1 and + 2 of a base of its own
-    ports = free_ports(10)
+    # the distributor binds base + 0 and + 4 and connects to + 2; the collector binds + 1 and + 2 of a base of its own
+    ports = free_ports(12)
     if network is None:
         return lambda name: f"tcp://127.0.0.1:{ports[0]}"
-    distributor, collector, places = ports[0], ports[3], {"1": ports[6], "2": ports[8]}
+    distributor, collector, places = ports[0], ports[5], {"1": ports[8], "2": ports[10]}
     network.add("distributor-collector", distributor + 2, collector + 2)
     for place, base in places.items():
         network.add(f"workers {place}-distributor", base, distributor)

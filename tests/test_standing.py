@@ -1,0 +1,70 @@
+"""What `status` shows of an answer: rates, time left, what runs, and nothing that hurts a terminal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from zmqpipeline.protocol.messages import RunningItem, Status, TaskCounts, TaskStanding, WorkerStanding
+from zmqpipeline.standing import as_lines, as_object
+from zmqpipeline.tables import duration
+
+RUNS = [RunningItem(4, 2, 0.5), RunningItem(1, 1, 75.0), RunningItem(2, 1, 9.0), RunningItem(3, 1, 0.1)]
+WORKER = WorkerStanding("box/7", "A", "box", 7, 4, "busy", 4, 60, RUNS)
+
+
+def answer(
+    collected: int, seconds: float, *, total: int | None = 100, run: str = "abcdef0123", **given: object
+) -> Status:
+    """An answer of a pipeline with one task, some of whose items were done by a distributor before."""
+    counts = TaskCounts("A", "open", collected + 4, collected)
+    task = TaskStanding(counts, total, 1, 2, 4, 1, seconds, 10, "")
+    return Status("pipe", run, "running", seconds, "", [replace(task, **given)], [WORKER])  # type: ignore[arg-type]
+
+
+def test_a_rate_is_that_of_this_distributor() -> None:
+    """With one answer: since the task opened, without what was done before it."""
+    told = as_object("ipc://x", answer(60, 10.0))["tasks"]["A"]
+    assert (told["rate"], told["left_seconds"]) == (5.0, 8.0)
+
+
+def test_a_rate_is_that_of_the_moment_with_two_answers() -> None:
+    """Between them; of two runs, or of no time at all, it is the one since the task opened."""
+    now = answer(60, 10.0)
+    assert as_object("x", now, answer(20, 8.0))["tasks"]["A"]["rate"] == 20.0
+    assert as_object("x", now, answer(20, 8.0, run="other"))["tasks"]["A"]["rate"] == 5.0
+    assert as_object("x", now, answer(60, 10.0))["tasks"]["A"]["rate"] == 5.0
+
+
+def test_without_a_total_nothing_is_said_of_the_end() -> None:
+    """The time left needs a number of items, and a rate."""
+    assert as_object("x", answer(60, 10.0, total=None))["tasks"]["A"]["left_seconds"] is None
+    assert as_object("x", answer(10, 10.0))["tasks"]["A"]["left_seconds"] is None
+
+
+def test_the_tables() -> None:
+    """Numbers on the right; waiting counts what waits for a retry; the longest running items come first."""
+    lines = as_lines("ipc://x", answer(60, 10.0, why="hold \x1b[2J"))
+    assert lines == [
+        "pipe at ipc://x, run abcdef01, running for 10 s",
+        "",
+        "task  state  waiting  leased  collected  failed   of   rate   left  workers",
+        "A     open         3       4         60       0  100  5.0/s  8.0 s        1  hold \\x1b[2J",
+        "",
+        "worker  task  state  threads  holds  done  runs now",
+        "box/7   A     busy         4      4    60  1 for 75 s, 2 for 9.0 s, 4 for 0.5 s (attempt 2), and 1 more",
+    ]
+
+
+def test_workers_that_were_not_told_of_are_counted() -> None:
+    """An answer names ten thousand at most; the tasks know how many there are."""
+    assert as_lines("x", answer(1, 1.0, workers=12_000))[-1] == "and 11999 more workers"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (99.4, "99 s"), (185.0, "3:05"), (7209.0, "2:00:09")]
+)
+def test_durations_are_short(seconds: float, text: str) -> None:
+    """Two figures or so, in the unit that fits."""
+    assert duration(seconds) == text

@@ -1,0 +1,122 @@
+"""What `status` shows of a distributor's answer: lines for people, an object for programs. Pure: it prints nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from zmqpipeline.protocol.messages import RunningItem, Status, TaskStanding, WorkerStanding
+from zmqpipeline.tables import duration, printable, table
+
+SHOWN = 3
+"""So many running items of a worker are in its line."""
+
+LONG_ENOUGH = 0.2
+"""Seconds between two answers from which a rate can be told."""
+
+_TASKS = ("task", "state", "waiting", "leased", "collected", "failed", "of", "rate", "left", "workers", "")
+_WORKERS = ("worker", "task", "state", "threads", "holds", "done", "runs now")
+_NUMBERS = ("waiting", "leased", "collected", "failed", "of", "rate", "left", "workers", "threads", "holds", "done")
+
+
+def as_object(address: str, status: Status, before: Status | None = None) -> dict[str, Any]:
+    """Everything that the answer says, for JSON; `before` is an earlier answer, from which the rates are then told."""
+    return {
+        "pipeline": status.pipeline,
+        "address": address,
+        "run": status.run,
+        "phase": status.phase,
+        "seconds": round(status.seconds, 3),
+        "why": status.why,
+        "tasks": {one.counts.task: _task_object(one, _rate(one, status, before)) for one in status.tasks},
+        "workers": [_worker_object(one) for one in status.workers],
+    }
+
+
+def as_lines(address: str, status: Status, before: Status | None = None) -> list[str]:
+    """The answer as two tables, one of tasks and one of workers."""
+    run = f", run {status.run[:8]}" if status.run else ""
+    why = f": {printable(status.why)}" if status.why else ""
+    lines = [
+        f"{printable(status.pipeline)} at {address}{run}, {status.phase} for {duration(status.seconds)}{why}",
+        "",
+        *table(_TASKS, [_task_row(one, _rate(one, status, before)) for one in status.tasks], right=_NUMBERS),
+    ]
+    if status.workers:
+        workers = sorted(status.workers, key=lambda one: (one.task, one.address))
+        lines += ["", *table(_WORKERS, [_worker_row(one) for one in workers], right=_NUMBERS)]
+    more = sum(one.workers for one in status.tasks) - len(status.workers)
+    return [*lines, f"and {more} more workers"] if more > 0 else lines
+
+
+def _done(task: TaskStanding) -> int:
+    return task.counts.collected + task.counts.failed
+
+
+def _rate(task: TaskStanding, now: Status, before: Status | None) -> float:
+    """Items done a second: between the two answers if they are of one run, otherwise since the task opened."""
+    if before is not None and before.run == now.run and task.counts.state in ("open", "exhausted"):
+        passed = now.seconds - before.seconds
+        then = next((one for one in before.tasks if one.counts.task == task.counts.task), None)
+        if then is not None and passed >= LONG_ENOUGH:
+            return max(0.0, (_done(task) - _done(then)) / passed)
+    return max(0.0, (_done(task) - task.inherited) / task.seconds) if task.seconds > 0 else 0.0
+
+
+def _left(task: TaskStanding, rate: float) -> float | None:
+    """Seconds until the task is done, if it says how many items there are, and some are being done."""
+    if task.total is None or rate <= 0 or task.counts.state not in ("open", "exhausted"):
+        return None
+    return max(0, task.total - _done(task)) / rate
+
+
+def _task_object(task: TaskStanding, rate: float) -> dict[str, Any]:
+    left = _left(task, rate)
+    counts = {key: value for key, value in asdict(task.counts).items() if key != "task"}
+    names = ("total", "waiting", "retrying", "leased", "workers", "why")
+    return {
+        **counts,
+        **{name: getattr(task, name) for name in names},
+        "rate": round(rate, 3),
+        "left_seconds": None if left is None else round(left, 1),
+    }
+
+
+def _task_row(task: TaskStanding, rate: float) -> list[str]:
+    counts, left = task.counts, _left(task, rate)
+    return [
+        printable(counts.task),
+        counts.state,
+        str(task.waiting + task.retrying),
+        str(task.leased),
+        str(counts.collected),
+        str(counts.failed),
+        "" if task.total is None else str(task.total),
+        f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s",
+        "" if left is None else duration(left),
+        str(task.workers),
+        printable(task.why),
+    ]
+
+
+def _worker_object(worker: WorkerStanding) -> dict[str, Any]:
+    running = [{**asdict(one), "seconds": round(one.seconds, 3)} for one in worker.running]
+    return {**asdict(worker), "running": running}
+
+
+def _worker_row(worker: WorkerStanding) -> list[str]:
+    first = [printable(worker.address), printable(worker.task), worker.state]
+    return [*first, str(worker.threads), str(worker.leased), str(worker.executed), _runs(worker.running)]
+
+
+def _runs(items: list[RunningItem]) -> str:
+    """``17 for 3.2 s, 4 for 0.1 s (attempt 2), and 8 more``: the longest first."""
+    longest = sorted(items, key=lambda one: -one.seconds)
+    shown = [_run(one) for one in longest[:SHOWN]]
+    more = len(items) - len(shown)
+    return ", ".join([*shown, f"and {more} more"] if more else shown)
+
+
+def _run(item: RunningItem) -> str:
+    again = f" (attempt {item.attempt})" if item.attempt > 1 else ""
+    return f"{item.number} for {duration(item.seconds)}{again}"
