@@ -19,7 +19,7 @@ STOREYS = {
     "living floor": "declared handlers failure summary places role execution task worker collector distributor "
     "metadata service client",
     "roof": "injection registry entries classes adapters compiling app testrun importing launch loglines group "
-    "supervisor tables standing cli cli_service cli_dead cli_keygen cli_status __main__ zmqpipeline",
+    "supervisor tables standing drawing cli cli_service cli_dead cli_keygen cli_status __main__ zmqpipeline",
     "annexes": "testing pytest_plugin contrib",
 }
 THIRD_PARTY = {

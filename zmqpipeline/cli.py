@@ -20,7 +20,7 @@ from typing import IO, Any, NoReturn, TypeVar, cast
 
 import click
 
-from zmqpipeline import importing, launch
+from zmqpipeline import drawing, importing, launch
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli_dead import command_of, dead_command
 from zmqpipeline.cli_keygen import keygen
@@ -327,7 +327,19 @@ def _collector(app: Pipeline, /, fresh: bool, **flags: Any) -> int:
 @click.pass_obj
 def _check(app: Pipeline, /, **flags: Any) -> int:
     """Compile the app; print its roles with their addresses, and the order of the tasks."""
-    for line in launch.describe(app, _settle(app, flags)):
+    for line in drawing.describe(app, _settle(app, flags)):
+        click.echo(line)
+    return 0
+
+
+@click.command("graph")
+@click.option("--dot", "as_dot", is_flag=True, help="In the language of Graphviz, not of Mermaid.")
+@_common
+@click.pass_obj
+def _graph(app: Pipeline, /, as_dot: bool, **flags: Any) -> int:
+    """Draw the tasks and their order as text: a Mermaid flowchart, as GitHub and many editors show it."""
+    _settle(app, flags)
+    for line in drawing.dot(app) if as_dot else drawing.mermaid(app):
         click.echo(line)
     return 0
 
@@ -368,6 +380,7 @@ _COMMANDS = (
     keygen,
     status_command(_common, _settle),
     _check,
+    _graph,
 )
 
 

@@ -200,26 +200,6 @@ def read_metadata(file: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", found)
 
 
-def describe(app: Pipeline, options: Options) -> list[str]:
-    """The roles with their addresses, and the order of the tasks, as lines for people."""
-    order = app.check()
-    places = app.places(options)
-    ways = {task: ", ".join(app.registry.tasks[task].spec.depends_on) for task in order}
-    services = [f"service worker {name}  {places.service_workers}" for name in app.service_names]
-    if services:
-        services.insert(0, f"service  {places.clients}, {places.service_workers}")
-    if not app.task_types:
-        return [f"Pipeline {app.name!r} at {places.base}", *services]
-    return [
-        f"Pipeline {app.name!r} at {places.base}",
-        f"distributor  {', '.join(dict.fromkeys(places.tasks.values()))}, {places.status} (status)",
-        *(f"worker {task}  {places.tasks[task]}, {places.results}" for task in app.worker_types),
-        f"collector  {places.results}, {places.acks}",
-        *services,
-        f"tasks in order: {'; '.join(f'{task} after {needed}' if needed else task for task, needed in ways.items())}",
-    ]
-
-
 def status_bases(app: Pipeline, options: Options) -> list[str]:
     """The base addresses at which a distributor of this app may be: of runs of this user, and the usual one."""
     usual = app.places(options).base

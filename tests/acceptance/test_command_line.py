@@ -219,6 +219,7 @@ def test_help_lists_the_commands(workshop: Any) -> None:
         "keygen",
         "status",
         "check",
+        "graph",
     )
     assert all(f"  {name} " in program.out for name in roles)
     assert workshop.run("-m", "app")[0] == 2
