@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -28,6 +29,7 @@ from zmqpipeline.cli_service import service_commands
 from zmqpipeline.cli_status import status_command
 from zmqpipeline.collector import Collector
 from zmqpipeline.errors import ConfigurationError, PipelineError, WorkerInitError, did_you_mean
+from zmqpipeline.itemlog import about_process
 from zmqpipeline.loglines import log_to_stderr
 from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options
 from zmqpipeline.plainly import tell_plainly
@@ -304,6 +306,7 @@ def _worker(app: Pipeline, /, task_type: str | None, threads: int | None, proces
         raise ConfigurationError(_unknown("task", task_type, known))
     types = [task_type] if task_type is not None else known
     if len(types) == 1 and processes == 1:
+        about_process(task=types[0], worker=f"{socket.gethostname()}/{os.getpid()}")
         return _serve(app.compile("worker", types[0], options=options, threads=threads), worker=True)
     arguments = _flag_arguments({**flags, "threads": threads})
     return launch.supervise_workers(app, types, processes, arguments, options.drain_timeout)

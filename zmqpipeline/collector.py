@@ -12,6 +12,7 @@ from zmqpipeline.declared import ENDPOINT, Kind
 from zmqpipeline.errors import JournalError
 from zmqpipeline.failure import Failure
 from zmqpipeline.handlers import fitted, is_overridden
+from zmqpipeline.itemlog import about_results
 from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Ended, SetRun
 from zmqpipeline.protocol.events import Event
@@ -138,7 +139,10 @@ class Collector(Role):
     def _collecting(self, task: str, attempt: int) -> tuple[Callable[..., Any], bool]:
         """What is called for each item of a part."""
         self._last_task = task
-        return self._collection(task, attempt)
+        call, takes_number = self._collection(task, attempt)
+        if self.options.log_json:
+            return about_results(task, attempt, call, takes_number=takes_number), True
+        return call, takes_number
 
     def _note(self, answer: Any) -> None:
         """What the call for an item returned: a dict goes along with the next ACK."""

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import Kind, require_declared
 from zmqpipeline.errors import ConfigurationError, DefinitionError, RegistrationError, RunFailed
+from zmqpipeline.itemlog import about_thread
 from zmqpipeline.protocol.commands import Ended, LoadMetadata, Produce, StartTasks
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.events import MetadataLoaded, WorkerDied
@@ -207,6 +208,7 @@ class Distributor(Role):
             nonlocal inner
             try:
                 if inner is None:
+                    about_thread(task=str(task.task_type))
                     inner = steps(task._start(dict(self._metadata)))
                 inner(command, count, keep)
             except (Exhausted, Gated):

@@ -7,7 +7,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 
-from zmqpipeline.runtime.crew import ChildEnded, Crew, Signalled
+from zmqpipeline.runtime.crew import ChildEnded, Crew, Signalled, about_child
 from zmqpipeline.runtime.processes import describe_status
 from zmqpipeline.supervisor import INIT_LIMIT, OVERTIME
 
@@ -71,6 +71,7 @@ class WorkerGroup:
             log.warning(
                 "The %s (pid %d) ended by %s after %.1f s; a new one starts in %.1f s. Its items are handed out again.",
                 *(place.label, end.pid, describe_status(end.status), end.lived, delay),
+                extra={"about": about_child(place, end.pid)},
             )
 
     def _end(self, now: float) -> None:

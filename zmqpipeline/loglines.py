@@ -6,12 +6,17 @@ import json
 import logging
 from datetime import datetime, timezone
 
+from zmqpipeline.itemlog import about_now
+
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"
 """When, how serious, which logger and process, what."""
 
 
 class JsonLines(logging.Formatter):
-    """A record as one JSON object: time (ISO 8601, UTC), level, logger, process, message, perhaps traceback."""
+    """A record as one JSON object: time (ISO 8601, UTC), level, logger, process, message, perhaps traceback.
+
+    Where it is about one of these, also task, item (its number), attempt and worker (``HOST/PID``).
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
@@ -21,6 +26,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "process": record.process,
             "message": record.getMessage(),
+            **about_now(),
+            **getattr(record, "about", {}),
         }
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)

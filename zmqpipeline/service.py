@@ -12,6 +12,7 @@ from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import ENDPOINT, SERVICE_TYPE, Kind
 from zmqpipeline.execution import Preparation
 from zmqpipeline.handlers import fitted
+from zmqpipeline.itemlog import about_items
 from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
 from zmqpipeline.protocol.service import ServiceMachine
 from zmqpipeline.protocol.worker import WorkerMachine
@@ -151,8 +152,9 @@ class ServiceWorker(Role):
         def pack_reply(reply: Any) -> bytes:
             return bounded(pack(reply, what, " returned what"), what, most)
 
+        telling = about_items(str(self.task_type), answer, placed=True) if self.options.log_json else answer
         self._preparation = Preparation(self.init_worker, self.init_thread)
-        execution = Execution(answer, lambda: pack_reply, placed=True)
+        execution = Execution(telling, lambda: pack_reply, placed=True)
         pool = self._pool = Pool(self._slots(), execution, post, thread_start=self._preparation.begin)
         return {
             SetMetadata: lambda command: None,

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from zmqpipeline.collector import Collector
 from zmqpipeline.errors import ConfigurationError, PipelineError, PipelineTimeout, RoleDied, WorkerInitError
-from zmqpipeline.runtime.crew import ChildEnded, Crew, Happening, Place, RoleEnded, Signalled
+from zmqpipeline.runtime.crew import ChildEnded, Crew, Happening, Place, RoleEnded, Signalled, about_child
 from zmqpipeline.runtime.processes import death_notice, describe_status
 from zmqpipeline.runtime.progress import Progress, read_progress
 from zmqpipeline.summary import Summary
@@ -259,6 +259,7 @@ class RunSupervisor:
             log.warning(
                 "The %s (pid %d) ended by %s after %.1f s; a new one starts in %.1f s.",
                 *(place.label, end.pid, describe_status(end.status), end.lived, delay),
+                extra={"about": about_child(place, end.pid)},
             )
 
     def _timeout_is_due(self, now: float) -> None:

@@ -15,6 +15,7 @@ from zmqpipeline.declared import ENDPOINT, TASK_TYPE, THREADS, Kind
 from zmqpipeline.errors import SerializeError
 from zmqpipeline.execution import Preparation
 from zmqpipeline.handlers import fitted
+from zmqpipeline.itemlog import about_items
 from zmqpipeline.metadata import MetaDataWorker
 from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
 from zmqpipeline.protocol.worker import WorkerMachine
@@ -84,6 +85,13 @@ class Worker(Role):
         what = f"{type(self).__name__}.handle_execution"
         return Execution(fitted(self.handle_execution, 1), self._packer(what))
 
+    def _execution(self) -> Execution:
+        made = self._make_execution()
+        if not self.options.log_json:
+            return made
+        call = about_items(str(self.task_type), made.call, placed=made.placed)
+        return Execution(call, made.packer, placed=True)
+
     def _packer(self, what: str) -> Callable[[], Callable[[Any], bytes]]:
         return partial(item_packer, what, self.options.max_message_bytes)
 
@@ -113,7 +121,7 @@ class Worker(Role):
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         self._preparation = self._make_preparation()
-        pool = Pool(self._slots(), self._make_execution(), post, thread_start=self._preparation.begin)
+        pool = Pool(self._slots(), self._execution(), post, thread_start=self._preparation.begin)
         self._pool = pool
         return {
             SetMetadata: self._set_metadata,
@@ -125,7 +133,7 @@ class Worker(Role):
         self.metadata = unpack(command.metadata) if command.metadata else {}
         if self._pool is not None:
             # before the first Execute of the run, so that no item of another is executed with it
-            self._pool.execution = self._make_execution()
+            self._pool.execution = self._execution()
 
     def _close(self) -> None:
         if self._pool is not None:

@@ -260,6 +260,57 @@ def test_log_lines_may_be_json(workshop: Any) -> None:
     assert len({line["process"] for line in lines}) >= 2
 
 
+TALKATIVE = """
+import logging
+from zmqpipeline import Pipeline
+
+app = Pipeline("talk")
+log = logging.getLogger("zmqpipeline.mine")
+
+@app.task("A", retries=1, backoff=0.01)
+def items():
+    log.warning("yielding")
+    for n in range(3):
+        yield {"n": n}
+
+@app.worker("A", threads=2)
+def work(data):
+    log.warning("working on %d", data["n"])
+    if data["n"] == 1:
+        raise ValueError("not this one")
+    return data
+
+@app.collector
+def collect(data):
+    log.warning("collecting %d", data["n"])
+
+if __name__ == "__main__":
+    app.main()
+"""
+
+
+def test_json_lines_say_what_they_are_about(workshop: Any) -> None:
+    """Task, item, attempt and worker: in what user functions log, and in what the library says of an item."""
+    workshop.write("app.py", TALKATIVE)
+    status, program = workshop.run("-m", "app", "run", "--log-json")
+    assert status == 1, program.err
+    lines = [json.loads(line) for line in program.err.splitlines() if line.startswith("{")]
+    said = {(line["message"], line.get("attempt")): line for line in lines}
+
+    (worker,) = {line["worker"] for line in lines if line["message"].startswith("working")}
+    host, pid = worker.rsplit("/", 1)
+    assert host == socket.gethostname()
+    for n, attempt in ((0, 1), (1, 1), (1, 2), (2, 1)):
+        line = said[f"working on {n}", attempt]
+        assert (line["task"], line["item"], str(line["process"])) == ("A", n, pid)
+    for n in (0, 2):
+        line = said[f"collecting {n}", 1]
+        assert (line["task"], line["item"], line.get("worker")) == ("A", n, None)
+    assert said["yielding", None]["task"] == "A"
+    (failed,) = (line for line in lines if "failed for good" in line["message"])
+    assert (failed["task"], failed["item"], failed["attempt"], failed["worker"]) == ("A", 1, 2, worker)
+
+
 def test_a_variable_does_what_a_flag_does(workshop: Any, tmp_path: Path) -> None:
     """A bad ZMQPIPELINE_ variable is one line that names it."""
     workshop.write("app.py", APP + MAIN)

@@ -121,30 +121,33 @@ def test_a_worker_hands_back_what_it_has_not_started() -> None:
 
 # obituaries -----------------------------------------------------------------------------------------------------------
 
+ABOUT: dict[str, str | int] = {"worker": "7"}
+
 
 def test_a_lost_worker_is_told_of_with_its_end_whichever_word_comes_first() -> None:
     """From the connection, or from who started it."""
     first = Obituaries(supervised=True)
-    assert first.lost(7, "Worker 7 was lost ({how}).", 0.0) == []
-    assert first.died(7, "killed by SIGKILL") == ["Worker 7 was lost (killed by SIGKILL)."]
+    assert first.lost(7, "Worker 7 was lost ({how}).", 0.0, worker="7") == []
+    assert first.died(7, "killed by SIGKILL") == [c.Log(30, "Worker 7 was lost (killed by SIGKILL).", ABOUT)]
     assert first.next_time() is None
     second = Obituaries(supervised=True)
     assert second.died(7, "killed by SIGKILL") == []
-    assert second.lost(7, "Worker 7 was lost ({how}).", 0.0) == ["Worker 7 was lost (killed by SIGKILL)."]
+    lines = second.lost(7, "Worker 7 was lost ({how}).", 0.0, worker="7")
+    assert lines == [c.Log(30, "Worker 7 was lost (killed by SIGKILL).", ABOUT)]
 
 
 def test_the_line_waits_half_a_second_for_the_second_word() -> None:
     """The process may live on, behind a connection that broke."""
     one = Obituaries(supervised=True)
-    one.lost(7, "Worker 7 was lost ({how}).", 1.0)
+    one.lost(7, "Worker 7 was lost ({how}).", 1.0, worker="7")
     assert one.overdue(1.0 + WAIT_SECONDS / 2) == []
     assert one.next_time() == 1.0 + WAIT_SECONDS
-    assert one.overdue(1.0 + WAIT_SECONDS) == ["Worker 7 was lost (its connection broke)."]
+    assert one.overdue(1.0 + WAIT_SECONDS) == [c.Log(30, "Worker 7 was lost (its connection broke).", ABOUT)]
 
 
 def test_without_a_supervisor_no_line_waits() -> None:
     """Nobody would tell."""
-    assert Obituaries(supervised=False).lost(7, "Lost ({how}).", 0.0) == ["Lost (its connection broke)."]
+    assert Obituaries(supervised=False).lost(7, "Lost ({how}).", 0.0) == [c.Log(30, "Lost (its connection broke).")]
 
 
 def test_a_supervised_distributor_tells_how_its_worker_ended_and_what_happens_next() -> None:

@@ -24,6 +24,8 @@ class Log:
 
     level: int
     text: str
+    about: dict[str, str | int] = field(default_factory=dict)
+    """Any of task, item, attempt and worker, where the line is about one: for programs that read it."""
 
 
 @dataclass(frozen=True, slots=True)

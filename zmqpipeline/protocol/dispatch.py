@@ -88,7 +88,7 @@ class TaskState:
 class Dispatcher:
     """See the module. `stage` is the machine's word: before (no run yet), open, closed, or farewell.
 
-    `tell_given_up` is called with the items that a worker's failure or loss has used up.
+    `tell_given_up` is called with the items that a worker's failure or loss has used up, and that worker's name.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Dispatcher:
         *,
         options: Options,
         rng: random.Random,
-        tell_given_up: Callable[[list[m.FailedItem]], None],
+        tell_given_up: Callable[[list[m.FailedItem], str], object],
         supervised: str = "",
     ) -> None:
         """`supervised`: the host of which WorkerDied events tell how workers end."""
@@ -146,7 +146,7 @@ class Dispatcher:
             self.release_all()
         for name in [name for name, due in self._recalls.items() if now >= due]:
             self._look_for_stuck(self.tasks.get(name), name)
-        self._write(self._obituaries.overdue(now))
+        self.out += self._obituaries.overdue(now)
 
     def check(self) -> None:
         """Only who is here is hungry, and the workers of each task are counted right."""
@@ -238,17 +238,20 @@ class Dispatcher:
                 given_up.append(failed)
             if not ledger.is_with(member.who, item.number):
                 member.may_drop((item.number, item.number + 1))
-        self._tell_given_up(given_up)
+        self._tell_given_up(given_up, member.name)
         self._release(member)
         self.feed(self.tasks[member.task])
 
     def _goodbye(self, member: Member, goodbye: m.Goodbye) -> None:
         why = f"{goodbye.trouble.error}: {goodbye.trouble.message}" if goodbye.trouble else ""
         back, lost = self._remove(member, crashed=False)
+        about: dict[str, str | int] = {"task": member.task, "worker": member.name}
         if why:
-            self._log(40, f"Worker {member.name} of {member.task!r} gives up, {back} item(s) go to others{lost}: {why}")
+            text = f"Worker {member.name} of {member.task!r} gives up, {back} item(s) go to others{lost}: {why}"
+            self._do(c.Log(40, text, about))
         elif back or lost:
-            self._log(20, f"Worker {member.name} of {member.task!r} left; its {back} item(s) go to others{lost}.")
+            text = f"Worker {member.name} of {member.task!r} left; its {back} item(s) go to others{lost}."
+            self._do(c.Log(20, text, about))
 
     def peer_lost(self, peer: e.Peer) -> None:
         who = self._links.lost(peer)
@@ -262,11 +265,11 @@ class Dispatcher:
         )
         # a process of another host may have the same number
         pid = member.pid if member.host == self._supervised else 0
-        self._write(self._obituaries.lost(pid, line, self.now))
+        self.out += self._obituaries.lost(pid, line, self.now, task=member.task, worker=member.name)
 
     def worker_died(self, pid: int, how: str) -> None:
         """Whoever started this worker says how it ended."""
-        self._write(self._obituaries.died(pid, how))
+        self.out += self._obituaries.died(pid, how)
 
     def has_room(self, who: bytes) -> None:
         """A worker of a service has answered: it may be given more at the end of the turn."""
@@ -288,7 +291,7 @@ class Dispatcher:
             task.ledger.hand_back(member.who, task.ledger.held_by(member.who, after=member.link.confirmed))
             crashed = task.spec.crash_limit == 1
         back, given_up = task.ledger.lost(member.who, crashed=crashed, done=done)
-        self._tell_given_up(given_up)
+        self._tell_given_up(given_up, member.name)
         self.feed(task)
         return back, f", {len(given_up)} are given up" if given_up else ""
 
@@ -442,7 +445,7 @@ class Dispatcher:
         task = self.tasks[event.task]
         too_large = task.ledger.add(event.payloads, event.keys, max_bytes=self._options.max_message_bytes)
         if too_large:
-            self._tell_given_up(too_large)
+            self._tell_given_up(too_large, "")
         self.feed(task)
         if event.state == "more":
             return
@@ -551,13 +554,6 @@ class Dispatcher:
 
     def _do(self, command: c.Command) -> None:
         self.out.append(command)
-
-    def _log(self, level: int, text: str) -> None:
-        self._do(c.Log(level, text))
-
-    def _write(self, lines: list[str]) -> None:
-        for line in lines:
-            self._log(30, line)
 
 
 def _escaped(text: str) -> str:

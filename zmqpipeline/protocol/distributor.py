@@ -244,7 +244,8 @@ class DistributorMachine:
     def _warn_unserved(self, task: TaskState, now: float) -> None:
         name = task.spec.task_type
         task.unserved_at = now + WARN_SECONDS
-        self._log(30, f"No worker serves task {name!r}; its items wait. Start one: python -m YOUR_APP worker {name}")
+        text = f"No worker serves task {name!r}; its items wait. Start one: python -m YOUR_APP worker {name}"
+        self._log(30, text, task=name)
 
     # messages ----------------------------------------------------------------------------------------------------
 
@@ -267,13 +268,14 @@ class DistributorMachine:
             return
         self._dispatcher.received(envelope, peer, link, verdict, now)
 
-    def _tell_given_up(self, failures: list[m.FailedItem]) -> None:
+    def _tell_given_up(self, failures: list[m.FailedItem], worker: str) -> None:
+        whose: dict[str, str | int] = {"worker": worker} if worker else {}
         for item in failures:
-            self._log(
-                30,
+            text = (
                 f"Item {item.number} of {item.task!r} failed for good after {item.attempts} attempt(s) "
-                f"({item.stage}): {in_a_line(item.trouble)}",
+                f"({item.stage}): {in_a_line(item.trouble)}"
             )
+            self._log(30, text, task=item.task, item=item.number, attempt=item.attempts, **whose)
         if self._dispatcher.stage != "before":
             self._say_given_up(failures)
 
@@ -286,7 +288,8 @@ class DistributorMachine:
 
     def _note_failed(self, task: TaskState, trouble: m.Trouble) -> None:
         self.troubles[task.spec.task_type], task.over_at = trouble, self._dispatcher.now
-        self._log(40, f"Task {task.spec.task_type!r} failed: {trouble.error}: {trouble.message}\n{trouble.traceback}")
+        name = task.spec.task_type
+        self._log(40, f"Task {name!r} failed: {trouble.error}: {trouble.message}\n{trouble.traceback}", task=name)
 
     # the collector -----------------------------------------------------------------------------------------------
 
@@ -498,7 +501,8 @@ class DistributorMachine:
     def _move_task(self, task: TaskState, now: float) -> None:
         if task.state == "exhausted" and not task.ledger.unfinished:
             task.state, task.over_at = "complete", now
-            self._log(20, f"Task {task.spec.task_type!r} is complete: {len(task.ledger.collected)} item(s) collected.")
+            name, collected = task.spec.task_type, len(task.ledger.collected)
+            self._log(20, f"Task {name!r} is complete: {collected} item(s) collected.", task=name)
         elif task.state == "waiting":
             needed = [self.tasks[name] for name in task.spec.depends_on]
             bad = [one for one in needed if one.is_over and not self._is_enough(task, one)]
@@ -514,7 +518,7 @@ class DistributorMachine:
 
     def _abort(self, task: TaskState, why: str) -> None:
         task.state = "aborted"
-        self._log(40, f"Task {task.spec.task_type!r} is aborted: {why}.")
+        self._log(40, f"Task {task.spec.task_type!r} is aborted: {why}.", task=task.spec.task_type)
 
     def _find_closed_gates(self) -> None:
         """A gate that no ACK will ever open fails its task."""
@@ -573,8 +577,8 @@ class DistributorMachine:
     def _do(self, command: c.Command) -> None:
         self._out.append(command)
 
-    def _log(self, level: int, text: str) -> None:
-        self._do(c.Log(level, text))
+    def _log(self, level: int, text: str, **about: str | int) -> None:
+        self._do(c.Log(level, text, about))
 
 
 def _spec(tasks: Sequence[TaskSpec], name: str) -> TaskSpec:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
+from zmqpipeline.protocol.commands import Log
+
 WAIT_SECONDS = 0.5
 """How long a line waits for the word of who started the worker."""
 
@@ -23,34 +25,39 @@ class Obituaries:
     def __init__(self, *, supervised: bool) -> None:
         self._supervised = supervised
         self._deaths: OrderedDict[int, str] = OrderedDict()
-        self._waiting: deque[tuple[float, int, str]] = deque()
+        self._waiting: deque[tuple[float, int, str, dict[str, str | int]]] = deque()
 
-    def lost(self, pid: int, line: str, now: float) -> list[str]:
+    def lost(self, pid: int, line: str, now: float, **about: str | int) -> list[Log]:
         """A worker's connection is gone; `line` says so, with ``{how}`` in it. The lines that can be written now."""
         how = self._deaths.pop(pid, None)
         if how is not None or not self._supervised or not pid:
-            return [line.format(how=how or UNKNOWN)]
-        self._waiting.append((now + WAIT_SECONDS, pid, line))
+            return [_line(line, how or UNKNOWN, about)]
+        self._waiting.append((now + WAIT_SECONDS, pid, line, about))
         return []
 
-    def died(self, pid: int, how: str) -> list[str]:
+    def died(self, pid: int, how: str) -> list[Log]:
         """A process ended, in this way."""
-        known = [line for _, one, line in self._waiting if one == pid]
+        known = [_line(line, how, about) for _, one, line, about in self._waiting if one == pid]
         if known:
             self._waiting = deque(entry for entry in self._waiting if entry[1] != pid)
-            return [line.format(how=how) for line in known]
+            return known
         self._deaths[pid] = how
         if len(self._deaths) > REMEMBERED:
             self._deaths.popitem(last=False)
         return []
 
-    def overdue(self, now: float) -> list[str]:
+    def overdue(self, now: float) -> list[Log]:
         """The lines that have waited long enough: the process may well live, behind a broken connection."""
         lines = []
         while self._waiting and now >= self._waiting[0][0]:
-            lines.append(self._waiting.popleft()[2].format(how=UNKNOWN))
+            _, _, line, about = self._waiting.popleft()
+            lines.append(_line(line, UNKNOWN, about))
         return lines
 
     def next_time(self) -> float | None:
         """When the first line has waited long enough."""
         return self._waiting[0][0] if self._waiting else None
+
+
+def _line(text: str, how: str, about: dict[str, str | int]) -> Log:
+    return Log(30, text.format(how=how), about)

@@ -2,8 +2,8 @@
 
 Threads take items in the order in which they came, which is that of their numbers but for what is tried again, and an
 item leaves the set when its outcome is known. So the first of those that are pending, one a thread, are the ones that
-run; of long items there is hardly ever more. When each began is known as well as it was watched: to the millisecond
-with one thread, otherwise to the second that lies between two reports.
+run: of long items there are hardly ever more, and short ones are not worth a name. When each began is known as well as
+it was watched: to the millisecond with one thread, otherwise to the second that lies between two reports.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class ServiceMachine:
             self._links,
             options=self._options,
             rng=rng or random.Random(),
-            tell_given_up=self._given_up.extend,
+            tell_given_up=lambda failures, worker: self._given_up.extend(failures),
         )
         self._dispatcher.begin(incarnation.hex(), b"")
 

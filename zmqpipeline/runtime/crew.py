@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -49,6 +50,11 @@ class Place:
         delay, self.delay = self.delay, min(self.delay * 2, LONGEST_DELAY)
         self.child, self.restart_at = None, now + delay
         return delay
+
+
+def about_child(place: Place, pid: int) -> dict[str, str | int]:
+    """What a log line about the worker in this place is about, for programs that read it."""
+    return {"task": place.task, "worker": f"{socket.gethostname()}/{pid}"} if place.task else {}
 
 
 @dataclass(frozen=True)

@@ -154,4 +154,4 @@ class Loop:
         self._transport.send(command.peer, self._encode(command.envelope))
 
     def _write(self, command: Log) -> None:
-        self._log.log(command.level, "%s", command.text)
+        self._log.log(command.level, "%s", command.text, extra={"about": command.about})
