@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import click
 
@@ -25,6 +25,7 @@ from zmqpipeline import drawing, importing, launch
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli_dead import command_of, dead_command
 from zmqpipeline.cli_keygen import keygen
+from zmqpipeline.cli_progress import progress_shown
 from zmqpipeline.cli_service import service_commands
 from zmqpipeline.cli_status import status_command
 from zmqpipeline.collector import Collector
@@ -36,7 +37,6 @@ from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.role import Role
 from zmqpipeline.runtime import processes
 from zmqpipeline.runtime.journal import dead_items
-from zmqpipeline.runtime.progress import Progress
 from zmqpipeline.summary import Summary
 from zmqpipeline.supervisor import Outcome
 
@@ -46,9 +46,6 @@ log = logging.getLogger("zmqpipeline.run")
 
 ENDPOINT_VARIABLE = "ZMQPIPELINE_ENDPOINT"
 """Makes the addresses of `run` those of other roles, as the flag does; the app's own argument does not."""
-
-LINE_INTERVAL = 5.0
-"""Seconds between two progress lines where there is no terminal."""
 
 _OPTIONS = (
     click.option("--endpoint", metavar="ADDRESS", help="Base address: ipc://FOLDER or tcp://HOST:PORT."),
@@ -252,7 +249,7 @@ def _run(
     options = _settle(app, flags)
     _check_fresh(options, fresh)
     del flags["journal"]  # the collector's alone, which is no child
-    with _progress(progress) as observe, _only_json(as_json) as stdout:
+    with progress_shown(progress) as observe, _only_json(as_json) as stdout:
         outcome = launch.start(
             app,
             options=options,
@@ -439,66 +436,6 @@ def _leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-@contextlib.contextmanager
-def _progress(wanted: bool | None, stream: IO[str] | None = None) -> Any:
-    """What to call with the numbers: it draws a line on a terminal, or writes one now and then elsewhere."""
-    terminal = (stream or sys.stderr).isatty()
-    if wanted is False:
-        yield None
-    elif terminal:
-        line = _ProgressLine(stream or sys.stderr)
-        try:
-            yield line
-        finally:
-            line.finish()
-    else:
-        yield _ProgressLog(logging.INFO if wanted is None else None)
-
-
-class _ProgressLine:
-    """One line on a terminal, made when the first numbers come."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream: Any = stream
-        self._bar: Any = None
-        self._done = 0
-
-    def __call__(self, progress: Progress) -> None:
-        if self._bar is None:
-            self._bar = self._make(progress.total)
-        failed = f"  {progress.failed} failed" if progress.failed else ""
-        self._bar.label = f"{progress.rate:.0f}/s{failed}"
-        self._bar.update(progress.done - self._done)
-        self._done = progress.done
-        self._bar.render_progress()
-
-    def _make(self, total: int | None) -> Any:
-        # without a length, click needs something to iterate over, and shows a bar that only moves
-        source: dict[str, Any] = {"length": total} if total else {"iterable": (nothing for nothing in list[None]())}
-        return click.progressbar(**source, file=self._stream, show_pos=True, show_percent=bool(total)).__enter__()
-
-    def finish(self) -> None:
-        if self._bar is not None:
-            self._bar.render_finish()
-
-
-class _ProgressLog:
-    """A log line (or a plain one, if a progress was asked for) every few seconds."""
-
-    def __init__(self, level: int | None) -> None:
-        self._level = level
-        self._next = LINE_INTERVAL
-
-    def __call__(self, progress: Progress) -> None:
-        if progress.seconds < self._next:
-            return
-        self._next = progress.seconds + LINE_INTERVAL
-        if self._level is None:
-            click.echo(str(progress), err=True)
-        else:
-            log.log(self._level, "%s", progress)
-
-
 def run_app(
     app: Pipeline,
     *,
@@ -515,7 +452,7 @@ def run_app(
     options = Options.from_environ(app.options, os.environ)
     if journal is not None:
         options = options.merge(journal=os.fspath(journal))
-    with _progress(progress) as observe:
+    with progress_shown(progress) as observe:
         outcome = launch.start(
             app,
             options=options,

@@ -12,6 +12,10 @@ TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"
 """When, how serious, which logger and process, what."""
 
 
+CLEAR = "\x1b[K"
+"""Clears the rest of a terminal's line."""
+
+
 class JsonLines(logging.Formatter):
     """A record as one JSON object: time (ISO 8601, UTC), level, logger, process, message, perhaps traceback.
 
@@ -40,7 +44,9 @@ def log_to_stderr(level: str, *, as_json: bool = False) -> None:
     if _is_configured():
         return
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if as_json else logging.Formatter(TEXT_FORMAT))
+    # of what the progress line has drawn there, by whichever process, nothing shall be left beside a line
+    begin = f"\r{CLEAR}" if handler.stream.isatty() else ""
+    handler.setFormatter(JsonLines() if as_json else logging.Formatter(begin + TEXT_FORMAT))
     top.addHandler(handler)
     top.setLevel(level.upper())
     top.propagate = False

@@ -330,7 +330,9 @@ class RunSupervisor:
         return bool(self.plan.collector.counts)
 
     def _progress(self) -> Progress:
-        return read_progress(self.plan.collector.machine, self.plan.totals, time.monotonic() - self.began)
+        workers = sum(place.child is not None for place in self.plan.workers)
+        seconds = time.monotonic() - self.began
+        return read_progress(self.plan.collector.machine, self.plan.totals, seconds, workers)
 
     def _observe(self) -> None:
         if self.plan.observe is not None:

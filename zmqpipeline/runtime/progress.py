@@ -19,6 +19,10 @@ class Progress:
     seconds: float = 0.0
     inherited: int = 0
     """How many items were done before, by processes that are gone."""
+    totals: Mapping[str, int | None] = field(default_factory=dict)
+    """How many items each task announces, None where it does not say."""
+    workers: int = 0
+    """How many worker processes there are."""
 
     @property
     def done(self) -> int:
@@ -46,7 +50,7 @@ class Progress:
         return f"{self.done}{of} items done{failed}, {self.rate:.0f} a second"
 
 
-def read_progress(machine: Any, totals: Mapping[str, int | None], seconds: float) -> Progress:
+def read_progress(machine: Any, totals: Mapping[str, int | None], seconds: float, workers: int = 0) -> Progress:
     """What a collector's machine (None before it runs) has now; `totals` are the items that each task announces."""
     tasks = {} if machine is None else machine.snapshot().tasks
     counts = [
@@ -55,4 +59,5 @@ def read_progress(machine: Any, totals: Mapping[str, int | None], seconds: float
     ]
     known = [total for total in totals.values() if total is not None]
     inherited = 0 if machine is None else machine.inherited
-    return Progress(counts, sum(known) if len(known) == len(totals) else None, seconds, inherited)
+    total = sum(known) if len(known) == len(totals) else None
+    return Progress(counts, total, seconds, inherited, totals, workers)
