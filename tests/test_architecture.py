@@ -19,12 +19,12 @@ STOREYS = {
     "living floor": "declared handlers failure summary places role execution task worker collector distributor "
     "metadata service client",
     "roof": "injection registry entries classes adapters compiling app testrun importing launch loglines group "
-    "supervisor tables standing drawing cli cli_service cli_dead cli_keygen cli_progress cli_status __main__ "
-    "zmqpipeline",
+    "supervisor tables standing drawing scaffold cli cli_service cli_dead cli_keygen cli_new cli_progress cli_status "
+    "__main__ zmqpipeline",
     "annexes": "testing pytest_plugin contrib",
 }
 THIRD_PARTY = {
-    "click": ("cli", "cli_dead", "cli_keygen", "cli_progress", "cli_service", "cli_status"),
+    "click": ("cli", "cli_dead", "cli_keygen", "cli_new", "cli_progress", "cli_service", "cli_status"),
     "zmq": ("runtime", "contrib"),
     "msgpack": ("protocol.wire", "protocol.packed", "serialize", "serialize_ext", "utils"),
     "sqlite3": ("runtime.journal",),

@@ -25,6 +25,7 @@ from zmqpipeline import drawing, importing, launch
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli_dead import command_of, dead_command
 from zmqpipeline.cli_keygen import keygen
+from zmqpipeline.cli_new import new_command
 from zmqpipeline.cli_progress import progress_shown
 from zmqpipeline.cli_service import service_commands
 from zmqpipeline.cli_status import status_command
@@ -117,7 +118,12 @@ class _Group(click.Group):
         """As click does it, with the known names beside a wrong one."""
         if args and not args[0].startswith("-") and args[0] not in self.commands:
             raise click.UsageError(_unknown("command", args[0], list(self.commands)))
-        return super().resolve_command(ctx, args)
+        found = super().resolve_command(ctx, args)
+        if ctx.obj is None and args[0] != new_command.name and "--help" not in args:
+            raise click.UsageError(
+                "Say which app: -A package.module, -A file.py, or -A package.module:name, before the command."
+            )
+        return found
 
 
 def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
@@ -130,16 +136,14 @@ def _commands(app: Pipeline | None) -> click.Group:
     if app is not None:
         group.help = f"The pipeline {app.name!r}: run it whole, or one role at a time."
         return group
-    group.params.append(
-        click.Option(
-            ["-A", "--app"], required=True, metavar="TARGET", callback=_load, expose_value=False, is_eager=False
-        )
-    )
+    where = "The app: package.module[:name] or file.py[:name]. All commands but `new` need it."
+    group.add_command(new_command)
+    group.params.append(click.Option(["-A", "--app"], metavar="TARGET", callback=_load, expose_value=False, help=where))
     return group
 
 
-def _load(ctx: click.Context, parameter: click.Parameter, target: str) -> None:
-    if not ctx.resilient_parsing:
+def _load(ctx: click.Context, parameter: click.Parameter, target: str | None) -> None:
+    if target is not None and not ctx.resilient_parsing:
         ctx.obj = importing.find_app(target)
 
 
