@@ -46,7 +46,9 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
     """Carry out a command of an app of the name that the journal knows; status, stdout and stderr."""
 
     def say(*arguments: str, name: str = "p") -> tuple[int, str, str]:
-        status = run_command(Pipeline(name), ["dead", *arguments])
+        app = Pipeline(name)
+        app.add_task("E", lambda: None)
+        status = run_command(app, ["dead", *arguments])
         told = capsys.readouterr()
         return status, told.out, told.err
 
@@ -67,11 +69,14 @@ def test_list_is_a_table(path: Path, say: Say) -> None:
 
 
 def test_list_of_one_task(path: Path, say: Say) -> None:
-    """--task leaves the others out; of a task without failed items it says that there are none."""
+    """--task leaves the others out; of a task without failed items it says that there are none, of no task the name."""
     assert len(say("list", "--task", "C")[1].splitlines()) == 3
     status, out, err = say("list", "--task", "E")
     assert (status, out) == (0, "")
     assert "no failed items of task 'E'" in err
+    status, out, err = say("list", "--task", "c")
+    assert (status, out) == (2, "")
+    assert "no task 'c'. Did you mean 'C'? Known: 'E', 'C', 'D d'." in err
 
 
 def test_list_as_json(path: Path, say: Say) -> None:

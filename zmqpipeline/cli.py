@@ -48,6 +48,13 @@ log = logging.getLogger("zmqpipeline.run")
 ENDPOINT_VARIABLE = "ZMQPIPELINE_ENDPOINT"
 """Makes the addresses of `run` those of other roles, as the flag does; the app's own argument does not."""
 
+
+class _Choice(click.Choice[str]):
+    def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
+        """As click says it, with the closest one named."""
+        return super().get_invalid_choice_message(value, ctx) + did_you_mean(str(value), self.choices)
+
+
 _OPTIONS = (
     click.option("--endpoint", metavar="ADDRESS", help="Base address: ipc://FOLDER or tcp://HOST:PORT."),
     click.option(
@@ -67,7 +74,7 @@ _OPTIONS = (
         metavar="S",
         help="How long a role that should end waits for its work.",
     ),
-    click.option("--log-level", type=click.Choice(LOG_LEVELS, case_sensitive=False), help="The least that is logged."),
+    click.option("--log-level", type=_Choice(LOG_LEVELS, case_sensitive=False), help="The least that is logged."),
     click.option("--log-json", is_flag=True, default=None, help="Write log lines as JSON objects."),
 )
 
@@ -133,7 +140,9 @@ def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
 
 def _commands(app: Pipeline | None) -> click.Group:
     group = _Group("zmqpipeline", help="Run a pipeline, whole or one role at a time.", commands=list(_COMMANDS))
+    group.epilog = "Example: zmqpipeline new squares; cd squares; zmqpipeline -A squares run"
     if app is not None:
+        group.epilog = "Example: python -m app run; python -m app COMMAND --help tells more of each command."
         group.help = f"The pipeline {app.name!r}: run it whole, or one role at a time."
         return group
     where = "The app: package.module[:name] or file.py[:name]. All commands but `new` need it."
@@ -227,7 +236,7 @@ _meta = click.option("--meta", multiple=True, callback=_pairs, metavar="K=V", he
 # the commands ---------------------------------------------------------------------------------------------------------
 
 
-@click.command("run")
+@click.command("run", epilog="Example: python -m app run --workers 4 --journal run.db")
 @click.option("--workers", multiple=True, metavar="N|TASK=N", help="Worker processes for each task, or for one.")
 @_meta
 @_journalled
@@ -278,7 +287,7 @@ def _run(
     return outcome.status
 
 
-@click.command("distributor")
+@click.command("distributor", epilog="Example: python -m app distributor --endpoint tcp://0.0.0.0:5550")
 @_meta
 @click.option("--meta-file", type=click.Path(path_type=Path), hidden=True)
 @_common
@@ -290,7 +299,7 @@ def _distributor(app: Pipeline, /, meta: dict[str, str], meta_file: Path | None,
     return _serve(app.compile("distributor", options=options, metadata=metadata))
 
 
-@click.command("worker")
+@click.command("worker", epilog="Example: python -m app worker C --processes 4 --endpoint tcp://SERVER:5550")
 @click.argument("task_type", required=False)
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="Threads of the process; by default as the app says."
@@ -313,7 +322,7 @@ def _worker(app: Pipeline, /, task_type: str | None, threads: int | None, proces
     return launch.supervise_workers(app, types, processes, arguments, options.drain_timeout)
 
 
-@click.command("collector")
+@click.command("collector", epilog="Example: python -m app collector --journal run.db --endpoint tcp://0.0.0.0:5550")
 @_journalled
 @_common
 @click.pass_obj
@@ -326,7 +335,7 @@ def _collector(app: Pipeline, /, fresh: bool, **flags: Any) -> int:
     return _serve(collector)
 
 
-@click.command("check")
+@click.command("check", epilog="Example: python -m app check --endpoint tcp://SERVER:5550")
 @_common
 @click.pass_obj
 def _check(app: Pipeline, /, **flags: Any) -> int:
@@ -336,7 +345,7 @@ def _check(app: Pipeline, /, **flags: Any) -> int:
     return 0
 
 
-@click.command("graph")
+@click.command("graph", epilog="Example: python -m app graph --dot | dot -Tsvg -o app.svg")
 @click.option("--dot", "as_dot", is_flag=True, help="In the language of Graphviz, not of Mermaid.")
 @_common
 @click.pass_obj

@@ -13,7 +13,7 @@ import click
 
 from zmqpipeline import importing, launch
 from zmqpipeline.app import Pipeline
-from zmqpipeline.errors import ConfigurationError, JournalError, SerializeError
+from zmqpipeline.errors import ConfigurationError, JournalError, SerializeError, did_you_mean
 from zmqpipeline.options import Options
 from zmqpipeline.runtime import journal as journals
 from zmqpipeline.runtime.journal import DeadItem
@@ -32,7 +32,8 @@ _journal = click.option("--journal", metavar="FILE", help="The journal; by defau
 def dead_command(group: type[click.Group]) -> click.Group:
     """The command `dead` with its three commands, as a group of this type."""
     help = "The failed items that a journal holds: list them, show one, have them tried again."
-    return group("dead", help=help, commands=[_list, _show, _retry])
+    example = "Example: python -m app dead list --journal run.db"
+    return group("dead", help=help, epilog=example, commands=[_list, _show, _retry])
 
 
 def command_of(ctx: click.Context, app: Pipeline, *arguments: str) -> str:
@@ -43,7 +44,7 @@ def command_of(ctx: click.Context, app: Pipeline, *arguments: str) -> str:
     return f"{root.command_path} {shlex.join([*target, *arguments])}"
 
 
-@click.command("list")
+@click.command("list", epilog="Example: python -m app dead list --journal run.db")
 @_journal
 @click.option("--task", metavar="TASK", help="Only those of this task.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of objects on stdout.")
@@ -52,6 +53,7 @@ def _list(app: Pipeline, /, journal: str | None, task: str | None, as_json: bool
     """List the failed items, in the order of their failure."""
     path, items = _items(app, journal)
     if task is not None:
+        _check_task(app, items, task)
         items = [one for one in items if one.task == task]
     if as_json:
         click.echo(json.dumps([_as_object(one) for one in items]))
@@ -63,7 +65,7 @@ def _list(app: Pipeline, /, journal: str | None, task: str | None, as_json: bool
     return 0
 
 
-@click.command("show")
+@click.command("show", epilog="Example: python -m app dead show C 3 --journal run.db")
 @click.argument("task")
 @click.argument("number", type=click.IntRange(0))
 @_journal
@@ -71,7 +73,7 @@ def _list(app: Pipeline, /, journal: str | None, task: str | None, as_json: bool
 def _show(app: Pipeline, /, task: str, number: int, journal: str | None) -> int:
     """Show one failed item: its data, the error and the traceback."""
     path, items = _items(app, journal)
-    _check_known(path, items, [(task, number)])
+    _check_known(app, path, items, [(task, number)])
     item = next(one for one in items if (one.task, one.number) == (task, number))
     tries = f"{item.attempts} attempt{'' if item.attempts == 1 else 's'}"
     later = ", to be retried" if item.retrying else ""
@@ -83,7 +85,7 @@ def _show(app: Pipeline, /, task: str, number: int, journal: str | None) -> int:
     return 0
 
 
-@click.command("retry")
+@click.command("retry", epilog="Example: python -m app dead retry C 3 17 --journal run.db")
 @click.argument("ids", nargs=-1, metavar="[TASK NUMBER...]...")
 @click.option("--all", "all_of_them", is_flag=True, help="All failed items.")
 @_journal
@@ -92,13 +94,13 @@ def _show(app: Pipeline, /, task: str, number: int, journal: str | None) -> int:
 def _retry(ctx: click.Context, app: Pipeline, /, ids: Sequence[str], all_of_them: bool, journal: str | None) -> int:
     """Mark failed items to be tried again when the run goes on: a task and its numbers, or --all.
 
-    A run that is finished is opened anew. Example: retry C 3 17
+    A run that is finished is opened anew.
     """
     if bool(ids) == all_of_them:
         raise click.UsageError("Say which items: TASK NUMBER..., or --all. `dead list` shows those that there are.")
     wanted = None if all_of_them else _read_ids(ids)
     path, items = _items(app, journal)
-    _check_known(path, items, wanted or ())
+    _check_known(app, path, items, wanted or ())
     number = journals.retry(path, None if wanted is None else set(wanted))
     before = sum(one.retrying for one in items if wanted is None or (one.task, one.number) in wanted)
     known = f" {before} {'was' if before == 1 else 'were'} marked before." if before else ""
@@ -122,9 +124,18 @@ def _items(app: Pipeline, given: str | None) -> tuple[str, list[DeadItem]]:
     return path, journals.dead_items(path)
 
 
-def _check_known(path: str, items: Sequence[DeadItem], wanted: Sequence[tuple[str, int]]) -> None:
+def _check_task(app: Pipeline, items: Sequence[DeadItem], task: str) -> None:
+    """Raise ConfigurationError for what is neither a task of the app nor of the journal, which may know older ones."""
+    known = list(dict.fromkeys([*app.task_types, *(one.task for one in items)]))
+    if task not in known:
+        listed = ", ".join(repr(one) for one in known) or "none"
+        raise ConfigurationError(f"There is no task {task!r}.{did_you_mean(task, known)} Known: {listed}.")
+
+
+def _check_known(app: Pipeline, path: str, items: Sequence[DeadItem], wanted: Sequence[tuple[str, int]]) -> None:
     known = {(one.task, one.number) for one in items}
     for task, number in wanted:
+        _check_task(app, items, task)
         if (task, number) not in known:
             raise JournalError(
                 f"There is no failed item {number} of task {task!r} in {path}. `dead list` shows those that there are."

@@ -26,14 +26,16 @@ def service_commands(
 ) -> tuple[click.Command, ...]:
     """The commands, with what all commands share."""
 
-    @click.command("service")
+    @click.command("service", epilog="Example: python -m app service --endpoint tcp://0.0.0.0:5550")
     @common
     @click.pass_obj
     def service(app: Pipeline, /, **flags: Any) -> int:
         """Run the broker: it routes requests of clients to the workers of each service."""
         return serve(_compiled(app, "service", settle(app, flags)))
 
-    @click.command("service-worker")
+    @click.command(
+        "service-worker", epilog="Example: python -m app service-worker upper --threads 4 --endpoint tcp://SERVER:5550"
+    )
     @click.argument("name", required=False)
     @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the process.")
     @click.option("--processes", type=click.IntRange(1), default=1, metavar="N", help="So many worker processes.")
@@ -53,14 +55,14 @@ def service_commands(
         arguments = flag_arguments({**flags, "threads": threads})
         return launch.supervise_workers(app, names, processes, arguments, options.drain_timeout, "service-worker")
 
-    @click.command("call")
+    @click.command("call", epilog='Example: python -m app call upper \'{"text": "abc"}\'')
     @click.argument("name")
     @click.argument("request", metavar="JSON")
     @click.option("--timeout", type=click.FloatRange(0), default=30.0, show_default=True, metavar="S")
     @common
     @click.pass_obj
     def call(app: Pipeline, /, name: str, request: str, timeout: float, **flags: Any) -> int:
-        """Ask a service once; prints the reply as JSON. Example: call upper '{"text": "abc"}'"""
+        """Ask a service once; prints the reply as JSON."""
         options = settle(app, flags)
         with app.client(name, options=options) as client:
             reply = client.request(_read(request), timeout=timeout)

@@ -40,8 +40,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a message about a wrong name: `` Did you mean 'x'?`` if one of the known ones is close, else empty."""
     import difflib  # at the first mistake only
 
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    by_lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1)
+    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 class PipelineError(Exception):

@@ -18,7 +18,7 @@ from zmqpipeline.address import EndpointAddress, derive
 from zmqpipeline.app import Pipeline
 from zmqpipeline.collector import Collector
 from zmqpipeline.distributor import refuse_other_metadata
-from zmqpipeline.errors import ConfigurationError, EndpointError, JournalError, SerializeError
+from zmqpipeline.errors import ConfigurationError, EndpointError, JournalError, SerializeError, did_you_mean
 from zmqpipeline.group import WorkerGroup
 from zmqpipeline.options import Options
 from zmqpipeline.places import default_base
@@ -174,6 +174,7 @@ def worker_numbers(app: Pipeline, given: int | Mapping[str, int] | None) -> dict
         known = ", ".join(repr(one) for one in app.worker_types) or "none"
         raise ConfigurationError(
             f"workers= names the task {unknown[0]!r}, for which there is no worker. Known: {known}."
+            f"{did_you_mean(unknown[0], app.worker_types)}"
         )
     numbers = {task: given.get(task, given.get("", 1)) for task in app.worker_types}
     for task, number in numbers.items():

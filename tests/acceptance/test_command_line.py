@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +58,12 @@ def complains(workshop: Any, *arguments: str, **environ: str) -> str:
     ("arguments", "said"),
     [
         (["rum"], ["no command 'rum'", "Did you mean 'run'"]),
-        (["worker", "a"], ["no task 'a'", "Known: 'A', 'B'"]),
+        (["worker", "a"], ["no task 'a'", "Did you mean 'A'", "Known: 'A', 'B'"]),
+        (["statsu"], ["no command 'statsu'", "Did you mean 'status'"]),
+        (["graph", "--dto"], ["'--dto'", "Did you mean '--dot'"]),
+        (["run", "--workers", "a=2"], ["'a'", "Did you mean 'A'"]),
+        (["run", "--log-level", "wraning"], ["'wraning'", "Did you mean 'warning'"]),
+        (["dead", "lits"], ["no command 'lits'", "Did you mean 'list'"]),
         (["run", "--workers", "many"], ["'many'", "TASK=NUMBER"]),
         (["run", "--workers", "C=2"], ["'C'", "Known: 'A', 'B'"]),
         (["run", "--meta", "path"], ["'path'", "K=V"]),
@@ -240,6 +246,31 @@ def test_help_says_what_the_flags_do(workshop: Any) -> None:
         assert "your own tables stay" in told[command]
     assert "--journal" not in told["worker"] + told["distributor"]
     assert all(f" {name} " in told["dead"] for name in ("list", "show", "retry"))
+
+
+COMMANDS = (
+    "run", "distributor", "worker", "collector", "service", "service-worker", "call", "dead", "dead list", "dead show",
+    "dead retry", "status", "check", "graph",
+)  # fmt: skip
+
+
+def test_help_has_an_example_of_every_command(workshop: Any) -> None:
+    """Each --help ends with a command line that click can read: a command and flags that there are."""
+    workshop.write("app.py", APP + MAIN)
+    told = workshop.run("-m", "app", "--help")[1].out
+    assert "Example:" in told
+    found = re.search(r"Commands:\n(.*?)\n\n", told, re.DOTALL)
+    assert found is not None
+    listed = [line.split()[0] for line in found[1].splitlines() if line[2] != " "]
+    assert sorted(listed) == sorted({name.split()[0] for name in COMMANDS})
+    for name in COMMANDS:
+        status, program = workshop.run("-m", "app", *name.split(), "--help")
+        assert status == 0, program.err
+        example = " ".join(program.out.partition("Example:")[2].split()).partition(" | ")[0]
+        assert example.startswith(f"python -m app {name}"), name
+        if name != "dead":
+            flags = re.findall(r" (--[a-z-]+)", example)
+            assert all(f"{flag} " in program.out.partition("Example:")[0] for flag in flags), example
 
 
 def test_workers_of_every_task_by_one_command(workshop: Any) -> None:
