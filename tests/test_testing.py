@@ -139,6 +139,7 @@ def test_the_first_failure_is_raised_again() -> None:
     assert isinstance(cause, ItemFailed)
     assert isinstance(cause.failure, Failure)
     assert cause.failure.data == {"n": 3}
+    assert str(cause).endswith("\nThe item: {'n': 3}")
 
 
 @pytest.mark.parametrize("where", ["finished", "failed", "ack_data"])
@@ -354,7 +355,8 @@ def test_a_run_that_hangs_ends_with_a_report() -> None:
     assert time.monotonic() - began < 8
     assert isinstance(caught.value, TimeoutError)
     assert "stuck_here" in str(caught.value)
-    assert "worker of 'C'" in str(caught.value)
+    assert "worker of 'C' of a test run: executes: " in str(caught.value)
+    assert "task 'C': 0 items done, " in str(caught.value)
     release.set()
 
 

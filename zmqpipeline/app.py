@@ -406,6 +406,7 @@ class Pipeline:
         """Run the real roles as threads of this process and return what came of it; see `testrun.run_in_threads`."""
         from zmqpipeline.testrun import run_in_threads
 
+        __tracebackhide__ = True
         return run_in_threads(self, workers=workers, metadata=metadata, timeout=timeout, raise_failures=raise_failures)
 
     def run(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
@@ -18,8 +16,10 @@ from zmqpipeline.errors import ConfigurationError, ItemFailed, PipelineTimeout
 from zmqpipeline.failure import Failure
 from zmqpipeline.options import Options
 from zmqpipeline.role import Role
+from zmqpipeline.runtime.calls import users_part
 from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.journal import MEMORY
+from zmqpipeline.standstill import collector_line, distributor_lines, thread_lines, worker_line
 from zmqpipeline.summary import Summary
 from zmqpipeline.worker import Worker
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 2.0
 """How long the roles of a test may take to end when the time is up or something went wrong."""
+
+SHOWN_CHARACTERS = 500
+"""So much of an item is shown when it fails a test."""
 
 STUCK = 70
 """The exit status of a worker whose threads are all stuck."""
@@ -114,16 +117,19 @@ class _Notes:
         worker._make_execution = watched  # type: ignore[method-assign]
 
 
-class _RoleThread(threading.Thread):
+class RoleThread(threading.Thread):
     """Runs one role; what it raised is kept. It tells of its end by a queue."""
 
-    def __init__(self, name: str, role: Role, ended: SimpleQueue[_RoleThread]) -> None:
-        super().__init__(name=f"{name} of a test run", daemon=True)
+    def __init__(self, name: str, role: Role, ended: SimpleQueue[RoleThread]) -> None:
+        """`name` is the thread's name, `ended` the queue into which it puts itself."""
+        super().__init__(name=name, daemon=True)
         self.role = role
         self.error: BaseException | None = None
+        """What the role raised, if it did."""
         self._queue = ended
 
     def run(self) -> None:
+        """Run the role."""
         try:
             self.role.run()
         except BaseException as error:
@@ -155,6 +161,7 @@ def run_in_threads(
         PipelineTimeout: it was not over in time; the text says what each role and each user function was doing.
         Exception: what a source, gate, key, metadata or init function raised.
     """
+    __tracebackhide__ = True
     began = time.monotonic()
     notes = _Notes()
     options = replace(
@@ -189,11 +196,15 @@ def _worker_numbers(app: Pipeline, workers: int | Mapping[str, int] | None) -> d
 
 
 def _raise_failure(failure: Failure, raised: BaseException | None) -> None:
-    told = ItemFailed(str(failure), failure)
+    # pytest shows the frames of the user's function, and not ours around it
+    __tracebackhide__ = True
+    shown = repr(failure.data)
+    shown = shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]}..."
+    told = ItemFailed(f"{failure}\nThe item: {shown}", failure)
     if raised is None or isinstance(raised, (SystemExit, KeyboardInterrupt)):
         # those would end the test session, not the test
         raise told from raised
-    raise raised from told
+    raise raised.with_traceback(users_part(raised.__traceback__) or raised.__traceback__) from told
 
 
 class _Run:
@@ -209,24 +220,25 @@ class _Run:
     ) -> None:
         self._before = set(threading.enumerate())
         self._app, self._options, self._notes = app, options, notes
-        self._ended: SimpleQueue[_RoleThread] = SimpleQueue()
+        self._ended: SimpleQueue[RoleThread] = SimpleQueue()
         self._collector = cast(Collector, app.compile("collector", options=options))
         if self._collector._journal_user():
             self._collector._journal_path = MEMORY
         notes.watch_collector(self._collector)
         distributor = app.compile("distributor", options=options, metadata=metadata)
-        self._distributor = _RoleThread("distributor", distributor, self._ended)
-        self._threads = [_RoleThread("collector", self._collector, self._ended), self._distributor]
+        self._distributor = RoleThread("distributor of a test run", distributor, self._ended)
+        self._threads = [RoleThread("collector of a test run", self._collector, self._ended), self._distributor]
         for name, number in numbers.items():
             self._threads += [self._new_worker(name) for _ in range(number)]
 
-    def _new_worker(self, name: str) -> _RoleThread:
+    def _new_worker(self, name: str) -> RoleThread:
         worker = cast(Worker, self._app.compile("worker", name, options=self._options))
         self._notes.watch(worker)
-        return _RoleThread(f"worker of {name!r}", worker, self._ended)
+        return RoleThread(f"worker of {name!r} of a test run", worker, self._ended)
 
     def carry_out(self, timeout: float) -> None:
         """Start the threads, wait for the end of the run, end what is left, and raise what went wrong."""
+        __tracebackhide__ = True
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.start()
@@ -234,7 +246,7 @@ class _Run:
         self._stop()
         error = self._error()
         if error is not None:
-            raise error
+            raise error.with_traceback(users_part(error.__traceback__) or error.__traceback__)
         if report:
             raise PipelineTimeout(report)
 
@@ -284,15 +296,22 @@ class _Run:
             thread.join(max(0.0, give_up - time.monotonic()))
 
     def _report(self, timeout: float) -> str:
-        lines = [f"The test run was not over within {timeout:g} s."]
+        lines = [f"The test run was not over within {timeout:g} s. What each role waits for:"]
         for thread in self._threads:
-            state = "running" if thread.is_alive() else "ended"
-            machine = thread.role.machine
-            lines.append(f"{thread.name}: {state}; {machine.snapshot() if machine is not None else 'not begun'}")
-        frames = sys._current_frames()
-        for other in set(threading.enumerate()) - self._before - set(self._threads):
-            frame = frames.get(other.ident or 0)
-            if frame is not None:
-                stack = "".join(traceback.format_stack(frame)[-3:]).rstrip()
-                lines.append(f"thread {other.name} is at:\n{stack}")
+            first, *more = self._waits_for(thread)
+            lines += [f"{thread.name}: {first}", *(f"  {line}" for line in more)]
+        lines += thread_lines(set(threading.enumerate()) - self._before - set(self._threads))
         return "\n".join(lines)
+
+    def _waits_for(self, thread: RoleThread) -> list[str]:
+        machine = thread.role.machine
+        if not thread.is_alive():
+            return ["has ended"]
+        if machine is None:
+            return ["has not begun"]
+        if thread is self._distributor:
+            entries = self._app.registry.tasks.values()
+            return distributor_lines(machine.snapshot(), {one.name: one.spec.depends_on for one in entries})
+        if thread.role is self._collector:
+            return [collector_line(machine.snapshot())]
+        return [worker_line(machine.snapshot())]

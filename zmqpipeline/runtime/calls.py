@@ -51,12 +51,13 @@ def trouble_of(error: BaseException) -> Trouble:
 
 def _traceback(error: BaseException) -> str:
     try:
-        return "".join(traceback.format_exception(type(error), error, _users_part(error.__traceback__)))
+        return "".join(traceback.format_exception(type(error), error, users_part(error.__traceback__)))
     except Exception as second:
         return f"(its traceback cannot be shown: {type(second).__name__})"
 
 
-def _users_part(frames: TracebackType | None) -> TracebackType | None:
+def users_part(frames: TracebackType | None) -> TracebackType | None:
+    """A traceback without our own frames that come before the first one of user code."""
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         frames = frames.tb_next
     return frames
