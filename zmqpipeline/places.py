@@ -58,14 +58,19 @@ def default_base(name: str) -> EndpointAddress:
     Raises:
         EndpointError: the folder belongs to somebody else, or is open to others.
     """
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    root = Path(runtime, "zmqpipeline") if runtime else Path(tempfile.gettempdir(), f"zmqpipeline-{os.getuid()}")
-    folder = root / _folder_name(name)
+    folder = private_folder(name)
     base = EndpointAddress(f"ipc://{folder}")
-    for one in (root, folder):
+    for one in (folder.parent, folder):
         _make(one, base)
         _check_private(one)
     return base
+
+
+def private_folder(name: str) -> Path:
+    """Where the sockets of a pipeline are that was given no address; nothing is made or looked at."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    root = Path(runtime, "zmqpipeline") if runtime else Path(tempfile.gettempdir(), f"zmqpipeline-{os.getuid()}")
+    return root / _folder_name(name)
 
 
 def _make(folder: Path, base: EndpointAddress) -> None:

@@ -11,6 +11,7 @@ import select
 import socket
 import threading
 import time
+import weakref
 from types import TracebackType
 
 import zmq
@@ -44,6 +45,15 @@ def shared_context() -> Context:
         return _shared[0]
 
 
+_open: weakref.WeakSet[Transport] = weakref.WeakSet()
+
+
+def open_transports() -> list[Transport]:
+    """Those of this process that are not closed, for tests of what is left behind. May be called from any thread."""
+    with _shared_lock:
+        return list(_open)
+
+
 class Transport:
     """Opens, polls and closes the sockets of a role."""
 
@@ -66,6 +76,8 @@ class Transport:
         self._wake_file = self._wakened.fileno()
         self._poller.register(self._wake_file, select.POLLIN)
         self._closed = False
+        with _shared_lock:
+            _open.add(self)
 
     def __enter__(self) -> Transport:
         """Return itself."""
@@ -189,6 +201,8 @@ class Transport:
                 hop.release()
             self._waker.close()
             self._wakened.close()
+            with _shared_lock:
+                _open.discard(self)
 
     def _close_sockets(self, bound: list[BoundHop], linger: float) -> None:
         if self._given is not None:
