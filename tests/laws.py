@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.plans import SimulationError
+from zmqpipeline.testing.stage import SimulationError
 
 if TYPE_CHECKING:
     from tests.nodes import WorkerNode

@@ -1,15 +1,12 @@
-"""The simulated roles: the real machines, with threads, sources and functions made of timed events."""
+"""The roles of a simulated world: what their sources and functions do is drawn from the seed, and is counted."""
 
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tests.laws import check_alone
-from tests.network import Node
-from tests.plans import SimulationError
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
@@ -18,6 +15,7 @@ from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.seqset import numbers_of, spans_of
 from zmqpipeline.protocol.worker import WorkerMachine
+from zmqpipeline.testing import nodes
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -26,55 +24,21 @@ Ack = tuple[str, int, bytes]
 """Task, count and data of the last ACK, as a gate is told them."""
 
 
-class MainNode(Node):
-    """A distributor or a collector: one that is drained goes on in another process."""
-
-    @property
-    def is_drained(self) -> bool:
-        """Whether it ended because it was asked to."""
-        return self.ended is not None and self.ended.reason == "drained"
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it ended by itself, and the run with it."""
-        return self.ended is not None and not self.is_drained
-
-
-class WorkerNode(Node):
+class WorkerNode(nodes.WorkerNode):
     """A worker with `slots` threads."""
 
     def __init__(self, world: World, name: str, task: str, slots: int, options: Options) -> None:
         machine = WorkerMachine(task, slots=slots, incarnation=world.incarnation(), host=name, options=options)
-        super().__init__(world, name, machine)
-        self.task, self.idle = task, slots
-        self.queue: deque[tuple[int, int, bytes]] = deque()
+        super().__init__(world, name, machine, task)
+        self.world = world
         self.targets = {
             "workers": (lambda: world.distributor, "workers"),
             "results": (lambda: world.collector, "results"),
         }
 
-    def act(self, command: c.Command) -> None:
-        """Carry out a command of this role."""
-        match command:
-            case c.Execute(_, attempt, _, numbers, payloads):
-                self.queue.extend((n, attempt, one) for n, one in zip(numbers, payloads, strict=True))
-                while self.idle and self.queue:
-                    self.idle -= 1
-                    self.take()
-            case c.TakeBack(count):
-                n = len(self.queue) if count is None else min(count, len(self.queue))
-                numbers = [self.queue.pop()[0] for _ in range(n)]
-                self.world.after(1e-4, lambda: self.tell(e.TakenBack(numbers)))
-            case c.SetMetadata(metadata):
-                self.world.check_metadata(self.name, self.machine.run, metadata)
-            case _:
-                super().act(command)
-
-    def held(self) -> set[int]:
-        """What this worker has, done or not, as long as it is not released."""
-        machine = self.machine
-        spans = (machine._pending.spans(), machine._kept.spans())
-        return {*machine._failures, *(number for one in spans for number in numbers_of(one))}
+    def set_metadata(self, metadata: bytes) -> None:
+        """It is the run's."""
+        self.world.check_metadata(self.name, self.machine.run, metadata)
 
     def is_cut_off(self) -> None:
         """The distributor may take what was sent here for lost, and give it to another one; the collector cannot."""
@@ -82,54 +46,36 @@ class WorkerNode(Node):
         if self.world.distributor.running and connection is not None and not connection.alive:
             self.world.touch(self)
 
-    def take(self) -> None:
-        """A thread takes what it does until it hands over: many short items of one attempt, or one long one."""
+    def begin(self, thread: int, number: int, attempt: int, payload: bytes) -> float:
+        """An execution, which takes its time."""
         world, plan = self.world, self.world.plan
-        attempt = self.queue[0][1]
-        batch: list[tuple[int, bytes]] = []
-        seconds = 0.0
-        while self.queue and self.queue[0][1] == attempt and (not batch or seconds < 0.002):
-            number, _, payload = self.queue.popleft()
-            batch.append((number, payload))
-            seconds += plan.service * (1 + plan.spread * world.rng.random())
-            if world.rng.random() < plan.heavy:
-                seconds += plan.heavy_factor * plan.service
-            world.executions[world.ident(self.task, number)] += 1
-        world.after(seconds, lambda: self.done(attempt, batch, seconds))
+        seconds = plan.service * (1 + plan.spread * world.rng.random())
+        if world.rng.random() < plan.heavy:
+            seconds += plan.heavy_factor * plan.service
+        world.executions[world.ident(self.task, number)] += 1
+        return seconds
 
-    def done(self, attempt: int, batch: list[tuple[int, bytes]], seconds: float) -> None:
-        """The thread hands over what it did, unless an item killed the process."""
+    def dies_of(self, numbers: list[int]) -> bool:
+        """Some items are poison."""
         world = self.world
-        if not self.running:
-            return
-        if self.frozen:
-            world.after(0.5, lambda: self.done(attempt, batch, seconds))
-            return
-        if any(world.ident(self.task, number) in world.poison for number, _ in batch):
-            world.note("poison", self.name)
-            world.kill_worker(self)
-            return
-        good, failures = [], []
-        for number, payload in batch:
-            one = world.ident(self.task, number)
-            if world.raises_left[one] > 0:
-                world.raises_left[one] -= 1
-                world.faults[one] += 1
-                failures.append((number, m.Trouble("ValueError", "as planned")))
-            else:
-                good.append((number, b"r" + payload))
-        world.after(0.0, self.next_item)
-        self.tell(e.Executed(attempt, [n for n, _ in good], [p for _, p in good], failures, seconds))
+        if not any(world.ident(self.task, number) in world.poison for number in numbers):
+            return False
+        world.note("poison", self.name)
+        world.kill_worker(self)
+        return True
 
-    def next_item(self) -> None:
-        """A thread is free again."""
-        self.idle += 1
-        while self.running and self.idle and self.queue:
-            self.idle -= 1
-            self.take()
+    def outcome(self, number: int, payload: bytes) -> bytes | m.Trouble:
+        """A result that tells its item, unless the fates have it raise."""
+        world = self.world
+        one = world.ident(self.task, number)
+        if world.raises_left[one] <= 0:
+            return b"r" + payload
+        world.raises_left[one] -= 1
+        world.faults[one] += 1
+        return m.Trouble("ValueError", "as planned")
 
 
-class DistributorNode(MainNode):
+class DistributorNode(nodes.DistributorNode):
     """The distributor and its sources, which begin anew with it."""
 
     def __init__(self, world: World, run: str, *, is_first: bool = True) -> None:
@@ -142,31 +88,22 @@ class DistributorNode(MainNode):
             rng=random.Random(world.rng.random()),
             metadata="local",
         )
-        super().__init__(world, "distributor", machine)
+        super().__init__(world, machine)
+        self.world = world
         self.targets = {"acks": (lambda: world.collector, "acks")}
         self.proposed, self.is_first = run, is_first
         self.heard: set[bytes] = set()
         """The workers that have told this distributor, since its run goes on, what they hold."""
-        self.started = False
         self.yielded = dict.fromkeys(world.plan.items, 0)
         self.different: dict[str, set[bytes]] = {task: set() for task in world.plan.items}
 
-    def act(self, command: c.Command) -> None:
-        world = self.world
-        match command:
-            case c.LoadMetadata():
-                metadata = world.load_metadata(self.proposed)
-                world.after(0.01, lambda: self.tell(e.MetadataLoaded(metadata)))
-            case c.StartTasks(metadata):
-                world.check_metadata(self.name, self.machine.run, metadata)
-                self.started = True
-            case c.Produce(task, count, _, ack_task, ack_id, ack_data):
-                if not self.started:
-                    raise SimulationError("a source was asked before the tasks were started")
-                ack = (ack_task, ack_id, ack_data)
-                world.after(world.plan.delay, lambda: self.produce(task, count, ack))
-            case _:
-                super().act(command)
+    def load_metadata(self) -> e.MetadataLoaded:
+        """Never the same twice."""
+        return e.MetadataLoaded(self.world.load_metadata(self.proposed))
+
+    def start_tasks(self, command: c.StartTasks) -> None:
+        """The metadata is the run's."""
+        self.world.check_metadata(self.name, self.machine.run, command.metadata)
 
     def send(self, peer: e.Peer, envelope: m.Envelope) -> None:
         """What is sent may be executed from now on."""
@@ -187,21 +124,9 @@ class DistributorNode(MainNode):
                 self.heard.add(event.envelope.sender)
         super().tell(event)
 
-    def produce(self, task: str, count: int, ack: Ack) -> None:
-        """Some of the items asked for; the rest in further parts."""
-        world, plan = self.world, self.world.plan
-        if not self.running:
-            return
-        if self.frozen:
-            world.after(0.5, lambda: self.produce(task, count, ack))
-            return
-        payloads, state = self.step(task, self.part(count), count, ack)
-        keys = [one.rjust(16, b".") for one in payloads] if task in plan.keyed else None
-        trouble = m.Trouble("ValueError", "the source raised") if state == "failed" else None
-        left = count - len(payloads)
-        self.tell(e.Produced(task, state, payloads, keys, trouble))
-        if state == "more":
-            world.after(plan.delay * 3 + plan.source_seconds, lambda: self.produce(task, left, ack))
+    def pause(self) -> float:
+        """A slow source takes longer."""
+        return super().pause() + self.world.plan.source_seconds
 
     def part(self, count: int) -> int:
         """How many of these steps come in the next part: a slow source's items one at a time."""
@@ -209,8 +134,16 @@ class DistributorNode(MainNode):
             return 1
         return count if self.world.rng.random() < 0.7 else self.world.rng.randint(0, count)
 
-    def step(self, task: str, part: int, count: int, ack: Ack) -> tuple[list[bytes], str]:
+    def steps(self, command: c.Produce, part: int, count: int) -> e.Produced:
         """Take so many steps of a source of which `count` are asked for."""
+        task, ack = command.task, (command.ack_task, command.ack_id, command.ack_data)
+        payloads, state = self.take(task, part, count, ack)
+        keys = [one.rjust(16, b".") for one in payloads] if task in self.world.plan.keyed else None
+        trouble = m.Trouble("ValueError", "the source raised") if state == "failed" else None
+        return e.Produced(task, state, payloads, keys, trouble)
+
+    def take(self, task: str, part: int, count: int, ack: Ack) -> tuple[list[bytes], str]:
+        """The payloads of these steps, and how it goes on."""
         world = self.world
         payloads: list[bytes] = []
         for _ in range(part):
@@ -231,70 +164,28 @@ class DistributorNode(MainNode):
             self.world.distributor_drained()
 
 
-class CollectorNode(MainNode):
+class CollectorNode(nodes.CollectorNode):
     """The collector and its one thread; with a journal, what it does and marks is one step, and then it is said."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(
-            world, "collector", CollectorMachine("sim", incarnation=world.incarnation(), options=world.options)
-        )
-        self.free_at = 0.0
-        self.calls_later: list[Callable[[], None]] = []
+        machine = CollectorMachine("sim", incarnation=world.incarnation(), options=world.options)
+        super().__init__(world, machine, world.plan.collect_seconds)
+        self.world = world
         self.open: list[tuple[str, int]] = []
         """What was called and is not in the journal yet."""
         held = world.disk.restored() if world.disk is not None else None
         if held is not None:
             self.tell(held)
 
-    def act(self, command: c.Command) -> None:
-        """Carry out a command of this role."""
-        match command:
-            case c.SetRun(run, metadata):
-                self.world.check_metadata(self.name, run, metadata)
-                if self.world.disk is not None:
-                    self.later(lambda: self.begin(command), 0)
-            case c.Collect(task, attempt, spans, payloads, keys):
-                numbers = numbers_of(spans)
-                half = len(numbers) // 2 if len(numbers) > 2 and self.world.rng.random() < 0.3 else len(numbers)
-                for low, high in ((0, half), (half, len(numbers))):
-                    if low < high:
-                        some = keys[m.KEY_BYTES * low : m.KEY_BYTES * high]
-                        self.later(
-                            self._collector_of(task, attempt, numbers[low:high], payloads[low:high], some), high - low
-                        )
-            case c.CallFailed(failures):
-                self.later(lambda: self.call_failed(failures), len(failures))
-            case c.CallFinished():
-                self.world.note_finishing()
-                self.later(lambda: self.finish(command), 1)
-            case _:
-                super().act(command)
+    def set_run(self, command: c.SetRun) -> None:
+        """The metadata is the run's; it is written down."""
+        self.world.check_metadata(self.name, command.run, command.metadata)
+        if self.world.disk is not None:
+            self.later(lambda: self.begin(command), 0)
 
-    def _collector_of(
-        self, task: str, attempt: int, numbers: list[int], payloads: list[bytes], keys: bytes
-    ) -> Callable[[], None]:
-        return lambda: self.collect(task, attempt, numbers, payloads, keys)
-
-    def later(self, call: Callable[[], None], items: int) -> None:
-        """One thread: calls run one after the other."""
-        self.free_at = max(self.free_at, self.world.now) + items * self.world.plan.collect_seconds
-        self.world.at(self.free_at, lambda: self.carry_out(call))
-
-    def carry_out(self, call: Callable[[], None]) -> None:
-        """A dead process calls nothing any more, a frozen one nothing yet."""
-        if self.frozen:
-            self.free_at = max(self.free_at, self.world.now + 0.5)
-            self.calls_later.append(call)
-        elif self.running:
-            call()
-
-    def thaw(self) -> None:
-        """Go on with the calls that were under way, then with what came in."""
-        self.frozen = False
-        calls, self.calls_later = self.calls_later, []
-        for call in calls:
-            self.carry_out(call)
-        super().thaw()
+    def is_finishing(self) -> None:
+        """Now the connection of the ACKs may be cut."""
+        self.world.note_finishing()
 
     def begin(self, command: c.SetRun) -> None:
         """Write down the run."""
@@ -314,7 +205,7 @@ class CollectorNode(MainNode):
         else:
             self.world.after(0.001, lambda: self.tell(event))
 
-    def collect(self, task: str, attempt: int, numbers: list[int], payloads: list[bytes], keys: bytes) -> None:
+    def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes) -> None:
         """Call the collector's function for these; it raises where the fates have it so."""
         world = self.world
         good, rows, failures, digests = [], [], [], b""

@@ -14,10 +14,6 @@ TROUBLE_SECONDS = 60.0
 NO_CRASH_LIMIT = 1 << 30
 
 
-class SimulationError(AssertionError):
-    """An invariant of the pipeline does not hold in this run."""
-
-
 @dataclass
 class Plan:
     """One run. Rates are chances: of a message, of an item, or of a process in each turn of `turn` seconds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.plans import SimulationError
+from zmqpipeline.testing.stage import SimulationError
 
 if TYPE_CHECKING:
     from tests.world import World

@@ -6,21 +6,20 @@ happens is drawn from one `random.Random(seed)`, so that a seed is a run.
 
 from __future__ import annotations
 
-import heapq
-import random
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from tests.disk import Disk
 from tests.laws import IdleBeside
-from tests.network import Node
 from tests.nodes import CollectorNode, DistributorNode, WorkerNode
-from tests.plans import TROUBLE_SECONDS, SimulationError, draw
+from tests.plans import TROUBLE_SECONDS, draw
 from tests.verdict import judge
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.ledger import Ledger
+from zmqpipeline.testing.network import Node
+from zmqpipeline.testing.stage import SimulationError, Stage
 
 Item = tuple[str, int]
 
@@ -28,21 +27,14 @@ __all__ = ["SimulationError", "World"]
 
 
 @dataclass
-class World:
+class World(Stage):
     """The whole pipeline of one seed. `run()` returns when it is over, or raises SimulationError."""
 
-    seed: int
-    verbose: bool = False
-    now: float = 0.0
-    notes: Counter[str] = field(default_factory=Counter)
-
     def __post_init__(self) -> None:
-        self.plan = draw(self.seed)
+        super().__post_init__()
+        self.plan = self.weather = draw(self.seed)
         self.disk = Disk() if self.plan.journal else None
-        self.rng = random.Random(self.seed * 7919 + 1)
         self.options = self.plan.options
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
-        self._serial = 0
         self.executions: Counter[Item] = Counter()
         self.faults: Counter[Item] = Counter()
         self.collected: Counter[Item] = Counter()
@@ -106,35 +98,6 @@ class World:
             self.after(rng.random() * rng.choice([4.0, 20.0]) + 12.0 * which, self._restarter(role))
         for which, role in enumerate(plan.role_drains):
             self.after(rng.random() * rng.choice([4.0, 20.0]) + 30.0 * which, self._drainer(role))
-
-    # the heap ----------------------------------------------------------------------------------------------------
-
-    def serial(self) -> int:
-        """A number that nobody had before."""
-        self._serial += 1
-        return self._serial
-
-    def incarnation(self) -> bytes:
-        """An id for a process."""
-        return b"%08d" % self.serial()
-
-    def at(self, time: float, call: Callable[[], None]) -> None:
-        """Let this happen at this time."""
-        heapq.heappush(self._heap, (time, self.serial(), call))
-
-    def after(self, seconds: float, call: Callable[[], None]) -> None:
-        """Let this happen in so many seconds."""
-        self.at(self.now + seconds, call)
-
-    def note(self, what: str, whom: str) -> None:
-        """Count what happened."""
-        self.notes[what] += 1
-        self.log("world", 10, f"{what}: {whom}")
-
-    def log(self, who: str, level: int, text: str) -> None:
-        """A line for who wants to see it step by step."""
-        if self.verbose:
-            print(f"{self.now:10.4f} {who:12} {level} {text}")
 
     # the run's metadata -------------------------------------------------------------------------------------------
 
@@ -491,8 +454,7 @@ class World:
         steps = 0
         limit = self.plan.limit
         while self._heap and not self.is_over():
-            self.now, _, call = heapq.heappop(self._heap)
-            call()
+            self.step()
             steps += 1
             if self.now > limit or steps > 2_000_000:
                 raise SimulationError(f"the run hangs: {self.describe()}")
@@ -548,10 +510,3 @@ class World:
             bound = self.options.max_held_items * 2 * (served + self.plan.drains)
             if ledger.leased + ledger.waiting > bound + len(ledger._raised):
                 raise SimulationError(f"{ledger.leased} leased and {ledger.waiting} waiting of {name}, bound {bound}")
-
-    def settle(self, seconds: float) -> None:
-        """Some seconds more for what is on its way."""
-        end = self.now + seconds
-        while self._heap and self._heap[0][0] < end:
-            self.now, _, call = heapq.heappop(self._heap)
-            call()

@@ -1,4 +1,8 @@
-"""The simulated network and what every simulated process has in common."""
+"""The simulated network and what every simulated process has in common.
+
+Messages go through the real wire format, and are lost, doubled and delayed; connections break, and each side hears of
+it in its own time; a process is killed, or frozen, or ends in good order.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol import wire
 
 if TYPE_CHECKING:
-    from tests.world import World
+    from zmqpipeline.testing.stage import Stage
 
 CHECKED_EACH = 400
 """So many events of a process are each followed by `Machine.check`; from then on every fourth is."""
@@ -20,31 +24,31 @@ CHECKED_EACH = 400
 class Connection:
     """One connection of a DEALER (client) to a ROUTER (server); in order, unless it breaks."""
 
-    def __init__(self, world: World, client: Node, hop: str, server: Node, there: str) -> None:
-        self.world, self.client, self.hop, self.server, self.there = world, client, hop, server, there
-        self.id = b"%06d" % world.serial()
+    def __init__(self, stage: Stage, client: Node, hop: str, server: Node, there: str) -> None:
+        self.stage, self.client, self.hop, self.server, self.there = stage, client, hop, server, there
+        self.id = b"%06d" % stage.serial()
         self.alive = True
         self.clear: dict[bool, float] = {True: 0.0, False: 0.0}
         self.deaf_from: dict[bool, float] = {True: 0.0, False: 0.0}
         """Once broken, until when what was under way still arrives in each direction."""
         self.blocked_until = 0.0
         """Until when nothing goes through; what is sent meanwhile comes afterwards, as TCP has it."""
-        self.lag = world.plan.delay * (1 + world.plan.uneven * world.rng.random() ** 2)
+        self.lag = stage.weather.delay * (1 + stage.weather.uneven * stage.rng.random() ** 2)
 
     def carry(self, to_server: bool, envelope: m.Envelope) -> None:
         """Deliver this later, or never, or twice."""
-        world = self.world
-        plan, rng = world.plan, world.rng
-        for _ in range(2 if rng.random() < plan.double else 1):
-            if rng.random() < plan.lose:
-                world.note("lost", type(envelope.body).__name__)
+        stage = self.stage
+        weather, rng = stage.weather, stage.rng
+        for _ in range(2 if rng.random() < weather.double else 1):
+            if rng.random() < weather.lose:
+                stage.note("lost", type(envelope.body).__name__)
                 continue
-            at = max(self.clear[to_server], self.blocked_until, world.now + self.lag * (0.5 + rng.random()))
+            at = max(self.clear[to_server], self.blocked_until, stage.now + self.lag * (0.5 + rng.random()))
             self.clear[to_server] = at
-            world.at(at, lambda: self._arrive(to_server, envelope))
+            stage.at(at, lambda: self._arrive(to_server, envelope))
 
     def _arrive(self, to_server: bool, envelope: m.Envelope) -> None:
-        if not self.alive and self.world.now >= self.deaf_from[to_server]:
+        if not self.alive and self.stage.now >= self.deaf_from[to_server]:
             return
         node, peer = (self.server, (self.there, self.id)) if to_server else (self.client, (self.hop, b""))
         # Through the wire and back, so that a message that cannot be encoded is found here.
@@ -55,25 +59,25 @@ class Connection:
         if not self.alive:
             return
         self.alive = False
-        world, rng = self.world, self.world.rng
+        stage, rng = self.stage, self.stage.rng
         server, client, peer = self.server, self.client, (self.there, self.id)
         lost_at, broken_at = rng.choice([0.02, 0.3, 2.5]) * rng.random(), 0.3 * rng.random()
         if rng.random() < 0.5:
-            self.deaf_from = {True: world.now + lost_at, False: world.now + broken_at}
+            self.deaf_from = {True: stage.now + lost_at, False: stage.now + broken_at}
         server.routes.pop(peer, None)
-        world.after(lost_at, lambda: server.tell(e.PeerLost(peer)))
+        stage.after(lost_at, lambda: server.tell(e.PeerLost(peer)))
         if client.running:
             client.is_cut_off()
             client.dealers[self.hop] = None
-            world.after(broken_at, lambda: client.tell(e.Disconnected(self.hop)))
-            world.after(broken_at + 0.05 + rng.random(), lambda: client.connect(self.hop))
+            stage.after(broken_at, lambda: client.tell(e.Disconnected(self.hop)))
+            stage.after(broken_at + 0.05 + rng.random(), lambda: client.connect(self.hop))
 
 
 class Node:
     """A role: its machine, its connections, and its clock."""
 
-    def __init__(self, world: World, name: str, machine: Any) -> None:
-        self.world, self.name, self.machine = world, name, machine
+    def __init__(self, stage: Stage, name: str, machine: Any) -> None:
+        self.stage, self.name, self.machine = stage, name, machine
         self.running = True
         self.frozen = False
         self.missed: list[e.Event] = []
@@ -91,25 +95,25 @@ class Node:
             return
         find, there = self.targets[hop]
         server = find()
-        if self.world.now < self.cut_off_until.get(hop, 0.0):
-            self.world.after(0.5, lambda: self.connect(hop))
+        if self.stage.now < self.cut_off_until.get(hop, 0.0):
+            self.stage.after(0.5, lambda: self.connect(hop))
             return
         if not server.running or server.frozen or self.frozen:
-            self.world.after(0.5, lambda: self.connect(hop))
+            self.stage.after(0.5, lambda: self.connect(hop))
             return
-        connection = Connection(self.world, self, hop, server, there)
+        connection = Connection(self.stage, self, hop, server, there)
         self.dealers[hop] = connection
         server.routes[there, connection.id] = connection
         self.tell(e.Connected(hop))
 
     def cut_off(self, hop: str, seconds: float) -> None:
         """Nothing goes through on this hop for so long; heartbeats go unanswered for two seconds of it."""
-        self.cut_off_until[hop] = self.world.now + seconds
+        self.cut_off_until[hop] = self.stage.now + seconds
         connection = self.dealers.get(hop)
         if connection is not None:
             connection.blocked_until = self.cut_off_until[hop]
             if seconds >= 2.0:
-                self.world.after(2.0, connection.cut)
+                self.stage.after(2.0, connection.cut)
 
     def is_cut_off(self) -> None:
         """A connection that this role made has just broken; it does not know yet."""
@@ -125,7 +129,7 @@ class Node:
         if self.frozen:
             self.missed.append(event)
             return
-        for command in self.machine.handle(event, self.world.now):
+        for command in self.machine.handle(event, self.stage.now):
             self.perform(command)
         self.events += 1
         if self.events <= CHECKED_EACH or self.events % 4 == 0:
@@ -137,8 +141,8 @@ class Node:
         deadline = self.machine.next_deadline()
         if deadline is None or (self.armed is not None and self.armed <= deadline):
             return
-        at = self.armed = max(deadline, self.world.now)
-        self.world.at(at, lambda: self.tick(at))
+        at = self.armed = max(deadline, self.stage.now)
+        self.stage.at(at, lambda: self.tick(at))
 
     def tick(self, at: float) -> None:
         """The timer, if it was not set anew since: an old one that armed another would never die out."""
@@ -152,7 +156,7 @@ class Node:
             case c.Send(peer, envelope):
                 self.send(peer, envelope)
             case c.Log(level, text):
-                self.world.log(self.name, level, text)
+                self.stage.log(self.name, level, text)
             case c.Ended():
                 self.ended = command
                 self.stop()
@@ -166,7 +170,7 @@ class Node:
         if connection is not None:
             connection.carry(not route, envelope)
         elif route:
-            self.world.after(0.0, lambda: self.tell(e.PeerLost(peer)))
+            self.stage.after(0.0, lambda: self.tell(e.PeerLost(peer)))
 
     def act(self, command: c.Command) -> None:
         """Carry out a command of this role."""
@@ -176,7 +180,7 @@ class Node:
         """The process ended in good order: what was sent before is still delivered, since sockets linger."""
         self.running = False
         for connection in self.connections():
-            self.world.after(1.0, connection.cut)
+            self.stage.after(1.0, connection.cut)
 
     def kill(self) -> None:
         """SIGKILL: nothing that was queued is delivered."""
@@ -188,8 +192,8 @@ class Node:
         """SIGSTOP, and SIGCONT after so many seconds; heartbeats go unanswered for two of them."""
         self.frozen = True
         for connection in self.connections():
-            self.world.after(2.0, connection.cut)
-        self.world.after(seconds, self.thaw)
+            self.stage.after(2.0, connection.cut)
+        self.stage.after(seconds, self.thaw)
 
     def thaw(self) -> None:
         """Go on with what came in the meantime."""
