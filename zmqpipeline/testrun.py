@@ -171,17 +171,22 @@ def run_in_threads(
         drain_timeout=DRAIN_SECONDS,
         idle_timeout=None,
     )
-    run = _Run(app, options, _worker_numbers(app, workers), metadata, notes)
+    run = _Run(app, options, worker_numbers(app, workers), metadata, notes)
     run.carry_out(timeout)
     summary = Summary.from_counts(run.counts(), ok=run.ok(), seconds=time.monotonic() - began)
     if raise_failures and notes.first is not None:
-        _raise_failure(*notes.first)
+        raise_failure(*notes.first)
     if raise_failures and notes.broken is not None:
         raise notes.broken
     return TestRun(notes.results, notes.failures, summary)
 
 
-def _worker_numbers(app: Pipeline, workers: int | Mapping[str, int] | None) -> dict[str, int]:
+def worker_numbers(app: Pipeline, workers: int | Mapping[str, int] | None) -> dict[str, int]:
+    """How many workers each task gets; ends the set-up.
+
+    Raises:
+        ConfigurationError: the app does not fit together, a task is unknown, or a number is below 0.
+    """
     app.freeze()
     if workers is None or isinstance(workers, int):
         numbers = dict.fromkeys(app.worker_types, 1 if workers is None else workers)
@@ -195,7 +200,8 @@ def _worker_numbers(app: Pipeline, workers: int | Mapping[str, int] | None) -> d
     return numbers
 
 
-def _raise_failure(failure: Failure, raised: BaseException | None) -> None:
+def raise_failure(failure: Failure, raised: BaseException | None) -> None:
+    """Raise what an item failed of, caused by an `ItemFailed`; or that one, if nothing was raised."""
     # pytest shows the frames of the user's function, and not ours around it
     __tracebackhide__ = True
     shown = repr(failure.data)

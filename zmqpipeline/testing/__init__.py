@@ -7,8 +7,24 @@ from __future__ import annotations
 
 from zmqpipeline.failure import Failure
 from zmqpipeline.summary import Summary, TaskSummary
+from zmqpipeline.testing.faults import FAULTS, Fault
 from zmqpipeline.testing.leftovers import Leftovers
 from zmqpipeline.testing.serving import serving
+from zmqpipeline.testing.simulated import SimulatedPipeline, SimulatedRun
+from zmqpipeline.testing.stage import SimulationError
 from zmqpipeline.testrun import TestRun, run_in_threads
 
-__all__ = ["Failure", "Leftovers", "Summary", "TaskSummary", "TestRun", "run_in_threads", "serving"]
+__all__ = [
+    "FAULTS",
+    "Failure",
+    "Fault",
+    "Leftovers",
+    "SimulatedPipeline",
+    "SimulatedRun",
+    "SimulationError",
+    "Summary",
+    "TaskSummary",
+    "TestRun",
+    "run_in_threads",
+    "serving",
+]
