@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from zmqpipeline import injection
 from zmqpipeline.address import EndpointAddress
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from zmqpipeline.worker import Worker
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+TaskFunction = TypeVar(
+    "TaskFunction", bound="Callable[..., Iterable[Mapping[Any, Any] | None] | Mapping[Any, Any] | None]"
+)
+WorkerFunction = TypeVar("WorkerFunction", bound="Callable[..., Mapping[Any, Any] | None]")
 Class = TypeVar("Class", bound=type)
 
 
@@ -82,9 +86,9 @@ class Pipeline:
         backoff: float = 1.0,
         timeout: float | None = None,
         crash_limit: int = 3,
-        on_failed: str = "abort",
+        on_failed: Literal["abort", "continue"] = "abort",
         endpoint: str | None = None,
-    ) -> Callable[[Function], Function]:
+    ) -> Callable[[TaskFunction], TaskFunction]:
         """Decorator: the function gives the items of a task.
 
         It may be a generator, return an iterable of dicts, or return one dict or None. It may be called again, when a
@@ -111,7 +115,7 @@ class Pipeline:
         """
         task_name(task_type, "task")
 
-        def register(function: Function) -> Function:
+        def register(function: TaskFunction) -> TaskFunction:
             self.add_task(
                 task_type,
                 function,
@@ -150,7 +154,7 @@ class Pipeline:
         """The method twin of `@app.available`."""
         self._add(self.registry.gates, injection.AVAILABLE, task_type, function)
 
-    def metadata(self, function: Function) -> Function:
+    def metadata(self, function: WorkerFunction) -> WorkerFunction:
         """Decorator: returns the run's metadata, a dict; the distributor calls it once, before the first item."""
         self.add_metadata(function)
         return function
@@ -161,7 +165,7 @@ class Pipeline:
 
     # workers ----------------------------------------------------------------------------------------------------------
 
-    def worker(self, task_type: str, *, threads: int = 1) -> Callable[[Function], Function]:
+    def worker(self, task_type: str, *, threads: int = 1) -> Callable[[WorkerFunction], WorkerFunction]:
         """Decorator: the function executes one item of the task, its first parameter, and returns the result, a dict.
 
         By name it may take metadata, task_type, thread_index, number, attempt, resource.
@@ -172,7 +176,7 @@ class Pipeline:
         """
         task_name(task_type, "worker")
 
-        def register(function: Function) -> Function:
+        def register(function: WorkerFunction) -> WorkerFunction:
             self.add_worker(task_type, function, threads=threads)
             return function
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import ENDPOINT, Kind
@@ -29,6 +29,9 @@ Collection: TypeAlias = Callable[[str, int], tuple[Callable[..., Any], bool]]
 
 Observer: TypeAlias = Callable[[str, int, "dict[str, Any] | None", "BaseException | Failure | None"], None]
 """Told of each result that was collected and of each failure, on the collector's thread; for test runs."""
+
+
+AnyCollector = TypeVar("AnyCollector", bound="Collector")
 
 
 class Collector(Role):
@@ -60,7 +63,7 @@ class Collector(Role):
     _ack: dict[str, Any]
     _last_task: str
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls: type[AnyCollector], *args: Any, **kwargs: Any) -> AnyCollector:
         """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
         collector = super().__new__(cls)
         if not hasattr(cls, "metadata"):

@@ -12,7 +12,7 @@ from abc import ABCMeta
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.errors import DefinitionError
@@ -55,11 +55,14 @@ DEPENDENCIES = Kind(_is_types, "a list of TaskTypes", "[] or [TaskType('A')]")
 THREADS = Kind(_is_positive, "a positive int", "4")
 
 
+Made = TypeVar("Made", bound="Declared")
+
+
 class DeclaredMeta(ABCMeta):
     """Looks at an instance once its ``__init__`` is done."""
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        made = super().__call__(*args, **kwargs)
+    def __call__(cls: type[Made], *args: Any, **kwargs: Any) -> Made:  # type: ignore[misc]
+        made: Made = super().__call__(*args, **kwargs)  # type: ignore[misc]
         _require(made, cls)
         return made
 

@@ -8,7 +8,7 @@ import os
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import Declared
@@ -27,6 +27,9 @@ CLOSE_SECONDS = 1.0
 """How long a role that is over waits for its threads; all are daemons, so that a stuck one keeps nothing alive."""
 
 
+AnyRole = TypeVar("AnyRole", bound="Role")
+
+
 class Role(Declared):
     """Base of Distributor, Worker, Collector and MetaDataWorker: everything but what the role is for."""
 
@@ -43,7 +46,7 @@ class Role(Declared):
     machine: Any
     """The role's protocol machine while and after it runs, for progress and tests; None before."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls: type[AnyRole], *args: Any, **kwargs: Any) -> AnyRole:
         """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
         role = super().__new__(cls)
         role.status = role.signum = role.machine = None

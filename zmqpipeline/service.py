@@ -6,7 +6,7 @@ import os
 import socket
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import ENDPOINT, SERVICE_TYPE, Kind
@@ -63,6 +63,9 @@ class Service(Role):
         """There are no threads to end."""
 
 
+AnyServiceWorker = TypeVar("AnyServiceWorker", bound="ServiceWorker")
+
+
 class ServiceWorker(Role):
     """Answers the requests of one service: subclass it, declare `endpoint` and `task_type`, write `handle_message`."""
 
@@ -85,7 +88,7 @@ class ServiceWorker(Role):
     _pool: Pool | None
     _preparation: Preparation | None
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls: type[AnyServiceWorker], *args: Any, **kwargs: Any) -> AnyServiceWorker:
         """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
         worker = super().__new__(cls)
         worker.id_prefix = "worker"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import DEPENDENCIES, ENDPOINT, TASK_TYPE, Declared, Kind
@@ -21,6 +21,9 @@ _log = logging.getLogger("zmqpipeline.task")
 
 Step: TypeAlias = Callable[[Produce], bytes | tuple[bytes, bytes]]
 """Makes the next item of a source: packed, or packed with the digest of its key."""
+
+
+AnyTask = TypeVar("AnyTask", bound="Task")
 
 
 class Task(Declared):
@@ -52,7 +55,7 @@ class Task(Declared):
 
     _addresses: dict[str, EndpointAddress]
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls: type[AnyTask], *args: Any, **kwargs: Any) -> AnyTask:
         """Give the instance empty metadata, so that a subclass need not call ``super().__init__()``."""
         task = super().__new__(cls)
         task._addresses = {}

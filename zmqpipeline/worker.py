@@ -8,7 +8,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import ENDPOINT, TASK_TYPE, THREADS, Kind
@@ -27,6 +27,9 @@ from zmqpipeline.serialize import item_packer, unpack
 from zmqpipeline.tasktype import TaskType
 
 __all__ = ["MetaDataWorker", "MultiThreadedWorker", "SingleThreadedWorker", "Worker"]
+
+
+AnyWorker = TypeVar("AnyWorker", bound="Worker")
 
 
 class Worker(Role):
@@ -56,7 +59,7 @@ class Worker(Role):
     _pool: Pool | None
     _preparation: Preparation | None
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls: type[AnyWorker], *args: Any, **kwargs: Any) -> AnyWorker:
         """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
         worker = super().__new__(cls)
         if not hasattr(cls, "metadata"):

@@ -1,0 +1,114 @@
+"""Decorated functions keep their types: read by type checkers, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypedDict
+
+from typing_extensions import assert_type
+
+from zmqpipeline import Failure, Pipeline, Summary
+
+app = Pipeline("typed")
+
+
+class Row(TypedDict):
+    """A result with known fields."""
+
+    n: int
+    square: int
+
+
+@app.task("C", depends_on=["A"], key="n", on_failed="continue")
+def numbers(metadata: dict[str, str]) -> Iterator[dict[str, int]]:
+    """A generator."""
+    yield {"n": len(metadata)}
+
+
+@app.task("A", times=3)
+def one(number: int) -> dict[str, int] | None:
+    """One item a call."""
+    return {"n": number} if number else None
+
+
+@app.worker("C", threads=2)
+def square(data: dict[str, int], attempt: int = 1) -> Row:
+    """A typed result."""
+    return {"n": data["n"], "square": data["n"] ** 2}
+
+
+@app.worker("A")
+def nothing(data: dict[str, int]) -> None:
+    """No result is an empty one."""
+
+
+@app.worker_init("C")
+def init() -> list[str]:
+    """A resource."""
+    return []
+
+
+@app.collector
+def gather(data: Row) -> None:
+    """For all tasks."""
+
+
+@app.collector("C")
+def gather_one(data: Row) -> dict[str, int]:
+    """For one task."""
+    return {"last": data["n"]}
+
+
+@app.available("C")
+def is_open(ack: dict[str, Any]) -> bool:
+    """A gate."""
+    return bool(ack["_id"])
+
+
+@app.failed
+def note(failure: Failure) -> str:
+    """Takes a failure."""
+    return failure.message
+
+
+@app.finished
+def finish(metadata: dict[str, str]) -> int:
+    """At the end."""
+    return len(metadata)
+
+
+@app.metadata
+def places() -> dict[str, str]:
+    """The run's metadata."""
+    return {"path": "/"}
+
+
+@app.service("upper")
+def upper(data: dict[str, str]) -> dict[str, str]:
+    """A service."""
+    return {"text": data["text"].upper()}
+
+
+assert_type(numbers({}), Iterator[dict[str, int]])
+assert_type(one(1), dict[str, int] | None)
+assert_type(square({"n": 1}, attempt=2), Row)
+assert_type(init(), list[str])
+assert_type(gather_one({"n": 1, "square": 1}), dict[str, int])
+assert_type(is_open({}), bool)
+assert_type(finish({}), int)
+assert_type(places(), dict[str, str])
+assert_type(upper({"text": "a"}), dict[str, str])
+
+typed_gather: Callable[[Row], None] = gather
+typed_note: Callable[[Failure], str] = note
+
+app.add_task("B", lambda: [{"n": 1}], depends_on=["A", "C"])
+app.add_worker("B", lambda data: data)
+
+
+def run() -> int:
+    """What runs return."""
+    summary = app.run(workers={"C": 2}, metadata={"path": "/usr"}, timeout=60)
+    assert_type(summary, Summary)
+    assert_type(summary.tasks["C"].collected, int)
+    return 0 if summary.ok else 1

@@ -1,0 +1,69 @@
+"""Mistakes that a type checker must find: one in each line that says so, none elsewhere. Never run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from zmqpipeline import EndpointAddress, Pipeline, SingleThreadedWorker, TaskType
+from zmqpipeline.pytest_plugin import RunPipeline
+from zmqpipeline.testing import SimulatedPipeline
+
+app = Pipeline("mistakes", endpont="ipc://folder")  # mistake: no such argument
+
+
+@app.task("C", on_failed="abrot")  # mistake: neither abort nor continue
+def numbers() -> Iterator[dict[str, int]]:
+    """As it should be."""
+    yield {"n": 1}
+
+
+@app.task("D")  # mistake: items are dicts
+def strings() -> Iterator[int]:
+    """Not as it should be."""
+    yield 1
+
+
+@app.task("E")  # mistake: an async function is not called
+async def later() -> dict[str, int]:
+    """Not as it should be."""
+    return {}
+
+
+@app.worker("C")
+def square(data: dict[str, int]) -> dict[str, int]:
+    """As it should be."""
+    return {"square": data["n"] ** 2}
+
+
+@app.worker("D")  # mistake: a result is a dict
+def length(data: dict[str, int]) -> int:
+    """Not as it should be."""
+    return len(data)
+
+
+square("text")  # mistake: the decorated function takes a dict
+square({"n": 1}).append(1)  # mistake: it returns one
+app.run(workers="two")  # mistake: a number, or a dict
+app.task(5)  # mistake: a name
+
+
+class Worker(SingleThreadedWorker):
+    """Its endpoint is no address."""
+
+    task_type = TaskType("C")
+    endpoint = "ipc://worker.ipc"  # mistake: an EndpointAddress
+    collector_endpoint = EndpointAddress("ipc://collector.ipc")
+
+    def handle_execution(self, data: dict[str, int]) -> dict[str, int]:
+        """As it should be."""
+        return data
+
+
+Worker().handle_exection({})  # mistake: a letter is missing
+
+
+def test_it(run_pipeline: RunPipeline) -> None:
+    """The fixture knows what it takes."""
+    run_pipeline(app, worker=2)  # mistake: it is workers
+    run_pipeline(app).result  # mistake: it is results # noqa: B018
+    SimulatedPipeline(app)  # mistake: no seed
