@@ -162,7 +162,7 @@ class AppCollector(nodes.CollectorNode):
         role._collection = role._make_collection()
         self._held: list[e.Event] = []
         """What was called, and is neither in the journal nor said yet."""
-        self._journal = None if journal is None else Journal(journal, pipeline=world.app.name)
+        self._journal = None if journal is None else Journal(journal, pipeline=world.app.name, durable=False)
         role._journal = self._journal
         if self._journal is not None and self._journal.restored is not None:
             self.tell(self._journal.restored)

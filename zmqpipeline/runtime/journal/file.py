@@ -95,7 +95,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
         yield db
 
 
-def writable(path: Path) -> sqlite3.Connection:
+def writable(path: Path, *, durable: bool = True) -> sqlite3.Connection:
     """A connection that writes, in WAL mode, durable with each commit. Check the file with `reading` first."""
     _check_rights(path)
     with explained(path):
@@ -104,7 +104,7 @@ def writable(path: Path) -> sqlite3.Connection:
             (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != "wal":
                 raise JournalError(f"{_name(path)} cannot be in WAL mode here. Put it on a disk of this machine.")
-            db.execute("PRAGMA synchronous = FULL")
+            db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
         except BaseException:
             db.close()
             raise

@@ -47,20 +47,21 @@ class Journal:
     transaction: Transaction
     """What users' functions get; `item` lets them use it."""
 
-    def __init__(self, path: str | Path, *, pipeline: str, fresh: bool = False) -> None:
+    def __init__(self, path: str | Path, *, pipeline: str, fresh: bool = False, durable: bool = True) -> None:
         """Open the file, which is made if there is none, and lock it.
 
         Args:
             path: the file, or ":memory:".
             pipeline: the name of the pipeline whose run it holds, or will hold.
             fresh: forget what it holds of an earlier run, as late as the new one begins; users' tables stay.
+            durable: False for a simulation, which the machine's own end need not outlive.
 
         Raises:
             JournalError: it cannot be used; it is as it was before.
         """
         self.path = Path(path)
         self.restored = None
-        self._pipeline, self._fresh = pipeline, fresh
+        self._pipeline, self._fresh, self._durable = pipeline, fresh, durable
         self._marks: dict[str, tuple[list[int], list[bytes]]] = {}
         self._last_ack: tuple[str, bytes] | None = None
         self._task_ids: dict[str, int] = {}
@@ -78,7 +79,7 @@ class Journal:
                     self._read(path, found)
             if found is None:
                 file.make(path)
-            return file.writable(path)
+            return file.writable(path, durable=self._durable)
         except BaseException:
             self._lock.release()
             raise
