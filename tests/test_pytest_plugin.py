@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from zmqpipeline import Pipeline, ServiceClient
+from zmqpipeline import Options, Pipeline, ServiceClient
 from zmqpipeline.errors import ConfigurationError, ServiceError, WorkerInitError
 from zmqpipeline.pytest_plugin import RunPipeline, ServiceClientOf
 from zmqpipeline.testing import Leftovers, serving
 
 APP = """
 import threading
-from zmqpipeline import Pipeline, ServiceClient
+from zmqpipeline import Options, Pipeline, ServiceClient
 
 app = Pipeline("squares")
 release = threading.Event()
@@ -195,9 +195,10 @@ def test_leftovers_finds_sockets_and_files(tmp_path: Path, monkeypatch: pytest.M
     leftovers = Leftovers()
     leftovers.watch_app("prices")
     app = prices()
-    with app.client("price"):
+    with app.client("price", options=Options(endpoint="inproc://left-behind")):
         found = leftovers.found(0.0)
     assert any(line == "the sockets of 1 role or client" for line in found), found
+    app.places()
     (tmp_path / "zmqpipeline" / "prices" / "left.ipc").touch()
     (line,) = leftovers.found(1.0)
     assert line.endswith("zmqpipeline/prices/left.ipc")
