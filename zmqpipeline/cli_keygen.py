@@ -10,15 +10,12 @@ from zmqpipeline.errors import KeysError
 from zmqpipeline.runtime import keys
 
 
-@click.command("keygen")
+@click.command("keygen", epilog="Example: python -m app keygen keys --worker worker-3")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--worker", "workers", multiple=True, metavar="NAME", help="Only a key of this name, for a worker.")
 @click.option("--client", "clients", multiple=True, metavar="NAME", help="Only a key of this name, for a client.")
 def keygen(folder: Path, workers: tuple[str, ...], clients: tuple[str, ...]) -> int:
-    """Make keys for --keys DIR: all that the roles need, or one more to hand out. None is ever overwritten.
-
-    Example: keygen keys, then keygen keys --worker worker-3
-    """
+    """Make keys for --keys DIR: all that the roles need, or one more to hand out. None is ever overwritten."""
     wanted = [("worker", name) for name in workers] + [("client", name) for name in clients]
     if not wanted:
         for path in keys.make_all(folder):

@@ -250,7 +250,7 @@ def test_help_says_what_the_flags_do(workshop: Any) -> None:
 
 COMMANDS = (
     "run", "distributor", "worker", "collector", "service", "service-worker", "call", "dead", "dead list", "dead show",
-    "dead retry", "status", "check", "graph",
+    "dead retry", "keygen", "status", "check", "graph",
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ TO_BOUND: dict[str, frozenset[type]] = {
     "acks": frozenset((m.Propose, m.Begin, m.Keys, m.GiveUp, m.Finish, m.Bye, *_ANYBODY)),
     "metadata": frozenset((m.Metadata, *_ANYBODY)),
     "clients": frozenset((m.Requests, m.Asking, m.Withdrawn, *_ANYBODY)),
+    "status": frozenset((m.AskStatus, *_ANYBODY)),
 }
 """By hop: what the connecting side says. The workers of a pipeline and those of a broker have one hop's name."""
 
@@ -27,6 +28,7 @@ TO_CONNECTED: dict[str, frozenset[type]] = {
     "acks": frozenset((m.Holding, m.Keys, m.Ack, m.Finished, *_ANYBODY)),
     "metadata": frozenset((m.MetadataTaken, *_ANYBODY)),
     "clients": frozenset((m.Replies, m.Declined, m.Unknown, *_ANYBODY)),
+    "status": frozenset((m.Status, *_ANYBODY)),
 }
 """By hop: what the bound side says."""
 

@@ -9,7 +9,7 @@ hop                   connected with a key of  let in by
 workers, results      a worker                 ``authorized/workers``
 acks                  a distributor            ``authorized/distributors``
 metadata              a metadata worker        ``authorized/metadata``
-clients               a client                 ``authorized/clients``
+clients, status       a client                 ``authorized/clients``
 ====================  =======================  ====================================
 """
 
@@ -36,6 +36,7 @@ CONNECTED_BY = {
     "acks": "distributor",
     "metadata": "metadata",
     "clients": "client",
+    "status": "client",
 }
 """By hop: the role of whoever connects, and so of the keys that are let in."""
 
