@@ -12,8 +12,11 @@ distributor and back many times.
 guess that is too high costs a round trip; one that is too low hoards items behind a slow one). The window at most
 doubles from one observation to the next, beginning at one item a slot.
 
-The constants. A message costs each role some 50 us, an item one or two: what is saved by larger batches is measured by
-``python -m examples.benchmarks throughput --workers 1`` (trivial items a second, machine of two cores, one run):
+The distributor asks a source for no less than a quarter of the window (`dispatch`): crumbs would go on for ever.
+
+The constants. A message costs each role some 50 us, an item half a microsecond: what is saved by larger batches was
+measured by ``python -m examples.benchmarks throughput --workers 1`` (trivial items a second, two cores, one run, when
+an item cost each role one or two; since then no setting beyond the second row has been better by more than the noise):
 
 ============= =================== ============ =======
 `MAX_BATCH`   ``max_prefetch``    items/s      the gain
