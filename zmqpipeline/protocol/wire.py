@@ -30,7 +30,7 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.packed import Packed
 from zmqpipeline.protocol.seqset import size
 
-VERSION = 1
+VERSION = 2
 """The first byte of every message."""
 
 LARGE = 32 * 1024
