@@ -477,3 +477,12 @@ def test_the_snapshot_says_what_it_does(scene: Scene) -> None:
     snapshot = scene.machine.snapshot()
     assert (snapshot.phase, snapshot.run, snapshot.task, snapshot.slots) == ("working", "run", "A", 1)
     assert (snapshot.queued_or_running, snapshot.kept, snapshot.executed, snapshot.failed) == (1, 2, 2, 1)
+
+
+def test_results_out_of_order_keep_their_numbers(scene: Scene) -> None:
+    """A batch whose first and last number are those of its range may be in any order between them."""
+    scene.work(0, 1, 2, 3)
+    commands = scene.bench.tell(e.Executed(1, [0, 2, 1, 3], [b"r0", b"r2", b"r1", b"r3"], [], 0.1))
+    sent = [one.envelope.body for one in commands if isinstance(one, c.Send)]
+    (results,) = [body for body in sent if isinstance(body, m.Results)]
+    assert (results.spans, list(results.payloads)) == ((0, 4), [b"r0", b"r1", b"r2", b"r3"])

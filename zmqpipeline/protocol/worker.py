@@ -377,7 +377,7 @@ class WorkerMachine:
     def _keep(self, numbers: Sequence[int], payloads: m.Blobs, attempt: int) -> None:
         spans = spans_of(numbers)
         expected = self._pending.common(spans)
-        if spans != expected or numbers[0] != spans[0] or numbers[-1] != spans[-1] - 1 or len(spans) > 2:
+        if spans != expected or (type(numbers) is not range and list(numbers) != numbers_of(spans)):
             # some are nobody's any more, or they are out of order
             given = dict(zip(numbers, payloads, strict=True))
             spans, payloads = expected, [given[number] for number in numbers_of(expected)]

@@ -103,6 +103,8 @@ class Slot:
         self.mark = self.last = 0.0
         self.stride = 1
         """After so many items it looks at the clock: one at the beginning of a share, more if they are short."""
+        self.striding = False
+        """It takes several items between two looks at the clock, just now."""
         self.timed: tuple[int, float] | None = None
         self.lost = False
         self.thread: threading.Thread | None = None

@@ -201,6 +201,8 @@ class Pool:
                 # what is there must not wait for an item that is a long one, nor what is behind it
                 self._ticker.kick()
             executed = stride
+            # the ticker must not fall asleep before the end of the stride, should the items become long ones
+            slot.striding = stride > 1
             for at in range(stride):
                 try:
                     value = take()
@@ -211,6 +213,7 @@ class Pool:
                     keep(pack(call(value)))
                 except BaseException as error:
                     self._fail(slot, error)
+            slot.striding = False
             slot.last = ended = clock()
             self._look_back(slot, executed, ended - began)
             began = ended
@@ -232,12 +235,12 @@ class Pool:
         """The same for items with a timeout: the thread and the ticker must agree on who was first."""
         clock, timeout = time.perf_counter, slot.job.timeout
         while slot.todo:
-            with slot.lock:
-                number = slot.number_of_next()
             try:
                 value = slot.todo.popleft()
             except IndexError:
                 break
+            with slot.lock:
+                number = slot.number_of_next()
             slot.timed = (number, clock() + timeout)
             self._ticker.kick()
             began = slot.last
@@ -280,7 +283,7 @@ class Pool:
         """Hand over what a long item keeps waiting, and find the threads that ran out of time."""
         wait: float | None = None
         for slot in self._slots:
-            if slot.part:
+            if slot.part or slot.striding:
                 wait = INTERVAL
                 if moment - slot.mark > BATCH_SECONDS:
                     with slot.lock:

@@ -16,5 +16,5 @@ def open_all(payloads: Blobs) -> list[Any] | None:
         if isinstance(payloads, Packed):
             return unpack_all(payloads.data, len(payloads))
         return list(map(unpack, payloads))
-    except SerializeError:
+    except (SerializeError, MemoryError):
         return None
