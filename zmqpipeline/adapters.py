@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from zmqpipeline.address import EndpointAddress
-from zmqpipeline.collector import Collection, Collector
+from zmqpipeline.collector import Collection, Collector, with_number
 from zmqpipeline.errors import SerializeError
 from zmqpipeline.failure import Failure
 from zmqpipeline.injection import Bound, Plan
@@ -269,7 +269,7 @@ class FunctionCollector(Collector):
     def handle_collection(self, data: dict[str, Any], task_type: str, msgtype: str) -> dict[str, Any] | None:
         """Call the function of this task for one result."""
         call, takes_number = self._make_collection()(task_type, 1)
-        answer = call(0, data) if takes_number else call(data)
+        answer = with_number(call, takes_number=takes_number)(0, data)
         return answer if isinstance(answer, dict) else None
 
     def handle_finished(self, data: dict[str, Any], task_type: str, msgtype: str) -> dict[str, Any] | None:

@@ -34,6 +34,11 @@ Observer: TypeAlias = Callable[[str, int, "dict[str, Any] | None", "BaseExceptio
 AnyCollector = TypeVar("AnyCollector", bound="Collector")
 
 
+def with_number(call: Callable[..., Any], *, takes_number: bool) -> Callable[[int, Any], Any]:
+    """What a `Collection` gave, as a call with the item's number in any case."""
+    return call if takes_number else lambda number, data: call(data)
+
+
 class Collector(Role):
     """Subclass it, declare `endpoint` and `ack_endpoint`, and write `handle_collection`."""
 
@@ -144,7 +149,7 @@ class Collector(Role):
         self._last_task = task
         call, takes_number = self._collection(task, attempt)
         if self.options.log_json:
-            return about_results(task, attempt, call, takes_number=takes_number), True
+            return about_results(task, attempt, with_number(call, takes_number=takes_number)), True
         return call, takes_number
 
     def _note(self, answer: Any) -> None:
@@ -154,13 +159,14 @@ class Collector(Role):
 
     def _collecting_observed(self, task: str, attempt: int) -> tuple[Callable[..., Any], bool]:
         assert self._observer is not None
-        (call, takes_number), observer = self._collecting(task, attempt), self._observer
+        call, takes_number = self._collecting(task, attempt)
+        collect, observer = with_number(call, takes_number=takes_number), self._observer
 
         def observed(number: int, data: Any) -> Any:
             # the function may change its own
             seen = copy.deepcopy(data)
             try:
-                answer = call(number, data) if takes_number else call(data)
+                answer = collect(number, data)
             except BaseException as error:
                 observer(task, number, None, error)
                 raise

@@ -31,31 +31,29 @@ def about_now() -> dict[str, str | int]:
     return {**_process, **getattr(_here, "about", {})}
 
 
-def about_items(task: str, call: Callable[..., Any], *, placed: bool) -> Callable[[Any, int, int, int], Any]:
-    """The same function, told its place; what is logged while it executes an item is about that item.
+def about_items(task: str, call: Callable[[Any, int, int, int], Any]) -> Callable[[Any, int, int, int], Any]:
+    """The same function; what is logged while it executes an item is about that item.
 
-    `placed`: it takes the thread's index, the item's number and the attempt itself.
+    It takes the item, the thread's index, the item's number and the attempt.
     """
 
     def telling(item: Any, index: int, number: int, attempt: int) -> Any:
         about_thread(task=task, item=number, attempt=attempt)
         try:
-            return call(item, index, number, attempt) if placed else call(item)
+            return call(item, index, number, attempt)
         finally:
             about_thread()
 
     return telling
 
 
-def about_results(
-    task: str, attempt: int, call: Callable[..., Any], *, takes_number: bool
-) -> Callable[[int, Any], Any]:
-    """The same for what a collector calls with the results of one attempt, with their numbers or without."""
+def about_results(task: str, attempt: int, call: Callable[[int, Any], Any]) -> Callable[[int, Any], Any]:
+    """The same for what a collector calls with the results of one attempt, and with their numbers."""
 
     def telling(number: int, data: Any) -> Any:
         about_thread(task=task, item=number, attempt=attempt)
         try:
-            return call(number, data) if takes_number else call(data)
+            return call(number, data)
         finally:
             about_thread()
 

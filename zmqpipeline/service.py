@@ -155,7 +155,7 @@ class ServiceWorker(Role):
         def pack_reply(reply: Any) -> bytes:
             return bounded(pack(reply, what, " returned what"), what, most)
 
-        telling = about_items(str(self.task_type), answer, placed=True) if self.options.log_json else answer
+        telling = about_items(str(self.task_type), answer) if self.options.log_json else answer
         self._preparation = Preparation(self.init_worker, self.init_thread)
         execution = Execution(telling, lambda: pack_reply, placed=True)
         pool = self._pool = Pool(self._slots(), execution, post, thread_start=self._preparation.begin)

@@ -99,11 +99,12 @@ class _Notes:
 
         def watched() -> Execution:
             made = make()
+            call = made.with_place()
             packers: dict[int, Callable[[Any], bytes]] = {}
 
             def execute(item: Any, index: int, number: int, attempt: int) -> bytes:
                 try:
-                    result = made.call(item, index, number, attempt) if made.placed else made.call(item)
+                    result = call(item, index, number, attempt)
                     if index not in packers:
                         packers[index] = made.packer()
                     # what cannot be packed fails the item, too

@@ -92,8 +92,7 @@ class Worker(Role):
         made = self._make_execution()
         if not self.options.log_json:
             return made
-        call = about_items(str(self.task_type), made.call, placed=made.placed)
-        return Execution(call, made.packer, placed=True)
+        return Execution(about_items(str(self.task_type), made.with_place()), made.packer, placed=True)
 
     def _packer(self, what: str) -> Callable[[], Callable[[Any], bytes]]:
         return partial(item_packer, what, self.options.max_message_bytes)

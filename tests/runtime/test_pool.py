@@ -398,3 +398,23 @@ def test_items_are_taken_back_while_threads_take_them(make: Make, posts: Posts) 
         event = posts.next()
         (back if isinstance(event, TakenBack) else done).extend(event.numbers)
     assert sorted(back + done) == list(range(total))
+
+
+def test_results_before_a_long_item_of_a_quick_share_are_not_withheld(make: Make, posts: Posts) -> None:
+    """Many items are taken between two looks at the clock; when they become long ones, what is done comes still."""
+    go_on = threading.Event()
+
+    def execute(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+        if number == 300:
+            # long enough for whoever looks after it to have fallen asleep
+            time.sleep(0.3)
+        elif number == 301:
+            go_on.wait(10)
+        return payload
+
+    make(1, execute).submit(items(*range(400)))
+    done = results(posts.until(executed(301)))
+    assert not go_on.is_set()
+    assert sorted(done) == list(range(301))
+    go_on.set()
+    assert len(results(posts.until(executed(99)))) == 99

@@ -28,6 +28,11 @@ class Execution:
         self.packer = packer
         self.placed = placed
 
+    def with_place(self) -> Callable[..., Any]:
+        """The call as one that is always told the place: for whoever stands around it."""
+        call = self.call
+        return call if self.placed else lambda item, index, number, attempt: call(item)
+
     def one_by_one(self) -> Execution:
         """The same for packed items, of which one cannot be opened: it fails, and no other with it."""
         call = self.call
