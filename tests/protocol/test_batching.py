@@ -64,16 +64,50 @@ def test_slower_items_never_get_a_larger_window(slots: int, one: float, other: f
     assert window(slots, max(one, other), 4096) <= window(slots, min(one, other), 4096)
 
 
-def test_a_slower_batch_counts_for_half_a_faster_one_for_less() -> None:
-    """A guess that is too low hoards, so it is mended sooner than one that is too high."""
+def test_a_batch_weighs_as_much_as_it_has_items() -> None:
+    """One item that was held up among thousands of short ones leaves the window as it is."""
     time = ServiceTime()
-    time.observe(10, 0.1)
+    for _ in range(5):
+        time.observe(2000, 0.001)
     assert time.seconds is not None
-    assert math.isclose(time.seconds, 0.01)
-    time.observe(1, 1.01)
-    assert math.isclose(time.seconds, 0.51)
-    time.observe(1, 0.01)
-    assert math.isclose(time.seconds, 0.41)
+    assert math.isclose(time.seconds, 5e-7)
+    time.observe(1, 0.005)
+    assert time.seconds < 2e-6
+    assert window(1, time.seconds, 2049) == 2049
+
+
+def test_items_that_turn_slow_are_no_longer_hoarded_after_a_dozen() -> None:
+    """Thousands of short items do not hide for long that those of now take 10 ms."""
+    time = ServiceTime()
+    for _ in range(5):
+        time.observe(2000, 0.001)
+    windows = []
+    for _ in range(20):
+        time.observe(1, 0.01)
+        windows.append(window(1, time.seconds, 2049))
+    assert windows == sorted(windows, reverse=True)
+    assert windows[11] <= 10
+    assert windows[-1] <= 3
+
+
+def test_a_slow_first_item_is_forgotten_within_thirty_batches() -> None:
+    """The first item may have imported half a library: those after it get their window all the same."""
+    time, wanted = ServiceTime(), 1
+    time.observe(1, 0.5)
+    for _ in range(30):
+        wanted = window(1, time.seconds, wanted)
+        time.observe(wanted, wanted * 1e-6)
+    assert wanted > 1000
+
+
+@given(st.lists(st.tuples(st.integers(1, 3000), SECONDS), min_size=1, max_size=30))
+def test_the_observed_time_is_never_beyond_what_was_seen(batches: list[tuple[int, float]]) -> None:
+    """Between the quickest and the slowest batch, whatever their sizes are."""
+    time, ones = ServiceTime(), [busy / items for items, busy in batches]
+    for items, busy in batches:
+        time.observe(items, busy)
+    assert time.seconds is not None
+    assert min(ones) * (1 - 1e-9) <= time.seconds <= max(ones) * (1 + 1e-9)
 
 
 def test_an_empty_batch_is_no_observation() -> None:

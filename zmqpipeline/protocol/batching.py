@@ -8,9 +8,12 @@ so that with 20 ms of `prefetch_seconds` an item of 20 ms or more is never hoard
 others waiting for its thread, and one of a microsecond has thousands at hand, enough to cover the way to the
 distributor and back many times.
 
-`service_time` is observed: an exponential average over batches, where a slower batch counts at once for half (a wrong
-guess that is too high costs a round trip; one that is too low hoards items behind a slow one). The window at most
-doubles from one observation to the next, beginning at one item a slot.
+`service_time` is observed: the seconds of the last batches by their items, so that a batch weighs as much as it has
+items. One item that a busy machine held up for half a millisecond, among thousands that took half a microsecond, is
+noise. Averaged batch by batch it shrank the window to a fiftieth, and each such mishap cost thirty round trips: a third
+of the throughput of trivial items. What came before is forgotten as new batches come, a fifth with each, and sooner the
+longer they take: one of 10 ms leaves a half. The window at most doubles from one observation to the next, beginning at
+one item a slot.
 
 The distributor asks a source for no less than a quarter of the window (`dispatch`): crumbs would go on for ever.
 
@@ -43,28 +46,32 @@ MAX_BATCH_BYTES = 1024 * 1024
 NO_LIMIT = 1 << 62
 """For sizes without a bound (bytes)."""
 
-_SLOWER = 0.5
-_FASTER = 0.2
+_KEPT = 0.8
+"""So much of what was observed before counts beside a new batch, at most."""
+
+_HORIZON = 0.01
+"""Seconds: a batch that took so long leaves half of what was observed before."""
 
 
 class ServiceTime:
     """The observed time of one item, in seconds; None before the first observation."""
 
-    __slots__ = ("seconds",)
+    __slots__ = ("_busy", "_items", "seconds")
 
     def __init__(self) -> None:
         self.seconds: float | None = None
+        self._items = 0.0
+        self._busy = 0.0
 
     def observe(self, items: int, busy: float) -> None:
         """A thread was busy for `busy` seconds with that many items."""
         if items <= 0:
             return
-        one = max(busy, 0.0) / items
-        if self.seconds is None:
-            self.seconds = one
-            return
-        weight = _SLOWER if one > self.seconds else _FASTER
-        self.seconds += weight * (one - self.seconds)
+        busy = max(busy, 0.0)
+        kept = min(_KEPT, _HORIZON / (_HORIZON + busy))
+        self._items = kept * self._items + items
+        self._busy = kept * self._busy + busy
+        self.seconds = self._busy / self._items
 
 
 def window(slots: int, service_time: float | None, last: int, *, prefetch_seconds: float, max_prefetch: int) -> int:

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from zmqpipeline.protocol.batching import ServiceTime
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
 from zmqpipeline.protocol.messages import Trouble
@@ -63,8 +64,8 @@ class Pool:
         self._lock = threading.Lock()
         """For the pieces: several threads take from them, and give back."""
         self._waiting: deque[Piece] = deque()
-        self._pace = 1.0
-        """Seconds an item, as far as is known."""
+        self._pace = ServiceTime()
+        """Of all threads; one that loses an observation to another thread does no harm."""
         self._slots = [Slot(index) for index in range(threads)]
         self._idle: deque[Slot] = deque()
         self._started = False
@@ -176,7 +177,8 @@ class Pool:
         if threads == 1:
             return count
         # the last items are spread over all threads
-        return max(1, min(int(SHARE_SECONDS / self._pace), -(-count // threads)))
+        most = 1 if self._pace.seconds is None else int(SHARE_SECONDS / max(self._pace.seconds, 1e-9))
+        return max(1, min(most, -(-count // threads)))
 
     def _begin(self, slot: Slot, job: Job) -> None:
         """Items of another Execute follow: those of another attempt do not share a batch."""
@@ -196,7 +198,7 @@ class Pool:
         take, pack, keep, clock = slot.todo.popleft, slot.pack, slot.part.append, time.perf_counter
         threads, began = len(self._slots), slot.last
         while slot.todo:
-            stride = slot.stride
+            stride = min(slot.stride, len(slot.todo))
             if stride > 1 or slot.part or (threads > 1 and len(slot.todo) > 1):
                 # what is there must not wait for an item that is a long one, nor what is behind it
                 self._ticker.kick()
@@ -221,13 +223,14 @@ class Pool:
 
     def _look_back(self, slot: Slot, executed: int, spent: float) -> None:
         """A thread has executed so many items, which took so long."""
-        one = spent / max(1, executed)
-        self._pace = one if one > self._pace else self._pace + 0.2 * (one - self._pace)
+        self._pace.observe(executed, spent)
         if spent > SLOW_ITEM:
             slot.stride = max(1, slot.stride // 8)
         elif spent < SLOW_ITEM / 4:
             slot.stride = min(STRIDE, slot.stride * 2)
-        if spent > SLOW_ITEM or slot.last - slot.mark > BATCH_SECONDS or len(slot.part) > BATCH_ITEMS - STRIDE:
+        # that a stride of short ones took longer is the machine's doing, and no reason for a message
+        full = len(slot.part) + max(1, min(slot.stride, len(slot.todo))) > BATCH_ITEMS
+        if full or spent > SLOW_ITEM * executed or slot.last - slot.mark > BATCH_SECONDS:
             with slot.lock:
                 self._hand_over(slot)
 
@@ -283,15 +286,18 @@ class Pool:
         """Hand over what a long item keeps waiting, and find the threads that ran out of time."""
         wait: float | None = None
         for slot in self._slots:
-            if slot.part or slot.striding:
-                wait = INTERVAL
-                if moment - slot.mark > BATCH_SECONDS:
-                    with slot.lock:
-                        self._hand_over(slot)
             if slot.todo and len(self._slots) > 1:
                 wait = INTERVAL
                 if moment - slot.last > INTERVAL:
                     self._share_again(slot)
+            if slot.part or slot.striding:
+                wait = INTERVAL
+                if moment - slot.mark > BATCH_SECONDS:
+                    with slot.lock:
+                        if slot.striding:
+                            # it looks at the clock after the stride only; what it hands over took time all the same
+                            slot.last = max(slot.last, moment)
+                        self._hand_over(slot)
             if slot.timed is not None and not slot.lost:
                 left = self._check_timeout(slot, moment)
                 wait = left if wait is None else min(wait, left)
