@@ -19,6 +19,7 @@ from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import Drain, Event
 from zmqpipeline.runtime import signals, sockets
 from zmqpipeline.runtime.loop import Loop
+from zmqpipeline.runtime.turns import short_turns
 
 Actions = dict[type, Callable[[Any], None]]
 """What the loop does with each sort of command."""
@@ -119,7 +120,8 @@ class Role(Declared):
         caught = signals.draining(loop, self.options.drain_timeout, ignore_sigint=self._ignore_sigint)
         watch.enter_context(caught)
         try:
-            ended = loop.run(self._first_events())
+            with short_turns():
+                ended = loop.run(self._first_events())
         finally:
             caught.stop_waking()
             self._attach(None)

@@ -1,0 +1,55 @@
+"""Turns of threads while roles run: short ones, and afterwards what was set before."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from zmqpipeline.runtime.turns import TURN, short_turns
+
+
+@pytest.fixture(autouse=True)
+def interval() -> Iterator[float]:
+    """The interval as it is outside; as it was before, whatever a test does."""
+    before = sys.getswitchinterval()
+    yield before
+    sys.setswitchinterval(before)
+
+
+def is_short() -> bool:
+    """Whether turns are as long as they are to be while roles run."""
+    return abs(sys.getswitchinterval() - TURN) < TURN / 10
+
+
+def test_the_last_of_several_roles_sets_back_what_was_set(interval: float) -> None:
+    """Roles of one process may overlap: turns are short as long as one of them runs."""
+    with short_turns():
+        with short_turns():
+            assert is_short()
+        assert is_short()
+    assert sys.getswitchinterval() == interval
+
+
+def test_shorter_turns_of_the_program_are_left_alone() -> None:
+    """A program that wants its threads to change still oftener has its reasons."""
+    sys.setswitchinterval(TURN / 20)
+    shorter = sys.getswitchinterval()
+    with short_turns():
+        assert sys.getswitchinterval() == shorter
+    assert sys.getswitchinterval() == shorter
+
+
+def test_what_the_program_sets_meanwhile_stays() -> None:
+    """The last word is that of user code."""
+    with short_turns():
+        sys.setswitchinterval(0.02)
+    assert abs(sys.getswitchinterval() - 0.02) < 1e-6
+
+
+def test_what_was_set_is_set_back_after_an_error(interval: float) -> None:
+    """A role that fails leaves the process as it found it."""
+    with pytest.raises(ValueError, match="the role fails"), short_turns():
+        raise ValueError("the role fails")
+    assert sys.getswitchinterval() == interval
