@@ -80,6 +80,17 @@ def test_what_a_worker_holds_is_bounded() -> None:
     assert scene.bench.one(c.Produce).count == 2
 
 
+def test_a_thread_is_not_left_idle_for_want_of_a_batch() -> None:
+    """Where little may be held, room for one item is asked for as soon as a thread has none."""
+    scene = Scene(options=Options(max_held_items=12))
+    worker = scene.worker(slots=12, window=40)
+    scene.produce(*range(12))
+    worker.report(window=40, backlog=11)
+    assert scene.bench.of(c.Produce) == []
+    scene.ack(0)
+    assert scene.bench.one(c.Produce).count == 1
+
+
 def test_what_a_worker_holds_is_bounded_in_bytes() -> None:
     """Large items likewise, by max_held_bytes."""
     scene = Scene(options=Options(max_held_bytes=100))

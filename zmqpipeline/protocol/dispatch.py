@@ -360,13 +360,13 @@ class Dispatcher:
             task.reserved = rest[0] if rest else None
 
     def _is_worth_asking(self, task: TaskState, member: Member) -> bool:
-        """Whether there is room for a quarter of what it wants ahead; if not, it will report again when there is.
+        """Whether a thread is idle, or there is room for a quarter of what it wants ahead; if not, it reports again.
 
         Else the crumbs that are left beside full messages become messages of their own, whose results come back one by
         one and make room for further crumbs: the silly window syndrome (RFC 813).
         """
         most = min(self._wanted(task, member) - member.slots, self._options.max_held_items, 2 * batching.MAX_BATCH)
-        return self._room(task, member) >= most // 4
+        return self._room(task, member) >= most // 4 or self._load(task, member) < member.slots
 
     def _may_run_ahead(self, task: TaskState) -> bool:
         """Whether few enough items wait for a retry, or for the collector to write them down as failed.
