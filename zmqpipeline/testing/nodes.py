@@ -97,22 +97,36 @@ class WorkerNode(Node):
         """A thread takes what it does until it hands over: many short items of one attempt, or one long one."""
         attempt = self.queue[0][1]
         batch: list[tuple[int, bytes]] = []
-        seconds = 0.0
+        seconds = before = 0.0
         while self.queue and self.queue[0][1] == attempt and (not batch or seconds < BATCH_SECONDS):
             number, _, payload = self.queue.popleft()
             batch.append((number, payload))
+            before = seconds
             seconds += self.begin(thread, number, attempt, payload)
-        self.stage.after(seconds, lambda: self._done(thread, attempt, batch, seconds))
+        if before and seconds > 2 * BATCH_SECONDS:
+            # what is done does not wait for the long item that came last
+            short, batch = batch[:-1], batch[-1:]
+            self.stage.after(before, lambda: self._hand_over(attempt, short, before))
+            self.stage.after(seconds, lambda: self._done(thread, attempt, batch, seconds - before))
+        else:
+            self.stage.after(seconds, lambda: self._done(thread, attempt, batch, seconds))
 
     def _done(self, thread: int, attempt: int, batch: list[tuple[int, bytes]], seconds: float) -> None:
-        """The thread hands over what it did, unless an item killed the process."""
-        if not self.running:
-            return
-        if self.frozen:
+        """The thread hands over what it did, and is free."""
+        if self.frozen and self.running:
             self.stage.after(0.5, lambda: self._done(thread, attempt, batch, seconds))
-            return
+        elif self._hand_over(attempt, batch, seconds):
+            self.stage.after(0.0, lambda: self._next_item(thread))
+
+    def _hand_over(self, attempt: int, batch: list[tuple[int, bytes]], seconds: float) -> bool:
+        """Say what came of these items; False if the process is gone, or one of them killed it."""
+        if not self.running:
+            return False
+        if self.frozen:
+            self.stage.after(0.5, lambda: self._hand_over(attempt, batch, seconds))
+            return True
         if self.dies_of([number for number, _ in batch]):
-            return
+            return False
         numbers: list[int] = []
         results: list[bytes] = []
         failures: list[tuple[int, m.Trouble]] = []
@@ -123,8 +137,8 @@ class WorkerNode(Node):
             else:
                 numbers.append(number)
                 results.append(what)
-        self.stage.after(0.0, lambda: self._next_item(thread))
         self.tell(e.Executed(attempt, numbers, results, failures, seconds))
+        return True
 
     def _next_item(self, thread: int) -> None:
         """A thread is free again."""
