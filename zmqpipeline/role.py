@@ -120,7 +120,7 @@ class Role(Declared):
         caught = signals.draining(loop, self.options.drain_timeout, ignore_sigint=self._ignore_sigint)
         watch.enter_context(caught)
         try:
-            with short_turns():
+            with short_turns(self._slots()):
                 ended = loop.run(self._first_events())
         finally:
             caught.stop_waking()
@@ -164,6 +164,10 @@ class Role(Declared):
     @abstractmethod
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         """Start the threads for user code; return what to do with each sort of command."""
+
+    def _slots(self) -> int:
+        """How many threads execute user code at the same time."""
+        return 1
 
     def _first_events(self) -> Iterable[Event]:
         """What the machine is told before anything else."""

@@ -21,6 +21,7 @@ _BENCHMARKS = (
     "stages",
     "startup",
     "throughput",
+    "turns",
 )
 
 

@@ -90,7 +90,16 @@ TINY: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
     "curve": (
         "--items 300",
         ("without", "with", "ratio"),
-        {"trivial items, items/s": "at least 0.8", "items of 1 KB, items/s": "at least 0.8"},
+        {
+            "trivial items, items/s": "at least 0.8",
+            "items of 1 KB, items/s": "at least 0.8",
+            "items of 1 KB, given back, items/s": "at least 0.8",
+        },
+    ),
+    "turns": (
+        "--steps 300",
+        ("5 ms", "as in a role", "ratio"),
+        {"1 thread, ms": "", "2 threads, ms": "", "4 threads, ms": "", "10 threads, ms": ""},
     ),
     "stages": (
         "--seconds 0.01",

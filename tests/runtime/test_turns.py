@@ -32,6 +32,18 @@ def test_the_last_of_several_roles_sets_back_what_was_set(interval: float) -> No
     assert sys.getswitchinterval() == interval
 
 
+def test_many_threads_have_longer_turns_and_the_shortest_counts() -> None:
+    """A worker's turns grow with its threads, up to what was set; beside a role with one thread that one's count."""
+    with short_turns(10):
+        assert abs(sys.getswitchinterval() - 10 * TURN) < TURN / 10
+        with short_turns():
+            assert is_short()
+        assert abs(sys.getswitchinterval() - 10 * TURN) < TURN / 10
+    sys.setswitchinterval(0.005)
+    with short_turns(1000):
+        assert sys.getswitchinterval() == 0.005
+
+
 def test_shorter_turns_of_the_program_are_left_alone() -> None:
     """A program that wants its threads to change still oftener has its reasons."""
     sys.setswitchinterval(TURN / 20)

@@ -3,6 +3,9 @@
 CPython lets a thread that computes go on for 5 ms when another one waits. The loop of a role lets go at each system
 call, and so waited 5 ms at each, several times a message, while the threads that it feeds worked off in one of them
 what they had: then they waited for the loop. With turns of 0.1 ms both go on.
+
+All who wait look up once a turn, so that many threads that compute would pay for short ones: the turns of a worker are
+as many times longer as it has threads. ``python -m examples.benchmarks turns`` measures what is left of that price.
 """
 
 from __future__ import annotations
@@ -10,31 +13,38 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 TURN = 0.0001
-"""Seconds. Each change of turns costs some microseconds, so that threads that compute lose a few percent at most."""
+"""Seconds, for each thread that runs user code."""
 
 _lock = threading.Lock()
-_running = 0
-_before = 0.0
+_wanted: list[float] = []
+_before = _set = 0.0
 
 
 @contextlib.contextmanager
-def short_turns() -> Iterator[None]:
-    """Within it turns are at most `TURN` long; what was set before the first of several is set after the last."""
-    global _running, _before
-    with _lock:
-        _running += 1
-        if _running == 1:
-            _before = sys.getswitchinterval()
-            if _before > TURN:
-                sys.setswitchinterval(TURN)
+def short_turns(threads: int = 1) -> Iterator[None]:
+    """Within it turns are at most `TURN` for each of so many threads, or as short as the program had set them.
+
+    Of several at once, from any threads, the shortest counts; after the last one what was set before is set again,
+    unless the program has set something else meanwhile.
+    """
+    wanted = TURN * max(1, threads)
+    _change(lambda: _wanted.append(wanted))
     try:
         yield
     finally:
-        with _lock:
-            _running -= 1
-            # whoever has set something else meanwhile has the last word
-            if _running == 0 and abs(sys.getswitchinterval() - TURN) < TURN / 10:
-                sys.setswitchinterval(_before)
+        _change(lambda: _wanted.remove(wanted))
+
+
+def _change(change: Callable[[], object]) -> None:
+    global _before, _set
+    with _lock:
+        if not _wanted:
+            _before = _set = sys.getswitchinterval()
+        change()
+        # the system's own value has microseconds, ours may have less
+        if abs(sys.getswitchinterval() - _set) < 1e-6:
+            sys.setswitchinterval(min([_before, *_wanted]))
+            _set = sys.getswitchinterval()
