@@ -61,10 +61,10 @@ class Options:
     prefetch_seconds: float = 0.02
     """How much work, by the observed service time, a worker has at hand."""
 
-    max_prefetch: int = 16384
+    max_prefetch: int = 8192
     """The most items that a worker has at hand unstarted, however short they are."""
 
-    max_held_items: int = 65536
+    max_held_items: int = 32768
     """The most items that one worker holds: unstarted, running, and done but not yet acknowledged."""
 
     max_held_bytes: int = 64 * 1024 * 1024
