@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import zmq
 
+from tests.ports import free_ports
 from tests.roles import RoleThread, running
 from zmqpipeline import EndpointAddress, Options, Pipeline, Service, ServiceClient, ServiceWorker, TaskType
 from zmqpipeline.address import derive
@@ -64,10 +65,10 @@ class Place:
 
 
 @pytest.fixture(params=["inproc", "ipc", "tcp"])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, free_ports: list[int]) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """Addresses of each kind."""
     if request.param == "tcp":
-        return Place(*(f"tcp://127.0.0.1:{port}" for port in free_ports))
+        return Place(*(f"tcp://127.0.0.1:{port}" for port in free_ports(2)))
     if request.param == "ipc":
         folder = tmp_path_factory.mktemp("s")
         return Place(f"ipc://{folder}/f", f"ipc://{folder}/b")
@@ -80,18 +81,6 @@ def here() -> Place:
     """Addresses within this process, where the transport makes no difference."""
     base = f"inproc://service-test-{next(_numbers)}"
     return Place(f"{base}-f", f"{base}-b")
-
-
-@pytest.fixture
-def free_ports() -> list[int]:
-    """Two ports of the loopback that are free."""
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    sockets = [context.socket(zmq.PAIR) for _ in range(2)]
-    ports = [one.bind_to_random_port("tcp://127.0.0.1") for one in sockets]
-    for one in sockets:
-        one.close(0)
-    context.term()
-    return ports
 
 
 def large(size: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import tempfile
@@ -161,12 +162,12 @@ def _read(out: Path, launched: float, began: float, head: int) -> Run:
 
 
 def free_ports(count: int) -> int:
-    """The first of so many neighbouring ports of the loopback that are free now."""
-    for _ in range(100):
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-        if port + count < 65_536 and all(_is_free(port + step) for step in range(count)):
+    """The first of so many neighbouring ports of the loopback that are free now.
+
+    They are below those that the system gives to whoever connects, which may take any of these at any time.
+    """
+    for port in random.sample(range(10_000, 15_000 - count), 100):
+        if all(_is_free(port + step) for step in range(count)):
             return port
     raise SystemExit(f"No {count} neighbouring ports of the loopback are free.")
 

@@ -7,7 +7,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -154,19 +155,8 @@ def eventually() -> Callable[..., None]:
 
 @pytest.fixture
 def free_port() -> int:
-    """The first of seven neighbouring ports of the loopback that are free now: as many as a base address takes."""
-    for _ in range(50):
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-        if port < 65000 and all(_is_free(port + step) for step in range(7)):
-            return int(port)
-    raise AssertionError("no seven neighbouring ports are free")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+    """The first of seven neighbouring ports of the loopback that are this test's: as many as a base address takes."""
+    return free_ports(7)[0]
 
 
 @pytest.fixture

@@ -174,14 +174,14 @@ def test_an_app_that_no_child_can_import_is_one_line(workshop: Any) -> None:
     assert "inside a function or at a prompt" in complains(workshop, "-c", APP + "app.main(['run'])")
 
 
-def test_a_port_in_use_is_one_line(workshop: Any) -> None:
+def test_a_port_in_use_is_one_line(workshop: Any, free_port: int) -> None:
     """A collector or distributor whose port is taken names the address; `run` then ends with 2 as well."""
     workshop.write("app.py", APP + MAIN)
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        port = free_port + 1
+        taken.bind(("127.0.0.1", port))
         taken.listen()
-        port = taken.getsockname()[1]
-        place = f"tcp://127.0.0.1:{port - 1}"
+        place = f"tcp://127.0.0.1:{free_port}"
         assert str(port) in complains(workshop, "-m", "app", "collector", "--endpoint", place)
         status, program = workshop.run("-m", "app", "run", "--endpoint", place)
     assert status == 2, program.err

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 
 from tests.acceptance.conftest import ROOT, Program
 from tests.pages import DOCS, Block, blocks_of, name_of
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop
@@ -39,28 +38,10 @@ INLINE = re.compile(r"`python -m (\w+) run`")
 """A command in the prose, which is run if the module is one of the page's files."""
 
 PORT = "5550"
-"""The base port of every page; where it is taken, a test takes another."""
+"""The base port of every page; a test takes another."""
 
-
-def free_base(hosts: tuple[str, ...] = ("127.0.0.1", "127.0.0.2", "127.0.0.3")) -> int:
-    """The first of seven neighbouring ports that are free on these addresses now.
-
-    They are below those that the system gives to whoever connects, which may take any of these at any time.
-    """
-    for base in random.sample(range(15_000, 32_000, 7), 50):
-        if all(_is_free(host, base + step) for host in hosts for step in range(7)):
-            return base
-    raise AssertionError("no seven neighbouring ports are free")
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
+HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+"""The addresses that pages bind to."""
 
 
 class Story:
@@ -68,7 +49,7 @@ class Story:
 
     def __init__(self, page: Path, workshop: Workshop) -> None:
         self.page, self.workshop = page, workshop
-        self.base = str(free_base())
+        self.base = str(free_ports(7, HOSTS)[0])
         self.printed = ""
         self.environ = {
             **workshop.environ,

@@ -19,8 +19,8 @@ import click
 import pytest
 
 from tests.acceptance.conftest import ROOT, Program
-from tests.acceptance.test_docs_blocks import free_base
 from tests.pages import blocks_of
+from tests.ports import free_ports
 from zmqpipeline import Pipeline, cli
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Cluster:
             (folder / name).chmod(0o755)
         (program,) = (one.text for one in blocks_of(HOWTO / "resume.md") if one.rest == "survey.py")
         workshop.write("survey.py", program.replace("== 13", "== -1"))
-        script = files_of("deploy-slurm")["survey.sbatch"].replace("port=5550", f"port={free_base(('127.0.0.1',))}")
+        script = files_of("deploy-slurm")["survey.sbatch"].replace("port=5550", f"port={free_ports(7)[0]}")
         script = script.replace("tcp://*:", "tcp://127.0.0.1:")
         workshop.write("survey.sbatch", script)
         self.environ = {

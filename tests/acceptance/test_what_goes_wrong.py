@@ -16,8 +16,8 @@ import pytest
 import zmq
 
 from tests.acceptance.chaos.network import Network
-from tests.acceptance.chaos.ports import free_ports
 from tests.acceptance.conftest import ROOT
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Program, Workshop

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.options import Options
 from zmqpipeline.runtime.sockets import Transport, shared_context
@@ -22,13 +22,6 @@ from zmqpipeline.runtime.sockets import Transport, shared_context
 QUICK = Options(linger=0.5)
 PROTOCOLS = ("tcp", "ipc", "inproc")
 _names = itertools.count()
-
-
-def free_port() -> int:
-    """A tcp port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def new_address(protocol: str, folder: Path) -> EndpointAddress:

@@ -21,7 +21,7 @@ import pytest
 import zmq
 
 from tests.acceptance.chaos.network import Network
-from tests.acceptance.chaos.ports import free_ports
+from tests.ports import free_ports
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.events import Connected, Disconnected

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import zmq
 
+from tests.ports import free_port
 from tests.runtime.support import (
     PROTOCOLS,
     QUICK,
     arrivals_until,
     both_until,
-    free_port,
     messages,
     new_address,
     new_transport,

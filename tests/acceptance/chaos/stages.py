@@ -8,9 +8,9 @@ from pathlib import Path
 from tests.acceptance.chaos.history import Item
 from tests.acceptance.chaos.network import Network
 from tests.acceptance.chaos.plan import Plan
-from tests.acceptance.chaos.ports import free_ports
 from tests.acceptance.chaos.stage import Bases, Cast, Stage
 from tests.acceptance.conftest import Workshop
+from tests.ports import free_ports
 
 APP = "tests.acceptance.chaos.app"
 CLIENT = "tests.acceptance.chaos.client"

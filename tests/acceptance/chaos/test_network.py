@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.chaos.network import HOST, Network
-from tests.acceptance.chaos.ports import free_ports
+from tests.ports import free_ports
 
 
 class Echo:
