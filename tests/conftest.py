@@ -1,3 +1,3 @@
-"""What all tests may use: pytest's own way to test plugins, and the library's plugin, installed or not."""
+"""What all tests may use: pytest's way to test plugins, an order by chance, and the library's own plugin."""
 
-pytest_plugins = ["pytester", "zmqpipeline.pytest_plugin"]
+pytest_plugins = ["pytester", "tests.order", "zmqpipeline.pytest_plugin"]
