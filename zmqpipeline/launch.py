@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from zmqpipeline.places import default_base
 from zmqpipeline.runtime import journal as journals
 from zmqpipeline.runtime import security
 from zmqpipeline.runtime.crew import Crew, Place
+from zmqpipeline.runtime.folders import run_folder
 from zmqpipeline.runtime.progress import Progress
 from zmqpipeline.runtime.runs import announced, announced_in
 from zmqpipeline.summary import Summary
@@ -69,7 +69,7 @@ def start(
             return Outcome(Summary.from_counts(held.counts, ok=held.ok, seconds=0.0), 0, was_finished=True)
         if held is not None:
             _check_metadata(metadata, held.metadata, options.journal)
-    with _private_folder() as folder, _announced(app, base := endpoint or f"ipc://{folder}"):
+    with run_folder(_folders()) as folder, _announced(app, base := endpoint or f"ipc://{folder}"):
         options = replace(options, endpoint=base)
         _check_doors(app, options)
         common = [*flags, "--endpoint", base]
@@ -224,14 +224,9 @@ def _announced(app: Pipeline, base: str) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _private_folder() -> Iterator[Path]:
-    """A new folder of mode 0700, short enough for sockets in it, gone afterwards."""
+def _folders() -> Path:
+    """Where the folder of a run is made: its name must leave room for the sockets in it."""
     base = tempfile.gettempdir()
     if len(os.fsencode(base)) > LONGEST_FOLDER - 24 and Path("/tmp").is_dir():
         base = "/tmp"
-    folder = Path(tempfile.mkdtemp(prefix="zmqpipeline-", dir=base))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return Path(base)

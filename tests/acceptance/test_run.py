@@ -95,15 +95,20 @@ def test_json_is_one_object_whatever_is_printed(workshop: Any) -> None:
 def test_kill_of_run_leaves_nobody(
     workshop: Any, eventually: Callable[..., None], is_gone: Callable[[int], bool]
 ) -> None:
-    """kill -9 of `run` itself: five seconds later no process of it is left, nor one that holds the GIL."""
+    """kill -9 of `run`: in five seconds no process of it is left, nor one that holds the GIL; the next run tidies."""
     workshop.write("app.py", SLEEPER)
-    program = workshop.start("-m", "app", "run", "--workers", "2", SECONDS="60", HOLD="1")
+    folders = workshop.folder / "tmp"
+    folders.mkdir()
+    program = workshop.start("-m", "app", "run", "--workers", "2", SECONDS="60", HOLD="1", TMPDIR=str(folders))
     eventually(lambda: len(workshop.lines("started")) >= 2, "both workers at work")
     pids = workshop.numbers("pids")
     assert len(pids) == 3
     program.signal(signal.SIGKILL)
     program.wait()
     eventually(lambda: all(is_gone(pid) for pid in pids), "all children gone", timeout=5)
+    assert len(list(folders.iterdir())) == 1
+    assert workshop.run("-m", "app", "run", ITEMS="1", TMPDIR=str(folders))[0] == 0
+    assert not list(folders.iterdir())
 
 
 def test_ctrl_c_drains(workshop: Any, eventually: Callable[..., None], is_gone: Callable[[int], bool]) -> None:
