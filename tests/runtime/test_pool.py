@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -385,12 +385,40 @@ def test_items_of_a_share_that_is_begun_can_be_taken_back(make: Make, posts: Pos
     assert results(posts.until(executed(2))) == {20: b"20", 21: b"21"}
 
 
-def test_items_are_taken_back_while_threads_take_them(make: Make, posts: Posts) -> None:
+class Snatched(deque[Any]):
+    """A thread's items, of which others take all, once, when the thread has seen that there are some."""
+
+    def __init__(self, snatch: Callable[[], None]) -> None:
+        super().__init__()
+        self._snatch = [snatch]
+
+    def __bool__(self) -> bool:
+        there = len(self) > 0
+        if there and self._snatch:
+            self._snatch.pop()()
+        return there
+
+
+@pytest.mark.parametrize("timeout", [0.0, 10.0])
+def test_a_thread_outlives_that_its_items_are_taken_back_under_its_hands(
+    timeout: float, make: Make, posts: Posts
+) -> None:
+    """It looked, there were some; it reached for one, and there was none: it takes what comes next."""
+    pool = make(1, lambda index, payload, number, attempt: payload)
+    pool._slots[0].todo = Snatched(pool.take_back)
+    pool.submit(items(*range(5), timeout=timeout))
+    assert posts.next() == TakenBack([0, 1, 2, 3, 4])
+    pool.submit(items(5, 6, timeout=timeout))
+    assert results(posts.until(executed(2))) == {5: b"5", 6: b"6"}
+
+
+@pytest.mark.parametrize("timeout", [0.0, 10.0])
+def test_items_are_taken_back_while_threads_take_them(timeout: float, make: Make, posts: Posts) -> None:
     """Each is executed or taken back, never both and never neither, whoever is faster."""
     pool = make(3, lambda index, payload, number, attempt: payload)
     total = 20_000
     for start in range(0, total, 1000):
-        pool.submit(items(*range(start, start + 1000)))
+        pool.submit(items(*range(start, start + 1000), timeout=timeout))
         pool.take_back(300)
     back: list[int] = []
     done: list[int] = []

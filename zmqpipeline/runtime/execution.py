@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from zmqpipeline.protocol.messages import Blobs, Trouble
 from zmqpipeline.runtime.values import open_all
@@ -38,6 +38,14 @@ class Execution:
         call = self.call
         return Execution(lambda payload, *place: call(unpack(payload), *place), self.packer, placed=self.placed)
 
+    def without_memory(self) -> Execution:
+        """The same for items of which none can be opened, as there is no memory left to part them."""
+        return Execution(_no_memory, self.packer, placed=self.placed)
+
+
+def _no_memory(*place: object) -> NoReturn:
+    raise MemoryError("There was not enough memory to open the message that this item came in.")
+
 
 class Job(NamedTuple):
     """What the items of one Execute have in common."""
@@ -66,11 +74,17 @@ class Piece:
         if self._values is None:
             self._values = open_all(self.payloads)
             if self._values is None:
-                self._values, self.execution = list(self.payloads), self.execution.one_by_one()
+                self._values, self.execution = self._parted()
             self.payloads = ()
         numbers, values = self.numbers[:count], self._values[:count]
         self.numbers, self._values = self.numbers[count:], self._values[count:]
         return numbers, values
+
+    def _parted(self) -> tuple[list[Any], Execution]:
+        try:
+            return list(self.payloads), self.execution.one_by_one()
+        except MemoryError:
+            return [None] * len(self.payloads), self.execution.without_memory()
 
     def drop(self, count: int) -> Sequence[int]:
         """Take away the last `count` items; their numbers."""
