@@ -159,11 +159,12 @@ def test_a_program_that_fails_takes_the_others_along(workshop: Workshop, free_po
 def test_the_words_are_those_of_a_counter(workshop: Workshop) -> None:
     """Every count of every word is what one Counter finds by a way of its own, with two workers a task."""
     out = workshop.folder / "words.txt"
-    command = ("-m", "examples.wordcount", "run", "--workers", "2", "--meta", f"out={out}")
+    library = Path(sysconfig.get_path("stdlib"), "encodings")
+    meta = ("--meta", f"path={library}", "--meta", f"out={out}")
+    command = ("-m", "examples.wordcount", "run", "--workers", "2", *meta)
     status, program = workshop.run(*command, TMPDIR=str(workshop.folder))
     assert status == 0, program.err
     plain: Counter[str] = Counter()
-    library = Path(sysconfig.get_path("stdlib"))
     for path in library.rglob("*"):
         folders = set(path.relative_to(library).parts[:-1])
         if path.is_file() and path.suffix in words.SUFFIXES and not folders & words.LEFT_OUT:

@@ -149,7 +149,7 @@ class Words(zmqpipeline.MetaDataWorker):
         return {"path": "/"}
 
 def interrupt():
-    while signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
+    while signal.getsignal(signum) in (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler):
         time.sleep(0.001)
     os.kill(os.getpid(), signum)
 

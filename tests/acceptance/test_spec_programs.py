@@ -6,16 +6,15 @@ Each is started when the one before it says that it runs, so the orders are real
 from __future__ import annotations
 
 import itertools
-import random
 import re
 import signal
-import socket
 import stat
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Program, Workshop
@@ -232,20 +231,9 @@ ORDERS = list(itertools.permutations(ROLES))
 TRANSPORTS = ("mixed", "tcp", "ipc")
 
 
-def low_port() -> int:
-    """The first of five free ports below those that the system gives to outgoing connections."""
-    chooser = random.Random()
-    while True:
-        port = chooser.randrange(15_000, 32_000)
-        with ExitStack() as stack, suppress(OSError):
-            for step in range(len(NAMES)):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port + step))
-            return port
-
-
 def addresses(transport: str) -> str:
     """The lines of settings.py that give each hop its address; "mixed" is as documented: workers over ipc."""
-    port = low_port() if transport in ("tcp", "mixed") else 0
+    port = free_ports(len(NAMES))[0] if transport in ("tcp", "mixed") else 0
     lines = []
     for step, name in enumerate(NAMES):
         if transport == "tcp" or (transport == "mixed" and "COLLECTOR" in name):

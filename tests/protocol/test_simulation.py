@@ -43,10 +43,14 @@ CATCHING = {
 }
 
 
-@pytest.mark.parametrize("first", range(0, 1000, 50))
+SAMPLE = 300
+"""So many seeds are run here; the command runs as many as one likes."""
+
+
+@pytest.mark.parametrize("first", range(0, SAMPLE, 20))
 def test_the_invariants_hold(first: int) -> None:
     """Whatever strikes, each item is collected once or failed, nothing is done in vain, and the run ends."""
-    for seed in range(first, first + 50):
+    for seed in range(first, first + 20):
         World(seed).run()
 
 
@@ -76,11 +80,12 @@ def test_the_plans_are_as_mean_as_they_should_be() -> None:
 
 @pytest.mark.parametrize("name", sorted(MUTATIONS))
 def test_every_deliberate_defect_is_found(name: str) -> None:
-    """Each defect makes one of its seeds fail; without it, the same seeds pass."""
+    """Each defect makes one of its seeds fail; without it, the same seeds pass, here or in the test of the sample."""
     seeds = CATCHING[name]
     with mutated(name):
         assert any(fails(seed) for seed in seeds), f"{name} was not found by the seeds {seeds}"
-    assert not any(fails(seed) for seed in seeds), f"a seed of {seeds} fails without any defect"
+    others = [seed for seed in seeds if seed >= SAMPLE]
+    assert not any(fails(seed) for seed in others), f"a seed of {others} fails without any defect"
 
 
 def fails(seed: int) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.acceptance.chaos.faults import FAULTS
-from tests.acceptance.chaos.runner import Result, run
+from tests.acceptance.chaos.runner import run
 
 pytestmark = pytest.mark.processes
 
@@ -21,20 +20,15 @@ WORK_SECONDS = 0.4
 AT_ONCE = 4
 """So many runs go on at a time: most of one is waiting."""
 
+GROUPS = [list(FAULTS)[at : at + AT_ONCE] for at in range(0, len(FAULTS), AT_ONCE)]
 
-@pytest.fixture(scope="module")
-def runs(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Result]]]:
-    """The runs of those faults that were selected, under way."""
-    items = [item for item in request.session.items if item.path == request.path]
-    names = [item.callspec.params["name"] for item in items if isinstance(item, pytest.Function)]
+
+@pytest.mark.parametrize("names", GROUPS, ids=", ".join)
+def test_nothing_is_lost_collected_twice_or_hung(names: list[str]) -> None:
+    """Real processes, in which one of these faults strikes at a random moment, keep all that is promised."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {name: pool.submit(run, SEED, name, work=WORK_SECONDS) for name in names}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_nothing_is_lost_collected_twice_or_hung(name: str, runs: dict[str, Future[Result]]) -> None:
-    """Real processes, in which this fault strikes at a random moment, keep all that is promised."""
-    result = runs[name].result()
-    assert not result.problems, f"{result.line}\n{result.hits}\n{result.last_words}"
-    # a worker that runs out of memory may survive it: then its item failed, and nobody was hit
-    assert result.hits or result.verdict.failed, "nothing was done to this run"
+        results = list(pool.map(lambda name: run(SEED, name, work=WORK_SECONDS), names))
+    for result in results:
+        assert not result.problems, f"{result.line}\n{result.hits}\n{result.last_words}"
+        # a worker that runs out of memory may survive it: then its item failed, and nobody was hit
+        assert result.hits or result.verdict.failed, f"nothing was done to this run: {result.line}"
