@@ -13,6 +13,7 @@ from zmqpipeline.address import EndpointAddress
 from zmqpipeline.entries import service_entry, task_entry, task_name, worker_entry
 from zmqpipeline.errors import ConfigurationError, RegistrationError
 from zmqpipeline.injection import Place, Plan, label, plan
+from zmqpipeline.keywords import spelt
 from zmqpipeline.options import Options
 from zmqpipeline.places import Places
 from zmqpipeline.plainly import tell_plainly
@@ -74,6 +75,7 @@ class Pipeline:
 
     # tasks ------------------------------------------------------------------------------------------------------------
 
+    @spelt
     def task(
         self,
         task_type: str,
@@ -134,10 +136,39 @@ class Pipeline:
 
         return register
 
-    def add_task(self, task_type: str, function: Callable[..., Any], **options: Any) -> None:
+    @spelt
+    def add_task(
+        self,
+        task_type: str,
+        function: Callable[..., Any],
+        *,
+        depends_on: Iterable[str] = (),
+        times: int | None = None,
+        total: int | None = None,
+        key: str | Callable[[dict[str, Any]], Any] | None = None,
+        retries: int = 0,
+        backoff: float = 1.0,
+        timeout: float | None = None,
+        crash_limit: int = 3,
+        on_failed: Literal["abort", "continue"] = "abort",
+        endpoint: str | None = None,
+    ) -> None:
         """The method twin of `@app.task`, with the same keywords."""
         self._check_open("task")
-        entry = task_entry(task_type, function, **options)
+        entry = task_entry(
+            task_type,
+            function,
+            depends_on=depends_on,
+            times=times,
+            total=total,
+            key=key,
+            retries=retries,
+            backoff=backoff,
+            timeout=timeout,
+            crash_limit=crash_limit,
+            on_failed=on_failed,
+            endpoint=endpoint,
+        )
         add_once(
             self.registry.tasks, entry.name, entry, f"Task {entry.name!r}", lambda one: _label(one.plan or one.cls)
         )
@@ -165,6 +196,7 @@ class Pipeline:
 
     # workers ----------------------------------------------------------------------------------------------------------
 
+    @spelt
     def worker(self, task_type: str, *, threads: int = 1) -> Callable[[WorkerFunction], WorkerFunction]:
         """Decorator: the function executes one item of the task, its first parameter, and returns the result, a dict.
 
@@ -182,6 +214,7 @@ class Pipeline:
 
         return register
 
+    @spelt
     def add_worker(self, task_type: str, function: Callable[..., Any], *, threads: int = 1) -> None:
         """The method twin of `@app.worker`."""
         self._check_open("worker")
@@ -277,6 +310,7 @@ class Pipeline:
 
     # services ---------------------------------------------------------------------------------------------------------
 
+    @spelt
     def service(self, name: str, *, threads: int = 1, idempotent: bool = False) -> Callable[[Function], Function]:
         """Decorator: the function answers the requests for a service; its first parameter is the request.
 
@@ -295,6 +329,7 @@ class Pipeline:
 
         return register
 
+    @spelt
     def add_service(
         self, name: str, function: Callable[..., Any], *, threads: int = 1, idempotent: bool = False
     ) -> None:

@@ -9,7 +9,7 @@
     │   ├── TaskTypeError             (TypeError)  an empty or unregistered task type
     │   ├── DefinitionError           (TypeError)  a class with wrong or missing attributes
     │   ├── DependencyError           a dependency on an unknown task, or a circle of them
-    │   ├── RegistrationError         a decorator used twice, too late, or with an unknown parameter
+    │   ├── RegistrationError         (TypeError)  a decorator used twice, too late, or with an unknown parameter
     │   ├── KeysError                 keys that are missing, wrong, or open to others; an address that needs some
     │   ├── JournalError              a journal that cannot be opened, belongs to another run, or cannot be written
     │   └── ImportFailed              the app's module cannot be imported by a child process or the command line
@@ -78,8 +78,8 @@ class DependencyError(ConfigurationError):
     """A task depends on one that is unknown, or on itself by a way round; the message shows the path."""
 
 
-class RegistrationError(ConfigurationError):
-    """A function or class that cannot be registered: a second one, too late, an unknown parameter, no such task."""
+class RegistrationError(ConfigurationError, TypeError):
+    """A function or class that cannot be registered: a second one, too late, an unknown parameter or keyword."""
 
 
 class KeysError(ConfigurationError):

@@ -103,7 +103,9 @@ typed_gather: Callable[[Row], None] = gather
 typed_note: Callable[[Failure], str] = note
 
 app.add_task("B", lambda: [{"n": 1}], depends_on=["A", "C"])
+app.add_task("D", lambda number: {"n": number}, times=3, key=lambda item: item["n"], on_failed="continue")
 app.add_worker("B", lambda data: data)
+app.add_worker("D", square, threads=2)
 
 
 def run() -> int:

@@ -45,6 +45,11 @@ square("text")  # mistake: the decorated function takes a dict
 square({"n": 1}).append(1)  # mistake: it returns one
 app.run(workers="two")  # mistake: a number, or a dict
 app.task(5)  # mistake: a name
+app.task("F", retires=3)  # mistake: it is retries
+app.add_task("F", numbers, depend_on=["C"])  # mistake: it is depends_on
+app.add_task("F", numbers, times="3")  # mistake: a number
+app.add_worker("F", square, thread=2)  # mistake: it is threads
+app.add_service("upper", square, idempotent=True, treads=2)  # mistake: it is threads
 
 
 class Worker(SingleThreadedWorker):
