@@ -36,7 +36,8 @@ def test_what_it_writes_runs_and_passes(workshop: Any) -> None:
     assert run.returncode == 0, run.stderr
     assert sorted(run.stdout.splitlines())[:2] == ["0 squared is 0", "1 squared is 1"]
     assert len(python("-m", "squares", "run", "--meta", "count=25").stdout.splitlines()) == 25
-    tests = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error")
+    plugin = ("-p", "zmqpipeline.pytest_plugin")  # where the package is installed, pytest finds it
+    tests = python("-m", "pytest", "-q", *plugin, "-p", "no:cacheprovider", "-W", "error")
     assert tests.returncode == 0, tests.stdout
     assert "2 passed" in tests.stdout
 
