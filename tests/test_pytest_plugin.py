@@ -163,7 +163,7 @@ def test_a_hang_ends_with_what_every_role_waits_for(write_app: Any) -> None:
             "*collector of a test run: waits for results",
             "*distributor of a test run: waits for its tasks",
             "*task 'C': 9 items done, 1 with workers, 0 to be handed out; its source has no more",
-            "*task 'D' waits for 'C'",
+            "*task 'D' waits for 'C': 1 of 10 left",
             "*worker of 'C' of a test run: executes: 1 items begun or queued, 9 executed",
             "*worker of 'D' of a test run: waits for items; 0 executed",
             "*squares.py*in square",

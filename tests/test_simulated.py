@@ -281,7 +281,7 @@ def test_a_run_that_cannot_end_is_told(capsys: pytest.CaptureFixture[str]) -> No
     app.add_available("A", lambda ack: False)
     with pytest.raises(RunFailed, match="gate"):
         SimulatedPipeline(app, seed=1).run()
-    with pytest.raises(PipelineTimeout, match=r"does not end.*\n(.*\n)*.*no worker of 'A' is there") as caught:
+    with pytest.raises(PipelineTimeout, match=r"does not end.*\n(.*\n)*.*no worker for 'A'") as caught:
         SimulatedPipeline(squares(), seed=1, workers={"A": 0}).run()
     assert "seed 1" in story_of(caught.value, capsys)
 

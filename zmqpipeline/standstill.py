@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from zmqpipeline.protocol.messages import TaskCounts
+from zmqpipeline.protocol.messages import TaskStanding
+from zmqpipeline.protocol.status import Facts, status_of
 
 FRAMES_SHOWN = 4
 """So many frames of a thread are shown, the innermost ones of user code and below."""
@@ -18,15 +20,6 @@ FRAMES_SHOWN = 4
 _PACKAGE = str(Path(__file__).resolve().parent)
 _STDLIB_THREADING = threading.__file__
 
-_DISTRIBUTOR = {
-    "greeting": "waits for the collector's first answer",
-    "metadata": "waits for the metadata function",
-    "beginning": "waits for the collector to take the run over",
-    "finishing": "waits for the collector, which calls `finished`",
-    "farewell": "says goodbye to the workers",
-    "draining": "was asked to end, and waits for what is with workers",
-    "ended": "has ended",
-}
 _COLLECTOR = {
     "empty": "waits for a distributor",
     "draining": "was asked to end, and finishes what it has begun",
@@ -36,33 +29,27 @@ _COLLECTOR = {
 }
 
 
-def distributor_lines(snapshot: Any, needs: Mapping[str, Collection[str]]) -> list[str]:
-    """What a distributor waits for: a line, and one for each task that is not over. `needs` is who depends on whom."""
-    if snapshot.phase != "running":
-        return [_DISTRIBUTOR.get(str(snapshot.phase), str(snapshot.phase))]
-    states = {one.task: one.state for one in snapshot.tasks}
-    unfinished = [one for one in snapshot.tasks if one.state in ("waiting", *_OPEN) or snapshot.leased.get(one.task)]
-    return ["waits for its tasks", *(_task_line(one, snapshot, states, needs) for one in unfinished)]
+def distributor_lines(facts: Facts, now: float) -> list[str]:
+    """What a distributor waits for, as `status` puts it: a line, and one for each task that is not over."""
+    # its own thread may go on: what it changes is looked at in a copy
+    standing = status_of(replace(facts, members=dict(facts.members)), now)
+    if standing.phase not in ("running", "draining"):
+        return [standing.why or "has ended"]
+    return [standing.why or "waits for its tasks", *(_task_line(one) for one in standing.tasks if _is_under_way(one))]
 
 
-_OPEN = ("open", "exhausted")
+def _is_under_way(one: TaskStanding) -> bool:
+    return one.counts.state in ("waiting", "open", "exhausted") or one.leased > 0
 
 
-def _task_line(one: TaskCounts, snapshot: Any, states: Mapping[str, str], needs: Mapping[str, Collection[str]]) -> str:
-    name = one.task
-    if one.state == "waiting":
-        before = [other for other in needs.get(name, ()) if states.get(other) in ("waiting", *_OPEN)]
-        return f"task {name!r} waits for {', '.join(map(repr, before)) or 'its turn'}"
-    leased, waiting = snapshot.leased.get(name, 0), snapshot.waiting.get(name, 0)
-    done = one.collected + one.failed
-    text = f"task {name!r}: {done} items done, {leased} with workers, {waiting} to be handed out"
-    if not snapshot.workers.get(name, 0):
-        return f"{text}; no worker of {name!r} is there"
-    if one.state == "exhausted":
-        return f"{text}; its source has no more"
-    if not leased and not waiting:
-        return f"{text}; it waits for its source, or for its gate"
-    return text
+def _task_line(one: TaskStanding) -> str:
+    counts = one.counts
+    if counts.state == "waiting":
+        return f"task {counts.task!r} {one.why}"
+    done = counts.collected + counts.failed
+    text = f"task {counts.task!r}: {done} items done, {one.leased} with workers, {one.waiting} to be handed out"
+    why = one.why or ("its source has no more" if counts.state == "exhausted" else "")
+    return f"{text}; {why}" if why else text
 
 
 def collector_line(snapshot: Any) -> str:

@@ -317,8 +317,7 @@ class _Run:
         if machine is None:
             return ["has not begun"]
         if thread is self._distributor:
-            entries = self._app.registry.tasks.values()
-            return distributor_lines(machine.snapshot(), {one.name: one.spec.depends_on for one in entries})
+            return distributor_lines(machine.facts(), time.monotonic())
         if thread.role is self._collector:
             return [collector_line(machine.snapshot())]
         return [worker_line(machine.snapshot())]

@@ -351,9 +351,8 @@ class World(Stage):
 
     def describe(self) -> str:
         """What each role waits for."""
-        needs = {name: one.spec.depends_on for name, one in self.app.registry.tasks.items()}
         lines = [f"collector: {collector_line(self.collector.machine.snapshot())}"]
-        first, *more = distributor_lines(self.distributor.machine.snapshot(), needs)
+        first, *more = distributor_lines(self.distributor.machine.facts(), self.now)
         lines += [f"distributor: {first}", *(f"  {line}" for line in more)]
         running = [one for one in self.workers if one.running]
         return "\n".join([*lines, *(f"{one.name}: {worker_line(one.machine.snapshot())}" for one in running)])
