@@ -162,7 +162,7 @@ def test_every_benchmark_is_tried_here() -> None:
 def test_a_benchmark_prints_its_table(workshop: Workshop, name: str) -> None:
     """It ends with 0, and every row has its figures and says what is promised, if anything is."""
     arguments, heads, rows = TINY[name]
-    status, program = workshop.run("-m", "examples.benchmarks", name, *arguments.split(), "--rounds", "1")
+    status, program = workshop.run("-m", "examples.benchmarks", name, *arguments.split(), "--rounds", "1", timeout=60)
     assert status == 0, program.err
     title, head, *lines = program.out.splitlines()
     assert title == name
@@ -186,7 +186,9 @@ def _number(text: str) -> float:
 def test_a_benchmark_as_json(workshop: Workshop, name: str, third: str | None, compared: str) -> None:
     """One object a result, each on a line, with the figures of both sides, above zero, and how they compare."""
     arguments, _, rows = TINY[name]
-    status, program = workshop.run("-m", "examples.benchmarks", name, *arguments.split(), "--rounds", "1", "--json")
+    status, program = workshop.run(
+        "-m", "examples.benchmarks", name, *arguments.split(), "--rounds", "1", "--json", timeout=60
+    )
     assert status == 0, program.err
     found = [json.loads(line) for line in program.out.splitlines()]
     assert [f"{one['what']}, {one['unit']}" for one in found] == list(rows)
