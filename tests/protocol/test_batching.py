@@ -140,3 +140,18 @@ def test_a_thread_never_idles_through_a_round_trip_for_items_under_20_millisecon
     """What is left of an item counts as one: a 10.1 ms item has one other behind it; one of 20 ms has none."""
     found = [window(1, seconds, 100) for seconds in (0.0101, 0.0199, 0.02)]
     assert found == [2, 2, 1]
+
+
+def test_room_is_told_when_a_thread_is_idle_or_a_quarter_of_the_prefetch_is_used_up() -> None:
+    """Of long items at each end of one; of short ones once in hundreds, and never later than for a whole batch."""
+    assert not batching.is_room(3, 3, 3)
+    assert batching.is_room(2, 3, 3)
+    assert not batching.is_room(310, 401, 1)
+    assert batching.is_room(301, 401, 1)
+    assert not batching.is_room(20_000 - MAX_BATCH + 1, 20_000, 1)
+    assert batching.is_room(20_000 - MAX_BATCH, 20_000, 1)
+
+
+def test_a_window_is_told_again_when_it_differs_by_more_than_a_quarter() -> None:
+    """In both directions."""
+    assert [window for window in range(60, 140) if not batching.is_another(window, 100)] == list(range(75, 126))

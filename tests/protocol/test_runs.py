@@ -32,6 +32,19 @@ class RunsMachine(RuleBasedStateMachine):
         self.runs.add(start, [b"%d" % number for number in range(start, start + count)], tag)
         self.model.update({number: (b"%d" % number, tag) for number in range(start, start + count)})
 
+    @rule(marks=st.sets(NUMBERS, min_size=4, max_size=4))
+    def by_tag(self, marks: set[int]) -> None:
+        """What is held of two ranges, sorted by tag, ascending; nothing is taken out."""
+        one, two, three, four = sorted(marks)
+        wanted: dict[str, tuple[list[int], list[bytes]]] = {}
+        for number in (*range(one, two), *range(three, four)):
+            if number in self.model:
+                value, tag = self.model[number]
+                numbers, values = wanted.setdefault(tag, ([], []))
+                numbers.append(number)
+                values.append(value)
+        assert self.runs.by_tag((one, two, three, four)) == wanted
+
     @rule(start=NUMBERS, count=st.integers(0, 30))
     def cut(self, start: int, count: int) -> None:
         """What is cut out is exactly what was in the range, ascending, and is gone."""

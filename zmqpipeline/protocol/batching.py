@@ -85,6 +85,18 @@ def window(slots: int, service_time: float | None, last: int, *, prefetch_second
     return min(slots + min(ahead, max_prefetch), max(slots, 2 * last))
 
 
+def is_room(held: int, window: int, slots: int) -> bool:
+    """Whether a thread is idle, or so much of the prefetch is used up that a message for more is worth it."""
+    ahead = window - slots
+    enough = max(slots + ahead * 3 // 4, window - MAX_BATCH) if ahead > 0 else slots - 1
+    return held <= enough
+
+
+def is_another(window: int, told: int) -> bool:
+    """Whether the window differs by more than a quarter from what was told of it."""
+    return not 3 * told <= 4 * window <= 5 * told
+
+
 def fits(payloads: Sequence[bytes]) -> bool:
     """Whether all of these go into one message."""
     return len(payloads) <= MAX_BATCH and sum(map(len, payloads)) <= MAX_BATCH_BYTES

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from zmqpipeline.protocol.messages import Spans
+from zmqpipeline.protocol.seqset import pairs
 
 Tag = TypeVar("Tag")
 
@@ -83,6 +84,17 @@ class Runs(Generic[Tag]):
         """The runs that hold any of the numbers from `start` up to, not including, `stop`."""
         low, high = self._places(start, stop)
         return self._runs[low:high]
+
+    def by_tag(self, spans: Spans) -> dict[Tag, tuple[list[int], list[bytes]]]:
+        """What is held of these numbers: by tag, the numbers and their values, in the order of the spans."""
+        found: dict[Tag, tuple[list[int], list[bytes]]] = {}
+        for start, stop in pairs(spans):
+            for run in self.touching(start, stop):
+                numbers, payloads = found.setdefault(run.tag, ([], []))
+                low, high = max(start, run.start), min(stop, run.stop)
+                numbers += range(low, high)
+                payloads += run.payloads[low - run.start : high - run.start]
+        return found
 
     def cut(self, start: int, stop: int) -> list[Run[Tag]]:
         """Take out what is held of the numbers from `start` up to, not including, `stop`; as runs, ascending."""

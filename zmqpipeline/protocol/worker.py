@@ -415,35 +415,22 @@ class WorkerMachine:
             prefetch_seconds=self._options.prefetch_seconds,
             max_prefetch=self._max_prefetch,
         )
-        if self._is_worth_a_report():
+        # a broker knows by the answers what a worker still has; it is told of the window only
+        if (
+            batching.is_another(self._window, self._told_window)
+            if self._answers
+            else batching.is_room(len(self._pending), self._window, self.slots)
+        ):
             self._report(now, full=False)
         if self._kept and self._kept_at is None and not self._answers:
             self._kept_at = now + REPORT_SECONDS
         self._maybe_drained()
 
-    def _is_worth_a_report(self) -> bool:
-        """Whether a thread is idle, or so much of the prefetch is used up that a message for more is worth it.
-
-        A broker knows by the answers what a worker still has; it is told of the window only.
-        """
-        if self._answers:
-            return not 3 * self._told_window <= 4 * self._window <= 5 * self._told_window
-        ahead = self._window - self.slots
-        enough = max(self.slots + ahead * 3 // 4, self._window - batching.MAX_BATCH) if ahead > 0 else self.slots - 1
-        return len(self._pending) <= enough
-
     # results -----------------------------------------------------------------------------------------------------
 
     def _send_results(self, spans: m.Spans) -> None:
         """Send what is kept of these results, in messages of one attempt."""
-        by_attempt: dict[int, tuple[list[int], list[bytes]]] = {}
-        for start, stop in pairs(spans):
-            for run in self._kept.touching(start, stop):
-                ranges, payloads = by_attempt.setdefault(run.tag, ([], []))
-                low, high = max(start, run.start), min(stop, run.stop)
-                ranges += range(low, high)
-                payloads += run.payloads[low - run.start : high - run.start]
-        for attempt, (numbers, payloads) in by_attempt.items():
+        for attempt, (numbers, payloads) in self._kept.by_tag(spans).items():
             self._send(attempt, spans_of(numbers), payloads)
 
     def _send(self, attempt: int, spans: m.Spans, payloads: m.Blobs) -> None:
