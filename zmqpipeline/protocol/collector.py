@@ -25,8 +25,6 @@ ended
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
@@ -36,6 +34,7 @@ from zmqpipeline.protocol.link import Verdict
 from zmqpipeline.protocol.progress import Progress
 from zmqpipeline.protocol.roster import Links
 from zmqpipeline.protocol.seqset import numbers_of, size
+from zmqpipeline.protocol.snapshots import CollectorSnapshot
 
 STAY_SECONDS = 10.0
 """How long a finished collector stays for a distributor that has not heard."""
@@ -45,16 +44,6 @@ ABSENT_SECONDS = 60.0
 
 WARN_SECONDS = 60.0
 """How often a role that waits for another one says so."""
-
-
-@dataclass(frozen=True)
-class CollectorSnapshot:
-    """What a collector has, for people: (collected, failed) for each task, and what waits for its thread."""
-
-    phase: str
-    run: str
-    tasks: dict[str, tuple[int, int]]
-    queued: int
 
 
 class CollectorMachine:

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
@@ -39,6 +38,7 @@ from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.roster import Links
+from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts, StatusDesk
 
 REPEAT_SECONDS = 1.0
@@ -51,18 +51,6 @@ WARN_FIRST_SECONDS = 5.0
 WARN_SECONDS = 60.0
 
 _COLLECTOR: e.Peer = ("acks", b"")
-
-
-@dataclass(frozen=True)
-class DistributorSnapshot:
-    """What a distributor knows, for people."""
-
-    phase: str
-    run: str
-    tasks: list[m.TaskCounts]
-    waiting: dict[str, int]
-    leased: dict[str, int]
-    workers: dict[str, int]
 
 
 class DistributorMachine:

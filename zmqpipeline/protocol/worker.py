@@ -22,7 +22,6 @@ ended      RunEnded, drained, init failed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import batching
@@ -36,6 +35,7 @@ from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.running import Running
 from zmqpipeline.protocol.runs import Runs
 from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, sequence_of, spans_of, split_spans
+from zmqpipeline.protocol.snapshots import WorkerSnapshot
 
 REPORT_SECONDS = 1.0
 """How often a full report is said while anything is held or unanswered."""
@@ -48,20 +48,6 @@ SERVICE_PREFETCH = 100
 
 _TO_DISTRIBUTOR: e.Peer = ("workers", b"")
 _TO_COLLECTOR: e.Peer = ("results", b"")
-
-
-@dataclass(frozen=True)
-class WorkerSnapshot:
-    """What a worker is doing, for people."""
-
-    phase: str
-    run: str
-    task: str
-    slots: int
-    queued_or_running: int
-    kept: int
-    executed: int
-    failed: int
 
 
 class WorkerMachine:
