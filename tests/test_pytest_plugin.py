@@ -153,13 +153,13 @@ def test_what_a_source_or_an_init_raises_is_shown_likewise(write_app: Any, where
 def test_a_hang_ends_with_what_every_role_waits_for(write_app: Any) -> None:
     """In time: the task that waits, the worker that executes, and the line of the function that hangs."""
     result = write_app(
-        "release.wait(1.5)",
-        "from squares import app\n\ndef test_it(run_pipeline):\n    run_pipeline(app, timeout=0.5)\n",
+        "release.wait(4)",
+        "from squares import app\n\ndef test_it(run_pipeline):\n    run_pipeline(app, timeout=2.5)\n",
     )
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "*PipelineTimeout: The test run was not over within 0.5 s. What each role waits for:",
+            "*PipelineTimeout: The test run was not over within 2.5 s. What each role waits for:",
             "*collector of a test run: waits for results",
             "*distributor of a test run: waits for its tasks",
             "*task 'C': 9 items done, 1 with workers, 0 to be handed out; its source has no more",
@@ -167,7 +167,7 @@ def test_a_hang_ends_with_what_every_role_waits_for(write_app: Any) -> None:
             "*worker of 'C' of a test run: executes: 1 items begun or queued, 9 executed",
             "*worker of 'D' of a test run: waits for items; 0 executed",
             "*squares.py*in square",
-            "*release.wait(1.5)",
+            "*release.wait(4)",
         ]
     )
 
