@@ -417,12 +417,13 @@ def test_a_full_disk_in_a_users_statement_is_the_journals_and_no_failed_item(
         gatherer.collect(command("C", 1, (0, 3), [b""] * 3))
     else:
         gatherer.call_failed(CallFailed([FailedItem("C", 1, 1, "worker", Trouble("E", "m"), b"")]))
-    event = posts.next()
-    assert isinstance(event, JournalFailed)
+    *before, event = posts.until(lambda events: any(isinstance(one, JournalFailed) for one in events))
     assert "sqlite says: database or disk is full" in event.trouble.message
     gatherer.close(5)
     assert posts.arrived.empty()
-    assert (done(path).spans(), dead_items(path)) == ((), [])
+    # a machine with other work may take so long for the first item that it was committed by itself
+    assert [one.spans for one in before] in ([], [(0, 1)])
+    assert (done(path).spans(), dead_items(path)) == ((0, 1) if before else (), [])
 
 
 def test_a_result_that_cannot_be_opened_fails_alone(make: Make, posts: Posts) -> None:
