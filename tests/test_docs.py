@@ -54,6 +54,15 @@ def test_links_between_files_lead_somewhere(page: Path) -> None:
             assert anchor in headings_of(target), f"{name_of(page)}: {link}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_pictures_are_there_and_have_words(page: Path) -> None:
+    """Each picture is a file of the repository, and has a text for those who cannot see it."""
+    for words, path in re.findall(r"!\[([^]]*)\]\(([^)\s]+)\)", without_blocks(page)):
+        assert len(words) > 20, f"{name_of(page)}: {path}"
+        assert (page.parent / path).resolve().is_relative_to(ROOT), f"{name_of(page)}: {path}"
+        assert (page.parent / path).is_file(), f"{name_of(page)}: {path}"
+
+
 # the reference --------------------------------------------------------------------------------------------------------
 
 

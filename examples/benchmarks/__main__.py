@@ -1,4 +1,4 @@
-"""Start it with ``python -m examples.benchmarks NAME``; each benchmark is a module of this package."""
+"""Start it with ``python -m examples.benchmarks NAME``; each command is a module of this package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-_BENCHMARKS = (
+BENCHMARKS = (
     "curve",
     "floor",
     "journal",
@@ -23,6 +23,7 @@ _BENCHMARKS = (
     "throughput",
     "turns",
 )
+"""What measures. Beside these there are `record`, which keeps results, and `plot`, which draws them."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,7 +31,7 @@ def main() -> None:
     """Compare zmqpipeline with a yardstick, in one run on this machine. Every answer is checked."""
 
 
-for _one in _BENCHMARKS:
+for _one in (*BENCHMARKS, "plot", "record"):
     main.add_command(import_module(f"examples.benchmarks.{_one}").command)
 
 if __name__ == "__main__":

@@ -97,15 +97,15 @@ def show(
     third_head = f"{beside:>14}" if beside else ""
     click.echo(f"{'':{width}}{third_head}{sides[0]:>15}{sides[1]:>15}{compared:>12}  target")
     for one in rows:
-        third_side = f"{_short(one.beside):>14}" if one.beside is not None else ""
+        third_side = f"{short(one.beside):>14}" if one.beside is not None else ""
         last = f"{one.ratio:.2f}" if compared == "ratio" else f"{one.difference:+.2f}"
         name = f"{one.what}, {one.unit}"
         click.echo(
-            f"{name:{width}}{third_side}{_short(one.raw):>15}{_short(one.ours):>15}{last:>12}  {one.target}".rstrip()
+            f"{name:{width}}{third_side}{short(one.raw):>15}{short(one.ours):>15}{last:>12}  {one.target}".rstrip()
         )
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """With as many digits as mean something."""
     size = abs(value)
     digits = 0 if size >= 100 else 1 if size >= 10 else 2

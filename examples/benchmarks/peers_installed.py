@@ -13,7 +13,8 @@ from typing import Any
 from examples.benchmarks import work
 from examples.benchmarks.figures import processes
 
-Map = Callable[[Iterable[dict[str, Any]]], Iterable[dict[str, Any]]]
+Map = Callable[[Iterable[dict[str, Any]], str], Iterable[dict[str, Any]]]
+"""Gives out items of one kind to the workers of a peer, and yields the results as they come, or in order."""
 
 PATIENCE = 60
 """Seconds that a server may take to start."""
@@ -32,10 +33,10 @@ def dask(workers: int) -> Iterator[Map]:
         n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=40
     )
     with cluster, distributed.Client(cluster) as client:
-        yield lambda items: (
+        yield lambda items, kind: (
             result
             for _, result in distributed.as_completed(
-                client.map(work.double, list(items), pure=False), with_results=True
+                client.map(work.WORK[kind], list(items), pure=False), with_results=True
             )
         )
 
@@ -46,8 +47,8 @@ def ray(workers: int) -> Iterator[Map]:
     package: Any = importlib.import_module("ray")
     package.init(num_cpus=workers, include_dashboard=False, logging_level="error")
     try:
-        remote = package.remote(work.double)
-        yield lambda items: package.get([remote.remote(item) for item in items])
+        remote = {kind: package.remote(function) for kind, function in work.WORK.items()}
+        yield lambda items, kind: package.get([remote[kind].remote(item) for item in items])
     finally:
         package.shutdown()
 
@@ -66,8 +67,8 @@ def celery(workers: int) -> Iterator[Map]:
             app = celery_app(f"{socket}")
             celery_worker = ["-m", "examples.benchmarks.peers_installed", socket, str(workers)]
             with processes(celery_worker, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
-                app.tasks["double"].delay({"n": 0}).get(timeout=PATIENCE)
-                yield lambda items: [one.get() for one in [app.tasks["double"].delay(item) for item in items]]
+                app.tasks["trivial"].delay({"n": 0}).get(timeout=PATIENCE)
+                yield lambda items, kind: [one.get() for one in [app.tasks[kind].delay(item) for item in items]]
         finally:
             redis.terminate()
             redis.wait(10)
@@ -78,7 +79,8 @@ def celery_app(socket: str) -> Any:
     package: Any = importlib.import_module("celery")
     made = package.Celery("peers", broker=f"redis+socket://{socket}", backend=f"redis+socket://{socket}")
     made.conf.broker_connection_retry_on_startup = True
-    made.task(name="double")(work.double)
+    for kind, function in work.WORK.items():
+        made.task(name=kind)(function)
     made.finalize()
     return made
 

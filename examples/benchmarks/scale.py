@@ -1,4 +1,4 @@
-"""What an item costs distributor and collector, together, as there are more workers and more tasks.
+"""What an item costs distributor and collector, together, as there are more workers, more tasks and more items.
 
 The workers are bare protocol clients, all in one process, since a thousand processes would be what is measured; the
 cost is the time that the two roles had a processor, which nobody else's work adds to. The time on the clock stands
@@ -24,6 +24,8 @@ from zmqpipeline.address import derive
 
 WORKERS = (1, 10, 100, 1000)
 TASKS = (1, 10, 100)
+LONGER = (5, 25)
+"""Runs of so many times the items."""
 BASE_WORKERS = 10
 SERVICE = 0.0002
 """Seconds that an item is said to take, so that a worker has a hundred at hand."""
@@ -31,13 +33,13 @@ SERVICE = 0.0002
 WARM_SHARE = 0.25
 """This share of the items goes by before it counts: workers are given more and more at a time."""
 
-Shape = tuple[int, int]
-"""Workers and tasks."""
+Shape = tuple[int, int, int]
+"""Workers, tasks, and items."""
 
 
-def measure_round(shape: Shape, items: int) -> tuple[float, float]:
+def measure_round(shape: Shape) -> tuple[float, float]:
     """What an item costs: microseconds of the processor, and of the clock."""
-    workers, tasks = shape
+    workers, tasks, items = shape
     warm = max(1, int(WARM_SHARE * items))
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder, endpoint = Path(name), f"ipc://{name}/run"
@@ -64,21 +66,33 @@ def measure_round(shape: Shape, items: int) -> tuple[float, float]:
     return 1e6 * sum(part["cpu"] for part in parts) / counted, 1e6 * parts[0]["clock"] / counted
 
 
-def measure(items: int, rounds: int, workers: Sequence[int], tasks: Sequence[int]) -> list[Row]:
-    """All rounds, everything in turn: workers of one task, and as many tasks with a worker or more for each."""
-    by_workers = [(number, 1) for number in dict.fromkeys([BASE_WORKERS, *workers])]
+def measure(items: int, rounds: int, workers: Sequence[int], tasks: Sequence[int], longer: Sequence[int]) -> list[Row]:
+    """All rounds, everything in turn: workers of one task, as many tasks with a worker or more for each, long runs."""
     crowd = max(tasks, default=1)
-    by_tasks = [(crowd, number) for number in dict.fromkeys([1, *tasks])] if tasks else []
-    found: dict[Shape, list[tuple[float, float]]] = defaultdict(list)
-    for _, shape in itertools.product(range(rounds), dict.fromkeys(by_workers + by_tasks)):
-        # each worker gets enough to come to its full window
-        found[shape].append(measure_round(shape, max(items, items * shape[0] // 500)))
-    rows = [_row(found, (number, 1), by_workers[0], named(number, "worker"), _target(number)) for number in workers]
-    rows += [
-        _row(found, (crowd, number), by_tasks[0], f"{named(number, 'task')}, {named(crowd, 'worker')}", "")
-        for number in tasks
+    base, crowded = _shape(BASE_WORKERS, 1, items), _shape(crowd, 1, items)
+    wanted = [
+        *((base, _shape(number, 1, items), named(number, "worker"), _target(number)) for number in workers),
+        *((crowded, _shape(crowd, n, items), f"{named(n, 'task')}, {named(crowd, 'worker')}", "") for n in tasks),
+        *(
+            (
+                base,
+                _shape(BASE_WORKERS, 1, times * items),
+                f"{named(times * items, 'item')}, {BASE_WORKERS} workers",
+                "",
+            )
+            for times in longer
+        ),
     ]
-    return rows
+    found: dict[Shape, list[tuple[float, float]]] = defaultdict(list)
+    shapes = dict.fromkeys(shape for first, second, _, _ in wanted for shape in (first, second))
+    for _, shape in itertools.product(range(rounds), shapes):
+        found[shape].append(measure_round(shape))
+    return [_row(found, shape, yardstick, name, target) for yardstick, shape, name, target in wanted]
+
+
+def _shape(workers: int, tasks: int, items: int) -> Shape:
+    """With more items for very many workers: each gets enough to come to its full window."""
+    return workers, tasks, max(items, items * workers // 500)
 
 
 def _row(found: dict[Shape, list[tuple[float, float]]], shape: Shape, base: Shape, name: str, target: str) -> Row:
@@ -103,9 +117,14 @@ def raise_file_limit() -> None:
 )
 @click.option("--workers", type=click.IntRange(1), multiple=True, default=WORKERS, show_default=True)
 @click.option("--tasks", type=click.IntRange(1), multiple=True, default=TASKS, show_default=True)
+@click.option(
+    "--longer", type=click.IntRange(1), multiple=True, default=LONGER, show_default=True, help="Times the items."
+)
 @standard
-def command(items: int, workers: Sequence[int], tasks: Sequence[int], rounds: int, as_json: bool) -> None:
-    """The cost of an item with many workers beside that with ten, and with many tasks beside that with one."""
+def command(
+    items: int, workers: Sequence[int], tasks: Sequence[int], longer: Sequence[int], rounds: int, as_json: bool
+) -> None:
+    """The cost of an item with many workers beside that with ten; so for many tasks, and for long runs."""
     raise_file_limit()
-    rows = measure(items, rounds, workers, tasks)
+    rows = measure(items, rounds, workers, tasks, longer)
     show("scale", rows, as_json=as_json, sides=("the base", "so many"), beside="on the clock")

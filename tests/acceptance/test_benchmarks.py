@@ -25,7 +25,7 @@ from examples.benchmarks import (
     startup,
     work,
 )
-from examples.benchmarks.__main__ import main
+from examples.benchmarks.__main__ import BENCHMARKS, main
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop
@@ -73,9 +73,14 @@ TINY: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
         {f"{role}, MB resident": "less than +20" for role in ("distributor", "worker", "collector")},
     ),
     "scale": (
-        "--items 1000 --workers 2 --workers 10 --tasks 3",
+        "--items 1000 --workers 2 --workers 10 --tasks 3 --longer 2",
         ("on the clock", "the base", "so many", "ratio"),
-        {"2 workers, us an item": "", "10 workers, us an item": "", "3 tasks, 3 workers, us an item": ""},
+        {
+            "2 workers, us an item": "",
+            "10 workers, us an item": "",
+            "3 tasks, 3 workers, us an item": "",
+            "2,000 items, 10 workers, us an item": "",
+        },
     ),
     "mixed": (
         "--items 10 --workers 2 --threads 2",
@@ -153,7 +158,7 @@ TINY: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
 
 def test_every_benchmark_is_tried_here() -> None:
     """The table above forgets none, and each has a module and a line in the README."""
-    assert set(TINY) == set(main.commands)
+    assert set(TINY) == set(BENCHMARKS) == set(main.commands) - {"plot", "record"}
     readme = (Path(figures.__file__).parent / "README.md").read_text()
     assert [name for name in TINY if f"| `{name}` |" not in readme] == []
 
@@ -288,6 +293,16 @@ def test_a_peer_that_loses_or_changes_an_item_is_found_out() -> None:
     for wrong in (results[:2], [*results, results[0]], [results[0], results[0], results[2]]):
         with pytest.raises(SystemExit, match="of 3 items came back"):
             peers.check(wrong, 3)
+
+
+def test_peers_with_naps(workshop: Workshop) -> None:
+    """Percent beyond the naps, in the place of a rate; what gets its items in chunks is left out."""
+    arguments = "--naps 4 --workers 2 --only pool --rounds 1 --json"
+    status, program = workshop.run("-m", "examples.benchmarks", "peers", *arguments.split())
+    assert status == 0, program.err
+    (found,) = [json.loads(line) for line in program.out.splitlines()]
+    assert (found["what"], found["unit"]) == ("Pool, chunks of 1, 2 workers", "%")
+    assert found["difference"] == pytest.approx(found["ours"] - found["raw"])
 
 
 def test_a_peer_that_is_not_installed_is_named() -> None:
