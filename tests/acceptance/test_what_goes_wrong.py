@@ -459,8 +459,9 @@ HASTY = (
     + """
 from zmqpipeline.protocol import absence, collector, distributor
 
-# what is said after five seconds and each minute is said at once, and five times a second
-absence.WARN_SECONDS = collector.WARN_SECONDS = distributor.WARN_SECONDS = distributor.WARN_FIRST_SECONDS = 0.2
+# what is said after some seconds and each minute is said at once, and five times a second
+for role in (absence, collector, distributor):
+    role.WARN_FIRST_SECONDS = role.WARN_SECONDS = 0.2
 """
 )
 NO_DISTRIBUTOR = "Still waiting for a distributor"

@@ -10,7 +10,13 @@ from tests.protocol.support import TROUBLE, Bench, Stranger
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.collector import ABSENT_SECONDS, STAY_SECONDS, WARN_SECONDS, CollectorMachine
+from zmqpipeline.protocol.collector import (
+    ABSENT_SECONDS,
+    STAY_SECONDS,
+    WARN_FIRST_SECONDS,
+    WARN_SECONDS,
+    CollectorMachine,
+)
 from zmqpipeline.protocol.seqset import spans_of
 
 
@@ -223,6 +229,16 @@ def test_without_a_distributor_nothing_is_acknowledged_and_nothing_lost(scene: S
     scene.distributor.reconnects(b"d2")
     scene.begin()
     assert scene.bench.said_one(m.Holding).progress == [m.TaskProgress("A", (0, 1), ())]
+
+
+def test_a_collector_that_nobody_comes_to_says_so_soon() -> None:
+    """After ten seconds, since somebody may have misspelt an address; then each minute."""
+    bench = Bench(CollectorMachine("squares", incarnation=b"collector"))
+    bench.tell(e.Tick())
+    bench.wait(WARN_FIRST_SECONDS - 1)
+    assert bench.logged() == ""
+    bench.wait(WARN_SECONDS + 2)
+    assert bench.logged().count("Still waiting for a distributor") == 2
 
 
 def test_waiting_for_a_distributor_is_warned_of_each_minute(scene: Scene) -> None:

@@ -84,7 +84,7 @@ def test_it_says_nothing_to_a_hop_that_is_not_there() -> None:
     assert scene.bench.of(c.Send) == []
 
 
-def test_who_is_missing_is_said_each_minute() -> None:
+def test_who_is_missing_is_said_after_ten_seconds_and_each_minute() -> None:
     """By the name of the role, whether it was never there or is gone; once all are there, no more."""
     scene = Scene(welcomed=False)
     scene.bench.tell(e.Tick())
@@ -100,8 +100,9 @@ def test_who_is_missing_is_said_each_minute() -> None:
     scene.bench.tell(e.Connected("results"))
     assert warned(300) == []
     scene.bench.tell(e.Disconnected("workers"))
-    assert warned(59) == []
+    assert warned(9) == []
     assert warned(2) == ["Waiting for a distributor"]
+    assert warned(58) == []
 
 
 def test_a_service_worker_waits_for_a_broker() -> None:

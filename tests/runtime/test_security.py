@@ -377,3 +377,12 @@ def test_an_ipc_file_is_its_owners_alone(with_keys: bool, yard: Yard) -> None:
     client.connect("workers", address)
     assert poll_for(10.0, server, client) == [Connected("workers")]
     assert arrivals_until(client, lambda found: True) == []
+
+
+@pytest.mark.parametrize(("role", "folder"), [("worker", "authorized/workers"), ("client", "authorized/clients")])
+def test_who_has_no_key_of_a_role_is_told_where_it_comes_from(yard: Yard, role: str, folder: str) -> None:
+    """The command, and where its two halves belong: a key that was only made would still be refused."""
+    handed = yard.folder / "handed"
+    handed.mkdir(mode=0o700)
+    with pytest.raises(KeysError, match=rf"no key of a {role} .* `keygen {handed} --{role} NAME`, .* {folder} "):
+        keys.role_pair(handed, role)

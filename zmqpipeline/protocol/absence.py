@@ -1,8 +1,11 @@
-"""Who a role waits for: said each minute, for as long as it takes."""
+"""Who a role waits for: said after ten seconds, then each minute, for as long as it takes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+
+WARN_FIRST_SECONDS = 10.0
+"""When it is said first: an address may be misspelt, and somebody sits before the terminal."""
 
 WARN_SECONDS = 60.0
 """How often a role that waits for another one says so."""
@@ -20,7 +23,7 @@ class Absence:
         if all(hop in connected for hop in self._names):
             self._warn_at = None
         elif self._warn_at is None:
-            self._warn_at = now + WARN_SECONDS
+            self._warn_at = now + WARN_FIRST_SECONDS
 
     def next_time(self) -> float | None:
         """When to warn."""
@@ -33,5 +36,6 @@ class Absence:
         self._warn_at = now + WARN_SECONDS
         missing = " and ".join(name for hop, name in self._names.items() if hop not in connected)
         return (
-            f"Waiting for {missing} to connect to; what is held here is kept. Start it, or end this worker with Ctrl-C."
+            f"Waiting for {missing} to connect to; what is held here is kept. Start it, see whether --endpoint names "
+            "its address, or end this worker with Ctrl-C."
         )

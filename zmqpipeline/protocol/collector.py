@@ -42,6 +42,7 @@ STAY_SECONDS = 10.0
 ABSENT_SECONDS = 60.0
 """The same, if the connection broke before the distributor said goodbye: it would wait for this collector for ever."""
 
+WARN_FIRST_SECONDS = 10.0
 WARN_SECONDS = 60.0
 """How often a role that waits for another one says so."""
 
@@ -86,7 +87,7 @@ class CollectorMachine:
         if self.phase == "ended":
             return []
         if not self._born:
-            self._born, self._warn_at = True, now + WARN_SECONDS
+            self._born, self._warn_at = True, now + WARN_FIRST_SECONDS
         match event:
             case e.Received():
                 self._received(event.peer, event.envelope, now)

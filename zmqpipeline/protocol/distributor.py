@@ -51,6 +51,7 @@ WARN_FIRST_SECONDS = 5.0
 WARN_SECONDS = 60.0
 
 _COLLECTOR: e.Peer = ("acks", b"")
+_AS_HERE = ", with the --endpoint of this role if it has one"
 
 
 class DistributorMachine:
@@ -223,7 +224,7 @@ class DistributorMachine:
     def _warn_waiting(self, now: float) -> None:
         self._warn_at = now + WARN_SECONDS
         if not self._connected:
-            self._log(30, "Waiting for a collector to connect to. Start one: python -m YOUR_APP collector")
+            self._log(30, f"Waiting for a collector to connect to. Start one: python -m YOUR_APP collector{_AS_HERE}")
         elif self.phase == "metadata":
             self._log(30, "Waiting for the metadata worker (receive_metadata is set). Start it.")
         elif self.phase not in ("greeting", "beginning", "finishing"):
@@ -232,7 +233,7 @@ class DistributorMachine:
     def _warn_unserved(self, task: TaskState, now: float) -> None:
         name = task.spec.task_type
         task.unserved_at = now + WARN_SECONDS
-        text = f"No worker serves task {name!r}; its items wait. Start one: python -m YOUR_APP worker {name}"
+        text = f"No worker serves task {name!r}; its items wait. Start one: python -m YOUR_APP worker {name}{_AS_HERE}"
         self._log(30, text, task=name)
 
     # messages ----------------------------------------------------------------------------------------------------

@@ -183,10 +183,19 @@ def role_pair(folder: Path, role: str) -> Pair:
     others = [one for one in sorted(folder.glob("*.secret")) if _read(one, secret=True).get("role") == role]
     if len(others) == 1:
         return _pair(others[0])
-    flag = f"--{role} NAME" if role in ("worker", "client") else ""
     seen = f"several keys of a {role} ({', '.join(one.name for one in others)})" if others else f"no key of a {role}"
-    todo = "Keep one of them there" if others else f"Make one with `keygen {folder} {flag}`".replace(" `", "`")
+    todo = "Keep one of them there" if others else f"Make one: {_making(folder, role)}"
     raise KeysError(f"There is {seen} in {str(folder)!r}. {todo}.")
+
+
+def _making(folder: Path, role: str) -> str:
+    """How to come by the key of a role, on the server or on another machine."""
+    if role not in ("worker", "client"):
+        return f"`keygen {folder}`"
+    return (
+        f"`keygen {folder} --{role} NAME`, and copy NAME.pub into authorized/{role}s of the server's keys; or the same "
+        f"command there, and copy NAME.secret to here"
+    )
 
 
 def _check_folder(folder: Path) -> None:
