@@ -63,6 +63,19 @@ def test_pictures_are_there_and_have_words(page: Path) -> None:
         assert (page.parent / path).is_file(), f"{name_of(page)}: {path}"
 
 
+def test_no_page_is_a_dead_end() -> None:
+    """Each page leads to another one in its prose, and another one leads to it: nobody gets stuck, nothing hides."""
+    docs = ROOT / "docs"
+    leads: dict[Path, set[Path]] = {}
+    for page in sorted(docs.rglob("*.md")):
+        targets = {(page.parent / link.partition("#")[0]).resolve() for link in LINK.findall(without_blocks(page))}
+        leads[page] = {target for target in targets if target.suffix == ".md" and target != page}
+    leads.pop(docs / "changelog.md")  # what is included there is outside of the pages
+    assert [name_of(page) for page, targets in leads.items() if not targets] == []
+    reached = set().union(*leads.values())
+    assert [name_of(page) for page in leads if page not in {*reached, docs / "index.md"}] == []
+
+
 # the reference --------------------------------------------------------------------------------------------------------
 
 
