@@ -68,7 +68,7 @@ def merge(old: Sequence[lines.Line], new: Sequence[lines.Line], command: str) ->
     "--only", multiple=True, metavar="COMMAND", help="Such as 'scale --rounds 1', or a name alone; repeatable."
 )
 def command(file: Path, only: Sequence[str]) -> None:
-    """Run all benchmarks, for some forty minutes, and keep their results in FILE, a JSON object a line."""
+    """Run all benchmarks, for half an hour or more, and keep their results in FILE, a JSON object a line."""
     chosen = [one for name in only for one in ([name] if " " in name else _planned(name))] if only else list(PLAN)
     kept = lines.read(file) if file.exists() else []
     for one in chosen:
