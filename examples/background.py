@@ -29,7 +29,7 @@ def served(module: str, service: str, processes: int = 1) -> Iterator[Options]:
             broker.send_signal(signal.SIGTERM)
             broker.wait()
             try:
-                workers.wait(timeout=10)
+                workers.wait(timeout=3)
             except subprocess.TimeoutExpired:
                 workers.terminate()
                 workers.wait()
