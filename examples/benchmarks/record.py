@@ -27,6 +27,7 @@ PLAN = (
     "journal --rounds 3",
     "curve --rounds 5",
     "mixed --rounds 1",
+    "turns --rounds 5",
     "overhead --rounds 5",
     "peers --rounds 3",
     "peers --rounds 3 --naps 200",

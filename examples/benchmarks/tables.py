@@ -41,6 +41,7 @@ HEADS = {
     "service": Heads("plain pyzmq"),
     "stages": Heads("plain Python and msgpack", first="stage"),
     "startup": Heads("pyzmq, msgpack, click"),
+    "turns": Heads("turns of 5 ms", "as in a role"),
     "throughput": Heads("batches of 100 by hand in plain pyzmq", third="packed_whole"),
 }
 
@@ -58,7 +59,7 @@ def _between(kept: Sequence[lines.Line], benchmark: str, unit: str) -> str:
         return f"{lines.told(rows[0])}\n"
     said = dict.fromkeys((one.get("command", benchmark), one.get("date", "")) for one in rows)
     captions = [f"`python -m examples.benchmarks {command}`{f', {date}' * bool(date)}" for command, date in said]
-    return "\n".join(["; ".join(captions) + ":", "", *table(rows, HEADS[benchmark]), ""])
+    return "\n".join(["; ".join(captions) + ":", "", *table(rows, HEADS.get(benchmark, Heads("the other side"))), ""])
 
 
 def table(rows: Sequence[lines.Line], heads: Heads) -> list[str]:

@@ -47,7 +47,6 @@ def test_the_page_has_a_table_of_every_result() -> None:
     kept = lines.read(KEPT)
     marked = {found[2] for found in tables.MARK.finditer(text)}
     assert marked == {one["benchmark"] for one in kept}
-    assert set(tables.HEADS) | {"machine"} >= marked
     assert "Not measured" not in text
 
 
@@ -146,8 +145,8 @@ def test_naps_and_rates_of_the_peers_are_kept_apart() -> None:
 
 
 def test_the_plan_of_recording_is_of_benchmarks_that_have_tables() -> None:
-    """Every benchmark has a table; what the plan names are benchmarks, none of them twice."""
-    assert set(tables.HEADS) == set(BENCHMARKS)
+    """Heads of tables are of benchmarks; what the plan names are benchmarks, none of them twice."""
+    assert set(tables.HEADS) <= set(BENCHMARKS)
     assert {command.split()[0] for command in record.PLAN} <= set(BENCHMARKS)
     assert len({record.kind(command) for command in record.PLAN}) == len(record.PLAN)
     assert record._planned("scale") == [one for one in record.PLAN if one.startswith("scale ")]
