@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 
 # From the bottom to the top; what stands on a storey may import it and the ones before it.
 STOREYS = {
-    "stairwell": "errors address tasktype options serialize serialize_ext logconfig messages plainly itemlog utils",
+    "stairwell": "errors address tasktype options unpacking serialize serialize_ext logconfig messages plainly itemlog "
+    "utils",
     "cellar": "protocol",
     "ground floor": "runtime",
     "living floor": "declared handlers failure summary places role execution task worker collector distributor "
@@ -26,11 +27,11 @@ STOREYS = {
 THIRD_PARTY = {
     "click": ("cli", "cli_dead", "cli_keygen", "cli_new", "cli_progress", "cli_service", "cli_status"),
     "zmq": ("runtime", "contrib"),
-    "msgpack": ("protocol.wire", "protocol.packed", "serialize", "serialize_ext", "utils"),
+    "msgpack": ("protocol.wire", "protocol.packed", "unpacking", "serialize", "serialize_ext", "utils"),
     "sqlite3": ("runtime.journal",),
     "pytest": ("pytest_plugin",),
 }
-CELLAR_MAY_IMPORT = ("protocol", "errors", "options")
+CELLAR_MAY_IMPORT = ("protocol", "errors", "options", "unpacking")
 CELLAR_MUST_NOT = {"asyncio", "os", "pathlib", "select", "socket", "sqlite3", "subprocess", "threading", "time", "zmq"}
 MODULES = sorted((ROOT / "zmqpipeline").rglob("*.py"))
 FILES = sorted(path for folder in ("zmqpipeline", "tests", "examples") for path in (ROOT / folder).rglob("*.py"))

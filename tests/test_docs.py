@@ -18,6 +18,7 @@ import zmqpipeline
 from tests.pages import PAGES, ROOT, headings_of, name_of, without_blocks
 from zmqpipeline import cli, errors, options
 from zmqpipeline.address import ROLE_OFFSETS
+from zmqpipeline.options import Options
 from zmqpipeline.protocol import wire
 
 LINK = re.compile(r"(?<!!)\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)")
@@ -169,7 +170,10 @@ def test_the_page_of_the_wire_has_the_numbers_of_the_code() -> None:
         ("version", wire.VERSION),
         ("payloads in the header up to", f"{wire.INLINE // 1024} KiB"),
         ("a frame for each payload from", f"{wire.LARGE // 1024} KiB"),
-        ("the largest header", f"{wire.MAX_HEADER_BYTES // 1024**2} MiB"),
+        ("the largest header", f"{Options().max_header_bytes // 1024} KiB (`max_header_bytes`)"),
+        ("the largest frame of fields", f"{wire.MAX_FIELDS_BYTES // 1024**2} MiB"),
+        ("of `Begin`, `Holding`, `Status`", f"{wire.MAX_STATE_BYTES // 1024**2} MiB"),
+        ("the longest name", f"{wire.MAX_NAME} characters"),
     ):
         assert f"| {name} | {value} |" in text
     rows = generated.messages_table().split("\n")[2:]

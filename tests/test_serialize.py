@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -20,7 +21,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zmqpipeline.errors import PipelineError, SerializeError
-from zmqpipeline.serialize import MAX_DEPTH, pack, pack_identity, pack_item, unpack
+from zmqpipeline.serialize import (
+    MAX_DEPTH,
+    check_depth,
+    opener,
+    pack,
+    pack_identity,
+    pack_item,
+    unpack,
+    within_depth,
+)
 
 ZONES = [timezone.utc, timezone(timedelta(hours=-3, minutes=-30)), timezone(timedelta(seconds=1, microseconds=5))]
 
@@ -457,3 +467,41 @@ def test_different_values_have_different_identities() -> None:
     values += [[], (), {}, set(), {"set": []}, {"dict": []}, [{"a": 1}], {"a": [1]}]
     assert len({pack_identity(one) for one in values}) == len(values)
     assert pack_identity("key") == pack("key")
+
+
+DEPTHS = [(1, 0), ("x", 0), ([], 1), ([1], 1), ({"a": [1]}, 2), ({(1, 2): 3}, 2), (([frozenset({(1,)})], {}), 4)]
+
+
+@pytest.mark.parametrize(("value", "depth"), DEPTHS, ids=repr)
+def test_the_depth_of_a_value_is_counted_by_its_containers(value: Any, depth: int) -> None:
+    """Keys and members of sets count, too; one level less than it has is refused, and the limit is named."""
+    assert check_depth(value, depth) is value
+    if depth:
+        with pytest.raises(SerializeError, match="max_depth"):
+            check_depth(value, depth - 1)
+
+
+def test_a_smaller_depth_is_asked_of_the_right_argument() -> None:
+    """With the limit that packing has anyway the function is untouched."""
+    assert within_depth(len, 1000) is len
+    assert within_depth(lambda number, value: value, 2, at=1)(1, [[]]) == [[]]
+    with pytest.raises(SerializeError, match="2 levels"):
+        within_depth(lambda number, value: value, 2, at=1)(1, [[[]]])
+    assert opener(1000) is unpack
+    assert opener(1)(pack([1])) == [1]
+    with pytest.raises(SerializeError, match="1 levels"):
+        opener(1)(pack([[1]]))
+
+
+def test_announced_lengths_take_no_room() -> None:
+    """Arrays in arrays, each announcing as many elements as there are bytes, are refused without being built."""
+    size = 1 << 20
+    bomb = (b"\xdd" + size.to_bytes(4, "big")) * (size // 5)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SerializeError):
+            unpack(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 20 * size
+    finally:
+        tracemalloc.stop()
+    assert unpack(pack(list(range(100_000)))) == list(range(100_000))

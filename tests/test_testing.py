@@ -22,6 +22,7 @@ from zmqpipeline.errors import (
     SerializeError,
 )
 from zmqpipeline.failure import Failure
+from zmqpipeline.options import Options
 from zmqpipeline.summary import TaskSummary
 from zmqpipeline.testing import TestRun
 
@@ -480,3 +481,25 @@ def test_a_failed_item_may_be_as_large_as_any() -> None:
     app.failed(lambda failure: failed.append(len(failure.data["data"])))
     assert app.test_run(raise_failures=False).summary.tasks["C"].failed == 3
     assert failed == [6_000_000] * 3
+
+
+def test_a_value_that_is_nested_too_deeply_is_a_failed_item() -> None:
+    """`max_depth` holds for items and for results, where they are opened; the others are collected."""
+    app = Pipeline("deep", options=Options(max_depth=2))
+
+    @app.task("C")
+    def lists() -> Iterator[dict[str, Any]]:
+        yield {"n": [1]}
+        yield {"n": [[1]]}
+        yield {"n": 2}
+
+    @app.worker("C")
+    def deepen(data: dict[str, Any]) -> dict[str, Any]:
+        return {"n": [[1]] if data["n"] == 2 else data["n"]}
+
+    run = app.test_run(raise_failures=False)
+    assert run.results == [("C", {"n": [1]})]
+    assert sorted((one.stage, one.error.rpartition(".")[2]) for one in run.failures) == [
+        ("collector", "SerializeError"),
+        ("worker", "SerializeError"),
+    ]

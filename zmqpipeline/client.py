@@ -29,7 +29,7 @@ from zmqpipeline.protocol.events import Drain, Submit, Withdraw
 from zmqpipeline.role import new_incarnation
 from zmqpipeline.runtime import sockets
 from zmqpipeline.runtime.loop import Loop
-from zmqpipeline.serialize import pack, unpack
+from zmqpipeline.serialize import opener, pack
 
 Data: TypeAlias = "dict[str, Any] | Sequence[dict[str, Any]]"
 """One request, or several, which are spread over the workers."""
@@ -237,6 +237,7 @@ class _Inner:
     """The thread, the socket and the open calls; it does not hold the client, so that the client can be let go."""
 
     def __init__(self, endpoint: EndpointAddress, options: Options, id_prefix: str) -> None:
+        self._unpack = opener(options.max_depth)
         context = sockets.shared_context() if endpoint.protocol == "inproc" else None
         self._endpoint = endpoint
         self._pid = os.getpid()
@@ -335,7 +336,7 @@ class _Inner:
                 if call is None:
                     continue
                 try:
-                    call.replies[number - call.first] = unpack(payload)
+                    call.replies[number - call.first] = self._unpack(payload)
                 except SerializeError as error:
                     broken.append((call, error))
                     continue

@@ -21,7 +21,7 @@ from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.calls import Gatherer
 from zmqpipeline.runtime.journal import Journal
 from zmqpipeline.runtime.sockets import Transport
-from zmqpipeline.serialize import ACK_DATA_BYTES, pack_aside, pack_item, unpack
+from zmqpipeline.serialize import ACK_DATA_BYTES, pack_aside, pack_item, unpack, within_depth
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 
 Collection: TypeAlias = Callable[[str, int], tuple[Callable[..., Any], bool]]
@@ -148,6 +148,7 @@ class Collector(Role):
         """What is called for each item of a part."""
         self._last_task = task
         call, takes_number = self._collection(task, attempt)
+        call = within_depth(call, self.options.max_depth, at=1 if takes_number else 0)
         if self.options.log_json:
             return about_results(task, attempt, with_number(call, takes_number=takes_number)), True
         return call, takes_number

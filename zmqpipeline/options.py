@@ -56,7 +56,19 @@ class Options:
     """How long a closing socket tries to send what is queued."""
 
     max_message_bytes: int = 64 * 1024 * 1024
-    """The largest packed item or result; a larger one is a failed item and is never sent."""
+    """The largest packed item or result; a larger one is a failed item and is never sent.
+
+    Give all roles the same: a message that has more than this, and more than a batch of smaller ones, is not read.
+    """
+
+    max_header_bytes: int = 64 * 1024
+    """The largest header of a message that is read; fields that would make it longer travel in a frame of their own.
+
+    Give all roles the same.
+    """
+
+    max_depth: int = 1000
+    """How deeply lists, dicts and the like may be nested in an item, a result, a request or a reply that is opened."""
 
     prefetch_seconds: float = 0.02
     """How much work, by the observed service time, a worker has at hand."""
@@ -128,6 +140,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "heartbeat_timeout": (0, 6553),
     "linger": (0, 2_000_000),
     "max_message_bytes": (1, _HUGE),
+    "max_header_bytes": (8 * 1024, 1024 * 1024),
+    "max_depth": (1, 1000),
     "prefetch_seconds": (0, _YEAR),
     "max_prefetch": (0, _HUGE),
     "max_held_items": (1, _HUGE),

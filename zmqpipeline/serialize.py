@@ -17,12 +17,14 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import msgpack
 
 from zmqpipeline.errors import SerializeError
 from zmqpipeline.serialize_ext import CONTAINERS, LOADERS, Mark, dump_numpy, find_dumper
+from zmqpipeline.unpacking import open_bounded
 
 MAX_DEPTH = 1000
 """How deeply containers may be nested; msgpack itself gives up a little later."""
@@ -209,7 +211,7 @@ def _load_ext(code: int, data: bytes) -> Any:
 def unpack(data: bytes | bytearray | memoryview) -> Any:
     """Undo `pack`. Raises SerializeError if the bytes are no packed value, or one that is unknown here."""
     try:
-        return msgpack.unpackb(
+        return open_bounded(
             data, list_hook=_rebuild, ext_hook=_load_ext, strict_map_key=False, unicode_errors="surrogatepass"
         )
     except SerializeError:
@@ -217,6 +219,51 @@ def unpack(data: bytes | bytearray | memoryview) -> Any:
     except _UNPACK_ERRORS as error:
         seen = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise SerializeError(f"These bytes are no packed value ({seen}). They were cut off, or are foreign.") from error
+
+
+def check_depth(value: Any, most: int) -> Any:
+    """The same value, if its containers are nested at most `most` levels deep.
+
+    Raises:
+        SerializeError: they are nested more deeply; functions that call themselves may not come to their end.
+    """
+    depth = 0
+    level: list[Any] = [value] if isinstance(value, CONTAINERS) else []
+    while level:
+        depth += 1
+        if depth > most:
+            raise SerializeError(
+                f"This value is nested more than {most} levels deep (max_depth). Send a flatter one, or raise the "
+                "limit with ZMQPIPELINE_MAX_DEPTH."
+            )
+        level = [child for one in level for child in _inside(one) if isinstance(child, CONTAINERS)]
+    return value
+
+
+def _inside(container: Any) -> Iterator[Any]:
+    return chain(container, container.values()) if isinstance(container, dict) else iter(container)
+
+
+def within_depth(call: Callable[..., Any], most: int, at: int = 0) -> Callable[..., Any]:
+    """The same function, which is called with a value as argument `at`; one nested too deeply raises SerializeError.
+
+    Nothing that is deeper than MAX_DEPTH is packed, and little more can be opened: with that limit nothing is asked.
+    """
+    if most >= MAX_DEPTH:
+        return call
+
+    def checked(*given: Any) -> Any:
+        check_depth(given[at], most)
+        return call(*given)
+
+    return checked
+
+
+def opener(most_depth: int) -> Callable[[bytes], Any]:
+    """An `unpack` that raises SerializeError also for what is nested more than `most_depth` levels deep."""
+    if most_depth >= MAX_DEPTH:
+        return unpack
+    return lambda data: check_depth(unpack(data), most_depth)
 
 
 def unpack_all(data: bytes | bytearray | memoryview, count: int) -> list[Any]:

@@ -20,7 +20,7 @@ from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.pool import Pool
 from zmqpipeline.runtime.sockets import Transport
-from zmqpipeline.serialize import bounded, pack
+from zmqpipeline.serialize import bounded, pack, within_depth
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA
 
 Call = Callable[[int, int, int, Any], Any]
@@ -157,6 +157,7 @@ class ServiceWorker(Role):
 
         telling = about_items(str(self.task_type), answer) if self.options.log_json else answer
         self._preparation = Preparation(self.init_worker, self.init_thread)
+        telling = within_depth(telling, self.options.max_depth)
         execution = Execution(telling, lambda: pack_reply, placed=True)
         pool = self._pool = Pool(self._slots(), execution, post, thread_start=self._preparation.begin)
         return {

@@ -23,7 +23,7 @@ from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.pool import Pool
 from zmqpipeline.runtime.sockets import Transport
-from zmqpipeline.serialize import item_packer, unpack
+from zmqpipeline.serialize import item_packer, unpack, within_depth
 from zmqpipeline.tasktype import TaskType
 
 __all__ = ["MetaDataWorker", "MultiThreadedWorker", "SingleThreadedWorker", "Worker"]
@@ -90,6 +90,7 @@ class Worker(Role):
 
     def _execution(self) -> Execution:
         made = self._make_execution()
+        made.call = within_depth(made.call, self.options.max_depth)
         if not self.options.log_json:
             return made
         return Execution(about_items(str(self.task_type), made.with_place()), made.packer, placed=True)

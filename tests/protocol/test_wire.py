@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tracemalloc
 from typing import Any
 
 import msgpack
@@ -12,11 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from zmqpipeline.errors import WireError
+from zmqpipeline.options import Options
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol import wire
 from zmqpipeline.protocol.seqset import size, spans_of
 
-COUNTS = st.integers(0, 2**64 - 1)
+COUNTS = st.integers(0, wire.MAX_NUMBER)
 SPANS = st.sets(st.integers(0, 50)).map(lambda numbers: spans_of(list(numbers)))
 LEAVES: dict[str, st.SearchStrategy[Any]] = {
     "str": st.text() | st.just("lone \udcff surrogate"),
@@ -55,6 +57,7 @@ def bodies(draw: st.DrawFn, cls: type) -> Any:
 
 
 CLASSES = wire._CODES
+MAX_HEADER = Options().max_header_bytes
 ENVELOPES = st.builds(
     m.Envelope,
     sender=st.binary(max_size=16),
@@ -173,7 +176,7 @@ def test_garbage_is_a_wire_error(frames: list[bytes]) -> None:
 def test_another_version_is_refused_by_name() -> None:
     """The first byte tells; the error says both versions."""
     frames = wire.encode(WORK)
-    assert refused([b"\x01" + frames[0][1:], *frames[1:]]) == "protocol version 1, this is version 2"
+    assert refused([b"\x01" + frames[0][1:], *frames[1:]]) == "protocol version 1, this is version 3"
 
 
 def test_nested_bombs_are_refused() -> None:
@@ -187,8 +190,8 @@ def test_nested_bombs_are_refused() -> None:
 
 
 def test_a_header_that_is_too_long_is_refused_before_it_is_read() -> None:
-    """Nobody needs a header of more than 32 MiB."""
-    assert "at most" in refused([bytes([wire.VERSION]) + bytes(wire.MAX_HEADER_BYTES)])
+    """Nobody needs a header of more than 64 KiB."""
+    assert "at most" in refused([bytes([wire.VERSION]) + bytes(MAX_HEADER)])
 
 
 @pytest.mark.parametrize("value", [-1, True, 1.0, "1", None, [], b"1"], ids=repr)
@@ -298,20 +301,167 @@ def test_an_incarnation_is_short_and_bytes(who: Any) -> None:
     refused([header(0, b"", who, 0, 0)])
 
 
-def test_a_header_that_nobody_would_read_is_not_sent() -> None:
-    """It would be dropped, and said again, for ever."""
-    with pytest.raises(WireError, match="a Begin with a header of"):
-        wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Begin("pipe", "run", bytes(wire.MAX_HEADER_BYTES), [])))
+def long_fields(body: m.Message) -> list[bytes]:
+    """The frames of a message whose fields have one of their own."""
+    frames = wire.encode(m.Envelope(b"a", b"b", 1, 0, body))
+    assert len(frames[0]) < 100
+    return frames
 
 
-@pytest.mark.parametrize("sizes", [[], [0], [3, 0, 5], [5000, 1], [wire.LARGE, 1], [wire.MAX_HEADER_BYTES + 1, 7]])
+FAR_APART = tuple(range(0, 100_000, 2))
+LONG = [
+    m.Begin("pipe", "run", bytes(MAX_HEADER), [m.TaskProgress("A", FAR_APART, (1, 2)), m.TaskProgress("B", (), ())]),
+    m.WorkerReport("run", "A", 1, 1, 1, False, FAR_APART, None, "box", 1),
+    m.ItemsFailed("run", [m.FailedItem("A", 3, 1, "worker", m.Trouble("E", "\udcff" * MAX_HEADER), b"")]),
+    m.GiveUp("run", [m.FailedItem("A", n, 1, "worker", m.Trouble("E", "x" * 40_000), b"y" * 3000) for n in range(2)]),
+    m.Work("run", "A", 1, 0.0, (0, 3), FAR_APART, [msgpack.packb(b"a" * 3000)] * 3),
+    m.Work("run", "A", 1, 0.0, (0, 3), FAR_APART, [b"a"] * 3),
+    m.Results("run", "A", 1, (0, 5000), [b"a"] * 5000, bytes(5000 * m.KEY_BYTES)),
+    m.Results("run", "A", 1, (0, 4200), [b"a" * wire.LARGE, *[b"a"] * 4199], bytes(4200 * m.KEY_BYTES)),
+    m.Metadata(bytes(2 * 1024 * 1024)),
+]
+
+
+@pytest.mark.parametrize("body", LONG, ids=lambda body: type(body).__name__)
+@pytest.mark.parametrize("end_to_end", [False, True])
+def test_long_fields_have_a_frame_of_their_own(body: m.Message, end_to_end: bool) -> None:
+    """Whatever payloads there are beside them; a header has no more than 64 KiB, and ranges take a byte a number."""
+    envelope = m.Envelope(b"a", b"b", 1, 0, body)
+    frames = wire.Encoder(end_to_end=end_to_end).encode(envelope)
+    assert len(frames) > 1
+    assert len(frames[0]) < MAX_HEADER
+    assert wire.decode(frames) == envelope
+    if isinstance(body, m.WorkerReport):
+        assert len(frames[1]) < 1.1 * len(FAR_APART)
+
+
+@settings(max_examples=150)
+@given(st.integers(0, len(LONG) - 1), st.data())
+def test_flipped_bytes_of_long_fields_are_a_wire_error_or_another_message(which: int, data: st.DataObject) -> None:
+    """As of any other frame."""
+    frames = long_fields(LONG[which])
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, 200) | st.integers(0, len(frames[1]) - 1))
+        frames[1] = frames[1][:at] + bytes([data.draw(st.integers(0, 255))]) + frames[1][at + 1 :]
+    survives(frames)
+
+
+@pytest.mark.parametrize("body", LONG, ids=lambda body: type(body).__name__)
+def test_a_frame_of_fields_too_few_or_too_many_is_refused(body: m.Message) -> None:
+    """Without it, with one more, cut short, or with bytes behind its end nothing is read."""
+    frames = long_fields(body)
+    refused(frames[:1])
+    refused([*frames, frames[1]])
+    refused([frames[0], frames[1][:-1], *frames[2:]])
+    refused([frames[0], frames[1] + b"\x00", *frames[2:]])
+    refused([frames[0], b"\xdd\xff\xff\xff\xff", *frames[2:]])
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [
+        [1],
+        [3, 0],
+        [0, 1, -1, 1],
+        [0, 1, 1, 0],
+        [wire.MAX_NUMBER, 2],
+        [2**63] * 4,
+        [0, 1.0],
+        [0, True],
+        {},
+        None,
+        b"",
+        "ab",
+    ],
+    ids=repr,
+)
+def test_differences_that_are_no_ranges_are_refused(differences: Any) -> None:
+    """Ranges that are empty, descend, go beyond 64 bits or are no numbers."""
+    refused([header(-1 - CLASSES.index(m.Kept), b"a", b"b", 1, 0), msgpack.packb(["run", "A", differences])])
+
+
+def test_ranges_that_touch_are_let_in_in_both_forms() -> None:
+    """A peer may leave it to others to merge them."""
+    want = m.Kept("run", "A", (0, 2, 2, 4))
+    assert (
+        wire.decode(
+            [header(-1 - CLASSES.index(m.Kept), b"a", b"b", 1, 0), msgpack.packb(["run", "A", [0, 2, 0, 2]])]
+        ).body
+        == want
+    )
+    assert wire.decode(wire.encode(m.Envelope(b"a", b"b", 1, 0, want))).body == want
+
+
+def test_fields_that_nobody_would_read_are_not_sent() -> None:
+    """They would be dropped, and said again, for ever; more is read of what tells all of a run."""
+    with pytest.raises(WireError, match=r"a Metadata with .* bytes of fields"):
+        wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Metadata(bytes(wire.MAX_FIELDS_BYTES))))
+    assert len(long_fields(m.Begin("pipe", "run", bytes(wire.MAX_FIELDS_BYTES), []))) == 2
+
+
+def test_what_is_larger_than_any_role_sends_is_refused_unread() -> None:
+    """A frame of fields by what kind of message it is, the payloads by `max_message_bytes`."""
+    frame = bytes(wire.MAX_FIELDS_BYTES + 1)
+    assert "bytes of fields" in refused([header(-1 - CLASSES.index(m.Kept), b"a", b"b", 1, 0), frame])
+    small = wire.Decoder(Options(max_message_bytes=1))
+    most = wire.payload_limit(Options(max_message_bytes=1))
+    work = m.Envelope(b"a", b"b", 1, 0, m.Work("run", "A", 1, 0.0, (0, 1), (), [bytes(most)]))
+    assert small.decode(wire.encode(work)) == work
+    with pytest.raises(WireError, match="same max_message_bytes"):
+        small.decode([*wire.encode(work)[:1], bytes(most + 1)])
+
+
+def test_a_smaller_limit_of_headers_is_kept_by_both_sides() -> None:
+    """What one role with that limit sends, another one reads, and nothing longer."""
+    options = Options(max_header_bytes=8192)
+    envelope = m.Envelope(b"a", b"b", 1, 0, m.Metadata(bytes(10_000)))
+    assert wire.Decoder(options).decode(wire.Encoder(max_header_bytes=8192).encode(envelope)) == envelope
+    with pytest.raises(WireError, match="a header of"):
+        wire.Decoder(options).decode(wire.encode(envelope))
+
+
+@pytest.mark.parametrize("payloads", [[b""] * (wire.MAX_ITEMS + 1), [b"x" * 10] * (wire.MAX_ITEMS + 1)])
+def test_more_items_than_any_role_sends_are_refused(payloads: list[bytes]) -> None:
+    """In each form, however small they are."""
+    work = m.Envelope(b"a", b"b", 1, 0, m.Work("run", "A", 1, 0.0, (0, len(payloads)), (), payloads))
+    for end_to_end in (False, True):
+        assert refused(wire.Encoder(end_to_end=end_to_end).encode(work))
+
+
+def test_numbers_leave_room_for_their_sums() -> None:
+    """The largest ones are refused, in fields as in ranges."""
+    assert "too large" in refused(wire.encode(m.Envelope(b"a", b"b", wire.MAX_NUMBER + 1, 0, m.Probe())))
+    assert "beyond" in refused(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Kept("r", "A", (0, wire.MAX_NUMBER + 2)))))
+
+
+def test_names_are_short_and_texts_for_people_are_not() -> None:
+    """A task's name of megabytes is not read; a traceback may be long."""
+    assert "4096 characters" in refused(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.RunEnded("x" * (wire.MAX_NAME + 1)))))
+    survives(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Refused("x" * (wire.MAX_NAME + 1)))))
+
+
+@pytest.mark.parametrize("size", [5000, MAX_HEADER - 1])
+def test_announced_lengths_take_no_room(size: int) -> None:
+    """Arrays inside of each other, each of which announces as many elements as there are bytes, build little."""
+    bomb = (b"\xdd" + size.to_bytes(4, "big")) * (size // 5)
+    tracemalloc.start()
+    try:
+        refused([bytes([wire.VERSION]) + bomb])
+        refused([header(-1 - CLASSES.index(m.Kept), b"a", b"b", 1, 0), bomb])
+        refused([wire.encode(WORK)[0], bomb])
+        assert tracemalloc.get_traced_memory()[1] < 20 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [3, 0, 5], [5000, 1], [wire.LARGE, 1], [MAX_HEADER + 1, 7]])
 def test_the_data_of_failed_items_is_no_part_of_the_header(sizes: list[int]) -> None:
     """It may be as large as an item; so large a header would not be read."""
     trouble = m.Trouble("ValueError", "no")
     failures = [m.FailedItem("A", n, 1, "worker", trouble, b"%d" % n * size) for n, size in enumerate(sizes)]
     envelope = m.Envelope(b"a", b"b", 1, 0, m.GiveUp("run", failures))
     frames = wire.encode(envelope)
-    assert len(frames[0]) < wire.MAX_HEADER_BYTES
+    assert len(frames[0]) < MAX_HEADER
     assert wire.decode(frames) == envelope
 
 

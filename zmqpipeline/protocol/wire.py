@@ -10,6 +10,9 @@ A message is a header frame and, for messages that carry user values, what follo
 * Items and results of a pipeline, which this library itself has packed, stand end to end in their place (the last field
   is the bytes, or nil for frame 1): the executing side opens all of them in one call. Those of a service come from
   clients, and the bytes of one must not be able to shift the next one's.
+* Of a message whose own fields are too long for a header (many ranges, long texts, metadata) these are frame 1, as a
+  msgpack array, in which spans are written as their differences; the payloads follow. The header says so by its code,
+  ``-1 - code``, and has no fields then. A message that needs no such frame pays nothing for it.
 
 Whatever does not fit is refused with `WireError` before anything is built from it. The fields of each message are
 checked against the table `_FIELDS`, which is made from the annotations of the dataclasses once, at import.
@@ -20,17 +23,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgpack
 
 from zmqpipeline.errors import WireError
+from zmqpipeline.options import Options
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.packed import Packed
 from zmqpipeline.protocol.seqset import size
+from zmqpipeline.unpacking import UNBELIEVED, UNPACK_ERRORS, open_bounded
 
-VERSION = 2
+VERSION = 3
 """The first byte of every message."""
 
 LARGE = 32 * 1024
@@ -39,12 +45,32 @@ LARGE = 32 * 1024
 INLINE = 4 * 1024
 """Up to so many bytes in all, payloads travel in the header."""
 
-MAX_HEADER_BYTES = 32 * 1024 * 1024
-"""The largest header frame that is read: three million ranges. A run in which every second item fails has that many
-after six million items; nothing else comes near it."""
+MAX_FIELDS_BYTES = 4 * 1024 * 1024
+"""The most bytes of a message's own fields, in a frame of their own."""
 
+MAX_STATE_BYTES = 16 * 1024 * 1024
+"""The same for the messages that tell all of a run. A run in which every second item fails has three million ranges
+after six million items, which are 6 MB; nothing else comes near it."""
+
+LEAST_LIMIT = 1024 * 1024
+"""Payloads of so many bytes in all are read whatever `max_message_bytes` says: a batch of smaller ones has them."""
+
+MAX_NUMBER = 1 << 62
+"""The largest number that is read: what is counted together from several of them still fits into a message."""
+
+MAX_ITEMS = 16_384
+"""The most payloads of one message; this library sends no more than 2000."""
+
+MAX_NAME = 4096
+"""The most characters of a name: of a task, a run, a host. Texts for people may be longer."""
+
+_FOR_PEOPLE = frozenset(("error", "message", "traceback", "reason", "why"))
+
+_SLACK = 64 * 1024
+"""What a batch may have beside its payloads, packed."""
+
+_DEFAULTS = Options()
 _INCARNATION_MAX = 16
-_TEXT_MAX = 64 * 1024 * 1024
 _CODES: tuple[type, ...] = (
     m.Probe, m.Refused, m.WorkerReport, m.ItemsFailed, m.ItemsReturned, m.Goodbye, m.Welcome, m.Work, m.Settled,
     m.RunEnded, m.Results, m.Kept, m.Missing, m.Propose, m.Begin, m.GiveUp, m.Finish, m.Bye, m.Holding, m.Ack,
@@ -54,13 +80,23 @@ _CODES: tuple[type, ...] = (
 _CODE_OF = {cls: code for code, cls in enumerate(_CODES)}
 
 
+_Codec: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], Any]]
+"""The reader and the writer of a field."""
+
+
 def _same(value: Any) -> Any:
     return value
 
 
 def _text(value: Any) -> str:
-    if type(value) is not str or len(value) > _TEXT_MAX:
+    if type(value) is not str:
         raise WireError("a text field holds something else")
+    return value
+
+
+def _name(value: Any) -> str:
+    if type(value) is not str or len(value) > MAX_NAME:
+        raise WireError(f"a name that is no text, or longer than {MAX_NAME} characters")
     return value
 
 
@@ -71,8 +107,8 @@ def _blob(value: Any) -> bytes:
 
 
 def _count(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise WireError("a number field holds something else, or is negative")
+    if type(value) is not int or not 0 <= value <= MAX_NUMBER:
+        raise WireError("a number field holds something else, is negative, or too large")
     return value
 
 
@@ -97,7 +133,22 @@ def _spans(value: Any) -> m.Spans:
         if type(start) is not int or type(stop) is not int or not last < start < stop:
             raise WireError("spans are not ascending ranges of numbers")
         last = stop - 1
+    if last > MAX_NUMBER:
+        raise WireError(f"spans beyond {MAX_NUMBER}")
     return tuple(value)
+
+
+def _differences(spans: m.Spans) -> list[int]:
+    return [second - first for first, second in zip((0, *spans), spans, strict=False)]
+
+
+def _spans_of_differences(value: Any) -> m.Spans:
+    """What `_differences` made. Nothing is built before it is known to be spans."""
+    if type(value) is not list or len(value) % 2 or not set(map(type, value)) <= _INTS:
+        raise WireError("spans are not a list of pairs")
+    if value and (min(value) < 0 or min(value[1::2]) < 1 or sum(value) > MAX_NUMBER):
+        raise WireError("spans are not ascending ranges of numbers")
+    return tuple(accumulate(value))
 
 
 def _optional(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -113,9 +164,9 @@ def _many(read: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
     return read_list
 
 
-def _record(cls: type) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+def _record(cls: type, spans: _Codec) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """The reader and the writer of a nested dataclass, which travels as the list of its fields."""
-    readers, writers = _plan(cls)
+    readers, writers = _plan(cls, spans)
     names = [one.name for one in dataclasses.fields(cls)]
 
     def read(value: Any) -> Any:
@@ -129,28 +180,36 @@ def _record(cls: type) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     return read, write
 
 
-def _codec(annotation: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+def _codec(annotation: str, spans: _Codec) -> _Codec:
     """Reader and writer of one annotated field."""
     if annotation.endswith(" | None"):
-        read, write = _codec(annotation.removesuffix(" | None"))
-        return _optional(read), _optional(write)
+        read, write = _codec(annotation.removesuffix(" | None"), spans)
+        return _optional(read), write if write is _same else _optional(write)
     if annotation.startswith("list["):
-        read, write = _codec(annotation[5:-1])
+        read, write = _codec(annotation[5:-1], spans)
         return _many(read), lambda values: [write(one) for one in values]
+    if annotation == "Spans":
+        return spans
     simple: dict[str, Callable[[Any], Any]] = {
-        "str": _text, "bytes": _blob, "int": _count, "bool": _flag, "float": _seconds, "Spans": _spans,
+        "str": _text, "name": _name, "bytes": _blob, "int": _count, "bool": _flag, "float": _seconds,
     }  # fmt: skip
     if annotation in simple:
         return simple[annotation], _same
-    return _record(getattr(m, annotation))
+    return _record(getattr(m, annotation), spans)
 
 
-def _plan(cls: type) -> tuple[list[Callable[[Any], Any]], list[Callable[[Any], Any]]]:
-    pairs = [_codec(str(one.type)) for one in dataclasses.fields(cls) if one.type != "Blobs"]
+def _plan(cls: type, spans: _Codec) -> tuple[list[Callable[[Any], Any]], list[Callable[[Any], Any]]]:
+    pairs = [_codec(_kind(one), spans) for one in dataclasses.fields(cls) if one.type != "Blobs"]
     return [read for read, _ in pairs], [write for _, write in pairs]
 
 
-_FIELDS = [_plan(cls) for cls in _CODES]
+def _kind(one: dataclasses.Field[Any]) -> str:
+    """The annotation of a field; of those that are text, names are told from what people are told."""
+    return "name" if one.type == "str" and one.name not in _FOR_PEOPLE else str(one.type)
+
+
+_FIELDS = [_plan(cls, (_spans, _same)) for cls in _CODES]
+_LONG_FIELDS = [_plan(cls, (_spans_of_differences, _differences)) for cls in _CODES]
 _NAMES = [[one.name for one in dataclasses.fields(cls) if one.type != "Blobs"] for cls in _CODES]
 _HAS_PAYLOADS = [any(one.type == "Blobs" for one in dataclasses.fields(cls)) for cls in _CODES]
 _PAYLOADS_AT = [
@@ -158,6 +217,7 @@ _PAYLOADS_AT = [
     for cls, has in zip(_CODES, _HAS_PAYLOADS, strict=True)
 ]
 _READERS = [readers for readers, _ in _FIELDS]
+_LONG_READERS = [readers for readers, _ in _LONG_FIELDS]
 # The fields of a message at once, and those that are not written as they are.
 _GETTERS = [attrgetter(*names) if len(names) > 1 else None for names in _NAMES]
 _WRITERS = [[(index, write) for index, write in enumerate(writers) if write is not _same] for _, writers in _FIELDS]
@@ -167,14 +227,20 @@ _HAS_PAYLOADS[_GIVE_UP] = True
 _END_TO_END = frozenset((_CODE_OF[m.Work], _CODE_OF[m.Results]))
 _VERSION_BYTE = bytes([VERSION])
 _BYTES = {bytes}
+_INTS = {int}
+_OF_A_RUN = frozenset((_CODE_OF[m.Begin], _CODE_OF[m.Holding], _CODE_OF[m.Status]))
 
 
 class Encoder:
     """Envelopes to frames, for one thread: to make a packer costs more than to pack a message."""
 
-    def __init__(self, *, end_to_end: bool = False) -> None:
-        """`end_to_end`: what is sent was packed by this library, value for value, and may be joined."""
+    def __init__(self, *, end_to_end: bool = False, max_header_bytes: int = _DEFAULTS.max_header_bytes) -> None:
+        """`end_to_end`: what is sent was packed by this library, value for value, and may be joined.
+
+        Fields of more than `max_header_bytes` have a frame of their own.
+        """
         self._end_to_end = end_to_end
+        self._max_header = max_header_bytes
         # Headers are packed with lone surrogates kept, since failure texts may quote file names that hold them.
         self._pack_header: Callable[[Any], bytes] = msgpack.Packer(unicode_errors="surrogatepass").pack
         self._pack: Callable[[Any], bytes] = msgpack.Packer().pack
@@ -191,24 +257,34 @@ class Encoder:
             payloads = body.payloads  # type: ignore[union-attr]
         fields = [code, envelope.sender, envelope.addressee, envelope.number, envelope.received, *_values(code, body)]
         if not _HAS_PAYLOADS[code]:
-            return [self._header(fields)]
+            return self._headed(fields, body)
         total = sum(map(len, payloads))
         if total >= LARGE and max(map(len, payloads)) >= LARGE:
             fields.append(len(payloads))
-            return [self._header(fields), *payloads]
+            return [*self._headed(fields, body), *payloads]
         joins = self._end_to_end and len(payloads) > 1 and code in _END_TO_END
         if total <= INLINE:
             fields.append(b"".join(payloads) if joins else list(payloads))
-            return [self._header(fields)]
+            return self._headed(fields, body)
         fields.append(None if joins else 0)
-        return [self._header(fields), b"".join(payloads) if joins else self._pack(list(payloads))]
+        return [*self._headed(fields, body), b"".join(payloads) if joins else self._pack(list(payloads))]
 
-    def _header(self, fields: list[Any]) -> bytes:
+    def _headed(self, fields: list[Any], body: m.Message) -> list[bytes]:
+        """The header, and the frame of the fields if they need one."""
         header = _VERSION_BYTE + self._pack_header(fields)
-        if len(header) > MAX_HEADER_BYTES:
-            name = _CODES[fields[0]].__name__
-            raise WireError(f"a {name} with a header of {len(header)} bytes, of which {MAX_HEADER_BYTES} would be read")
-        return header
+        if len(header) <= self._max_header:
+            return [header]
+        code = fields[0]
+        names, writers = _NAMES[code], _LONG_FIELDS[code][1]
+        frame = self._pack_header([write(getattr(body, name)) for name, write in zip(names, writers, strict=True)])
+        if len(frame) > (most := _most_of_fields(code)):
+            name = _CODES[code].__name__
+            raise WireError(f"a {name} with {len(frame)} bytes of fields, of which {most} would be read")
+        return [_VERSION_BYTE + self._pack_header([-1 - code, *fields[1:5], *fields[5 + len(names) :]]), frame]
+
+
+def _most_of_fields(code: int) -> int:
+    return MAX_STATE_BYTES if code in _OF_A_RUN else MAX_FIELDS_BYTES
 
 
 def encode(envelope: m.Envelope) -> list[bytes]:
@@ -224,16 +300,54 @@ def _values(code: int, body: m.Message) -> list[Any]:
     return values
 
 
-def decode(frames: Sequence[bytes]) -> m.Envelope:
-    """The envelope that these frames hold.
+def payload_limit(options: Options) -> int:
+    """How many bytes the frames of payloads may have in one message."""
+    return max(options.max_message_bytes, LEAST_LIMIT) + _SLACK
 
-    Raises:
-        WireError: they are not a message of this protocol and version; the text says what is wrong.
-    """
-    code, fields = _read_header(frames)
+
+class Decoder:
+    """Frames to envelopes, within the limits of these options."""
+
+    def __init__(self, options: Options) -> None:
+        self._max_header = options.max_header_bytes
+        self._max_payloads = payload_limit(options)
+
+    def decode(self, frames: Sequence[bytes]) -> m.Envelope:
+        """The envelope that these frames hold.
+
+        Raises:
+            WireError: they are not a message of this protocol and version, or larger than is read; the text says what
+                is wrong.
+        """
+        code, fields = _read_header(frames, self._max_header)
+        readers, values = _READERS[code], fields[5:]
+        if fields[0] < 0:
+            readers, values = _LONG_READERS[code], [*_read_fields(code, frames), *values]
+            frames = [frames[0], *frames[2:]]
+        if len(frames) > 1 and (total := sum(map(len, frames)) - len(frames[0])) > self._max_payloads:
+            raise WireError(
+                f"a message of {total} bytes, of which {self._max_payloads} are read. If it comes from a role of this "
+                "pipeline, give all of them the same max_message_bytes"
+            )
+        return _decoded(code, fields, readers, values, frames)
+
+
+_standard = Decoder(_DEFAULTS)
+
+
+def decode(frames: Sequence[bytes]) -> m.Envelope:
+    """The envelope that these frames hold, within the limits that are the default. Raises WireError, as a Decoder."""
+    return _standard.decode(frames)
+
+
+def _decoded(
+    code: int,
+    fields: list[Any],
+    readers: list[Callable[[Any], Any]],
+    values: list[Any],
+    frames: Sequence[bytes],
+) -> m.Envelope:
     sender, addressee, number, received = _read_place(fields)
-    readers = _READERS[code]
-    values = fields[5:]
     extra = 1 if _HAS_PAYLOADS[code] else 0
     if len(values) != len(readers) + extra:
         raise WireError(f"a {_CODES[code].__name__} with {len(values)} fields")
@@ -254,23 +368,52 @@ def decode(frames: Sequence[bytes]) -> m.Envelope:
     return m.Envelope(sender, addressee, number, received, body)
 
 
-def _read_header(frames: Sequence[bytes]) -> tuple[int, list[Any]]:
+def _read_header(frames: Sequence[bytes], most: int) -> tuple[int, list[Any]]:
+    """The code of the message, and the fields of its header."""
     if not frames or not frames[0]:
         raise WireError("an empty message")
     head = frames[0]
     if head[0] != VERSION:
         raise WireError(f"protocol version {head[0]}, this is version {VERSION}")
-    if len(head) > MAX_HEADER_BYTES:
-        raise WireError(f"a header of {len(head)} bytes; at most {MAX_HEADER_BYTES} are read")
+    if len(head) > most:
+        raise WireError(f"a header of {len(head)} bytes; at most {most} are read")
     try:
-        fields = msgpack.unpackb(memoryview(head)[1:], unicode_errors="surrogatepass")
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        raise WireError(f"a header that is no msgpack ({type(error).__name__})") from error
+        fields = msgpack.unpackb(memoryview(head)[1:], max_array_len=UNBELIEVED, unicode_errors="surrogatepass")
+    except ValueError:
+        # it is malformed, or has long lists
+        fields = _opened(memoryview(head)[1:], "header", most)
+    except UNPACK_ERRORS as error:
+        raise _unopened("header", error) from error
     if type(fields) is not list or len(fields) < 5 or type(fields[0]) is not int:
         raise WireError("a header that is no list of fields")
-    if not 0 <= fields[0] < len(_CODES):
+    code = fields[0] if fields[0] >= 0 else -1 - fields[0]
+    if code >= len(_CODES):
         raise WireError(f"unknown message code {fields[0]}")
-    return fields[0], fields
+    return code, fields
+
+
+def _read_fields(code: int, frames: Sequence[bytes]) -> list[Any]:
+    """The fields of a message that have a frame of their own."""
+    if len(frames) < 2:
+        raise WireError("no frame of fields")
+    if len(frames[1]) > (most := _most_of_fields(code)):
+        raise WireError(f"{len(frames[1])} bytes of fields; at most {most} of a {_CODES[code].__name__} are read")
+    fields = _opened(frames[1], "frame of fields", most)
+    if type(fields) is not list:
+        raise WireError("a frame of fields that is no list")
+    return fields
+
+
+def _opened(data: bytes | memoryview, what: str, most: int) -> Any:
+    """The value of this frame, in which no list has more than `most` elements."""
+    try:
+        return open_bounded(data, most=most, unicode_errors="surrogatepass")
+    except UNPACK_ERRORS as error:
+        raise _unopened(what, error) from error
+
+
+def _unopened(what: str, error: Exception) -> WireError:
+    return WireError(f"a {what} that is no msgpack ({type(error).__name__})")
 
 
 def _read_place(fields: list[Any]) -> tuple[bytes, bytes, int, int]:
@@ -291,11 +434,7 @@ def _read_payloads(frames: Sequence[bytes], own_frames: Any) -> list[bytes]:
         return list(frames[1:])
     if len(frames) != 2:
         raise WireError(f"one frame of payloads expected, {len(frames) - 1} arrived")
-    try:
-        payloads = msgpack.unpackb(frames[1])
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        raise WireError(f"a payload frame that is no msgpack ({type(error).__name__})") from error
-    return _blobs(payloads)
+    return _blobs(_opened(frames[1], "payload frame", MAX_ITEMS))
 
 
 def _read_joined(frames: Sequence[bytes], data: Any) -> Packed:
@@ -320,11 +459,14 @@ def _with_payloads(failures: list[m.FailedItem], payloads: list[bytes]) -> list[
 
 def _check_payload_count(body: Any) -> None:
     payloads, spans = body.payloads, body.spans
+    count = size(spans)
+    if count > MAX_ITEMS:
+        raise WireError(f"spans of {count} items; at most {MAX_ITEMS} come in one message")
     if type(payloads) is Packed:
-        payloads.size = size(spans)
-        if not payloads.size <= len(payloads.data):
+        payloads.size = count
+        if count > len(payloads.data):
             raise WireError(f"{len(payloads.data)} bytes of values for spans {spans[:6]}")
-    elif size(spans) != len(payloads):
+    elif count != len(payloads):
         raise WireError(f"{len(payloads)} payloads for spans {spans[:6]}")
     keys = getattr(body, "keys", b"")
     if keys and len(keys) != m.KEY_BYTES * len(payloads):

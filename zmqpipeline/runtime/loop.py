@@ -47,7 +47,9 @@ class Loop:
         self.machine = machine
         self.malformed = 0
         self._transport = transport
-        self._encode = wire.Encoder(end_to_end=end_to_end).encode
+        limits = transport.options
+        self._encode = wire.Encoder(end_to_end=end_to_end, max_header_bytes=limits.max_header_bytes).encode
+        self._decode = wire.Decoder(limits).decode
         self._log = log
         self._clock = clock
         self._actions: dict[type, Action] = {**actions, Send: self._send, Log: self._write}
@@ -113,7 +115,7 @@ class Loop:
             return arrival
         peer, frames = arrival
         try:
-            envelope = wire.decode(frames)
+            envelope = self._decode(frames)
             check_place(peer, envelope.body)
         except WireError as error:
             self._drop(peer, error)

@@ -62,7 +62,7 @@ class Transport:
 
         Sockets with keys are always in one of its own: libzmq asks one gate a context who is let in.
         """
-        self._options = options
+        self.options = options
         self._given = context
         self._own: Context | None = None
         self._gate: Gate | None = None
@@ -96,7 +96,7 @@ class Transport:
             KeysError: keys are missing or wrong, or other machines could reach it and there are no keys.
         """
         shield = self._security.bound(hop, address)
-        bound = BoundHop(hop, address, self._options, self._context(shield), self._poller, shield)
+        bound = BoundHop(hop, address, self.options, self._context(shield), self._poller, shield)
         bound.probe = wire.encode(Envelope(sender=b"", addressee=b"", number=0, received=0, body=Probe()))
         bound.open()
         self._add(hop, bound)
@@ -109,7 +109,7 @@ class Transport:
             KeysError: keys are missing or wrong.
         """
         shield = self._security.connected(hop, address)
-        connected = ConnectedHop(hop, address, self._options, self._context(shield), self._poller, shield)
+        connected = ConnectedHop(hop, address, self.options, self._context(shield), self._poller, shield)
         connected.open()
         self._add(hop, connected)
 
@@ -192,7 +192,7 @@ class Transport:
         if self._closed:
             return
         self._closed = True
-        seconds = self._options.linger if linger is None else linger
+        seconds = self.options.linger if linger is None else linger
         bound = [hop for hop in self._hops.values() if isinstance(hop, BoundHop)]
         try:
             self._close_sockets(bound, seconds)

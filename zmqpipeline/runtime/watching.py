@@ -37,6 +37,7 @@ class Watcher:
         self._number = 0
         self._connected: set[str] = set()
         self._transport = Transport(options or Options(linger=0.0))
+        self._decode = wire.Decoder(self._transport.options).decode
         self._hops = {f"status/{index}": place for index, place in enumerate(places)}
         try:
             for hop, place in self._hops.items():
@@ -80,7 +81,7 @@ class Watcher:
         elif isinstance(arrival, tuple):
             (hop, _), frames = arrival
             try:
-                envelope = wire.decode(frames)
+                envelope = self._decode(frames)
             except WireError as error:
                 self.strange[self._hops[hop]] = str(error)
                 return
