@@ -58,7 +58,7 @@ def test_the_tables() -> None:
 
 
 def test_workers_that_were_not_told_of_are_counted() -> None:
-    """An answer names ten thousand at most; the tasks know how many there are."""
+    """An answer names four thousand at most; the tasks know how many there are."""
     assert as_lines("x", answer(1, 1.0, workers=12_000))[-1] == "and 11999 more workers"
 
 

@@ -21,7 +21,7 @@ from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.calls import Gatherer
 from zmqpipeline.runtime.journal import Journal
 from zmqpipeline.runtime.sockets import Transport
-from zmqpipeline.serialize import ACK_DATA_BYTES, pack_aside, pack_item, unpack, within_depth
+from zmqpipeline.serialize import ACK_DATA_BYTES, is_dict, pack_aside, pack_item, unpack, within_depth
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 
 Collection: TypeAlias = Callable[[str, int], tuple[Callable[..., Any], bool]]
@@ -213,7 +213,7 @@ class Collector(Role):
         transport.bind("acks", self._address("acks", self.ack_endpoint))
 
     def _make_machine(self) -> CollectorMachine:
-        return CollectorMachine(self._pipeline, incarnation=new_incarnation(), options=self.options)
+        return CollectorMachine(self._pipeline, incarnation=new_incarnation(), options=self.options, is_dict=is_dict)
 
     def _first_events(self) -> Iterable[Event]:
         return [] if self._journal is None or self._journal.restored is None else [self._journal.restored]

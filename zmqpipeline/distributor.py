@@ -24,7 +24,7 @@ from zmqpipeline.runtime.calls import Serial, trouble_of
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.producer import Exhausted, Gated, Producer, Step, Take, steps
 from zmqpipeline.runtime.sockets import Transport
-from zmqpipeline.serialize import METADATA_BYTES, pack_aside, pack_identity, unpack
+from zmqpipeline.serialize import METADATA_BYTES, is_dict, pack_aside, pack_identity, unpack
 from zmqpipeline.task import Task
 
 LONGEST_VALUE = 200
@@ -167,6 +167,7 @@ class Distributor(Role):
             rng=random.Random(),
             metadata="remote" if self.receive_metadata else local,
             supervised=socket.gethostname() if processes.is_child() else "",
+            is_dict=is_dict,
             show=lambda packed: _short(unpack(packed)),
         )
 

@@ -259,6 +259,14 @@ def within_depth(call: Callable[..., Any], most: int, at: int = 0) -> Callable[.
     return checked
 
 
+def is_dict(packed: bytes) -> bool:
+    """Whether these bytes are a packed dict, as metadata are."""
+    try:
+        return isinstance(unpack(packed), dict)
+    except SerializeError:
+        return False
+
+
 def opener(most_depth: int) -> Callable[[bytes], Any]:
     """An `unpack` that raises SerializeError also for what is nested more than `most_depth` levels deep."""
     if most_depth >= MAX_DEPTH:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.protocol.scenes import Hand, Scene, Task
-from tests.protocol.support import TROUBLE
+from tests.protocol.support import TROUBLE, Stranger
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.dispatch import RELEASE_ITEMS, RELEASE_SECONDS
+from zmqpipeline.protocol.leases import MOST_CLAIMS
 
 # demand ---------------------------------------------------------------------------------------------------------------
 
@@ -406,13 +409,74 @@ def test_a_late_result_of_a_lost_worker_still_counts() -> None:
 
 def test_an_ack_for_an_item_that_was_never_sent_takes_it_off_the_queue() -> None:
     """After a restart a result may be collected before its item is handed out again: then it is not handed out."""
-    scene = Scene()
+    scene = Scene(running=False)
+    scene.connect()
+    scene.holding("run")
+    scene.holding("run")
     worker = scene.worker()
     scene.produce(0, 1)
     scene.ack(1)
     worker.report(window=5)
     assert worker.given() == []
     assert scene.machine.snapshot().waiting == {"A": 0}
+
+
+def test_an_ack_for_what_was_never_sent_in_a_run_of_our_own_is_a_lie() -> None:
+    """Nobody can have done it: it is told once, and the item is handed out all the same."""
+    scene = Scene()
+    worker = scene.worker()
+    scene.produce(0, 1)
+    scene.ack(1)
+    assert "never sent" in scene.bench.logged()
+    scene.ack(2**62 - 1)
+    assert scene.bench.logged() == ""
+    worker.report(window=5)
+    assert worker.given() == [1]
+    scene.ack(0)
+    scene.ack(1)
+    assert scene.machine.tasks["A"].ledger.collected.spans() == (0, 2)
+
+
+@pytest.mark.parametrize("body", [
+    m.ItemsReturned("run", "A", (0, 2**62)),
+    m.ItemsFailed("run", [m.FailedItem("A", number, 1, "worker", TROUBLE, b"") for number in (0, 2**62)]),
+    m.WorkerReport("run", "A", 1, 5, 0, False, (0, 2**62), (0, 2**62), "box", 1),
+    m.WorkerReport("run", "A", 1, 5, 0, False, (5, 6, 7, 2**62), (), "x" * 4000, 1),
+], ids=lambda body: type(body).__name__)  # fmt: skip
+def test_a_worker_that_claims_all_there_is_gets_and_hurts_nothing(body: m.Message) -> None:
+    """Its words are taken for what it really holds, which is nothing; another one's items stay its own."""
+    scene = Scene(Task("A", retries=0))
+    worker = scene.worker()
+    scene.produce(0)
+    liar = scene.worker(window=0)
+    liar.says(body)
+    liar.is_lost()
+    ledger = scene.machine.tasks["A"].ledger
+    assert ledger.is_with(worker.link.incarnation, 0)
+    assert ledger.leased == 1
+    assert not ledger.given_up
+    assert not ledger._claims
+
+
+def test_claims_on_another_distributors_items_are_believed_within_bounds() -> None:
+    """Nobody knows which numbers there were: so many are believed, and no more kept for any claim."""
+    scene = Scene(running=False)
+    scene.connect()
+    scene.holding("run")
+    scene.holding("run")
+    scene.worker().says(m.WorkerReport("run", "A", 1, 5, 0, False, (7, 2**62), (), "box", 1))
+    assert len(scene.machine.tasks["A"].ledger._claims) == MOST_CLAIMS
+
+
+def test_one_connection_speaks_for_one_process() -> None:
+    """A peer that brings a new name with each message makes no workers, and is told of once."""
+    scene = Scene()
+    for count in range(50):
+        stranger = Stranger(scene.bench, "workers", b"s", who=b"w%d" % count)
+        stranger.says(m.WorkerReport("run", "A", 1, 5, 0, False, (), (), "box", 1))
+    assert "more than one process" in "".join(one.text for one in scene.bench.all if isinstance(one, c.Log))
+    assert scene.bench.logged() == ""
+    assert scene.machine.snapshot().workers == {"A": 1}
 
 
 # releases -------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,9 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.link import Link
+from zmqpipeline.protocol.requests import MOST_ANSWER_BYTES, MOST_ANSWERS, MOST_REMEMBERED, Client
+from zmqpipeline.protocol.seqset import SeqSet
 from zmqpipeline.protocol.service import (
     FAREWELL_SECONDS,
     FORGET_SECONDS,
@@ -229,3 +232,46 @@ def test_long_life_leaves_no_trace(broker: Broker) -> None:
     ledger = broker.machine._services["upper"].ledger
     assert (ledger.collected.spans(), ledger.failed.spans(), ledger.unfinished) == ((0, 40), (), 0)
     assert not broker.machine._clients[asker.link.incarnation].answers
+
+
+# strangers ------------------------------------------------------------------------------------------------------------
+
+
+def test_answers_that_a_client_never_confirms_are_kept_within_bounds() -> None:
+    """The oldest go first, by number and by size; one of any size is kept, and what is confirmed makes room."""
+    client = Client(Link(b"broker"), ("clients", b"1"))
+    declined = m.Declined("unavailable", (0, 1), TROUBLE)
+    for number in range(MOST_ANSWERS + 10):
+        client.keep(number, declined)
+    assert len(client.answers) == MOST_ANSWERS
+    assert client.answers[0][0] == 10
+    large = m.Replies((0, 1), [bytes(MOST_ANSWER_BYTES)])
+    for number in range(3):
+        client.keep(number, large)
+        assert [one for _, one in client.answers][-1] is large
+    assert len(client.answers) == 1
+    client.link.confirmed = 100
+    client.take_answers(SeqSet())
+    client.keep(101, declined)
+    assert len(client.answers) == 1
+    assert client._answer_bytes == 0
+
+
+def test_names_of_services_that_a_client_makes_up_are_not_all_remembered(broker: Broker) -> None:
+    """So many, and no more: each is refused, and costs nothing."""
+    asker = broker.asker()
+    for count in range(MOST_REMEMBERED + 10):
+        asker.asks(count, service=f"s{count}")
+    (client,) = broker.machine._clients.values()
+    assert len(client.highest) == MOST_REMEMBERED
+
+
+def test_a_huge_withdrawal_and_question_are_answered_in_a_word(broker: Broker) -> None:
+    """Whatever numbers a client names, only what it really asked is looked at."""
+    server, asker = broker.server(), broker.asker()
+    asker.asks(3)
+    assert server.given() == [0]
+    asker.says(m.Asking((0, 2**62)))
+    assert asker.was_told(m.Unknown)[-1].spans == (0, 3, 4, 2**62)
+    asker.says(m.Withdrawn((0, 2**62)))
+    assert not broker.machine._clients[asker.link.incarnation].open

@@ -436,7 +436,9 @@ def test_numbers_leave_room_for_their_sums() -> None:
 
 def test_names_are_short_and_texts_for_people_are_not() -> None:
     """A task's name of megabytes is not read; a traceback may be long."""
-    assert "4096 characters" in refused(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.RunEnded("x" * (wire.MAX_NAME + 1)))))
+    assert "4096 characters" in refused(
+        wire.encode(m.Envelope(b"a", b"b", 1, 0, m.RunEnded("x" * (wire.MAX_NAME + 1))))
+    )
     survives(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Refused("x" * (wire.MAX_NAME + 1)))))
 
 

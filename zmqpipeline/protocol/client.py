@@ -207,7 +207,8 @@ class ClientMachine:
             case m.Replies(spans, payloads):
                 self._replies(numbers_of(spans), payloads, now)
             case m.Declined(kind, spans, trouble):
-                numbers = [number for number in numbers_of(spans) if self._forget(number)]
+                told = SeqSet(spans)
+                numbers = [number for number in sorted(self._waiting) if number in told and self._forget(number)]
                 if numbers:
                     self._do(c.Reject(numbers, kind, trouble))
             case m.Unknown(spans) if spans:

@@ -25,6 +25,8 @@ ended
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
@@ -33,14 +35,18 @@ from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.link import Verdict
 from zmqpipeline.protocol.progress import Progress
 from zmqpipeline.protocol.roster import Links
-from zmqpipeline.protocol.seqset import numbers_of, size
+from zmqpipeline.protocol.seqset import first_of, numbers_of, size
 from zmqpipeline.protocol.snapshots import CollectorSnapshot
+from zmqpipeline.protocol.strangers import Strangers
 
 STAY_SECONDS = 10.0
 """How long a finished collector stays for a distributor that has not heard."""
 
 ABSENT_SECONDS = 60.0
 """The same, if the connection broke before the distributor said goodbye: it would wait for this collector for ever."""
+
+MOST_TASKS = 10_000
+"""Results of so many tasks are taken, whatever the distributor has said of them."""
 
 WARN_FIRST_SECONDS = 10.0
 WARN_SECONDS = 60.0
@@ -50,7 +56,15 @@ WARN_SECONDS = 60.0
 class CollectorMachine:
     """See the module. `counts` and `ok` are the distributor's last word, filled in by the end of the run."""
 
-    def __init__(self, pipeline: str, *, incarnation: bytes, options: Options | None = None) -> None:
+    def __init__(
+        self,
+        pipeline: str,
+        *,
+        incarnation: bytes,
+        options: Options | None = None,
+        is_dict: Callable[[bytes], bool] = lambda packed: True,
+    ) -> None:
+        """`is_dict` tells whether a packed value is a dict: what is in one is not known here."""
         self.pipeline = pipeline
         self.phase = "empty"
         self.run = ""
@@ -64,6 +78,8 @@ class CollectorMachine:
         self._options = options or Options()
         self._tasks: dict[str, Progress] = {}
         self._links = Links(incarnation)
+        self._strangers = Strangers()
+        self._is_dict = is_dict
         self._distributor: e.Peer | None = None
         self._last_ack = ("", b"")
         """Task and data of the newest ACK, for a distributor that has not heard it."""
@@ -134,6 +150,9 @@ class CollectorMachine:
     # peers -------------------------------------------------------------------------------------------------------
 
     def _received(self, peer: e.Peer, envelope: m.Envelope, now: float) -> None:
+        if self._links.is_another(peer, envelope.sender):
+            self._out += self._strangers.note(peer, "speaks for more than one process")
+            return
         _, verdict = self._links.admit(peer, envelope)
         if verdict is Verdict.REPEAT:
             return
@@ -152,6 +171,7 @@ class CollectorMachine:
 
     def _lost(self, peer: e.Peer, now: float) -> None:
         self._links.lost(peer)
+        self._strangers.lost(peer)
         if peer == self._distributor:
             self._distributor = None
             if self.phase == "finished" and not self._was_finished:
@@ -164,27 +184,39 @@ class CollectorMachine:
 
     def _from_distributor(self, peer: e.Peer, body: m.Message, now: float) -> None:
         if self._is_second(peer):
-            self._log(30, "A second distributor asks for work while one is connected; it is not answered.")
+            self._out += self._strangers.note(peer, "speaks as a second distributor while one is connected")
             return
-        self._distributor = peer
-        self._warn_at = None
         match body:
             case m.Propose(pipeline) | m.Begin(pipeline) if not self._is_ours(pipeline):
                 self._send(
                     peer, m.Refused(f"This collector belongs to the pipeline {self.pipeline!r}, not {pipeline!r}.")
                 )
+            case m.Begin(metadata=metadata) if metadata and not self._is_dict(metadata):
+                self._out += self._strangers.note(peer, "began a run with metadata that are no packed dict")
             case m.Propose():
+                self._warn_at = None
                 self._say_keys(peer)
                 self._send(peer, self._holding())
             case m.Begin():
                 self._begin(peer, body)
             case m.Keys() if self.phase == "empty":
                 self._learn_keys(body)
-            case m.GiveUp(run, failures) if run == self.run and self.phase in ("active", "draining"):
+            case m.GiveUp(run) | m.Finish(run) | m.Bye(run) if self.run and run == self.run:
+                self._serves(peer)
+                self._of_our_run(peer, body)
+
+    def _serves(self, peer: e.Peer) -> None:
+        """Whoever knows the run is its distributor; who only says that it were one keeps no other from being it."""
+        self._distributor = peer
+        self._warn_at = None
+
+    def _of_our_run(self, peer: e.Peer, body: m.Message) -> None:
+        match body:
+            case m.GiveUp(_, failures) if self.phase in ("active", "draining"):
                 self._give_up(failures)
-            case m.Finish(run) if run == self.run:
+            case m.Finish():
                 self._finish_run(peer, body)
-            case m.Bye(run) if run == self.run and self.phase == "finished":
+            case m.Bye() if self.phase == "finished":
                 self._leave()
 
     def _is_second(self, peer: e.Peer) -> bool:
@@ -203,6 +235,7 @@ class CollectorMachine:
             self._send(peer, m.Refused(f"This collector holds the run {self.run}, not {body.run}. Start it anew, too."))
             return
         # one that holds no run after a Begin lacks the keys of what is done: it is told them
+        self._serves(peer)
         self._send(peer, self._holding())
 
     def _begin_run(self, body: m.Begin) -> None:
@@ -291,7 +324,7 @@ class CollectorMachine:
     # results -----------------------------------------------------------------------------------------------------
 
     def _results(self, body: m.Results) -> None:
-        if body.run != self.run or self.phase != "active":
+        if body.run != self.run or self.phase != "active" or self._is_one_too_many(body.task):
             return
         progress = self._task(body.task)
         new = progress.new_of(body.spans, body.keys)
@@ -308,8 +341,8 @@ class CollectorMachine:
             self._call(c.Collect(body.task, body.attempt, new, payloads, b"".join(keys)), size(new))
 
     def _kept(self, peer: e.Peer, body: m.Kept) -> None:
-        if body.run == self.run and self.phase == "active":
-            unseen = self._task(body.task).unseen(body.spans)
+        if body.run == self.run and self.phase == "active" and not self._is_one_too_many(body.task):
+            unseen = first_of(self._task(body.task).unseen(body.spans))
             self._send(peer, m.Missing(self.run, body.task, unseen))
 
     def _ack_again(self, task: str, spans: m.Spans) -> None:
@@ -427,6 +460,10 @@ class CollectorMachine:
         self._do(c.Ended(status, reason))
 
     # out ---------------------------------------------------------------------------------------------------------
+
+    def _is_one_too_many(self, name: str) -> bool:
+        """Whether this is a task that nobody knows, of more than any pipeline has."""
+        return name not in self._tasks and len(self._tasks) >= MOST_TASKS
 
     def _task(self, name: str) -> Progress:
         progress = self._tasks.get(name)

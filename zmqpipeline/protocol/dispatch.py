@@ -32,8 +32,8 @@ from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.ledger import Batch, Ledger
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.obituary import Obituaries
-from zmqpipeline.protocol.roster import Links, Member
-from zmqpipeline.protocol.seqset import SeqSet, numbers_of, size, spans_of
+from zmqpipeline.protocol.roster import LONGEST_NAME, Links, Member
+from zmqpipeline.protocol.seqset import SeqSet
 
 RELEASE_SECONDS = 0.02
 """How long releases wait for a message that they can travel with."""
@@ -172,8 +172,9 @@ class Dispatcher:
             case m.ItemsFailed(run, failures) if member is not None and run == self.run:
                 self._items_failed(member, failures, now)
             case m.ItemsReturned(run, task, spans) if member is not None and run == self.run and task == member.task:
-                self.tasks[task].ledger.hand_back(member.who, numbers_of(spans))
-                member.gave_back(size(spans))
+                held = self.tasks[task].ledger.held_of(member.who, spans)
+                self.tasks[task].ledger.hand_back(member.who, held)
+                member.gave_back(len(held))
                 self.feed(self.tasks[task])
             case m.Goodbye() as goodbye if member is not None:
                 self._goodbye(member, goodbye)
@@ -184,7 +185,8 @@ class Dispatcher:
         task = self.tasks.get(report.task)
         if task is None:
             known = ", ".join(repr(name) for name in self.tasks)
-            reason = f"This distributor has no task {report.task!r}. Its tasks: {known}. Check the worker's task type."
+            name = report.task[:LONGEST_NAME]
+            reason = f"This distributor has no task {name!r}. Its tasks: {known}. Check the worker's task type."
             self._do(c.Send(peer, link.wrap(m.Refused(reason))))
             return None
         if task.has_source and report.idempotent is not None:
@@ -218,7 +220,7 @@ class Dispatcher:
         if not running:
             self._to(member, m.Welcome("", b""))
         elif report.held is not None:
-            member.may_drop(spans_of(task.ledger.reconcile(member.who, SeqSet(report.held), link.confirmed)))
+            member.may_drop(task.ledger.reconcile(member.who, SeqSet(report.held), link.confirmed))
             self._release(member)
         self._feed_member(task, member)
 

@@ -40,6 +40,7 @@ from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.roster import Links
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts, StatusDesk
+from zmqpipeline.protocol.strangers import Strangers
 
 REPEAT_SECONDS = 1.0
 """How often something unanswered is said again, and how long no ACK may come before the collector is asked."""
@@ -72,10 +73,12 @@ class DistributorMachine:
         metadata: str = "none",
         supervised: str = "",
         show: Callable[[bytes], str] = repr,
+        is_dict: Callable[[bytes], bool] = bool,
     ) -> None:
         """`supervised`: the host on which whoever started the workers tells by WorkerDied how they end.
 
-        `show` makes text for people of a packed value: what is in one is not known here.
+        `show` makes text for people of a packed value, `is_dict` tells whether one is a dict: what is in one is not
+        known here.
         """
         self.pipeline = pipeline
         self.phase = "greeting"
@@ -96,6 +99,8 @@ class DistributorMachine:
         self._links = Links(incarnation)
         self._acks = Link(incarnation)
         self._desk = StatusDesk(incarnation)
+        self._strangers = Strangers()
+        self._is_dict = is_dict
         self._connected = False
         self._dispatcher = Dispatcher(
             self.tasks,
@@ -131,6 +136,7 @@ class DistributorMachine:
             case e.PeerLost(peer) if peer[0] == HOP:
                 self._desk.lost(peer)
             case e.PeerLost(peer):
+                self._strangers.lost(peer)
                 self._dispatcher.peer_lost(peer)
             case e.Connected("acks"):
                 self._connected = True
@@ -246,11 +252,17 @@ class DistributorMachine:
             self._out += self._desk.received(event, self.facts, now)
             return
         envelope, peer = event.envelope, event.peer
+        if self._links.is_another(peer, envelope.sender):
+            self._out += self._strangers.note(peer, "speaks for more than one process")
+            return
         link, verdict = self._links.admit(peer, envelope)
         if verdict is Verdict.REPEAT:
             return
         body = envelope.body
         if isinstance(body, m.Metadata):
+            if not self._is_dict(body.payload):
+                self._out += self._strangers.note(peer, "gave metadata that are no packed dict")
+                return
             self._offered = body.payload
             self._do(c.Send(peer, link.wrap(m.MetadataTaken())))
             self._metadata_ready(now)
@@ -309,13 +321,20 @@ class DistributorMachine:
         self._repeat_at = now + REPEAT_SECONDS
         task.ledger.duplicates = max(task.ledger.duplicates, ack.duplicates)
         before = task.ledger.done
-        released = task.ledger.acknowledge(ack.collected, ack.failed)
+        released = task.ledger.acknowledge(*self._believed(task, ack.collected, ack.failed))
         task.ledger.learn_repeated(ack.repeated)
         self._dispatcher.note_released(released, now)
         if ack.failed:
             # the source may have waited for the collector to write them down
             self._dispatcher.feed(task)
         self._dispatcher.acknowledged(ack.data_of or ack.task, ack.count, ack.data, news=task.ledger.done > before)
+
+    def _believed(self, task: TaskState, *told: m.Spans) -> list[m.Spans]:
+        """What is said to be done, without what cannot be: it was never sent."""
+        sent = [task.ledger.sent_of(spans) for spans in told]
+        if any(one is not spans for one, spans in zip(sent, told, strict=True)):
+            self._out += self._strangers.note(_COLLECTOR, f"acknowledged items of {task.spec.task_type!r} never sent")
+        return sent
 
     def _holding(self, holding: m.Holding, now: float) -> None:
         if self.phase == "greeting":
@@ -380,7 +399,8 @@ class DistributorMachine:
         for known in news:
             task = self.tasks.get(known.task)
             if task is not None:
-                self._dispatcher.note_released(task.ledger.acknowledge(known.collected, known.failed), now)
+                done = self._believed(task, known.collected, known.failed)
+                self._dispatcher.note_released(task.ledger.acknowledge(*done), now)
                 task.ledger.learn_repeated(known.repeated)
         self._dispatcher.told_last_ack(holding.ack_task, holding.count, holding.ack_data)
 

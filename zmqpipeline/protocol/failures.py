@@ -1,10 +1,11 @@
-"""Failed items on their way: in messages of a bounded size, since their texts travel in the header."""
+"""Failed items on their way: in messages of a bounded size; and in words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from zmqpipeline.protocol import batching
+from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.messages import FailedItem, Trouble
 
 _BESIDES = 200
@@ -25,6 +26,24 @@ def in_messages(items: list[FailedItem]) -> Iterator[list[FailedItem]]:
         size += more
     if items:
         yield items[first:]
+
+
+def too_large(task: str, size: int, most: int) -> Trouble:
+    """Why an item of so many bytes is not sent."""
+    return Trouble(
+        "MessageTooLarge",
+        f"An item of task {task!r} has {size} bytes, more than max_message_bytes ({most}). "
+        "Send a path to a file in its place, or raise the limit with ZMQPIPELINE_MAX_MESSAGE_BYTES.",
+    )
+
+
+def killer_of_workers(spec: TaskSpec, number: int, times: int) -> Trouble:
+    """Why an item that so many workers were lost with is not sent again."""
+    return Trouble(
+        "WorkerLost",
+        f"{times} workers were lost while they may have been running item {number} of task "
+        f"{spec.task_type!r}; it is not sent again (crash_limit={spec.crash_limit}).",
+    )
 
 
 def in_a_line(trouble: Trouble) -> str:

@@ -5,13 +5,32 @@ A lease is from when an item is sent until its ACK. Workers are named by their i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
+from zmqpipeline.protocol.messages import Spans
 from zmqpipeline.protocol.runs import Run, Runs
-from zmqpipeline.protocol.seqset import SeqSet, numbers_of
+from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs
 
 FirstDelivery = Run[tuple[bytes, int]]
 """Items with the worker they are with, and the number of the message that took them there."""
+
+
+MOST_CLAIMS = 1_000_000
+"""So many items are believed to be with workers that say so, although no source has yielded them in this life."""
+
+
+def to_judge(undone: Spans, first: int, end: int, room: int) -> Iterator[int]:
+    """Of what a worker claims to hold and is not done, what is to be judged item by item.
+
+    All from `first` to `end` is kept here, so that these are not many, whatever is claimed. What other numbers there
+    are nobody knows, in a run that another distributor began: of those at most `room` are believed.
+    """
+    for start, stop in pairs(undone):
+        yield from range(max(start, first), min(stop, end))
+        for low, high in ((start, min(stop, first)), (max(start, end), stop)):
+            some = range(low, min(high, low + room))
+            room -= len(some)
+            yield from some
 
 
 class Leases:
@@ -56,6 +75,16 @@ class Leases:
             if run.tag[1] > after:
                 held += range(run.start, run.stop)
         return held
+
+    def held_of(self, worker: bytes, spans: Spans) -> list[int]:
+        """Of these numbers, however many they are, the items that this worker holds; ascending."""
+        wanted = SeqSet(spans)
+        held = [number for number in self.singly.get(worker, ()) if number in wanted]
+        for start, stop in pairs(spans):
+            for run in self._out.touching(start, stop):
+                if run.tag[0] == worker:
+                    held += range(max(start, run.start), min(stop, run.stop))
+        return sorted(held)
 
     def _runs_of(self, worker: bytes) -> list[FirstDelivery]:
         return [run for run in self._out if run.tag[0] == worker]
@@ -102,8 +131,10 @@ class Leases:
         """The same for all that a worker holds."""
         return [part for run in self._runs_of(worker) for part in self.single_out(run.start, run.stop)]
 
-    def compare(self, worker: bytes, held: SeqSet, received: int) -> tuple[list[int], list[int]]:
+    def compare(self, worker: bytes, held: SeqSet, received: int) -> tuple[list[int], SeqSet]:
         """What a worker says it holds: what it should hold and does not, and what it holds beside its first deliveries.
+
+        The latter may be anything: it is its word alone.
 
         It does not know of our messages after `received`; what these brought is not missed.
         """
@@ -113,7 +144,7 @@ class Leases:
             others.discard(run.start, run.stop)
             if run.tag[1] <= received:
                 missing += numbers_of(held.missing((run.start, run.stop)))
-        return sorted(missing), numbers_of(others.spans())
+        return sorted(missing), others
 
     def forget(self, worker: bytes) -> None:
         """A worker is gone, and all that it held was taken from it."""

@@ -27,12 +27,13 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from zmqpipeline.protocol import batching
+from zmqpipeline.protocol.failures import killer_of_workers, too_large
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.keys import NEW, UNDER_WAY, KeyBook
-from zmqpipeline.protocol.leases import FirstDelivery, Leases
+from zmqpipeline.protocol.leases import MOST_CLAIMS, FirstDelivery, Leases, to_judge
 from zmqpipeline.protocol.messages import Blobs, FailedItem, Spans, TaskCounts, TaskProgress, Trouble
 from zmqpipeline.protocol.runs import Runs
-from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, size, spans_of
+from zmqpipeline.protocol.seqset import SeqSet, first_of, merged, numbers_of, pairs, size, spans_of
 
 
 @dataclass(slots=True)
@@ -52,6 +53,8 @@ class Ledger:
         self.next_number = 0
         self.first_number = 0
         """Where this life's numbers begin: not at 0 if the items have keys, and another one numbered some before."""
+        self._is_first = True
+        """No other distributor has numbered items of this run: all that there are were numbered here."""
         self.collected = SeqSet()
         self.failed = SeqSet()
         self.redelivered = 0
@@ -193,6 +196,7 @@ class Ledger:
 
     def take_over(self, base: int) -> None:
         """An earlier distributor's run goes on here; items with keys are numbered from `base` on."""
+        self._is_first = False
         if self.spec.keyed:
             self.next_number = self.first_number = base
             self.keys.take_over()
@@ -237,7 +241,7 @@ class Ledger:
             self.keys.open(number, key)
         if len(payload) > max_bytes:
             self._payloads[number] = b""
-            self._give_up(number, "distributor", self._too_large(len(payload), max_bytes))
+            self._give_up(number, "distributor", too_large(self.spec.task_type, len(payload), max_bytes))
             return
         owner = self._claims.pop(number, None)
         if owner is None:
@@ -246,13 +250,6 @@ class Ledger:
             self._payloads[number] = payload
             self._leases.add([number], len(payload), owner, 0)
             self._reclaimed.add(number)
-
-    def _too_large(self, size: int, max_bytes: int) -> Trouble:
-        return Trouble(
-            "MessageTooLarge",
-            f"An item of task {self.spec.task_type!r} has {size} bytes, more than max_message_bytes ({max_bytes}). "
-            "Send a path to a file in its place, or raise the limit with ZMQPIPELINE_MAX_MESSAGE_BYTES.",
-        )
 
     # leased ------------------------------------------------------------------------------------------------------
 
@@ -286,7 +283,7 @@ class Ledger:
                 total += part.size
             if fit < wanted:
                 break
-        return Batch(1, _as_spans(spans), payloads) if payloads else None
+        return Batch(1, merged(spans), payloads) if payloads else None
 
     def take_alone(self, worker: bytes, message: int = 0) -> Batch | None:
         """Lease an item on its last try to this worker, which holds nothing."""
@@ -330,6 +327,25 @@ class Ledger:
     def _single_out(self, runs: list[FirstDelivery]) -> None:
         for run in runs:
             self._payloads.update(zip(range(run.start, run.stop), run.payloads, strict=True))
+
+    def held_of(self, worker: bytes, spans: Spans) -> list[int]:
+        """Of these numbers, however many they are, the items that this worker holds."""
+        return self._leases.held_of(worker, spans)
+
+    def sent_of(self, spans: Spans) -> Spans:
+        """Of these, those that may have been sent to a worker; of no others can anything be known by anybody.
+
+        In a run that another distributor began, that may be any.
+        """
+        if not spans or not self._is_first:
+            return spans
+        fresh = self._fresh
+        if spans[-1] <= self.next_number and not (fresh and any(fresh.touching(*one) for one in pairs(spans))):
+            return spans
+        sent = SeqSet(spans)
+        sent.discard(self.next_number, spans[-1])
+        sent.difference_update(fresh.spans())
+        return sent.spans()
 
     # done --------------------------------------------------------------------------------------------------------
 
@@ -404,9 +420,9 @@ class Ledger:
         is ``backoff * 2 ** (times raised - 1)`` seconds. `received` is our last message that the worker knows of.
         """
         number, prior = item.number, self._prior.get(item.number, 0)
-        self._single_out(self._leases.single_out(number, number + 1))
-        if self._leases.owner.get(number) != worker:
+        if not self._leases.is_with(worker, number):
             return None
+        self._single_out(self._leases.single_out(number, number + 1))
         if number in self._reclaimed:
             is_news, is_all = item.attempts > self._raised_at.get(number, 0), True
         else:
@@ -475,7 +491,8 @@ class Ledger:
             if crashed and number not in done:
                 self._losses.setdefault(number, set()).add(worker)
             if len(self._losses.get(number, ())) >= self.spec.crash_limit:
-                given_up.append(self._give_up(number, "crash", self._killer(number)))
+                trouble = killer_of_workers(self.spec, number, len(self._losses[number]))
+                given_up.append(self._give_up(number, "crash", trouble))
             else:
                 self._queue(number)
                 back += 1
@@ -485,17 +502,9 @@ class Ledger:
             self._claims = {number: claimant for number, claimant in self._claims.items() if claimant != worker}
         return back, given_up
 
-    def _killer(self, number: int) -> Trouble:
-        times = len(self._losses[number])
-        return Trouble(
-            "WorkerLost",
-            f"{times} workers were lost while they may have been running item {number} of task "
-            f"{self.spec.task_type!r}; it is not sent again (crash_limit={self.spec.crash_limit}).",
-        )
-
     # a worker's full report ------------------------------------------------------------------------------------------
 
-    def reconcile(self, worker: bytes, held: SeqSet, received: int) -> list[int]:
+    def reconcile(self, worker: bytes, held: SeqSet, received: int) -> Spans:
         """Compare with what a worker says it holds, having received our messages up to `received`.
 
         What was sent and is not there goes back to the queue; what it holds and nobody else was given is its own again.
@@ -505,11 +514,15 @@ class Ledger:
             self._clear_of_blame(worker)
         lost, others = self._leases.compare(worker, held, received)
         self.hand_back(worker, lost)
-        return [
-            number
-            for number in others
-            if self._leases.owner.get(number) != worker and not self._reclaim(worker, number)
-        ]
+        claimed = self.sent_of(others.spans())
+        may_drop = SeqSet(first_of(self.collected.common(claimed)))
+        may_drop.update(first_of(self.failed.common(claimed)))
+        undone = self.failed.missing(self.collected.missing(claimed))
+        room = MOST_CLAIMS - len(self._claims)
+        for number in to_judge(undone, self.first_number, self.next_number, room):
+            if self._leases.owner.get(number) != worker and not self._reclaim(worker, number):
+                may_drop.add(number, number + 1)
+        return may_drop.spans()
 
     def _clear_of_blame(self, worker: bytes) -> None:
         """A worker that comes back had not died: whatever was lost with its connection, no item of it was to blame.
@@ -580,11 +593,3 @@ class Ledger:
         assert self.given_up_bytes == total, "the bytes of the items that are given up are wrong"
         assert not any(number in self.collected or number in self.failed for number in places), "a done item is out"
         assert not self.collected.common(self.failed.spans()), "an item both collected and failed"
-
-
-def _as_spans(ranges: list[int]) -> Spans:
-    """Ascending ranges as spans, with neighbours as one."""
-    if len(ranges) == 2:
-        return (ranges[0], ranges[1])
-    merged = SeqSet(tuple(ranges))
-    return merged.spans()

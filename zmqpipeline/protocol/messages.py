@@ -442,7 +442,7 @@ class Status:
     why: str
     tasks: list[TaskStanding]
     workers: list[WorkerStanding]
-    """The first ten thousand; the tasks say how many there are."""
+    """The first four thousand; the tasks say how many there are."""
 
 
 # service client -> broker; requests are numbered by the client, from 0 ------------------------------------------------

@@ -22,10 +22,24 @@ CRASH_LIMIT = 3
 """A request of an idempotent service that so many workers were lost with is refused."""
 
 
+MOST_REMEMBERED = 1000
+"""Of so many services it is remembered what a client asked last."""
+
+MOST_ANSWERS = 20_000
+"""So many messages to one client are kept that it has not confirmed; a client confirms after a thousand answers."""
+
+MOST_ANSWER_BYTES = 256 * 1024 * 1024
+"""And so many bytes in them; one message of any size is kept."""
+
+
+def _bytes_of(answer: m.Replies | m.Declined) -> int:
+    return sum(map(len, answer.payloads)) if isinstance(answer, m.Replies) else 0
+
+
 class Client:
     """One client: its open requests, and the answers that it may not have received."""
 
-    __slots__ = ("answers", "forgotten", "highest", "link", "lost_at", "open", "peer", "ready")
+    __slots__ = ("_answer_bytes", "answers", "forgotten", "highest", "link", "lost_at", "open", "peer", "ready")
 
     def __init__(self, link: Link, peer: Peer, forgotten: dict[str, int] | None = None) -> None:
         """`peer` is its newest connection; `forgotten` what it had asked last when it was forgotten, if it was."""
@@ -39,18 +53,26 @@ class Client:
         """The client's number -> service, the number in its ledger."""
         self.answers: deque[tuple[int, m.Replies | m.Declined]] = deque()
         """What was sent, with the number of the message, until the client says that it does not wait for it."""
+        self._answer_bytes = 0
         self.ready: list[tuple[int, bytes]] = []
         """Replies that go out at the end of this turn."""
 
     def unknown_of(self, service: str, numbers: list[int]) -> list[int]:
         """Those of these requests that have not been heard of."""
         highest = self.highest.get(service, -1)
-        if numbers:
+        if numbers and (highest >= 0 or len(self.highest) < MOST_REMEMBERED):
             self.highest[service] = max(highest, numbers[-1])
         if not numbers or (numbers[0] > highest and self.open.keys().isdisjoint(numbers)):
             return numbers
         known = self.known()
         return [number for number in numbers if number not in known]
+
+    def keep(self, number: int, answer: m.Replies | m.Declined) -> None:
+        """An answer is sent in this message. One that never says what it has received is not kept everything for."""
+        self.answers.append((number, answer))
+        self._answer_bytes += _bytes_of(answer)
+        while len(self.answers) > MOST_ANSWERS or (self._answer_bytes > MOST_ANSWER_BYTES and len(self.answers) > 1):
+            self._answer_bytes -= _bytes_of(self.answers.popleft()[1])
 
     def take_answers(self, wanted: SeqSet) -> list[m.Replies | m.Declined]:
         """Drop the answers whose message, or a later one, the client has received; those still wanted were lost."""
@@ -62,6 +84,7 @@ class Client:
             elif wanted.common(answer.spans):
                 lost.append(answer)
         self.answers = under_way
+        self._answer_bytes = sum(_bytes_of(answer) for _, answer in under_way)
         return lost
 
     def known(self) -> SeqSet:

@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from zmqpipeline.protocol.events import Peer
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.messages import MOST_NAMED, Envelope, RunningItem, Spans, WorkerReport
-from zmqpipeline.protocol.seqset import SeqSet
+from zmqpipeline.protocol.seqset import SeqSet, first_of
 
 REMEMBERED = 10_000
 """How many processes that are not connected are remembered, so that their old messages are known as old."""
+
+
+LONGEST_NAME = 200
+"""So many characters of what a worker calls its host are remembered."""
 
 
 class Links:
@@ -37,9 +41,14 @@ class Links:
     def _forget_some(self) -> None:
         if len(self._links) <= REMEMBERED + len(self._where):
             return
-        for who in list(self._links):
-            if who not in self._where and len(self._links) > REMEMBERED:
-                del self._links[who]
+        # many at a time, so that who brings a new name with each message does not cost a look at all of them
+        gone = [who for who in self._links if who not in self._where][: REMEMBERED // 10]
+        for who in gone:
+            del self._links[who]
+
+    def is_another(self, peer: Peer, sender: bytes) -> bool:
+        """Whether somebody else spoke on this connection before: a process speaks for itself alone."""
+        return self._who.get(peer, sender) != sender
 
     def admit(self, peer: Peer, envelope: Envelope) -> tuple[Link, Verdict]:
         """Judge a message that arrived on this connection; its sender is answered there, unless it is a repeat."""
@@ -144,11 +153,11 @@ class Member:
 
     def reported(self, report: WorkerReport, received: int) -> None:
         """Take over what a report says; `received` is the number of our last message that it knows of."""
-        self.host, self.pid, self.slots = report.host, report.pid, report.slots
+        self.host, self.pid, self.slots = report.host[:LONGEST_NAME], report.pid, report.slots
         self.window, self.backlog, self.draining = report.window, report.backlog, report.draining
-        self.name = f"{report.host}/{report.pid}" if report.pid else self.who.hex()[:6]
+        self.name = f"{self.host}/{report.pid}" if report.pid else self.who.hex()[:6]
         if report.done is not None:
-            self.done = SeqSet(report.done)
+            self.done = SeqSet(first_of(report.done))
             if self.recalled <= received:
                 self.recalled = 0
         self.executed = report.executed

@@ -11,6 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from zmqpipeline.protocol.messages import Spans
 
+MOST_RANGES = 100_000
+"""So many ranges are told in answer to a peer's question; a worker holds far fewer items."""
+
 
 def spans_of(numbers: Sequence[int]) -> Spans:
     """The spans of these numbers, which may come in any order, and more than once."""
@@ -65,6 +68,11 @@ def split_spans(spans: Spans, count: int) -> tuple[Spans, Spans]:
 def size(spans: Spans) -> int:
     """How many numbers these spans hold."""
     return sum(spans[1::2]) - sum(spans[0::2])
+
+
+def first_of(spans: Spans) -> Spans:
+    """These spans, if they have at most MOST_RANGES ranges, else the first ones: as many as one message can tell."""
+    return spans[: 2 * MOST_RANGES]
 
 
 class SeqSet:
@@ -164,3 +172,8 @@ class SeqSet:
                 flat += (max(start, self._starts[i]), min(stop, self._stops[i]))
                 i += 1
         return tuple(flat)
+
+
+def merged(ranges: list[int]) -> Spans:
+    """Ascending ranges as spans, with neighbours as one."""
+    return (ranges[0], ranges[1]) if len(ranges) == 2 else SeqSet(tuple(ranges)).spans()

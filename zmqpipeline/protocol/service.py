@@ -42,6 +42,7 @@ from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.requests import Client, Service
 from zmqpipeline.protocol.roster import REMEMBERED, Links
 from zmqpipeline.protocol.seqset import SeqSet, numbers_of, spans_of
+from zmqpipeline.protocol.strangers import Strangers
 
 GRACE_SECONDS = 5.0
 """How long requests wait for a worker of their service, after the broker's start or the loss of the last worker."""
@@ -88,6 +89,7 @@ class ServiceMachine:
         self.phase = "serving"
         self._options = options or Options()
         self._links = Links(incarnation)
+        self._strangers = Strangers()
         self._clients: dict[bytes, Client] = {}
         self._forgotten: OrderedDict[bytes, dict[str, int]] = OrderedDict()
         """Of clients that did not come back in time, what they had asked last."""
@@ -178,6 +180,9 @@ class ServiceMachine:
 
     def _received(self, event: e.Received, now: float) -> None:
         envelope, peer = event.envelope, event.peer
+        if self._links.is_another(peer, envelope.sender):
+            self._out += self._strangers.note(peer, "speaks for more than one process")
+            return
         link, verdict = self._links.admit(peer, envelope)
         if verdict is Verdict.REPEAT:
             return
@@ -196,6 +201,7 @@ class ServiceMachine:
                 pass
 
     def _lost(self, peer: e.Peer, now: float) -> None:
+        self._strangers.lost(peer)
         who = self._links.who(peer)
         if who is None:
             return
@@ -502,7 +508,7 @@ class ServiceMachine:
     def _send(self, client: Client, body: m.Message) -> None:
         envelope = client.link.wrap(body)
         if isinstance(body, m.Replies | m.Declined):
-            client.answers.append((envelope.number, body))
+            client.keep(envelope.number, body)
         if client.lost_at is None:
             self._do(c.Send(client.peer, envelope))
 

@@ -19,7 +19,8 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.dispatch import TaskState
 from zmqpipeline.protocol.failures import in_a_line
-from zmqpipeline.protocol.roster import Member
+from zmqpipeline.protocol.roster import LONGEST_NAME, Member
+from zmqpipeline.protocol.strangers import Strangers
 
 HOP = "status"
 """The hop that questions come by."""
@@ -27,14 +28,8 @@ HOP = "status"
 SAME_SECONDS = 0.1
 """For so long an answer is good."""
 
-MOST_WORKERS = 10_000
+MOST_WORKERS = 4000
 """So many workers are told of by name: an answer is one message."""
-
-MOST_PEERS = 1000
-"""So many peers that said something else are remembered, to be told of once."""
-
-LONGEST_NAME = 200
-"""So many characters of a host's name, and of a reason, are told."""
 
 _PHASES = {
     "greeting": "asks the collector what it holds",
@@ -61,13 +56,12 @@ class Facts:
 
 
 class StatusDesk:
-    """Answers on the hop `status`. `foreign` counts the messages there that were no questions."""
+    """Answers on the hop `status`."""
 
     def __init__(self, incarnation: bytes) -> None:
-        self.foreign = 0
+        self._strangers = Strangers()
         self._incarnation = incarnation
         self._said = 0
-        self._told: set[e.Peer] = set()
         self._answer: m.Status | None = None
         self._answered_at = 0.0
 
@@ -75,7 +69,9 @@ class StatusDesk:
         """What to do about this message; `facts` is called if an answer is to be made."""
         envelope = event.envelope
         if not isinstance(envelope.body, m.AskStatus):
-            return self._drop(event.peer, envelope.body)
+            return self._strangers.note(
+                event.peer, f"said {type(envelope.body).__name__}, but questions only are taken"
+            )
         if self._answer is None or not 0 <= now - self._answered_at < SAME_SECONDS:
             self._answer, self._answered_at = status_of(facts(), now), now
         self._said += 1
@@ -84,18 +80,12 @@ class StatusDesk:
 
     def lost(self, peer: e.Peer) -> None:
         """This connection is gone."""
-        self._told.discard(peer)
+        self._strangers.lost(peer)
 
-    def _drop(self, peer: e.Peer, body: m.Message) -> list[c.Command]:
-        self.foreign += 1
-        if peer in self._told or len(self._told) >= MOST_PEERS:
-            return []
-        self._told.add(peer)
-        text = (
-            f"Dropped a {type(body).__name__} on the status address, which takes questions only. Further ones of this "
-            "peer are dropped silently; see what else connects to this address."
-        )
-        return [c.Log(30, text)]
+    @property
+    def foreign(self) -> int:
+        """How many messages were no questions."""
+        return self._strangers.count
 
 
 def status_of(facts: Facts, now: float) -> m.Status:

@@ -451,8 +451,8 @@ class WorkerMachine:
         for start, stop in pairs(spans):
             gone = sum(run.stop - run.start for run in self._kept.cut(start, stop))
             if self._keys:
-                for number in range(start, stop):
-                    self._keys.pop(number, None)
+                for number in [number for number in self._keys if start <= number < stop]:
+                    del self._keys[number]
             if gone < stop - start:
                 self._forget(start, stop)
 

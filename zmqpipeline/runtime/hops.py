@@ -22,6 +22,7 @@ import zmq
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options
+from zmqpipeline.protocol import wire
 from zmqpipeline.protocol.events import Connected, Disconnected, Peer, PeerLost
 from zmqpipeline.runtime import endpoints
 from zmqpipeline.runtime.endpoints import Socket
@@ -37,6 +38,16 @@ MESSAGES_A_TURN = 200
 
 PROBE_DELAYS = (0.005, 0.05, 0.25)
 """Seconds after a break at which the peers are probed: libzmq often reports it before the connection is gone."""
+
+PROBE_REST = 0.25
+"""Seconds between two rounds of probes at least."""
+
+UNREAD = 10_000
+UNREAD_ASIDE = 16
+"""Messages that wait for a peer of a bound hop that does not read them; on hops that carry no items and no requests.
+
+What comes then is dropped, which a peer that reads on sees as a gap.
+"""
 
 OUTBOX_LIMIT = 1024
 """Messages that an unconnected hop keeps; the oldest beyond that are dropped, which the far side sees as a gap."""
@@ -89,6 +100,9 @@ class Hop(ABC):
     def _new_socket(self, events: int) -> None:
         self.socket: Socket = self._context.socket(self.kind)
         endpoints.configure(self.socket, self.address, self._options)
+        if self.kind == zmq.ROUTER:
+            self.socket.sndhwm = UNREAD_ASIDE if self.name in ("status", "metadata") else UNREAD
+        self.socket.maxmsgsize = 2 * (wire.payload_limit(self._options) + wire.MAX_STATE_BYTES)
         self._shield.apply(self.socket)
         if self.address.protocol != "inproc":
             self._monitor = Monitor(self._context, self.socket, events)
@@ -173,9 +187,11 @@ class BoundHop(Hop):
     def open(self) -> None:
         """Bind. Raises EndpointInUse or EndpointError."""
         self._peers: set[bytes] = set()
-        self._lost: list[bytes] = []
+        self._lost: dict[bytes, None] = {}
+        self._is_to_probe_again = False
         self._unexplained = 0
         self._probe_times: list[float] = []
+        self._rested_at = 0.0
         self._new_socket(BOUND_EVENTS)
         self.socket.router_mandatory = True
         try:
@@ -193,7 +209,7 @@ class BoundHop(Hop):
             dry = self._receive(arrivals)
         if known_lost and dry:
             arrivals += [PeerLost((self.name, peer)) for peer in known_lost]
-            self._lost = []
+            self._lost = {}
         breaks = 0
         for event, value in self._monitored(readable):
             if event == zmq.EVENT_DISCONNECTED:
@@ -202,7 +218,12 @@ class BoundHop(Hop):
                 self._handshakes.failed(event, value, now, self._shield.words)
         if breaks:
             self._unexplained += breaks
-            self._probe_times = [now + delay for delay in PROBE_DELAYS]
+            if self._probe_times:
+                # strangers may make breaks as fast as they like: these cost no more probes, and put none off
+                self._is_to_probe_again = True
+            else:
+                begin = max(now, self._rested_at)
+                self._probe_times = [begin + delay for delay in PROBE_DELAYS]
         if self._probe_times and now >= self._probe_times[0]:
             self._probe_peers(now)
         return arrivals
@@ -226,6 +247,10 @@ class BoundHop(Hop):
             # Breaks of connections that never sent anything explain themselves.
             self._unexplained = 0
             self._probe_times = []
+            self._rested_at = now + PROBE_REST
+            if self._is_to_probe_again:
+                self._is_to_probe_again = False
+                self._probe_times = [self._rested_at + delay for delay in PROBE_DELAYS]
 
     def next_time(self) -> float | None:
         """Now if lost peers are to be reported, else when to probe again."""
@@ -241,11 +266,14 @@ class BoundHop(Hop):
         try:
             self._try_send([connection, *frames])
         except zmq.ZMQError as error:
+            if error.errno == zmq.EAGAIN:
+                # it does not read: the message is dropped, which it sees as a gap if it goes on
+                return True
             if error.errno != zmq.EHOSTUNREACH:
                 raise
             if connection in self._peers:
                 self._peers.discard(connection)
-                self._lost.append(connection)
+                self._lost[connection] = None
             return False
         return True
 

@@ -27,6 +27,10 @@ Action = Callable[[Any], object]
 """What carries out commands of one type; it is called with the command, and must not block."""
 
 
+WARNINGS, WARNING_SECONDS = 20, 60.0
+"""So many lines about malformed messages are written in so many seconds, however many peers send them."""
+
+
 class Loop:
     """Runs one machine on one transport. `malformed` counts the messages that were none of this protocol."""
 
@@ -56,6 +60,7 @@ class Loop:
         self._posted: deque[Event] = deque()
         self._awake = False
         self._warned: set[Peer] = set()
+        self._warnings: deque[float] = deque(maxlen=WARNINGS)
 
     def post(self, event: Event) -> None:
         """Tell the machine of an event soon; from any thread or signal handler, also after the end."""
@@ -132,7 +137,7 @@ class Loop:
 
     def _drop(self, peer: Peer, error: WireError) -> None:
         self.malformed += 1
-        if peer not in self._warned:
+        if peer not in self._warned and self._may_warn():
             self._warned.add(peer)
             self._log.warning(
                 "Dropped a message on %s that is none of this protocol: %s. Further ones of this peer are dropped "
@@ -140,6 +145,14 @@ class Loop:
                 peer[0],
                 error,
             )
+
+    def _may_warn(self) -> bool:
+        """Whether few enough lines were written lately: who comes again and again shall not fill the log, nor this."""
+        now = self._clock()
+        if len(self._warnings) == WARNINGS and now - self._warnings[0] < WARNING_SECONDS:
+            return False
+        self._warnings.append(now)
+        return True
 
     def _handle(self, event: Event) -> Ended | None:
         for command in self.machine.handle(event, self._clock()):
