@@ -24,7 +24,7 @@ import msgpack
 
 from zmqpipeline.errors import SerializeError
 from zmqpipeline.serialize_ext import CONTAINERS, LOADERS, Mark, dump_numpy, find_dumper
-from zmqpipeline.unpacking import open_bounded
+from zmqpipeline.unpacking import UNBELIEVED, open_bounded
 
 MAX_DEPTH = 1000
 """How deeply containers may be nested; msgpack itself gives up a little later."""
@@ -210,9 +210,18 @@ def _load_ext(code: int, data: bytes) -> Any:
 
 def unpack(data: bytes | bytearray | memoryview) -> Any:
     """Undo `pack`. Raises SerializeError if the bytes are no packed value, or one that is unknown here."""
+    return _open(data, UNBELIEVED)
+
+
+def _open(data: bytes | bytearray | memoryview, believed: int) -> Any:
     try:
         return open_bounded(
-            data, list_hook=_rebuild, ext_hook=_load_ext, strict_map_key=False, unicode_errors="surrogatepass"
+            data,
+            believed=believed,
+            list_hook=_rebuild,
+            ext_hook=_load_ext,
+            strict_map_key=False,
+            unicode_errors="surrogatepass",
         )
     except SerializeError:
         raise
@@ -280,7 +289,7 @@ def unpack_all(data: bytes | bytearray | memoryview, count: int) -> list[Any]:
     Raises SerializeError if one of them cannot be opened, or if there are fewer or more.
     """
     # with its header before them they are an array: nothing has to look for the places where one ends
-    values = unpack(b"".join((b"\xdd", count.to_bytes(4, "big"), data)))
+    values = _open(b"".join((b"\xdd", count.to_bytes(4, "big"), data)), max(count, UNBELIEVED))
     if type(values) is not list or len(values) != count:
         raise SerializeError(f"These bytes are no {count} packed values.")
     return values

@@ -12,21 +12,25 @@ from typing import Any
 
 import msgpack
 
-UNBELIEVED = 2048
-"""Arrays of more elements than this are opened after the walk only. A batch of items has no more than 2000."""
+UNBELIEVED = 256
+"""Arrays of more elements than this are opened after the walk only, so that 2 MB are the most that is taken in vain."""
 
 UNPACK_ERRORS = (ValueError, TypeError, RecursionError, MemoryError, msgpack.UnpackException)
 """What comes of bytes that are no msgpack, or not one value exactly."""
 
 
-def open_bounded(data: bytes | bytearray | memoryview, *, most: int | None = None, **how: Any) -> Any:
+def open_bounded(
+    data: bytes | bytearray | memoryview, *, believed: int = UNBELIEVED, most: int | None = None, **how: Any
+) -> Any:
     """The value that these bytes hold, in which no array has more than `most` elements (None: there is no limit).
+
+    `believed`: arrays of so many elements are opened at once, since that many are expected.
 
     `how` is as `msgpack.unpackb` takes it. Raises one of UNPACK_ERRORS, or whatever a hook raises. msgpack itself opens
     1024 levels of containers, and no more.
     """
     try:
-        return msgpack.unpackb(data, max_array_len=UNBELIEVED, **how)
+        return msgpack.unpackb(data, max_array_len=believed, **how)
     except ValueError:
         # it is malformed, or has a long array
         _walk(data)

@@ -7,8 +7,16 @@ from typing import get_args
 import pytest
 
 from zmqpipeline.errors import WireError
+from zmqpipeline.options import Options
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.vocabulary import TO_BOUND, TO_CONNECTED, check_place
+from zmqpipeline.protocol import wire
+from zmqpipeline.protocol.events import Peer
+from zmqpipeline.protocol.vocabulary import TO_BOUND, TO_CONNECTED, said_by
+
+
+def arrives(peer: Peer, body: m.Message) -> None:
+    """Take this in from that peer, as a loop does. Raises WireError if it has no place there."""
+    wire.Decoder(Options()).decode(wire.encode(m.Envelope(b"a", b"b", 1, 0, body)), said_by(peer))
 
 
 @pytest.mark.parametrize("kind", get_args(m.Message), ids=lambda kind: kind.__name__)
@@ -32,12 +40,26 @@ def test_every_message_has_a_place(kind: type) -> None:
 )
 def test_what_another_role_says_is_not_listened_to(hop: str, body: m.Message) -> None:
     """A worker does not acknowledge or end a run, a client is no worker, nobody else gives metadata."""
-    with pytest.raises(WireError, match=f"{type(body).__name__} is not said on {hop}"):
-        check_place((hop, b"\x00abcd"), body)
+    with pytest.raises(WireError, match=f"{type(body).__name__} is not said here"):
+        arrives((hop, b"\x00abcd"), body)
 
 
 def test_each_direction_has_its_own() -> None:
     """What a worker hears is nothing that it may say."""
-    check_place(("workers", b""), m.RunEnded("run"))
+    arrives(("workers", b""), m.RunEnded("run"))
     with pytest.raises(WireError):
-        check_place(("workers", b"\x00abcd"), m.RunEnded("run"))
+        arrives(("workers", b"\x00abcd"), m.RunEnded("run"))
+
+
+def test_a_hop_of_no_table_carries_what_it_likes() -> None:
+    """Tests have hops of their own."""
+    assert said_by(("hop", b"")) is None
+    arrives(("hop", b""), m.RunEnded("run"))
+
+
+def test_what_has_no_place_is_refused_before_its_fields_are_opened() -> None:
+    """However many they are, and whatever is in them."""
+    frames = wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Begin("pipe", "run", bytes(100_000), [])))
+    assert len(frames) == 2
+    with pytest.raises(WireError, match="Begin is not said here"):
+        wire.Decoder(Options()).decode([frames[0], b"\xc1"], said_by(("workers", b"x")))

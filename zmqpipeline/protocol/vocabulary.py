@@ -6,7 +6,6 @@ the collector what only a distributor says is not listened to, nor a client that
 
 from __future__ import annotations
 
-from zmqpipeline.errors import WireError
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.events import Peer
 
@@ -33,13 +32,11 @@ TO_CONNECTED: dict[str, frozenset[type]] = {
 """By hop: what the bound side says."""
 
 
-def check_place(peer: Peer, body: m.Message) -> None:
-    """Raise WireError if this message is none that comes by this hop from that side.
+def said_by(peer: Peer) -> frozenset[type] | None:
+    """The messages that come by this hop from that side; None if any may.
 
     Hops that are none of the table carry what they like. A bound side tells its connections apart; a connecting one has
     only one, whose name is empty.
     """
     hop, connection = peer
-    told = (TO_BOUND if connection else TO_CONNECTED).get(hop.partition("/")[0])
-    if told is not None and type(body) not in told:
-        raise WireError(f"{type(body).__name__} is not said on {hop}; such a peer has no right to it")
+    return (TO_BOUND if connection else TO_CONNECTED).get(hop.partition("/")[0])

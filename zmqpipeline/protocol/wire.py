@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from itertools import accumulate
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -312,14 +312,17 @@ class Decoder:
         self._max_header = options.max_header_bytes
         self._max_payloads = payload_limit(options)
 
-    def decode(self, frames: Sequence[bytes]) -> m.Envelope:
-        """The envelope that these frames hold.
+    def decode(self, frames: Sequence[bytes], said: Container[type] | None = None) -> m.Envelope:
+        """The envelope that these frames hold. `said` are the messages that may come; None: any.
 
         Raises:
-            WireError: they are not a message of this protocol and version, or larger than is read; the text says what
-                is wrong.
+            WireError: it is none of these; or the frames are not a message of this protocol and version, or larger than
+                is read; the text says what is wrong.
         """
         code, fields = _read_header(frames, self._max_header)
+        if said is not None and _CODES[code] not in said:
+            # before its fields are opened, of which there may be many
+            raise WireError(f"{_CODES[code].__name__} is not said here; such a peer has no right to it")
         readers, values = _READERS[code], fields[5:]
         if fields[0] < 0:
             readers, values = _LONG_READERS[code], [*_read_fields(code, frames), *values]

@@ -19,7 +19,7 @@ from zmqpipeline.protocol.events import Connected, Disconnected, Event, Peer, Pe
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import Message
 from zmqpipeline.protocol.seqset import size
-from zmqpipeline.protocol.vocabulary import check_place
+from zmqpipeline.protocol.vocabulary import said_by
 from zmqpipeline.runtime.hops import Arrival
 from zmqpipeline.runtime.sockets import Transport
 
@@ -120,8 +120,7 @@ class Loop:
             return arrival
         peer, frames = arrival
         try:
-            envelope = self._decode(frames)
-            check_place(peer, envelope.body)
+            envelope = self._decode(frames, said_by(peer))
         except WireError as error:
             self._drop(peer, error)
             return None
