@@ -39,18 +39,18 @@ class Yard:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
         self.keys = folder / "keys"
-        self._stack = stack
+        self.stack = stack
         keys.make_all(self.keys)
 
     def transport(self, folder: Path | None = None, **options: Any) -> Transport:
         """One with these keys (by default the yard's)."""
         made = Options(keys=str(folder or self.keys), linger=0.0, **options)
-        return self._stack.enter_context(Transport(made))
+        return self.stack.enter_context(Transport(made))
 
     def bare(self, kind: int) -> Any:
         """A plain pyzmq socket of a context of its own."""
-        context = self._stack.enter_context(zmq.Context())
-        made = self._stack.enter_context(context.socket(kind))
+        context = self.stack.enter_context(zmq.Context())
+        made = self.stack.enter_context(context.socket(kind))
         made.linger = 0
         return made
 
@@ -386,3 +386,78 @@ def test_who_has_no_key_of_a_role_is_told_where_it_comes_from(yard: Yard, role: 
     handed.mkdir(mode=0o700)
     with pytest.raises(KeysError, match=rf"no key of a {role} .* `keygen {handed} --{role} NAME`, .* {folder} "):
         keys.role_pair(handed, role)
+
+
+# every door -----------------------------------------------------------------------------------------------------------
+
+
+def folder_of(yard: Yard, hop: str, who: str) -> Path:
+    """The keys of one who shall not get in by this hop."""
+    role = CONNECTED_BY[hop]
+    folder = yard.folder / who.replace(" ", "-")
+    if who == "a wrong server key":
+        keys.make_all(folder)
+        for half in ("pub", "secret"):
+            shutil.copy2(yard.keys / f"{role}.{half}", folder)
+        return folder
+    if who == "an unlisted key":
+        keys.make_one(folder, role, "unlisted")
+    else:
+        other = "client" if role == "worker" else "worker"
+        folder.mkdir(mode=0o700)
+        for half in ("pub", "secret"):
+            shutil.copy2(yard.keys / f"{other}.{half}", folder / f"{role}.{half}")
+    shutil.copy2(yard.keys / "server.pub", folder)
+    return folder
+
+
+TOLD = {
+    "no key": ("asks for a key", "does not speak CURVE"),
+    "a wrong server key": ("is not the server of", "took it for another server"),
+    "an unlisted key": ("refused this key; add unlisted.pub", "it is not in"),
+    "the key of another role": ("refused this key; add", "it is that of the"),
+}
+"""Who shall not get in: what it is told, and what the bound side says."""
+
+
+@pytest.mark.parametrize("who", TOLD)
+@pytest.mark.parametrize("hop", HOPS)
+def test_behind_every_door_nobody_else_gets_anything(
+    hop: str, who: str, yard: Yard, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A role whose keys do not fit says nothing that arrives, receives nothing, and is told why, as is the server."""
+    server = yard.transport()
+    server.bind(hop, EndpointAddress("tcp://127.0.0.1:0"))
+    address = server.address(hop)
+    friend = yard.transport()
+    if who == "no key":
+        stranger = yard.stack.enter_context(Transport(Options(linger=0.0)))
+    else:
+        stranger = yard.transport(folder_of(yard, hop, who))
+    for one, text in ((stranger, b"forged"), (friend, b"hello")):
+        one.connect(hop, address)
+        one.send((hop, b""), [text])
+    its: list[Any] = []
+
+    def is_done(found: list[Any]) -> bool:
+        its.extend(stranger.poll(0.01))
+        return bool(messages(found)) and all(words in caplog.text for words in TOLD[who])
+
+    arrivals = poll_for(2 * SOON, server, friend, until=is_done)
+    assert messages(arrivals) == [[b"hello"]]
+    for peer in {one[0] for one in arrivals if isinstance(one, tuple)}:
+        server.send(peer, [SECRET])
+    assert messages(poll_for(SOON, server, friend, until=messages)) == [[SECRET]]
+    its += poll_for(0.1, stranger, until=never)
+    assert not [one for one in its if isinstance(one, Connected | tuple)]
+    assert [words for words in TOLD[who] if words not in caplog.text] == []
+
+
+def test_a_libzmq_without_curve_is_told_what_to_install(yard: Yard) -> None:
+    """It cannot keep anybody out, so that nothing is opened; with CURVE nothing is said."""
+    with pytest.raises(KeysError, match="built without CURVE") as caught:
+        keys.require_curve(False)
+    assert "pip install --only-binary" in str(caught.value)
+    keys.require_curve(True)
+    assert zmq.has("curve")
+    keys.require_curve()
