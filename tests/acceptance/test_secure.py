@@ -197,3 +197,74 @@ def test_wider_modes_are_refused(site: Site, name: str, mode: int) -> None:
     program = site.start(role, "--keys", "keys")
     assert (program.wait(), program.err.count("\n")) == (2, 1), program.err
     assert f"(mode {mode:o}). Run `chmod {'600' if name else '700'} " in program.err
+
+
+METADATA = """
+import sys
+import zmqpipeline
+from zmqpipeline import EndpointAddress, TaskType
+
+BASE = int(sys.argv[2])
+
+def at(offset):
+    return EndpointAddress(f"tcp://127.0.0.1:{BASE + offset}")
+
+TaskType.register_type("C")
+
+class Numbers(zmqpipeline.Task):
+    task_type, endpoint, dependencies = TaskType("C"), at(0), []
+
+    def handle(self, data, address, msgtype):
+        self.is_complete = True
+        return {"told": data["word"]}
+
+class Worker(zmqpipeline.SingleThreadedWorker):
+    task_type, endpoint, collector_endpoint = TaskType("C"), at(0), at(1)
+
+    def handle_execution(self, data, *args, **kwargs):
+        return {"told": data["told"], "worker": self.metadata["word"]}
+
+class Collector(zmqpipeline.Collector):
+    endpoint, ack_endpoint = at(1), at(2)
+
+    def handle_collection(self, data, task_type, msgtype):
+        print("collected", data["told"], data["worker"], self.metadata["word"])
+
+class Metadata(zmqpipeline.MetaDataWorker):
+    endpoint = at(3)
+
+    def get_metadata(self):
+        return {"word": sys.argv[3]}
+
+def distributor():
+    zmqpipeline.Distributor.register_task(Numbers)
+    return zmqpipeline.Distributor(at(1), at(2), receive_metadata=True, metadata_endpoint=at(3))
+
+{"worker": Worker, "collector": Collector, "metadata": Metadata, "distributor": distributor}[sys.argv[1]]().run()
+"""
+
+
+def test_metadata_come_from_who_has_their_key(site: Site, free_port: int, eventually: Callable[..., None]) -> None:
+    """One without a key, or with a worker's, gives nothing and is told why; the run begins with the right one's."""
+    keys = site.make_keys()
+    site.workshop.write("classes.py", METADATA)
+    other = site.workshop.folder / "other"
+    other.mkdir(mode=0o700)
+    shutil.copy2(keys / "server.pub", other)
+    for half in ("pub", "secret"):
+        shutil.copy2(keys / f"worker.{half}", other / f"metadata.{half}")
+
+    def start(role: str, word: str = "", keys: str = "keys") -> Program:
+        return site.workshop.start("classes.py", role, str(free_port), word, ZMQPIPELINE_KEYS=keys)
+
+    roles = [start(role) for role in ("distributor", "collector", "worker")]
+    bare, thief = start("metadata", "bare", keys=""), start("metadata", "stolen", keys="other")
+    eventually(lambda: "asks for a key" in bare.err, "what the one without a key is told")
+    eventually(lambda: "refused this key; add metadata.pub" in thief.err, "what the one with a worker's key is told")
+    eventually(lambda: "it is that of the worker worker" in roles[0].err, "what the distributor says")
+    assert not any(one.ended() for one in (bare, thief, *roles))
+    right = start("metadata", "right")
+    assert [one.wait() for one in (right, *roles)] == [0, 0, 0, 0], roles[0].err
+    assert roles[1].out == "collected right right right\n"
+    assert not bare.ended()
+    assert not thief.ended()

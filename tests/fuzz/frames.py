@@ -127,7 +127,7 @@ class Forger:
     def _value(self, kind: Any, name: str) -> Any:
         rng = self.rng
         if kind == m.Blobs:
-            return [rng.randbytes(rng.choice((0, 1, 20, 3000))) for _ in range(rng.randrange(3))]
+            return [rng.randbytes(rng.choice((0, 1, 20, 300))) for _ in range(rng.randrange(3))]
         inner = typing.get_args(kind)
         if type(None) in inner:
             return None if rng.random() < 0.3 else self._value(inner[0], name)

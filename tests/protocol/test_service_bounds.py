@@ -254,7 +254,7 @@ def test_answers_that_a_client_never_confirms_are_kept_within_bounds() -> None:
     client.take_answers(SeqSet())
     client.keep(101, declined)
     assert len(client.answers) == 1
-    assert client._answer_bytes == 0
+    assert client._answer_bytes == len(TROUBLE.message)
 
 
 def test_names_of_services_that_a_client_makes_up_are_not_all_remembered(broker: Broker) -> None:

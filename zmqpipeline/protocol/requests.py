@@ -33,7 +33,9 @@ MOST_ANSWER_BYTES = 256 * 1024 * 1024
 
 
 def _bytes_of(answer: m.Replies | m.Declined) -> int:
-    return sum(map(len, answer.payloads)) if isinstance(answer, m.Replies) else 0
+    if isinstance(answer, m.Replies):
+        return sum(map(len, answer.payloads))
+    return len(answer.trouble.message) + len(answer.trouble.traceback)
 
 
 class Client:
