@@ -20,7 +20,7 @@ from zmqpipeline.protocol import wire
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import PeerLost, Tick
 from zmqpipeline.protocol.messages import Envelope, Probe
-from zmqpipeline.runtime.hops import PROBE_DELAYS, PROBE_REST
+from zmqpipeline.runtime.hops import PROBE_DELAYS, PROBE_ROUNDS, PROBE_SECONDS
 from zmqpipeline.runtime.loop import WARNINGS, Loop
 from zmqpipeline.runtime.sockets import Transport
 
@@ -107,8 +107,7 @@ def test_handshakes_that_strangers_break_off_cost_a_bounded_number_of_probes(ser
     while friend.poll(100):
         assert friend.recv_multipart() == PROBE
         probes += 1
-    # a round ends with its last delay at the earliest, or with the first probe that explains all breaks
-    assert probes <= len(PROBE_DELAYS) * (2 + seconds / PROBE_REST)
+    assert probes <= len(PROBE_DELAYS) * PROBE_ROUNDS * (2 + seconds / PROBE_SECONDS)
     friend.close()
 
 

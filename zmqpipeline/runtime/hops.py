@@ -39,8 +39,8 @@ MESSAGES_A_TURN = 200
 PROBE_DELAYS = (0.005, 0.05, 0.25)
 """Seconds after a break at which the peers are probed: libzmq often reports it before the connection is gone."""
 
-PROBE_REST = 0.25
-"""Seconds between two rounds of probes at least."""
+PROBE_ROUNDS, PROBE_SECONDS = 8, 2.0
+"""So many rounds of probes begin in so many seconds at most: strangers may make breaks as fast as they like."""
 
 UNREAD = 10_000
 UNREAD_ASIDE = 16
@@ -188,10 +188,10 @@ class BoundHop(Hop):
         """Bind. Raises EndpointInUse or EndpointError."""
         self._peers: set[bytes] = set()
         self._lost: dict[bytes, None] = {}
-        self._is_to_probe_again = False
+        self._is_to_probe = False
         self._unexplained = 0
         self._probe_times: list[float] = []
-        self._rested_at = 0.0
+        self._rounds: deque[float] = deque(maxlen=PROBE_ROUNDS)
         self._new_socket(BOUND_EVENTS)
         self.socket.router_mandatory = True
         try:
@@ -218,12 +218,9 @@ class BoundHop(Hop):
                 self._handshakes.failed(event, value, now, self._shield.words)
         if breaks:
             self._unexplained += breaks
-            if self._probe_times:
-                # strangers may make breaks as fast as they like: these cost no more probes, and put none off
-                self._is_to_probe_again = True
-            else:
-                begin = max(now, self._rested_at)
-                self._probe_times = [begin + delay for delay in PROBE_DELAYS]
+            self._is_to_probe = True
+        if self._is_to_probe and (now >= self._next_round() or not self._probe_times):
+            self._begin_round(max(now, self._next_round()))
         if self._probe_times and now >= self._probe_times[0]:
             self._probe_peers(now)
         return arrivals
@@ -238,6 +235,17 @@ class BoundHop(Hop):
             arrivals.append(((name, connection), frames))
         return dry
 
+    def _next_round(self) -> float:
+        """When the next round of probes may begin."""
+        return self._rounds[0] + PROBE_SECONDS if len(self._rounds) == PROBE_ROUNDS else 0.0
+
+    def _begin_round(self, at: float) -> None:
+        self._is_to_probe = False
+        # an earlier round may have taken the break that this one is for as explained
+        self._unexplained = max(1, self._unexplained)
+        self._rounds.append(at)
+        self._probe_times = [at + delay for delay in PROBE_DELAYS]
+
     def _probe_peers(self, now: float) -> None:
         self._probe_times = [at for at in self._probe_times if at > now]
         for peer in tuple(self._peers):
@@ -247,14 +255,10 @@ class BoundHop(Hop):
             # Breaks of connections that never sent anything explain themselves.
             self._unexplained = 0
             self._probe_times = []
-            self._rested_at = now + PROBE_REST
-            if self._is_to_probe_again:
-                self._is_to_probe_again = False
-                self._probe_times = [self._rested_at + delay for delay in PROBE_DELAYS]
 
     def next_time(self) -> float | None:
-        """Now if lost peers are to be reported, else when to probe again."""
-        if self._lost:
+        """Now if lost peers are to be reported or a round of probes begins, else when to probe again."""
+        if self._lost or (self._is_to_probe and not self._probe_times):
             return 0.0
         return self._probe_times[0] if self._probe_times else None
 
