@@ -5,10 +5,8 @@ Everything here happens on the one thread that runs the role's loop; only `Trans
 
 from __future__ import annotations
 
-import contextlib
 import math
 import select
-import socket
 import threading
 import time
 import weakref
@@ -24,6 +22,7 @@ from zmqpipeline.protocol.messages import Envelope, Probe
 from zmqpipeline.runtime.endpoints import Socket
 from zmqpipeline.runtime.hops import Arrival, BoundHop, ConnectedHop, Hop
 from zmqpipeline.runtime.security import Security, Shield
+from zmqpipeline.runtime.waker import Waker
 from zmqpipeline.runtime.zap import Gate
 
 Context = zmq.Context[Socket]
@@ -70,11 +69,8 @@ class Transport:
         self._hops: dict[str, Hop] = {}
         self._order: list[Hop] = []
         self._poller = select.poll()
-        self._waker, self._wakened = socket.socketpair()
-        self._waker.setblocking(False)
-        self._wakened.setblocking(False)
-        self._wake_file = self._wakened.fileno()
-        self._poller.register(self._wake_file, select.POLLIN)
+        self._waker = Waker()
+        self._poller.register(self._waker.file, select.POLLIN)
         self._closed = False
         with _shared_lock:
             _open.add(self)
@@ -143,8 +139,8 @@ class Transport:
         """
         ready = [hop.is_ready() for hop in self._order]
         readable = {file for file, _ in self._poller.poll(0 if True in ready else self._milliseconds(timeout))}
-        if self._wake_file in readable:
-            self._clear_wakes()
+        if self._waker.file in readable:
+            self._waker.clear()
         if self._gate is not None and self._gate.file in readable:
             self._gate.answer()
         now = time.monotonic()
@@ -161,13 +157,6 @@ class Transport:
             timeout = soonest if timeout is None else min(soonest, timeout)
         return None if timeout is None else max(0, math.ceil(timeout * 1000))
 
-    def _clear_wakes(self) -> None:
-        try:
-            while len(self._wakened.recv(4096)) == 4096:
-                pass
-        except BlockingIOError:
-            pass
-
     def send(self, peer: Peer, frames: list[bytes]) -> None:
         """Send without waiting.
 
@@ -179,13 +168,11 @@ class Transport:
 
     def wake(self) -> None:
         """Make `poll` return; from any thread or signal handler, also after `close`, when it does nothing."""
-        # A full pipe wakes as well as one more byte in it would.
-        with contextlib.suppress(OSError):
-            self._waker.send(b"\0")
+        self._waker.wake()
 
     def wake_file(self) -> int:
         """The file number that a written byte wakes the poll by, for `signal.set_wakeup_fd`."""
-        return self._waker.fileno()
+        return self._waker.number()
 
     def close(self, linger: float | None = None) -> None:
         """Close every socket. Waits at most `linger` seconds (by default that of the options) for what is unsent."""
@@ -200,7 +187,6 @@ class Transport:
             for hop in bound:
                 hop.release()
             self._waker.close()
-            self._wakened.close()
             with _shared_lock:
                 _open.discard(self)
 
