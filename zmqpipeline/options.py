@@ -73,7 +73,7 @@ class Options:
     prefetch_seconds: float = 0.02
     """How much work, by the observed service time, a worker has at hand."""
 
-    max_prefetch: int = 8192
+    max_prefetch: int = 12288
     """The most items that a worker has at hand unstarted, however short they are."""
 
     max_held_items: int = 32768

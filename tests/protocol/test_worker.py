@@ -11,6 +11,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.batching import MAX_BATCH
 from zmqpipeline.protocol.seqset import size, spans_of
 from zmqpipeline.protocol.worker import IDLE_REPORT_SECONDS, REPORT_SECONDS, WorkerMachine
 
@@ -225,12 +226,13 @@ def test_results_of_several_attempts_travel_apart(scene: Scene) -> None:
     assert [(one.attempt, one.spans) for one in scene.bench.said(m.Results)] == [(1, (0, 1)), (3, (1, 2))]
 
 
-def test_many_results_are_cut_into_messages_of_two_thousand() -> None:
+def test_many_results_are_cut_into_messages_of_a_bounded_number() -> None:
     """No role is busy with one message for long."""
     scene = Scene()
-    scene.work(*range(4500))
-    scene.execute(*range(4500))
-    assert [size(one.spans) for one in scene.bench.said(m.Results)] == [2000, 2000, 500]
+    many = 2 * MAX_BATCH + 500
+    scene.work(*range(many))
+    scene.execute(*range(many))
+    assert [size(one.spans) for one in scene.bench.said(m.Results)] == [MAX_BATCH, MAX_BATCH, 500]
 
 
 def test_a_failure_goes_to_the_distributor_and_is_said_again_until_released(scene: Scene) -> None:

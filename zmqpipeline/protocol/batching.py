@@ -18,18 +18,21 @@ one item a slot.
 The distributor asks a source for no less than a quarter of the window (`dispatch`): crumbs would go on for ever.
 
 The constants. A message costs each role some 50 us, an item half a microsecond: what is saved by larger batches was
-measured by ``python -m examples.benchmarks throughput --workers 1`` (trivial items a second, two cores, one run, when
-an item cost each role one or two; since then no setting beyond the second row has been better by more than the noise):
+measured by ``python -m examples.benchmarks throughput --workers 1``, with the constants changed in copies (trivial items
+a second, medians of 12 runs that took turns, two cores):
 
 ============= =================== ============ =======
 `MAX_BATCH`   ``max_prefetch``    items/s      the gain
 ============= =================== ============ =======
-1000          2048                350,000
-2000          4096                430,000      +23 %
-4000          8192                440,000      +26 %
+1000          2048                  780,000
+2000          4096                  960,000      +23 %
+2000          8192                1,050,000      +35 %
+3000          12288               1,170,000      +50 %
+4000          16384               1,130,000      +45 %
 ============= =================== ============ =======
 
-The second row is what is used: the third gains little, and a thousand idle workers would have twice as much at hand.
+The fourth row is what is used. The fifth was the best of one session and no better than the third in another one; what
+a worker holds is what goes to others when it dies, and what a drain waits for when the collector is slow.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-MAX_BATCH = 2000
+MAX_BATCH = 3000
 """The most items in one message, so that no role is busy with one message for more than some milliseconds."""
 
 MAX_BATCH_BYTES = 1024 * 1024

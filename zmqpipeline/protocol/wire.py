@@ -59,7 +59,7 @@ MAX_NUMBER = 1 << 62
 """The largest number that is read: what is counted together from several of them still fits into a message."""
 
 MAX_ITEMS = 16_384
-"""The most payloads of one message; this library sends no more than 2000."""
+"""The most payloads of one message; this library sends no more than 3000."""
 
 MAX_NAME = 4096
 """The most characters of a name: of a task, a run, a host. Texts for people may be longer."""

@@ -29,7 +29,7 @@ SLOW_ITEM = 0.0002
 BATCH_SECONDS = 0.004
 """Results of short items are handed over when the first of them is so old."""
 
-BATCH_ITEMS = 2000
+BATCH_ITEMS = 3000
 """The most results in one Executed."""
 
 SHARE_SECONDS = 0.0005
