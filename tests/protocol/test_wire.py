@@ -456,6 +456,42 @@ def test_announced_lengths_take_no_room(size: int) -> None:
         tracemalloc.stop()
 
 
+def nest(inner: bytes, count: int, times: int) -> bytes:
+    """An array of `times` arrays of `count` times `inner`."""
+    array = b"\xdc" + count.to_bytes(2, "big") + inner * count
+    return b"\xdc" + times.to_bytes(2, "big") + array * times
+
+
+@pytest.mark.parametrize("inner", [b"\x90", b"\x80", b"\xc7\x00\x05"], ids=["lists", "maps", "extensions"])
+def test_what_is_small_on_the_wire_is_small_in_memory(inner: bytes) -> None:
+    """A megabyte of containers of one byte each, which take 64 when they are opened, builds little, in each frame."""
+    bomb = nest(inner, 4000, 1_000_000 // 4000 // len(inner))
+    tracemalloc.start()
+    try:
+        refused([wire.encode(WORK)[0], bomb])
+        refused([header(CLASSES.index(m.Requests), b"a", b"b", 1, 0, "s", False, [0, 80], 0), bomb])
+        refused([header(-1 - CLASSES.index(m.WorkerReport), b"a", b"b", 1, 0), bomb])
+        assert tracemalloc.get_traced_memory()[1] < 12 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_an_honest_role_tells_is_within_the_bounds() -> None:
+    """A batch of failed items, 10,000 tasks, and 1200 workers that name 64 items each, are read."""
+    trouble = m.Trouble("ValueError", "no", "Traceback\n" * 20)
+    items = [m.FailedItem("A", n, 1, "worker", trouble, b"") for n in range(2000)]
+    tasks = [m.TaskProgress(f"task {n}", (0, n + 1), (), 0, 0, 0) for n in range(10_000)]
+    running = [m.RunningItem(1 << 32, 1, 0.5)] * m.MOST_NAMED
+    workers = [m.WorkerStanding("h/1", "A", "h", 1, 64, "busy", 64, 1 << 32, running)] * 1200
+    for body in (
+        m.ItemsFailed("run", items),
+        m.Begin("p", "run", b"x" * (1 << 20), tasks),
+        m.Status("p", "run", "running", 1.0, "", [], workers),
+    ):
+        envelope = m.Envelope(b"a", b"b", 1, 0, body)
+        assert wire.decode(wire.encode(envelope)) == envelope
+
+
 @pytest.mark.parametrize("sizes", [[], [0], [3, 0, 5], [5000, 1], [wire.LARGE, 1], [MAX_HEADER + 1, 7]])
 def test_the_data_of_failed_items_is_no_part_of_the_header(sizes: list[int]) -> None:
     """It may be as large as an item; so large a header would not be read."""

@@ -61,6 +61,9 @@ MAX_NUMBER = 1 << 62
 MAX_ITEMS = 16_384
 """The most payloads of one message; this library sends no more than 3000."""
 
+MAX_RECORDS = 1_000_000
+"""The most lists in the fields of one message that tells all of a run: each of 4000 workers may name 64 items."""
+
 MAX_NAME = 4096
 """The most characters of a name: of a task, a run, a host. Texts for people may be longer."""
 
@@ -384,7 +387,7 @@ def _read_header(frames: Sequence[bytes], most: int) -> tuple[int, list[Any]]:
         fields = msgpack.unpackb(memoryview(head)[1:], max_array_len=UNBELIEVED, unicode_errors="surrogatepass")
     except ValueError:
         # it is malformed, or has long lists
-        fields = _opened(memoryview(head)[1:], "header", most)
+        fields = _opened(memoryview(head)[1:], "header", most, MAX_ITEMS)
     except UNPACK_ERRORS as error:
         raise _unopened("header", error) from error
     if type(fields) is not list or len(fields) < 5 or type(fields[0]) is not int:
@@ -401,16 +404,17 @@ def _read_fields(code: int, frames: Sequence[bytes]) -> list[Any]:
         raise WireError("no frame of fields")
     if len(frames[1]) > (most := _most_of_fields(code)):
         raise WireError(f"{len(frames[1])} bytes of fields; at most {most} of a {_CODES[code].__name__} are read")
-    fields = _opened(frames[1], "frame of fields", most)
+    records = MAX_RECORDS if code in _OF_A_RUN else 4 * MAX_ITEMS
+    fields = _opened(frames[1], "frame of fields", most, records)
     if type(fields) is not list:
         raise WireError("a frame of fields that is no list")
     return fields
 
 
-def _opened(data: bytes | memoryview, what: str, most: int) -> Any:
-    """The value of this frame, in which no list has more than `most` elements."""
+def _opened(data: bytes | memoryview, what: str, most: int, lists: int) -> Any:
+    """The value of this frame, which has at most so many lists, none of them with more than `most` elements."""
     try:
-        return open_bounded(data, most=most, unicode_errors="surrogatepass")
+        return open_bounded(data, most=most, containers=lists, unicode_errors="surrogatepass")
     except UNPACK_ERRORS as error:
         raise _unopened(what, error) from error
 
@@ -437,7 +441,7 @@ def _read_payloads(frames: Sequence[bytes], own_frames: Any) -> list[bytes]:
         return list(frames[1:])
     if len(frames) != 2:
         raise WireError(f"one frame of payloads expected, {len(frames) - 1} arrived")
-    return _blobs(_opened(frames[1], "payload frame", MAX_ITEMS))
+    return _blobs(_opened(frames[1], "payload frame", MAX_ITEMS, 1))
 
 
 def _read_joined(frames: Sequence[bytes], data: Any) -> Packed:
