@@ -10,13 +10,14 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.link import Link
 from zmqpipeline.protocol.requests import MOST_ANSWER_BYTES, MOST_ANSWERS, MOST_REMEMBERED, Client
-from zmqpipeline.protocol.seqset import SeqSet
+from zmqpipeline.protocol.seqset import MOST_RANGES, SeqSet
 from zmqpipeline.protocol.service import (
     FAREWELL_SECONDS,
     FORGET_SECONDS,
     GRACE_SECONDS,
     MAX_SERVICES,
 )
+from zmqpipeline.protocol.wire import MAX_FIELDS_BYTES, encode
 
 # nobody serves it -----------------------------------------------------------------------------------------------------
 
@@ -275,3 +276,16 @@ def test_a_huge_withdrawal_and_question_are_answered_in_a_word(broker: Broker) -
     assert asker.was_told(m.Unknown)[-1].spans == (0, 3, 4, 2**62)
     asker.says(m.Withdrawn((0, 2**62)))
     assert not broker.machine._clients[asker.link.incarnation].open
+
+
+def test_an_answer_to_endless_ranges_is_a_message(broker: Broker) -> None:
+    """As many ranges as a question can hold, which the client's own requests split further, are not all said back."""
+    broker.server()
+    asker = broker.asker()
+    asker.asks(3, 5, 7)
+    ranges = tuple(range(20, 20 + MAX_FIELDS_BYTES - 100))
+    asker.says(m.Asking((0, 20, *(one + 1 for one in ranges))))
+    (told,) = asker.was_told(m.Unknown)
+    assert told.spans[:8] == (0, 3, 4, 5, 6, 7, 8, 20)
+    assert encode(m.Envelope(b"b", b"c", 1, 0, told))
+    assert len(told.spans) == 2 * MOST_RANGES

@@ -41,7 +41,7 @@ from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.requests import Client, Service
 from zmqpipeline.protocol.roster import REMEMBERED, Links
-from zmqpipeline.protocol.seqset import SeqSet, numbers_of, spans_of
+from zmqpipeline.protocol.seqset import SeqSet, first_of, numbers_of, spans_of
 from zmqpipeline.protocol.strangers import Strangers
 
 GRACE_SECONDS = 5.0
@@ -287,7 +287,7 @@ class ServiceMachine:
         self._withdraw(client, [number for number in client.open if number not in wanted])
         for answer in client.take_answers(wanted):
             self._send(client, answer)
-        self._send(client, m.Unknown(client.known().missing(spans)))
+        self._send(client, m.Unknown(first_of(client.known().missing(spans))))
 
     def _withdraw(self, client: Client, numbers: list[int]) -> None:
         by_service: dict[Service, list[int]] = {}
