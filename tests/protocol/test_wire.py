@@ -21,7 +21,7 @@ from zmqpipeline.protocol.seqset import size, spans_of
 COUNTS = st.integers(0, wire.MAX_NUMBER)
 SPANS = st.sets(st.integers(0, 50)).map(lambda numbers: spans_of(list(numbers)))
 LEAVES: dict[str, st.SearchStrategy[Any]] = {
-    "str": st.text() | st.just("lone \udcff surrogate"),
+    "str": st.text(),
     "bytes": st.binary(max_size=40),
     "int": COUNTS,
     "bool": st.booleans(),
@@ -48,6 +48,8 @@ def bodies(draw: st.DrawFn, cls: type) -> Any:
             large = draw(st.booleans())
             some = [bytes([i % 256]) * (wire.LARGE if large and not i else i) for i in range(size(found["spans"]))]
             found[one.name] = some
+    if "key" in found:
+        found["key"] = draw(st.sampled_from([b"", bytes(m.KEY_BYTES)]))
     if "keys" in found and cls is not m.TaskProgress:
         count = size(found["spans"]) if "spans" in found else draw(st.integers(0, 3))
         found["keys"] = draw(st.sampled_from([b"", bytes(m.KEY_BYTES * count)]))
@@ -312,7 +314,7 @@ FAR_APART = tuple(range(0, 100_000, 2))
 LONG = [
     m.Begin("pipe", "run", bytes(MAX_HEADER), [m.TaskProgress("A", FAR_APART, (1, 2)), m.TaskProgress("B", (), ())]),
     m.WorkerReport("run", "A", 1, 1, 1, False, FAR_APART, None, "box", 1),
-    m.ItemsFailed("run", [m.FailedItem("A", 3, 1, "worker", m.Trouble("E", "\udcff" * MAX_HEADER), b"")]),
+    m.ItemsFailed("run", [m.FailedItem("A", 3, 1, "worker", m.Trouble("E", "\uffff" * MAX_HEADER), b"")]),
     m.GiveUp("run", [m.FailedItem("A", n, 1, "worker", m.Trouble("E", "x" * 40_000), b"y" * 3000) for n in range(2)]),
     m.Work("run", "A", 1, 0.0, (0, 3), FAR_APART, [msgpack.packb(b"a" * 3000)] * 3),
     m.Work("run", "A", 1, 0.0, (0, 3), FAR_APART, [b"a"] * 3),
@@ -440,6 +442,27 @@ def test_names_are_short_and_texts_for_people_are_not() -> None:
         wire.encode(m.Envelope(b"a", b"b", 1, 0, m.RunEnded("x" * (wire.MAX_NAME + 1))))
     )
     survives(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Refused("x" * (wire.MAX_NAME + 1)))))
+
+
+def test_texts_have_a_bound_too() -> None:
+    """What a failure says goes on to the collector in a message that has room for the texts of this library."""
+    for text in ("x" * (wire.MAX_TEXT + 1), "\U0001f600" * (wire.MAX_TEXT + 1)):
+        assert "characters" in refused(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Refused(text))))
+
+
+def test_lone_surrogates_arrive_as_their_escapes() -> None:
+    """In names as in texts: a journal that is given one cannot be written."""
+    body = m.ItemsFailed("r\udcff", [m.FailedItem("\ud800", 0, 1, "worker", m.Trouble("E", "\udcff"), b"")])
+    assert wire.decode(wire.encode(m.Envelope(b"a", b"b", 1, 0, body))).body == m.ItemsFailed(
+        "r\\udcff", [m.FailedItem("\\ud800", 0, 1, "worker", m.Trouble("E", "\\udcff"), b"")]
+    )
+
+
+@pytest.mark.parametrize("length", [1, m.KEY_BYTES - 1, 2 * m.KEY_BYTES])
+def test_the_key_of_a_failed_item_is_a_digest(length: int) -> None:
+    """One of another length would be taken for several, or for none."""
+    failed = m.FailedItem("A", 0, 1, "worker", m.Trouble("E", "no"), b"", bytes(length))
+    assert "digest" in refused(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.GiveUp("run", [failed]))))
 
 
 @pytest.mark.parametrize("size", [5000, MAX_HEADER - 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import attrgetter
 
 from zmqpipeline.protocol import batching
 from zmqpipeline.protocol.graph import TaskSpec
@@ -10,6 +11,8 @@ from zmqpipeline.protocol.messages import FailedItem, Trouble
 
 _BESIDES = 200
 """What a failure takes besides its texts, of which a character may take four bytes."""
+
+_TEXTS = attrgetter("task", "stage", "trouble.error", "trouble.message", "trouble.traceback")
 
 _SHOWN = 200
 """So many characters of a message are in a line of the log; all of it is with the item."""
@@ -19,7 +22,7 @@ def in_messages(items: list[FailedItem]) -> Iterator[list[FailedItem]]:
     """These items, so many at a time as go into one message, at least one."""
     first = size = 0
     for index, item in enumerate(items):
-        more = _BESIDES + 4 * (len(item.trouble.message) + len(item.trouble.traceback)) + len(item.payload)
+        more = _BESIDES + 4 * sum(map(len, _TEXTS(item))) + len(item.payload)
         if index - first == batching.MAX_BATCH or (size + more > batching.MAX_BATCH_BYTES and index > first):
             yield items[first:index]
             first, size = index, 0
@@ -48,6 +51,10 @@ def killer_of_workers(spec: TaskSpec, number: int, times: int) -> Trouble:
 
 def in_a_line(trouble: Trouble) -> str:
     """What was raised, short enough for a log that has a line for each failed item."""
-    first = trouble.message.partition("\n")[0]
-    shown = "".join(one if one.isprintable() else "?" for one in first[:_SHOWN])
-    return f"{trouble.error}: {shown}{'...' if shown != trouble.message else ''}"
+    shown = printable(trouble.message.partition("\n")[0][:_SHOWN])
+    return f"{printable(trouble.error[:_SHOWN])}: {shown}{'...' if shown != trouble.message else ''}"
+
+
+def printable(text: str) -> str:
+    """This text without what could end a line of the log, or change how a terminal shows it."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)

@@ -67,6 +67,9 @@ MAX_RECORDS = 1_000_000
 MAX_NAME = 4096
 """The most characters of a name: of a task, a run, a host. Texts for people may be longer."""
 
+MAX_TEXT = 128 * 1024
+"""The most characters of those texts; this library cuts a traceback at half of it."""
+
 _FOR_PEOPLE = frozenset(("error", "message", "traceback", "reason", "why"))
 
 _SLACK = 64 * 1024
@@ -92,14 +95,25 @@ def _same(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    if type(value) is not str:
-        raise WireError("a text field holds something else")
-    return value
+    if type(value) is not str or len(value) > MAX_TEXT:
+        raise WireError(f"a text field holds something else, or more than {MAX_TEXT} characters")
+    return value if value.isascii() else _encodable(value)
 
 
 def _name(value: Any) -> str:
     if type(value) is not str or len(value) > MAX_NAME:
         raise WireError(f"a name that is no text, or longer than {MAX_NAME} characters")
+    return value if value.isascii() else _encodable(value)
+
+
+def _encodable(text: str) -> str:
+    """With each lone surrogate as its escape: no journal, terminal or file of UTF-8 takes one."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _digest(value: Any) -> bytes:
+    if type(value) is not bytes or len(value) not in (0, m.KEY_BYTES):
+        raise WireError(f"a key that is no digest of {m.KEY_BYTES} bytes")
     return value
 
 
@@ -195,6 +209,7 @@ def _codec(annotation: str, spans: _Codec) -> _Codec:
         return spans
     simple: dict[str, Callable[[Any], Any]] = {
         "str": _text, "name": _name, "bytes": _blob, "int": _count, "bool": _flag, "float": _seconds,
+        "key": _digest,
     }  # fmt: skip
     if annotation in simple:
         return simple[annotation], _same
@@ -208,6 +223,8 @@ def _plan(cls: type, spans: _Codec) -> tuple[list[Callable[[Any], Any]], list[Ca
 
 def _kind(one: dataclasses.Field[Any]) -> str:
     """The annotation of a field; of those that are text, names are told from what people are told."""
+    if one.type == "bytes" and one.name == "key":
+        return "key"
     return "name" if one.type == "str" and one.name not in _FOR_PEOPLE else str(one.type)
 
 
@@ -244,7 +261,7 @@ class Encoder:
         """
         self._end_to_end = end_to_end
         self._max_header = max_header_bytes
-        # Headers are packed with lone surrogates kept, since failure texts may quote file names that hold them.
+        # Lone surrogates are kept here, since texts may quote file names that hold them; who reads them escapes them.
         self._pack_header: Callable[[Any], bytes] = msgpack.Packer(unicode_errors="surrogatepass").pack
         self._pack: Callable[[Any], bytes] = msgpack.Packer().pack
 

@@ -46,7 +46,7 @@ def trouble_of(error: BaseException) -> Trouble:
         message = str(error)
     except Exception as second:
         message = f"(its message cannot be shown: str() raised {type(second).__name__})"
-    return Trouble(name, _sendable(message)[:TEXT_LIMIT], _sendable(_traceback(error))[-TEXT_LIMIT:])
+    return Trouble(name[:TEXT_LIMIT], _sendable(message)[:TEXT_LIMIT], _sendable(_traceback(error))[-TEXT_LIMIT:])
 
 
 def _traceback(error: BaseException) -> str:
