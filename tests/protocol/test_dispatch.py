@@ -10,8 +10,10 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol import wire
 from zmqpipeline.protocol.dispatch import RELEASE_ITEMS, RELEASE_SECONDS
 from zmqpipeline.protocol.leases import MOST_CLAIMS
+from zmqpipeline.protocol.wire import MAX_NUMBER
 
 # demand ---------------------------------------------------------------------------------------------------------------
 
@@ -528,3 +530,40 @@ def test_a_source_is_not_emptied_into_retries() -> None:
     hand.fails(1)
     hand.report()
     assert scene.bench.of(c.Produce) == []
+
+
+def test_an_attempt_without_a_next_one_is_not_believed() -> None:
+    """A worker that brings an item with it may say that it was tried 2^62 times: it can be sent again all the same."""
+    scene = Scene(Task("A", retries=3, backoff=0.0))
+    first = scene.worker()
+    scene.produce(0)
+    first.is_lost()
+    liar = Hand(scene)
+    liar.report(0, held=(0, 1), done=())
+    liar.fails(0, attempt=MAX_NUMBER)
+    honest = scene.worker(slots=2)
+    (work,) = honest.was_told(m.Work)
+    assert wire.decode(wire.encode(m.Envelope(b"d", b"w", 1, 0, work))).body == work
+    honest.fails(0, attempt=work.attempt)
+    (again,) = honest.was_told(m.Work)
+    assert again.attempt == work.attempt + 1
+
+
+def test_what_a_worker_calls_its_host_is_one_line() -> None:
+    """It is in lines of the log, which it shall not be able to make up."""
+    scene = Scene()
+    liar = Hand(scene)
+    liar.says(m.WorkerReport("run", "A", 1, 1, 0, False, (), (), "h\n\x1b[31mERROR", 7))
+    scene.produce(0)
+    (line,) = [one.text for one in liar.is_lost() if isinstance(one, c.Log)]
+    assert line.startswith("Worker h??[31mERROR/7 was lost")
+
+
+def test_a_worker_of_no_task_is_told_of_some() -> None:
+    """Of a hundred tasks: the refusal is a message, too, however many there are."""
+    scene = Scene(*(Task(f"task {number}") for number in range(5000)))
+    stranger = Hand(scene, "nobody")
+    stranger.report()
+    (told,) = stranger.was_told(m.Refused)
+    assert "'task 99'" in told.reason
+    assert len(told.reason) < 2000

@@ -44,6 +44,9 @@ RELEASE_ITEMS = 2048
 RECALL_SECONDS = 0.02
 """How long a worker is idle beside one that does nothing before items are recalled: what fast workers have, is done."""
 
+MOST_SHOWN = 100
+"""So many of the tasks are named to a worker that asked for none of them."""
+
 _ALL = 1 << 30
 
 
@@ -184,7 +187,7 @@ class Dispatcher:
     def _join(self, report: m.WorkerReport, who: bytes, peer: e.Peer, link: Link) -> Member | None:
         task = self.tasks.get(report.task)
         if task is None:
-            known = ", ".join(repr(name) for name in self.tasks)
+            known = ", ".join(repr(name[:LONGEST_NAME]) for name in list(self.tasks)[:MOST_SHOWN])
             name = report.task[:LONGEST_NAME]
             reason = f"This distributor has no task {name!r}. Its tasks: {known}. Check the worker's task type."
             self._do(c.Send(peer, link.wrap(m.Refused(reason))))

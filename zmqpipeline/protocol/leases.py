@@ -18,6 +18,10 @@ FirstDelivery = Run[tuple[bytes, int]]
 MOST_CLAIMS = 1_000_000
 """So many items are believed to be with workers that say so, although no source has yielded them in this life."""
 
+MOST_ATTEMPTS = 1 << 32
+"""A worker that brings an item with it says at which attempt that is: a larger number is taken for this one. From the
+largest that is read there would be no next one, and the item could never be sent again."""
+
 
 def to_judge(undone: Spans, first: int, end: int, room: int) -> Iterator[int]:
     """Of what a worker claims to hold and is not done, what is to be judged item by item.

@@ -30,7 +30,7 @@ from zmqpipeline.protocol import batching
 from zmqpipeline.protocol.failures import killer_of_workers, too_large
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.keys import NEW, UNDER_WAY, KeyBook
-from zmqpipeline.protocol.leases import MOST_CLAIMS, FirstDelivery, Leases, to_judge
+from zmqpipeline.protocol.leases import MOST_ATTEMPTS, MOST_CLAIMS, FirstDelivery, Leases, to_judge
 from zmqpipeline.protocol.messages import Blobs, FailedItem, Spans, TaskCounts, TaskProgress, Trouble
 from zmqpipeline.protocol.runs import Runs
 from zmqpipeline.protocol.seqset import SeqSet, first_of, merged, numbers_of, pairs, size, spans_of
@@ -419,22 +419,23 @@ class Ledger:
         A report of an attempt that is no longer this worker's is old news. `jitter` is a factor, about 1. The back-off
         is ``backoff * 2 ** (times raised - 1)`` seconds. `received` is our last message that the worker knows of.
         """
-        number, prior = item.number, self._prior.get(item.number, 0)
+        number, prior, attempts = item.number, self._prior.get(item.number, 0), item.attempts
         if not self._leases.is_with(worker, number):
             return None
         self._single_out(self._leases.single_out(number, number + 1))
         if number in self._reclaimed:
-            is_news, is_all = item.attempts > self._raised_at.get(number, 0), True
+            attempts = min(attempts, MOST_ATTEMPTS)
+            is_news, is_all = attempts > self._raised_at.get(number, 0), True
         else:
-            is_news, is_all = item.attempts == prior + 1, 0 < self._leases.singly[worker][number] <= received
+            is_news, is_all = attempts == prior + 1, 0 < self._leases.singly[worker][number] <= received
         if not is_news:
             if is_all:
                 # It holds a failure that was counted before, and nothing else: the next attempt was lost on the way.
                 self.hand_back(worker, [number])
             return None
         self._unlease(number)
-        self._prior[number] = max(prior, item.attempts)
-        self._raised_at[number] = item.attempts
+        self._prior[number] = max(prior, attempts)
+        self._raised_at[number] = attempts
         raised = self._raised[number] = self._raised.get(number, 0) + 1
         if raised <= self.spec.retries and item.stage == "worker":
             delay = self.spec.backoff * 2.0 ** min(raised - 1, 30) * jitter

@@ -6,6 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 from zmqpipeline.protocol.events import Peer
+from zmqpipeline.protocol.failures import printable
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.messages import MOST_NAMED, Envelope, RunningItem, Spans, WorkerReport
 from zmqpipeline.protocol.seqset import SeqSet, first_of
@@ -153,7 +154,7 @@ class Member:
 
     def reported(self, report: WorkerReport, received: int) -> None:
         """Take over what a report says; `received` is the number of our last message that it knows of."""
-        self.host, self.pid, self.slots = report.host[:LONGEST_NAME], report.pid, report.slots
+        self.host, self.pid, self.slots = printable(report.host[:LONGEST_NAME]), report.pid, report.slots
         self.window, self.backlog, self.draining = report.window, report.backlog, report.draining
         self.name = f"{self.host}/{report.pid}" if report.pid else self.who.hex()[:6]
         if report.done is not None:
