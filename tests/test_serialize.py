@@ -23,7 +23,9 @@ from hypothesis import strategies as st
 from zmqpipeline.errors import PipelineError, SerializeError
 from zmqpipeline.serialize import (
     MAX_DEPTH,
+    METADATA_BYTES,
     check_depth,
+    is_dict,
     opener,
     pack,
     pack_identity,
@@ -505,3 +507,11 @@ def test_announced_lengths_take_no_room() -> None:
     finally:
         tracemalloc.stop()
     assert unpack(pack(list(range(100_000)))) == list(range(100_000))
+
+
+def test_metadata_are_a_packed_dict_of_a_bounded_size() -> None:
+    """Larger ones are refused where they are made, so that nobody opens what is larger."""
+    assert is_dict(pack({"a": b"x" * 1000}))
+    assert not is_dict(pack({"a": b"x" * METADATA_BYTES}))
+    assert not is_dict(pack([1]))
+    assert not is_dict(b"\xc1")

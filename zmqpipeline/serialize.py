@@ -269,9 +269,9 @@ def within_depth(call: Callable[..., Any], most: int, at: int = 0) -> Callable[.
 
 
 def is_dict(packed: bytes) -> bool:
-    """Whether these bytes are a packed dict, as metadata are."""
+    """Whether these bytes are a packed dict, as metadata are, and no larger than these may be."""
     try:
-        return isinstance(unpack(packed), dict)
+        return len(packed) <= METADATA_BYTES and isinstance(unpack(packed), dict)
     except SerializeError:
         return False
 

@@ -90,6 +90,21 @@ def test_remote_metadata_that_comes_first_is_kept() -> None:
     assert scene.bench.said_one(m.Begin).metadata == b"meta"
 
 
+def test_metadata_that_come_too_late_are_not_opened() -> None:
+    """Who sends them when the run has some is told that they are taken, and ends."""
+    scene = Scene(running=False, metadata="remote")
+    opened = []
+    scene.machine._is_dict = lambda packed: bool(opened.append(packed)) or True
+    sender = Stranger(scene.bench, "metadata", b"m")
+    sender.says(m.Metadata(b"meta"))
+    scene.connect()
+    scene.holding()
+    sender.says(m.Metadata(b"others"))
+    assert sender.was_told(m.MetadataTaken)
+    assert opened == [b"meta"]
+    assert scene.machine.metadata == b"meta"
+
+
 def test_metadata_that_raised_aborts_every_task() -> None:
     """No task can run without it: all are aborted, the run ends with status 1, and the trouble is kept."""
     scene = Scene(Task("A"), Task("B"), running=False, metadata="local")

@@ -34,7 +34,7 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.link import Verdict
 from zmqpipeline.protocol.progress import Progress
-from zmqpipeline.protocol.roster import Links
+from zmqpipeline.protocol.roster import LONGEST_NAME, Links
 from zmqpipeline.protocol.seqset import first_of, numbers_of, size
 from zmqpipeline.protocol.snapshots import CollectorSnapshot
 from zmqpipeline.protocol.strangers import Strangers
@@ -46,7 +46,7 @@ ABSENT_SECONDS = 60.0
 """The same, if the connection broke before the distributor said goodbye: it would wait for this collector for ever."""
 
 MOST_TASKS = 10_000
-"""Results of so many tasks are taken, whatever the distributor has said of them."""
+"""Results of so many tasks are taken while no distributor has named its tasks: the run comes from a journal."""
 
 WARN_FIRST_SECONDS = 10.0
 WARN_SECONDS = 60.0
@@ -80,6 +80,8 @@ class CollectorMachine:
         self._links = Links(incarnation)
         self._strangers = Strangers()
         self._is_dict = is_dict
+        self._named: frozenset[str] = frozenset()
+        """The tasks that the distributor has named; results of no others are taken."""
         self._distributor: e.Peer | None = None
         self._last_ack = ("", b"")
         """Task and data of the newest ACK, for a distributor that has not heard it."""
@@ -161,7 +163,7 @@ class CollectorMachine:
         body = envelope.body
         match body:
             case m.Results():
-                self._results(body)
+                self._results(peer, body)
             case m.Kept():
                 self._kept(peer, body)
             case m.Propose() | m.Begin() | m.Keys() | m.GiveUp() | m.Finish() | m.Bye():
@@ -234,6 +236,7 @@ class CollectorMachine:
         elif self.phase != "empty" and body.run != self.run:
             self._send(peer, m.Refused(f"This collector holds the run {self.run}, not {body.run}. Start it anew, too."))
             return
+        self._named = frozenset(known.task for known in body.progress)
         # one that holds no run after a Begin lacks the keys of what is done: it is told them
         self._serves(peer)
         self._send(peer, self._holding())
@@ -323,8 +326,8 @@ class CollectorMachine:
 
     # results -----------------------------------------------------------------------------------------------------
 
-    def _results(self, body: m.Results) -> None:
-        if body.run != self.run or self.phase != "active" or self._is_one_too_many(body.task):
+    def _results(self, peer: e.Peer, body: m.Results) -> None:
+        if body.run != self.run or self.phase != "active" or self._is_no_task(peer, body.task):
             return
         progress = self._task(body.task)
         new = progress.new_of(body.spans, body.keys)
@@ -341,7 +344,7 @@ class CollectorMachine:
             self._call(c.Collect(body.task, body.attempt, new, payloads, b"".join(keys)), size(new))
 
     def _kept(self, peer: e.Peer, body: m.Kept) -> None:
-        if body.run == self.run and self.phase == "active" and not self._is_one_too_many(body.task):
+        if body.run == self.run and self.phase == "active" and not self._is_no_task(peer, body.task):
             unseen = first_of(self._task(body.task).unseen(body.spans))
             self._send(peer, m.Missing(self.run, body.task, unseen))
 
@@ -461,9 +464,14 @@ class CollectorMachine:
 
     # out ---------------------------------------------------------------------------------------------------------
 
-    def _is_one_too_many(self, name: str) -> bool:
-        """Whether this is a task that nobody knows, of more than any pipeline has."""
-        return name not in self._tasks and len(self._tasks) >= MOST_TASKS
+    def _is_no_task(self, peer: e.Peer, name: str) -> bool:
+        """Whether nothing of this task is taken, since the pipeline has none of this name."""
+        if name in self._tasks or (name in self._named if self._named else len(self._tasks) < MOST_TASKS):
+            return False
+        self._out += self._strangers.note(
+            peer, f"speaks of a task {name[:LONGEST_NAME]!r}, which this pipeline has not"
+        )
+        return True
 
     def _task(self, name: str) -> Progress:
         progress = self._tasks.get(name)

@@ -260,10 +260,12 @@ class DistributorMachine:
             return
         body = envelope.body
         if isinstance(body, m.Metadata):
-            if not self._is_dict(body.payload):
-                self._out += self._strangers.note(peer, "gave metadata that are no packed dict")
-                return
-            self._offered = body.payload
+            # later ones change nothing, and are not even opened
+            if self.phase in ("greeting", "metadata"):
+                if not self._is_dict(body.payload):
+                    self._out += self._strangers.note(peer, "gave metadata that are no packed dict")
+                    return
+                self._offered = body.payload
             self._do(c.Send(peer, link.wrap(m.MetadataTaken())))
             self._metadata_ready(now)
             return
