@@ -54,6 +54,19 @@ def test_spans_of_any_order_are_ascending_and_apart(numbers: list[int]) -> None:
     assert size(spans) == len(set(numbers))
 
 
+@given(st.lists(st.tuples(st.integers(-1, 3), st.integers(-1, 3)), min_size=17, max_size=40))
+def test_many_ranges_at_once_are_the_same_as_one_by_one(steps: list[tuple[int, int]]) -> None:
+    """Whether they touch, overlap, are empty or out of order, or are as messages have them."""
+    at, flat, one_by_one = 5, list[int](), SeqSet()
+    for gap, length in steps:
+        start, at = at + gap, at + gap + length
+        flat += (start, at)
+        one_by_one.add(start, at)
+    at_once = SeqSet(tuple(flat))
+    assert at_once == one_by_one
+    assert len(at_once) == len(one_by_one) == len(numbers_of(at_once.spans()))
+
+
 @given(RANGES)
 def test_an_empty_or_reversed_range_changes_nothing(given_range: tuple[int, int]) -> None:
     """A range that holds no number neither adds nor takes out."""
