@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from zmqpipeline.protocol.graph import TaskSpec
+from zmqpipeline.protocol.leases import drop_claims_in
 from zmqpipeline.protocol.ledger import Batch, Ledger
 from zmqpipeline.protocol.messages import FailedItem, Trouble
 from zmqpipeline.protocol.seqset import SeqSet, numbers_of, spans_of
@@ -280,6 +281,18 @@ def test_a_failure_of_a_claimed_item_counts_whatever_its_attempt() -> None:
     assert given_up is not None
     assert given_up.attempts == 3
     one.check()
+
+
+def test_a_claim_ends_with_its_own_number() -> None:
+    """However many there are, or however many numbers are acknowledged at once."""
+    claims = dict.fromkeys(range(10, 20), b"w1")
+    drop_claims_in(claims, 12, 14)
+    assert sorted(claims) == [10, 11, *range(14, 20)]
+    drop_claims_in(claims, 11, 1 << 60)
+    assert sorted(claims) == [10]
+    drop_claims_in(claims, 0, 1 << 60)
+    assert not claims
+    drop_claims_in(claims, 0, 1 << 60)
 
 
 def test_claims_end_with_the_source_the_worker_or_the_ack() -> None:

@@ -30,7 +30,7 @@ from zmqpipeline.protocol import batching
 from zmqpipeline.protocol.failures import killer_of_workers, too_large
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.keys import NEW, UNDER_WAY, KeyBook
-from zmqpipeline.protocol.leases import MOST_ATTEMPTS, MOST_CLAIMS, FirstDelivery, Leases, to_judge
+from zmqpipeline.protocol.leases import MOST_ATTEMPTS, MOST_CLAIMS, FirstDelivery, Leases, drop_claims_in, to_judge
 from zmqpipeline.protocol.messages import Blobs, FailedItem, Spans, TaskCounts, TaskProgress, Trouble
 from zmqpipeline.protocol.runs import Runs
 from zmqpipeline.protocol.seqset import SeqSet, first_of, merged, numbers_of, pairs, size, spans_of
@@ -371,8 +371,7 @@ class Ledger:
             if self.keys:
                 for number in range(max(low, self.first_number), min(high, self.next_number)):
                     self.keys.close(number, failed=done is self.failed)
-            if self._claims:
-                self._claims = {n: worker for n, worker in self._claims.items() if not low <= n < high}
+            drop_claims_in(self._claims, low, high)
 
     def _singled_out_in(self, low: int, high: int) -> list[int]:
         """Those of these numbers that were singled out."""
