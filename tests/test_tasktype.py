@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
-from zmqpipeline.errors import PipelineError, TaskTypeError
-from zmqpipeline.tasktype import TaskType
+from zmqpipeline.app import Pipeline
+from zmqpipeline.errors import ConfigurationError, PipelineError, TaskTypeError
+from zmqpipeline.protocol.wire import MAX_NAME
+from zmqpipeline.tasktype import TaskType, why_no_name
 
 
 def test_a_registered_type_is_a_string() -> None:
@@ -46,6 +48,16 @@ def test_an_unregistered_type_is_refused_with_what_to_do() -> None:
     with pytest.raises(TypeError, match=r"register_type\('0123456789'\)") as caught:
         TaskType("0123456789")
     assert isinstance(caught.value, PipelineError)
+
+
+@pytest.mark.parametrize("name", ["x" * (MAX_NAME + 1), "lone \udcff"])
+def test_a_name_that_no_message_takes_is_refused_where_it_is_given(name: str) -> None:
+    """Its worker's words would be dropped, and its run would wait for ever."""
+    with pytest.raises(TaskTypeError, match=r"at most 4096 characters|lone surrogate"):
+        TaskType.register_type(name)
+    with pytest.raises(ConfigurationError, match=r"at most 4096 characters|lone surrogate"):
+        Pipeline(name)
+    assert not why_no_name("x" * MAX_NAME)
 
 
 @pytest.mark.parametrize("name", ["", None, 7, b"C", ["C"]])

@@ -18,6 +18,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.places import Places
 from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.registry import Registry, add_once
+from zmqpipeline.tasktype import why_no_name
 
 if TYPE_CHECKING:
     from zmqpipeline.client import ServiceClient
@@ -56,6 +57,8 @@ class Pipeline:
         """
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"A pipeline's name is a string that is not empty, not {name!r}.")
+        if reason := why_no_name(name):
+            raise ConfigurationError(f"A pipeline's name {reason}: {name[:40]!a}.")
         self.name = name
         """What the pipeline is called."""
         self.options = options or Options()

@@ -7,6 +7,10 @@ from zmqpipeline.errors import TaskTypeError
 _registered: set[str] = set()
 
 
+LONGEST = 4096
+"""The most characters of a name: a message with a longer one is read by nobody."""
+
+
 class TaskType(str):
     """The name of a task, the same for the task and its worker: a str that was registered.
 
@@ -24,7 +28,10 @@ class TaskType(str):
 
     @staticmethod
     def register_type(name: str) -> None:
-        """Make a name known in this process; any string that is not empty. Doing so again is no error."""
+        """Make a name known in this process; any string that is not empty, and has at most LONGEST characters.
+
+        Doing so again is no error.
+        """
         _check(name)
         _registered.add(str.__str__(name))
 
@@ -43,6 +50,19 @@ def _check(name: object) -> None:
         raise TaskTypeError(f"A task type is a string, not {type(name).__name__} ({name!r}).")
     if not name:
         raise TaskTypeError("A task type must not be empty. Name the kind of work, as in 'RESIZE'.")
+    if reason := why_no_name(name):
+        raise TaskTypeError(f"A task type {reason}: {name[:40]!a}.")
+
+
+def why_no_name(name: str) -> str:
+    """Why this text cannot name anything to another process, to complete a sentence; empty if it can."""
+    if len(name) > LONGEST:
+        return f"has at most {LONGEST} characters, and this one has {len(name)}"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "holds no lone surrogate, which no journal and no terminal takes"
+    return ""
 
 
 def _unknown(name: str) -> str:
