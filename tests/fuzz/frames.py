@@ -38,11 +38,15 @@ _WORDS = ("", "C", "double", "nobody", "x" * 3000, "\udcff", "a/b", "{0}", "%s")
 
 
 class Forger:
-    """Makes hostile messages, each a list of frames; `recorded` may grow meanwhile."""
+    """Makes hostile messages, each a list of frames; `recorded` may grow meanwhile.
 
-    def __init__(self, seed: int, recorded: Sequence[list[bytes]]) -> None:
+    `known` are words that only a peer with a key of some role knows, as the id of the run: half of its words are these.
+    """
+
+    def __init__(self, seed: int, recorded: Sequence[list[bytes]], known: Sequence[str] = ()) -> None:
         self.rng = random.Random(seed)
         self.recorded = recorded
+        self._known = known
         self.sender = b""
         self.rename()
 
@@ -138,6 +142,8 @@ class Forger:
             return [self._value(inner[0], name) for _ in range(rng.choice((0, 1, 2, 20)))]
         if dataclasses.is_dataclass(kind):
             return self.body(typing.cast(type, kind))
+        if kind is str and self._known and rng.random() < 0.5:
+            return rng.choice(self._known)
         if kind is str:
             return FORGED_RUN if name == "run" and rng.random() < 0.8 else rng.choice(_WORDS)
         if kind is bytes:

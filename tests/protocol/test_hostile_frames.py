@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.frames import KINDS, Forger
-from tests.protocol.lies import US
+from tests.protocol.lies import RUN, US
 from tests.protocol.test_every_event import QUIET, TRIALS
 from tests.protocol.trial import Trial
 from zmqpipeline.errors import WireError
@@ -35,7 +35,7 @@ def test_hostile_frames_are_survived_in_every_scene(name: str) -> None:
     @QUIET
     @given(scene=st.sampled_from(sorted(trial.scenes())), seed=st.integers(0, 1 << 32), where=st.integers(0, 20))
     def survives(scene: str, seed: int, where: int) -> None:
-        one, forger = trial().at(scene), Forger(seed, old)
+        one, forger = trial().at(scene), Forger(seed, old, (RUN, RUN, "A", "B") if seed % 2 else ())
         for count in range(12):
             peer = one.peer(where + count % 2)
             try:
