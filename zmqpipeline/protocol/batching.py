@@ -18,8 +18,8 @@ one item a slot.
 The distributor asks a source for no less than a quarter of the window (`dispatch`): crumbs would go on for ever.
 
 The constants. A message costs each role some 50 us, an item half a microsecond: what is saved by larger batches was
-measured by ``python -m examples.benchmarks throughput --workers 1``, with the constants changed in copies (trivial items
-a second, medians of 12 runs that took turns, two cores):
+measured by ``python -m examples.benchmarks throughput --workers 1``, with the constants changed in copies (trivial
+items a second, medians of 12 runs that took turns, two cores):
 
 ============= =================== ============ =======
 `MAX_BATCH`   ``max_prefetch``    items/s      the gain
