@@ -155,3 +155,10 @@ def test_room_is_told_when_a_thread_is_idle_or_a_quarter_of_the_prefetch_is_used
 def test_a_window_is_told_again_when_it_differs_by_more_than_a_quarter() -> None:
     """In both directions."""
     assert [window for window in range(60, 140) if not batching.is_another(window, 100)] == list(range(75, 126))
+
+
+def test_too_much_is_told_when_the_window_has_shrunk_to_half_and_more_is_held() -> None:
+    """A worker that wants less, or has less than it wants, has nothing to say."""
+    assert batching.is_too_much(60, 50, 100)
+    assert not batching.is_too_much(60, 51, 100)
+    assert not batching.is_too_much(50, 50, 100)

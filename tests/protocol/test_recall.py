@@ -52,6 +52,34 @@ def test_a_worker_that_does_something_is_left_alone() -> None:
     assert len(stuck.was_told(m.Recall)) == 1
 
 
+def test_what_a_worker_has_beyond_its_window_goes_to_an_idle_one() -> None:
+    """Its items have become longer: though it goes on, it would do alone what it was given while they were short."""
+    scene = Scene()
+    steady = scene.worker(window=8)
+    scene.produce(*range(8), state="exhausted")
+    idle = scene.worker()
+    scene.bench.wait(RECALL_SECONDS * 0.6)
+    scene.ack(0)
+    steady.report(3, backlog=7)
+    scene.bench.wait(RECALL_SECONDS * 0.6)
+    assert steady.was_told(m.Recall) == [m.Recall("run", "A", 4)]
+    returns(steady, 4, 5, 6, 7)
+    assert (steady.given(), idle.given()) == ([], [4])
+
+
+def test_what_a_worker_wants_is_left_to_it() -> None:
+    """A worker that goes on and has no more than its window hands nothing back, whoever is idle."""
+    scene = Scene()
+    steady = scene.worker(window=8)
+    scene.produce(*range(8), state="exhausted")
+    scene.worker()
+    for number in range(6):
+        scene.ack(number)
+        steady.report(8, backlog=7 - number)
+        scene.bench.wait(RECALL_SECONDS * 0.9)
+        assert steady.was_told(m.Recall) == []
+
+
 def test_nothing_is_recalled_while_nobody_is_idle() -> None:
     """A busy worker has no use for it."""
     scene = Scene()

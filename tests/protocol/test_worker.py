@@ -346,6 +346,22 @@ def test_the_window_follows_the_service_time() -> None:
     assert scene.report().window == 32
 
 
+def test_a_worker_whose_items_become_longer_says_at_once_that_it_has_too_much() -> None:
+    """Not with its next full report only: others may be idle. It says so once for each halving, not with each item."""
+    scene = Scene()
+    for number in range(8):
+        scene.work(number)
+        scene.execute(number, seconds=1e-6)
+    told = scene.report().window
+    scene.work(*range(100, 100 + told))
+    said = []
+    for number in range(100, 130):
+        scene.execute(number, seconds=0.005)
+        said += [one.window for one in scene.bench.said(m.WorkerReport)]
+    assert said[-1] <= 8
+    assert all(2 * after <= before for before, after in zip([told, *said], said, strict=False))
+
+
 def test_draining_hands_back_what_is_unstarted_and_ends_when_all_is_released(scene: Scene) -> None:
     """SIGTERM: no new items, the running one finishes, its result is kept until it is acknowledged, then the end."""
     scene.work(0, 1, 2)

@@ -100,6 +100,11 @@ def is_another(window: int, told: int) -> bool:
     return not 3 * told <= 4 * window <= 5 * told
 
 
+def is_too_much(held: int, window: int, told: int) -> bool:
+    """Whether more is held than is wanted now, and the window half of what was told of it: others may need the rest."""
+    return held > window and 2 * window <= told
+
+
 def fits(payloads: Sequence[bytes]) -> bool:
     """Whether all of these go into one message."""
     return len(payloads) <= MAX_BATCH and sum(map(len, payloads)) <= MAX_BATCH_BYTES

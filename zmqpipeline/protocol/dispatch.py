@@ -14,7 +14,8 @@ The law:
 * The items of a service come from clients: they are handed out at the end of the broker's turn, to the least loaded.
 * Releases travel with the next work; alone after 20 ms, or when many, or when a worker drains.
 * When a worker is idle, nothing waits, and another one has done nothing for 20 ms with items behind what it runs, these
-  are recalled; it gets no others to wait behind it until it has done something.
+  are recalled; it gets no others to wait behind it until it has done something. Of one that goes on, what it has beyond
+  its window is recalled: its items have become longer since it was given them.
 """
 
 from __future__ import annotations
@@ -464,7 +465,7 @@ class Dispatcher:
     # taking back -------------------------------------------------------------------------------------------------
 
     def _look_for_stuck(self, task: TaskState | None, name: str) -> None:
-        """Recall what sits behind a long item while a thread of another worker is idle."""
+        """While a thread of another worker is idle, recall what sits behind a long item, or is more than is wanted."""
         del self._recalls[name]
         if task is None or self.stage != "open" or task.ledger.waiting:
             return
@@ -478,6 +479,9 @@ class Dispatcher:
                 self._recall(member, behind)
                 member.stuck = True
             else:
+                spare = self._load(task, member) - max(member.window, member.slots)
+                if spare > 0:
+                    self._recall(member, spare)
                 self._recalls[name] = self.now + RECALL_SECONDS
 
     def recall_all(self) -> None:

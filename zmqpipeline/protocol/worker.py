@@ -406,6 +406,7 @@ class WorkerMachine:
             batching.is_another(self._window, self._told_window)
             if self._answers
             else batching.is_room(len(self._pending), self._window, self.slots)
+            or batching.is_too_much(len(self._pending), self._window, self._told_window)
         ):
             self._report(now, full=False)
         if self._kept and self._kept_at is None and not self._answers:
