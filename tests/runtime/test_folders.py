@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import shutil
 from pathlib import Path
+
+import pytest
 
 from tests.runtime.support import peer_process
 from zmqpipeline.runtime.folders import run_folder
@@ -57,3 +61,18 @@ def test_the_folder_is_gone_when_the_run_raises(tmp_path: Path) -> None:
             raise KeyboardInterrupt
     except KeyboardInterrupt:
         assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_without_locks_is_good_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some network file systems are: the run goes on, and nobody takes its folder for that of a dead one."""
+
+    def no_locks(file: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as system:
+        system.setattr(fcntl, "flock", no_locks)
+        with run_folder(tmp_path) as folder:
+            system.undo()
+            with run_folder(tmp_path):
+                assert folder.exists()
+    assert not list(tmp_path.iterdir())

@@ -53,6 +53,15 @@ def test_shorter_turns_of_the_program_are_left_alone() -> None:
     assert sys.getswitchinterval() == shorter
 
 
+def test_turns_that_are_too_short_to_be_told_keep_no_role_from_running() -> None:
+    """Whoever hunts races sets as little as there is; the interpreter then names 0, which it does not take back."""
+    sys.setswitchinterval(1e-9)
+    for _ in range(2):
+        with short_turns():
+            assert sys.getswitchinterval() <= 1e-6
+        assert sys.getswitchinterval() <= 1e-6
+
+
 def test_what_the_program_sets_meanwhile_stays() -> None:
     """The last word is that of user code."""
     with short_turns():

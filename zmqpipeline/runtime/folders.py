@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PREFIX = "zmqpipeline-"
@@ -26,9 +26,11 @@ def run_folder(parent: Path) -> Iterator[Path]:
     try:
         draft = folder / "new"
         with draft.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # only now may others see the file: a folder with one that nobody holds is removed
-            draft.rename(folder / _HELD)
+            # a file system that has no locks: this folder will stay if the run is killed
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # only now may others see the file: a folder with one that nobody holds is removed
+                draft.rename(folder / _HELD)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

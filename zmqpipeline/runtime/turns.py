@@ -18,6 +18,9 @@ from collections.abc import Callable, Iterator
 TURN = 0.0001
 """Seconds, for each thread that runs user code."""
 
+_LEAST = 1e-6
+"""What a program sets below this the interpreter gives back as 0, which it would not take; to it they are the same."""
+
 _lock = threading.Lock()
 _wanted: list[float] = []
 _before = _set = 0.0
@@ -46,5 +49,5 @@ def _change(change: Callable[[], object]) -> None:
         change()
         # the system's own value has microseconds, ours may have less
         if abs(sys.getswitchinterval() - _set) < 1e-6:
-            sys.setswitchinterval(min([_before, *_wanted]))
+            sys.setswitchinterval(max(_LEAST, min([_before, *_wanted])))
             _set = sys.getswitchinterval()
