@@ -38,6 +38,7 @@ from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.role import Role
 from zmqpipeline.runtime import processes
 from zmqpipeline.runtime.journal import dead_items
+from zmqpipeline.runtime.memory import keep_freed_memory
 from zmqpipeline.summary import Summary
 from zmqpipeline.supervisor import Outcome
 
@@ -176,6 +177,7 @@ def _settle(app: Pipeline, flags: Mapping[str, Any]) -> Options:
 def _serve(role: Role, *, worker: bool = False) -> int:
     """Run one role in this process; its exit status."""
     _refuse_inproc(role)
+    keep_freed_memory()
     role._ignore_sigint = processes.is_child()
     try:
         role.run()
@@ -261,6 +263,7 @@ def _run(
     """Run everything on this machine: collector, distributor and workers."""
     options = _settle(app, flags)
     _check_fresh(options, fresh)
+    keep_freed_memory()
     del flags["journal"]  # the collector's alone, which is no child
     with progress_shown(progress) as observe, _only_json(as_json) as stdout:
         outcome = launch.start(
