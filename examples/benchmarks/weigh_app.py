@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from examples.benchmarks import meeting, work
+from examples.benchmarks import work
+from examples.benchmarks.bytes_app import begin, blobs
 from zmqpipeline import Pipeline
 
 app = Pipeline("benchmark-weigh")
@@ -19,16 +19,8 @@ def _expected(size: int) -> int:
     return zlib.crc32(work.blob(size))
 
 
-@app.task("bytes")
-def blobs(metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """As many, and of as many bytes, as the metadata says."""
-    return work.items("bytes", int(metadata["items"]), size=int(metadata["size"]))
-
-
-@app.thread_init("bytes")
-def begin(metadata: dict[str, Any]) -> None:
-    """Wait until the other workers are ready, too."""
-    meeting.attend(metadata.get("meeting", ""))
+app.task("bytes")(blobs)
+app.thread_init("bytes")(begin)
 
 
 @app.worker("bytes")
