@@ -106,7 +106,7 @@ class WorkerNode(Node):
         if before and seconds > 2 * BATCH_SECONDS:
             # what is done does not wait for the long item that came last
             short, batch = batch[:-1], batch[-1:]
-            self.stage.after(before, lambda: self._later(attempt, short, before))
+            self.stage.after(before, lambda: self._hand_over(attempt, short, before))
             self.stage.after(seconds, lambda: self._done(thread, attempt, batch, seconds - before))
         else:
             self.stage.after(seconds, lambda: self._done(thread, attempt, batch, seconds))
@@ -118,15 +118,12 @@ class WorkerNode(Node):
         elif self._hand_over(attempt, batch, seconds):
             self.stage.after(0.0, lambda: self._next_item(thread))
 
-    def _later(self, attempt: int, batch: list[tuple[int, bytes]], seconds: float) -> None:
-        self._hand_over(attempt, batch, seconds)
-
     def _hand_over(self, attempt: int, batch: list[tuple[int, bytes]], seconds: float) -> bool:
         """Say what came of these items; False if the process is gone, or one of them killed it."""
         if not self.running:
             return False
         if self.frozen:
-            self.stage.after(0.5, lambda: self._later(attempt, batch, seconds))
+            self.stage.after(0.5, lambda: self._hand_over(attempt, batch, seconds))
             return True
         if self.dies_of([number for number, _ in batch]):
             return False

@@ -56,7 +56,7 @@ class Stage:
     def __post_init__(self) -> None:
         """Begin at 0 with nothing to do."""
         self.rng = random.Random(self.seed * 7919 + 1)
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, Callable[[], object]]] = []
         self._serial = 0
 
     def serial(self) -> int:
@@ -68,11 +68,11 @@ class Stage:
         """An id for a process."""
         return b"%08d" % self.serial()
 
-    def at(self, time: float, call: Callable[[], None]) -> None:
+    def at(self, time: float, call: Callable[[], object]) -> None:
         """Let this happen at this time."""
         heapq.heappush(self._heap, (time, self.serial(), call))
 
-    def after(self, seconds: float, call: Callable[[], None]) -> None:
+    def after(self, seconds: float, call: Callable[[], object]) -> None:
         """Let this happen in so many seconds."""
         self.at(self.now + seconds, call)
 
