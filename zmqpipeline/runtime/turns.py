@@ -48,6 +48,6 @@ def _change(change: Callable[[], object]) -> None:
             _before = _set = sys.getswitchinterval()
         change()
         # the system's own value has microseconds, ours may have less
-        if abs(sys.getswitchinterval() - _set) < 1e-6:
+        if abs(sys.getswitchinterval() - _set) < _LEAST:
             sys.setswitchinterval(max(_LEAST, min([_before, *_wanted])))
             _set = sys.getswitchinterval()
