@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import field
+from typing import TYPE_CHECKING, TypeAlias
 
 from zmqpipeline.protocol.events import Peer
 from zmqpipeline.protocol.messages import Blobs, Envelope, FailedItem, Spans, TaskCounts, TaskProgress, Trouble
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+    from zmqpipeline.protocol.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import field
+from typing import TYPE_CHECKING, TypeAlias
 
 from zmqpipeline.protocol.messages import Blobs, Envelope, Spans, TaskCounts, TaskProgress, Trouble
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+    from zmqpipeline.protocol.frozen import dataclass
 
 Peer: TypeAlias = tuple[str, bytes]
 """Hop name and connection: the routing id that a ROUTER gave it, or b"" for the one connection of a DEALER."""
@@ -123,7 +128,10 @@ class InitFailed:
 
 @dataclass(frozen=True, slots=True)
 class ThreadLost:
-    """An item ran past its timeout (its failure comes in an Executed): its thread is lost, `free` are left."""
+    """An item ran past its timeout (its failure comes in an Executed): its thread is lost, `free` are left.
+
+    None is left also if a thread had no memory to go on with: what it was at is known to nobody.
+    """
 
     free: int
 

@@ -24,8 +24,13 @@ hop                   bound by                   connected by
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import field
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+    from zmqpipeline.protocol.frozen import dataclass
 
 Spans: TypeAlias = tuple[int, ...]
 """Half-open ranges of item numbers, flattened: ``(0, 3, 7, 8)`` is 0, 1, 2 and 7."""
