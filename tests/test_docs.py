@@ -19,7 +19,7 @@ from tests.pages import PAGES, ROOT, headings_of, name_of, without_blocks
 from zmqpipeline import cli, errors, options
 from zmqpipeline.address import ROLE_OFFSETS
 from zmqpipeline.options import Options
-from zmqpipeline.protocol import wire
+from zmqpipeline.protocol import fields, wire
 
 LINK = re.compile(r"(?<!!)\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)")
 
@@ -173,7 +173,7 @@ def test_the_page_of_the_wire_has_the_numbers_of_the_code() -> None:
         ("the largest header", f"{Options().max_header_bytes // 1024} KiB (`max_header_bytes`)"),
         ("the largest frame of fields", f"{wire.MAX_FIELDS_BYTES // 1024**2} MiB"),
         ("of `Begin`, `Holding`, `Status`", f"{wire.MAX_STATE_BYTES // 1024**2} MiB"),
-        ("the longest name", f"{wire.MAX_NAME} characters"),
+        ("the longest name", f"{fields.MAX_NAME} characters"),
     ):
         assert f"| {name} | {value} |" in text
     rows = generated.messages_table().split("\n")[2:]

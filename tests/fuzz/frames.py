@@ -14,8 +14,8 @@ from typing import Any
 
 import msgpack
 
+from zmqpipeline.protocol import fields, wire
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol import wire
 from zmqpipeline.protocol.seqset import size
 
 KINDS = ("garbage", "mutated", "replayed", "forged")
@@ -23,15 +23,15 @@ MESSAGES: tuple[type, ...] = typing.get_args(m.Message)
 FORGED_RUN = "f" * 32
 """No run has this id."""
 
-_NUMBERS = (0, 1, 2, 3, 7, 100, 5000, 1 << 32, wire.MAX_NUMBER - 1, wire.MAX_NUMBER)
+_NUMBERS = (0, 1, 2, 3, 7, 100, 5000, 1 << 32, fields.MAX_NUMBER - 1, fields.MAX_NUMBER)
 _SPANS = (
     (),
     (0, 1),
     (0, 4),
     (2, 5, 9, 11),
     (0, 5000),
-    (0, wire.MAX_NUMBER),
-    (3, 4, 7, wire.MAX_NUMBER),
+    (0, fields.MAX_NUMBER),
+    (3, 4, 7, fields.MAX_NUMBER),
     tuple(range(3000)),
 )
 _WORDS = ("", "C", "double", "nobody", "x" * 3000, "\udcff", "a/b", "{0}", "%s")
@@ -106,7 +106,7 @@ class Forger:
         rng = self.rng
         body = self.body(rng.choice(MESSAGES))
         self._number += rng.choice((1, 1, 1, 1, 0, 3, -1))
-        number = rng.choice((max(0, self._number),) * 9 + (wire.MAX_NUMBER,))
+        number = rng.choice((max(0, self._number),) * 9 + (fields.MAX_NUMBER,))
         sender = self.sender if rng.random() < 0.9 else rng.randbytes(rng.randrange(17))
         envelope = m.Envelope(sender, rng.choice((b"", b"x", self.sender)), number, rng.choice(_NUMBERS), body)
         return wire.encode(envelope)

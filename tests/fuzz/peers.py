@@ -12,8 +12,8 @@ import zmq
 
 from tests.fuzz.frames import KINDS, Forger
 from tests.fuzz.site import Site
+from zmqpipeline.protocol import fields, wire
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol import wire
 from zmqpipeline.protocol.link import Link
 
 SOCKETS = {
@@ -127,7 +127,7 @@ class Hostile(threading.Thread):
 
     def _claims(self) -> list[bytes]:
         """A lie of one that knows the run's id: it wants no work, and claims all there is."""
-        every = (0, wire.MAX_NUMBER)
+        every = (0, fields.MAX_NUMBER)
         report = m.WorkerReport(self._run, "C", 1, 0, 0, False, every, every, "box", 1)
         body = self._forger.rng.choice((report, m.ItemsReturned(self._run, "C", every)))
         self._forger._number += 1

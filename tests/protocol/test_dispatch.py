@@ -12,8 +12,8 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol import wire
 from zmqpipeline.protocol.dispatch import RELEASE_ITEMS, RELEASE_SECONDS
+from zmqpipeline.protocol.fields import MAX_NUMBER
 from zmqpipeline.protocol.leases import MOST_CLAIMS
-from zmqpipeline.protocol.wire import MAX_NUMBER
 
 # demand ---------------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.batching import MAX_BATCH, MAX_BATCH_BYTES
 from zmqpipeline.protocol.failures import in_a_line, in_messages
-from zmqpipeline.protocol.wire import MAX_NAME, MAX_TEXT, decode, encode
+from zmqpipeline.protocol.fields import MAX_NAME, MAX_TEXT
+from zmqpipeline.protocol.wire import decode, encode
 
 
 def failures(*sizes: int) -> list[m.FailedItem]:

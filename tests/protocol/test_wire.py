@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from zmqpipeline.errors import WireError
 from zmqpipeline.options import Options
+from zmqpipeline.protocol import fields, wire
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol import wire
 from zmqpipeline.protocol.seqset import size, spans_of
 
-COUNTS = st.integers(0, wire.MAX_NUMBER)
+COUNTS = st.integers(0, fields.MAX_NUMBER)
 SPANS = st.sets(st.integers(0, 50)).map(lambda numbers: spans_of(list(numbers)))
 LEAVES: dict[str, st.SearchStrategy[Any]] = {
     "str": st.text(),
@@ -366,7 +366,7 @@ def test_a_frame_of_fields_too_few_or_too_many_is_refused(body: m.Message) -> No
         [3, 0],
         [0, 1, -1, 1],
         [0, 1, 1, 0],
-        [wire.MAX_NUMBER, 2],
+        [fields.MAX_NUMBER, 2],
         [2**63] * 4,
         [0, 1.0],
         [0, True],
@@ -432,21 +432,21 @@ def test_more_items_than_any_role_sends_are_refused(payloads: list[bytes]) -> No
 
 def test_numbers_leave_room_for_their_sums() -> None:
     """The largest ones are refused, in fields as in ranges."""
-    assert "too large" in refused(wire.encode(m.Envelope(b"a", b"b", wire.MAX_NUMBER + 1, 0, m.Probe())))
-    assert "beyond" in refused(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Kept("r", "A", (0, wire.MAX_NUMBER + 2)))))
+    assert "too large" in refused(wire.encode(m.Envelope(b"a", b"b", fields.MAX_NUMBER + 1, 0, m.Probe())))
+    assert "beyond" in refused(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Kept("r", "A", (0, fields.MAX_NUMBER + 2)))))
 
 
 def test_names_are_short_and_texts_for_people_are_not() -> None:
     """A task's name of megabytes is not read; a traceback may be long."""
     assert "4096 characters" in refused(
-        wire.encode(m.Envelope(b"a", b"b", 1, 0, m.RunEnded("x" * (wire.MAX_NAME + 1))))
+        wire.encode(m.Envelope(b"a", b"b", 1, 0, m.RunEnded("x" * (fields.MAX_NAME + 1))))
     )
-    survives(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Refused("x" * (wire.MAX_NAME + 1)))))
+    survives(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Refused("x" * (fields.MAX_NAME + 1)))))
 
 
 def test_texts_have_a_bound_too() -> None:
     """What a failure says goes on to the collector in a message that has room for the texts of this library."""
-    for text in ("x" * (wire.MAX_TEXT + 1), "\U0001f600" * (wire.MAX_TEXT + 1)):
+    for text in ("x" * (fields.MAX_TEXT + 1), "\U0001f600" * (fields.MAX_TEXT + 1)):
         assert "characters" in refused(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Refused(text))))
 
 

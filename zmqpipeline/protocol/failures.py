@@ -49,6 +49,17 @@ def killer_of_workers(spec: TaskSpec, number: int, times: int) -> Trouble:
     )
 
 
+def gate_closed(task: str, last_ack: tuple[str, int], data: str) -> Trouble:
+    """Why a task whose gate says no fails: no ACK after the last one can come. `data` is what that one carried."""
+    name, count = last_ack
+    return Trouble(
+        "GateClosed",
+        f"The gate of task {task!r} (available / is_available_for_handling) says no, and no ACK can come to open it: "
+        "nothing waits or is with a worker. "
+        f"The last ACK was {count} of {name!r}{f' and carried {data}' if data else ''}.",
+    )
+
+
 def in_a_line(trouble: Trouble) -> str:
     """What was raised, short enough for a log that has a line for each failed item."""
     shown = printable(trouble.message.partition("\n")[0][:_SHOWN])

@@ -15,23 +15,22 @@ A message is a header frame and, for messages that carry user values, what follo
   ``-1 - code``, and has no fields then. A message that needs no such frame pays nothing for it.
 
 Whatever does not fit is refused with `WireError` before anything is built from it. The fields of each message are
-checked against the table `_FIELDS`, which is made from the annotations of the dataclasses once, at import.
+checked against the table `_FIELDS`, which is made from the annotations of the dataclasses once, at import (`fields`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Container, Sequence
-from itertools import accumulate
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgpack
 
 from zmqpipeline.errors import WireError
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.fields import LONG_SPANS, MAX_NUMBER, SPANS, at_once, blob, count, plan, same
 from zmqpipeline.protocol.packed import Packed
 from zmqpipeline.protocol.seqset import size
 from zmqpipeline.unpacking import UNBELIEVED, UNPACK_ERRORS, open_bounded
@@ -55,22 +54,11 @@ after six million items, which are 6 MB; nothing else comes near it."""
 LEAST_LIMIT = 1024 * 1024
 """Payloads of so many bytes in all are read whatever `max_message_bytes` says: a batch of smaller ones has them."""
 
-MAX_NUMBER = 1 << 62
-"""The largest number that is read: what is counted together from several of them still fits into a message."""
-
 MAX_ITEMS = 16_384
 """The most payloads of one message; this library sends no more than 3000."""
 
 MAX_RECORDS = 1_000_000
 """The most lists in the fields of one message that tells all of a run: each of 4000 workers may name 64 items."""
-
-MAX_NAME = 4096
-"""The most characters of a name: of a task, a run, a host. Texts for people may be longer."""
-
-MAX_TEXT = 128 * 1024
-"""The most characters of those texts; this library cuts a traceback at half of it."""
-
-_FOR_PEOPLE = frozenset(("error", "message", "traceback", "reason", "why"))
 
 _SLACK = 64 * 1024
 """What a batch may have beside its payloads, packed."""
@@ -86,150 +74,8 @@ _CODES: tuple[type, ...] = (
 _CODE_OF = {cls: code for code, cls in enumerate(_CODES)}
 
 
-_Codec: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], Any]]
-"""The reader and the writer of a field."""
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _text(value: Any) -> str:
-    if type(value) is not str or len(value) > MAX_TEXT:
-        raise WireError(f"a text field holds something else, or more than {MAX_TEXT} characters")
-    return value if value.isascii() else _encodable(value)
-
-
-def _name(value: Any) -> str:
-    if type(value) is not str or len(value) > MAX_NAME:
-        raise WireError(f"a name that is no text, or longer than {MAX_NAME} characters")
-    return value if value.isascii() else _encodable(value)
-
-
-def _encodable(text: str) -> str:
-    """With each lone surrogate as its escape: no journal, terminal or file of UTF-8 takes one."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _digest(value: Any) -> bytes:
-    if type(value) is not bytes or len(value) not in (0, m.KEY_BYTES):
-        raise WireError(f"a key that is no digest of {m.KEY_BYTES} bytes")
-    return value
-
-
-def _blob(value: Any) -> bytes:
-    if type(value) is not bytes:
-        raise WireError("a bytes field holds something else")
-    return value
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= MAX_NUMBER:
-        raise WireError("a number field holds something else, is negative, or too large")
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if type(value) is not bool:
-        raise WireError("a yes-or-no field holds something else")
-    return value
-
-
-def _seconds(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
-        raise WireError("a field of seconds holds something else")
-    return float(value)
-
-
-def _spans(value: Any) -> m.Spans:
-    if type(value) is not list or len(value) % 2:
-        raise WireError("spans are not a list of pairs")
-    last = -1
-    for i in range(0, len(value), 2):
-        start, stop = value[i], value[i + 1]
-        if type(start) is not int or type(stop) is not int or not last < start < stop:
-            raise WireError("spans are not ascending ranges of numbers")
-        last = stop - 1
-    if last > MAX_NUMBER:
-        raise WireError(f"spans beyond {MAX_NUMBER}")
-    return tuple(value)
-
-
-def _differences(spans: m.Spans) -> list[int]:
-    return [second - first for first, second in zip((0, *spans), spans, strict=False)]
-
-
-def _spans_of_differences(value: Any) -> m.Spans:
-    """What `_differences` made. Nothing is built before it is known to be spans."""
-    if type(value) is not list or len(value) % 2 or not set(map(type, value)) <= _INTS:
-        raise WireError("spans are not a list of pairs")
-    if value and (min(value) < 0 or min(value[1::2]) < 1 or sum(value) > MAX_NUMBER):
-        raise WireError("spans are not ascending ranges of numbers")
-    return tuple(accumulate(value))
-
-
-def _optional(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else read(value)
-
-
-def _many(read: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
-    def read_list(value: Any) -> list[Any]:
-        if type(value) is not list:
-            raise WireError("a list field holds something else")
-        return [read(one) for one in value]
-
-    return read_list
-
-
-def _record(cls: type, spans: _Codec) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """The reader and the writer of a nested dataclass, which travels as the list of its fields."""
-    readers, writers = _plan(cls, spans)
-    names = [one.name for one in dataclasses.fields(cls)]
-
-    def read(value: Any) -> Any:
-        if type(value) is not list or len(value) != len(readers):
-            raise WireError(f"a {cls.__name__} has the wrong number of fields")
-        return cls(*[reader(one) for reader, one in zip(readers, value, strict=True)])
-
-    def write(value: Any) -> list[Any]:
-        return [writer(getattr(value, name)) for writer, name in zip(writers, names, strict=True)]
-
-    return read, write
-
-
-def _codec(annotation: str, spans: _Codec) -> _Codec:
-    """Reader and writer of one annotated field."""
-    if annotation.endswith(" | None"):
-        read, write = _codec(annotation.removesuffix(" | None"), spans)
-        return _optional(read), write if write is _same else _optional(write)
-    if annotation.startswith("list["):
-        read, write = _codec(annotation[5:-1], spans)
-        return _many(read), lambda values: [write(one) for one in values]
-    if annotation == "Spans":
-        return spans
-    simple: dict[str, Callable[[Any], Any]] = {
-        "str": _text, "name": _name, "bytes": _blob, "int": _count, "bool": _flag, "float": _seconds,
-        "key": _digest,
-    }  # fmt: skip
-    if annotation in simple:
-        return simple[annotation], _same
-    return _record(getattr(m, annotation), spans)
-
-
-def _plan(cls: type, spans: _Codec) -> tuple[list[Callable[[Any], Any]], list[Callable[[Any], Any]]]:
-    pairs = [_codec(_kind(one), spans) for one in dataclasses.fields(cls) if one.type != "Blobs"]
-    return [read for read, _ in pairs], [write for _, write in pairs]
-
-
-def _kind(one: dataclasses.Field[Any]) -> str:
-    """The annotation of a field; of those that are text, names are told from what people are told."""
-    if one.type == "bytes" and one.name == "key":
-        return "key"
-    return "name" if one.type == "str" and one.name not in _FOR_PEOPLE else str(one.type)
-
-
-_FIELDS = [_plan(cls, (_spans, _same)) for cls in _CODES]
-_LONG_FIELDS = [_plan(cls, (_spans_of_differences, _differences)) for cls in _CODES]
+_FIELDS = [plan(cls, SPANS) for cls in _CODES]
+_LONG_FIELDS = [plan(cls, LONG_SPANS) for cls in _CODES]
 _NAMES = [[one.name for one in dataclasses.fields(cls) if one.type != "Blobs"] for cls in _CODES]
 _HAS_PAYLOADS = [any(one.type == "Blobs" for one in dataclasses.fields(cls)) for cls in _CODES]
 _PAYLOADS_AT = [
@@ -237,17 +83,18 @@ _PAYLOADS_AT = [
     for cls, has in zip(_CODES, _HAS_PAYLOADS, strict=True)
 ]
 _READERS = [readers for readers, _ in _FIELDS]
+_AT_ONCE: dict[int, Callable[[list[Any]], list[Any]]] = {}
+"""By code: what reads all fields of a short message; made when the first one comes."""
 _LONG_READERS = [readers for readers, _ in _LONG_FIELDS]
 # The fields of a message at once, and those that are not written as they are.
 _GETTERS = [attrgetter(*names) if len(names) > 1 else None for names in _NAMES]
-_WRITERS = [[(index, write) for index, write in enumerate(writers) if write is not _same] for _, writers in _FIELDS]
+_WRITERS = [[(index, write) for index, write in enumerate(writers) if write is not same] for _, writers in _FIELDS]
 # The payloads of failed items, too, are no part of the header, although they are fields of its records.
 _GIVE_UP = _CODE_OF[m.GiveUp]
 _HAS_PAYLOADS[_GIVE_UP] = True
 _END_TO_END = frozenset((_CODE_OF[m.Work], _CODE_OF[m.Results]))
 _VERSION_BYTE = bytes([VERSION])
 _BYTES = {bytes}
-_INTS = {int}
 _OF_A_RUN = frozenset((_CODE_OF[m.Begin], _CODE_OF[m.Holding], _CODE_OF[m.Status]))
 
 
@@ -275,7 +122,11 @@ class Encoder:
             body = m.GiveUp(body.run, [dataclasses.replace(one, payload=b"") for one in body.failures])
         elif _HAS_PAYLOADS[code]:
             payloads = body.payloads  # type: ignore[union-attr]
-        fields = [code, envelope.sender, envelope.addressee, envelope.number, envelope.received, *_values(code, body)]
+        getter, writers = _GETTERS[code], _WRITERS[code]
+        values = list(getter(body)) if getter is not None else [getattr(body, name) for name in _NAMES[code]]
+        for index, write in writers:
+            values[index] = write(values[index])
+        fields = [code, envelope.sender, envelope.addressee, envelope.number, envelope.received, *values]
         if not _HAS_PAYLOADS[code]:
             return self._headed(fields, body)
         total = sum(map(len, payloads))
@@ -312,14 +163,6 @@ def encode(envelope: m.Envelope) -> list[bytes]:
     return Encoder().encode(envelope)
 
 
-def _values(code: int, body: m.Message) -> list[Any]:
-    getter = _GETTERS[code]
-    values = list(getter(body)) if getter is not None else [getattr(body, name) for name in _NAMES[code]]
-    for index, write in _WRITERS[code]:
-        values[index] = write(values[index])
-    return values
-
-
 def payload_limit(options: Options) -> int:
     """How many bytes the frames of payloads may have in one message."""
     return max(options.max_message_bytes, LEAST_LIMIT) + _SLACK
@@ -343,16 +186,16 @@ class Decoder:
         if said is not None and _CODES[code] not in said:
             # before its fields are opened, of which there may be many
             raise WireError(f"{_CODES[code].__name__} is not said here; such a peer has no right to it")
-        readers, values = _READERS[code], fields[5:]
-        if fields[0] < 0:
-            readers, values = _LONG_READERS[code], [*_read_fields(code, frames), *values]
+        values = fields[5:]
+        if is_long := fields[0] < 0:
+            values = [*_read_fields(code, frames), *values]
             frames = [frames[0], *frames[2:]]
         if len(frames) > 1 and (total := sum(map(len, frames)) - len(frames[0])) > self._max_payloads:
             raise WireError(
                 f"a message of {total} bytes, of which {self._max_payloads} are read. If it comes from a role of this "
                 "pipeline, give all of them the same max_message_bytes"
             )
-        return _decoded(code, fields, readers, values, frames)
+        return _decoded(code, fields, values, frames, is_long=is_long)
 
 
 _standard = Decoder(_DEFAULTS)
@@ -366,21 +209,35 @@ def decode(frames: Sequence[bytes]) -> m.Envelope:
 def _decoded(
     code: int,
     fields: list[Any],
-    readers: list[Callable[[Any], Any]],
     values: list[Any],
     frames: Sequence[bytes],
+    *,
+    is_long: bool,
 ) -> m.Envelope:
-    sender, addressee, number, received = _read_place(fields)
-    extra = 1 if _HAS_PAYLOADS[code] else 0
-    if len(values) != len(readers) + extra:
+    _, sender, addressee, number, received = fields[:5]
+    if not (
+        type(sender) is bytes is type(addressee)
+        and len(sender) <= _INCARNATION_MAX >= len(addressee)
+        and type(number) is int is type(received)
+        and 0 <= number <= MAX_NUMBER >= received >= 0
+    ):
+        raise WireError(
+            "a header without the ids of two processes and two numbers, or with one that is too long or too large"
+        )
+    extra = _HAS_PAYLOADS[code]
+    if len(values) != len(_READERS[code]) + extra:
         raise WireError(f"a {_CODES[code].__name__} with {len(values)} fields")
-    arguments = [read(value) for read, value in zip(readers, values, strict=False)]
+    how = values.pop() if extra else None
+    if is_long:
+        arguments = [read(value) for read, value in zip(_LONG_READERS[code], values, strict=True)]
+    else:
+        arguments = (_AT_ONCE.get(code) or _reads_at_once(code))(values)
     if code == _GIVE_UP:
-        arguments[1] = _with_payloads(arguments[1], _read_payloads(frames, values[-1]))
-    elif code in _END_TO_END and not isinstance(values[-1], (list, int)):
-        arguments.insert(_PAYLOADS_AT[code], _read_joined(frames, values[-1]))
+        arguments[1] = _with_payloads(arguments[1], _read_payloads(frames, how))
+    elif code in _END_TO_END and not isinstance(how, (list, int)):
+        arguments.insert(_PAYLOADS_AT[code], _read_joined(frames, how))
     elif extra:
-        arguments.insert(_PAYLOADS_AT[code], _read_payloads(frames, values[-1]))
+        arguments.insert(_PAYLOADS_AT[code], _read_payloads(frames, how))
     elif len(frames) != 1:
         raise WireError(f"a {_CODES[code].__name__} with {len(frames)} frames")
     body = _CODES[code](*arguments)
@@ -389,6 +246,11 @@ def _decoded(
     elif type(body) is m.Keys:
         _check_keys(body)
     return m.Envelope(sender, addressee, number, received, body)
+
+
+def _reads_at_once(code: int) -> Callable[[list[Any]], list[Any]]:
+    made = _AT_ONCE[code] = at_once(_READERS[code])
+    return made
 
 
 def _read_header(frames: Sequence[bytes], most: int) -> tuple[int, list[Any]]:
@@ -440,19 +302,12 @@ def _unopened(what: str, error: Exception) -> WireError:
     return WireError(f"a {what} that is no msgpack ({type(error).__name__})")
 
 
-def _read_place(fields: list[Any]) -> tuple[bytes, bytes, int, int]:
-    sender, addressee = _blob(fields[1]), _blob(fields[2])
-    if len(sender) > _INCARNATION_MAX or len(addressee) > _INCARNATION_MAX:
-        raise WireError("an incarnation id that is too long")
-    return sender, addressee, _count(fields[3]), _count(fields[4])
-
-
 def _read_payloads(frames: Sequence[bytes], own_frames: Any) -> list[bytes]:
     if type(own_frames) is list:
         if len(frames) != 1:
             raise WireError(f"payloads in the header and {len(frames) - 1} frames besides")
         return _blobs(own_frames)
-    if _count(own_frames):
+    if count(own_frames):
         if len(frames) != 1 + own_frames:
             raise WireError(f"{own_frames} payload frames announced, {len(frames) - 1} arrived")
         return list(frames[1:])
@@ -466,7 +321,7 @@ def _read_joined(frames: Sequence[bytes], data: Any) -> Packed:
     expected = 1 if data is not None else 2
     if len(frames) != expected:
         raise WireError(f"values end to end in {len(frames)} frames, {expected} expected")
-    return Packed(0, frames[1] if data is None else _blob(data))
+    return Packed(0, frames[1] if data is None else blob(data))
 
 
 def _blobs(payloads: Any) -> list[bytes]:
