@@ -30,7 +30,7 @@ def check_alone(ledger: Ledger, worker: bytes, numbers: list[int]) -> None:
 
 
 def _is_last_try(ledger: Ledger, number: int) -> bool:
-    losses = len(ledger._losses.get(number, ()))
+    losses = ledger._again.lost_with(number)
     return 0 < losses >= ledger.spec.crash_limit - 1 and number not in ledger._reclaimed
 
 

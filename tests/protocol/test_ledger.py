@@ -139,7 +139,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.ripen(self.now)
         due = self.ledger.next_due()
         assert due is None or due > self.now
-        still = {number for _, number in self.ledger._later}
+        still = {number for _, number in self.ledger._again._later}
         for number in later:
             if number not in still:
                 self.places[number] = "queue"

@@ -20,7 +20,7 @@ class Absence:
 
     def look(self, connected: Set[str], now: float) -> None:
         """Begin or cease to wait; call it with every event."""
-        if all(hop in connected for hop in self._names):
+        if connected >= self._names.keys():
             self._warn_at = None
         elif self._warn_at is None:
             self._warn_at = now + WARN_FIRST_SECONDS

@@ -33,6 +33,7 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.link import Verdict
+from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.progress import Progress
 from zmqpipeline.protocol.roster import LONGEST_NAME, Links
 from zmqpipeline.protocol.seqset import first_of, numbers_of, size
@@ -133,8 +134,7 @@ class CollectorMachine:
         """See `Machine.next_deadline`."""
         if not self._born:
             return 0.0
-        times = [self._deadline, self._warn_at]
-        return None if self.phase == "ended" else min((one for one in times if one is not None), default=None)
+        return None if self.phase == "ended" else soonest((self._deadline, self._warn_at))
 
     def snapshot(self) -> CollectorSnapshot:
         """What a collector has, for people."""
@@ -331,17 +331,22 @@ class CollectorMachine:
             return
         progress = self._task(body.task)
         new = progress.new_of(body.spans, body.keys)
-        payloads, keys = body.payloads, split_keys(body.keys)
-        if new != body.spans:
-            wanted = set(numbers_of(new))
-            progress.duplicates += size(body.spans) - len(wanted)
-            kept = [index for index, number in enumerate(numbers_of(body.spans)) if number in wanted]
-            payloads = [payloads[index] for index in kept]
-            keys = [keys[index] for index in kept] if keys else keys
-            self._ack_again(body.task, body.spans)
+        if new == body.spans:
+            self._collect(progress, body, new, body.payloads, body.keys)
+            return
+        wanted = set(numbers_of(new))
+        progress.duplicates += size(body.spans) - len(wanted)
+        kept = [index for index, number in enumerate(numbers_of(body.spans)) if number in wanted]
+        keys = split_keys(body.keys)
+        self._ack_again(body.task, body.spans)
+        left = b"".join([keys[index] for index in kept] if keys else ())
+        self._collect(progress, body, new, [body.payloads[index] for index in kept], left)
+
+    def _collect(self, progress: Progress, body: m.Results, new: m.Spans, payloads: m.Blobs, keys: bytes) -> None:
+        """Have the function called for these of the results; `keys` are theirs, joined."""
         if new:
-            progress.expect(new, keys)
-            self._call(c.Collect(body.task, body.attempt, new, payloads, b"".join(keys)), size(new))
+            progress.expect(new, split_keys(keys))
+            self._call(c.Collect(body.task, body.attempt, new, payloads, keys), size(new))
 
     def _kept(self, peer: e.Peer, body: m.Kept) -> None:
         if body.run == self.run and self.phase == "active" and not self._is_no_task(peer, body.task):

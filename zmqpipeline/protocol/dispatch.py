@@ -32,6 +32,7 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.ledger import Batch, Ledger
 from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.obituary import Obituaries
 from zmqpipeline.protocol.roster import LONGEST_NAME, Links, Member
 from zmqpipeline.protocol.seqset import SeqSet
@@ -141,15 +142,15 @@ class Dispatcher:
 
     def next_time(self) -> float | None:
         """When `by_the_clock` has something to do."""
-        times = [self.release_at, self._obituaries.next_time(), *self._recalls.values()]
-        return min((one for one in times if one is not None), default=None)
+        return soonest((self.release_at, self._obituaries.next_time(), *self._recalls.values()))
 
     def by_the_clock(self, now: float) -> None:
         """Do what is due."""
         if self.release_at is not None and now >= self.release_at:
             self.release_all()
-        for name in [name for name, due in self._recalls.items() if now >= due]:
-            self._look_for_stuck(self.tasks.get(name), name)
+        if self._recalls:
+            for name in [name for name, due in self._recalls.items() if now >= due]:
+                self._look_for_stuck(self.tasks.get(name), name)
         self.out += self._obituaries.overdue(now)
 
     def check(self) -> None:
@@ -317,11 +318,18 @@ class Dispatcher:
         """Give the hungry what there is; ask the source for the first that is still hungry then."""
         if self.stage != "open" or task.state == "waiting":
             return
-        self._give_last_tries(task)
+        ledger = task.ledger
+        if ledger.has_last_try or task.reserved is not None:
+            self._give_last_tries(task)
+        # each ACK of a single item, and each answer of a source, comes by here
+        if not (waiting := ledger.for_anyone) and not task.may_produce:
+            return
         asker = task.producing
         if asker is not None and asker in task.hungry:
             # What was produced for a worker (handle knows its address) goes to that worker first.
             self._give(task, self.members[asker], share=None)
+            if not (waiting := ledger.for_anyone):
+                return
         hungry = self._in_turn(task)
         spread = not task.has_source or task.state != "open"
         if spread:
@@ -329,16 +337,20 @@ class Dispatcher:
             hungry = [who for who in hungry if self._is_to_share(task, self.members[who])]
         for served, who in enumerate(hungry):
             member = self.members[who]
-            share = max(1, -(-task.ledger.for_anyone // (len(hungry) - served))) if spread else None
-            if self._give(task, member, share=share) <= 0:
+            share = max(1, -(-waiting // (len(hungry) - served))) if spread else None
+            room = self._give(task, member, share=share) if waiting else self._room(task, member)
+            waiting = ledger.for_anyone
+            if room <= 0:
                 # Who is only kept from more by what it holds is hungry again as soon as an ACK lets go of it.
                 if self._wants(task, member) <= 0:
                     del task.hungry[who]
-            elif task.may_produce and not task.ledger.for_anyone and self._may_run_ahead(task):
-                if self._is_worth_asking(task, member):
-                    self._produce(task, member)
+            elif waiting:
+                continue
+            elif task.may_produce and self._may_run_ahead(task):
+                if self._is_worth_asking(task, member, room):
+                    self._produce(task, member, room)
                     return
-            elif not task.ledger.for_anyone:
+            else:
                 return
 
     def _is_to_share(self, task: TaskState, member: Member) -> bool:
@@ -365,14 +377,14 @@ class Dispatcher:
         if task.reserved not in rest:
             task.reserved = rest[0] if rest else None
 
-    def _is_worth_asking(self, task: TaskState, member: Member) -> bool:
+    def _is_worth_asking(self, task: TaskState, member: Member, room: int) -> bool:
         """Whether a thread is idle, or there is room for a quarter of what it wants ahead; if not, it reports again.
 
         Else the crumbs that are left beside full messages become messages of their own, whose results come back one by
         one and make room for further crumbs: the silly window syndrome (RFC 813).
         """
         most = min(self._wanted(task, member) - member.slots, self._options.max_held_items, 2 * batching.MAX_BATCH)
-        return self._room(task, member) >= most // 4 or self._load(task, member) < member.slots
+        return room >= most // 4 or self._load(task, member) < member.slots
 
     def _may_run_ahead(self, task: TaskState) -> bool:
         """Whether few enough items wait for a retry, or for the collector to write them down as failed.
@@ -393,13 +405,15 @@ class Dispatcher:
         return [one.who for one in sorted(members, key=lambda one: self._load(task, one) / max(1, one.slots))]
 
     def _room(self, task: TaskState, member: Member) -> int:
-        ledger = task.ledger
-        leases = ledger.leases(member.who)
-        if member.who == task.reserved or ledger.is_alone(member.who):
+        ledger, who, options = task.ledger, member.who, self._options
+        if who == task.reserved or ledger.is_alone(who):
             return 0
-        if leases and ledger.lease_bytes(member.who) >= self._options.max_held_bytes:
+        leases = ledger.leases(who)
+        if leases and ledger.lease_bytes(who) >= options.max_held_bytes:
             return 0
-        return min(self._wants(task, member), self._options.max_held_items - leases)
+        window = self._wanted(task, member) if ledger.has_suspects or member.stuck else member.window
+        load = member.backlog + member.inflight if task.has_source else leases
+        return min(window - load, options.max_held_items - leases)
 
     def _wanted(self, task: TaskState, member: Member) -> int:
         return min(member.window, member.slots) if task.ledger.has_suspects or member.stuck else member.window
@@ -416,7 +430,7 @@ class Dispatcher:
         room = self._room(task, member)
         left = room if share is None else min(room, share)
         while left > 0:
-            free_slots = min(member.window, member.slots) - self._load(task, member)
+            free_slots = min(member.window, member.slots) - self._load(task, member) if task.ledger.has_suspects else 0
             batch = task.ledger.take(member.who, left, free_slots, batching.MAX_BATCH_BYTES, member.link.sent + 1)
             if batch is None:
                 break
@@ -439,10 +453,10 @@ class Dispatcher:
         self._to(member, body)
         member.gave(len(batch.payloads), batch.attempt, self.now)
 
-    def _produce(self, task: TaskState, member: Member) -> None:
+    def _produce(self, task: TaskState, member: Member, room: int) -> None:
         task.producing = member.who
         task.asked_ack = self.last_ack
-        count = min(self._room(task, member), batching.MAX_BATCH)
+        count = min(room, batching.MAX_BATCH)
         ack_task, ack_id, ack_data = self.last_ack
         self._do(c.Produce(task.spec.task_type, count, member.name, ack_task, ack_id, ack_data))
 
@@ -460,6 +474,8 @@ class Dispatcher:
         if event.state in ("exhausted", "failed"):
             task.state = event.state
             task.ledger.drop_claims()
+        elif task.gated and not task.ledger.waiting:
+            return
         self.feed(task)
 
     # taking back -------------------------------------------------------------------------------------------------

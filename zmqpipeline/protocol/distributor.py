@@ -26,17 +26,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from operator import is_not
 
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
-from zmqpipeline.protocol.failures import in_a_line, in_messages
+from zmqpipeline.protocol.failures import gate_closed, in_a_line, in_messages
 from zmqpipeline.protocol.graph import TaskSpec, order
 from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.roster import Links
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts, StatusDesk
@@ -167,8 +169,8 @@ class DistributorMachine:
         times = [self._deadline, self._repeat_at, self._dispatcher.next_time(), self._warn_at]
         if self.phase == "running":
             for task in self.tasks.values():
-                times += [task.ledger.next_due(), task.unserved_at]
-        return min((one for one in times if one is not None), default=None)
+                times += (task.ledger.next_due(), task.unserved_at)
+        return soonest(times)
 
     @property
     def last_ack(self) -> tuple[str, int, bytes]:
@@ -334,7 +336,7 @@ class DistributorMachine:
     def _believed(self, task: TaskState, *told: m.Spans) -> list[m.Spans]:
         """What is said to be done, without what cannot be: it was never sent."""
         sent = [task.ledger.sent_of(spans) for spans in told]
-        if any(one is not spans for one, spans in zip(sent, told, strict=True)):
+        if any(map(is_not, sent, told)):
             self._out += self._strangers.note(_COLLECTOR, f"acknowledged items of {task.spec.task_type!r} never sent")
         return sent
 
@@ -477,7 +479,10 @@ class DistributorMachine:
         """What follows from the state: tasks open and end, the run ends."""
         if self.phase == "running":
             self._move_tasks(now)
-            if all(task.is_over for task in self.tasks.values()):
+            for task in self.tasks.values():
+                if not task.is_over:
+                    break
+            else:
                 self.phase = "finishing"
                 self._dispatcher.stage = "closed"
                 self._dispatcher.release_all()
@@ -505,8 +510,9 @@ class DistributorMachine:
             moved = False
             for task in self.tasks.values():
                 before = task.state
-                self._move_task(task, now)
-                moved = moved or task.state != before
+                if before in ("waiting", "exhausted"):
+                    self._move_task(task, now)
+                    moved = moved or task.state != before
         self._find_closed_gates()
 
     def _move_task(self, task: TaskState, now: float) -> None:
@@ -533,19 +539,17 @@ class DistributorMachine:
 
     def _find_closed_gates(self) -> None:
         """A gate that no ACK will ever open fails its task."""
-        alive = [task for task in self.tasks.values() if not task.is_over and task.state != "waiting"]
-        if not alive or any(not task.gated or task.ledger.unfinished for task in alive):
-            return
+        alive = []
+        for task in self.tasks.values():
+            if task.state != "waiting" and not task.is_over:
+                if not task.gated or task.ledger.unfinished:
+                    return
+                alive.append(task)
         name, count, data = self._dispatcher.last_ack
-        carried = f" and carried {self._show(data)}" if data else ""
         for task in alive:
-            text = (
-                f"The gate of task {task.spec.task_type!r} (available / is_available_for_handling) says no, and "
-                "no ACK can come to open it: nothing waits or is with a worker. "
-                f"The last ACK was {count} of {name!r}{carried}."
-            )
             task.state = "failed"
-            self._note_failed(task, m.Trouble("GateClosed", text))
+            carried = self._show(data) if data else ""
+            self._note_failed(task, gate_closed(task.spec.task_type, (name, count), carried))
 
     def _is_good(self) -> bool:
         return all(task.is_good for task in self.tasks.values())

@@ -22,7 +22,6 @@ singled out, into dictionaries that are empty as a rule.
 
 from __future__ import annotations
 
-import heapq
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -32,6 +31,7 @@ from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.keys import NEW, UNDER_WAY, KeyBook
 from zmqpipeline.protocol.leases import MOST_ATTEMPTS, MOST_CLAIMS, FirstDelivery, Leases, drop_claims_in, to_judge
 from zmqpipeline.protocol.messages import Blobs, FailedItem, Spans, TaskCounts, TaskProgress, Trouble
+from zmqpipeline.protocol.requeue import Requeue
 from zmqpipeline.protocol.runs import Runs
 from zmqpipeline.protocol.seqset import SeqSet, first_of, merged, numbers_of, pairs, size, spans_of
 
@@ -71,19 +71,14 @@ class Ledger:
         self._leases = Leases()
         self._payloads: dict[int, bytes] = {}
         """Those of the items that were singled out, as is all that follows."""
-        self._returned: OrderedDict[int, None] = OrderedDict()
-        self._suspects: OrderedDict[int, None] = OrderedDict()
-        self._last_tries: OrderedDict[int, None] = OrderedDict()
+        self._again = Requeue(spec.crash_limit)
         self._alone: dict[bytes, int] = {}
-        self._later: list[tuple[float, int]] = []
         self._claims: dict[int, bytes] = {}
         self._prior: dict[int, int] = {}
         self._raised: dict[int, int] = {}
         self._raised_at: dict[int, int] = {}
         self._reclaimed: set[int] = set()
         """Leases that a worker brought with it: which attempt it is at is known to it alone."""
-        self._losses: dict[int, set[bytes]] = {}
-        """The workers that were lost while they may have been running an item, and have not come back."""
         self._skip_until = 0
 
     # what is known -----------------------------------------------------------------------------------------------
@@ -91,12 +86,12 @@ class Ledger:
     @property
     def waiting(self) -> int:
         """How many items could be sent now, if there were a worker."""
-        return self.for_anyone + len(self._last_tries)
+        return self.for_anyone + len(self._again.last_tries)
 
     @property
     def for_anyone(self) -> int:
         """How many of these need no worker of their own."""
-        return len(self._fresh) + len(self._returned) + len(self._suspects)
+        return self._fresh.count + len(self._again.returned) + len(self._again.suspects)
 
     @property
     def unfinished(self) -> int:
@@ -116,20 +111,22 @@ class Ledger:
     @property
     def retrying(self) -> int:
         """How many items wait for the end of their back-off."""
-        return len(self._later)
+        return self._again.put_off_count
 
     @property
     def has_suspects(self) -> bool:
         """Whether an item waits for a free thread of its own."""
-        return bool(self._suspects)
+        return bool(self._again.suspects)
 
     @property
     def has_last_try(self) -> bool:
         """Whether an item waits for a worker that holds nothing else."""
-        return bool(self._last_tries)
+        return bool(self._again.last_tries)
 
     def is_alone(self, worker: bytes) -> bool:
         """Whether this worker holds an item on its last try, beside which it gets no other."""
+        if not self._alone:
+            return False
         number = self._alone.get(worker)
         return number is not None and self._leases.owner.get(number) == worker
 
@@ -151,7 +148,7 @@ class Ledger:
 
     def tried(self) -> list[int]:
         """The items that a worker was lost with."""
-        return list(self._losses)
+        return list(self._again.losses)
 
     def lease_bytes(self, worker: bytes) -> int:
         """How many bytes of packed items this worker holds."""
@@ -159,7 +156,7 @@ class Ledger:
 
     def next_due(self) -> float | None:
         """When the first retry is due."""
-        return self._later[0][0] if self._later else None
+        return self._again.next_due()
 
     def progress(self) -> TaskProgress:
         """The done numbers, for the collector."""
@@ -258,14 +255,24 @@ class Ledger:
 
         They are leased at once, and travel in the message with this number.
         """
-        if self._suspects and slots > 0:
-            return self._take_from(self._suspects, worker, min(slots, count), max_bytes, message)
-        if self._returned:
-            return self._take_from(self._returned, worker, count, max_bytes, message)
+        again = self._again
+        if again.suspects and slots > 0:
+            return self._take_from(again.suspects, worker, min(slots, count), max_bytes, message)
+        if again.returned:
+            return self._take_from(again.returned, worker, count, max_bytes, message)
         return self._take_fresh(worker, min(count, batching.MAX_BATCH), max_bytes, message)
 
     def _take_fresh(self, worker: bytes, count: int, max_bytes: int, message: int) -> Batch | None:
         """Items from the front of those that were never sent, at least one of them if there is one."""
+        if (
+            self._fresh.runs == 1
+            and (only := self._fresh.first())
+            and len(only.payloads) <= count
+            and only.size <= max_bytes
+        ):
+            self._fresh.clear()
+            self._leases.first_delivery(only, worker, message)
+            return Batch(1, (only.start, only.stop), list(only.payloads))
         spans: list[int] = []
         payloads: list[bytes] = []
         total = 0
@@ -287,7 +294,7 @@ class Ledger:
 
     def take_alone(self, worker: bytes, message: int = 0) -> Batch | None:
         """Lease an item on its last try to this worker, which holds nothing."""
-        batch = self._take_from(self._last_tries, worker, 1, batching.NO_LIMIT, message)
+        batch = self._take_from(self._again.last_tries, worker, 1, batching.NO_LIMIT, message)
         if batch is not None:
             self._alone[worker] = batch.spans[0]
         return batch
@@ -382,7 +389,7 @@ class Ledger:
     def _close_one(self, number: int, released: dict[bytes, list[int]]) -> None:
         worker = self._leases.owner.get(number)
         if worker is None:
-            self._unqueue(number)
+            self._again.drop(number)
         else:
             self._unlease(number)
             released.setdefault(worker, []).extend((number, number + 1))
@@ -394,19 +401,10 @@ class Ledger:
         self._raised.pop(number, None)
         self._raised_at.pop(number, None)
         self._reclaimed.discard(number)
-        self._losses.pop(number, None)
+        self._again.losses.pop(number, None)
         given_up = self.given_up.pop(number, None)
         if given_up is not None:
             self.given_up_bytes -= len(given_up.payload)
-
-    def _unqueue(self, number: int) -> None:
-        """Take out of its queue an item that was done after all, by a late result of a worker thought lost."""
-        queue = self._queue_of(number)
-        if number in queue:
-            del queue[number]
-        elif self._later:
-            self._later = [entry for entry in self._later if entry[1] != number]
-            heapq.heapify(self._later)
 
     # not done after all ------------------------------------------------------------------------------------------
 
@@ -438,7 +436,7 @@ class Ledger:
         raised = self._raised[number] = self._raised.get(number, 0) + 1
         if raised <= self.spec.retries and item.stage == "worker":
             delay = self.spec.backoff * 2.0 ** min(raised - 1, 30) * jitter
-            heapq.heappush(self._later, (now + delay, number))
+            self._again.put_off(number, now + delay)
             return None
         return self._give_up(number, item.stage, item.trouble)
 
@@ -452,9 +450,7 @@ class Ledger:
 
     def ripen(self, now: float) -> None:
         """Put the retries that are due into the queue."""
-        while self._later and self._later[0][0] <= now:
-            number = heapq.heappop(self._later)[1]
-            self._queue_of(number)[number] = None
+        self._again.ripen(now)
 
     def hand_back(self, worker: bytes, numbers: list[int]) -> None:
         """Items that this worker never started go back to the queue, with nothing held against them."""
@@ -464,18 +460,7 @@ class Ledger:
         for number in reversed(numbers):
             if number in mine:
                 self._unlease(number)
-                self._queue(number)
-
-    def _queue(self, number: int) -> None:
-        queue = self._queue_of(number)
-        queue[number] = None
-        queue.move_to_end(number, last=False)
-
-    def _queue_of(self, number: int) -> OrderedDict[int, None]:
-        losses = len(self._losses.get(number, ()))
-        if not losses:
-            return self._returned
-        return self._suspects if losses < self.spec.crash_limit - 1 else self._last_tries
+                self._again.put(number)
 
     def lost(self, worker: bytes, *, crashed: bool, done: SeqSet) -> tuple[int, list[FailedItem]]:
         """A worker is gone: how many items go back to the queue, and which are given up as killers of workers.
@@ -489,12 +474,12 @@ class Ledger:
             self._unlease(number)
             self._prior[number] = self._prior.get(number, 0) + 1
             if crashed and number not in done:
-                self._losses.setdefault(number, set()).add(worker)
-            if len(self._losses.get(number, ())) >= self.spec.crash_limit:
-                trouble = killer_of_workers(self.spec, number, len(self._losses[number]))
+                self._again.blame(number, worker)
+            if (losses := self._again.lost_with(number)) >= self.spec.crash_limit:
+                trouble = killer_of_workers(self.spec, number, losses)
                 given_up.append(self._give_up(number, "crash", trouble))
             else:
-                self._queue(number)
+                self._again.put(number)
                 back += 1
         self._leases.forget(worker)
         self._alone.pop(worker, None)
@@ -510,8 +495,8 @@ class Ledger:
         What was sent and is not there goes back to the queue; what it holds and nobody else was given is its own again.
         The answer is what it may drop.
         """
-        if self._losses:
-            self._clear_of_blame(worker)
+        if self._again.losses:
+            self._again.clear_of_blame(worker)
         lost, others = self._leases.compare(worker, held, received)
         self.hand_back(worker, lost)
         claimed = self.sent_of(others.spans())
@@ -524,20 +509,6 @@ class Ledger:
                 may_drop.add(number, number + 1)
         return may_drop.spans()
 
-    def _clear_of_blame(self, worker: bytes) -> None:
-        """A worker that comes back had not died: whatever was lost with its connection, no item of it was to blame.
-
-        Not even one that another worker holds by now, or that waits to be the last try.
-        """
-        for number in [one for one, lost in self._losses.items() if worker in lost]:
-            queue = self._queue_of(number)
-            self._losses[number].discard(worker)
-            if not self._losses[number]:
-                del self._losses[number]
-            if number in queue and number not in self.given_up:
-                del queue[number]
-                self._queue(number)
-
     def _reclaim(self, worker: bytes, number: int) -> bool:
         """Whether the worker shall keep this item, which is not leased to it; if nobody has it, it is leased."""
         if number in self.collected or number in self.failed or number in self.given_up:
@@ -546,14 +517,12 @@ class Ledger:
             return True
         for run in self._fresh.cut(number, number + 1):
             self._payloads[number] = run.payloads[0]
-            self._returned[number] = None
+            self._again.returned[number] = None
         if number not in self._payloads:
             self._claims[number] = worker
             return True
-        queue = self._queue_of(number)
-        if number not in queue:
+        if not self._again.take(number):
             return False
-        del queue[number]
         self._leases.add([number], len(self._payloads[number]), worker, 0)
         self._reclaimed.add(number)
         return True
@@ -564,7 +533,7 @@ class Ledger:
 
     def abandon(self) -> None:
         """Give up every item that no worker holds: the run is interrupted, or the task aborted."""
-        queued = [*self._returned, *self._suspects, *self._last_tries, *(number for _, number in self._later)]
+        queued = self._again.numbers()
         for number in queued:
             del self._payloads[number]
         fresh = self._fresh.spans()
@@ -572,10 +541,7 @@ class Ledger:
             self.keys.forget(number)
         self.dropped += len(queued) + size(fresh)
         self._fresh.clear()
-        self._returned.clear()
-        self._suspects.clear()
-        self._last_tries.clear()
-        self._later.clear()
+        self._again.clear()
 
     # invariants --------------------------------------------------------------------------------------------------
 
@@ -583,7 +549,7 @@ class Ledger:
         """Every unfinished item is in exactly one place, and nothing done is anywhere."""
         self._fresh.check()
         fresh, leased = numbers_of(self._fresh.spans()), self._leases.check(self._payloads)
-        queued = [*self._returned, *self._suspects, *self._last_tries, *(number for _, number in self._later)]
+        queued = self._again.numbers()
         singly = [*queued, *self._leases.owner, *self.given_up]
         assert set(singly) == set(self._payloads), f"an item of {self.spec.task_type} is nowhere"
         places = [*queued, *leased, *fresh, *self.given_up]

@@ -32,6 +32,10 @@ class Verdict(Enum):
     REPEAT = "repeat"
 
 
+# each message that arrives asks for one: a member of an enum is looked up anew each time
+_FRESH, _GAP = Verdict.FRESH, Verdict.GAP
+
+
 class Link:
     """The numbers of one hop. `incarnation` is this side's own id."""
 
@@ -61,11 +65,15 @@ class Link:
             return Verdict.NEW
         if envelope.number <= self.received:
             return Verdict.REPEAT
-        verdict = Verdict.FRESH if envelope.number == self.received + 1 else Verdict.GAP
+        verdict = _FRESH if envelope.number == self.received + 1 else _GAP
         self.received = envelope.number
-        self.confirmed = max(self.confirmed, self._heard(envelope))
+        heard = self._heard(envelope)
+        if heard > self.confirmed:
+            self.confirmed = heard
         return verdict
 
     def _heard(self, envelope: Envelope) -> int:
         # What the peer received from a former process of this role says nothing about this one.
-        return min(envelope.received, self.sent) if envelope.addressee == self.incarnation else 0
+        if envelope.addressee != self.incarnation:
+            return 0
+        return envelope.received if envelope.received <= self.sent else self.sent

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from zmqpipeline.protocol.commands import Command
 from zmqpipeline.protocol.events import Event
+
+
+def soonest(times: Iterable[float | None]) -> float | None:
+    """The least of these times, or None if none is known."""
+    least = None
+    for one in times:
+        if one is not None and (least is None or one < least):
+            least = one
+    return least
 
 
 class Machine(Protocol):

@@ -37,16 +37,17 @@ class Run(Generic[Tag]):
 class Runs(Generic[Tag]):
     """Disjoint runs, ascending."""
 
-    __slots__ = ("_count", "_runs", "_starts")
+    __slots__ = ("_runs", "_starts", "count")
 
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._runs: list[Run[Tag]] = []
-        self._count = 0
+        self.count = 0
+        """How many numbers are in all of them."""
 
     def __len__(self) -> int:
         """How many numbers are in all of them."""
-        return self._count
+        return self.count
 
     def __iter__(self) -> Iterator[Run[Tag]]:
         return iter(self._runs)
@@ -59,6 +60,11 @@ class Runs(Generic[Tag]):
         at = bisect_right(self._starts, number) - 1
         return self._runs[at] if at >= 0 and number < self._runs[at].stop else None
 
+    @property
+    def runs(self) -> int:
+        """How many runs there are."""
+        return len(self._runs)
+
     def first(self) -> Run[Tag] | None:
         """The lowest run."""
         return self._runs[0] if self._runs else None
@@ -68,8 +74,12 @@ class Runs(Generic[Tag]):
         if not payloads:
             return
         new = Run(start, payloads, tag, size)
+        self.count += len(payloads)
+        if not self._runs:
+            self._starts.append(start)
+            self._runs.append(new)
+            return
         at = bisect_left(self._starts, start)
-        self._count += len(payloads)
         if at:
             before = self._runs[at - 1]
             if before.stop == start and before.tag == tag and len(before.payloads) + len(payloads) <= MERGE_ITEMS:
@@ -98,11 +108,18 @@ class Runs(Generic[Tag]):
 
     def cut(self, start: int, stop: int) -> list[Run[Tag]]:
         """Take out what is held of the numbers from `start` up to, not including, `stop`; as runs, ascending."""
+        if not self._runs:
+            return []
         low, high = self._places(start, stop)
         if low == high:
             return []
         parts = self._runs[low:high]
         first, last = parts[0], parts[-1]
+        if low + 1 == high and first.start >= start and first.stop <= stop:
+            # the whole of one, as it was added
+            del self._runs[low], self._starts[low]
+            self.count -= first.stop - first.start
+            return parts
         rest: list[Run[Tag]] = []
         if first.start < start:
             at = start - first.start
@@ -115,7 +132,7 @@ class Runs(Generic[Tag]):
             parts[-1] = Run(within.start, within.payloads[:at], within.tag)
         self._runs[low:high] = rest
         self._starts[low:high] = [one.start for one in rest]
-        self._count -= sum(one.stop - one.start for one in parts)
+        self.count -= sum(one.stop - one.start for one in parts)
         return parts
 
     def _places(self, start: int, stop: int) -> tuple[int, int]:
@@ -139,7 +156,7 @@ class Runs(Generic[Tag]):
         """Hold nothing."""
         self._starts.clear()
         self._runs.clear()
-        self._count = 0
+        self.count = 0
 
     def check(self) -> None:
         """Runs are disjoint, ascending, not empty, and counted right."""
@@ -149,4 +166,4 @@ class Runs(Generic[Tag]):
             assert run.stop - run.start == len(run.payloads) > 0, "a run with the wrong number of values"
             assert run.size == sum(map(len, run.payloads)), "the bytes of a run are wrong"
             end = run.stop
-        assert self._count == sum(len(run.payloads) for run in self._runs), "the numbers in the runs are miscounted"
+        assert self.count == sum(len(run.payloads) for run in self._runs), "the numbers in the runs are miscounted"

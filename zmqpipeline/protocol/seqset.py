@@ -70,7 +70,7 @@ def split_spans(spans: Spans, count: int) -> tuple[Spans, Spans]:
 
 def size(spans: Spans) -> int:
     """How many numbers these spans hold."""
-    return sum(spans[1::2]) - sum(spans[0::2])
+    return spans[1] - spans[0] if len(spans) == 2 else sum(spans[1::2]) - sum(spans[0::2])
 
 
 def first_of(spans: Spans) -> Spans:
@@ -124,7 +124,18 @@ class SeqSet:
         """Add the numbers from `start` up to, not including, `stop`."""
         if start >= stop:
             return
-        low = bisect_left(self._stops, start)
+        stops = self._stops
+        if not stops or start > stops[-1]:
+            # as a rule they come in order
+            self._starts.append(start)
+            stops.append(stop)
+            self._count += stop - start
+            return
+        if start == stops[-1]:
+            stops[-1] = stop
+            self._count += stop - start
+            return
+        low = bisect_left(stops, start)
         high = bisect_right(self._starts, stop)
         gone = sum(self._stops[low:high]) - sum(self._starts[low:high])
         if low < high:
@@ -136,6 +147,9 @@ class SeqSet:
 
     def update(self, spans: Spans) -> None:
         """Add every range of these spans."""
+        if len(spans) == 2:
+            self.add(spans[0], spans[1])
+            return
         for start, stop in pairs(spans):
             self.add(start, stop)
 
@@ -144,6 +158,10 @@ class SeqSet:
         low = bisect_right(self._stops, start)
         high = bisect_left(self._starts, stop)
         if low >= high or start >= stop:
+            return
+        if high - low == 1 and self._starts[low] == start and self._stops[low] == stop:
+            del self._starts[low], self._stops[low]
+            self._count -= stop - start
             return
         left, right = self._starts[low], self._stops[high - 1]
         gone = sum(self._stops[low:high]) - sum(self._starts[low:high])
@@ -155,11 +173,17 @@ class SeqSet:
 
     def difference_update(self, spans: Spans) -> None:
         """Take out every range of these spans."""
+        if len(spans) == 2:
+            self.discard(spans[0], spans[1])
+            return
         for start, stop in pairs(spans):
             self.discard(start, stop)
 
     def missing(self, spans: Spans) -> Spans:
         """Those of `spans` that are not in this set."""
+        if spans and spans[0] < spans[1] and (not self._stops or spans[0] >= self._stops[-1]):
+            # newer than all that is in it, as a rule
+            return spans
         flat: list[int] = []
         for start, stop in pairs(spans):
             i = bisect_right(self._stops, start)
@@ -175,6 +199,8 @@ class SeqSet:
 
     def common(self, spans: Spans) -> Spans:
         """Those of `spans` that are in this set."""
+        if self._starts and len(spans) == 2 and self._starts[0] <= spans[0] and spans[1] <= self._stops[0]:
+            return spans
         flat: list[int] = []
         for start, stop in pairs(spans):
             i = bisect_right(self._stops, start)

@@ -39,4 +39,6 @@ def said_by(peer: Peer) -> frozenset[type] | None:
     only one, whose name is empty.
     """
     hop, connection = peer
-    return (TO_BOUND if connection else TO_CONNECTED).get(hop.partition("/")[0])
+    table = TO_BOUND if connection else TO_CONNECTED
+    said = table.get(hop)
+    return table.get(hop.partition("/")[0]) if said is None else said
