@@ -16,7 +16,7 @@ CATCHING = {
     "absent-forgotten": (38, 68, 134),
     "ack-data-forgotten": (119, 201),
     "claims-refused": (38, 72, 220),
-    "comeback-unheard": (48, 1066, 1116),
+    "comeback-unheard": (665, 1117, 1180),
     "dependents-early": (0, 1, 3),
     "drained-at-once": (14, 39, 42),
     "drained-unsaid": (2716,),

@@ -12,6 +12,7 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.batching import MAX_BATCH
+from zmqpipeline.protocol.room import ROOM_SECONDS
 from zmqpipeline.protocol.seqset import size, spans_of
 from zmqpipeline.protocol.worker import IDLE_REPORT_SECONDS, REPORT_SECONDS, WorkerMachine
 
@@ -340,10 +341,33 @@ def test_the_window_follows_the_service_time() -> None:
     for number, expected in enumerate((2, 4, 8, 16)):
         scene.work(number)
         scene.execute(number, seconds=1e-5)
+        if not scene.bench.said(m.WorkerReport):
+            scene.bench.wait(ROOM_SECONDS)
         assert scene.report().window == expected
     scene.work(*range(100, 116))
     scene.execute(100, seconds=1e-5)
     assert scene.report().window == 32
+
+
+def test_room_that_the_distributor_knows_of_is_told_in_one_report_for_many_items() -> None:
+    """Items that come one by one are answered by results alone; the room is told 5 ms later, or when half is used."""
+    scene = Scene()
+    for number in range(4):
+        scene.work(number)
+        scene.execute(number, seconds=1e-5)
+        scene.bench.wait(ROOM_SECONDS)
+    assert scene.report().window == 16
+    for number in range(10, 17):
+        scene.work(number)
+        scene.execute(number, seconds=1e-5)
+        assert scene.bench.said(m.WorkerReport) == []
+        assert scene.bench.said_one(m.Results).spans == (number, number + 1)
+    scene.bench.wait(ROOM_SECONDS)
+    assert (scene.report().backlog, scene.report().executed) == (0, 11)
+    told = scene.report().window
+    scene.work(*range(20, 20 + told // 2))
+    scene.execute(*range(20, 20 + told // 2), seconds=1e-5)
+    assert scene.report().backlog == 0
 
 
 def test_a_worker_whose_items_become_longer_says_at_once_that_it_has_too_much() -> None:
@@ -352,6 +376,7 @@ def test_a_worker_whose_items_become_longer_says_at_once_that_it_has_too_much() 
     for number in range(8):
         scene.work(number)
         scene.execute(number, seconds=1e-6)
+    scene.bench.wait(ROOM_SECONDS)
     told = scene.report().window
     scene.work(*range(100, 100 + told))
     said = []

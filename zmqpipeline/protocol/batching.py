@@ -43,6 +43,7 @@ from collections.abc import Sequence
 MAX_BATCH = 3000
 """The most items in one message, so that no role is busy with one message for more than some milliseconds."""
 
+
 MAX_BATCH_BYTES = 1024 * 1024
 """A batch is closed when its payloads reach this size (bytes)."""
 
@@ -93,6 +94,11 @@ def is_room(held: int, window: int, slots: int) -> bool:
     ahead = window - slots
     enough = max(slots + ahead * 3 // 4, window - MAX_BATCH) if ahead > 0 else slots - 1
     return held <= enough
+
+
+def is_known(room: int, told: int) -> bool:
+    """Whether the distributor, as it was told of the window, knows of room for more than half of it, and can go on."""
+    return 2 * room > told
 
 
 def is_another(window: int, told: int) -> bool:

@@ -32,6 +32,8 @@ from zmqpipeline.protocol.absence import Absence
 from zmqpipeline.protocol.failures import in_messages
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.machine import soonest
+from zmqpipeline.protocol.room import Room
 from zmqpipeline.protocol.running import Running
 from zmqpipeline.protocol.runs import Runs
 from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, sequence_of, spans_of, split_spans
@@ -101,8 +103,7 @@ class WorkerMachine:
         self._ghosts: set[int] = set()
         """Items that were released while they were queued or running here: their outcome is nobody's."""
         self._next_run: m.Welcome | None = None
-        self._service = batching.ServiceTime()
-        self._window = self._told_window = slots
+        self._room = Room(slots, self._options)
         self._answered = False
         self._init_trouble: m.Trouble | None = None
         self._report_at: float | None = None
@@ -149,8 +150,8 @@ class WorkerMachine:
             return None
         if self._idle_since is None:
             return 0.0
-        times = [self._deadline, self._report_at, self._kept_at, self._idle_at(), self._absence.next_time()]
-        return min((time for time in times if time is not None), default=None)
+        times = (self._deadline, self._report_at, self._room.tell_at, self._kept_at)
+        return soonest((*times, self._idle_at(), self._absence.next_time()))
 
     def snapshot(self) -> WorkerSnapshot:
         """What a worker is doing, for people."""
@@ -190,6 +191,8 @@ class WorkerMachine:
             self._drain(now + self._options.drain_timeout, now)
         if self._report_at is not None and now >= self._report_at:
             self._report(now, full=True)
+        if self._room.tell_at is not None and now >= self._room.tell_at:
+            self._report(now, full=False)
         if self._kept_at is not None and now >= self._kept_at:
             self._say_kept(now)
         if warning := self._absence.warning(self._connected, now):
@@ -303,6 +306,7 @@ class WorkerMachine:
             self._newest, self._idle_since = max(self._newest, spans[-1] - 1), now
             self._pending.update(spans)
             numbers = sequence_of(spans)
+            self._room.took(len(numbers))
             if body.attempt > 1:
                 self._attempts.update(dict.fromkeys(numbers, body.attempt))
             if keys:
@@ -341,7 +345,7 @@ class WorkerMachine:
         self.executed += done
         self.failed += len(event.failures)
         self._idle_since = now
-        self._service.observe(done, event.seconds)
+        self._room.observe(done, event.seconds)
         if self._next_run is not None:
             self._drop_old_run(event, now)
             return
@@ -371,10 +375,13 @@ class WorkerMachine:
         if self._attempts:
             for number in numbers_of(spans):
                 self._attempts.pop(number, None)
-        at = 0
-        for start, stop in pairs(spans):
-            self._kept.add(start, list(payloads[at : at + stop - start]), attempt)
-            at += stop - start
+        if len(spans) == 2:
+            self._kept.add(spans[0], list(payloads), attempt)
+        else:
+            at = 0
+            for start, stop in pairs(spans):
+                self._kept.add(start, list(payloads[at : at + stop - start]), attempt)
+                at += stop - start
         self._send(attempt, spans, payloads)
 
     def _fail(self, failures: list[tuple[int, m.Trouble]]) -> None:
@@ -393,21 +400,9 @@ class WorkerMachine:
 
     def _after_items(self, now: float) -> None:
         """Say how much room there is, when it is enough to be worth a message."""
-        last = self._window
-        self._window = batching.window(
-            self.slots,
-            self._service.seconds,
-            last,
-            prefetch_seconds=self._options.prefetch_seconds,
-            max_prefetch=self._max_prefetch,
-        )
-        # a broker knows by the answers what a worker still has; it is told of the window only
-        if (
-            batching.is_another(self._window, self._told_window)
-            if self._answers
-            else batching.is_room(len(self._pending), self._window, self.slots)
-            or batching.is_too_much(len(self._pending), self._window, self._told_window)
-        ):
+        room = self._room
+        room.resize(self.slots, self._max_prefetch)
+        if room.is_another() if self._answers else room.is_news(len(self._pending), self.slots, now):
             self._report(now, full=False)
         if self._kept and self._kept_at is None and not self._answers:
             self._kept_at = now + REPORT_SECONDS
@@ -471,7 +466,7 @@ class WorkerMachine:
 
     def _report(self, now: float, *, full: bool) -> None:
         if "workers" not in self._connected:
-            self._report_at = None
+            self._report_at = self._room.tell_at = None
             return
         held = done = running = None
         if full:
@@ -483,15 +478,16 @@ class WorkerMachine:
             ready.update(pending)
             held = ready.spans()
             running = self._running.named(pending, self._attempts, self.slots, self._idle_since or now, now)
-        self._told_window = self._window
         takes_nothing = self.phase in ("draining", "changing")
+        backlog = len(self._pending) + len(self._ghosts)
+        self._room.told(backlog)
         self._to_distributor(
             m.WorkerReport(
                 run=self.run,
                 task=self.task,
                 slots=self.slots,
-                window=0 if takes_nothing else self._window,
-                backlog=len(self._pending) + len(self._ghosts),
+                window=0 if takes_nothing else self._room.window,
+                backlog=backlog,
                 draining=self.phase == "draining",
                 held=held,
                 done=done,
@@ -550,10 +546,10 @@ class WorkerMachine:
     def _thread_lost(self, free: int, now: float) -> None:
         self.slots = free
         if free:
-            self._window = min(self._window, batching.MAX_BATCH)
+            self._room.shrink(batching.MAX_BATCH)
             self._report(now, full=False)
             return
-        self._end(70, "every thread of this worker is stuck in an item that ran past its time-out")
+        self._end(70, "no thread can go on: each is stuck in an item past its time-out, or there is no memory left")
 
     def _end(self, status: int, reason: str, trouble: m.Trouble | None = None) -> None:
         if "workers" in self._connected:
