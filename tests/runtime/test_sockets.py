@@ -421,6 +421,29 @@ def test_a_busy_socket_does_not_starve_another(tmp_path: Path) -> None:
         assert len(first) < 1000
 
 
+@pytest.mark.parametrize("protocol", ["ipc", "inproc"])
+def test_messages_arrive_in_order_whether_they_come_alone_or_in_bursts(protocol: str, tmp_path: Path) -> None:
+    """Each side takes every message once and in order, polling only until something comes, through changes of pace."""
+    address = new_address(protocol, tmp_path)
+    with new_transport(address) as server, new_transport(address) as client:
+        server.bind("hop", address)
+        client.connect("hop", address)
+        both_until(client, server, lambda mine, its: Connected("hop") in mine)
+        number = 0
+        for burst in (1, 1, 1, 5, 1, 300, 2, 1, 1, 7, 1, 1):
+            sent = [[b"%d" % one] for one in range(number, number + burst)]
+            number += burst
+            for frames in sent:
+                client.send(("hop", b""), frames)
+            arrivals = arrivals_until(server, lambda found, count=burst: len(messages(found)) >= count)
+            assert messages(arrivals) == sent
+            peer = next(one[0] for one in arrivals if isinstance(one, tuple))
+            for frames in sent:
+                server.send(peer, frames)
+            assert messages(arrivals_until(client, lambda found, count=burst: len(messages(found)) >= count)) == sent
+        assert server.poll(0) == client.poll(0) == []
+
+
 @pytest.mark.parametrize("protocol", ["ipc", "tcp"])
 def test_the_last_words_of_a_peer_are_heard(protocol: str, tmp_path: Path) -> None:
     """What a bound side sent right before it closed arrives, though it is read only after the connection is gone."""
@@ -438,3 +461,17 @@ def test_the_last_words_of_a_peer_are_heard(protocol: str, tmp_path: Path) -> No
                     server.send(peer, [b"%d" % number])
             heard = messages(arrivals_until(client, lambda found: len(messages(found)) == 20))
             assert heard == [[b"%d" % number] for number in range(20)]
+
+
+def test_what_a_full_socket_left_in_the_outbox_is_sent(tmp_path: Path) -> None:
+    """The descriptor tells that the socket takes messages again, and nothing else: that is enough to send the rest."""
+    address, count = new_address("ipc", tmp_path), 1000
+    with new_transport(address) as server, new_transport(address) as client:
+        server.bind("hop", address)
+        client.connect("hop", address)
+        arrivals_until(client, lambda found: Connected("hop") in found)
+        # of itself a queue has no limit
+        client._hops["hop"].socket.sndhwm = 20
+        for number in range(count):
+            client.send(("hop", b""), [b"%d" % number, bytes(20_000)])
+        both_until(client, server, lambda _, found: len(messages(found)) == count)

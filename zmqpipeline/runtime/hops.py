@@ -68,6 +68,7 @@ LARGE = 64 * 1024
 # Plain ints: to make an enum's member of the two costs more than the system call.
 _NOBLOCK = int(zmq.NOBLOCK)
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS, _IN, _OUT = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.POLLOUT)
 
 
 class Hop(ABC):
@@ -94,8 +95,12 @@ class Hop(ABC):
         self._poller = poller
         self._monitor: Monitor | None = None
         self._monitor_is_new = False
-        self._file = -1
+        self.file = -1
+        self.files: set[int] = set()
+        """What the poller waits for on behalf of this hop."""
         self._may_be_ready = True
+        self.comes_alone = True
+        """Whether the last messages came one by one."""
 
     def _new_socket(self, events: int) -> None:
         self.socket: Socket = self._context.socket(self.kind)
@@ -108,38 +113,60 @@ class Hop(ABC):
             self._monitor = Monitor(self._context, self.socket, events)
             self._poller.register(self._monitor.file, select.POLLIN)
             self._monitor_is_new = True
-        self._file = int(self.socket.getsockopt(zmq.FD))
-        self._poller.register(self._file, select.POLLIN)
+        self.file = int(self.socket.getsockopt(zmq.FD))
+        self._poller.register(self.file, select.POLLIN)
+        self.files = {self.file} if self._monitor is None else {self.file, self._monitor.file}
         self._may_be_ready = True
 
     def is_ready(self) -> bool:
         """Whether there is something to do now that the descriptor may not tell of."""
         if self._monitor_is_new:
             return True
-        return self._may_be_ready and bool(int(self.socket.getsockopt(zmq.EVENTS)) & self._wanted())
+        return self._may_be_ready and bool(self._happening() & self._wanted())
+
+    def _happening(self) -> int:
+        """What could be done with the socket now."""
+        return self.socket.getsockopt(_EVENTS)  # type: ignore[return-value]
 
     def _wanted(self) -> int:
-        return zmq.POLLIN
+        return _IN
 
     def _messages(self) -> tuple[list[list[bytes]], bool]:
         """What has arrived, at most MESSAGES_A_TURN, and whether that was all."""
-        # Frame by frame, since a frame tells whether more follow; recv_multipart asks the socket for that each time.
-        receive = self.socket.recv
         messages: list[list[bytes]] = []
+        self._may_be_ready = True
         try:
             for _ in range(MESSAGES_A_TURN):
-                frame = receive(_NOBLOCK, False)
-                frames = [frame.bytes]
-                while frame.more:
-                    frame = receive(_NOBLOCK, False)
-                    # a large payload is read where it lies: unpacking, sending on and sqlite take any buffer for bytes
-                    frames.append(frame.bytes if len(frame) < LARGE else frame.buffer)  # type: ignore[arg-type]
-                messages.append(frames)
+                messages.append(self._message())
         except zmq.Again:
             self._may_be_ready = False
-            return messages, True
+        return messages, not self._may_be_ready
+
+    def _message(self) -> list[bytes]:
+        """The frames of the next message; raises Again if none is there."""
+        # Frame by frame, since a frame tells whether more follow; recv_multipart asks the socket for that each time.
+        receive = self.socket.recv
+        frame = receive(_NOBLOCK, False)
+        frames = [frame.bytes]
+        while frame.more:
+            frame = receive(_NOBLOCK, False)
+            # a large payload is read where it lies: unpacking, sending on and sqlite take any buffer for bytes
+            frames.append(frame.bytes if len(frame) < LARGE else frame.buffer)  # type: ignore[arg-type]
+        return frames
+
+    def receive_one(self) -> list[Arrival]:
+        """One message, if there is one. Whether there are more, `is_ready` tells, when the first is dealt with.
+
+        To be told that a socket is empty costs more than to read the message: so a message that comes alone is not
+        kept waiting for that.
+        """
         self._may_be_ready = True
-        return messages, False
+        try:
+            return [self._arrival(self._message())]
+        except zmq.Again:
+            # what the descriptor told of may be that an outbox can be sent now
+            self._may_be_ready = self._wanted() != _IN
+            return []
 
     def _monitored(self, readable: set[int]) -> list[tuple[int, int]]:
         if self._monitor is None or not (self._monitor_is_new or self._monitor.file in readable):
@@ -152,6 +179,10 @@ class Hop(ABC):
         send, last = self.socket.send, len(frames) - 1
         for index, frame in enumerate(frames):
             send(frame, _NOBLOCK if index == last else _MORE, len(frame) < LARGE)
+
+    @abstractmethod
+    def _arrival(self, frames: list[bytes]) -> Arrival:
+        """A message, as the loop gets it."""
 
     @abstractmethod
     def gather(self, readable: set[int], now: float, *, ready: bool) -> list[Arrival]:
@@ -174,7 +205,7 @@ class Hop(ABC):
             self._poller.unregister(self._monitor.file)
             self._monitor.close()
             self._monitor = None
-        self._poller.unregister(self._file)
+        self._poller.unregister(self.file)
         self.socket.close(linger=round(linger * 1000))
 
 
@@ -205,8 +236,9 @@ class BoundHop(Hop):
         arrivals: list[Arrival] = []
         dry = True
         known_lost = self._lost
-        if ready or self._file in readable:
+        if ready or self.file in readable:
             dry = self._receive(arrivals)
+            self.comes_alone = len(arrivals) < 2 and not ready
         if known_lost and dry:
             arrivals += [PeerLost((self.name, peer)) for peer in known_lost]
             self._lost = {}
@@ -227,13 +259,14 @@ class BoundHop(Hop):
 
     def _receive(self, arrivals: list[Arrival]) -> bool:
         messages, dry = self._messages()
-        name, peers, lost = self.name, self._peers, self._lost
-        for frames in messages:
-            connection = frames.pop(0)
-            if connection not in peers and connection not in lost:
-                peers.add(connection)
-            arrivals.append(((name, connection), frames))
+        arrivals += map(self._arrival, messages)
         return dry
+
+    def _arrival(self, frames: list[bytes]) -> Arrival:
+        connection = frames.pop(0)
+        if connection not in self._peers and connection not in self._lost:
+            self._peers.add(connection)
+        return (self.name, connection), frames
 
     def _next_round(self) -> float:
         """When the next round of probes may begin."""
@@ -268,7 +301,7 @@ class BoundHop(Hop):
 
     def _sent(self, connection: bytes, frames: Sequence[bytes]) -> bool:
         try:
-            self._try_send([connection, *frames])
+            self._try_send((connection, *frames))
         except zmq.ZMQError as error:
             if error.errno == zmq.EAGAIN:
                 # it does not read: the message is dropped, which it sees as a gap if it goes on
@@ -306,6 +339,7 @@ class ConnectedHop(Hop):
 
     def open(self) -> None:
         """Begin to connect. Raises EndpointError if the address cannot be connected to at all."""
+        self._peer = (self.name, b"")
         self._outbox: deque[list[bytes]] = deque(maxlen=OUTBOX_LIMIT)
         self._reopen_at: float | None = None
         self._failed = False
@@ -332,9 +366,10 @@ class ConnectedHop(Hop):
         if self._announce:
             self._announce = False
             arrivals.append(Connected(self.name))
-        if ready or self._file in readable:
-            peer = (self.name, b"")
-            arrivals += [(peer, frames) for frames in self._messages()[0]]
+        if ready or self.file in readable:
+            messages, _ = self._messages()
+            arrivals += map(self._arrival, messages)
+            self.comes_alone = len(messages) < 2 and not ready
         for event, value in self._monitored(readable):
             self._note(event, now, arrivals)
             if event & FAILED:
@@ -344,6 +379,9 @@ class ConnectedHop(Hop):
         if self._outbox and self._connected:
             self._flush()
         return arrivals
+
+    def _arrival(self, frames: list[bytes]) -> Arrival:
+        return self._peer, frames
 
     def _note(self, event: int, now: float, arrivals: list[Arrival]) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
@@ -397,7 +435,7 @@ class ConnectedHop(Hop):
             pass  # The socket says when it can go on.
 
     def _wanted(self) -> int:
-        return zmq.POLLIN | zmq.POLLOUT if self._outbox and self._connected else zmq.POLLIN
+        return _IN | _OUT if self._outbox and self._connected else _IN
 
     def close(self, linger: float) -> None:
         """Hand libzmq what is left in the outbox, and close; without a connection there is nothing to wait for."""

@@ -137,25 +137,39 @@ class Transport:
         Returns what came, per hop in order: ``(peer, frames)`` for a message, Connected, Disconnected or PeerLost. It
         may be empty.
         """
-        ready = [hop.is_ready() for hop in self._order]
-        readable = {file for file, _ in self._poller.poll(0 if True in ready else self._milliseconds(timeout))}
+        ready = [hop for hop in self._order if hop.is_ready()]
+        if ready:
+            found = self._poller.poll(0)
+        else:
+            wait, is_timed = self._milliseconds(timeout)
+            found = self._poller.poll(wait)
+            if len(found) == 1 and not is_timed:
+                # as a rule: a message that comes alone, and nothing else to see to
+                file = found[0][0]
+                for hop in self._order:
+                    if hop.file == file and hop.comes_alone:
+                        return hop.receive_one()
+        readable = {file for file, _ in found}
         if self._waker.file in readable:
             self._waker.clear()
         if self._gate is not None and self._gate.file in readable:
             self._gate.answer()
         now = time.monotonic()
         arrivals: list[Arrival] = []
-        for hop, is_ready in zip(self._order, ready, strict=True):
-            arrivals += hop.gather(readable, now, ready=is_ready)
+        for hop in self._order:
+            if (is_ready := hop in ready) or hop.next_time() is not None or not hop.files.isdisjoint(readable):
+                arrivals += hop.gather(readable, now, ready=is_ready)
         return arrivals
 
-    def _milliseconds(self, timeout: float | None) -> int | None:
-        """The wait, cut short where a hop has something to do by then."""
-        times = [at for hop in self._order if (at := hop.next_time()) is not None]
-        if times:
-            soonest = min(times) - time.monotonic()
-            timeout = soonest if timeout is None else min(soonest, timeout)
-        return None if timeout is None else max(0, math.ceil(timeout * 1000))
+    def _milliseconds(self, timeout: float | None) -> tuple[int | None, bool]:
+        """The wait, cut short where a hop has something to do by then; whether one has."""
+        is_timed = False
+        for hop in self._order:
+            if (at := hop.next_time()) is not None:
+                is_timed = True
+                left = at - time.monotonic()
+                timeout = left if timeout is None or left < timeout else timeout
+        return None if timeout is None else max(0, math.ceil(timeout * 1000)), is_timed
 
     def send(self, peer: Peer, frames: list[bytes]) -> None:
         """Send without waiting.
