@@ -228,6 +228,7 @@ class Collector(Role):
             note=self._note,
             ack_data=self._take_ack_data,
             journal=self._journal,
+            leadership=self._leadership,
         )
         self._gatherer = gatherer
         return {

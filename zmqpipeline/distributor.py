@@ -187,7 +187,7 @@ class Distributor(Role):
         }
 
     def _producer(self, task: Task, post: Callable[[Any], None]) -> Producer:
-        return Producer(str(task.task_type), self._steps_of(task), post)
+        return Producer(str(task.task_type), self._steps_of(task), post, self._leadership)
 
     def _load_metadata(self) -> MetadataLoaded:
         try:
@@ -208,8 +208,8 @@ class Distributor(Role):
         def take(command: Produce, count: int, keep: Callable[[Step], object]) -> None:
             nonlocal inner
             try:
+                about_thread(task=str(task.task_type))
                 if inner is None:
-                    about_thread(task=str(task.task_type))
                     inner = steps(task._start(dict(self._metadata)))
                 inner(command, count, keep)
             except (Exhausted, Gated):
@@ -217,6 +217,9 @@ class Distributor(Role):
             except BaseException as error:
                 self._raised.setdefault(str(task.task_type), error)
                 raise
+            finally:
+                # the thread may run the loop between two calls, whose lines are about no task
+                about_thread()
 
         return take
 

@@ -18,6 +18,7 @@ from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import Drain, Event
 from zmqpipeline.runtime import signals, sockets
+from zmqpipeline.runtime.leading import Leadership
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.turns import short_turns
 
@@ -57,7 +58,7 @@ class Role(Declared):
         role._ignore_sigint = False
         # re-entrant: a signal handler that calls `shutdown` may come while its own thread is inside
         role._guard = threading.RLock()
-        role._loop = None
+        role._loop = role._leadership = None
         role._asked_to_end = False
         return role
 
@@ -67,6 +68,7 @@ class Role(Declared):
     _ignore_sigint: bool
     _guard: Any
     _loop: Loop | None
+    _leadership: Leadership | None
     _asked_to_end: bool
 
     @property
@@ -114,8 +116,16 @@ class Role(Declared):
         def post(event: Event) -> None:
             loop.post(event)
 
+        self._leadership = Leadership()
         actions = self._make_actions(post)
-        loop = Loop(self.machine, transport, actions, log=self._log, end_to_end=self._end_to_end)
+        loop = Loop(
+            self.machine,
+            transport,
+            actions,
+            log=self._log,
+            end_to_end=self._end_to_end,
+            leadership=self._leadership,
+        )
         self._attach(loop)
         caught = signals.draining(loop, self.options.drain_timeout, ignore_sigint=self._ignore_sigint)
         watch.enter_context(caught)

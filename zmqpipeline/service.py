@@ -159,7 +159,8 @@ class ServiceWorker(Role):
         self._preparation = Preparation(self.init_worker, self.init_thread)
         telling = within_depth(telling, self.options.max_depth)
         execution = Execution(telling, lambda: pack_reply, placed=True)
-        pool = self._pool = Pool(self._slots(), execution, post, thread_start=self._preparation.begin)
+        begin, leadership = self._preparation.begin, self._leadership
+        pool = self._pool = Pool(self._slots(), execution, post, thread_start=begin, leadership=leadership)
         return {
             SetMetadata: lambda command: None,
             Execute: pool.submit,

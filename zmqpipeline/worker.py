@@ -124,7 +124,8 @@ class Worker(Role):
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         self._preparation = self._make_preparation()
-        pool = Pool(self._slots(), self._execution(), post, thread_start=self._preparation.begin)
+        begin, leadership = self._preparation.begin, self._leadership
+        pool = Pool(self._slots(), self._execution(), post, thread_start=begin, leadership=leadership)
         self._pool = pool
         return {
             SetMetadata: self._set_metadata,

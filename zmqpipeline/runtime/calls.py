@@ -22,6 +22,7 @@ from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.messages import KEY_BYTES, FailedItem, Trouble
 from zmqpipeline.protocol.seqset import sequence_of, spans_of
 from zmqpipeline.runtime.journal import Journal, JournalLost
+from zmqpipeline.runtime.leading import Hand, Leadership
 from zmqpipeline.runtime.values import open_all
 from zmqpipeline.serialize import unpack
 
@@ -68,12 +69,16 @@ def _sendable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-class Serial:
-    """One thread that calls what is submitted, in order."""
+class Serial(Hand):
+    """One thread that calls what is submitted, in order; with a `leadership` it may lead."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, leadership: Leadership | None = None) -> None:
         """`name` is that of the thread, which starts with the first call."""
+        super().__init__(leadership)
         self._waiting: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._to_lead = self.lead
+        self._is_invited = False
+        """`_to_lead` is among what waits."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._lock = threading.Lock()
         self._started = False
@@ -81,21 +86,57 @@ class Serial:
     def submit(self, call: Callable[[], object]) -> None:
         """Have this called after all that was submitted before; from any thread. What it raises is logged."""
         self._waiting.put(call)
-        with self._lock:
-            if not self._started:
-                self._started = True
-                self._thread.start()
+        if not self._started:
+            with self._lock:
+                if not self._started:
+                    self._thread.start()
+                    self._started = True
 
     def _run(self) -> None:
         while (call := self._waiting.get()) is not None:
-            try:
+            if call is self._to_lead:
+                self._is_invited = False
                 call()
-            except BaseException:
-                _log.exception("A call on the thread %r raised. The thread goes on with the next.", self._thread.name)
+            else:
+                began = time.perf_counter()
+                self._call(call)
+                self.served(time.perf_counter() - began)
+
+    def _call(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except BaseException:
+            _log.exception("A call on the thread %r raised. The thread goes on with the next.", self._thread.name)
 
     def is_idle(self) -> bool:
-        """Whether nothing waits to be called."""
-        return self._waiting.empty()
+        """Whether nothing waits to be called; to lead is no call."""
+        return self._waiting.qsize() <= int(self._is_invited)
+
+    def is_asked(self) -> bool:
+        """Whether something waits to be called."""
+        return not self._waiting.empty()
+
+    def invite(self) -> bool:
+        """Have the thread lead, unless something waits to be called."""
+        if self._is_invited or self.is_asked():
+            return False
+        self._is_invited = True
+        self.submit(self._to_lead)
+        return True
+
+    def serve(self) -> bool:
+        """Call what waits, between two turns of the loop; False if it is the end."""
+        call = self._waiting.get_nowait()
+        if call is None:
+            # for `_run`
+            self._waiting.put(None)
+            return False
+        if call is self._to_lead:
+            # it leads, and was invited during a call that went on
+            self._is_invited = False
+        else:
+            self._call(call)
+        return True
 
     def close(self, timeout: float) -> None:
         """End the thread after what was submitted; wait for it at most `timeout` seconds."""
@@ -126,12 +167,14 @@ class Gatherer:
         note: Callable[[Any], bytes | None] = bytes,
         ack_data: Callable[[], bytes] | None = None,
         journal: Journal | None = None,
+        leadership: Leadership | None = None,
     ) -> None:
         """`note` is given what the call for an item returned, if anything; it returns packed data for the next Ack.
 
         `ack_data` is called once a part, after its items; what it returns, unless b"", goes before theirs.
 
-        `journal` is used on the thread alone from here on, and closed by it.
+        `journal` is used on the thread alone from here on, and closed by it. With the role's `leadership` the thread
+        may lead.
         """
         self._collecting = collecting
         self._note = note
@@ -144,7 +187,7 @@ class Gatherer:
         self._due = 0.0
         self.lost: BaseException | None = None
         """What the journal could not be written for."""
-        self._serial = Serial("zmqpipeline-collect")
+        self._serial = Serial("zmqpipeline-collect", leadership)
 
     def begin(self, command: SetRun) -> None:
         """Write down that the run begins, if there is a journal; nothing answers."""

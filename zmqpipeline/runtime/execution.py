@@ -133,14 +133,18 @@ class Slot:
     def load(self, piece: Piece, count: int) -> None:
         """Begin a share: the first `count` items of this piece."""
         numbers, values = piece.take(count)
-        if piece.execution is not self.execution:
-            self.execution = piece.execution
-            self.call, self.pack = piece.execution.call, piece.execution.packer()
+        self.use(piece.execution)
         with self.lock:
             self.share = numbers
             self._shares.append(numbers)
         self.stride = 1
         self.todo.extend(values)
+
+    def use(self, execution: Execution) -> None:
+        """Call, and pack, as this says from here on."""
+        if execution is not self.execution:
+            self.execution = execution
+            self.call, self.pack = execution.call, execution.packer()
 
     def unload(self, count: int | None = None) -> tuple[Sequence[int], list[Any]]:
         """Take away up to `count` items (None: all) that the thread has not begun, the last first; ascending."""

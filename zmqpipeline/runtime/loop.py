@@ -1,7 +1,7 @@
 """The one loop of a role: events to the machine, its commands to whoever carries them out.
 
 It knows no leases, credit or acks. User code never runs here: the actions hand it to threads (`calls`, `producer`,
-`pool`), which answer by `Loop.post`.
+`pool`), which answer by `Loop.post`. Which thread makes the turns is another question, and `leading` answers it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from zmqpipeline.protocol.messages import Message
 from zmqpipeline.protocol.seqset import size
 from zmqpipeline.protocol.vocabulary import said_by
 from zmqpipeline.runtime.hops import Arrival
+from zmqpipeline.runtime.leading import Leadership
 from zmqpipeline.runtime.sockets import Transport
 
 Action = Callable[[Any], object]
@@ -42,11 +43,13 @@ class Loop:
         *,
         log: logging.Logger,
         end_to_end: bool = False,
+        leadership: Leadership | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`actions` maps types of commands to what does them; Send, Log and Ended are done here.
 
-        `end_to_end`: what this role sends on was packed here, and may travel so; see `protocol.wire`.
+        `end_to_end`: what this role sends on was packed here, and may travel so; see `protocol.wire`. `leadership` is
+        the one that the threads of user code know, if they may run the loop.
         """
         self.machine = machine
         self.malformed = 0
@@ -59,13 +62,17 @@ class Loop:
         self._actions: dict[type, Action] = {**actions, Send: self._send, Log: self._write}
         self._posted: deque[Event] = deque()
         self._awake = False
+        """Whoever posts need not wake anybody."""
+        self._leadership = Leadership() if leadership is None else leadership
+        self._is_chatty = False
+        """Whether lines about each message are written: asked once a turn."""
         self._warned: set[Peer] = set()
         self._warnings: deque[float] = deque(maxlen=WARNINGS)
 
     def post(self, event: Event) -> None:
         """Tell the machine of an event soon; from any thread or signal handler, also after the end."""
         self._posted.append(event)
-        # One wake-up is enough until the loop has seen it.
+        # One wake-up is enough until the next turn.
         if not self._awake:
             self._awake = True
             self._transport.wake()
@@ -83,33 +90,50 @@ class Loop:
         for event in first:
             if ended := self._handle(event):
                 return ended
-        while True:
-            ended = self._turn()
-            if ended is not None:
-                return ended
+        return self._leadership.run(self)
 
-    def _turn(self) -> Ended | None:
-        arrivals = self._transport.poll(self._patience())
+    def turn(self, *, patient: bool) -> Ended | None:
+        """One turn: what arrived, waiting for it if `patient`; what was posted; the time that has come.
+
+        This and the next three are for whoever leads.
+        """
+        # Cleared before the posted events are looked for: what is posted from here on ends the wait.
+        self._awake = False
+        deadline = self.machine.next_deadline()
+        if not patient or self._posted:
+            patience: float | None = 0.0
+        else:
+            patience = None if deadline is None else max(0.0, deadline - self._clock())
+        arrivals = self._transport.poll(patience)
+        self._awake = True
+        self._is_chatty = self._log.isEnabledFor(logging.DEBUG)
         for arrival in arrivals:
             event = self._event(arrival)
             if event is not None and (ended := self._handle(event)):
                 return ended
-        # Cleared before the events are counted: what is posted from here on wakes the next poll.
-        self._awake = False
+        if self._posted and (ended := self.settle()):
+            return ended
+        # Asked again only if the old one has come: a new one that is sooner is seen in the next turn.
+        if deadline is not None and self._clock() >= deadline:
+            deadline = self.machine.next_deadline()
+            if deadline is not None and self._clock() >= deadline:
+                return self._handle(Tick())
+        return None
+
+    def settle(self) -> Ended | None:
+        """Handle what was posted until now."""
         for _ in range(len(self._posted)):
             if ended := self._handle(self._posted.popleft()):
                 return ended
-        deadline = self.machine.next_deadline()
-        if deadline is not None and self._clock() >= deadline:
-            return self._handle(Tick())
         return None
 
-    def _patience(self) -> float | None:
-        """How long the poll may wait, in seconds."""
-        if self._posted:
-            return 0.0
-        deadline = self.machine.next_deadline()
-        return None if deadline is None else max(0.0, deadline - self._clock())
+    def expect_posts(self) -> None:
+        """What is posted before the next turn needs no wake-up: whoever makes that turn looks first."""
+        self._awake = True
+
+    def wake(self) -> None:
+        """End the wait of the turn that is being made."""
+        self._transport.wake()
 
     def _event(self, arrival: Arrival) -> Event | None:
         if not isinstance(arrival, tuple):
@@ -124,15 +148,14 @@ class Loop:
         except WireError as error:
             self._drop(peer, error)
             return None
-        self._tell("received", peer, envelope.body)
+        if self._is_chatty:
+            self._tell("received", peer, envelope.body)
         return Received(peer, envelope)
 
     def _tell(self, what: str, peer: Peer, body: Message) -> None:
-        # asked first: this is called for each message, and putting its line together costs more than packing it
-        if self._log.isEnabledFor(logging.DEBUG):
-            spans = getattr(body, "spans", None)
-            items = "" if spans is None else f" ({size(spans)} items)"
-            self._log.debug("%s: %s %s%s.", peer[0], what, type(body).__name__, items)
+        spans = getattr(body, "spans", None)
+        items = "" if spans is None else f" ({size(spans)} items)"
+        self._log.debug("%s: %s %s%s.", peer[0], what, type(body).__name__, items)
 
     def _drop(self, peer: Peer, error: WireError) -> None:
         self.malformed += 1
@@ -154,18 +177,21 @@ class Loop:
         return True
 
     def _handle(self, event: Event) -> Ended | None:
+        actions = self._actions
         for command in self.machine.handle(event, self._clock()):
-            if isinstance(command, Ended):
-                return command
-            action = self._actions.get(type(command))
+            action = actions.get(type(command))
             if action is None:
+                if isinstance(command, Ended):
+                    return command
                 raise KeyError(f"Nobody carries out {type(command).__name__}. Add it to the actions of this loop.")
             action(command)
         return None
 
     def _send(self, command: Send) -> None:
-        self._tell("sent", command.peer, command.envelope.body)
-        self._transport.send(command.peer, self._encode(command.envelope))
+        peer, envelope = command.peer, command.envelope
+        if self._is_chatty:
+            self._tell("sent", peer, envelope.body)
+        self._transport.send(peer, self._encode(envelope))
 
     def _write(self, command: Log) -> None:
         self._log.log(command.level, "%s", command.text, extra={"about": command.about})

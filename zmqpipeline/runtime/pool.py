@@ -21,6 +21,7 @@ from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadL
 from zmqpipeline.protocol.messages import Trouble
 from zmqpipeline.runtime.calls import Post, trouble_of
 from zmqpipeline.runtime.execution import Execution, Job, Piece, Slot
+from zmqpipeline.runtime.leading import BRIEF, Hand, Leadership
 from zmqpipeline.runtime.ticker import INTERVAL, Ticker
 
 SLOW_ITEM = 0.0002
@@ -51,11 +52,12 @@ class Pool:
         post: Post,
         *,
         thread_start: Callable[[int], object] | None = None,
+        leadership: Leadership | None = None,
     ) -> None:
         """An item fails if `execution` raises.
 
         `thread_start(thread_index)` is called once in each thread, first; a thread where it raises takes no item, and
-        InitFailed tells.
+        InitFailed tells. With the role's `leadership` the thread may lead, if it is the only one.
         """
         self.execution = execution
         """May be replaced; an Execute is executed by what there is when it is submitted."""
@@ -70,6 +72,8 @@ class Pool:
         self._idle: deque[Slot] = deque()
         self._started = False
         self._closed = False
+        self._hand = _PoolHand(self, leadership if threads == 1 else None)
+        self._is_to_lead = False
         self._ticker = Ticker("zmqpipeline-worker-ticker", self._look)
 
     def submit(self, command: Execute) -> None:
@@ -140,10 +144,74 @@ class Pool:
                 return
         # A lost thread must not wait: it would be woken in the place of another.
         while not slot.lost and self._wait(slot):
-            while self._take_share(slot) and self._execute(slot):
-                pass
-            with slot.lock:
-                self._hand_over(slot)
+            began = slot.mark
+            self._work(slot)
+            self._hand.served(time.perf_counter() - began)
+
+    def _work(self, slot: Slot) -> None:
+        """Execute until there is nothing to take."""
+        while self._take_share(slot) and self._execute(slot):
+            pass
+        with slot.lock:
+            self._hand_over(slot)
+
+    # leading ----------------------------------------------------------------------------------------------------------
+
+    def invite(self) -> bool:
+        """Have the only thread lead; False if it is at work."""
+        slot = self._slots[0]
+        try:
+            self._idle.remove(slot)
+        except ValueError:
+            return False
+        self._is_to_lead = True
+        slot.gate.release()
+        return True
+
+    def is_asked(self) -> bool:
+        """Whether there are items to take."""
+        return bool(self._waiting)
+
+    def serve(self) -> bool:
+        """Execute what there is, on the only thread; False if that is lost."""
+        slot = self._slots[0]
+        slot.mark = slot.last = time.perf_counter()
+        if not self._execute_alone(slot):
+            self._work(slot)
+        return not slot.lost
+
+    def _execute_alone(self, slot: Slot) -> bool:
+        """Execute the item that waits, if it is the only one: no share that others may take from, no list of results.
+
+        False if there are more, or it has a time-out.
+        """
+        with self._lock:
+            piece = self._waiting[0] if len(self._waiting) == 1 else None
+            if piece is None or len(piece.numbers) != 1 or piece.job.timeout:
+                return False
+            self._waiting.popleft()
+        numbers, (value,) = piece.take(1)
+        slot.use(piece.execution)
+        results: list[bytes] = []
+        failures: list[tuple[int, Trouble]] = []
+        try:
+            place = (slot.index, numbers[0], piece.job.attempt) if piece.execution.placed else ()
+            results.append(slot.pack(slot.call(value, *place)))
+        except BaseException as error:
+            failures.append((numbers[0], trouble_of(error)))
+            numbers = ()
+        slot.last = time.perf_counter()
+        spent = max(0.0, slot.last - slot.mark)
+        self._pace.observe(1, spent)
+        self._post(Executed(piece.job.attempt, numbers, results, failures, spent))
+        return True
+
+    def is_brief(self) -> bool:
+        """Whether what waits takes no longer than a call that is made between two turns may."""
+        seconds = self._pace.seconds
+        return seconds is not None and seconds * sum(len(one.numbers) for one in self._waiting) < BRIEF
+
+    # the threads, again -----------------------------------------------------------------------------------------------
 
     def _wait(self, slot: Slot) -> bool:
         """Wait until there is something to take; False if it is over."""
@@ -156,6 +224,9 @@ class Pool:
                 except ValueError:
                     pass  # It was taken off the list a moment ago: the gate is open, or will be.
             slot.gate.acquire()
+            if self._is_to_lead:
+                self._is_to_lead = False
+                self._hand.lead()
         slot.mark = slot.last = time.perf_counter()
         return not self._closed
 
@@ -328,6 +399,26 @@ class Pool:
         self._share_again(slot)
         self._post(ThreadLost(sum(not one.lost for one in self._slots)))
         return _TIMEOUT_LOOK
+
+
+class _PoolHand(Hand):
+    """The only thread of a pool as one that may lead."""
+
+    def __init__(self, pool: Pool, leadership: Leadership | None) -> None:
+        super().__init__(leadership)
+        self._pool = pool
+
+    def invite(self) -> bool:
+        return self._pool.invite()
+
+    def is_asked(self) -> bool:
+        return self._pool.is_asked()
+
+    def serve(self) -> bool:
+        return self._pool.serve()
+
+    def is_brief(self) -> bool:
+        return super().is_brief() and self._pool.is_brief()
 
 
 def _placed(call: Callable[..., object], slot: Slot) -> Callable[[object], object]:

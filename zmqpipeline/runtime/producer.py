@@ -11,13 +11,14 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from queue import SimpleQueue
+from functools import partial
 from typing import TypeAlias
 
 from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.events import Produced
 from zmqpipeline.protocol.messages import Blobs, Trouble
-from zmqpipeline.runtime.calls import Post, trouble_of
+from zmqpipeline.runtime.calls import Post, Serial, trouble_of
+from zmqpipeline.runtime.leading import Leadership
 from zmqpipeline.runtime.ticker import INTERVAL, Ticker
 
 Step: TypeAlias = bytes | tuple[bytes, bytes]
@@ -72,8 +73,8 @@ STRIDE = 256
 class Producer:
     """Steps through the source of one task."""
 
-    def __init__(self, task: str, take: Take, post: Post) -> None:
-        """`take` is called on this producer's thread."""
+    def __init__(self, task: str, take: Take, post: Post, leadership: Leadership | None = None) -> None:
+        """`take` is called on this producer's thread, which may lead if there is a `leadership`."""
         self._task = task
         self._take = take
         self._stride = 1
@@ -82,28 +83,20 @@ class Producer:
         self._part: list[Step] = []
         self._since = 0.0
         self._hand_over = threading.Lock()
-        self._asked: SimpleQueue[Produce | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=f"zmqpipeline-produce-{task}", daemon=True)
-        self._started = False
+        self._serial = Serial(f"zmqpipeline-produce-{task}", leadership)
         self._ticker = Ticker(f"zmqpipeline-produce-{task}-ticker", self._look)
 
     def produce(self, command: Produce) -> None:
         """Take up to `count` steps; Produced answers, in one part or more. From the loop's thread only."""
-        self._asked.put(command)
-        if not self._started:
-            self._started = True
-            self._thread.start()
+        self._serial.submit(partial(self._serve, command))
 
     def close(self, timeout: float) -> None:
         """End the thread after the step that it is in; wait for it at most `timeout` seconds."""
-        self._asked.put(None)
-        if self._started:
-            self._thread.join(timeout)
+        self._serial.close(timeout)
         self._ticker.close(timeout)
 
-    def _run(self) -> None:
-        while (command := self._asked.get()) is not None:
-            self._flush(*self._answer(command))
+    def _serve(self, command: Produce) -> None:
+        self._flush(*self._answer(command))
 
     def _answer(self, command: Produce) -> tuple[str, Trouble | None]:
         """Take the steps; returns the state and the trouble that end the answer."""
@@ -136,7 +129,7 @@ class Producer:
                 self._is_striding = False
             left -= count
             moment = clock()
-            if count == 1 and was_empty:
+            if count == 1 and was_empty and left:
                 self._since = moment
                 self._ticker.kick()
             self._look_back(moment - began)

@@ -58,8 +58,8 @@ class Ticker:
             if wait is not None and wait <= INTERVAL:
                 self._asleep = False
                 time.sleep(INTERVAL)
-            else:
-                self._event.wait(wait)
+            elif self._event.wait(wait):
+                idle = 0
 
     def close(self, timeout: float) -> None:
         """End the thread; wait for it at most `timeout` seconds."""

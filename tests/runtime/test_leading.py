@@ -1,0 +1,452 @@
+"""Leadership: who runs the loop, and that it goes back whatever happens."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import queue
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.runtime.support import QUICK, Posts
+from zmqpipeline.protocol.commands import Collect, Command, Ended, TakeBack
+from zmqpipeline.protocol.events import Collected, Drain, Event, TakenBack, Tick
+from zmqpipeline.runtime import leading
+from zmqpipeline.runtime.calls import Gatherer, Serial
+from zmqpipeline.runtime.journal import MEMORY, Journal
+from zmqpipeline.runtime.leading import STREAK, Hand, Leadership
+from zmqpipeline.runtime.loop import Loop
+from zmqpipeline.runtime.sockets import Transport
+from zmqpipeline.serialize import pack
+
+LOG = logging.getLogger("zmqpipeline.test")
+OWN, HAND = "own", "hand"
+
+
+class Asking:
+    """A machine that asks for one call a TakenBack, and ends with a Drain. It notes which thread it runs on."""
+
+    def __init__(self) -> None:
+        self.told: queue.SimpleQueue[tuple[Event, str]] = queue.SimpleQueue()
+        self._inside = threading.Lock()
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        assert self._inside.acquire(blocking=False), "two threads are in the machine"
+        try:
+            self.told.put((event, threading.current_thread().name))
+            if isinstance(event, Drain):
+                return [Ended(0)]
+            return [TakeBack(1)] if isinstance(event, TakenBack) else []
+        finally:
+            self._inside.release()
+
+    def next_deadline(self) -> float | None:
+        return None
+
+    def who(self, kind: type) -> str:
+        """The thread that the next event of this kind is told on."""
+        while True:
+            event, name = self.told.get(timeout=10)
+            if isinstance(event, kind):
+                return name
+
+
+@dataclass
+class Role:
+    """A loop on its own thread, and one hand, which calls `call` whenever the machine asks."""
+
+    machine: Asking = field(default_factory=Asking)
+    call: Callable[[], object] = bool
+    outcome: list[object] = field(default_factory=list)
+    """What `run` returned or raised."""
+
+    def __post_init__(self) -> None:
+        leadership = Leadership()
+        self.transport = Transport(QUICK)
+        self.hand = Serial(HAND, leadership)
+        actions = {TakeBack: lambda command: self.hand.submit(lambda: self.call())}
+        self.loop = Loop(self.machine, self.transport, actions, log=LOG, leadership=leadership)
+        self.thread = threading.Thread(target=self._run, name=OWN)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.outcome.append(self.loop.run())
+        except BaseException as error:
+            self.outcome.append(error)
+
+    def ask(self) -> str:
+        """Have one call made; returns the thread that the machine was asked on."""
+        self.loop.post(TakenBack([]))
+        return self.machine.who(TakenBack)
+
+    def led(self) -> Role:
+        """Ask until the hand leads."""
+        for _ in range(10_000):
+            if self.ask_and_wait() == HAND:
+                return self
+        raise AssertionError("the hand does not lead")
+
+    def ask_and_wait(self) -> str:
+        """The same, and wait for the call, and for a turn without one, in which the hand may be invited."""
+        done = threading.Event()
+        self.call = done.set
+        name = self.ask()
+        assert done.wait(10)
+        self.loop.post(Tick())
+        self.machine.who(Tick)
+        return name
+
+    def join(self) -> object:
+        """What came of the loop."""
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+        return self.outcome[0]
+
+    def close(self) -> None:
+        self.call = bool
+        self.loop.post(Drain(0.0))
+        self.join()
+        self.hand.close(10)
+        self.transport.close()
+
+
+@pytest.fixture
+def role() -> Iterator[Role]:
+    """A role; its threads are gone afterwards."""
+    before = set(threading.enumerate())
+    made = Role()
+    yield made
+    made.close()
+    assert set(threading.enumerate()) <= before
+
+
+def test_the_hand_leads_after_some_brief_calls_and_not_before(role: Role) -> None:
+    """Calls that are brief are made on the thread that then runs the loop, too; the first ones are not."""
+    assert [role.ask_and_wait() for _ in range(STREAK)] == [OWN] * STREAK
+    assert role.led().ask() == HAND
+
+
+def test_the_lead_is_taken_from_a_call_that_goes_on(role: Role) -> None:
+    """The machine is told of what is posted while the call blocks, on the loop's own thread, and all goes on then."""
+    go_on = threading.Event()
+    role.led().call = lambda: go_on.wait(10)
+    assert role.ask() == HAND
+    began = time.monotonic()
+    role.loop.post(Tick())
+    assert role.machine.who(Tick) == OWN
+    assert time.monotonic() - began < 5.0
+    go_on.set()
+    assert role.led().ask() == HAND
+
+
+def test_after_a_call_that_went_on_many_must_be_brief(role: Role) -> None:
+    """A hand whose calls are long now and then does not lead again at once: each would stop the loop for two looks."""
+    done = threading.Event()
+    role.led().call = lambda: (time.sleep(0.02), done.set())
+    role.ask()
+    assert done.wait(10)
+    assert {role.ask_and_wait() for _ in range(4 * STREAK)} == {OWN}
+
+
+def test_the_end_comes_out_of_run_if_a_hand_leads(role: Role) -> None:
+    """Ended is what `run` returns on its own thread, whichever thread was told."""
+    role.led().loop.post(Drain(0.0))
+    assert role.machine.who(Drain) == HAND
+    assert role.join() == Ended(0)
+
+
+def test_what_the_machine_raises_comes_out_of_run_if_a_hand_leads(role: Role) -> None:
+    """The error of a step is raised on the loop's own thread, and the hand's thread lives on."""
+    role.led()
+    role.machine.handle = lambda event, now: 1 // 0  # type: ignore[assignment, method-assign]
+    role.loop.post(Tick())
+    assert isinstance(role.join(), ZeroDivisionError)
+    called = threading.Event()
+    role.hand.submit(called.set)
+    assert called.wait(10)
+
+
+@pytest.mark.parametrize("is_calling", [False, True])
+def test_an_interrupt_ends_the_lead_of_a_hand(is_calling: bool, role: Role) -> None:
+    """KeyboardInterrupt on the loop's own thread comes out of `run`, and from then on nobody is in the loop."""
+    go_on = threading.Event()
+    role.led()
+    if is_calling:
+        role.call = lambda: go_on.wait(10)
+        assert role.ask() == HAND
+    ident = ctypes.c_ulong(role.thread.ident or 0)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(KeyboardInterrupt))
+    # in a call of the system it is not seen
+    role.loop.post(Tick())
+    assert isinstance(role.join(), KeyboardInterrupt)
+    go_on.set()
+    role.call, called = bool, threading.Event()
+    while not role.machine.told.empty():
+        role.machine.told.get()
+    role.loop.post(Tick())
+    role.hand.submit(called.set)
+    assert called.wait(10)
+    assert role.machine.told.empty()
+
+
+def test_an_idle_hand_gives_the_lead_back(role: Role) -> None:
+    """After a while without anything to do the loop waits on its own thread, which then need not look up."""
+    role.led()
+    for pause in (0.2, 0.4, 0.8, 1.6, 3.2):
+        time.sleep(pause)
+        role.loop.post(Tick())
+        if role.machine.who(Tick) == OWN:
+            return
+    raise AssertionError("the hand still leads")
+
+
+def test_to_be_invited_is_no_call_that_a_commit_waits_for() -> None:
+    """What a journal wrote during the last call is said, although the thread was asked to lead meanwhile."""
+    offers: queue.SimpleQueue[Hand] = queue.SimpleQueue()
+    blocked, go_on, posts = threading.Event(), threading.Event(), Posts()
+
+    class Heard(Leadership):
+        def offer(self, hand: Hand) -> None:
+            offers.put(hand)
+
+    def block() -> None:
+        blocked.set()
+        assert go_on.wait(10)
+
+    calls: list[Callable[[], object]] = [block] + [bool] * 100
+    gatherer = Gatherer(
+        lambda task, attempt: ((lambda value: calls.pop()()), False),
+        bool,
+        lambda command: None,
+        posts,
+        journal=Journal(MEMORY, pipeline="squares"),
+        leadership=Heard(),
+    )
+    for number in range(101):
+        gatherer.collect(Collect("C", 1, (number, number + 1), [pack({})], b""))
+        if number < 100:
+            posts.next()
+    hand = offers.get(timeout=10)
+    assert blocked.wait(10)
+    assert hand.invite()
+    go_on.set()
+    assert isinstance(posts.next(), Collected)
+    gatherer.close(10)
+
+
+# one step at a time ---------------------------------------------------------------------------------------------------
+
+
+class Turns:
+    """A loop whose patient turns end when the test says so, with what it says."""
+
+    def __init__(self) -> None:
+        self.ends: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
+        self._begun = {name: threading.Semaphore(0) for name in (OWN, HAND)}
+
+    def turn(self, *, patient: bool) -> Ended | None:
+        self._begun[threading.current_thread().name].release()
+        return self.ends.get(timeout=30)
+
+    def await_turn(self, name: str) -> None:
+        """Wait until this thread has begun one more turn."""
+        assert self._begun[name].acquire(timeout=10)
+
+    def settle(self) -> Ended | None:
+        return None
+
+    def expect_posts(self) -> None: ...
+
+    def wake(self) -> None:
+        self.ends.put(None)
+
+
+class Puppet(Hand):
+    """A hand that leads when the test says so, and never has a brief call."""
+
+    def __init__(self, leadership: Leadership, invite: Callable[[Puppet], bool]) -> None:
+        super().__init__(leadership)
+        self._invite = invite
+        self.asked = False
+        self.threads: list[threading.Thread] = []
+        self.errors: list[BaseException] = []
+
+    def begin(self) -> None:
+        """Lead, on a new thread."""
+        self.threads.append(threading.Thread(target=self._lead, name=HAND, daemon=True))
+        self.threads[-1].start()
+
+    def _lead(self) -> None:
+        try:
+            self.lead()
+        except BaseException as error:
+            self.errors.append(error)
+
+    def invite(self) -> bool:
+        return self._invite(self)
+
+    def is_asked(self) -> bool:
+        return self.asked
+
+    def serve(self) -> bool:
+        raise AssertionError("it has no brief call")
+
+
+def running(leadership: Leadership, turns: Turns) -> tuple[threading.Thread, list[Ended]]:
+    """The loop's own thread, started, and what it returns."""
+    ended: list[Ended] = []
+    thread = threading.Thread(target=lambda: ended.append(leadership.run(turns)), name=OWN, daemon=True)
+    thread.start()
+    return thread, ended
+
+
+def test_a_late_invitation_that_is_taken_up_is_watched() -> None:
+    """A hand that says it is busy, but leads by an earlier invitation, is called back when idle like any other."""
+    leadership, turns = Leadership(), Turns()
+
+    def invite(hand: Puppet) -> bool:
+        hand.begin()
+        turns.await_turn(HAND)
+        return False
+
+    hand = Puppet(leadership, invite)
+    leadership.offer(hand)
+    thread, ended = running(leadership, turns)
+    turns.await_turn(OWN)
+    turns.ends.put(None)
+    # in between the hand leads, and is called back
+    turns.await_turn(OWN)
+    turns.ends.put(Ended(0))
+    thread.join(10)
+    assert ended == [Ended(0)]
+    assert not hand.errors
+
+
+def test_a_lead_that_comes_back_while_it_is_taken_is_back_once() -> None:
+    """The next lead of a hand is watched to its end, although the last one ended at the very moment of a look."""
+    leadership, turns = Leadership(), Turns()
+
+    def invite(hand: Puppet) -> bool:
+        hand.asked = False
+        hand.begin()
+        return True
+
+    hand = Puppet(leadership, invite)
+
+    class Held:
+        """The lock of the lead; the look that would take it is held up until the hand has stepped back."""
+
+        def __init__(self) -> None:
+            self._lock = threading.RLock()
+            self._is_first = True
+
+        def acquire(self, blocking: bool = True) -> bool:
+            if not blocking and threading.current_thread().name == OWN and self._is_first:
+                self._is_first = False
+                turns.await_turn(HAND)
+                hand.asked = True
+                turns.ends.put(None)
+                hand.threads[0].join(10)
+            return self._lock.acquire(blocking)
+
+        def release(self) -> None:
+            self._lock.release()
+
+        def __enter__(self) -> None:
+            self._lock.acquire()
+
+        def __exit__(self, *raised: object) -> None:
+            self._lock.release()
+
+    leadership._held = Held()  # type: ignore[assignment]
+    leadership.offer(hand)
+    thread, ended = running(leadership, turns)
+    turns.await_turn(OWN)
+    turns.ends.put(None)
+    turns.await_turn(OWN)
+    leadership.offer(hand)
+    turns.ends.put(None)
+    turns.await_turn(HAND)
+    # it is watched: idle, it is called back
+    hand.threads[1].join(10)
+    assert not hand.errors
+    turns.await_turn(OWN)
+    turns.ends.put(Ended(0))
+    thread.join(10)
+    assert ended == [Ended(0)]
+
+
+# at random ------------------------------------------------------------------------------------------------------------
+
+
+class PingPong:
+    """Asks each of some hands for its next call when the last one has answered; ends after so many of each."""
+
+    def __init__(self, hands: int, rounds: int) -> None:
+        self.at = [0] * hands
+        self._rounds = rounds
+        self._inside = threading.Lock()
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        assert isinstance(event, TakenBack)
+        assert self._inside.acquire(blocking=False), "two threads are in the machine"
+        try:
+            which, number = event.numbers
+            assert number == self.at[which]
+            self.at[which] += 1
+            if min(self.at) >= self._rounds:
+                return [Ended(0)]
+            return [TakeBack(which)] if self.at[which] < self._rounds else []
+        finally:
+            self._inside.release()
+
+    def next_deadline(self) -> float | None:
+        return None
+
+
+@pytest.mark.parametrize("look", [leading.LOOK, 0.0001])
+def test_no_post_is_lost_whoever_leads(look: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three hands whose calls are brief or long by chance, before and after they answer: each answer is handled."""
+    monkeypatch.setattr(leading, "LOOK", look)
+    monkeypatch.setattr(leading, "IDLE_LOOKS", 2)
+    rng, rounds, leadership = random.Random(43), 700, Leadership()
+    machine = PingPong(3, rounds)
+    hands = [Serial(f"hand-{index}", leadership) for index in range(3)]
+
+    def ask(command: Any) -> None:
+        which, number = command.count, machine.at[command.count]
+        before, after = [rng.choice([0.0] * 20 + [0.0002, 0.0007, 2.5 * look]) for _ in range(2)]
+
+        def call() -> None:
+            if before:
+                time.sleep(before)
+            loop.post(TakenBack([which, number]))
+            if after:
+                time.sleep(after)
+
+        hands[which].submit(call)
+
+    turns = sys.getswitchinterval()
+    sys.setswitchinterval(0.00001)
+    try:
+        with Transport(QUICK) as transport:
+            loop = Loop(machine, transport, {TakeBack: ask}, log=LOG, leadership=leadership)
+            for which in range(3):
+                loop.post(TakenBack([which, 0]))
+            ended: list[Ended] = []
+            thread = threading.Thread(target=lambda: ended.append(loop.run()), daemon=True)
+            thread.start()
+            thread.join(30)
+            assert ended == [Ended(0)], machine.at
+            for hand in hands:
+                hand.close(10)
+    finally:
+        sys.setswitchinterval(turns)
