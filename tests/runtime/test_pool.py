@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -446,3 +447,57 @@ def test_results_before_a_long_item_of_a_quick_share_are_not_withheld(make: Make
     assert sorted(done) == list(range(301))
     go_on.set()
     assert len(results(posts.until(executed(99)))) == 99
+
+
+def test_no_user_code_runs_before_all_threads_have_begun(make: Make, posts: Posts) -> None:
+    """It may take what the others need to begin; then whoever starts them would wait for ever."""
+    seen: list[int] = []
+
+    def look(index: int) -> None:
+        names = [one.name for one in threading.enumerate() if one.name.startswith("zmqpipeline-worker-")]
+        seen.append(len(names))
+
+    make(8, lambda index, item, number, attempt: item, thread_start=look).submit(items(*range(8)))
+    found: list[Any] = []
+    while len(results(found)) < 8:
+        found.append(posts.next())
+    # the ticker, too
+    assert set(seen) == {9}
+
+
+def test_a_thread_without_memory_for_our_own_code_gives_the_worker_up(posts: Posts) -> None:
+    """What it was at is known to nobody: the worker leaves, and its items go to others, as soon as that can be said."""
+    fails = 3
+
+    def post(event: Any) -> None:
+        nonlocal fails
+        if fails:
+            fails -= 1
+            raise MemoryError
+        posts(event)
+
+    pool = Pool(1, Execution(lambda item: item, lambda: bytes), post)
+    pool.submit(items(1))
+    assert posts.next() == ThreadLost(0)
+    assert not fails
+    pool.close(5.0)
+
+
+def test_what_an_item_that_took_all_memory_held_is_free_when_it_is_reported(make: Make, posts: Posts) -> None:
+    """The frames of its traceback would hold it, and there would be no memory to say that it failed."""
+    held: list[weakref.ref[Any]] = []
+
+    class Hoard(bytearray):
+        """Something that is known to be gone."""
+
+    def hungry(index: int, item: bytes, number: int, attempt: int) -> bytes:
+        hoard = Hoard(1000)
+        held.append(weakref.ref(hoard))
+        raise MemoryError
+
+    seen: list[bool] = []
+    pool = make(1, hungry)
+    pool._post = lambda event: (seen.append(held[0]() is None), posts(event))  # type: ignore[assignment]
+    pool.submit(items(1))
+    assert posts.next().failures[0][1].error == "MemoryError"
+    assert seen == [True]

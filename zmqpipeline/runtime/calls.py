@@ -41,6 +41,9 @@ _log = logging.getLogger("zmqpipeline.runtime")
 
 def trouble_of(error: BaseException) -> Trouble:
     """What was raised, as text that can be sent: the type's name, the message, the traceback without our own frames."""
+    if isinstance(error, MemoryError):
+        # the frames that it came through hold what there was no more room beside, and so would this text find none
+        traceback.clear_frames(error.__traceback__)
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:

@@ -71,6 +71,8 @@ class Pool:
         self._slots = [Slot(index) for index in range(threads)]
         self._idle: deque[Slot] = deque()
         self._started = False
+        self._all_here = threading.Event()
+        """No user code runs before all threads have begun."""
         self._closed = False
         self._hand = _PoolHand(self, leadership if threads == 1 else None)
         self._is_to_lead = False
@@ -125,17 +127,39 @@ class Pool:
 
     def _start(self) -> None:
         self._started = True
-        # Its thread starts now: later there may be no memory left for one, and whoever kicks it would not survive that.
+        # Its thread starts now, and those of the slots before any of them calls user code: later there may be no memory
+        # left for one. Then it does not begin, and whoever starts it waits for that for ever.
         self._ticker.kick()
         for slot in self._slots:
             name = f"zmqpipeline-worker-{slot.index}"
             thread = threading.Thread(target=self._serve, args=(slot,), name=name, daemon=True)
             thread.start()
             slot.thread = thread
+        self._all_here.set()
 
     # the threads ------------------------------------------------------------------------------------------------------
 
     def _serve(self, slot: Slot) -> None:
+        try:
+            self._serve_to_the_end(slot)
+            return
+        except MemoryError:
+            # in our own code, beside a function that takes all there is; what its frames hold is free after this
+            is_known = False
+        while not is_known and not self._closed:
+            is_known = self._leave()
+
+    def _leave(self) -> bool:
+        """Say that this worker cannot go on: its items go to others. False if there is no memory for that yet."""
+        try:
+            self._post(ThreadLost(0))
+        except MemoryError:
+            time.sleep(INTERVAL)
+            return False
+        return True
+
+    def _serve_to_the_end(self, slot: Slot) -> None:
+        self._all_here.wait()
         if self._thread_start is not None:
             try:
                 self._thread_start(slot.index)

@@ -50,7 +50,11 @@ class Ticker:
             self._event.clear()
             if self._closed:
                 return
-            wait = self._look(time.perf_counter())
+            try:
+                wait = self._look(time.perf_counter())
+            except MemoryError:
+                # whoever has taken it all is told so, and lets go of it
+                wait = INTERVAL
             # Work that comes in bursts would otherwise pay for a wake-up each burst.
             idle = idle + 1 if wait is None else 0
             if idle and idle < _IDLE_LOOKS:
