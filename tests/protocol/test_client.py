@@ -9,6 +9,7 @@ from zmqpipeline.protocol import client as client_module
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.batching import MAX_BATCH_BYTES
 from zmqpipeline.protocol.client import ASK_ANSWERS, ASK_SECONDS, WINDOW, ClientMachine
 from zmqpipeline.protocol.seqset import numbers_of, spans_of
 
@@ -243,11 +244,11 @@ def test_withdrawn_requests_leave_the_window(scene: Scene) -> None:
 
 
 def test_a_message_is_bounded(scene: Scene) -> None:
-    """Many bytes are sent in several messages of about a megabyte."""
+    """Many bytes are sent in several messages of a bounded size."""
     scene.submit(40, size=100_000)
     sizes = [sum(map(len, one.payloads)) for one in scene.bench.said(m.Requests)]
-    assert len(sizes) == 4
-    assert max(sizes) <= 1024 * 1024
+    assert len(sizes) == 40 // (MAX_BATCH_BYTES // 100_000)
+    assert max(sizes) <= MAX_BATCH_BYTES
 
 
 # the end --------------------------------------------------------------------------------------------------------------
