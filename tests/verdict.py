@@ -43,11 +43,12 @@ def _finished_tasks(world: World) -> list[str]:
 
 def _judge_item(world: World, one: tuple[str, int], yields: int) -> None:
     collected, failed, forgotten = world.collected[one], world.failed[one], world.forgotten[one]
-    # one for which the collector's function raised has failed, and its key may be yielded again
-    most = yields + len(world.plan.restarts) + len(world.plan.role_drains) if one in world.collector_raises else 1
-    if collected > most + forgotten:
+    # one for which the collector's function raised has failed: each life of a source may yield its key again
+    lives = yields + len(world.plan.restarts) + len(world.plan.role_drains)
+    raises = one in world.collector_raises
+    if collected > (lives if raises else 1) + forgotten:
         raise SimulationError(f"{one} was collected {collected} times")
-    if failed > yields + forgotten:
+    if failed > (lives if raises else yields) + forgotten:
         raise SimulationError(f"{one} was told to the failed function {failed} times")
     if world.disk is not None:
         _judge_rows(world, world.disk.rows[one], one)
