@@ -20,7 +20,7 @@ from examples.benchmarks import lines
 
 PLAN = (
     "throughput --rounds 5",
-    "latency --rounds 3",
+    "latency --rounds 5",
     "stages --rounds 3",
     "startup --rounds 5",
     "payload --rounds 3",
