@@ -9,8 +9,6 @@ from collections.abc import Callable
 INTERVAL = 0.002
 """Seconds between two looks while there is something to look after."""
 
-_IDLE_LOOKS = 25
-
 
 class Ticker:
     """Calls `look(now)` again and again while that is of use. Cheap to `kick`; the thread starts with the first kick.
@@ -23,6 +21,8 @@ class Ticker:
         """`name` is that of the thread."""
         self._look = look
         self._asleep = True
+        self._kicked = False
+        """Since the last look."""
         self._closed = False
         self._started = False
         self._start_lock = threading.Lock()
@@ -31,6 +31,7 @@ class Ticker:
 
     def kick(self) -> None:
         """There is something to look after from now on; from any thread."""
+        self._kicked = True
         if self._asleep:
             self._event.set()
             if not self._started:
@@ -43,27 +44,29 @@ class Ticker:
                 self._started = True
 
     def _run(self) -> None:
-        idle = 0
+        last = float("-inf")
         while True:
             # Kicks count from here on: what came before them, the look sees.
             self._asleep = True
             self._event.clear()
             if self._closed:
                 return
+            was_kicked, self._kicked = self._kicked, False
+            moment = time.perf_counter()
             try:
-                wait = self._look(time.perf_counter())
+                wait = self._look(moment)
             except MemoryError:
                 # whoever has taken it all is told so, and lets go of it
                 wait = INTERVAL
-            # Work that comes in bursts would otherwise pay for a wake-up each burst.
-            idle = idle + 1 if wait is None else 0
-            if idle and idle < _IDLE_LOOKS:
+            if wait is None and was_kicked and moment - last < 2 * INTERVAL:
+                # kicked as often as this, to look costs less than to be woken
                 wait = INTERVAL
+            last = moment
             if wait is not None and wait <= INTERVAL:
                 self._asleep = False
                 time.sleep(INTERVAL)
-            elif self._event.wait(wait):
-                idle = 0
+            else:
+                self._event.wait(wait)
 
     def close(self, timeout: float) -> None:
         """End the thread; wait for it at most `timeout` seconds."""
