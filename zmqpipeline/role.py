@@ -135,6 +135,8 @@ class Role(Declared):
         finally:
             caught.stop_waking()
             self._attach(None)
+            # it knows the loop, and that one the sockets
+            self._leadership = None
         self.signum = caught.signum
         return ended
 

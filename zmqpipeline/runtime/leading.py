@@ -191,6 +191,8 @@ class Leadership:
         """Run the loop on this hand's thread, until it ends or there is more to call than a brief call."""
         if not self._take(hand):
             return
+        # what was offered meanwhile, by its last call perhaps, is offered again when it is still wanted
+        self._offer = None
         while self._run_to_call(hand):
             began = time.perf_counter()
             goes_on = hand.serve()

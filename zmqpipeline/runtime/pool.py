@@ -251,6 +251,8 @@ class Pool:
             if self._is_to_lead:
                 self._is_to_lead = False
                 self._hand.lead()
+                if slot.lost:
+                    return False
         slot.mark = slot.last = time.perf_counter()
         return not self._closed
 
