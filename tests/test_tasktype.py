@@ -10,7 +10,7 @@ import pytest
 
 from zmqpipeline.app import Pipeline
 from zmqpipeline.errors import ConfigurationError, PipelineError, TaskTypeError
-from zmqpipeline.protocol.wire import MAX_NAME
+from zmqpipeline.protocol.fields import MAX_NAME
 from zmqpipeline.tasktype import TaskType, why_no_name
 
 
