@@ -30,6 +30,9 @@ KINDS: dict[str, tuple[str, dict[str, int]]] = {
 }
 """By what is measured: the app, and what else its metadata says."""
 
+AIMS = {"items of 1 KB, given back": ""}
+"""The aim is for items of so many bytes. Results as large as their items double the bytes, and have none."""
+
 
 @contextmanager
 def only(**wanted: str) -> Iterator[None]:
@@ -63,7 +66,9 @@ def measure(items: int, rounds: int) -> list[Row]:
         subprocess.run(command, check=True, timeout=60, capture_output=True)
         for _, kind, side in itertools.product(range(rounds), KINDS, SIDES):
             rates[kind, side].append(measure_round(kind, side, items, keys))
-    return [row(kind, "items/s", *(rates[kind, side] for side in SIDES), "at least 0.8") for kind in KINDS]
+    return [
+        row(kind, "items/s", *(rates[kind, side] for side in SIDES), AIMS.get(kind, "at least 0.8")) for kind in KINDS
+    ]
 
 
 @click.command("curve")
