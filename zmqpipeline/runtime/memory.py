@@ -1,6 +1,6 @@
 """Memory that is freed stays with the process, where the C library is glibc and the user has not said otherwise.
 
-A batch is a megabyte at most, and libzmq makes and frees a buffer or two of that size for each message, four with
+A batch is half a megabyte at most, and libzmq makes and frees a buffer or two of that size for each message, four with
 encryption. glibc gives such memory back to the system and asks for it again a moment later, and the system clears each
 page each time. ``python -m examples.benchmarks curve`` shows it: with items of 1 KB a third of what keys cost was this.
 """
