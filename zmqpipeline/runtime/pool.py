@@ -42,8 +42,8 @@ STRIDE = 64
 _TIMEOUT_LOOK = 0.05
 
 
-class Pool:
-    """Executes items on `threads` threads, which start with the first `submit`."""
+class Pool(Hand):
+    """Executes items on `threads` threads, which start with the first `submit`; the only one of a pool may lead."""
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class Pool:
         `thread_start(thread_index)` is called once in each thread, first; a thread where it raises takes no item, and
         InitFailed tells. With the role's `leadership` the thread may lead, if it is the only one.
         """
+        super().__init__(leadership if threads == 1 else None)
         self.execution = execution
         """May be replaced; an Execute is executed by what there is when it is submitted."""
         self._post = post
@@ -74,7 +75,6 @@ class Pool:
         self._all_here = threading.Event()
         """No user code runs before all threads have begun."""
         self._closed = False
-        self._hand = _PoolHand(self, leadership if threads == 1 else None)
         self._is_to_lead = False
         self._ticker = Ticker("zmqpipeline-worker-ticker", self._look)
 
@@ -170,7 +170,7 @@ class Pool:
         while not slot.lost and self._wait(slot):
             began = slot.mark
             self._work(slot)
-            self._hand.served(time.perf_counter() - began)
+            self.served(time.perf_counter() - began)
 
     def _work(self, slot: Slot) -> None:
         """Execute until there is nothing to take."""
@@ -233,7 +233,11 @@ class Pool:
     def is_brief(self) -> bool:
         """Whether what waits takes no longer than a call that is made between two turns may."""
         seconds = self._pace.seconds
-        return seconds is not None and seconds * sum(len(one.numbers) for one in self._waiting) < BRIEF
+        return (
+            super().is_brief()
+            and seconds is not None
+            and seconds * sum(len(one.numbers) for one in self._waiting) < BRIEF
+        )
 
     # the threads, again -----------------------------------------------------------------------------------------------
 
@@ -250,7 +254,7 @@ class Pool:
             slot.gate.acquire()
             if self._is_to_lead:
                 self._is_to_lead = False
-                self._hand.lead()
+                self.lead()
                 if slot.lost:
                     return False
         slot.mark = slot.last = time.perf_counter()
@@ -425,26 +429,6 @@ class Pool:
         self._share_again(slot)
         self._post(ThreadLost(sum(not one.lost for one in self._slots)))
         return _TIMEOUT_LOOK
-
-
-class _PoolHand(Hand):
-    """The only thread of a pool as one that may lead."""
-
-    def __init__(self, pool: Pool, leadership: Leadership | None) -> None:
-        super().__init__(leadership)
-        self._pool = pool
-
-    def invite(self) -> bool:
-        return self._pool.invite()
-
-    def is_asked(self) -> bool:
-        return self._pool.is_asked()
-
-    def serve(self) -> bool:
-        return self._pool.serve()
-
-    def is_brief(self) -> bool:
-        return super().is_brief() and self._pool.is_brief()
 
 
 def _placed(call: Callable[..., object], slot: Slot) -> Callable[[object], object]:
