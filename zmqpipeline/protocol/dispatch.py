@@ -411,9 +411,7 @@ class Dispatcher:
         leases = ledger.leases(who)
         if leases and ledger.lease_bytes(who) >= options.max_held_bytes:
             return 0
-        window = self._wanted(task, member) if ledger.has_suspects or member.stuck else member.window
-        load = member.backlog + member.inflight if task.has_source else leases
-        return min(window - load, options.max_held_items - leases)
+        return min(self._wants(task, member), options.max_held_items - leases)
 
     def _wanted(self, task: TaskState, member: Member) -> int:
         return min(member.window, member.slots) if task.ledger.has_suspects or member.stuck else member.window

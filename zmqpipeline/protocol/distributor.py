@@ -479,10 +479,7 @@ class DistributorMachine:
         """What follows from the state: tasks open and end, the run ends."""
         if self.phase == "running":
             self._move_tasks(now)
-            for task in self.tasks.values():
-                if not task.is_over:
-                    break
-            else:
+            if all(task.is_over for task in self.tasks.values()):
                 self.phase = "finishing"
                 self._dispatcher.stage = "closed"
                 self._dispatcher.release_all()

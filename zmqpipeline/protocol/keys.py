@@ -22,7 +22,7 @@ NEW, UNDER_WAY, FAILED_BEFORE = "new", "under way or done", "failed before"
 
 def split_keys(joined: bytes) -> list[bytes]:
     """The digests of a field of keys, one an item."""
-    return [] if not joined else [joined[at : at + m.KEY_BYTES] for at in range(0, len(joined), m.KEY_BYTES)]
+    return [joined[at : at + m.KEY_BYTES] for at in range(0, len(joined), m.KEY_BYTES)]
 
 
 class KeyBook:

@@ -75,10 +75,6 @@ class Runs(Generic[Tag]):
             return
         new = Run(start, payloads, tag, size)
         self.count += len(payloads)
-        if not self._runs:
-            self._starts.append(start)
-            self._runs.append(new)
-            return
         at = bisect_left(self._starts, start)
         if at:
             before = self._runs[at - 1]
@@ -108,8 +104,6 @@ class Runs(Generic[Tag]):
 
     def cut(self, start: int, stop: int) -> list[Run[Tag]]:
         """Take out what is held of the numbers from `start` up to, not including, `stop`; as runs, ascending."""
-        if not self._runs:
-            return []
         low, high = self._places(start, stop)
         if low == high:
             return []
