@@ -370,6 +370,19 @@ def test_room_that_the_distributor_knows_of_is_told_in_one_report_for_many_items
     assert scene.report().backlog == 0
 
 
+def test_an_item_that_comes_again_is_reported_at_once() -> None:
+    """One that was lost with another worker goes to a free thread only: the next such item waits for the word."""
+    scene = Scene()
+    for number in range(4):
+        scene.work(number)
+        scene.execute(number, seconds=1e-5)
+        scene.bench.wait(ROOM_SECONDS)
+    for number in range(10, 14):
+        scene.work(number, attempt=2)
+        scene.execute(number, attempt=2, seconds=1e-5)
+        assert scene.report().backlog == 0
+
+
 def test_a_worker_whose_items_become_longer_says_at_once_that_it_has_too_much() -> None:
     """Not with its next full report only: others may be idle. It says so once for each halving, not with each item."""
     scene = Scene()

@@ -306,7 +306,8 @@ class WorkerMachine:
             self._newest, self._idle_since = max(self._newest, spans[-1] - 1), now
             self._pending.update(spans)
             numbers = sequence_of(spans)
-            self._room.took(len(numbers))
+            # what was lost with another worker comes to free threads only: the next waits for the word that one is free
+            self._room.took(len(numbers) if body.attempt == 1 else self._room.window)
             if body.attempt > 1:
                 self._attempts.update(dict.fromkeys(numbers, body.attempt))
             if keys:
