@@ -9,6 +9,7 @@ import click
 BENCHMARKS = (
     "curve",
     "floor",
+    "granularity",
     "journal",
     "latency",
     "memory",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-KINDS = ("trivial", "nap", "bytes")
+KINDS = ("trivial", "nap", "bytes", "loops")
 
 
 def blob(size: int) -> bytes:
@@ -17,12 +17,14 @@ def blob(size: int) -> bytes:
     return random.Random(size).randbytes(size)
 
 
-def items(kind: str, count: int, *, size: int = 0, seconds: float = 0.0) -> Iterator[dict[str, Any]]:
-    """So many items of one kind, all different: `size` bytes of payload each, or a nap of `seconds`."""
+def items(kind: str, count: int, *, size: int = 0, seconds: float = 0.0, loops: int = 0) -> Iterator[dict[str, Any]]:
+    """So many items of one kind, all different: `size` bytes of payload each, a nap of `seconds`, or so many loops."""
     if kind == "trivial":
         return ({"n": n} for n in range(count))
     if kind == "nap":
         return ({"n": n, "seconds": seconds} for n in range(count))
+    if kind == "loops":
+        return ({"n": n, "loops": loops} for n in range(count))
     data = blob(size)
     return ({"n": n, "data": data} for n in range(count))
 
@@ -44,7 +46,21 @@ def hand_on(data: dict[str, Any]) -> dict[str, Any]:
     return {"n": data["n"], "double": 2 * data["n"], "data": data["data"]}
 
 
-WORK: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"trivial": double, "nap": nap, "bytes": hand_on}
+def count(data: dict[str, Any]) -> dict[str, Any]:
+    """Count up from `n`, so many loops, in pure Python; the double is right only if each of them was made."""
+    number, loops = data["n"], data["loops"]
+    total = number
+    for _ in range(loops):
+        total += 1
+    return {"n": number, "double": number + total - loops}
+
+
+WORK: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "trivial": double,
+    "nap": nap,
+    "bytes": hand_on,
+    "loops": count,
+}
 """What a worker does, by the kind of the items."""
 
 
@@ -68,6 +84,8 @@ class Tally:
 
     def write(self, items: int, out: str | Path, **more: Any) -> None:
         """Write when the first and the last result came (time.monotonic), and `more`, if they are the right ones.
+
+        The last one has come now, unless `more` says when it has.
 
         Raises:
             SystemExit: some are missing, or came twice.

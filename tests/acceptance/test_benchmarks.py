@@ -157,10 +157,10 @@ TINY: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
 
 
 def test_every_benchmark_is_tried_here() -> None:
-    """The table above forgets none, and each has a module and a line in the README."""
-    assert set(TINY) == set(BENCHMARKS) == set(main.commands) - {"plot", "record"}
+    """The table above forgets none but those with tests of their own; each has a module and a line in the README."""
+    assert set(TINY) | {"granularity"} == set(BENCHMARKS) == set(main.commands) - {"plot", "record"}
     readme = (Path(figures.__file__).parent / "README.md").read_text()
-    assert [name for name in TINY if f"| `{name}` |" not in readme] == []
+    assert [name for name in BENCHMARKS if f"| `{name}` |" not in readme] == []
 
 
 @pytest.mark.parametrize("name", TINY)
