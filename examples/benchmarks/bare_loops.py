@@ -70,15 +70,15 @@ def run_bare(kind: str, count: int, processes: int, **sizes: Any) -> Bare:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         start = stack.enter_context(meeting.Meeting(folder / "start"))
         said = stack.enter_context((folder / "said").open("wb"))
+        outs = [folder / str(number) for number in range(processes)]
         plans = [
-            {"kind": kind, "items": count, "sizes": sizes, "meeting": str(start.path), "out": f"{folder}/{number}"}
-            for number in range(processes)
+            {"kind": kind, "items": count, "sizes": sizes, "meeting": str(start.path), "out": str(out)} for out in outs
         ]
         commands = [["-m", "examples.benchmarks.bare_loops", json.dumps(plan)] for plan in plans]
         started = stack.enter_context(figures.processes(*commands, stderr=said))
         sides.hold(start, processes, started, folder / "said")
         sides.wait_for(started, folder / "said")
-        found = [json.loads(Path(plan["out"]).read_text()) for plan in plans]
+        found = [json.loads(out.read_text()) for out in outs]
     rate = sum(count / (one["last"] - one["first"]) for one in found)
     return Bare(rate, sum(one["cpu"] for one in found) / (count * processes))
 

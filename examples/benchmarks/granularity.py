@@ -227,7 +227,7 @@ def text(grid: metg.Grid) -> str:
     return "\n".join(made)
 
 
-def _lengths(context: click.Context, parameter: click.Parameter, value: str) -> list[float]:
+def parse_lengths(context: click.Context, parameter: click.Parameter, value: str) -> list[float]:
     """Microseconds of each."""
     found = []
     for one in value.split(","):
@@ -255,7 +255,7 @@ def _keys(context: click.Context, parameter: click.Parameter, value: str) -> lis
 
 
 @click.command("granularity")
-@click.option("--lengths", default=LENGTHS, show_default=True, callback=_lengths, help="What an item takes.")
+@click.option("--lengths", default=LENGTHS, show_default=True, callback=parse_lengths, help="What an item takes.")
 @click.option("--workers", default="1,2", show_default=True, callback=_numbers)
 @click.option(
     "--only", default=",".join(KEYS), show_default=True, callback=_keys, help="These sides; bare is always there."

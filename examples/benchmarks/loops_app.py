@@ -50,7 +50,8 @@ _watch = Watch()
 @app.task("work")
 def items(metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """As many as the metadata says, all different."""
-    return work.items(KIND, int(metadata["items"]), loops=int(metadata.get("loops", "0")))
+    sizes = {name: int(metadata[name]) for name in ("loops", "seed") if name in metadata}
+    return work.items(KIND, int(metadata["items"]), **sizes)
 
 
 @app.thread_init("work")

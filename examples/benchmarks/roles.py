@@ -20,9 +20,9 @@ class Used:
 
     cpu: float = 0.0
     """Seconds that they had a processor."""
-    voluntary: int = 0
+    voluntary: float = 0
     """Context switches because a thread waited for something."""
-    forced: int = 0
+    forced: float = 0
     """Context switches because another one was to have the processor."""
 
     def __add__(self, other: Used) -> Used:
