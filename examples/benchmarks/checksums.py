@@ -1,8 +1,8 @@
 """The application of the README, `examples.checksums`, beside other ways to hash a folder: seconds from start to end.
 
 The files are warm: each side has read all of them once before the clock counts. The manifests of all sides must have
-the same lines. Everything is counted, the start of Python and of all processes as well; beside that stands what the same
-command takes for an empty folder.
+the same lines. Everything is counted, the start of Python and of all processes as well; beside that stands what the
+same command takes for an empty folder.
 """
 
 from __future__ import annotations

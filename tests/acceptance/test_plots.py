@@ -97,7 +97,7 @@ def test_a_power_of_ten_is_as_far_everywhere() -> None:
 
 
 def test_a_share_is_as_high_as_it_says() -> None:
-    """Half is in the middle between nothing and all, ten times the length as far everywhere, and ours is the bold one."""
+    """Half is in the middle between nothing and all, ten times the length is as far everywhere, and ours is bold."""
     points = [(1.0, 0.0), (10.0, 0.5), (100.0, 1.0)]
     text = charts.curves("T", "", [("head", [charts.Curve("c", points, ours=True)])], "", metg.length_named)
     sample, drawn = re.findall(r'<polyline class="curve mine"[^>]* points="([^"]*)"', text)
