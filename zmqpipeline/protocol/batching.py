@@ -87,6 +87,7 @@ def window(slots: int, service_time: float | None, last: int, *, prefetch_second
     """How many items to want in all, given the last answer (so that it grows by doubling)."""
     if service_time is None:
         return slots
+    prefetch_seconds *= 1 + max(0.0, 1 - 4 * service_time / prefetch_seconds) if prefetch_seconds else 1
     if service_time * (max_prefetch + slots) <= prefetch_seconds * slots:
         ahead = max_prefetch
     else:

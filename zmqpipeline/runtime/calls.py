@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -79,7 +80,7 @@ class Serial(Hand):
         """`name` is that of the thread, which starts with the first call."""
         super().__init__(leadership)
         self._waiting: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._to_lead = self.lead
+        self._to_lead = partial(self.lead, self)
         self._is_invited = False
         """`_to_lead` is among what waits."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
