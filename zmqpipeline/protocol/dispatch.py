@@ -13,7 +13,7 @@ The law:
 * When the source is exhausted, what still waits is spread evenly over the hungry.
 * The items of a service come from clients: they are handed out at the end of the broker's turn, to the least loaded.
 * Releases travel with the next work; alone after 20 ms, or when many, or when a worker drains.
-* When a worker is idle, nothing waits, and another one has done nothing for 20 ms with items behind what it runs, these
+* When a worker is idle, nothing waits, and another one has done nothing for 50 ms with items behind what it runs, these
   are recalled; it gets no others to wait behind it until it has done something. Of one that goes on, what it has beyond
   its window is recalled: its items have become longer since it was given them.
 """
@@ -43,8 +43,11 @@ RELEASE_SECONDS = 0.02
 RELEASE_ITEMS = 2048
 """How many releases are sent at once even so."""
 
-RECALL_SECONDS = 0.02
-"""How long a worker is idle beside one that does nothing before items are recalled: what fast workers have, is done."""
+RECALL_SECONDS = 0.05
+"""How long a worker is idle beside one that does nothing before items are recalled: what fast workers have, is done.
+
+Longer than the 20 ms after which a busy worker of short items reports.
+"""
 
 MOST_SHOWN = 100
 """So many of the tasks are named to a worker that asked for none of them."""

@@ -8,22 +8,27 @@ from outside, so it is tried.
 
 The law:
 
-* All threads execute until they are seen to compete: the process is busy computing (`MIN_LOAD`) while several execute.
+* All threads execute until they are seen to compete: several execute, and in sum they want a core (`MIN_LOAD`).
 * Then one executes alone for a window. It goes on alone if it is not slower (`ALONE`); else all go on.
 * The other way is tried again after a while, which doubles each time that nothing changes. All threads come back only
   if they are clearly faster (`TOGETHER`): with a core to spare two are nearly twice as fast.
-* One that executes alone and waits, so that the process is idle, has the others back at once.
+* One that executes alone and waits, so that it leaves its core idle, has the others back at once.
 
-What is compared is items per second in which anybody executes, so that times without work do not count.
+What is compared is items per second in which anybody executes, so that times without work do not count. A thread wants
+a core while it runs or is kept from running by other programs: the kernel's own account, so that a busy machine is not
+taken for work that waits.
 """
 
 from __future__ import annotations
+
+import os
+import time
 
 WINDOW = 0.03
 """The shortest time (seconds) that is compared."""
 
 MIN_LOAD = 0.7
-"""CPU seconds a second; below it threads wait, and do not compete."""
+"""Seconds a second in which threads want a core; below it they wait, and do not compete."""
 
 ALONE = 0.93
 """One thread goes on alone if it does so much of what all did."""
@@ -52,33 +57,34 @@ class ThreadLimit:
         self._hold = HOLD
         self._held_since = 0.0
         self._is_trial = self._is_over = False
-        self._open(0.0)
+        self._open()
 
-    def _open(self, cpu: float) -> None:
+    def _open(self) -> None:
         """Begin a window."""
-        self._busy = self._shared = 0.0
+        self._busy = self._shared = self._wanted = 0.0
         self._items = 0
-        self._cpu = cpu
 
-    def enter(self, now: float, cpu: float) -> None:
-        """A thread begins to execute; `cpu` is the process's CPU time."""
+    def enter(self, now: float) -> None:
+        """A thread begins to execute."""
         self._count(now)
         self._active += 1
-        if self._active == 1 and not self._busy:
-            self._cpu = cpu
 
-    def leave(self, now: float, cpu: float, items: int) -> bool:
-        """A thread has executed so many items since it entered; returns whether the limit has changed."""
+    def leave(self, now: float, wanted: float, items: int) -> bool:
+        """A thread has executed so many items since it entered, and has wanted a core for so many seconds of that.
+
+        Returns whether the limit has changed.
+        """
         self._count(now)
         self._active -= 1
         self._items += items
+        self._wanted += wanted
         if self.limit == 1 and self._active:
             # others have not ended what they had begun: this is no time of one alone
-            self._open(cpu)
+            self._open()
         if self._is_over or self._busy < WINDOW or self._items < 2 * self.limit:
             return False
         before = self.limit
-        self._close(now, cpu)
+        self._close(now)
         return self.limit != before
 
     def lift(self, now: float) -> bool:
@@ -98,35 +104,36 @@ class ThreadLimit:
             self._shared += self._active * max(0.0, now - self._since)
         self._since = now
 
-    def _close(self, now: float, cpu: float) -> None:
+    def _close(self, now: float) -> None:
         """A window is over."""
-        rate, load, together = self._items / self._busy, (cpu - self._cpu) / self._busy, self._shared / self._busy
+        rate, load, together = self._items / self._busy, self._wanted / self._busy, self._shared / self._busy
         known = self._rates.get(self.limit)
         if known is not None and not self._is_trial:
             rate = known + _NEWEST * (rate - known)
         self._rates[self.limit] = rate
-        self._open(cpu)
+        self._open()
         if self.limit == 1:
             self._judge_one(now, load)
         else:
             self._judge_all(now, load, together)
 
     def _judge_one(self, now: float, load: float) -> None:
-        all_threads = self._rates.get(self.threads, 0.0)
-        if load < MIN_LOAD:
+        is_busy = load >= MIN_LOAD
+        if self._is_trial:
+            is_as_good = self._rates[1] >= ALONE * self._rates.get(self.threads, 0.0)
+            self._decide(1 if is_busy and is_as_good else self.threads, now)
+        elif not is_busy:
             self._set(self.threads, now)
-        elif self._is_trial:
-            self._decide(1 if self._rates[1] >= ALONE * all_threads else self.threads, now)
         elif now - self._held_since >= self._hold:
-            self._try(self.threads, now)
+            self._try(self.threads)
 
     def _judge_all(self, now: float, load: float, together: float) -> None:
         if self._is_trial:
             self._decide(self.threads if self._rates[self.threads] > TOGETHER * self._rates[1] else 1, now)
         elif load >= MIN_LOAD and together > 1.5 and (not self._held_since or now - self._held_since >= self._hold):
-            self._try(1, now)
+            self._try(1)
 
-    def _try(self, limit: int, now: float) -> None:
+    def _try(self, limit: int) -> None:
         self.limit, self._is_trial = limit, True
 
     def _decide(self, limit: int, now: float) -> None:
@@ -138,3 +145,32 @@ class ThreadLimit:
         """Change the limit without a trial."""
         self._rates.pop(1, None)
         self.limit, self._is_trial, self._held_since, self._hold = limit, False, now, HOLD
+
+
+class WantedTime:
+    """For how many seconds the thread that asks has run, or was ready to run; to be asked by that thread alone.
+
+    The kernel's schedstat of a thread: time on a core and time in the queue for one. Where there is none, the first.
+    """
+
+    __slots__ = ("_file",)
+
+    def __init__(self) -> None:
+        """For the thread that calls this."""
+        try:
+            self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._file = -1
+
+    def __call__(self) -> float:
+        """Seconds so far."""
+        if self._file < 0:
+            return time.thread_time()
+        running, waiting, _ = os.pread(self._file, 64, 0).split()
+        return (int(running) + int(waiting)) * 1e-9
+
+    def close(self) -> None:
+        """Once the thread ends."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1

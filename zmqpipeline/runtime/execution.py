@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from zmqpipeline.protocol.messages import Blobs, Trouble
+from zmqpipeline.runtime.concurrency import WantedTime
 from zmqpipeline.runtime.values import open_all
 from zmqpipeline.serialize import unpack
 
@@ -124,6 +125,9 @@ class Slot:
         self.mark = self.last = 0.0
         self.executed = 0
         """In this quantum."""
+        self.wanted: WantedTime | None = None
+        """The thread's own; made on it, if there are several."""
+        self.wanted_before = 0.0
         self.stride = 1
         """After so many items it looks at the clock: one at the beginning of a share, more if they are short."""
         self.striding = False

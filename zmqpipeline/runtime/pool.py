@@ -35,13 +35,13 @@ from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
 from zmqpipeline.protocol.messages import Trouble
 from zmqpipeline.runtime.calls import Post, trouble_of
-from zmqpipeline.runtime.concurrency import ThreadLimit
+from zmqpipeline.runtime.concurrency import ThreadLimit, WantedTime
 from zmqpipeline.runtime.execution import Execution, Job, Piece, Slot
 from zmqpipeline.runtime import leading
 from zmqpipeline.runtime.leading import Hand, Leadership
 from zmqpipeline.runtime.ticker import INTERVAL, Ticker
 
-QUANTUM = 0.01
+QUANTUM = 0.02
 """Seconds of work between two handings over, and between two turns of the loop, while there is enough to do."""
 
 MESSAGE_SECONDS = 0.002
@@ -178,6 +178,9 @@ class Pool(Hand):
         except MemoryError:
             # in our own code, beside a function that takes all there is; what its frames hold is free after this
             is_known = False
+        finally:
+            if slot.wanted is not None:
+                slot.wanted.close()
         while not is_known and not self._closed:
             is_known = self._leave()
 
@@ -238,13 +241,17 @@ class Pool(Hand):
     # how many execute -------------------------------------------------------------------------------------------------
 
     def _begin_to_execute(self, slot: Slot) -> None:
-        slot.executed = 0
+        if slot.wanted is None:
+            slot.wanted = WantedTime()
+        slot.executed, slot.wanted_before = 0, slot.wanted()
         with self._lock:
-            self._limit.enter(slot.last, time.process_time())
+            self._limit.enter(slot.last)
 
     def _have_executed(self, slot: Slot) -> None:
+        assert slot.wanted is not None
+        wanted = slot.wanted() - slot.wanted_before
         with self._lock:
-            has_changed = self._limit.leave(slot.last, time.process_time(), slot.executed)
+            has_changed = self._limit.leave(slot.last, wanted, slot.executed)
         if has_changed:
             self._follow_limit()
         elif self._is_parked(slot):
