@@ -69,6 +69,9 @@ def steps(step: Callable[[Produce], Step]) -> Take:
 STRIDE = 256
 """The most steps between two looks at the clock."""
 
+MAX_PATIENCE = 0.02
+"""The longest time (seconds) between two looks at a source that steps: an idle role costs under a hundredth of a core."""
+
 
 class Producer:
     """Steps through the source of one task."""
@@ -82,6 +85,7 @@ class Producer:
         self._post = post
         self._part: list[Step] = []
         self._since = 0.0
+        self._patience = INTERVAL
         self._hand_over = threading.Lock()
         self._serial = Serial(f"zmqpipeline-produce-{task}", leadership)
         self._ticker = Ticker(f"zmqpipeline-produce-{task}-ticker", self._look)
@@ -147,7 +151,10 @@ class Producer:
     def _look(self, moment: float) -> float | None:
         """The ticker's look: hand over what has waited for 2 ms because a step blocks."""
         if not self._part:
-            return INTERVAL if self._is_striding else None
+            # a step that blocks for long, a quiet queue say, is looked at ever less often
+            self._patience = min(MAX_PATIENCE, 2 * self._patience)
+            return self._patience if self._is_striding else None
+        self._patience = INTERVAL
         if moment - self._since > INTERVAL:
             self._flush("more")
         return INTERVAL
