@@ -99,6 +99,11 @@ class TakeBack:
     count: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LookForEnd:
+    """See whether a run has ended at the distributor's address; if so, EndFound answers."""
+
+
 # collector ------------------------------------------------------------------------------------------------------------
 
 
@@ -181,6 +186,7 @@ Command: TypeAlias = (
     | SetMetadata
     | Execute
     | TakeBack
+    | LookForEnd
     | SetRun
     | Collect
     | CallFailed

@@ -21,7 +21,7 @@ The law:
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from zmqpipeline.options import Options
@@ -79,6 +79,13 @@ class TaskState:
         """Whether nothing of this task will happen any more."""
         return self.state in ("complete", "aborted") or (self.state == "failed" and not self.ledger.unfinished)
 
+    def counts(self) -> m.TaskCounts:
+        """Its figures, for the summary."""
+        counts = self.ledger.counts(self.state)
+        if self.state == "aborted" and self.spec.total is not None and not counts.sent:
+            return m.TaskCounts(task=counts.task, state=counts.state, aborted=self.spec.total)
+        return counts
+
     @property
     def is_good(self) -> bool:
         """Whether every item was collected."""
@@ -88,6 +95,12 @@ class TaskState:
     def may_produce(self) -> bool:
         """Whether its source can be asked for more."""
         return self.has_source and self.state == "open" and self.producing is None and not self.gated
+
+
+def closed_for_good(tasks: Iterable[TaskState]) -> list[TaskState]:
+    """The tasks whose gates no ACK will open any more: all that goes on waits at a gate, and nothing is out."""
+    going_on = [task for task in tasks if task.state != "waiting" and not task.is_over]
+    return going_on if all(task.gated and not task.ledger.unfinished for task in going_on) else []
 
 
 class Dispatcher:

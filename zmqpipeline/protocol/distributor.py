@@ -16,7 +16,8 @@ metadata   Holding without a run        waits for the metadata function or the m
 beginning  metadata, or Holding         tells the collector the run (Begin)
 running    Holding with our run         hands out items
 finishing  every task is over           tells the collector (Finish)
-farewell   Finished, Holding (finished) tells the workers (RunEnded), waits for their Goodbye, at most 2 s; then Bye
+farewell   Finished, Holding (finished) tells the workers (RunEnded), also who comes until `stay` is over; waits for
+                                        their Goodbye, at most 2 s; then Bye
 draining   Drain                        hands out nothing, recalls what is unstarted; waits for what is leased
 ended
 ========== ============================ ===========================================================================
@@ -32,13 +33,14 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
+from zmqpipeline.protocol.dispatch import Dispatcher, TaskState, closed_for_good
 from zmqpipeline.protocol.failures import gate_closed, in_a_line, in_messages
 from zmqpipeline.protocol.graph import TaskSpec, order
 from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
+from zmqpipeline.protocol.missed import Stay
 from zmqpipeline.protocol.roster import Links
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts, StatusDesk
@@ -74,10 +76,14 @@ class DistributorMachine:
         rng: random.Random | None = None,
         metadata: str = "none",
         supervised: str = "",
+        stay: float = 0.0,
         show: Callable[[bytes], str] = repr,
         is_dict: Callable[[bytes], bool] = bool,
     ) -> None:
         """`supervised`: the host on which whoever started the workers tells by WorkerDied how they end.
+
+        `stay`: for so many seconds from its first event on it does not end, so that workers which try to connect from
+        time to time hear that a short run is over.
 
         `show` makes text for people of a packed value, `is_dict` tells whether one is a dict: what is in one is not
         known here.
@@ -116,6 +122,9 @@ class DistributorMachine:
         self._repeat_at: float | None = None
         self._warn_at: float | None = None
         self._loading = False
+        self._stay = Stay(stay)
+        self.is_over = False
+        """The run was seen to its end."""
         self._was_finished = False
         """The run was over before this process began."""
         self._out: list[c.Command] = []
@@ -128,6 +137,7 @@ class DistributorMachine:
         self._dispatcher.now = now
         if self.phase == "ended":
             return []
+        self._stay.pass_time(now)
         if self._warn_at is None and self.phase == "greeting":
             self._warn_at = now + WARN_FIRST_SECONDS
         match event:
@@ -167,6 +177,8 @@ class DistributorMachine:
         if self._warn_at is None and self.phase == "greeting":
             return 0.0
         times = [self._deadline, self._repeat_at, self._dispatcher.next_time(), self._warn_at]
+        if self.phase == "farewell":
+            times.append(self._stay.until)
         if self.phase == "running":
             for task in self.tasks.values():
                 times += (task.ledger.next_due(), task.unserved_at)
@@ -179,13 +191,7 @@ class DistributorMachine:
 
     def counts(self) -> list[m.TaskCounts]:
         """The figures of each task, for the summary."""
-        found = []
-        for task in self.tasks.values():
-            counts = task.ledger.counts(task.state)
-            if task.state == "aborted" and task.spec.total is not None and not counts.sent:
-                counts = m.TaskCounts(task=counts.task, state=counts.state, aborted=task.spec.total)
-            found.append(counts)
-        return found
+        return [task.counts() for task in self.tasks.values()]
 
     def facts(self) -> Facts:
         """What an answer on the hop ``status`` is built from."""
@@ -489,7 +495,7 @@ class DistributorMachine:
             if self._was_finished and is_late:
                 self._to_collector(m.Bye(self.run))
                 self._end(0, "already finished")
-            elif is_late or not (self._dispatcher.members or self._was_finished):
+            elif is_late or not (self._dispatcher.members or self._was_finished or self._stay.until):
                 self._to_collector(m.Bye(self.run))
                 self._end(0 if self._is_good() and "finished" not in self.troubles else 1, "the run is over")
         elif self.phase == "finishing" and self._deadline is not None and now >= self._deadline:
@@ -536,14 +542,8 @@ class DistributorMachine:
 
     def _find_closed_gates(self) -> None:
         """A gate that no ACK will ever open fails its task."""
-        alive = []
-        for task in self.tasks.values():
-            if task.state != "waiting" and not task.is_over:
-                if not task.gated or task.ledger.unfinished:
-                    return
-                alive.append(task)
         name, count, data = self._dispatcher.last_ack
-        for task in alive:
+        for task in closed_for_good(self.tasks.values()):
             task.state = "failed"
             carried = self._show(data) if data else ""
             self._note_failed(task, gate_closed(task.spec.task_type, (name, count), carried))
@@ -561,6 +561,7 @@ class DistributorMachine:
 
     def _part(self, now: float) -> None:
         self.phase = "farewell"
+        self.is_over = True
         self._repeat_at = self._warn_at = None
         self._deadline = now + FAREWELL_SECONDS
         self._dispatcher.say_farewell()

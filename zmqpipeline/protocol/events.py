@@ -120,6 +120,14 @@ class TakenBack:
 
 
 @dataclass(frozen=True, slots=True)
+class EndFound:
+    """The answer to LookForEnd, if there is a note: the run that was over at this address last, and how long ago."""
+
+    run: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class InitFailed:
     """`init_worker` or `init_thread` raised; nothing can be executed here."""
 
@@ -231,6 +239,7 @@ Event: TypeAlias = (
     | MetadataLoaded
     | Executed
     | TakenBack
+    | EndFound
     | InitFailed
     | ThreadLost
     | Restored

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import socket as sockets
 from collections.abc import Iterator
@@ -27,6 +28,29 @@ BACKLOG = 1024
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that the other side has for its part of the handshake."""
+
+
+RECONNECT_NEAR = (20, 80)
+RECONNECT_FAR = (50, 1000)
+"""Milliseconds between two attempts to connect: at first, and at most. On this machine an attempt costs little."""
+
+
+def is_near(address: EndpointAddress) -> bool:
+    """Whether whoever is bound to this address is on this machine: ipc, or tcp over the loopback."""
+    if address.protocol != "tcp":
+        return True
+    host = (EndpointAddress(connectable(address)).host or "").partition("%")[0]
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def longest_wait(address: EndpointAddress) -> float:
+    """How many seconds may pass until somebody who waits for this address to be bound tries again."""
+    if address.protocol == "inproc":
+        return 0.0
+    return (RECONNECT_NEAR if is_near(address) else RECONNECT_FAR)[1] / 1000
 
 
 def configure(socket: Socket, address: EndpointAddress, options: Options) -> None:

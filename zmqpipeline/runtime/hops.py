@@ -352,8 +352,8 @@ class ConnectedHop(Hop):
         self._connected = False
         self._reopen_at = None
         self._new_socket(CONNECTING_EVENTS)
-        self.socket.reconnect_ivl = 50
-        self.socket.reconnect_ivl_max = 1000
+        first, longest = endpoints.RECONNECT_NEAR if endpoints.is_near(self.address) else endpoints.RECONNECT_FAR
+        self.socket.reconnect_ivl, self.socket.reconnect_ivl_max = first, longest
         try:
             endpoints.connect(self.socket, self.address)
         except ConfigurationError:

@@ -68,6 +68,8 @@ class WorkerNode(Node):
                 self.stage.after(1e-4, lambda: self.tell(e.TakenBack(numbers)))
             case c.SetMetadata(metadata):
                 self.set_metadata(metadata)
+            case c.LookForEnd():
+                pass  # here is no host on which a note could be left
             case _:
                 super().act(command)
 
