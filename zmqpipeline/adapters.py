@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.registry import ServiceEntry, TaskEntry, WorkerEntry
 from zmqpipeline.runtime.execution import Execution
-from zmqpipeline.runtime.producer import Exhausted, Gated, Source
+from zmqpipeline.runtime.producer import Exhausted, Source
 from zmqpipeline.serialize import item_packer, pack_identity, pack_item, unpack
 from zmqpipeline.service import Call, ServiceWorker
 from zmqpipeline.task import LastAck, Step, Task
@@ -40,7 +41,7 @@ class FunctionTask(Task):
         self._entry = entry
         self._gate = gate
         self._items: Iterator[Any] | None = None
-        self._acks = LastAck()
+        self._acks = LastAck(gated=gate is not None)
 
     def handle(
         self, data: dict[str, Any], address: str, msgtype: str, ack_data: dict[str, Any]
@@ -57,7 +58,7 @@ class FunctionTask(Task):
         return checked
 
     def _spec(self) -> TaskSpec:
-        return self._entry.spec
+        return replace(self._entry.spec, has_gate=self._gate is not None)
 
     def _start(self, metadata: dict[str, Any]) -> Step:
         _log.info("Task %r begins.", str(self.task_type))
@@ -133,8 +134,7 @@ class FunctionTask(Task):
         bound = gate.bind({"metadata": self.metadata, "task_type": self.task_type})
 
         def gated(command: Produce) -> bytes | tuple[bytes, bytes]:
-            if not bound(self._acks.of(command), address=command.address):
-                raise Gated
+            self._acks.pass_gate(command, lambda ack: bound(ack, address=command.address))
             return step(command)
 
         return gated

@@ -33,7 +33,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.dispatch import Dispatcher, TaskState, closed_for_good
+from zmqpipeline.protocol.dispatch import Dispatcher, TaskState, snapshot_of
 from zmqpipeline.protocol.failures import gate_closed, in_a_line, in_messages
 from zmqpipeline.protocol.graph import TaskSpec, order
 from zmqpipeline.protocol.keys import KeyBook
@@ -118,6 +118,7 @@ class DistributorMachine:
             tell_given_up=self._tell_given_up,
             supervised=supervised,
         )
+        self._gates = self._dispatcher.gates
         self._deadline: float | None = None
         self._repeat_at: float | None = None
         self._warn_at: float | None = None
@@ -187,7 +188,7 @@ class DistributorMachine:
     @property
     def last_ack(self) -> tuple[str, int, bytes]:
         """Task, count and packed data of the newest ACK."""
-        return self._dispatcher.last_ack
+        return self._gates.last_ack
 
     def counts(self) -> list[m.TaskCounts]:
         """The figures of each task, for the summary."""
@@ -200,22 +201,10 @@ class DistributorMachine:
 
     def snapshot(self) -> DistributorSnapshot:
         """What a distributor knows, for people."""
-        return DistributorSnapshot(
-            phase=self.phase,
-            run=self.run,
-            tasks=self.counts(),
-            waiting={name: task.ledger.waiting for name, task in self.tasks.items()},
-            leased={name: task.ledger.leased for name, task in self.tasks.items()},
-            workers={name: task.workers for name, task in self.tasks.items()},
-        )
+        return snapshot_of(self.phase, self.run, self.tasks)
 
     def check(self) -> None:
         """The ledgers hold, and no task has begun before what it depends on was over."""
-        for task in self.tasks.values():
-            task.ledger.check()
-            if task.state not in ("waiting", "aborted"):
-                late = [name for name in task.spec.depends_on if not self.tasks[name].is_over]
-                assert not late, f"{task.spec.task_type} began before {late}"
         self._dispatcher.check()
 
     # the clock ---------------------------------------------------------------------------------------------------
@@ -327,6 +316,8 @@ class DistributorMachine:
     def _acknowledge(self, ack: m.Ack, now: float) -> None:
         task = self.tasks.get(ack.task)
         if task is None:
+            # what it says of ACKs that were not heard
+            self._hear(ack, news=False)
             return
         self._repeat_at = now + REPEAT_SECONDS
         task.ledger.duplicates = max(task.ledger.duplicates, ack.duplicates)
@@ -337,7 +328,9 @@ class DistributorMachine:
         if ack.failed:
             # the source may have waited for the collector to write them down
             self._dispatcher.feed(task)
-        self._dispatcher.acknowledged(ack.data_of or ack.task, ack.count, ack.data, news=task.ledger.done > before)
+        news = task.ledger.done > before
+        self._gates.acknowledged(ack.data_of or ack.task, ack.count, ack.data, news=news)
+        self._hear(ack, news=news)
 
     def _believed(self, task: TaskState, *told: m.Spans) -> list[m.Spans]:
         """What is said to be done, without what cannot be: it was never sent."""
@@ -412,7 +405,13 @@ class DistributorMachine:
                 done = self._believed(task, known.collected, known.failed)
                 self._dispatcher.note_released(task.ledger.acknowledge(*done), now)
                 task.ledger.learn_repeated(known.repeated)
-        self._dispatcher.told_last_ack(holding.ack_task, holding.count, holding.ack_data)
+        self._gates.told_last_ack(holding.ack_task, holding.count, holding.ack_data)
+        if self.phase != "greeting":
+            self._gates.hear([], holding.kept_from, holding.count, news=False)
+
+    def _hear(self, ack: m.Ack, *, news: bool) -> None:
+        if self._gates.hear(ack.notes, ack.kept_from, ack.count, news=news):
+            self._to_collector(self._begin_message())
 
     def _tell_given_up_again(self) -> None:
         self._say_given_up([item for task in self.tasks.values() for item in task.ledger.given_up.values()])
@@ -438,11 +437,12 @@ class DistributorMachine:
 
     def _begin_message(self) -> m.Begin:
         progress = [task.ledger.progress() for task in self.tasks.values()]
-        ack_task, _, ack_data = self._dispatcher.last_ack
-        return m.Begin(self.pipeline, self.run, self.metadata, progress, ack_task, ack_data)
+        ack_task, _, ack_data = self._gates.last_ack
+        gated, heard = self._gates.exist, self._gates.heard
+        return m.Begin(self.pipeline, self.run, self.metadata, progress, ack_task, ack_data, gated, heard)
 
     def _is_waiting_for_acks(self) -> bool:
-        return any(task.ledger.leased or task.ledger.given_up for task in self.tasks.values())
+        return self._gates.lacks_acks or any(task.ledger.leased or task.ledger.given_up for task in self.tasks.values())
 
     # the beginning -----------------------------------------------------------------------------------------------
 
@@ -542,8 +542,8 @@ class DistributorMachine:
 
     def _find_closed_gates(self) -> None:
         """A gate that no ACK will ever open fails its task."""
-        name, count, data = self._dispatcher.last_ack
-        for task in closed_for_good(self.tasks.values()):
+        name, count, data = self._gates.last_ack
+        for task in self._gates.closed_for_good():
             task.state = "failed"
             carried = self._show(data) if data else ""
             self._note_failed(task, gate_closed(task.spec.task_type, (name, count), carried))

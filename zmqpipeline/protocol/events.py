@@ -188,6 +188,8 @@ class Collected:
     data: bytes
     attempt: int = 1
     trouble: Trouble | None = None
+    each: list[tuple[int, bytes]] = field(default_factory=list)
+    """If they were wanted: the data for the ACK of each item in `spans`, as (how many in a row, data)."""
 
 
 @dataclass(frozen=True, slots=True)
