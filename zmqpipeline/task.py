@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.address import EndpointAddress, WorkerAddress
 from zmqpipeline.declared import DEPENDENCIES, ENDPOINT, TASK_TYPE, Declared, Kind
+from zmqpipeline.errors import DefinitionError
 from zmqpipeline.handlers import fitted, is_overridden
 from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.gates import AckLog
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.messages import AckNote
 from zmqpipeline.runtime.producer import Exhausted, Gated
-from zmqpipeline.serialize import pack_item, unpack
+from zmqpipeline.serialize import pack_identity, pack_item, unpack
 from zmqpipeline.tasktype import TaskType
 from zmqpipeline.utils.messages import MESSAGE_TYPE_READY
 
@@ -49,6 +51,12 @@ class Task(Declared):
     is_complete: bool = False
     """Set it to True in `handle`: the item returned by that call is the last (with None: there is none)."""
 
+    key: Any = None
+    """What its items are known by: a field's name, or a method ``key(self, item)``. None: by their place in the order.
+
+    An item whose key waits, is with a worker or is acknowledged is not sent again.
+    """
+
     n_count: int = 0
     """A counter for your own use, as in ``self.n_count += 1``; the library never touches it."""
 
@@ -75,7 +83,8 @@ class Task(Declared):
 
         Args:
             data: the run's metadata, or an empty dict.
-            address: which worker the item is for, as text.
+            address: which worker the item is for, an EndpointAddress of its own kind: ``HOST/PID``, as `host` and
+                `process`.
             msgtype: `messages.MESSAGE_TYPE_READY`.
             ack_data: the last ACK; with `is_available_for_handling`, the one for which that returned True.
 
@@ -97,7 +106,19 @@ class Task(Declared):
 
     def _spec(self) -> TaskSpec:
         needed = tuple(str(one) for one in self.dependencies)
-        return TaskSpec(str(self.task_type), needed, has_gate=self._has_gate())
+        return TaskSpec(str(self.task_type), needed, keyed=self._key() is not None, has_gate=self._has_gate())
+
+    def _key(self) -> str | Callable[[dict[str, Any]], Any] | None:
+        key: Any = self.key
+        if key is None or isinstance(key, str):
+            return key
+        if callable(key):
+            taking: Callable[[dict[str, Any]], Any] = fitted(key, 1)
+            return taking
+        raise DefinitionError(
+            f"{type(self).__name__}.key must be the name of a field or a method that takes the item, not {key!r}. "
+            "Write key = 'url', or def key(self, item): return item['url']."
+        )
 
     def _start(self, metadata: dict[str, Any]) -> Step:
         """Initialize the task; return what is then called for each item, always on the same thread."""
@@ -113,15 +134,49 @@ class Task(Declared):
                 raise Exhausted
             if gate is not None:
                 acks.pass_gate(command, gate)
-            item = handle(dict(metadata), command.address, MESSAGE_TYPE_READY, acks.of(command))
+            item = handle(dict(metadata), WorkerAddress(command.address), MESSAGE_TYPE_READY, acks.of(command))
             if self.is_complete:
                 raise Exhausted if item is None else Exhausted(pack_item(item, what))
             return pack_item(item, what)
 
-        return step
+        key = self._key()
+        return step if key is None else keyed(step, key, str(self.task_type))
 
     def _has_gate(self) -> bool:
         return is_overridden(self, "is_available_for_handling", Task)
+
+
+def keyed(step: Step, key: str | Callable[[dict[str, Any]], Any], task_type: str) -> Step:
+    """A step of a task with keys: it gives each item with the digest of its key."""
+    digest = _digest_of(key, task_type)
+
+    def with_digest(packed: bytes | tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        assert isinstance(packed, bytes)
+        return packed, digest(unpack(packed))
+
+    def step_with_key(command: Produce) -> tuple[bytes, bytes]:
+        try:
+            return with_digest(step(command))
+        except Exhausted as end:
+            raise Exhausted(end.last and with_digest(end.last)) from None
+
+    return step_with_key
+
+
+def _digest_of(key: str | Callable[[dict[str, Any]], Any], task_type: str) -> Callable[[dict[str, Any]], bytes]:
+    def digest(item: dict[str, Any]) -> bytes:
+        if callable(key):
+            value = key(item)
+        elif key in item:
+            value = item[key]
+        else:
+            raise LookupError(
+                f"An item of task {task_type!r} has no field {key!r}, which is its key. "
+                f"It has: {', '.join(map(repr, item)) or 'none'}."
+            )
+        return hashlib.blake2b(pack_identity(value), digest_size=16).digest()
+
+    return digest
 
 
 class LastAck:

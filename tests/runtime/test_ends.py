@@ -13,7 +13,7 @@ from tests.ports import free_ports
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.events import Connected
-from zmqpipeline.runtime import ends
+from zmqpipeline.runtime import endpoints, ends
 from zmqpipeline.runtime.endpoints import is_near, longest_wait
 from zmqpipeline.runtime.sockets import Transport
 
@@ -144,3 +144,21 @@ def test_waiting_costs_under_one_percent_of_a_core(protocol: str, tmp_path: Path
         after, seconds = resource.getrusage(resource.RUSAGE_SELF), time.monotonic() - began
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert spent < 0.01 * seconds, f"{spent / seconds:.2%} of a core"
+
+
+def test_a_connection_to_itself_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tcp joins a socket to itself if the system chooses its own target as its port: nobody could bind that."""
+    port = free_ports(1)[0]
+    address = EndpointAddress(f"tcp://127.0.0.1:{port}")
+    with Transport(Options()) as client, Transport(Options()) as server:
+        with monkeypatch.context() as patched:
+            # this libzmq syntax makes it choose that port
+            patched.setattr(endpoints, "connectable", lambda given: f"tcp://127.0.0.1:{port};127.0.0.1:{port}")
+            client.connect("workers", address)
+        waited = time.monotonic() + 0.5
+        while (left := waited - time.monotonic()) > 0:
+            assert client.poll(left) == []
+        server.bind("workers", address)
+        deadline = time.monotonic() + 5.0
+        while Connected("workers") not in client.poll(1.0):
+            assert time.monotonic() < deadline

@@ -37,9 +37,9 @@ RECONNECT_FAR = (50, 1000)
 
 def is_near(address: EndpointAddress) -> bool:
     """Whether whoever is bound to this address is on this machine: ipc, or tcp over the loopback."""
-    if address.protocol != "tcp":
+    host = (address.host or "").partition("%")[0]
+    if address.protocol != "tcp" or host in ("*", "0.0.0.0", "localhost"):
         return True
-    host = (EndpointAddress(connectable(address)).host or "").partition("%")[0]
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -133,6 +133,19 @@ def connect(socket: Socket, address: EndpointAddress) -> None:
         socket.connect(connectable(address))
     except zmq.ZMQError as error:
         raise EndpointError(f"Cannot connect to {address}: {os.strerror(error.errno or 0)}.") from error
+
+
+def is_to_itself(descriptor: int) -> bool:
+    """Whether this tcp connection has the same address at both ends.
+
+    The system may choose the very port for a connection that it is to go to, if nobody is bound there: then tcp joins
+    the socket to itself, and whoever wants to bind the port cannot.
+    """
+    try:
+        with sockets.socket(fileno=os.dup(descriptor)) as one:
+            return one.family != sockets.AF_UNIX and one.getsockname() == one.getpeername()
+    except OSError:
+        return False  # it is gone already
 
 
 def bindable(address: EndpointAddress) -> str:
