@@ -16,6 +16,7 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
 from zmqpipeline.protocol.distributor import DistributorMachine
+from zmqpipeline.protocol.gates import AckLog
 from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
@@ -214,12 +215,8 @@ def _metadata_forgotten() -> list[Patch]:
 
 
 def _ack_data_forgotten() -> list[Patch]:
-    """A new distributor is told how many items are acknowledged, and not what the last ACK was."""
-
-    def told(self: Dispatcher, task: str, count: int, data: bytes) -> None:
-        self.acknowledged("", count, b"", news=False)
-
-    return [(Dispatcher, "told_last_ack", told)]
+    """A distributor that has not heard some ACKs is not told what they carried."""
+    return [(AckLog, "after", lambda self, number: [])]
 
 
 def _never_recalled() -> list[Patch]:

@@ -13,15 +13,13 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.distributor import DistributorMachine
+from zmqpipeline.protocol.gates import AckLog
 from zmqpipeline.protocol.seqset import numbers_of, spans_of
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.testing import nodes
 
 if TYPE_CHECKING:
     from tests.world import World
-
-Ack = tuple[str, int, bytes]
-"""Task, count and data of the last ACK, as a gate is told them."""
 
 
 class WorkerNode(nodes.WorkerNode):
@@ -96,6 +94,10 @@ class DistributorNode(nodes.DistributorNode):
         """The workers that have told this distributor, since its run goes on, what they hold."""
         self.yielded = dict.fromkeys(world.plan.items, 0)
         self.different: dict[str, set[bytes]] = {task: set() for task in world.plan.items}
+        self.asked = dict.fromkeys(world.plan.items, m.AckNote("", 0, 0, b""))
+        """With which ACK the gate of each task was asked last."""
+        self.unasked = {task: AckLog() for task in world.plan.items}
+        self.served: dict[str, c.Produce] = {}
 
     def load_metadata(self) -> e.MetadataLoaded:
         """Never the same twice."""
@@ -136,13 +138,27 @@ class DistributorNode(nodes.DistributorNode):
 
     def steps(self, command: c.Produce, part: int, count: int) -> e.Produced:
         """Take so many steps of a source of which `count` are asked for."""
-        task, ack = command.task, (command.ack_task, command.ack_id, command.ack_data)
-        payloads, state = self.take(task, part, count, ack)
+        task = command.task
+        for note in command.acks if command is not self.served.get(task) else ():
+            self.unasked[task].add(note)
+        self.served[task] = command
+        payloads, state = self.take(task, part, count)
         keys = [one.rjust(16, b".") for one in payloads] if task in self.world.plan.keyed else None
         trouble = m.Trouble("ValueError", "the source raised") if state == "failed" else None
         return e.Produced(task, state, payloads, keys, trouble)
 
-    def take(self, task: str, part: int, count: int, ack: Ack) -> tuple[list[bytes], str]:
+    def pass_gate(self, task: str) -> bool:
+        """Ask the gate with the ACK of the last time, then with each of the later ones, until it says yes."""
+        yielded = len(self.different[task])
+        while not self.world.is_open(task, self.asked[task], yielded):
+            following = self.unasked[task].next()
+            if following is None:
+                return False
+            self.world.check_order(self.asked[task], following)
+            self.asked[task] = following
+        return True
+
+    def take(self, task: str, part: int, count: int) -> tuple[list[bytes], str]:
         """The payloads of these steps, and how it goes on."""
         world = self.world
         payloads: list[bytes] = []
@@ -150,7 +166,7 @@ class DistributorNode(nodes.DistributorNode):
             number = self.yielded[task]
             if number == world.source_ends[task]:
                 return payloads, "failed" if task in world.broken_sources else "exhausted"
-            if not world.is_open(task, ack, len(self.different[task])):
+            if not self.pass_gate(task):
                 return payloads, "gated"
             self.yielded[task] += 1
             payloads.append(world.payload(task, number))
@@ -205,10 +221,11 @@ class CollectorNode(nodes.CollectorNode):
         else:
             self.world.after(0.001, lambda: self.tell(event))
 
-    def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes) -> None:
+    def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes, each: bool) -> None:
         """Call the collector's function for these; it raises where the fates have it so."""
         world = self.world
         good, rows, failures, digests = [], [], [], b""
+        told: list[tuple[int, bytes]] = []
         called = []
         for index, (number, payload) in enumerate(zip(numbers, payloads, strict=True)):
             one = world.note_collected(task, number, payload)
@@ -218,13 +235,14 @@ class CollectorNode(nodes.CollectorNode):
             else:
                 good.append(number)
                 rows.append(one)
+                told.append((1, world.ack_data()))
                 digests += keys[m.KEY_BYTES * index : m.KEY_BYTES * (index + 1)]
         data = world.ack_data() if good else b""
 
         def commit() -> None:
             if world.disk is not None:
                 world.disk.collected(task, good, digests, data, rows)
-            self.say(e.Collected(task, spans_of(good), failures, data, attempt))
+            self.say(e.Collected(task, spans_of(good), failures, data, attempt, None, told if each else []))
 
         self.commit(called, commit)
 

@@ -164,6 +164,7 @@ def draw(seed: int) -> Plan:
     often = rng.choice([0, 0, 1, 1, 2, 4])
     plan.restarts = tuple(rng.choice(RESTARTS if plan.journal else RESTARTS[:2]) for _ in range(often))
     _draw_gate(rng, plan)
+    plan.tasks[0] = replace(plan.tasks[0], has_gate=plan.gated)
     plan.ack_partitions = storm * rng.choice([0.0, 0.0, 0.02, 0.1])
     plan.commit_seconds = plan.journal * rng.choice([0.0, 0.005, 0.05])
     if rng.random() < 0.25:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.address import EndpointAddress, WorkerAddress
 from zmqpipeline.collector import Collection, Collector, with_number
 from zmqpipeline.errors import SerializeError
 from zmqpipeline.failure import Failure
@@ -17,10 +17,10 @@ from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.registry import ServiceEntry, TaskEntry, WorkerEntry
 from zmqpipeline.runtime.execution import Execution
-from zmqpipeline.runtime.producer import Exhausted, Gated, Source
-from zmqpipeline.serialize import item_packer, pack_identity, pack_item, unpack
+from zmqpipeline.runtime.producer import Exhausted, Source
+from zmqpipeline.serialize import item_packer, pack_item
 from zmqpipeline.service import Call, ServiceWorker
-from zmqpipeline.task import LastAck, Step, Task
+from zmqpipeline.task import LastAck, Step, Task, keyed
 from zmqpipeline.tasktype import TaskType
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END, MESSAGE_TYPE_READY
 from zmqpipeline.worker import Worker
@@ -40,7 +40,7 @@ class FunctionTask(Task):
         self._entry = entry
         self._gate = gate
         self._items: Iterator[Any] | None = None
-        self._acks = LastAck()
+        self._acks = LastAck(gated=gate is not None)
 
     def handle(
         self, data: dict[str, Any], address: str, msgtype: str, ack_data: dict[str, Any]
@@ -57,7 +57,7 @@ class FunctionTask(Task):
         return checked
 
     def _spec(self) -> TaskSpec:
-        return self._entry.spec
+        return replace(self._entry.spec, has_gate=self._gate is not None)
 
     def _start(self, metadata: dict[str, Any]) -> Step:
         _log.info("Task %r begins.", str(self.task_type))
@@ -76,7 +76,7 @@ class FunctionTask(Task):
     def _call(self, bound: Bound, command: Produce, number: int = 0) -> Any:
         if not bound.rest:
             return bound.function()
-        return bound(ack_data=self._acks.of(command), address=command.address, number=number)
+        return bound(ack_data=self._acks.of(command), address=WorkerAddress(command.address), number=number)
 
     def _iterate(self, bound: Bound, command: Produce) -> Iterator[Any]:
         """Call the function; what it returned, item by item."""
@@ -115,26 +115,13 @@ class FunctionTask(Task):
         return step
 
     def _keyed(self, step: Step, key: str | Callable[[dict[str, Any]], Any]) -> Step:
-        digest = _digest_of(key, str(self.task_type))
-
-        def with_digest(packed: bytes | tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-            assert isinstance(packed, bytes)
-            return packed, digest(unpack(packed))
-
-        def keyed(command: Produce) -> tuple[bytes, bytes]:
-            try:
-                return with_digest(step(command))
-            except Exhausted as end:
-                raise Exhausted(end.last and with_digest(end.last)) from None
-
-        return keyed
+        return keyed(step, key, str(self.task_type))
 
     def _gated(self, step: Step, gate: Plan) -> Step:
         bound = gate.bind({"metadata": self.metadata, "task_type": self.task_type})
 
         def gated(command: Produce) -> bytes | tuple[bytes, bytes]:
-            if not bound(self._acks.of(command), address=command.address):
-                raise Gated
+            self._acks.pass_gate(command, lambda ack: bound(ack, address=WorkerAddress(command.address)))
             return step(command)
 
         return gated
@@ -164,22 +151,6 @@ class _Items(Source):
             keep(pack(item))
         if left:
             raise Exhausted
-
-
-def _digest_of(key: str | Callable[[dict[str, Any]], Any], task_type: str) -> Callable[[dict[str, Any]], bytes]:
-    def digest(item: dict[str, Any]) -> bytes:
-        if callable(key):
-            value = key(item)
-        elif key in item:
-            value = item[key]
-        else:
-            raise LookupError(
-                f"An item of task {task_type!r} has no field {key!r}, which is its key. "
-                f"It has: {', '.join(map(repr, item)) or 'none'}."
-            )
-        return hashlib.blake2b(pack_identity(value), digest_size=16).digest()
-
-    return digest
 
 
 class FunctionWorker(Worker):

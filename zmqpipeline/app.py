@@ -179,8 +179,10 @@ class Pipeline:
     def available(self, task_type: str) -> Callable[[Function], Function]:
         """Decorator: ``fn(ack_data) -> bool`` is asked before each item of the task, in the distributor's process.
 
-        ``ack_data`` is what the collector attached to the last ACK, with ``_task_type`` and ``_id``, the number of
-        items acknowledged so far. By name it may take metadata, task_type, address.
+        With one ACK: that of the last time as long as it returns True; when it returns False, with the next one, once
+        with each, in order, until it returns True. ``ack_data`` is what the collector attached to it, with
+        ``_task_type`` and ``_id``, the number of items acknowledged by then (0 before the first). By name it may take
+        metadata, task_type, address.
         """
         return self._named(injection.AVAILABLE, task_type, self.add_available)
 

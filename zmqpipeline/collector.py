@@ -88,7 +88,7 @@ class Collector(Role):
             msgtype: `messages.MESSAGE_TYPE_DATA`.
 
         Returns:
-            A dict is attached to the next ACK, like `get_ack_data`; anything else says nothing.
+            A dict is attached to the item's ACK, like `get_ack_data`; anything else says nothing.
         """
 
     def handle_finished(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:

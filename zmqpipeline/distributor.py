@@ -21,11 +21,16 @@ from zmqpipeline.protocol.status import HOP as STATUS_HOP
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime import processes
 from zmqpipeline.runtime.calls import Serial, trouble_of
+from zmqpipeline.runtime.endpoints import is_near, longest_wait
+from zmqpipeline.runtime.ends import leave_note
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.producer import Exhausted, Gated, Producer, Step, Take, steps
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import METADATA_BYTES, is_dict, pack_aside, pack_identity, unpack
 from zmqpipeline.task import Task
+
+STAY_FACTOR = 1.25
+"""So many times the longest wait between two attempts to connect it stays, since an attempt takes time, too."""
 
 LONGEST_VALUE = 200
 """So many characters of a metadata value are shown in an error."""
@@ -167,9 +172,16 @@ class Distributor(Role):
             rng=random.Random(),
             metadata="remote" if self.receive_metadata else local,
             supervised=socket.gethostname() if processes.is_child() else "",
+            stay=self._stay_seconds(),
             is_dict=is_dict,
             show=lambda packed: _short(unpack(packed)),
         )
+
+    def _stay_seconds(self) -> float:
+        """How long it is there at least: whoever waits for it tries again within that time, and hears of the end."""
+        # `run` ends the workers that it has started, and knows them all
+        places = [place for place in self._task_places() if not (processes.is_child() and is_near(place))]
+        return max((STAY_FACTOR * longest_wait(place) for place in places), default=0.0)
 
     def _attach(self, loop: Loop | None) -> None:
         super()._attach(loop)
@@ -223,7 +235,16 @@ class Distributor(Role):
 
         return take
 
+    def _leave_note(self) -> None:
+        """For workers that have not met the run, or have missed the word of its end."""
+        if self.machine is not None and self.machine.is_over:
+            try:
+                leave_note(self._task_places(), self.machine.run)
+            except OSError as error:
+                self._log.info("Workers that come late will not learn that the run is over: %s.", error)
+
     def _close(self) -> None:
+        self._leave_note()
         for producer in self._producers:
             producer.close(CLOSE_SECONDS)
         if self._serial is not None:

@@ -73,7 +73,7 @@ class ServiceWorker(Role):
     _declares: ClassVar[dict[str, Kind]] = {"task_type": SERVICE_TYPE, "endpoint": ENDPOINT}
 
     task_type: str = ""
-    """The service it answers for: a TaskType, or a blank string, for clients that name none."""
+    """The service it answers for: a TaskType; or a blank string, for every name that nobody else serves, and none."""
 
     endpoint: EndpointAddress
     """The broker's backend."""

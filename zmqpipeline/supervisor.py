@@ -5,7 +5,7 @@ collector runs in a thread beside it, as do all its user functions. A child that
 then takes the run over from the collector. The order of the end, written where it happens:
 
 1. the distributor ends (or is asked to drain, with the workers, by a signal, a time limit or a fault);
-2. workers that did not hear END are asked to drain;
+2. workers that still run have not heard END, and have nothing to do: they are asked to drain at once;
 3. the collector ends by itself after the distributor's BYE, or is asked to when all children are gone;
 4. what is still there when the drain time-out is over is killed.
 """
@@ -13,9 +13,10 @@ then takes the run over from the collector. The order of the end, written where 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from zmqpipeline.collector import Collector
@@ -28,7 +29,7 @@ from zmqpipeline.summary import Summary
 log = logging.getLogger("zmqpipeline.run")
 
 GRACE = 1.0
-"""Seconds that workers have to hear END after the distributor is gone, before they are asked to drain."""
+"""Seconds that who hangs together with the distributor has to end after it, before it is asked to, or killed."""
 
 FAREWELL = 12.0
 """Seconds that the collector may wait for the distributor's BYE, which the distributor's end makes impossible."""
@@ -44,6 +45,10 @@ IDLE_DEATHS_LIMIT = 20
 
 DISTRIBUTOR_DEATHS_LIMIT = 5
 """So many deaths of the distributor in a row without one item collected between them end the run."""
+
+FIRST_WAVE_SECONDS, FIRST_WAVE_LOOK = 2.0, 0.02
+"""Seconds after which the workers that were not started at once are started at the latest, and between two looks
+whether the run has begun: then they are started, too."""
 
 PROGRESS_INTERVAL = 0.1
 """Seconds between two looks at the numbers."""
@@ -114,7 +119,7 @@ class RunSupervisor:
     worker_deaths: IdleDeaths = field(default_factory=lambda: IdleDeaths(IDLE_DEATHS_LIMIT))
     distributor_deaths: IdleDeaths = field(default_factory=lambda: IdleDeaths(DISTRIBUTOR_DEATHS_LIMIT))
     deadlines: dict[str, float] = field(default_factory=dict)
-    """What is due when: timeout, progress, grace (workers), farewell (collector), overtime (kill)."""
+    """What is due when: timeout, progress, first_wave (the other workers), farewell (collector), overtime (kill)."""
 
     def run(self) -> Outcome:
         """Fill the places, see the run through, and leave no process behind, whatever happens."""
@@ -132,8 +137,13 @@ class RunSupervisor:
 
     def _start(self) -> None:
         threading.Thread(target=self._collect, name=f"collector of {self.plan.name}", daemon=True).start()
-        for place in (self.plan.distributor, *self.plan.workers):
+        first, rest = waves(self.plan.workers, cores())
+        for place in (self.plan.distributor, *first):
             self.crew.start(place)
+        for place in rest:
+            self.crew.add(place, self.began + FIRST_WAVE_SECONDS)
+        if rest:
+            self.deadlines["first_wave"] = self.began + FIRST_WAVE_LOOK
         if self.plan.timeout is not None:
             self.deadlines["timeout"] = self.began + self.plan.timeout
         if self.plan.observe is not None:
@@ -218,7 +228,9 @@ class RunSupervisor:
             if end.status not in (0, 1):
                 log.warning("%s after its last item was collected; the run ends all the same.", how)
             self._stop_restarts()
-            self.deadlines["grace"] = now + GRACE
+            # the workers that it knew have said goodbye: those that are left came too late, and hold nothing
+            self.crew.terminate(self.plan.workers)
+            self.deadlines["overtime"] = now + self.plan.drain_timeout + OVERTIME
             self.deadlines["farewell"] = now + FAREWELL
         elif end.status in (0, 1):
             self._give_up(RoleDied(f"{how} before the run was over. What was collected is kept."), now)
@@ -272,13 +284,17 @@ class RunSupervisor:
                 now,
             )
 
+    def _first_wave_is_due(self, now: float) -> None:
+        waiting = [place for place in self.plan.workers if place.is_new and place.restart_at is not None]
+        if self._has_begun:
+            for place in waiting:
+                place.restart_at = now
+        elif waiting:
+            self.deadlines["first_wave"] = now + FIRST_WAVE_LOOK
+
     def _progress_is_due(self, now: float) -> None:
         self._observe()
         self.deadlines["progress"] = now + PROGRESS_INTERVAL
-
-    def _grace_is_due(self, now: float) -> None:
-        self.crew.terminate(self.plan.workers)
-        self.deadlines["overtime"] = now + self.plan.drain_timeout + OVERTIME
 
     def _farewell_is_due(self, now: float) -> None:
         self._release_collector(now)
@@ -325,6 +341,12 @@ class RunSupervisor:
     # the numbers ------------------------------------------------------------------------------------------------------
 
     @property
+    def _has_begun(self) -> bool:
+        """The distributor has told the collector of the run."""
+        machine = self.plan.collector.machine
+        return machine is not None and bool(machine.run)
+
+    @property
     def _is_over(self) -> bool:
         """The distributor has told the collector that everything is done, and what became of it."""
         return bool(self.plan.collector.counts)
@@ -354,6 +376,27 @@ class RunSupervisor:
         collector = self.plan.collector
         told = self.distributor_status if self.distributor_status in (0, 1) else 0
         return told or collector.status or (0 if collector.ok else 1)
+
+
+def cores() -> int:
+    """How many processes can run at the same time here."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def waves(workers: Sequence[Place], cores: int) -> tuple[list[Place], list[Place]]:
+    """Those that are started together with the distributor, one at least, and the others; the tasks take turns.
+
+    A start costs a third of a second of a core: if more start than there are cores, each of them is ready later, and so
+    is the first, which may do a short run alone.
+    """
+    turns: dict[str, int] = {}
+    keyed = []
+    for place in workers:
+        turns[place.task] = turns.get(place.task, 0) + 1
+        keyed.append((turns[place.task], place))
+    in_turn = [place for _, place in sorted(keyed, key=lambda one: one[0])]
+    number = max(1, cores - 1)
+    return in_turn[:number], in_turn[number:]
 
 
 def _status_of(error: BaseException) -> int:

@@ -17,9 +17,11 @@ from zmqpipeline.execution import Preparation
 from zmqpipeline.handlers import fitted
 from zmqpipeline.itemlog import about_items
 from zmqpipeline.metadata import MetaDataWorker
-from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
+from zmqpipeline.protocol.commands import Ended, Execute, LookForEnd, SetMetadata, TakeBack
+from zmqpipeline.protocol.events import EndFound
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
+from zmqpipeline.runtime.ends import find_note
 from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.pool import Pool
 from zmqpipeline.runtime.sockets import Transport
@@ -131,7 +133,12 @@ class Worker(Role):
             SetMetadata: self._set_metadata,
             Execute: pool.submit,
             TakeBack: lambda command: pool.take_back(command.count),
+            LookForEnd: lambda command: self._look_for_end(post),
         }
+
+    def _look_for_end(self, post: Callable[[Any], None]) -> None:
+        if found := find_note(self._address("workers", self.endpoint)):
+            post(EndFound(*found))
 
     def _set_metadata(self, command: SetMetadata) -> None:
         self.metadata = unpack(command.metadata) if command.metadata else {}

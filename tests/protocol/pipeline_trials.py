@@ -22,7 +22,7 @@ from zmqpipeline.protocol.seqset import numbers_of, spans_of
 # the distributor ------------------------------------------------------------------------------------------------------
 
 TASKS = (
-    TaskSpec("A", retries=1, timeout=1.0, crash_limit=2),
+    TaskSpec("A", retries=1, timeout=1.0, crash_limit=2, has_gate=True),
     TaskSpec("B", ("A",), on_failed="continue", total=5, keyed=True),
 )
 STATES = e.PRODUCED_STATES

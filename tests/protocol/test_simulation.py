@@ -14,7 +14,7 @@ FAILURES = (AssertionError, LookupError, TypeError, ValueError)
 # --mutate NAME` shows others.
 CATCHING = {
     "absent-forgotten": (38, 68, 134),
-    "ack-data-forgotten": (119, 201),
+    "ack-data-forgotten": (44, 53),
     "claims-refused": (38, 72, 220),
     "comeback-unheard": (665, 1117, 1180),
     "dependents-early": (0, 1, 3),

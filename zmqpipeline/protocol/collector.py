@@ -25,12 +25,13 @@ ended
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.gates import AckLog, in_messages
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.link import Verdict
 from zmqpipeline.protocol.machine import soonest
@@ -86,6 +87,9 @@ class CollectorMachine:
         self._distributor: e.Peer | None = None
         self._last_ack = ("", b"")
         """Task and data of the newest ACK, for a distributor that has not heard it."""
+        self._acked = AckLog()
+        """What the last ACKs carried, for gates."""
+        self._is_gated = False
         self._calls = 0
         self._finish: m.Finish | None = None
         self._finished_data = b""
@@ -239,12 +243,15 @@ class CollectorMachine:
         self._named = frozenset(known.task for known in body.progress)
         # one that holds no run after a Begin lacks the keys of what is done: it is told them
         self._serves(peer)
+        self._is_gated = body.gated
+        if body.gated and body.ack_id < self.count:
+            self._tell_acks(self._acked.after(body.ack_id), "", (), (), b"")
         self._send(peer, self._holding())
 
     def _begin_run(self, body: m.Begin) -> None:
         self.phase = "active"
         self._hold(body.run, body.metadata, body.progress)
-        self._last_ack = (body.ack_task, body.ack_data)
+        self._remember(body.ack_task, body.ack_data)
         keys = {name: set(one.keys.done) for name, one in self._tasks.items() if one.keys.done}
         failed_keys = {name: dict(one.keys.failed) for name, one in self._tasks.items() if one.keys.failed}
         self._do(c.SetRun(body.run, body.metadata, body.progress, keys, failed_keys, *self._last_ack))
@@ -256,6 +263,12 @@ class CollectorMachine:
         for known in progress:
             self._task(known.task).learn(known)
         self.count = self.inherited = sum(one.done for one in self._tasks.values())
+
+    def _remember(self, task: str, data: bytes) -> None:
+        """What the last ACK carried, which another process has sent."""
+        self._last_ack = (task, data)
+        if self.count:
+            self._acked.add(m.AckNote(task, self.count, self.count, data))
 
     def _lacks_keys(self, body: m.Begin) -> bool:
         self._expect_keys_of(body.run)
@@ -278,7 +291,7 @@ class CollectorMachine:
 
     def _restored(self, event: e.Restored, now: float) -> None:
         self._hold(event.run, event.metadata, event.progress)
-        self._last_ack = (event.ack_task, event.ack_data)
+        self._remember(event.ack_task, event.ack_data)
         for name, keys in event.keys.items():
             self._task(name).keys.done |= keys
         for name, failed_keys in event.failed_keys.items():
@@ -302,7 +315,8 @@ class CollectorMachine:
     def _holding(self) -> m.Holding:
         finished = self.phase in ("finishing", "finished")
         progress = [one.told(name) for name, one in self._tasks.items()] if self.run else []
-        return m.Holding(self.run, finished, self.metadata, self.count, progress, *self._last_ack)
+        kept_from = self._acked.oldest if self._is_gated else 0
+        return m.Holding(self.run, finished, self.metadata, self.count, progress, *self._last_ack, kept_from)
 
     def _give_up(self, failures: list[m.FailedItem]) -> None:
         new = []
@@ -346,7 +360,7 @@ class CollectorMachine:
         """Have the function called for these of the results; `keys` are theirs, joined."""
         if new:
             progress.expect(new, split_keys(keys))
-            self._call(c.Collect(body.task, body.attempt, new, payloads, keys), size(new))
+            self._call(c.Collect(body.task, body.attempt, new, payloads, keys, self._is_gated), size(new))
 
     def _kept(self, peer: e.Peer, body: m.Kept) -> None:
         if body.run == self.run and self.phase == "active" and not self._is_no_task(peer, body.task):
@@ -359,13 +373,46 @@ class CollectorMachine:
         if collected or failed:
             # it is news to a distributor that has missed an ACK, and perhaps the newest one: that one's data go along
             newest, data = self._last_ack
-            self._ack(task, collected, failed, data, newest if newest != task else "")
+            self._tell_acks([], task, collected, failed, data, newest if newest != task else "")
 
-    def _ack(self, task: str, collected: m.Spans, failed: m.Spans, data: bytes, data_of: str = "") -> None:
-        if self._distributor is not None:
-            known = self._task(task)
-            counts = (known.duplicates, self.count, data, known.repeated, data_of)
+    def _ack(
+        self, task: str, collected: m.Spans, failed: m.Spans, data: bytes, each: Sequence[tuple[int, bytes]] = ()
+    ) -> None:
+        """Acknowledge what has just been done; `each` as in Collected."""
+        before = self.count
+        number = size(collected) + size(failed)
+        self.count += number
+        self._last_ack = (task, data)
+        notes = []
+        for many, one in each or ((number, data),):
+            notes.append(m.AckNote(task, before + 1, before + many, one))
+            before += many
+        for note in notes:
+            self._acked.add(note)
+        self._tell_acks(notes, task, collected, failed, data)
+
+    def _tell_acks(
+        self,
+        notes: list[m.AckNote],
+        task: str,
+        collected: m.Spans,
+        failed: m.Spans,
+        data: bytes,
+        data_of: str = "",
+    ) -> None:
+        if self._distributor is None:
+            return
+        known = self._tasks.get(task) or Progress()
+        counts = (known.duplicates, self.count, data, known.repeated, data_of)
+        if not self._is_gated:
             self._send(self._distributor, m.Ack(self.run, task, collected, failed, *counts))
+            return
+        *parts, last = in_messages(notes)
+        for part in parts:
+            self._send(
+                self._distributor, m.Ack(self.run, "", (), (), 0, self.count, b"", 0, "", part, self._acked.oldest)
+            )
+        self._send(self._distributor, m.Ack(self.run, task, collected, failed, *counts, last, self._acked.oldest))
 
     # answers of the collector's thread -----------------------------------------------------------------------------
 
@@ -380,7 +427,6 @@ class CollectorMachine:
         progress = self._task(event.task)
         if event.spans:
             progress.collect(event.spans)
-            self.count += size(event.spans)
         if event.failures:
             items = [
                 m.FailedItem(event.task, number, event.attempt, "collector", trouble, payload, progress.keys.of(number))
@@ -388,16 +434,13 @@ class CollectorMachine:
             ]
             self._call(c.CallFailed(items), 1)
         if event.spans:
-            self._last_ack = (event.task, event.data)
-            self._ack(event.task, event.spans, (), event.data)
+            self._ack(event.task, event.spans, (), event.data, event.each)
 
     def _failed_called(self, event: e.FailedCalled) -> None:
         self._calls -= 1
         self._note(event.trouble)
         progress = self._task(event.task)
         progress.fail(event.spans)
-        self.count += size(event.spans)
-        self._last_ack = (event.task, b"")
         self._ack(event.task, (), event.spans, b"")
 
     def _finished_called(self, event: e.FinishedCalled, now: float) -> None:

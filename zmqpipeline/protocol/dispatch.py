@@ -29,6 +29,7 @@ from zmqpipeline.protocol import batching
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.gates import AckLog, Gates
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.ledger import Batch, Ledger
 from zmqpipeline.protocol.link import Link, Verdict
@@ -36,6 +37,7 @@ from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.obituary import Obituaries
 from zmqpipeline.protocol.roster import LONGEST_NAME, Links, Member
 from zmqpipeline.protocol.seqset import SeqSet
+from zmqpipeline.protocol.snapshots import DistributorSnapshot
 
 RELEASE_SECONDS = 0.02
 """How long releases wait for a message that they can travel with."""
@@ -65,6 +67,8 @@ class TaskState:
     producing: bytes | None = None
     asked_ack: tuple[str, int, bytes] | None = None
     gated: bool = False
+    unasked: AckLog = field(default_factory=AckLog)
+    """The ACKs that its gate, if it has one, has not been asked with."""
     reserved: bytes | None = None
     """The worker that gets nothing more until it is free for an item on its last try."""
     hungry: dict[bytes, None] = field(default_factory=dict)
@@ -82,6 +86,13 @@ class TaskState:
         """Whether nothing of this task will happen any more."""
         return self.state in ("complete", "aborted") or (self.state == "failed" and not self.ledger.unfinished)
 
+    def counts(self) -> m.TaskCounts:
+        """Its figures, for the summary."""
+        counts = self.ledger.counts(self.state)
+        if self.state == "aborted" and self.spec.total is not None and not counts.sent:
+            return m.TaskCounts(task=counts.task, state=counts.state, aborted=self.spec.total)
+        return counts
+
     @property
     def is_good(self) -> bool:
         """Whether every item was collected."""
@@ -91,6 +102,18 @@ class TaskState:
     def may_produce(self) -> bool:
         """Whether its source can be asked for more."""
         return self.has_source and self.state == "open" and self.producing is None and not self.gated
+
+
+def snapshot_of(phase: str, run: str, tasks: dict[str, TaskState]) -> DistributorSnapshot:
+    """How these tasks stand, for people."""
+    return DistributorSnapshot(
+        phase=phase,
+        run=run,
+        tasks=[task.counts() for task in tasks.values()],
+        waiting={name: task.ledger.waiting for name, task in tasks.items()},
+        leased={name: task.ledger.leased for name, task in tasks.items()},
+        workers={name: task.workers for name, task in tasks.items()},
+    )
 
 
 class Dispatcher:
@@ -117,7 +140,7 @@ class Dispatcher:
         self.stage = "before"
         self.run = ""
         self.metadata = b""
-        self.last_ack: tuple[str, int, bytes] = ("", 0, b"")
+        self.gates = Gates(tasks, self.feed)
         self.release_at: float | None = None
         self.out: list[c.Command] = []
         self.unfed: dict[str, TaskState] = {}
@@ -157,7 +180,15 @@ class Dispatcher:
         self.out += self._obituaries.overdue(now)
 
     def check(self) -> None:
-        """Only who is here is hungry, and the workers of each task are counted right."""
+        """The ledgers hold, only who is here is hungry, the workers of each task are counted right.
+
+        And no task has begun before what it depends on was over.
+        """
+        for task in self.tasks.values():
+            task.ledger.check()
+            if task.state not in ("waiting", "aborted"):
+                late = [name for name in task.spec.depends_on if not self.tasks[name].is_over]
+                assert not late, f"{task.spec.task_type} began before {late}"
         served = dict.fromkeys(self.tasks, 0)
         for member in self.members.values():
             served[member.task] += 1
@@ -456,10 +487,10 @@ class Dispatcher:
 
     def _produce(self, task: TaskState, member: Member, room: int) -> None:
         task.producing = member.who
-        task.asked_ack = self.last_ack
+        task.asked_ack = self.gates.last_ack
         count = min(room, batching.MAX_BATCH)
-        ack_task, ack_id, ack_data = self.last_ack
-        self._do(c.Produce(task.spec.task_type, count, member.name, ack_task, ack_id, ack_data))
+        ack = self.gates.newest_for(task)
+        self._do(c.Produce(task.spec.task_type, count, member.name, *ack, task.unasked.take()))
 
     def produced(self, event: e.Produced) -> None:
         """The source's answer, or a part of it; a failure of it is the machine's business."""
@@ -471,7 +502,7 @@ class Dispatcher:
         if event.state == "more":
             return
         task.producing = None
-        task.gated = event.state == "gated" and task.asked_ack == self.last_ack
+        task.gated = event.state == "gated" and not self.gates.may_be_asked(task)
         if event.state in ("exhausted", "failed"):
             task.state = event.state
             task.ledger.drop_claims()
@@ -510,32 +541,6 @@ class Dispatcher:
     def _recall(self, member: Member, most: int) -> None:
         self._to(member, m.Recall(self.run, member.task, most))
         member.recalled = member.link.sent
-
-    # acks --------------------------------------------------------------------------------------------------------
-
-    def acknowledged(self, task: str, count: int, data: bytes, *, news: bool) -> None:
-        """The newest ACK so far, which may open gates.
-
-        A collector that was started anew may count less than its forerunner, whose last ACKs were lost: if the ACK
-        brings `news` all the same, the count goes on from ours, so that none comes twice.
-        """
-        if count <= self.last_ack[1]:
-            if not news:
-                return
-            count = self.last_ack[1] + 1
-        self._open_gates((task, count, data))
-
-    def told_last_ack(self, task: str, count: int, data: bytes) -> None:
-        """What the collector says that its last ACK was: the ACK itself may have been lost, or its forerunner's."""
-        if count >= self.last_ack[1] and (task, count, data) != self.last_ack:
-            self._open_gates((task, count, data))
-
-    def _open_gates(self, last_ack: tuple[str, int, bytes]) -> None:
-        self.last_ack = last_ack
-        for one in self.tasks.values():
-            if one.gated:
-                one.gated = False
-                self.feed(one)
 
     def welcome_hungry(self, task: TaskState) -> None:
         """The task opens: its workers that are here want items."""

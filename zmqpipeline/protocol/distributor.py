@@ -16,7 +16,8 @@ metadata   Holding without a run        waits for the metadata function or the m
 beginning  metadata, or Holding         tells the collector the run (Begin)
 running    Holding with our run         hands out items
 finishing  every task is over           tells the collector (Finish)
-farewell   Finished, Holding (finished) tells the workers (RunEnded), waits for their Goodbye, at most 2 s; then Bye
+farewell   Finished, Holding (finished) tells the workers (RunEnded), also who comes until `stay` is over; waits for
+                                        their Goodbye, at most 2 s; then Bye
 draining   Drain                        hands out nothing, recalls what is unstarted; waits for what is leased
 ended
 ========== ============================ ===========================================================================
@@ -32,13 +33,14 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
+from zmqpipeline.protocol.dispatch import Dispatcher, TaskState, snapshot_of
 from zmqpipeline.protocol.failures import gate_closed, in_a_line, in_messages
 from zmqpipeline.protocol.graph import TaskSpec, order
 from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
+from zmqpipeline.protocol.missed import Stay
 from zmqpipeline.protocol.roster import Links
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts, StatusDesk
@@ -74,10 +76,14 @@ class DistributorMachine:
         rng: random.Random | None = None,
         metadata: str = "none",
         supervised: str = "",
+        stay: float = 0.0,
         show: Callable[[bytes], str] = repr,
         is_dict: Callable[[bytes], bool] = bool,
     ) -> None:
         """`supervised`: the host on which whoever started the workers tells by WorkerDied how they end.
+
+        `stay`: for so many seconds from its first event on it does not end, so that workers which try to connect from
+        time to time hear that a short run is over.
 
         `show` makes text for people of a packed value, `is_dict` tells whether one is a dict: what is in one is not
         known here.
@@ -112,10 +118,14 @@ class DistributorMachine:
             tell_given_up=self._tell_given_up,
             supervised=supervised,
         )
+        self._gates = self._dispatcher.gates
         self._deadline: float | None = None
         self._repeat_at: float | None = None
         self._warn_at: float | None = None
         self._loading = False
+        self._stay = Stay(stay)
+        self.is_over = False
+        """The run was seen to its end."""
         self._was_finished = False
         """The run was over before this process began."""
         self._out: list[c.Command] = []
@@ -128,6 +138,7 @@ class DistributorMachine:
         self._dispatcher.now = now
         if self.phase == "ended":
             return []
+        self._stay.pass_time(now)
         if self._warn_at is None and self.phase == "greeting":
             self._warn_at = now + WARN_FIRST_SECONDS
         match event:
@@ -167,6 +178,8 @@ class DistributorMachine:
         if self._warn_at is None and self.phase == "greeting":
             return 0.0
         times = [self._deadline, self._repeat_at, self._dispatcher.next_time(), self._warn_at]
+        if self.phase == "farewell":
+            times.append(self._stay.until)
         if self.phase == "running":
             for task in self.tasks.values():
                 times += (task.ledger.next_due(), task.unserved_at)
@@ -175,17 +188,11 @@ class DistributorMachine:
     @property
     def last_ack(self) -> tuple[str, int, bytes]:
         """Task, count and packed data of the newest ACK."""
-        return self._dispatcher.last_ack
+        return self._gates.last_ack
 
     def counts(self) -> list[m.TaskCounts]:
         """The figures of each task, for the summary."""
-        found = []
-        for task in self.tasks.values():
-            counts = task.ledger.counts(task.state)
-            if task.state == "aborted" and task.spec.total is not None and not counts.sent:
-                counts = m.TaskCounts(task=counts.task, state=counts.state, aborted=task.spec.total)
-            found.append(counts)
-        return found
+        return [task.counts() for task in self.tasks.values()]
 
     def facts(self) -> Facts:
         """What an answer on the hop ``status`` is built from."""
@@ -194,22 +201,10 @@ class DistributorMachine:
 
     def snapshot(self) -> DistributorSnapshot:
         """What a distributor knows, for people."""
-        return DistributorSnapshot(
-            phase=self.phase,
-            run=self.run,
-            tasks=self.counts(),
-            waiting={name: task.ledger.waiting for name, task in self.tasks.items()},
-            leased={name: task.ledger.leased for name, task in self.tasks.items()},
-            workers={name: task.workers for name, task in self.tasks.items()},
-        )
+        return snapshot_of(self.phase, self.run, self.tasks)
 
     def check(self) -> None:
         """The ledgers hold, and no task has begun before what it depends on was over."""
-        for task in self.tasks.values():
-            task.ledger.check()
-            if task.state not in ("waiting", "aborted"):
-                late = [name for name in task.spec.depends_on if not self.tasks[name].is_over]
-                assert not late, f"{task.spec.task_type} began before {late}"
         self._dispatcher.check()
 
     # the clock ---------------------------------------------------------------------------------------------------
@@ -321,6 +316,8 @@ class DistributorMachine:
     def _acknowledge(self, ack: m.Ack, now: float) -> None:
         task = self.tasks.get(ack.task)
         if task is None:
+            # what it says of ACKs that were not heard
+            self._hear(ack, news=False)
             return
         self._repeat_at = now + REPEAT_SECONDS
         task.ledger.duplicates = max(task.ledger.duplicates, ack.duplicates)
@@ -331,7 +328,9 @@ class DistributorMachine:
         if ack.failed:
             # the source may have waited for the collector to write them down
             self._dispatcher.feed(task)
-        self._dispatcher.acknowledged(ack.data_of or ack.task, ack.count, ack.data, news=task.ledger.done > before)
+        news = task.ledger.done > before
+        self._gates.acknowledged(ack.data_of or ack.task, ack.count, ack.data, news=news)
+        self._hear(ack, news=news)
 
     def _believed(self, task: TaskState, *told: m.Spans) -> list[m.Spans]:
         """What is said to be done, without what cannot be: it was never sent."""
@@ -406,7 +405,13 @@ class DistributorMachine:
                 done = self._believed(task, known.collected, known.failed)
                 self._dispatcher.note_released(task.ledger.acknowledge(*done), now)
                 task.ledger.learn_repeated(known.repeated)
-        self._dispatcher.told_last_ack(holding.ack_task, holding.count, holding.ack_data)
+        self._gates.told_last_ack(holding.ack_task, holding.count, holding.ack_data)
+        if self.phase != "greeting":
+            self._gates.hear([], holding.kept_from, holding.count, news=False)
+
+    def _hear(self, ack: m.Ack, *, news: bool) -> None:
+        if self._gates.hear(ack.notes, ack.kept_from, ack.count, news=news):
+            self._to_collector(self._begin_message())
 
     def _tell_given_up_again(self) -> None:
         self._say_given_up([item for task in self.tasks.values() for item in task.ledger.given_up.values()])
@@ -432,11 +437,12 @@ class DistributorMachine:
 
     def _begin_message(self) -> m.Begin:
         progress = [task.ledger.progress() for task in self.tasks.values()]
-        ack_task, _, ack_data = self._dispatcher.last_ack
-        return m.Begin(self.pipeline, self.run, self.metadata, progress, ack_task, ack_data)
+        ack_task, _, ack_data = self._gates.last_ack
+        gated, heard = self._gates.exist, self._gates.heard
+        return m.Begin(self.pipeline, self.run, self.metadata, progress, ack_task, ack_data, gated, heard)
 
     def _is_waiting_for_acks(self) -> bool:
-        return any(task.ledger.leased or task.ledger.given_up for task in self.tasks.values())
+        return self._gates.lacks_acks or any(task.ledger.leased or task.ledger.given_up for task in self.tasks.values())
 
     # the beginning -----------------------------------------------------------------------------------------------
 
@@ -489,7 +495,7 @@ class DistributorMachine:
             if self._was_finished and is_late:
                 self._to_collector(m.Bye(self.run))
                 self._end(0, "already finished")
-            elif is_late or not (self._dispatcher.members or self._was_finished):
+            elif is_late or not (self._dispatcher.members or self._was_finished or self._stay.until):
                 self._to_collector(m.Bye(self.run))
                 self._end(0 if self._is_good() and "finished" not in self.troubles else 1, "the run is over")
         elif self.phase == "finishing" and self._deadline is not None and now >= self._deadline:
@@ -536,14 +542,8 @@ class DistributorMachine:
 
     def _find_closed_gates(self) -> None:
         """A gate that no ACK will ever open fails its task."""
-        alive = []
-        for task in self.tasks.values():
-            if task.state != "waiting" and not task.is_over:
-                if not task.gated or task.ledger.unfinished:
-                    return
-                alive.append(task)
-        name, count, data = self._dispatcher.last_ack
-        for task in alive:
+        name, count, data = self._gates.last_ack
+        for task in self._gates.closed_for_good():
             task.state = "failed"
             carried = self._show(data) if data else ""
             self._note_failed(task, gate_closed(task.spec.task_type, (name, count), carried))
@@ -561,6 +561,7 @@ class DistributorMachine:
 
     def _part(self, now: float) -> None:
         self.phase = "farewell"
+        self.is_over = True
         self._repeat_at = self._warn_at = None
         self._deadline = now + FAREWELL_SECONDS
         self._dispatcher.say_farewell()

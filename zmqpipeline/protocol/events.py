@@ -120,6 +120,14 @@ class TakenBack:
 
 
 @dataclass(frozen=True, slots=True)
+class EndFound:
+    """The answer to LookForEnd, if there is a note: the run that was over at this address last, and how long ago."""
+
+    run: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class InitFailed:
     """`init_worker` or `init_thread` raised; nothing can be executed here."""
 
@@ -180,6 +188,8 @@ class Collected:
     data: bytes
     attempt: int = 1
     trouble: Trouble | None = None
+    each: list[tuple[int, bytes]] = field(default_factory=list)
+    """If they were wanted: the data for the ACK of each item in `spans`, as (how many in a row, data)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +241,7 @@ Event: TypeAlias = (
     | MetadataLoaded
     | Executed
     | TakenBack
+    | EndFound
     | InitFailed
     | ThreadLost
     | Restored

@@ -108,6 +108,16 @@ class RunningItem:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class AckNote:
+    """What the ACKs with the numbers `first` to `last`, all of one task, carried: a packed dict, or nothing."""
+
+    task: str
+    first: int
+    last: int
+    data: bytes
+
+
 MOST_NAMED = 64
 """So many running items of one worker are named."""
 
@@ -279,6 +289,10 @@ class Begin:
     progress: list[TaskProgress]
     ack_task: str = ""
     ack_data: bytes = b""
+    gated: bool = False
+    """Whether a task has a gate: then each ACK is told by itself (`Ack.notes`)."""
+    ack_id: int = 0
+    """Up to which number it has heard of each ACK; of the others it is told before the Holding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +353,8 @@ class Holding:
     progress: list[TaskProgress]
     ack_task: str = ""
     ack_data: bytes = b""
+    kept_from: int = 0
+    """As in Ack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +375,10 @@ class Ack:
     """As in TaskProgress, of the whole task."""
     data_of: str = ""
     """Of which task the newest ACK was, if of another one: this one says again what it brought."""
+    notes: list[AckNote] = field(default_factory=list)
+    """For gates: each of the ACKs that this message stands for, or of earlier ones that were not heard."""
+    kept_from: int = 0
+    """The oldest ACK that the collector can tell of again; 0 if it tells of none by itself."""
 
 
 @dataclass(frozen=True, slots=True)

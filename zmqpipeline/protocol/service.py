@@ -8,6 +8,7 @@ clients. The law:
 * A reply is kept until the client says that it does not wait for it, since it may have been lost on the way.
 * What a client has asked and does not ask for any more is withdrawn, whether or not it said so.
 * A request whose worker was lost goes to another one if the service is idempotent; otherwise the client is told.
+* The workers of the blank service (its name is empty) answer for each name that nobody else serves.
 * A service that nobody serves is said to be unavailable at once; but for 5 s after the broker's start, and after its
   last worker was lost, requests wait for a worker.
 * What arrives in one turn of the loop is handed out and answered together, by a Tick at its end.
@@ -240,11 +241,12 @@ class ServiceMachine:
             return
         # What was asked before the client was forgotten may have been executed since.
         again = body.again or numbers[0] <= client.forgotten.get(body.service, -1)
-        refusal = self._refusal(body.service, now)
+        name = self._serving(body.service)
+        refusal = self._refusal(name, now)
         if refusal is not None:
             self._refuse(client, "unavailable", numbers, refusal)
             return
-        service = self._service(body.service)
+        service = self._service(name)
         if again and service.idempotent is False:
             self._refuse(client, "lost", numbers, _maybe_executed(service))
             return
@@ -256,6 +258,12 @@ class ServiceMachine:
             self._give_grace(service.name, max(now, (self._born or now) + GRACE_SECONDS))
         service.open(client, numbers, payloads, again=again)
         self._dispatcher.feed(service.state)
+
+    def _serving(self, name: str) -> str:
+        """The service whose workers answer for this name: those of the blank one for each that nobody else serves."""
+        service, blank = self._services.get(name), self._services.get("")
+        is_served = service is not None and service.state.workers
+        return "" if not is_served and blank is not None and blank.state.workers else name
 
     def _refusal(self, name: str, now: float) -> m.Trouble | None:
         """Why requests for this service cannot be taken."""
@@ -320,6 +328,8 @@ class ServiceMachine:
             self._refuse_of(service, service.maybe_executed(), "lost", _maybe_executed(service))
         service.judge(bool(report.idempotent))
         self._dispatcher.received(envelope, peer, link, verdict, now)
+        if not service.name:
+            self._take_unserved(service)
         if report.done and report.run == self._dispatcher.run:
             self._ask_for_results(envelope.sender, report)
         self._settle(service)
@@ -331,6 +341,22 @@ class ServiceMachine:
         if report.task not in self._services and len(self._services) >= MAX_SERVICES:
             return f"This broker knows {MAX_SERVICES} names of services already, which is the most it can."
         return ""
+
+    def _take_unserved(self, blank: Service) -> None:
+        """Workers of the blank service are here: what waits for one of a service that nobody serves is theirs."""
+        for name in [name for name in self._unserved if not self._services[name].state.workers]:
+            service = self._services[name]
+            if not blank.idempotent:
+                self._refuse_of(service, service.maybe_executed(), "lost", _maybe_executed(service))
+            service.hand_over(blank)
+            if service.origins:
+                continue  # on their last try: for a worker of their own, if one comes in time
+            del self._unserved[name]
+            if not service.was_served:
+                del self._services[name], self._tasks[name]
+                self._dispatcher.unfed.pop(name, None)
+        if blank.ledger.waiting:
+            self._dispatcher.feed(blank.state)
 
     def _from_worker(self, envelope: m.Envelope, peer: e.Peer, link: Link, verdict: Verdict, now: float) -> None:
         member = self._dispatcher.members.get(envelope.sender)

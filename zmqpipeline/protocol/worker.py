@@ -15,7 +15,8 @@ seeking    start                          no distributor has welcomed this worke
 working    Welcome with a run             takes items
 changing   Welcome with another run       waits for what still runs of the old run; then working
 draining   Drain, idle time-out           takes nothing; hands back what is unstarted; waits for releases
-ended      RunEnded, drained, init failed
+ended      RunEnded, EndFound, drained,
+           init failed
 ========== ============================== ======================================================================
 """
 
@@ -33,6 +34,7 @@ from zmqpipeline.protocol.failures import in_messages
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
+from zmqpipeline.protocol.missed import MissedRun
 from zmqpipeline.protocol.room import Room
 from zmqpipeline.protocol.running import Running
 from zmqpipeline.protocol.runs import Runs
@@ -88,6 +90,8 @@ class WorkerMachine:
         self._connected: set[str] = set()
         others = {"workers": "a broker"} if answers else {"workers": "a distributor", "results": "a collector"}
         self._absence = Absence(others)
+        self._missed = None if answers else MissedRun(self._options)
+        """None: a broker's worker belongs to no run."""
         self._newest = -1
         """The highest number that has come."""
         self._pending = SeqSet()
@@ -138,9 +142,14 @@ class WorkerMachine:
                 self._init_failed(trouble)
             case e.Drain(seconds):
                 self._drain(now + seconds, now)
+            case e.EndFound(run, seconds) if self._missed is not None:
+                if why := self._missed.verdict(run, seconds, self.run, now):
+                    self._end(0, why)
             case e.Tick():
                 pass
         self._absence.look(self._connected, now)
+        if self._missed is not None:
+            self._missed.wait(self._connected, now)
         self._by_the_clock(now)
         return self._out
 
@@ -151,7 +160,8 @@ class WorkerMachine:
         if self._idle_since is None:
             return 0.0
         times = (self._deadline, self._report_at, self._room.tell_at, self._kept_at)
-        return soonest((*times, self._idle_at(), self._absence.next_time()))
+        look_at = None if self._missed is None else self._missed.next_time()
+        return soonest((*times, look_at, self._idle_at(), self._absence.next_time()))
 
     def snapshot(self) -> WorkerSnapshot:
         """What a worker is doing, for people."""
@@ -197,6 +207,8 @@ class WorkerMachine:
             self._say_kept(now)
         if warning := self._absence.warning(self._connected, now):
             self._log(30, warning)
+        if self._missed is not None and self._missed.is_due(now):
+            self._do(c.LookForEnd())
 
     def _idle_at(self) -> float | None:
         if self._options.idle_timeout is None or self._idle_since is None or self._pending or self.phase == "draining":

@@ -287,6 +287,7 @@ class Gatherer:
         """Collect from `first` on until the part's time is over; returns where the next part begins."""
         failures: list[tuple[int, Trouble, bytes]] = []
         data, clock, note, index = b"", time.perf_counter, self._note, first
+        each = EachAck(self._ack_data) if command.each else None
         end = self._begin_part()
         for value in values[first:] if first else values:
             index += 1
@@ -294,6 +295,9 @@ class Gatherer:
                 answer = call(value)
                 if answer is not None:
                     data = note(answer) or data
+                if each is not None:
+                    each.collected(data)
+                    data = b""
             except JournalLost:
                 raise
             except BaseException as error:
@@ -301,7 +305,7 @@ class Gatherer:
             if clock() > end:
                 break
         keys = command.keys[first * KEY_BYTES : index * KEY_BYTES]
-        self._answer_part(command, numbers[first:index], keys, failures, data)
+        self._answer_part(command, numbers[first:index], keys, failures, data, each)
         return index
 
     def _answer_part(
@@ -311,9 +315,12 @@ class Gatherer:
         keys: bytes,
         failures: list[tuple[int, Trouble, bytes]],
         data: bytes,
+        each: EachAck | None,
     ) -> None:
         trouble = None
-        if self._ack_data is not None:
+        if each is not None:
+            data, trouble = each.newest, each.trouble
+        elif self._ack_data is not None:
             try:
                 data = self._ack_data() or data
             except BaseException as error:
@@ -322,7 +329,8 @@ class Gatherer:
             numbers, keys = _without({number for number, _, _ in failures}, numbers, keys)
         if self._journal is not None:
             self._journal.collected(command.task, numbers, keys, data)
-        self._answer(Collected(command.task, spans_of(numbers), failures, data, command.attempt, trouble))
+        told = [] if each is None else each.runs
+        self._answer(Collected(command.task, spans_of(numbers), failures, data, command.attempt, trouble, told))
 
     def _tell_failed(self, command: CallFailed) -> None:
         self._begin_part()
@@ -357,6 +365,34 @@ class Gatherer:
         except BaseException as error:
             return trouble_of(error)
         return None
+
+
+class EachAck:
+    """What goes along with the ACK of each item of a part, for gates: as (how many items in a row, data)."""
+
+    def __init__(self, ack_data: Callable[[], bytes] | None) -> None:
+        """`ack_data` is called after each item."""
+        self._ack_data = ack_data
+        self.runs: list[tuple[int, bytes]] = []
+        self.trouble: Trouble | None = None
+        """What `ack_data` raised first."""
+
+    @property
+    def newest(self) -> bytes:
+        """The data of the newest ACK."""
+        return self.runs[-1][1] if self.runs else b""
+
+    def collected(self, data: bytes) -> None:
+        """One more item is collected; `data` are those that its function returned."""
+        if self._ack_data is not None:
+            try:
+                data = self._ack_data() or data
+            except BaseException as error:
+                self.trouble = self.trouble or trouble_of(error)
+        if self.runs and self.runs[-1][1] == data:
+            self.runs[-1] = (self.runs[-1][0] + 1, data)
+        else:
+            self.runs.append((1, data))
 
 
 def _numbered(call: Callable[[int, Any], Any], numbers: Iterator[int]) -> Callable[[Any], Any]:

@@ -39,6 +39,8 @@ class Place:
     child: Child | None = None
     restart_at: float | None = None
     delay: float = FIRST_DELAY
+    is_new: bool = True
+    """It has not been filled yet."""
     failed_starts: int = 0
     """How often in a row the child ended with status 1: a worker whose `worker_init` raised."""
 
@@ -92,11 +94,16 @@ class Crew:
     stdout: int | None = None
     happenings: queue.SimpleQueue[Happening] = field(default_factory=queue.SimpleQueue)
 
+    def add(self, place: Place, at: float) -> None:
+        """A place that is filled at this time."""
+        self.places.append(place)
+        place.restart_at = at
+
     def start(self, place: Place) -> None:
         """Fill a place with a new child."""
         if place not in self.places:
             self.places.append(place)
-        place.restart_at = None
+        place.restart_at, place.is_new = None, False
         place.child = Child(place.label, place.arguments, lambda child: self._ended(place, child), stdout=self.stdout)
 
     def start_due(self, now: float) -> None:

@@ -342,7 +342,7 @@ class ConnectedHop(Hop):
         self._peer = (self.name, b"")
         self._outbox: deque[list[bytes]] = deque(maxlen=OUTBOX_LIMIT)
         self._reopen_at: float | None = None
-        self._failed = False
+        self._failed = self._is_to_itself = False
         self._backoff = BACKOFF_FIRST
         self._connect()
         # Threads of one process share no connection that could break or be watched.
@@ -352,8 +352,8 @@ class ConnectedHop(Hop):
         self._connected = False
         self._reopen_at = None
         self._new_socket(CONNECTING_EVENTS)
-        self.socket.reconnect_ivl = 50
-        self.socket.reconnect_ivl_max = 1000
+        first, longest = endpoints.RECONNECT_NEAR if endpoints.is_near(self.address) else endpoints.RECONNECT_FAR
+        self.socket.reconnect_ivl, self.socket.reconnect_ivl_max = first, longest
         try:
             endpoints.connect(self.socket, self.address)
         except ConfigurationError:
@@ -371,7 +371,7 @@ class ConnectedHop(Hop):
             arrivals += map(self._arrival, messages)
             self.comes_alone = len(messages) < 2 and not ready
         for event, value in self._monitored(readable):
-            self._note(event, now, arrivals)
+            self._note(event, value, now, arrivals)
             if event & FAILED:
                 self._handshakes.failed(event, value, now, self._shield.words)
         if self._reopen_at is not None and now >= self._reopen_at:
@@ -383,8 +383,12 @@ class ConnectedHop(Hop):
     def _arrival(self, frames: list[bytes]) -> Arrival:
         return self._peer, frames
 
-    def _note(self, event: int, now: float, arrivals: list[Arrival]) -> None:
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+    def _note(self, event: int, value: int, now: float, arrivals: list[Arrival]) -> None:
+        if event == zmq.EVENT_CONNECTED and self.address.protocol == "tcp" and endpoints.is_to_itself(value):
+            self._is_to_itself, self._reopen_at = True, now
+        elif self._is_to_itself:
+            pass  # it is closed in this turn, whatever has become of it
+        elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._connected, self._failed, self._reopen_at = True, False, None
             self._backoff = BACKOFF_FIRST
             self._handshakes.succeeded()
@@ -409,7 +413,7 @@ class ConnectedHop(Hop):
 
     def _reopen(self) -> None:
         super().close(0.0)
-        self._failed = False
+        self._failed = self._is_to_itself = False
         self._connect()
 
     def next_time(self) -> float | None:

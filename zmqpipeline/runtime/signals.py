@@ -48,6 +48,9 @@ class draining:
         self.stop_waking()
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if self._ignore_sigint and self._before:
+            # its supervisor may ask it to end while it does already: that shall not cut its last steps short
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _drain(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is None:

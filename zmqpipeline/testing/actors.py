@@ -17,7 +17,7 @@ from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.seqset import spans_of
 from zmqpipeline.protocol.worker import WorkerMachine
-from zmqpipeline.runtime.calls import trouble_of
+from zmqpipeline.runtime.calls import EachAck, trouble_of
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.producer import Exhausted, Gated, Step, Take
 from zmqpipeline.serialize import unpack
@@ -174,9 +174,10 @@ class AppCollector(nodes.CollectorNode):
         if journal is not None:
             self.later(lambda: journal.begin(command), 0)
 
-    def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes) -> None:
+    def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes, each: bool) -> None:
         """Call the function for each of these."""
         (call, placed), world = self.role._collecting(task, attempt), self.world
+        told = EachAck(self._ack_data_of_one) if each else None
         good: list[int] = []
         digests = b""
         failures: list[tuple[int, m.Trouble, bytes]] = []
@@ -184,6 +185,8 @@ class AppCollector(nodes.CollectorNode):
             try:
                 data = unpack(payload)
                 self.role._note(call(number, data) if placed else call(data))
+                if told is not None:
+                    told.collected(b"")
             except JournalLost:
                 raise
             except _RAISED as error:
@@ -195,12 +198,16 @@ class AppCollector(nodes.CollectorNode):
                 digests += keys[m.KEY_BYTES * index : m.KEY_BYTES * (index + 1)]
         ack, trouble = b"", None
         try:
-            ack = self.role._take_ack_data()
+            ack = self.role._take_ack_data() if told is None else told.newest
         except _RAISED as error:
             trouble = self._broken(error)
         if self._journal is not None:
             self._journal.collected(task, good, digests, ack)
-        self._hold(e.Collected(task, spans_of(good), failures, ack, attempt, trouble))
+        if told is not None:
+            trouble = told.trouble
+        self._hold(
+            e.Collected(task, spans_of(good), failures, ack, attempt, trouble, [] if told is None else told.runs)
+        )
 
     def call_failed(self, failures: list[m.FailedItem]) -> None:
         """Call the `failed` function for each."""
@@ -249,6 +256,13 @@ class AppCollector(nodes.CollectorNode):
             self._journal.rollback()
             self._journal.close()
             self._journal = self.role._journal = None
+
+    def _ack_data_of_one(self) -> bytes:
+        try:
+            return self.role._take_ack_data()
+        except _RAISED as error:
+            self._broken(error)
+            raise
 
     def _broken(self, error: BaseException) -> m.Trouble:
         """A function that is for no one item raised: the run goes on, and the test fails at its end."""
