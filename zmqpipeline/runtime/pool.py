@@ -34,10 +34,10 @@ from zmqpipeline.protocol.batching import ServiceTime
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
 from zmqpipeline.protocol.messages import Trouble
+from zmqpipeline.runtime import leading
 from zmqpipeline.runtime.calls import Post, trouble_of
 from zmqpipeline.runtime.concurrency import ThreadLimit, WantedTime
 from zmqpipeline.runtime.execution import Execution, Job, Piece, Slot
-from zmqpipeline.runtime import leading
 from zmqpipeline.runtime.leading import Hand, Leadership
 from zmqpipeline.runtime.ticker import INTERVAL, Ticker
 

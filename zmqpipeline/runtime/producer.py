@@ -70,7 +70,7 @@ STRIDE = 256
 """The most steps between two looks at the clock."""
 
 MAX_PATIENCE = 0.02
-"""The longest time (seconds) between two looks at a source that steps: an idle role costs under a hundredth of a core."""
+"""The longest time (seconds) between two looks at a source whose step blocks: an idle role costs next to nothing."""
 
 
 class Producer:
