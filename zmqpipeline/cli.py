@@ -50,6 +50,10 @@ ENDPOINT_VARIABLE = "ZMQPIPELINE_ENDPOINT"
 """Makes the addresses of `run` those of other roles, as the flag does; the app's own argument does not."""
 
 
+SHOWN_REASONS = 3
+"""So many kinds of failure are shown below the counts of a run."""
+
+
 class _Choice(click.Choice[str]):
     def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
         """As click says it, with the closest one named."""
@@ -413,7 +417,15 @@ def _report(name: str, outcome: Outcome, as_json: bool) -> None:
 def _summary_lines(name: str, summary: Summary) -> list[str]:
     collected = sum(one.collected for one in summary.tasks.values())
     what = "all collected" if summary.ok else "not all collected"
-    return [f"{name}: {collected} items in {summary.seconds:.1f} s, {what}", *_task_lines(summary)]
+    head = f"{name}: {collected} items in {summary.seconds:.1f} s, {what}"
+    return [head, *_task_lines(summary), *_reason_lines(summary)]
+
+
+def _reason_lines(summary: Summary) -> list[str]:
+    """Why items failed: the first few kinds."""
+    lines = [f"  {one}" for one in summary.reasons[:SHOWN_REASONS]]
+    more = len(summary.reasons) - SHOWN_REASONS
+    return [*lines, f"  and {more} more kind{'' if more == 1 else 's'} of failure"] if more > 0 else lines
 
 
 def _task_lines(summary: Summary) -> list[str]:

@@ -19,9 +19,11 @@ from zmqpipeline.protocol.events import Event
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.calls import Gatherer
+from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.journal import Journal
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import ACK_DATA_BYTES, is_dict, pack_aside, pack_item, unpack, within_depth
+from zmqpipeline.summary import Reason
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 
 Collection: TypeAlias = Callable[[str, int], tuple[Callable[..., Any], bool]]
@@ -120,6 +122,14 @@ class Collector(Role):
     def ok(self) -> bool | None:
         """True if the run ended and every item was collected, False if not; None as long as it has not ended."""
         return self.machine.ok if self.counts else None
+
+    def _reasons(self) -> list[Reason]:
+        """Why not everything was collected: sources first, since what they did not send cannot be."""
+        machine = self.machine
+        if machine is None:
+            return []
+        sources = Reason.of_functions(machine.unsent, "source")
+        return [*sources, *Reason.of_items(machine.failed.kinds), *Reason.of_functions(machine.troubles, "collector")]
 
     # what user code is called with ------------------------------------------------------------------------------------
 
@@ -229,6 +239,7 @@ class Collector(Role):
             ack_data=self._take_ack_data,
             journal=self._journal,
             leadership=self._leadership,
+            failures=FailureLog(self._log),
         )
         self._gatherer = gatherer
         return {

@@ -20,9 +20,10 @@ from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.protocol.status import HOP as STATUS_HOP
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime import processes
-from zmqpipeline.runtime.calls import Serial, trouble_of
+from zmqpipeline.runtime.calls import Serial
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.producer import Exhausted, Gated, Producer, Step, Take, steps
+from zmqpipeline.runtime.raised import trouble_of
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import METADATA_BYTES, is_dict, pack_aside, pack_identity, unpack
 from zmqpipeline.task import Task

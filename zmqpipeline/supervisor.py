@@ -341,7 +341,9 @@ class RunSupervisor:
     def _outcome(self) -> Outcome:
         collector, status = self.plan.collector, self._status()
         counts = list(collector.counts) or self._progress().counts
-        summary = Summary.from_counts(counts, ok=status == 0, seconds=time.monotonic() - self.began)
+        summary = Summary.from_counts(
+            counts, ok=status == 0, seconds=time.monotonic() - self.began, reasons=collector._reasons()
+        )
         return Outcome(summary, status, self.error, self.signum, abandoned=not self.collector_ended)
 
     def _status(self) -> int:

@@ -16,11 +16,11 @@ from zmqpipeline.errors import ConfigurationError, ItemFailed, PipelineTimeout
 from zmqpipeline.failure import Failure
 from zmqpipeline.options import Options
 from zmqpipeline.role import Role
-from zmqpipeline.runtime.calls import users_part
 from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.journal import MEMORY
+from zmqpipeline.runtime.raised import users_part
 from zmqpipeline.standstill import collector_line, distributor_lines, thread_lines, worker_line
-from zmqpipeline.summary import Summary
+from zmqpipeline.summary import Reason, Summary
 from zmqpipeline.worker import Worker
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def run_in_threads(
     )
     run = _Run(app, options, worker_numbers(app, workers), metadata, notes)
     run.carry_out(timeout)
-    summary = Summary.from_counts(run.counts(), ok=run.ok(), seconds=time.monotonic() - began)
+    summary = Summary.from_counts(run.counts(), ok=run.ok(), seconds=time.monotonic() - began, reasons=run.reasons())
     if raise_failures and notes.first is not None:
         raise_failure(*notes.first)
     if raise_failures and notes.broken is not None:
@@ -260,6 +260,10 @@ class _Run:
     def counts(self) -> Any:
         """What became of the items, as the distributor counts it."""
         return self._distributor.role.counts  # type: ignore[attr-defined]
+
+    def reasons(self) -> list[Reason]:
+        """Why not everything was collected."""
+        return self._collector._reasons()
 
     def ok(self) -> bool:
         """True if nothing failed in any role."""

@@ -21,6 +21,7 @@ from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.execution import Execution
+from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.pool import Pool
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import item_packer, unpack, within_depth
@@ -125,7 +126,15 @@ class Worker(Role):
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         self._preparation = self._make_preparation()
         begin, leadership = self._preparation.begin, self._leadership
-        pool = Pool(self._slots(), self._execution(), post, thread_start=begin, leadership=leadership)
+        pool = Pool(
+            self._slots(),
+            self._execution(),
+            post,
+            thread_start=begin,
+            leadership=leadership,
+            task=str(self.task_type),
+            failures=FailureLog(self._log),
+        )
         self._pool = pool
         return {
             SetMetadata: self._set_metadata,

@@ -19,8 +19,9 @@ from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Set
 from zmqpipeline.protocol.events import Collected, FailedCalled, FinishedCalled, JournalFailed
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts, Trouble
 from zmqpipeline.protocol.seqset import SeqSet, numbers_of
-from zmqpipeline.runtime.calls import TEXT_LIMIT, Gatherer, Serial, trouble_of
+from zmqpipeline.runtime.calls import Gatherer, Serial
 from zmqpipeline.runtime.journal import Journal, dead_items, peek
+from zmqpipeline.runtime.raised import TEXT_LIMIT, trouble_of
 from zmqpipeline.serialize import pack
 
 Make = Callable[..., Gatherer]

@@ -32,6 +32,7 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.keys import split_keys
+from zmqpipeline.protocol.kinds import FailedItems
 from zmqpipeline.protocol.link import Verdict
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.progress import Progress
@@ -75,7 +76,11 @@ class CollectorMachine:
         self.count = 0
         self.inherited = 0
         """How many of these were done before this process came to the run."""
-        self.troubles: list[m.Trouble] = []
+        self.troubles: dict[str, m.Trouble] = {}
+        """What the functions beside the one for results raised first: ack_data, failed, finished."""
+        self.failed = FailedItems()
+        self.unsent: dict[str, m.Trouble] = {}
+        """By task, why not everything was sent: the distributor's word."""
         self._options = options or Options()
         self._tasks: dict[str, Progress] = {}
         self._links = Links(incarnation)
@@ -314,13 +319,14 @@ class CollectorMachine:
             else:
                 self._ack_again(item.task, (item.number, item.number + 1))
         if new:
-            self._call(c.CallFailed(new), len({item.task for item in new}))
+            self._call_failed(new, len({item.task for item in new}))
 
     def _finish_run(self, peer: e.Peer, body: m.Finish) -> None:
         if self.phase == "active":
             self._finish = body
             self.ok = body.ok
             self.counts = body.counts
+            self.unsent = {one.task: one.trouble for one in body.troubles}
         elif self.phase == "finished":
             self._send(peer, self._last_word())
 
@@ -374,9 +380,14 @@ class CollectorMachine:
         self._calls += parts
         self._do(command)
 
+    def _call_failed(self, items: list[m.FailedItem], parts: int) -> None:
+        for item in items:
+            self.failed.add(item)
+        self._call(c.CallFailed(items), parts)
+
     def _collected(self, event: e.Collected) -> None:
         self._calls -= size(event.spans) + len(event.failures)
-        self._note(event.trouble)
+        self._note("ack_data", event.trouble)
         progress = self._task(event.task)
         if event.spans:
             progress.collect(event.spans)
@@ -386,14 +397,14 @@ class CollectorMachine:
                 m.FailedItem(event.task, number, event.attempt, "collector", trouble, payload, progress.keys.of(number))
                 for number, trouble, payload in event.failures
             ]
-            self._call(c.CallFailed(items), 1)
+            self._call_failed(items, 1)
         if event.spans:
             self._last_ack = (event.task, event.data)
             self._ack(event.task, event.spans, (), event.data)
 
     def _failed_called(self, event: e.FailedCalled) -> None:
         self._calls -= 1
-        self._note(event.trouble)
+        self._note("failed", event.trouble)
         progress = self._task(event.task)
         progress.fail(event.spans)
         self.count += size(event.spans)
@@ -401,7 +412,7 @@ class CollectorMachine:
         self._ack(event.task, (), event.spans, b"")
 
     def _finished_called(self, event: e.FinishedCalled, now: float) -> None:
-        self._note(event.trouble)
+        self._note("finished", event.trouble)
         self._finished_data = event.data
         self.phase = "finished"
         self._stay(now + STAY_SECONDS)
@@ -423,12 +434,12 @@ class CollectorMachine:
         )
 
     def _last_word(self) -> m.Finished:
-        return m.Finished(self.run, self.troubles[0] if self.troubles else None, self._finished_data)
+        return m.Finished(self.run, next(iter(self.troubles.values()), None), self._finished_data)
 
-    def _note(self, trouble: m.Trouble | None) -> None:
+    def _note(self, function: str, trouble: m.Trouble | None) -> None:
+        # the first one is kept; it was said where it was raised
         if trouble is not None:
-            self.troubles.append(trouble)
-            self._log(40, f"A function of the collector raised {trouble.error}: {trouble.message}\n{trouble.traceback}")
+            self.troubles.setdefault(function, trouble)
 
     # the end -----------------------------------------------------------------------------------------------------
 

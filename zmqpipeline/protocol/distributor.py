@@ -33,9 +33,11 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
-from zmqpipeline.protocol.failures import gate_closed, in_a_line, in_messages
+from zmqpipeline.protocol.failures import gate_closed, in_messages
+from zmqpipeline.protocol.givenup import GivenUp
 from zmqpipeline.protocol.graph import TaskSpec, order
 from zmqpipeline.protocol.keys import KeyBook
+from zmqpipeline.protocol.kinds import said, told
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
@@ -87,6 +89,7 @@ class DistributorMachine:
         self.run = ""
         self.metadata = b""
         self.troubles: dict[str, m.Trouble] = {}
+        self.failed = GivenUp()
         self.finished_data = b""
         self.tasks = {name: TaskState(_spec(tasks, name), Ledger(_spec(tasks, name))) for name in order(tasks)}
         self._proposed = run
@@ -167,6 +170,7 @@ class DistributorMachine:
         if self._warn_at is None and self.phase == "greeting":
             return 0.0
         times = [self._deadline, self._repeat_at, self._dispatcher.next_time(), self._warn_at]
+        times.append(self.failed.kinds.next_time())
         if self.phase == "running":
             for task in self.tasks.values():
                 times += (task.ledger.next_due(), task.unserved_at)
@@ -218,6 +222,7 @@ class DistributorMachine:
         if self._repeat_at is not None and now >= self._repeat_at:
             self._say_again(now)
         self._dispatcher.by_the_clock(now)
+        self._out += self.failed.sums(now)
         if self.phase == "running":
             for task in self.tasks.values():
                 due = task.ledger.next_due()
@@ -274,13 +279,7 @@ class DistributorMachine:
         self._dispatcher.received(envelope, peer, link, verdict, now)
 
     def _tell_given_up(self, failures: list[m.FailedItem], worker: str) -> None:
-        whose: dict[str, str | int] = {"worker": worker} if worker else {}
-        for item in failures:
-            text = (
-                f"Item {item.number} of {item.task!r} failed for good after {item.attempts} attempt(s) "
-                f"({item.stage}): {in_a_line(item.trouble)}"
-            )
-            self._log(30, text, task=item.task, item=item.number, attempt=item.attempts, **whose)
+        self._out += self.failed.lines(failures, worker, self._dispatcher.now)
         if self._dispatcher.stage != "before":
             self._say_given_up(failures)
 
@@ -294,7 +293,7 @@ class DistributorMachine:
     def _note_failed(self, task: TaskState, trouble: m.Trouble) -> None:
         self.troubles[task.spec.task_type], task.over_at = trouble, self._dispatcher.now
         name = task.spec.task_type
-        self._log(40, f"Task {name!r} failed: {trouble.error}: {trouble.message}\n{trouble.traceback}", task=name)
+        self._log(40, f"Task {name!r} failed: {said(trouble)}\n{trouble.traceback}".rstrip(), task=name)
 
     # the collector -----------------------------------------------------------------------------------------------
 
@@ -428,7 +427,7 @@ class DistributorMachine:
             # Finishing, too: a collector that was started anew knows nothing of the run that it shall finish.
             self._to_collector(self._begin_message())
         if self.phase == "finishing":
-            self._to_collector(m.Finish(self.run, self._is_good(), self.counts()))
+            self._to_collector(m.Finish(self.run, self._is_good(), self.counts(), told(self.troubles)))
 
     def _begin_message(self) -> m.Begin:
         progress = [task.ledger.progress() for task in self.tasks.values()]
@@ -579,6 +578,7 @@ class DistributorMachine:
 
     def _end(self, status: int, reason: str) -> None:
         self.phase = "ended"
+        self._out += self.failed.rest(self._dispatcher.now)
         self._do(c.Ended(status, reason))
 
     # out ---------------------------------------------------------------------------------------------------------

@@ -47,11 +47,23 @@ KEY_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a call of user code failed, as text: the type's name, its message, the traceback."""
+    """Why a call of user code failed, as text: the type's name, its message, the traceback.
+
+    `place` is where it was raised, ``boom.py:14 collect``; empty if nothing was raised.
+    """
 
     error: str
     message: str
     traceback: str = ""
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTrouble:
+    """What the source, gate, key or metadata function of a task raised; `task` is "metadata" for the last."""
+
+    task: str
+    trouble: Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +228,16 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The run is over; a worker answers Goodbye and ends."""
+    """The run is over; a worker answers Goodbye and ends. On the hop ``acks`` either side says it if it ends the run
+    early, and is answered by the same.
+
+    `ok` is False if not everything was collected; `reason` says why, as a sentence, and `troubles` what was raised.
+    """
 
     run: str
+    ok: bool = True
+    reason: str = ""
+    troubles: list[TaskTrouble] = field(default_factory=list)
 
 
 # worker -> collector, and back ----------------------------------------------------------------------------------------
@@ -296,6 +315,8 @@ class Finish:
     run: str
     ok: bool
     counts: list[TaskCounts]
+    troubles: list[TaskTrouble] = field(default_factory=list)
+    """Why not everything was sent, if so."""
 
 
 @dataclass(frozen=True, slots=True)

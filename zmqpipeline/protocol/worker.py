@@ -293,7 +293,7 @@ class WorkerMachine:
     # items -------------------------------------------------------------------------------------------------------
 
     def _work(self, body: m.Work, now: float) -> None:
-        if body.run != self.run or self._next_run is not None:
+        if not body.run or body.run != self.run or self._next_run is not None:
             return
         if body.released:
             self._release(body.released)

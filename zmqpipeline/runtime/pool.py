@@ -10,6 +10,7 @@ deque is atomic, so that no item can be both executed and taken back.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -19,9 +20,11 @@ from zmqpipeline.protocol.batching import ServiceTime
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
 from zmqpipeline.protocol.messages import Trouble
-from zmqpipeline.runtime.calls import Post, trouble_of
+from zmqpipeline.runtime.calls import Post
 from zmqpipeline.runtime.execution import Execution, Job, Piece, Slot
+from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.leading import BRIEF, Hand, Leadership
+from zmqpipeline.runtime.raised import trouble_of
 from zmqpipeline.runtime.ticker import INTERVAL, Ticker
 
 SLOW_ITEM = 0.0002
@@ -53,8 +56,10 @@ class Pool(Hand):
         *,
         thread_start: Callable[[int], object] | None = None,
         leadership: Leadership | None = None,
+        task: str = "",
+        failures: FailureLog | None = None,
     ) -> None:
-        """An item fails if `execution` raises.
+        """An item fails if `execution` raises; `failures` says so, of an item of `task`.
 
         `thread_start(thread_index)` is called once in each thread, first; a thread where it raises takes no item, and
         InitFailed tells. With the role's `leadership` the thread may lead, if it is the only one.
@@ -63,6 +68,8 @@ class Pool(Hand):
         self.execution = execution
         """May be replaced; an Execute is executed by what there is when it is submitted."""
         self._post = post
+        self._task = task
+        self._failures = failures or FailureLog(logging.getLogger("zmqpipeline.worker"))
         self._thread_start = thread_start
         self._lock = threading.Lock()
         """For the pieces: several threads take from them, and give back."""
@@ -124,6 +131,7 @@ class Pool(Hand):
             if slot.thread is not None:
                 slot.thread.join(max(0.0, end - time.monotonic()))
         self._ticker.close(max(0.1, end - time.monotonic()))
+        self._failures.close()
 
     def _start(self) -> None:
         self._started = True
@@ -222,7 +230,8 @@ class Pool(Hand):
             place = (slot.index, numbers[0], piece.job.attempt) if piece.execution.placed else ()
             results.append(slot.pack(slot.call(value, *place)))
         except BaseException as error:
-            failures.append((numbers[0], trouble_of(error)))
+            number, attempt = numbers[0], piece.job.attempt
+            failures.append((number, self._failures.item(error, self._task, number, attempt, value, "worker")))
             numbers = ()
         slot.last = time.perf_counter()
         spent = max(0.0, slot.last - slot.mark)
@@ -315,7 +324,7 @@ class Pool(Hand):
                 try:
                     keep(pack(call(value)))
                 except BaseException as error:
-                    self._fail(slot, error)
+                    self._fail(slot, error, value)
             slot.striding = False
             slot.last = ended = clock()
             self._look_back(slot, executed, ended - began)
@@ -351,7 +360,7 @@ class Pool(Hand):
             try:
                 result = slot.pack(call(value))
             except BaseException as error:
-                self._fail(slot, error)
+                self._fail(slot, error, value)
             else:
                 with slot.lock:
                     slot.timed = None
@@ -363,13 +372,17 @@ class Pool(Hand):
             self._look_back(slot, 1, slot.last - began)
         return True
 
-    def _fail(self, slot: Slot, error: BaseException) -> None:
-        trouble = trouble_of(error)
+    def _fail(self, slot: Slot, error: BaseException, value: object) -> None:
         with slot.lock:
             slot.timed = None
-            if not slot.lost:
-                slot.failures.append((slot.number_of_next(), trouble))
-                slot.part.append(None)
+            if slot.lost:
+                # its item ran past its time-out, which was said: what it raises is nobody's
+                return
+            number = slot.number_of_next()
+        trouble = self._failures.item(error, self._task, number, slot.job.attempt, value, "worker")
+        with slot.lock:
+            slot.failures.append((number, trouble))
+            slot.part.append(None)
         # it must not wait for the next item, either
         self._ticker.kick()
 
@@ -402,7 +415,8 @@ class Pool(Hand):
             if slot.timed is not None and not slot.lost:
                 left = self._check_timeout(slot, moment)
                 wait = left if wait is None else min(wait, left)
-        return wait
+        sums = self._failures.look(moment)
+        return sums if wait is None else wait
 
     def _share_again(self, slot: Slot) -> None:
         """What this thread has not begun goes back to the pieces: it is busy with a long item."""

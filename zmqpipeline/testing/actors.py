@@ -17,9 +17,9 @@ from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.seqset import spans_of
 from zmqpipeline.protocol.worker import WorkerMachine
-from zmqpipeline.runtime.calls import trouble_of
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.producer import Exhausted, Gated, Step, Take
+from zmqpipeline.runtime.raised import trouble_of
 from zmqpipeline.serialize import unpack
 from zmqpipeline.testing import nodes
 from zmqpipeline.worker import Worker
