@@ -142,6 +142,7 @@ class RunSupervisor:
     def _collect(self) -> None:
         """In a thread of its own; its end, good or bad, is a happening."""
         error: BaseException | None = None
+        self.plan.collector._raises_failed_runs = False
         try:
             self.plan.collector.run()
         except BaseException as raised:

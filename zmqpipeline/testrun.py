@@ -125,6 +125,7 @@ class RoleThread(threading.Thread):
         """`name` is the thread's name, `ended` the queue into which it puts itself."""
         super().__init__(name=name, daemon=True)
         self.role = role
+        role._raises_failed_runs = False
         self.error: BaseException | None = None
         """What the role raised, if it did."""
         self._queue = ended

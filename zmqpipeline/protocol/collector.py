@@ -18,7 +18,7 @@ empty      start                    no run; results are dropped (their workers k
 active     Begin, Restored          collects and acknowledges
 finishing  Finish, all called       `finished` runs
 finished   FinishedCalled, Restored stays for the distributor's Bye, or 10 s; for one that is cut off 60 s
-draining   Drain                    finishes what its thread has, acknowledges, ends
+draining   Drain, RunEnded          finishes what its thread has, acknowledges, ends; after a final Drain it says so
 ended
 ========== ======================== =============================================================================
 """
@@ -31,6 +31,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.ending import early, ended_early, not_collected
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.kinds import FailedItems
 from zmqpipeline.protocol.link import Verdict
@@ -81,6 +82,9 @@ class CollectorMachine:
         self.failed = FailedItems()
         self.unsent: dict[str, m.Trouble] = {}
         """By task, why not everything was sent: the distributor's word."""
+        self.early = ""
+        """Why the run ended before its time, if it did so by the distributor's word."""
+        self._is_final = False
         self._options = options or Options()
         self._tasks: dict[str, Progress] = {}
         self._links = Links(incarnation)
@@ -128,7 +132,8 @@ class CollectorMachine:
             case e.JournalFailed(trouble):
                 self._end(2, trouble.message)
                 return self._out
-            case e.Drain(seconds):
+            case e.Drain(seconds, final):
+                self._is_final = self._is_final or final
                 self._drain(now + seconds)
             case _:
                 pass
@@ -171,7 +176,7 @@ class CollectorMachine:
                 self._results(peer, body)
             case m.Kept():
                 self._kept(peer, body)
-            case m.Propose() | m.Begin() | m.Keys() | m.GiveUp() | m.Finish() | m.Bye():
+            case m.Propose() | m.Begin() | m.Keys() | m.GiveUp() | m.Finish() | m.Bye() | m.RunEnded():
                 self._from_distributor(peer, body, now)
             case _:
                 pass
@@ -208,6 +213,8 @@ class CollectorMachine:
                 self._begin(peer, body)
             case m.Keys() if self.phase == "empty":
                 self._learn_keys(body)
+            case m.RunEnded(run) if self.phase == "empty" or run == self.run:
+                self._ended_early(peer, body, now)
             case m.GiveUp(run) | m.Finish(run) | m.Bye(run) if self.run and run == self.run:
                 self._serves(peer)
                 self._of_our_run(peer, body)
@@ -225,6 +232,12 @@ class CollectorMachine:
                 self._finish_run(peer, body)
             case m.Bye() if self.phase == "finished":
                 self._leave()
+
+    def _ended_early(self, peer: e.Peer, ended: m.RunEnded, now: float) -> None:
+        self._send(peer, ended)
+        if self.phase in ("empty", "active"):
+            self.early = ended.reason
+            self._drain(now + self._options.drain_timeout)
 
     def _is_second(self, peer: e.Peer) -> bool:
         now_at_work = self._distributor
@@ -434,7 +447,8 @@ class CollectorMachine:
         )
 
     def _last_word(self) -> m.Finished:
-        return m.Finished(self.run, next(iter(self.troubles.values()), None), self._finished_data)
+        trouble = next(iter(self.troubles.values()), None)
+        return m.Finished(self.run, trouble, self._finished_data, self.failed.of_stage("collector"))
 
     def _note(self, function: str, trouble: m.Trouble | None) -> None:
         # the first one is kept; it was said where it was raised
@@ -452,6 +466,8 @@ class CollectorMachine:
             self._deadline = self._drain_by = deadline
         elif self.phase == "finished":
             self._leave()
+        elif self.phase == "draining" and self._deadline is not None:
+            self._deadline = min(self._deadline, deadline)
 
     def _move_on(self, now: float) -> None:
         """What follows from the state and the clock."""
@@ -467,12 +483,23 @@ class CollectorMachine:
     def _leave(self) -> None:
         if self._was_finished:
             self._end(0, "already finished")
+        elif self.phase == "finished" and self.ok and not self.troubles:
+            self._end(0, "the run is over")
         elif self.phase == "finished":
-            self._end(1 if self.troubles or not self.ok else 0, "the run is over")
-        elif self.phase == "finishing":
-            self._end(1, "drained before its `finished` function returned")
+            self._end(1, not_collected(self.counts, {**self.unsent, **self.troubles}, self.failed.troubles()))
+        elif self.early:
+            self._end(1, self.early)
         else:
-            self._end(1 if self.troubles else 0, "drained")
+            self._say_early()
+            is_finishing = self.phase == "finishing"
+            why = "drained before its `finished` function returned" if is_finishing else "drained"
+            self._end(1 if self.troubles or is_finishing else 0, why)
+
+    def _say_early(self) -> None:
+        """Nobody comes in our place, says our user: without a collector the run is over."""
+        for peer in self._links.peers() if self._is_final else ():
+            if peer[0] == "acks":
+                self._send(peer, ended_early(self.run, early("collector")))
 
     def _end(self, status: int, reason: str) -> None:
         self.phase = "ended"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from zmqpipeline.protocol.failures import in_a_line
 from zmqpipeline.protocol.kinds import said, told
 from zmqpipeline.protocol.messages import RunEnded, TaskCounts, Trouble
 
@@ -24,18 +23,18 @@ def not_collected(counts: Iterable[TaskCounts], unsent: Mapping[str, Trouble], f
 
     `unsent` is what sources and functions raised, `failed` what the first failed item of a task failed of.
     """
-    parts = [f"{_whose(name)} raised {said(trouble)}" for name, trouble in unsent.items()]
+    parts = [f"{_whose(name)} raised {said(trouble).rstrip('.')}" for name, trouble in unsent.items()]
     for one in counts:
-        numbers = [
-            f"{number:,} {what}" for number, what in ((one.failed, "failed"), (one.aborted, "aborted")) if number
-        ]
+        both = ((one.failed, "failed"), (one.aborted, "aborted"))
+        numbers = [f"{number:,} {what}" for number, what in both if number]
         if not numbers and one.state == "aborted":
             numbers = ["aborted, since what it depends on did not succeed"]
         if numbers:
-            why = f" ({said(failed[one.task])})" if one.task in failed else ""
+            why = f" ({said(failed[one.task]).rstrip('.')})" if one.task in failed else ""
             parts.append(f"task {one.task!r}: {', '.join(numbers)}{why}")
     more = [f"and {len(parts) - MOST_NAMED} more"] if len(parts) > MOST_NAMED else []
-    return f"The run is over, but not everything was collected: {'; '.join([*parts[:MOST_NAMED], *more])}."
+    named = f": {'; '.join([*parts[:MOST_NAMED], *more])}" if parts else ""
+    return f"The run is over, but not everything was collected{named}."
 
 
 def _whose(name: str) -> str:
@@ -61,8 +60,3 @@ def over(
 def ended_early(run: str, reason: str) -> RunEnded:
     """What the others are told of a run that ends early."""
     return RunEnded(run, ok=False, reason=reason)
-
-
-def shown(ended: RunEnded) -> str:
-    """What another process says of the end, in one line for people."""
-    return in_a_line(Trouble("RunFailed", ended.reason)) if ended.reason else "the run is over"

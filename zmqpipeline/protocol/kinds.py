@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from zmqpipeline.protocol.failures import in_a_line, printable
-from zmqpipeline.protocol.messages import FailedItem, TaskTrouble, Trouble
+from zmqpipeline.protocol.messages import FailedItem, FailedKind, TaskTrouble, Trouble
 
 SUM_SECONDS = 10.0
 """How long the next failures of a kind are counted before their number is told."""
@@ -72,18 +72,26 @@ class Kinds(Generic[First]):
         """How many kinds there are."""
         return len(self._kinds)
 
-    def add(self, what: str, trouble: Trouble, first: Callable[[], First], now: float, unit: str = "items") -> bool:
-        """Count a failure; True if it is the first of its kind. `first` is called then, for what is kept of it."""
+    def add(
+        self,
+        what: str,
+        trouble: Trouble,
+        first: Callable[[], First],
+        now: float,
+        unit: str = "items",
+        count: int = 1,
+    ) -> bool:
+        """Count failures; True if they are the first of their kind. `first` is called then, for what is kept of it."""
         key = (what, trouble.error, trouble.place)
         if key not in self._kinds and len(self._kinds) >= MOST_KINDS:
             key = ("", "", "")
             trouble = Trouble("other errors", f"of more than {MOST_KINDS} kinds")
         kind = self._kinds.get(key)
         if kind is None:
-            self._kinds[key] = Kind(what, trouble, first(), unit=unit, told_at=now)
+            self._kinds[key] = Kind(what, trouble, first(), count, unit, told_at=now)
             return True
-        kind.count += 1
-        kind.untold += 1
+        kind.count += count
+        kind.untold += count
         if unit != "items":
             kind.unit = unit
         if kind.due is None:
@@ -118,12 +126,16 @@ class FailedItems:
         self.first: list[FailedItem] = []
         self._size = 0
 
-    def add(self, item: FailedItem, now: float = 0.0) -> bool:
-        """One more; True if it is the first of its kind. Who says no sums needs no time."""
+    def add(self, item: FailedItem, now: float = 0.0, count: int = 1) -> bool:
+        """One more, or so many alike; True if it is the first of its kind. Who says no sums needs no time."""
         self._size += len(item.payload) + len(item.trouble.message) + len(item.trouble.traceback)
         if len(self.first) < MOST_KEPT and self._size <= MOST_KEPT_SIZE:
             self.first.append(item)
-        return self.kinds.add(item.task, item.trouble, lambda: brief_item(item), now)
+        return self.kinds.add(item.task, item.trouble, lambda: brief_item(item), now, count=count)
+
+    def of_stage(self, stage: str) -> list[FailedKind]:
+        """The kinds of this stage, as they are sent."""
+        return [FailedKind(kind.count, kind.first) for kind in self.kinds if kind.first.stage == stage][:MOST_SENT]
 
     def troubles(self) -> dict[str, Trouble]:
         """By task, what the first of its failed items failed of."""
