@@ -131,6 +131,16 @@ def test_a_collector_that_ends_for_good_takes_the_run_along() -> None:
     assert scene.bench.one(c.Ended) == c.Ended(1, OF_COLLECTOR)
 
 
+def test_a_connection_that_comes_back_in_the_farewell_ends_no_collector() -> None:
+    """The run was over before: only an early end is said to a collector in this way."""
+    scene = Scene()
+    scene.worker()
+    scene.exhaust("A")
+    scene.collector.says(m.Finished("run"))
+    scene.connect()
+    assert scene.collector.was_told(m.RunEnded) == []
+
+
 # the collector --------------------------------------------------------------------------------------------------------
 
 
@@ -222,6 +232,8 @@ def test_a_worker_that_stays_forgets_the_run_and_waits_for_the_next() -> None:
     assert bench.said_one(m.WorkerReport).held == ()
     Stranger(bench, "workers", who=b"next").says(m.Welcome("next run", b""))
     assert (bench.machine.phase, bench.machine.run) == ("working", "next run")
+    bench.tell(e.Drain(25.0))
+    assert (bench.one(c.Ended), bench.machine.ended_by) == (c.Ended(0, "drained"), None)
 
 
 def test_a_worker_that_stays_waits_for_what_runs_before_the_next_run() -> None:

@@ -17,7 +17,7 @@ beginning  metadata, or Holding         tells the collector the run (Begin)
 running    Holding with our run         hands out items
 finishing  every task is over           tells the collector (Finish)
 farewell   Finished, Holding (finished) tells the workers (RunEnded), waits for their Goodbye, at most 2 s; then Bye
-..         final Drain, RunEnded        of a run that ends early the collector is told, too (RunEnded in place of Bye)
+           or final Drain, RunEnded     of a run that ends early also the collector, by RunEnded in the place of Bye
 draining   Drain                        hands out nothing, recalls what is unstarted; waits for what is leased
 ended
 ========== ============================ ===========================================================================
@@ -229,7 +229,8 @@ class DistributorMachine:
         if self._repeat_at is not None and now >= self._repeat_at:
             self._say_again(now)
         self._dispatcher.by_the_clock(now)
-        self._out += self.failed.sums(now)
+        if self.failed.kinds:
+            self._out += self.failed.sums(now)
         if self.phase == "running":
             for task in self.tasks.values():
                 due = task.ledger.next_due()
@@ -435,7 +436,7 @@ class DistributorMachine:
         ):
             # Finishing, too: a collector that was started anew knows nothing of the run that it shall finish.
             self._to_collector(self._begin_message())
-        if self.phase == "farewell" and not self._collector_heard:
+        if self.phase == "farewell" and self.early and not self._collector_heard:
             self._to_collector(self._verdict())
         if self.phase == "finishing":
             self._to_collector(m.Finish(self.run, self._is_good(), self.counts(), told(self.troubles)))

@@ -53,8 +53,9 @@ def over(
     run: str, counts: Iterable[TaskCounts], unsent: Mapping[str, Trouble], failed: Mapping[str, Trouble]
 ) -> RunEnded:
     """What the workers are told of a run that was not collected in whole."""
-    troubles = {**failed, **unsent}
-    return RunEnded(run, ok=False, reason=not_collected(counts, unsent, failed), troubles=told(troubles))
+    # there may be thousands of them: not all troubles go to each
+    troubles = told({**unsent, **failed})[:MOST_NAMED]
+    return RunEnded(run, ok=False, reason=not_collected(counts, unsent, failed), troubles=troubles)
 
 
 def ended_early(run: str, reason: str) -> RunEnded:

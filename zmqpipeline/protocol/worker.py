@@ -273,8 +273,8 @@ class WorkerMachine:
         self._leave_run(body, now)
 
     def _run_ended(self, ended: m.RunEnded, now: float) -> None:
-        self.ended_by = ended
         if not self._stay or self.phase == "draining":
+            self.ended_by = None if self._stay else ended
             self._end(0, ended.reason or "the run is over")
             return
         self._to_distributor(m.Goodbye(self.run, self.task))
