@@ -127,10 +127,14 @@ class Role(Declared):
 
         Of a distributor or a collector, the run ends with it: the others are told, and end, too.
         """
+        self._end(final=True)
+
+    def _end(self, *, final: bool) -> None:
+        """End in good order; `final`: and a run with it. Who ends all roles itself need not have them told."""
         with self._guard:
             self._asked_to_end = True
             if self._loop is not None:
-                self._loop.post(Drain(self.options.drain_timeout, final=True))
+                self._loop.post(Drain(self.options.drain_timeout, final))
 
     def _drive(self, transport: sockets.Transport, watch: contextlib.ExitStack) -> Ended:
         """Run the loop. Signals are caught until `watch` ends: one that comes later shall not cut the last messages."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from abc import abstractmethod
@@ -168,7 +169,8 @@ class ServiceWorker(Role):
             thread_start=begin,
             leadership=leadership,
             task=str(self.task_type),
-            failures=FailureLog(self._log),
+            # the client is told, with the traceback: as a rule the mistake is its own
+            failures=FailureLog(self._log, noun="Request", level=logging.INFO),
         )
         return {
             SetMetadata: lambda command: None,

@@ -320,7 +320,7 @@ class RunSupervisor:
 
     def _release_collector(self, now: float) -> None:
         if not self.collector_ended and "release" not in self.deadlines:
-            self.plan.collector.shutdown()
+            self.plan.collector._end(final=False)
             self.deadlines["release"] = now + self.plan.drain_timeout + OVERTIME
 
     # the numbers ------------------------------------------------------------------------------------------------------

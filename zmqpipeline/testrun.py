@@ -302,7 +302,7 @@ class _Run:
         running = [thread for thread in self._threads if thread.is_alive()]
         # workers and distributor first: a collector that goes before them could not acknowledge what they finish
         for thread in reversed(running):
-            thread.role.shutdown()
+            thread.role._end(final=False)
         give_up = time.monotonic() + 2 * DRAIN_SECONDS
         for thread in running:
             thread.join(max(0.0, give_up - time.monotonic()))

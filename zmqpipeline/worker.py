@@ -72,10 +72,10 @@ class Worker(Role):
         worker._threads = worker._pool = worker._preparation = None
         return worker
 
-    def __init__(self, *args: Any, stay: bool | None = None, **kwargs: Any) -> None:
-        """Subclasses may take what they like; nothing is needed here. `stay` sets the attribute of that name."""
-        if stay is not None:
-            self.stay = stay
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Subclasses may take what they like; nothing is needed here. ``stay=`` sets the attribute of that name."""
+        if "stay" in kwargs:
+            self.stay = bool(kwargs["stay"])
 
     @abstractmethod
     def handle_execution(self, data: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any] | None:

@@ -107,7 +107,7 @@ def test_a_run_whose_source_raised_is_a_failure_of_all(workshop: Workshop) -> No
     assert "SerializeError: Numbers.handle returned a list" in programs["distributor"].err
     assert "producer.py" not in programs["distributor"].err
     for role in ("worker", "collector"):
-        assert "the source of task 'C' raised" in letter(programs[role])
+        assert "task 'C' was not sent in whole: " in letter(programs[role])
     assert "finished False\nFalse [] False" in programs["collector"].out
     assert sorted(workshop.numbers("collected")) == list(range(1, 20))
 

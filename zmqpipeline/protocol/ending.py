@@ -23,12 +23,12 @@ def not_collected(counts: Iterable[TaskCounts], unsent: Mapping[str, Trouble], f
 
     `unsent` is what sources and functions raised, `failed` what the first failed item of a task failed of.
     """
-    parts = [f"{_whose(name)} raised {said(trouble).rstrip('.')}" for name, trouble in unsent.items()]
+    parts = [f"{_what(name)} {said(trouble).rstrip('.')}" for name, trouble in unsent.items()]
     for one in counts:
         both = ((one.failed, "failed"), (one.aborted, "aborted"))
         numbers = [f"{number:,} {what}" for number, what in both if number]
         if not numbers and one.state == "aborted":
-            numbers = ["aborted, since what it depends on did not succeed"]
+            numbers = ["aborted"]
         if numbers:
             why = f" ({said(failed[one.task]).rstrip('.')})" if one.task in failed else ""
             parts.append(f"task {one.task!r}: {', '.join(numbers)}{why}")
@@ -37,8 +37,8 @@ def not_collected(counts: Iterable[TaskCounts], unsent: Mapping[str, Trouble], f
     return f"The run is over, but not everything was collected{named}."
 
 
-def _whose(name: str) -> str:
-    return f"the {name} function" if name in FUNCTIONS else f"the source of task {name!r}"
+def _what(name: str) -> str:
+    return f"the {name} function raised" if name in FUNCTIONS else f"task {name!r} was not sent in whole:"
 
 
 def early(role: str) -> str:

@@ -62,7 +62,7 @@ class Kinds(Generic[First]):
 
     def __init__(self) -> None:
         """No failure has been counted."""
-        self._kinds: dict[tuple[str, str, str], Kind[First]] = {}
+        self._kinds: dict[tuple[str, ...], Kind[First]] = {}
 
     def __iter__(self) -> Iterator[Kind[First]]:
         """The kinds, in the order in which they first came."""
@@ -80,11 +80,12 @@ class Kinds(Generic[First]):
         now: float,
         unit: str = "items",
         count: int = 1,
+        stage: str = "",
     ) -> bool:
         """Count failures; True if they are the first of their kind. `first` is called then, for what is kept of it."""
-        key = (what, trouble.error, trouble.place)
+        key: tuple[str, ...] = (what, stage, trouble.error, trouble.place)
         if key not in self._kinds and len(self._kinds) >= MOST_KINDS:
-            key = ("", "", "")
+            key = ("",)
             trouble = Trouble("other errors", f"of more than {MOST_KINDS} kinds")
         kind = self._kinds.get(key)
         if kind is None:
@@ -92,7 +93,7 @@ class Kinds(Generic[First]):
             return True
         kind.count += count
         kind.untold += count
-        if unit != "items":
+        if unit == "attempts":
             kind.unit = unit
         if kind.due is None:
             kind.due = kind.told_at + SUM_SECONDS
@@ -131,7 +132,7 @@ class FailedItems:
         self._size += len(item.payload) + len(item.trouble.message) + len(item.trouble.traceback)
         if len(self.first) < MOST_KEPT and self._size <= MOST_KEPT_SIZE:
             self.first.append(item)
-        return self.kinds.add(item.task, item.trouble, lambda: brief_item(item), now, count=count)
+        return self.kinds.add(item.task, item.trouble, lambda: brief_item(item), now, count=count, stage=item.stage)
 
     def of_stage(self, stage: str) -> list[FailedKind]:
         """The kinds of this stage, as they are sent."""

@@ -19,9 +19,17 @@ from zmqpipeline.runtime.raised import shown, trouble_of
 class FailureLog:
     """One for each role; used from any thread. Whoever has a thread to spare calls `look` when it asks to be called."""
 
-    def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.perf_counter) -> None:
-        """`log` is the role's logger."""
+    def __init__(
+        self,
+        log: logging.Logger,
+        clock: Callable[[], float] = time.perf_counter,
+        *,
+        noun: str = "Item",
+        level: int = logging.WARNING,
+    ) -> None:
+        """`log` is the role's logger; `noun` is what fails, and `level` how loud that is said."""
         self._log = log
+        self._noun, self._level = noun, level
         self._clock = clock
         self._lock = threading.Lock()
         self._kinds: Kinds[str] = Kinds()
@@ -37,13 +45,14 @@ class FailureLog:
         return trouble
 
     def _say_item(self, trouble: Trouble, task: str, number: int, attempt: int, value: object, stage: str) -> None:
-        unit = "items" if attempt == 1 else "attempts"
+        unit = f"{self._noun.lower()}s" if attempt == 1 else "attempts"
         if self._is_first(task, trouble, lambda: shown(value), unit):
             of = f" of {task!r}" if task else ""
             tries = f", attempt {attempt}" if attempt > 1 else ""
             self._write(
-                logging.WARNING,
-                f"Item {number}{of} failed ({stage}{tries}): {said(trouble)}. The item: {shown(value)}",
+                self._level,
+                f"{self._noun} {number}{of} failed ({stage}{tries}): {said(trouble)}. The {self._noun.lower()}: "
+                f"{shown(value)}",
                 trouble,
                 {"item": number, "attempt": attempt, **({"task": task} if task else {})},
             )
@@ -74,7 +83,7 @@ class FailureLog:
 
     def _sum_up(self, kinds: list[Kind[str]]) -> None:
         for kind in kinds:
-            self._log.warning("%s%s", kind.said(), f"; first: {kind.first}" if kind.first else "")
+            self._log.log(self._level, "%s%s", kind.said(), f"; first: {kind.first}" if kind.first else "")
 
     def _write(self, level: int, text: str, trouble: Trouble, about: dict[str, str | int]) -> None:
         again = "The next of this kind are counted."
