@@ -24,8 +24,8 @@ def test_a_letter_names_tasks_numbers_and_reasons() -> None:
     counts = [m.TaskCounts("A", "complete", failed=1000), m.TaskCounts("B", "aborted"), m.TaskCounts("C", "complete")]
     assert not_collected(counts, {"D": KEY, "finished": KEY}, {"A": KEY}) == (
         "The run is over, but not everything was collected: task 'D' was not sent in whole: KeyError: 'm' in "
-        "boom.py:14 work; the finished function raised KeyError: 'm' in boom.py:14 work; task 'A': 1,000 failed (KeyError: 'm' in "
-        "boom.py:14 work); task 'B': aborted."
+        "boom.py:14 work; the finished function raised KeyError: 'm' in boom.py:14 work; task 'A': 1,000 failed "
+        "(KeyError: 'm' in boom.py:14 work); task 'B': aborted."
     )
     many = [m.TaskCounts(f"T{n}", "complete", failed=1) for n in range(100)]
     assert not_collected(many, {}, {}).endswith("task 'T4': 1 failed; and 95 more.")
