@@ -20,6 +20,7 @@ from zmqpipeline.protocol.gates import AckLog
 from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.moves import TaskMoves
 from zmqpipeline.protocol.progress import Progress
 from zmqpipeline.protocol.worker import WorkerMachine
 
@@ -111,14 +112,14 @@ def _nothing_missing() -> list[Patch]:
 def _dependents_early() -> list[Patch]:
     """A dependent task begins as soon as the sources it waits for are exhausted."""
 
-    def move(self: DistributorMachine, task: TaskState, now: float) -> None:
+    def move(self: TaskMoves, task: TaskState, now: float) -> None:
         needed = [self.tasks[name] for name in task.spec.depends_on]
         if task.state == "waiting" and all(one.state != "waiting" for one in needed):
             task.state = "open"
         real(self, task, now)
 
-    real = DistributorMachine._move_task
-    return [(DistributorMachine, "_move_task", move)]
+    real = TaskMoves._move_task
+    return [(TaskMoves, "_move_task", move)]
 
 
 def _no_crash_limit() -> list[Patch]:

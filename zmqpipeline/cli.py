@@ -30,7 +30,7 @@ from zmqpipeline.cli_progress import progress_shown
 from zmqpipeline.cli_service import service_commands
 from zmqpipeline.cli_status import status_command
 from zmqpipeline.collector import Collector
-from zmqpipeline.errors import ConfigurationError, PipelineError, WorkerInitError, did_you_mean
+from zmqpipeline.errors import ConfigurationError, PipelineError, RunFailed, WorkerInitError, did_you_mean
 from zmqpipeline.itemlog import about_process
 from zmqpipeline.loglines import log_to_stderr
 from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options
@@ -41,6 +41,7 @@ from zmqpipeline.runtime.journal import dead_items
 from zmqpipeline.runtime.memory import keep_freed_memory
 from zmqpipeline.summary import Summary
 from zmqpipeline.supervisor import Outcome
+from zmqpipeline.worker import Worker
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -48,6 +49,10 @@ log = logging.getLogger("zmqpipeline.run")
 
 ENDPOINT_VARIABLE = "ZMQPIPELINE_ENDPOINT"
 """Makes the addresses of `run` those of other roles, as the flag does; the app's own argument does not."""
+
+
+SHOWN_REASONS = 3
+"""So many kinds of failure are shown below the counts of a run."""
 
 
 class _Choice(click.Choice[str]):
@@ -186,6 +191,10 @@ def _serve(role: Role, *, worker: bool = False) -> int:
     except WorkerInitError as error:
         log.error("%s", error, exc_info=error.__cause__)
         return role.status or 1
+    except RunFailed as error:
+        if not processes.is_child():
+            log.warning("%s", error)
+        return 0 if worker else role.status or error.exit_status
     except Exception:
         if role.status is None:
             log.exception("The role broke down:")
@@ -309,9 +318,12 @@ def _distributor(app: Pipeline, /, meta: dict[str, str], meta_file: Path | None,
 )
 @click.option("--processes", type=click.IntRange(1), default=1, metavar="N", help="So many worker processes.")
 @click.option("--idle-timeout", type=click.FloatRange(0), metavar="S", help="End when there was no item for so long.")
+@click.option("--stay", is_flag=True, help="Serve run after run: wait for the next one when one has ended.")
 @_common
 @click.pass_obj
-def _worker(app: Pipeline, /, task_type: str | None, threads: int | None, processes: int, **flags: Any) -> int:
+def _worker(
+    app: Pipeline, /, task_type: str | None, threads: int | None, processes: int, stay: bool, **flags: Any
+) -> int:
     """Execute the items of one task; of each task, in a process each, if none is named."""
     options = _settle(app, flags)
     known = app.worker_types
@@ -320,8 +332,10 @@ def _worker(app: Pipeline, /, task_type: str | None, threads: int | None, proces
     types = [task_type] if task_type is not None else known
     if len(types) == 1 and processes == 1:
         about_process(task=types[0], worker=f"{socket.gethostname()}/{os.getpid()}")
-        return _serve(app.compile("worker", types[0], options=options, threads=threads), worker=True)
-    arguments = _flag_arguments({**flags, "threads": threads})
+        worker = cast("Worker", app.compile("worker", types[0], options=options, threads=threads))
+        worker.stay = worker.stay or stay
+        return _serve(worker, worker=True)
+    arguments = _flag_arguments({**flags, "threads": threads, "stay": stay})
     return launch.supervise_workers(app, types, processes, arguments, options.drain_timeout)
 
 
@@ -413,7 +427,15 @@ def _report(name: str, outcome: Outcome, as_json: bool) -> None:
 def _summary_lines(name: str, summary: Summary) -> list[str]:
     collected = sum(one.collected for one in summary.tasks.values())
     what = "all collected" if summary.ok else "not all collected"
-    return [f"{name}: {collected} items in {summary.seconds:.1f} s, {what}", *_task_lines(summary)]
+    head = f"{name}: {collected} items in {summary.seconds:.1f} s, {what}"
+    return [head, *_task_lines(summary), *_reason_lines(summary)]
+
+
+def _reason_lines(summary: Summary) -> list[str]:
+    """Why items failed: the first few kinds."""
+    lines = [f"  {one}" for one in summary.reasons[:SHOWN_REASONS]]
+    more = len(summary.reasons) - SHOWN_REASONS
+    return [*lines, f"  and {more} more kind{'' if more == 1 else 's'} of failure"] if more > 0 else lines
 
 
 def _task_lines(summary: Summary) -> list[str]:

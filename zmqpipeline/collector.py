@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import ENDPOINT, Kind
-from zmqpipeline.errors import JournalError
+from zmqpipeline.errors import JournalError, RunFailed
 from zmqpipeline.failure import Failure
 from zmqpipeline.handlers import fitted, is_overridden
 from zmqpipeline.itemlog import about_results
@@ -19,9 +19,12 @@ from zmqpipeline.protocol.events import Event
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.calls import Gatherer
+from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.journal import Journal
+from zmqpipeline.runtime.progress import read_progress
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import ACK_DATA_BYTES, is_dict, pack_aside, pack_item, unpack, within_depth
+from zmqpipeline.summary import Reason, Summary
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 
 Collection: TypeAlias = Callable[[str, int], tuple[Callable[..., Any], bool]]
@@ -118,8 +121,41 @@ class Collector(Role):
 
     @property
     def ok(self) -> bool | None:
-        """True if the run ended and every item was collected, False if not; None as long as it has not ended."""
-        return self.machine.ok if self.counts else None
+        """True if the run ended, every item was collected and no function raised, False if not; None before its end.
+
+        It is known in `handle_finished`.
+        """
+        machine = self.machine
+        if self.counts:
+            return machine.ok and not machine.troubles
+        return False if machine is not None and machine.phase == "ended" else None
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The items that were given up, in order, the first thousand of them; `handle_failed` is called for each."""
+        return [] if self.machine is None else [Failure.from_item(item) for item in list(self.machine.failed.first)]
+
+    @property
+    def summary(self) -> Summary:
+        """The run so far, or as it ended: what `app.run` returns."""
+        counts = self.counts
+        if not counts and self.machine is not None:
+            counts = read_progress(self.machine, {}, 0.0, 0).counts
+        return Summary.from_counts(counts, ok=bool(self.ok), seconds=self._seconds(), reasons=self._reasons())
+
+    def _failed_run(self, ended: Ended) -> RunFailed | None:
+        if ended.status != RunFailed.exit_status:
+            return None
+        machine = self.machine
+        return RunFailed(ended.reason, {**machine.failed.troubles(), **machine.unsent, **machine.troubles})
+
+    def _reasons(self) -> list[Reason]:
+        """Why not everything was collected: sources first, since what they did not send cannot be."""
+        machine = self.machine
+        if machine is None:
+            return []
+        sources = Reason.of_functions(machine.unsent, "source")
+        return [*sources, *Reason.of_items(machine.failed.kinds), *Reason.of_functions(machine.troubles, "collector")]
 
     # what user code is called with ------------------------------------------------------------------------------------
 
@@ -229,6 +265,7 @@ class Collector(Role):
             ack_data=self._take_ack_data,
             journal=self._journal,
             leadership=self._leadership,
+            failures=FailureLog(self._log),
         )
         self._gatherer = gatherer
         return {

@@ -15,7 +15,7 @@
     │   └── ImportFailed              the app's module cannot be imported by a child process or the command line
     ├── SerializeError                (TypeError)  a value that cannot be packed, or bytes that cannot be unpacked
     ├── WireError                     frames of a peer that are no message of this protocol
-    ├── RunFailed                     a source, gate, key or metadata function raised; see `troubles`
+    ├── RunFailed                     not everything was collected, or the run was ended early; see `troubles`
     ├── PipelineTimeout               (TimeoutError)  a run took longer than allowed
     ├── WorkerInitError               `init_worker` or `init_thread` raised
     ├── RoleDied                      a process that the run needs kept dying; exit status 3
@@ -103,10 +103,17 @@ class WireError(PipelineError):
 
 
 class RunFailed(PipelineError):
-    """User code of the distributor raised, so that not everything was sent."""
+    """A run that came to its end in good order, and did not collect everything; or that was ended early.
+
+    Raised out of `run()` of a distributor, a collector and a worker.
+    """
 
     def __init__(self, message: str = "", troubles: Mapping[str, object] | None = None) -> None:
-        """`troubles` maps a task's name to what its function raised, as text (`protocol.messages.Trouble`)."""
+        """`troubles` says what was raised, as text (`protocol.messages.Trouble`), the first of each.
+
+        It maps a task's name to what its source raised, or what the first of its failed items failed of; "metadata",
+        "ack_data", "failed" and "finished" to what these functions raised.
+        """
         super().__init__(message)
         self.troubles: dict[str, object] = dict(troubles or {})
 

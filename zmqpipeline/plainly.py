@@ -2,8 +2,8 @@
 
 ``python -m app run`` runs the decorators before `app.main()` could catch anything, and a program of the class API has
 nobody who would. So a Pipeline that is made in ``__main__``, and every role that runs, sets a `sys.excepthook` that
-shows a ConfigurationError as one line, with the place in the user's file, and exits with its status. Every other
-exception, another hook that is set already, and interactive sessions are left alone.
+shows a ConfigurationError as one line, with the place in the user's file, a RunFailed as one line, too, and exits with
+its status. Every other exception, another hook that is set already, and interactive sessions are left alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-from zmqpipeline.errors import ConfigurationError
+from zmqpipeline.errors import ConfigurationError, RunFailed
 
 _OURS = os.fspath(Path(__file__).parent)
 
@@ -25,10 +25,12 @@ def tell_plainly() -> None:
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if not isinstance(error, ConfigurationError):
+    if not isinstance(error, (ConfigurationError, RunFailed)):
         sys.__excepthook__(kind, error, trace)
         return
-    print(f"Error: {_place(trace)}{' '.join(str(error).split())}", file=sys.stderr)
+    # where `run()` was called is no place of a failed run
+    place = "" if isinstance(error, RunFailed) else _place(trace)
+    print(f"Error: {place}{' '.join(str(error).split())}", file=sys.stderr)
     raise SystemExit(error.exit_status)
 
 

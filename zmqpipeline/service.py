@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from abc import abstractmethod
@@ -18,6 +19,7 @@ from zmqpipeline.protocol.service import ServiceMachine
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.execution import Execution
+from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.pool import Pool
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import bounded, pack, within_depth
@@ -160,7 +162,16 @@ class ServiceWorker(Role):
         telling = within_depth(telling, self.options.max_depth)
         execution = Execution(telling, lambda: pack_reply, placed=True)
         begin, leadership = self._preparation.begin, self._leadership
-        pool = self._pool = Pool(self._slots(), execution, post, thread_start=begin, leadership=leadership)
+        pool = self._pool = Pool(
+            self._slots(),
+            execution,
+            post,
+            thread_start=begin,
+            leadership=leadership,
+            task=str(self.task_type),
+            # the client is told, with the traceback: as a rule the mistake is its own
+            failures=FailureLog(self._log, noun="Request", level=logging.INFO),
+        )
         return {
             SetMetadata: lambda command: None,
             Execute: pool.submit,

@@ -152,6 +152,7 @@ class RunSupervisor:
     def _collect(self) -> None:
         """In a thread of its own; its end, good or bad, is a happening."""
         error: BaseException | None = None
+        self.plan.collector._raises_failed_runs = False
         try:
             self.plan.collector.run()
         except BaseException as raised:
@@ -335,7 +336,7 @@ class RunSupervisor:
 
     def _release_collector(self, now: float) -> None:
         if not self.collector_ended and "release" not in self.deadlines:
-            self.plan.collector.shutdown()
+            self.plan.collector._end(final=False)
             self.deadlines["release"] = now + self.plan.drain_timeout + OVERTIME
 
     # the numbers ------------------------------------------------------------------------------------------------------
@@ -363,7 +364,9 @@ class RunSupervisor:
     def _outcome(self) -> Outcome:
         collector, status = self.plan.collector, self._status()
         counts = list(collector.counts) or self._progress().counts
-        summary = Summary.from_counts(counts, ok=status == 0, seconds=time.monotonic() - self.began)
+        summary = Summary.from_counts(
+            counts, ok=status == 0, seconds=time.monotonic() - self.began, reasons=collector._reasons()
+        )
         return Outcome(summary, status, self.error, self.signum, abandoned=not self.collector_ended)
 
     def _status(self) -> int:

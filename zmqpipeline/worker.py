@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import ENDPOINT, TASK_TYPE, THREADS, Kind
-from zmqpipeline.errors import SerializeError
+from zmqpipeline.errors import RunFailed, SerializeError
 from zmqpipeline.execution import Preparation
 from zmqpipeline.handlers import fitted
 from zmqpipeline.itemlog import about_items
@@ -23,6 +23,7 @@ from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.ends import find_note
 from zmqpipeline.runtime.execution import Execution
+from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.pool import Pool
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import item_packer, unpack, within_depth
@@ -57,6 +58,10 @@ class Worker(Role):
     metadata: dict[str, Any]
     """The run's metadata; known from `init_worker` on."""
 
+    stay: bool = False
+    """True, as an attribute of the class or by ``Worker(stay=True)``: serve run after run. The end of a run, good or
+    bad, is not the worker's, which waits for the next; it ends by a signal, `shutdown`, or its idle time-out."""
+
     _threads: int | None
     _pool: Pool | None
     _preparation: Preparation | None
@@ -70,7 +75,9 @@ class Worker(Role):
         return worker
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Subclasses may take what they like; nothing is needed here."""
+        """Subclasses may take what they like; nothing is needed here. ``stay=`` sets the attribute of that name."""
+        if "stay" in kwargs:
+            self.stay = bool(kwargs["stay"])
 
     @abstractmethod
     def handle_execution(self, data: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any] | None:
@@ -122,12 +129,21 @@ class Worker(Role):
             host=socket.gethostname(),
             pid=os.getpid(),
             options=self.options,
+            stay=bool(self.stay),
         )
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         self._preparation = self._make_preparation()
         begin, leadership = self._preparation.begin, self._leadership
-        pool = Pool(self._slots(), self._execution(), post, thread_start=begin, leadership=leadership)
+        pool = Pool(
+            self._slots(),
+            self._execution(),
+            post,
+            thread_start=begin,
+            leadership=leadership,
+            task=str(self.task_type),
+            failures=FailureLog(self._log),
+        )
         self._pool = pool
         return {
             SetMetadata: self._set_metadata,
@@ -155,6 +171,12 @@ class Worker(Role):
         if self._preparation is not None:
             self._preparation.conclude(f"The worker for task {self.task_type!r}")
         super()._conclude(ended)
+
+    def _failed_run(self, ended: Ended) -> RunFailed | None:
+        how = self.machine.ended_by
+        if how is None or how.ok or ended.status or self.signum is not None:
+            return None
+        return RunFailed(how.reason, {one.task: one.trouble for one in how.troubles})
 
 
 class SingleThreadedWorker(Worker):

@@ -118,7 +118,7 @@ class DistributorTrial(Trial):
     }
     hears = (
         m.WorkerReport, m.WorkerReport, m.ItemsFailed, m.ItemsReturned, m.Goodbye, m.Metadata,
-        m.Holding, m.Ack, m.Ack, m.Finished, m.Keys, m.Refused, m.AskStatus,
+        m.Holding, m.Ack, m.Ack, m.Finished, m.Keys, m.Refused, m.AskStatus, m.RunEnded,
     )  # fmt: skip
 
     def make(self) -> Machine:
@@ -229,7 +229,7 @@ class CollectorTrial(Trial):
     bound = ("results", "acks")
     hears = (
         m.Results, m.Results, m.Results, m.Kept, m.Propose, m.Begin, m.Begin, m.Keys, m.GiveUp, m.GiveUp, m.Finish,
-        m.Bye,
+        m.Bye, m.RunEnded,
     )  # fmt: skip
     phases: ClassVar = {
         "empty": (),

@@ -367,7 +367,7 @@ def test_a_bad_run_ends_with_status_1(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("where", ["ack_data", "failed", "finished"])
-def test_trouble_of_its_own_functions_is_logged_and_ends_with_status_1(scene: Scene, where: str) -> None:
+def test_trouble_of_its_own_functions_is_kept_once_and_ends_with_status_1(scene: Scene, where: str) -> None:
     """`ack_data`, `failed` or `finished` raised: the run goes on, the distributor hears of it, the status is 1."""
     scene.results(0)
     scene.bench.tell(e.Collected("A", (0, 1), [], b"", 1, TROUBLE if where == "ack_data" else None))
@@ -379,7 +379,16 @@ def test_trouble_of_its_own_functions_is_logged_and_ends_with_status_1(scene: Sc
     assert scene.bench.said_one(m.Finished).trouble == TROUBLE
     scene.distributor.says(m.Bye("run"))
     assert scene.bench.one(c.Ended).status == 1
-    assert any(isinstance(one, c.Log) and "ValueError" in one.text for one in scene.bench.all)
+    assert scene.machine.troubles == {where: TROUBLE}
+
+
+def test_what_always_raises_is_kept_once(scene: Scene) -> None:
+    """`ack_data` raises for each of two thousand items: the first trouble is kept, and nothing grows."""
+    for n in range(2000):
+        scene.results(n)
+        scene.bench.tell(e.Collected("A", (n, n + 1), [], b"", 1, TROUBLE))
+    assert scene.machine.troubles == {"ack_data": TROUBLE}
+    assert not any(isinstance(one, c.Log) for one in scene.bench.all)
 
 
 def test_a_drain_finishes_what_the_thread_has(scene: Scene) -> None:

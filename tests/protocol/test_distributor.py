@@ -512,7 +512,9 @@ def test_trouble_of_finished_is_status_1() -> None:
     scene.collector.says(m.Finished("run", TROUBLE, b"data"))
     scene.bench.wait(FAREWELL_SECONDS + 0.1)
     assert (scene.machine.troubles, scene.machine.finished_data) == ({"finished": TROUBLE}, b"data")
-    assert scene.bench.ended == c.Ended(1, "the run is over")
+    assert scene.bench.ended is not None
+    assert scene.bench.ended.status == 1
+    assert "the finished function raised ValueError: as planned" in scene.bench.ended.reason
 
 
 def test_a_drain_waits_for_what_is_leased() -> None:

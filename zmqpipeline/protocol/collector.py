@@ -18,7 +18,7 @@ empty      start                    no run; results are dropped (their workers k
 active     Begin, Restored          collects and acknowledges
 finishing  Finish, all called       `finished` runs
 finished   FinishedCalled, Restored stays for the distributor's Bye, or 10 s; for one that is cut off 60 s
-draining   Drain                    finishes what its thread has, acknowledges, ends
+draining   Drain, RunEnded          finishes what its thread has, acknowledges, ends; after a final Drain it says so
 ended
 ========== ======================== =============================================================================
 """
@@ -31,8 +31,10 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.ending import early, ended_early, not_collected
 from zmqpipeline.protocol.gates import AckLog, in_messages
 from zmqpipeline.protocol.keys import split_keys
+from zmqpipeline.protocol.kinds import FailedItems
 from zmqpipeline.protocol.link import Verdict
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.progress import Progress
@@ -76,7 +78,14 @@ class CollectorMachine:
         self.count = 0
         self.inherited = 0
         """How many of these were done before this process came to the run."""
-        self.troubles: list[m.Trouble] = []
+        self.troubles: dict[str, m.Trouble] = {}
+        """What the functions beside the one for results raised first: ack_data, failed, finished."""
+        self.failed = FailedItems()
+        self.unsent: dict[str, m.Trouble] = {}
+        """By task, why not everything was sent: the distributor's word."""
+        self.early = ""
+        """Why the run ended before its time, if it did so by the distributor's word."""
+        self._is_final = False
         self._options = options or Options()
         self._tasks: dict[str, Progress] = {}
         self._links = Links(incarnation)
@@ -127,7 +136,8 @@ class CollectorMachine:
             case e.JournalFailed(trouble):
                 self._end(2, trouble.message)
                 return self._out
-            case e.Drain(seconds):
+            case e.Drain(seconds, final):
+                self._is_final = self._is_final or final
                 self._drain(now + seconds)
             case _:
                 pass
@@ -170,7 +180,7 @@ class CollectorMachine:
                 self._results(peer, body)
             case m.Kept():
                 self._kept(peer, body)
-            case m.Propose() | m.Begin() | m.Keys() | m.GiveUp() | m.Finish() | m.Bye():
+            case m.Propose() | m.Begin() | m.Keys() | m.GiveUp() | m.Finish() | m.Bye() | m.RunEnded():
                 self._from_distributor(peer, body, now)
             case _:
                 pass
@@ -207,6 +217,8 @@ class CollectorMachine:
                 self._begin(peer, body)
             case m.Keys() if self.phase == "empty":
                 self._learn_keys(body)
+            case m.RunEnded(run) if self.phase == "empty" or run == self.run:
+                self._ended_early(peer, body, now)
             case m.GiveUp(run) | m.Finish(run) | m.Bye(run) if self.run and run == self.run:
                 self._serves(peer)
                 self._of_our_run(peer, body)
@@ -224,6 +236,12 @@ class CollectorMachine:
                 self._finish_run(peer, body)
             case m.Bye() if self.phase == "finished":
                 self._leave()
+
+    def _ended_early(self, peer: e.Peer, ended: m.RunEnded, now: float) -> None:
+        self._send(peer, ended)
+        if self.phase in ("empty", "active"):
+            self.early = ended.reason
+            self._drain(now + self._options.drain_timeout)
 
     def _is_second(self, peer: e.Peer) -> bool:
         now_at_work = self._distributor
@@ -328,13 +346,14 @@ class CollectorMachine:
             else:
                 self._ack_again(item.task, (item.number, item.number + 1))
         if new:
-            self._call(c.CallFailed(new), len({item.task for item in new}))
+            self._call_failed(new, len({item.task for item in new}))
 
     def _finish_run(self, peer: e.Peer, body: m.Finish) -> None:
         if self.phase == "active":
             self._finish = body
             self.ok = body.ok
             self.counts = body.counts
+            self.unsent = {one.task: one.trouble for one in body.troubles}
         elif self.phase == "finished":
             self._send(peer, self._last_word())
 
@@ -421,9 +440,14 @@ class CollectorMachine:
         self._calls += parts
         self._do(command)
 
+    def _call_failed(self, items: list[m.FailedItem], parts: int) -> None:
+        for item in items:
+            self.failed.add(item)
+        self._call(c.CallFailed(items), parts)
+
     def _collected(self, event: e.Collected) -> None:
         self._calls -= size(event.spans) + len(event.failures)
-        self._note(event.trouble)
+        self._note("ack_data", event.trouble)
         progress = self._task(event.task)
         if event.spans:
             progress.collect(event.spans)
@@ -432,19 +456,19 @@ class CollectorMachine:
                 m.FailedItem(event.task, number, event.attempt, "collector", trouble, payload, progress.keys.of(number))
                 for number, trouble, payload in event.failures
             ]
-            self._call(c.CallFailed(items), 1)
+            self._call_failed(items, 1)
         if event.spans:
             self._ack(event.task, event.spans, (), event.data, event.each)
 
     def _failed_called(self, event: e.FailedCalled) -> None:
         self._calls -= 1
-        self._note(event.trouble)
+        self._note("failed", event.trouble)
         progress = self._task(event.task)
         progress.fail(event.spans)
         self._ack(event.task, (), event.spans, b"")
 
     def _finished_called(self, event: e.FinishedCalled, now: float) -> None:
-        self._note(event.trouble)
+        self._note("finished", event.trouble)
         self._finished_data = event.data
         self.phase = "finished"
         self._stay(now + STAY_SECONDS)
@@ -466,12 +490,13 @@ class CollectorMachine:
         )
 
     def _last_word(self) -> m.Finished:
-        return m.Finished(self.run, self.troubles[0] if self.troubles else None, self._finished_data)
+        trouble = next(iter(self.troubles.values()), None)
+        return m.Finished(self.run, trouble, self._finished_data, self.failed.of_stage("collector"))
 
-    def _note(self, trouble: m.Trouble | None) -> None:
+    def _note(self, function: str, trouble: m.Trouble | None) -> None:
+        # the first one is kept; it was said where it was raised
         if trouble is not None:
-            self.troubles.append(trouble)
-            self._log(40, f"A function of the collector raised {trouble.error}: {trouble.message}\n{trouble.traceback}")
+            self.troubles.setdefault(function, trouble)
 
     # the end -----------------------------------------------------------------------------------------------------
 
@@ -484,6 +509,8 @@ class CollectorMachine:
             self._deadline = self._drain_by = deadline
         elif self.phase == "finished":
             self._leave()
+        elif self.phase == "draining" and self._deadline is not None:
+            self._deadline = min(self._deadline, deadline)
 
     def _move_on(self, now: float) -> None:
         """What follows from the state and the clock."""
@@ -499,12 +526,23 @@ class CollectorMachine:
     def _leave(self) -> None:
         if self._was_finished:
             self._end(0, "already finished")
+        elif self.phase == "finished" and self.ok and not self.troubles:
+            self._end(0, "the run is over")
         elif self.phase == "finished":
-            self._end(1 if self.troubles or not self.ok else 0, "the run is over")
-        elif self.phase == "finishing":
-            self._end(1, "drained before its `finished` function returned")
+            self._end(1, not_collected(self.counts, {**self.unsent, **self.troubles}, self.failed.troubles()))
+        elif self.early:
+            self._end(1, self.early)
         else:
-            self._end(1 if self.troubles else 0, "drained")
+            self._say_early()
+            is_finishing = self.phase == "finishing"
+            why = "drained before its `finished` function returned" if is_finishing else "drained"
+            self._end(1 if self.troubles or is_finishing else 0, why)
+
+    def _say_early(self) -> None:
+        """Nobody comes in our place, says our user: without a collector the run is over."""
+        for peer in self._links.peers() if self._is_final else ():
+            if peer[0] == "acks":
+                self._send(peer, ended_early(self.run, early("collector")))
 
     def _end(self, status: int, reason: str) -> None:
         self.phase = "ended"

@@ -86,17 +86,17 @@ class TaskState:
         """Whether nothing of this task will happen any more."""
         return self.state in ("complete", "aborted") or (self.state == "failed" and not self.ledger.unfinished)
 
-    def counts(self) -> m.TaskCounts:
-        """Its figures, for the summary."""
-        counts = self.ledger.counts(self.state)
-        if self.state == "aborted" and self.spec.total is not None and not counts.sent:
-            return m.TaskCounts(task=counts.task, state=counts.state, aborted=self.spec.total)
-        return counts
-
     @property
     def is_good(self) -> bool:
         """Whether every item was collected."""
         return self.state == "complete" and not self.ledger.failed
+
+    def counts(self) -> m.TaskCounts:
+        """The figures for the summary; of a task that never began what it has announced is aborted."""
+        counts = self.ledger.counts(self.state)
+        if self.state == "aborted" and self.spec.total is not None and not counts.sent:
+            return m.TaskCounts(task=counts.task, state=counts.state, aborted=self.spec.total)
+        return counts
 
     @property
     def may_produce(self) -> bool:
@@ -141,6 +141,7 @@ class Dispatcher:
         self.run = ""
         self.metadata = b""
         self.gates = Gates(tasks, self.feed)
+        self._farewell = m.RunEnded("")
         self.release_at: float | None = None
         self.out: list[c.Command] = []
         self.unfed: dict[str, TaskState] = {}
@@ -160,11 +161,11 @@ class Dispatcher:
         for member in self.members.values():
             self._to(member, m.Welcome(run, metadata))
 
-    def say_farewell(self) -> None:
-        """The run is over: every worker is told to end."""
-        self.stage = "farewell"
+    def say_farewell(self, ended: m.RunEnded) -> None:
+        """The run is over: every worker is told to end, and so is whoever reports later."""
+        self.stage, self._farewell = "farewell", ended
         for member in self.members.values():
-            self._to(member, m.RunEnded(self.run))
+            self._to(member, ended)
 
     def next_time(self) -> float | None:
         """When `by_the_clock` has something to do."""
@@ -248,7 +249,7 @@ class Dispatcher:
         if report.held is None:
             member.has_done_something(self.now)
         if self.stage == "farewell":
-            self._to(member, m.RunEnded(self.run))
+            self._to(member, self._farewell)
             return
         running = self.run
         if report.run != running:

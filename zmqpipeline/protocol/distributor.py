@@ -17,7 +17,8 @@ beginning  metadata, or Holding         tells the collector the run (Begin)
 running    Holding with our run         hands out items
 finishing  every task is over           tells the collector (Finish)
 farewell   Finished, Holding (finished) tells the workers (RunEnded), also who comes until `stay` is over; waits for
-                                        their Goodbye, at most 2 s; then Bye
+           or final Drain, RunEnded     their Goodbye, at most 2 s; then Bye. Of a run that ends early it tells the
+                                        collector, too, by RunEnded in the place of Bye
 draining   Drain                        hands out nothing, recalls what is unstarted; waits for what is leased
 ended
 ========== ============================ ===========================================================================
@@ -34,13 +35,17 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.dispatch import Dispatcher, TaskState, snapshot_of
-from zmqpipeline.protocol.failures import gate_closed, in_a_line, in_messages
+from zmqpipeline.protocol.ending import early, ended_early, over
+from zmqpipeline.protocol.failures import in_messages
+from zmqpipeline.protocol.givenup import GivenUp
 from zmqpipeline.protocol.graph import TaskSpec, order
 from zmqpipeline.protocol.keys import KeyBook
+from zmqpipeline.protocol.kinds import said, told
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.missed import Stay
+from zmqpipeline.protocol.moves import TaskMoves
 from zmqpipeline.protocol.roster import Links
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts, StatusDesk
@@ -51,6 +56,9 @@ REPEAT_SECONDS = 1.0
 
 FAREWELL_SECONDS = 2.0
 """How long the workers have to say goodbye."""
+
+HURRY_SECONDS = 0.2
+"""The same after a drain that ran out of time."""
 
 WARN_FIRST_SECONDS = 5.0
 WARN_SECONDS = 60.0
@@ -93,6 +101,13 @@ class DistributorMachine:
         self.run = ""
         self.metadata = b""
         self.troubles: dict[str, m.Trouble] = {}
+        self.failed = GivenUp()
+        self.ok: bool | None = None
+        """Whether everything was collected, once the run has ended."""
+        self.early = ""
+        """Why the run ends before its time, if it does."""
+        self._early_status = 0
+        self._is_final = self._collector_heard = False
         self.finished_data = b""
         self.tasks = {name: TaskState(_spec(tasks, name), Ledger(_spec(tasks, name))) for name in order(tasks)}
         self._proposed = run
@@ -102,7 +117,6 @@ class DistributorMachine:
         """What a collector has said last that it holds."""
         self._rng = rng or random.Random()
         self._source = metadata
-        self._show = show
         self._offered: bytes | None = None
         self._links = Links(incarnation)
         self._acks = Link(incarnation)
@@ -119,6 +133,7 @@ class DistributorMachine:
             supervised=supervised,
         )
         self._gates = self._dispatcher.gates
+        self._moves = TaskMoves(self.tasks, self._dispatcher, show, self._note_failed, self._log)
         self._deadline: float | None = None
         self._repeat_at: float | None = None
         self._warn_at: float | None = None
@@ -163,8 +178,9 @@ class DistributorMachine:
                 self._metadata_loaded(event, now)
             case e.WorkerDied(pid, how):
                 self._dispatcher.worker_died(pid, how)
-            case e.Drain(seconds):
-                self._drain(now + seconds)
+            case e.Drain(seconds, final):
+                self._is_final = self._is_final or final
+                self._drain(now + seconds, now)
             case _:
                 pass
         self._by_the_clock(now)
@@ -178,6 +194,7 @@ class DistributorMachine:
         if self._warn_at is None and self.phase == "greeting":
             return 0.0
         times = [self._deadline, self._repeat_at, self._dispatcher.next_time(), self._warn_at]
+        times.append(self.failed.kinds.next_time())
         if self.phase == "farewell":
             times.append(self._stay.until)
         if self.phase == "running":
@@ -213,6 +230,8 @@ class DistributorMachine:
         if self._repeat_at is not None and now >= self._repeat_at:
             self._say_again(now)
         self._dispatcher.by_the_clock(now)
+        if self.failed.kinds:
+            self._out += self.failed.sums(now)
         if self.phase == "running":
             for task in self.tasks.values():
                 due = task.ledger.next_due()
@@ -269,13 +288,7 @@ class DistributorMachine:
         self._dispatcher.received(envelope, peer, link, verdict, now)
 
     def _tell_given_up(self, failures: list[m.FailedItem], worker: str) -> None:
-        whose: dict[str, str | int] = {"worker": worker} if worker else {}
-        for item in failures:
-            text = (
-                f"Item {item.number} of {item.task!r} failed for good after {item.attempts} attempt(s) "
-                f"({item.stage}): {in_a_line(item.trouble)}"
-            )
-            self._log(30, text, task=item.task, item=item.number, attempt=item.attempts, **whose)
+        self._out += self.failed.lines(failures, worker, self._dispatcher.now)
         if self._dispatcher.stage != "before":
             self._say_given_up(failures)
 
@@ -289,7 +302,7 @@ class DistributorMachine:
     def _note_failed(self, task: TaskState, trouble: m.Trouble) -> None:
         self.troubles[task.spec.task_type], task.over_at = trouble, self._dispatcher.now
         name = task.spec.task_type
-        self._log(40, f"Task {name!r} failed: {trouble.error}: {trouble.message}\n{trouble.traceback}", task=name)
+        self._log(40, f"Task {name!r} failed: {said(trouble)}\n{trouble.traceback}".rstrip(), task=name)
 
     # the collector -----------------------------------------------------------------------------------------------
 
@@ -308,6 +321,8 @@ class DistributorMachine:
                 self._learn_keys(keys)
             case m.Finished(run) as finished if run == self.run and self.phase == "finishing":
                 self._farewell(finished, now)
+            case m.RunEnded(run, _, reason) if run in ("", self.run or self._proposed):
+                self._collector_ends(reason, now)
             case m.Refused(reason):
                 self._end(2, reason)
         if verdict is Verdict.GAP:
@@ -432,8 +447,10 @@ class DistributorMachine:
         ):
             # Finishing, too: a collector that was started anew knows nothing of the run that it shall finish.
             self._to_collector(self._begin_message())
+        if self.phase == "farewell" and self.early and not self._collector_heard:
+            self._to_collector(self._verdict())
         if self.phase == "finishing":
-            self._to_collector(m.Finish(self.run, self._is_good(), self.counts()))
+            self._to_collector(m.Finish(self.run, self._is_good(), self.counts(), told(self.troubles)))
 
     def _begin_message(self) -> m.Begin:
         progress = [task.ledger.progress() for task in self.tasks.values()]
@@ -462,7 +479,7 @@ class DistributorMachine:
         self.run, self.metadata = self._proposed, event.payload
         if event.trouble is not None:
             for task in self.tasks.values():
-                self._abort(task, "the metadata function failed")
+                self._moves.abort(task, "the metadata function failed")
             self.troubles["metadata"] = event.trouble
             trouble = event.trouble
             told = trouble.traceback.rstrip() or f"{trouble.error}: {trouble.message}"
@@ -484,7 +501,7 @@ class DistributorMachine:
     def _move_on(self, now: float) -> None:
         """What follows from the state: tasks open and end, the run ends."""
         if self.phase == "running":
-            self._move_tasks(now)
+            self._moves.move_on(now)
             if all(task.is_over for task in self.tasks.values()):
                 self.phase = "finishing"
                 self._dispatcher.stage = "closed"
@@ -492,61 +509,27 @@ class DistributorMachine:
                 self._say_again(now)
         elif self.phase == "farewell":
             is_late = self._deadline is not None and now >= self._deadline
-            if self._was_finished and is_late:
+            if self.early:
+                if is_late or not (self._dispatcher.members or (self._connected and not self._collector_heard)):
+                    self._end(self._early_status, self.early if self._early_status else "drained")
+            elif self._was_finished and is_late:
                 self._to_collector(m.Bye(self.run))
                 self._end(0, "already finished")
             elif is_late or not (self._dispatcher.members or self._was_finished or self._stay.until):
                 self._to_collector(m.Bye(self.run))
-                self._end(0 if self._is_good() and "finished" not in self.troubles else 1, "the run is over")
+                verdict = self._verdict()
+                self._end(0 if verdict.ok else 1, verdict.reason or "the run is over")
         elif self.phase == "finishing" and self._deadline is not None and now >= self._deadline:
-            self._end(1, "the collector did not say that the run is finished")
+            if self._is_final:
+                self._end_early(early("distributor"), 1, now)
+            else:
+                self._end(1, "the collector did not say that the run is finished")
         elif self.phase == "draining":
             for task in self.tasks.values():
                 task.ledger.abandon()
             if not self._is_waiting_for_acks() or (self._deadline is not None and now >= self._deadline):
                 self._dispatcher.release_all()
-                self._end(0, "drained")
-
-    def _move_tasks(self, now: float) -> None:
-        moved = True
-        while moved:
-            moved = False
-            for task in self.tasks.values():
-                before = task.state
-                if before in ("waiting", "exhausted"):
-                    self._move_task(task, now)
-                    moved = moved or task.state != before
-        self._find_closed_gates()
-
-    def _move_task(self, task: TaskState, now: float) -> None:
-        if task.state == "exhausted" and not task.ledger.unfinished:
-            task.state, task.over_at = "complete", now
-            name, collected = task.spec.task_type, len(task.ledger.collected)
-            self._log(20, f"Task {name!r} is complete: {collected} item(s) collected.", task=name)
-        elif task.state == "waiting":
-            needed = [self.tasks[name] for name in task.spec.depends_on]
-            bad = [one for one in needed if one.is_over and not self._is_enough(task, one)]
-            if bad:
-                self._abort(task, f"{bad[0].spec.task_type!r}, which it depends on, did not succeed")
-            elif all(one.is_over for one in needed):
-                task.state, task.opened_at, task.inherited = "open", now, task.ledger.done
-                task.unserved_at = None if task.workers else now + WARN_FIRST_SECONDS
-                self._dispatcher.welcome_hungry(task)
-
-    def _is_enough(self, task: TaskState, needed: TaskState) -> bool:
-        return needed.state == "complete" and (needed.is_good or task.spec.on_failed == "continue")
-
-    def _abort(self, task: TaskState, why: str) -> None:
-        task.state = "aborted"
-        self._log(40, f"Task {task.spec.task_type!r} is aborted: {why}.", task=task.spec.task_type)
-
-    def _find_closed_gates(self) -> None:
-        """A gate that no ACK will ever open fails its task."""
-        name, count, data = self._gates.last_ack
-        for task in self._gates.closed_for_good():
-            task.state = "failed"
-            carried = self._show(data) if data else ""
-            self._note_failed(task, gate_closed(task.spec.task_type, (name, count), carried))
+                self._drained(now)
 
     def _is_good(self) -> bool:
         return all(task.is_good for task in self.tasks.values())
@@ -557,21 +540,51 @@ class DistributorMachine:
         if finished.trouble is not None:
             self.troubles["finished"] = finished.trouble
         self.finished_data = finished.data
+        for kind in finished.kinds:
+            self.failed.add(kind.first, now, kind.items)
         self._part(now)
 
     def _part(self, now: float) -> None:
         self.phase = "farewell"
         self.is_over = True
         self._repeat_at = self._warn_at = None
-        self._deadline = now + FAREWELL_SECONDS
-        self._dispatcher.say_farewell()
+        self._deadline = now + (FAREWELL_SECONDS if self._deadline is None or now < self._deadline else HURRY_SECONDS)
+        self._dispatcher.say_farewell(self._verdict())
+        if self.early:
+            self._say_again(now)
 
-    def _drain(self, deadline: float) -> None:
-        if self.phase in ("greeting", "metadata", "beginning"):
+    def _verdict(self) -> m.RunEnded:
+        """How the run ended, as the others are told."""
+        if self.early:
+            return ended_early(self.run or self._proposed, self.early)
+        if self._was_finished or (self._is_good() and "finished" not in self.troubles):
+            return m.RunEnded(self.run)
+        return over(self.run, self.counts(), self.troubles, self.failed.troubles())
+
+    def _end_early(self, why: str, status: int, now: float) -> None:
+        self.early, self._early_status = why, status
+        self._part(now)
+
+    def _collector_ends(self, why: str, now: float) -> None:
+        """Nobody comes in its place; or it answers that it has heard of our end."""
+        self._collector_heard = True
+        if self.phase != "farewell":
+            self._end_early(why, 0 if self.phase == "draining" else 1, now)
+
+    def _drained(self, now: float) -> None:
+        if self._is_final:
+            self._end_early(early("distributor"), 0, now)
+        else:
             self._end(0, "drained")
+
+    def _drain(self, deadline: float, now: float) -> None:
+        if self.phase in ("greeting", "metadata", "beginning"):
+            self._drained(now)
         elif self.phase == "finishing":
             # The collector may be gone for good: wait for its word, but not for ever.
             self._deadline = deadline
+        elif self.phase in ("draining", "farewell") and self._deadline is not None:
+            self._deadline = min(self._deadline, deadline)
         elif self.phase == "running":
             self.phase = "draining"
             self._dispatcher.stage = "closed"
@@ -579,7 +592,9 @@ class DistributorMachine:
             self._dispatcher.recall_all()
 
     def _end(self, status: int, reason: str) -> None:
+        self.ok = status == 0 and self.phase == "farewell" and not self.early
         self.phase = "ended"
+        self._out += self.failed.rest(self._dispatcher.now)
         self._do(c.Ended(status, reason))
 
     # out ---------------------------------------------------------------------------------------------------------

@@ -53,9 +53,13 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """End in good order: take nothing new, finish what runs, hand back the rest; give up after `seconds`."""
+    """End in good order: take nothing new, finish what runs, hand back the rest; give up after `seconds`.
+
+    `final`: nobody is to come in the place of this role, so that a run without it ends, too, and the others are told.
+    """
 
     seconds: float
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

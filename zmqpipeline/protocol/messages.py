@@ -27,6 +27,11 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
+from zmqpipeline.protocol.troubles import FailedItem as FailedItem
+from zmqpipeline.protocol.troubles import FailedKind as FailedKind
+from zmqpipeline.protocol.troubles import TaskTrouble as TaskTrouble
+from zmqpipeline.protocol.troubles import Trouble as Trouble
+
 if TYPE_CHECKING:
     from dataclasses import dataclass
 else:
@@ -43,29 +48,6 @@ A large one may be a memoryview of the message that it came in, which spares a c
 
 KEY_BYTES = 16
 """The size of the digest of a key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Why a call of user code failed, as text: the type's name, its message, the traceback."""
-
-    error: str
-    message: str
-    traceback: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FailedItem:
-    """One item that is given up. `stage` is where: worker, collector, distributor or crash."""
-
-    task: str
-    number: int
-    attempts: int
-    stage: str
-    trouble: Trouble
-    payload: bytes
-    key: bytes = b""
-    """The digest of its key, if its task has keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +208,16 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The run is over; a worker answers Goodbye and ends."""
+    """The run is over; a worker answers Goodbye and ends. On the hop ``acks`` either side says it if it ends the run
+    early, and is answered by the same.
+
+    `ok` is False if not everything was collected; `reason` says why, as a sentence, and `troubles` what was raised.
+    """
 
     run: str
+    ok: bool = True
+    reason: str = ""
+    troubles: list[TaskTrouble] = field(default_factory=list)
 
 
 # worker -> collector, and back ----------------------------------------------------------------------------------------
@@ -310,6 +299,8 @@ class Finish:
     run: str
     ok: bool
     counts: list[TaskCounts]
+    troubles: list[TaskTrouble] = field(default_factory=list)
+    """Why not everything was sent, if so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,12 +376,14 @@ class Ack:
 class Finished:
     """The collector has run `finished`. `trouble` is what the user's functions at the end raised, if they did.
 
-    `data` is what `finished` returned, a packed dict, or empty: the data of the run's last ACK.
+    `data` is what `finished` returned, a packed dict, or empty: the data of the run's last ACK. `kinds` are the items
+    that failed in the collector.
     """
 
     run: str
     trouble: Trouble | None = None
     data: bytes = b""
+    kinds: list[FailedKind] = field(default_factory=list)
 
 
 # metadata worker <-> distributor --------------------------------------------------------------------------------------

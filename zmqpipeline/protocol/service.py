@@ -132,6 +132,8 @@ class ServiceMachine:
                 self._end_turn()
             case e.PeerLost(peer):
                 self._lost(peer, now)
+            case e.Drain(seconds) if self._deadline is not None:
+                self._deadline = min(self._deadline, now + seconds)
             case e.Drain(seconds) if self.phase == "serving":
                 self._drain(now + seconds)
             case _:
@@ -527,7 +529,7 @@ class ServiceMachine:
             self._refuse_of(service, list(service.origins), "unavailable", trouble)
         self.phase = "farewell"
         self._deadline = now + FAREWELL_SECONDS
-        self._dispatcher.say_farewell()
+        self._dispatcher.say_farewell(m.RunEnded(self._dispatcher.run))
 
     # out ---------------------------------------------------------------------------------------------------------
 

@@ -15,8 +15,7 @@ seeking    start                          no distributor has welcomed this worke
 working    Welcome with a run             takes items
 changing   Welcome with another run       waits for what still runs of the old run; then working
 draining   Drain, idle time-out           takes nothing; hands back what is unstarted; waits for releases
-ended      RunEnded, EndFound, drained,
-           init failed
+ended      RunEnded, EndFound, drained, init failed; one that stays goes back to seeking at RunEnded
 ========== ============================== ======================================================================
 """
 
@@ -68,16 +67,21 @@ class WorkerMachine:
         options: Options | None = None,
         answers: bool = False,
         idempotent: bool = False,
+        stay: bool = False,
     ) -> None:
         """`answers`: a service worker, whose results go back to the broker, on the hop that its items come from.
 
-        `idempotent`: its broker may give to another worker what was lost with this one.
+        `idempotent`: its broker may give to another worker what was lost with this one. `stay`: the end of a run is not
+        the worker's own; it waits for the next run.
         """
         self.task = task
         self.slots = slots
         self.phase = "seeking"
         self.run = ""
         self.executed = self.failed = 0
+        self.ended_by: m.RunEnded | None = None
+        """How the run ended, by the distributor's word."""
+        self._stay = stay
         self._host, self._pid = host, pid
         self._options = options or Options()
         self._answers = answers
@@ -251,7 +255,7 @@ class WorkerMachine:
             case m.Missing(run, _, spans) if self._answers and run == self.run:
                 self._send_results(spans)
             case m.RunEnded(run) if self.run in ("", run):
-                self._end(0, "the run is over")
+                self._run_ended(body, now)
             case m.Refused(reason):
                 self._end(2, reason)
         if self.phase != "ended" and verdict in (Verdict.GAP, Verdict.NEW):
@@ -277,6 +281,22 @@ class WorkerMachine:
             held = len(self._pending) + len(self._kept) + len(self._failures)
             why = "If it was not over, its distributor and its collector both died, without a journal."
             self._log(30, f"A new run begins; of the end of {self.run} no word came, {held} item(s) are dropped. {why}")
+        self._leave_run(body, now)
+
+    def _run_ended(self, ended: m.RunEnded, now: float) -> None:
+        if not self._stay or self.phase == "draining":
+            self.ended_by = None if self._stay else ended
+            self._end(0, ended.reason or "the run is over")
+            return
+        self._to_distributor(m.Goodbye(self.run, self.task))
+        if self.run and (self._next_run is None or self._next_run.run):
+            self._log(
+                20 if ended.ok else 30, f"{ended.reason or 'The run is over.'} This worker stays for the next run."
+            )
+            self._leave_run(m.Welcome("", b""), now)
+
+    def _leave_run(self, body: m.Welcome, now: float) -> None:
+        """Drop what is held, for the sake of the next run, or of none yet."""
         self._kept.clear()
         self._failures.clear()
         self._keys.clear()
@@ -293,8 +313,13 @@ class WorkerMachine:
         if self._next_run is None or self._pending or self._ghosts:
             return
         self.run = self._next_run.run
-        self._do(c.SetMetadata(self._next_run.metadata))
-        self._next_run = None
+        metadata, self._next_run = self._next_run.metadata, None
+        if not self.run:
+            # the distributor has said goodbye: the next one is told at its connection
+            self._set_phase("seeking")
+            self._report_at = now + IDLE_REPORT_SECONDS
+            return
+        self._do(c.SetMetadata(metadata))
         self._set_phase("working")
         self._report(now, full=True)
 
@@ -305,7 +330,7 @@ class WorkerMachine:
     # items -------------------------------------------------------------------------------------------------------
 
     def _work(self, body: m.Work, now: float) -> None:
-        if body.run != self.run or self._next_run is not None:
+        if not body.run or body.run != self.run or self._next_run is not None:
             return
         if body.released:
             self._release(body.released)
@@ -525,6 +550,8 @@ class WorkerMachine:
             self._deadline = deadline
             self._do(c.TakeBack(None))
             self._report(now, full=True)
+        elif self._deadline is not None:
+            self._deadline = min(self._deadline, deadline)
 
     def _init_failed(self, trouble: m.Trouble) -> None:
         """Leave; a worker of a service hands back first what it never began, since else it would count as begun."""

@@ -1,7 +1,7 @@
 """User code on its own threads, in order: the collector's functions, and whatever a role calls once.
 
 The threads are daemons, so that user code which never returns does not keep a process alive. What user code raises
-becomes a Trouble, SystemExit and KeyboardInterrupt included: a function does not end the process that calls it.
+is said once (`failurelog`) and becomes a Trouble (`raised`).
 """
 
 from __future__ import annotations
@@ -9,12 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Any
 
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, SetRun
@@ -22,8 +19,11 @@ from zmqpipeline.protocol.events import Collected, Event, FailedCalled, Finished
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.messages import KEY_BYTES, FailedItem, Trouble
 from zmqpipeline.protocol.seqset import sequence_of, spans_of
+from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.leading import Hand, Leadership
+from zmqpipeline.runtime.raised import trouble_of
+from zmqpipeline.runtime.ticker import Ticker
 from zmqpipeline.runtime.values import open_all
 from zmqpipeline.serialize import unpack
 
@@ -33,44 +33,7 @@ Post = Callable[[Event], None]
 PART_SECONDS = 0.01
 """So long the collector calls its functions before it hands over what was collected, and commits it first."""
 
-TEXT_LIMIT = 65536
-"""The most characters of a message or a traceback that travel with a failure."""
-
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
 _log = logging.getLogger("zmqpipeline.runtime")
-
-
-def trouble_of(error: BaseException) -> Trouble:
-    """What was raised, as text that can be sent: the type's name, the message, the traceback without our own frames."""
-    if isinstance(error, MemoryError):
-        # the frames that it came through hold what there was no more room beside, and so would this text find none
-        traceback.clear_frames(error.__traceback__)
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    try:
-        message = str(error)
-    except Exception as second:
-        message = f"(its message cannot be shown: str() raised {type(second).__name__})"
-    return Trouble(name[:TEXT_LIMIT], _sendable(message)[:TEXT_LIMIT], _sendable(_traceback(error))[-TEXT_LIMIT:])
-
-
-def _traceback(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(type(error), error, users_part(error.__traceback__)))
-    except Exception as second:
-        return f"(its traceback cannot be shown: {type(second).__name__})"
-
-
-def users_part(frames: TracebackType | None) -> TracebackType | None:
-    """A traceback without our own frames that come before the first one of user code."""
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        frames = frames.tb_next
-    return frames
-
-
-def _sendable(text: str) -> str:
-    # A message may quote a file name with lone surrogates, which UTF-8 has no bytes for.
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Serial(Hand):
@@ -172,14 +135,17 @@ class Gatherer:
         ack_data: Callable[[], bytes] | None = None,
         journal: Journal | None = None,
         leadership: Leadership | None = None,
+        failures: FailureLog | None = None,
     ) -> None:
         """`note` is given what the call for an item returned, if anything; it returns packed data for the next Ack.
 
         `ack_data` is called once a part, after its items; what it returns, unless b"", goes before theirs.
 
         `journal` is used on the thread alone from here on, and closed by it. With the role's `leadership` the thread
-        may lead.
+        may lead. `failures` says what the functions raise.
         """
+        self._failures = failures or FailureLog(logging.getLogger("zmqpipeline.collector"))
+        self._sums = Ticker("zmqpipeline-collect-failures", lambda now: self._failures.look(now))
         self._collecting = collecting
         self._note = note
         self._call_failed = call_failed
@@ -222,6 +188,8 @@ class Gatherer:
             # on the thread itself: a call that goes on for longer may still be using it
             self._serial.submit(self._journal.close)
         self._serial.close(timeout)
+        self._sums.close(timeout)
+        self._failures.close()
 
     # written down before it is said -----------------------------------------------------------------------------------
 
@@ -287,7 +255,7 @@ class Gatherer:
         """Collect from `first` on until the part's time is over; returns where the next part begins."""
         failures: list[tuple[int, Trouble, bytes]] = []
         data, clock, note, index = b"", time.perf_counter, self._note, first
-        each = EachAck(self._ack_data) if command.each else None
+        each = EachAck(self._ack_data, self._of_call) if command.each else None
         end = self._begin_part()
         for value in values[first:] if first else values:
             index += 1
@@ -301,7 +269,8 @@ class Gatherer:
             except JournalLost:
                 raise
             except BaseException as error:
-                failures.append((numbers[index - 1], trouble_of(error), bytes(command.payloads[index - 1])))
+                number, payload = numbers[index - 1], command.payloads[index - 1]
+                failures.append((number, self._of_item(error, command, number, value), bytes(payload)))
             if clock() > end:
                 break
         keys = command.keys[first * KEY_BYTES : index * KEY_BYTES]
@@ -324,7 +293,7 @@ class Gatherer:
             try:
                 data = self._ack_data() or data
             except BaseException as error:
-                trouble = trouble_of(error)
+                trouble = self._of_call(error, "ack_data")
         if failures:
             numbers, keys = _without({number for number, _, _ in failures}, numbers, keys)
         if self._journal is not None:
@@ -352,27 +321,41 @@ class Gatherer:
         try:
             data = self._call_finished(command) or b""
         except BaseException as error:
-            self._post(FinishedCalled(trouble_of(error)))
+            self._post(FinishedCalled(self._of_call(error, "finished")))
         else:
             self._post(FinishedCalled(None, data))
 
-    @staticmethod
-    def _troubled(call: Callable[..., object], argument: object) -> Trouble | None:
+    def _troubled(self, call: Callable[..., object], argument: object) -> Trouble | None:
         try:
             call(argument)
         except JournalLost:
             raise
         except BaseException as error:
-            return trouble_of(error)
+            return self._of_call(error, "failed")
         return None
+
+    def _of_item(self, error: BaseException, command: Collect, number: int, value: object) -> Trouble:
+        self._count_on()
+        return self._failures.item(error, command.task, number, command.attempt, value, "collector")
+
+    def _of_call(self, error: BaseException, function: str) -> Trouble:
+        self._count_on()
+        return self._failures.call(error, function)
+
+    def _count_on(self) -> None:
+        try:
+            self._sums.kick()
+        except RuntimeError:
+            _log.debug("No thread can be started to sum up failures: they are summed up at the end.")
 
 
 class EachAck:
     """What goes along with the ACK of each item of a part, for gates: as (how many items in a row, data)."""
 
-    def __init__(self, ack_data: Callable[[], bytes] | None) -> None:
-        """`ack_data` is called after each item."""
+    def __init__(self, ack_data: Callable[[], bytes] | None, tell: Callable[[BaseException, str], Trouble]) -> None:
+        """`ack_data` is called after each item; `tell` makes a Trouble of what that function raises."""
         self._ack_data = ack_data
+        self._tell = tell
         self.runs: list[tuple[int, bytes]] = []
         self.trouble: Trouble | None = None
         """What `ack_data` raised first."""
@@ -388,7 +371,8 @@ class EachAck:
             try:
                 data = self._ack_data() or data
             except BaseException as error:
-                self.trouble = self.trouble or trouble_of(error)
+                trouble = self._tell(error, "ack_data")
+                self.trouble = self.trouble or trouble
         if self.runs and self.runs[-1][1] == data:
             self.runs[-1] = (self.runs[-1][0] + 1, data)
         else:

@@ -25,6 +25,7 @@ The constants were measured by ``python -m examples.benchmarks granularity``; se
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -35,10 +36,12 @@ from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
 from zmqpipeline.protocol.messages import Trouble
 from zmqpipeline.runtime import leading
-from zmqpipeline.runtime.calls import Post, trouble_of
+from zmqpipeline.runtime.calls import Post
 from zmqpipeline.runtime.concurrency import ThreadLimit, WantedTime
 from zmqpipeline.runtime.execution import Execution, Job, Piece, Slot
+from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.leading import Hand, Leadership
+from zmqpipeline.runtime.raised import trouble_of
 from zmqpipeline.runtime.ticker import INTERVAL, Ticker
 
 QUANTUM = 0.02
@@ -77,8 +80,10 @@ class Pool(Hand):
         thread_start: Callable[[int], object] | None = None,
         leadership: Leadership | None = None,
         quantum: float = QUANTUM,
+        task: str = "",
+        failures: FailureLog | None = None,
     ) -> None:
-        """An item fails if `execution` raises.
+        """An item fails if `execution` raises; `failures` says so, of an item of `task`.
 
         `thread_start(thread_index)` is called once in each thread, first; a thread where it raises takes no item, and
         InitFailed tells. With the role's `leadership` the threads may lead.
@@ -88,6 +93,8 @@ class Pool(Hand):
         """May be replaced; an Execute is executed by what there is when it is submitted."""
         self._post = post
         self._quantum = quantum
+        self._task = task
+        self._failures = failures or FailureLog(logging.getLogger("zmqpipeline.worker"))
         self._thread_start = thread_start
         self._lock = threading.Lock()
         """For the pieces: several threads take from them, and give back."""
@@ -156,6 +163,7 @@ class Pool(Hand):
             if slot.thread is not None:
                 slot.thread.join(max(0.0, end - time.monotonic()))
         self._ticker.close(max(0.1, end - time.monotonic()))
+        self._failures.close()
 
     def _start(self) -> None:
         self._started = True
@@ -328,7 +336,8 @@ class Pool(Hand):
             place = (slot.index, numbers[0], piece.job.attempt) if piece.execution.placed else ()
             results.append(slot.pack(slot.call(value, *place)))
         except BaseException as error:
-            failures.append((numbers[0], trouble_of(error)))
+            number, attempt = numbers[0], piece.job.attempt
+            failures.append((number, self._failures.item(error, self._task, number, attempt, value, "worker")))
             numbers = ()
         slot.last = time.perf_counter()
         spent = max(0.0, slot.last - slot.mark)
@@ -430,7 +439,7 @@ class Pool(Hand):
                 try:
                     keep(pack(call(value)))
                 except BaseException as error:
-                    self._fail(slot, error)
+                    self._fail(slot, error, value)
             slot.striding = False
             slot.last = ended = clock()
             self._look_back(slot, executed, ended - began)
@@ -477,7 +486,7 @@ class Pool(Hand):
             try:
                 result = slot.pack(call(value))
             except BaseException as error:
-                self._fail(slot, error)
+                self._fail(slot, error, value)
             else:
                 with slot.lock:
                     slot.timed = None
@@ -489,13 +498,17 @@ class Pool(Hand):
             self._look_back(slot, 1, slot.last - began)
         return True
 
-    def _fail(self, slot: Slot, error: BaseException) -> None:
-        trouble = trouble_of(error)
+    def _fail(self, slot: Slot, error: BaseException, value: object) -> None:
         with slot.lock:
             slot.timed = None
-            if not slot.lost:
-                slot.failures.append((slot.number_of_next(), trouble))
-                slot.part.append(None)
+            if slot.lost:
+                # its item ran past its time-out, which was said: what it raises is nobody's
+                return
+            number = slot.number_of_next()
+        trouble = self._failures.item(error, self._task, number, slot.job.attempt, value, "worker")
+        with slot.lock:
+            slot.failures.append((number, trouble))
+            slot.part.append(None)
         # it must not wait for the next item, either
         self._ticker.kick()
 
@@ -529,7 +542,8 @@ class Pool(Hand):
             if slot.timed is not None and not slot.lost:
                 left = self._check_timeout(slot, moment)
                 wait = left if wait is None else min(wait, left)
-        return wait
+        sums = self._failures.look(moment)
+        return sums if wait is None else wait
 
     def _look_at_stuck(self, slot: Slot, moment: float) -> None:
         """This thread is in a long item: others take what it has not begun, if they may execute."""

@@ -17,8 +17,9 @@ from typing import TypeAlias
 from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.events import Produced
 from zmqpipeline.protocol.messages import Blobs, Trouble
-from zmqpipeline.runtime.calls import Post, Serial, trouble_of
+from zmqpipeline.runtime.calls import Post, Serial
 from zmqpipeline.runtime.leading import Leadership
+from zmqpipeline.runtime.raised import trouble_of
 from zmqpipeline.runtime.ticker import INTERVAL, Ticker
 
 Step: TypeAlias = bytes | tuple[bytes, bytes]

@@ -17,9 +17,10 @@ from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.seqset import spans_of
 from zmqpipeline.protocol.worker import WorkerMachine
-from zmqpipeline.runtime.calls import EachAck, trouble_of
+from zmqpipeline.runtime.calls import EachAck
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.producer import Exhausted, Gated, Step, Take
+from zmqpipeline.runtime.raised import trouble_of
 from zmqpipeline.serialize import unpack
 from zmqpipeline.testing import nodes
 from zmqpipeline.worker import Worker
@@ -177,7 +178,7 @@ class AppCollector(nodes.CollectorNode):
     def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes, each: bool) -> None:
         """Call the function for each of these."""
         (call, placed), world = self.role._collecting(task, attempt), self.world
-        told = EachAck(self._ack_data_of_one) if each else None
+        told = EachAck(self._ack_data_of_one, lambda error, _: self._broken(error)) if each else None
         good: list[int] = []
         digests = b""
         failures: list[tuple[int, m.Trouble, bytes]] = []
