@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.address import EndpointAddress
-from zmqpipeline.declared import ENDPOINT, SERVICE_TYPE, Kind
-from zmqpipeline.execution import Preparation
+from zmqpipeline.declared import ENDPOINT, SERVICE_TYPE, TIME_LIMIT, Kind
+from zmqpipeline.execution import Beginning, Preparation
 from zmqpipeline.handlers import fitted
 from zmqpipeline.itemlog import about_items
 from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
@@ -70,7 +70,7 @@ class ServiceWorker(Role):
     """Answers the requests of one service: subclass it, declare `endpoint` and `task_type`, write `handle_message`."""
 
     _log_name = "zmqpipeline.serviceworker"
-    _declares: ClassVar[dict[str, Kind]] = {"task_type": SERVICE_TYPE, "endpoint": ENDPOINT}
+    _declares: ClassVar[dict[str, Kind]] = {"task_type": SERVICE_TYPE, "endpoint": ENDPOINT, "init_timeout": TIME_LIMIT}
 
     task_type: str = ""
     """The service it answers for: a TaskType, or a blank string, for clients that name none."""
@@ -80,6 +80,9 @@ class ServiceWorker(Role):
 
     idempotent: bool = False
     """True: a request that was lost with this worker may be given to another one, and so be executed twice."""
+
+    init_timeout: float | None = 60.0
+    """Seconds that `init_worker` and `init_thread` may take together; past it the worker ends. None: any time."""
 
     id_prefix: str
     """What its name in logs begins with."""
@@ -125,6 +128,11 @@ class ServiceWorker(Role):
         handle, name = fitted(self.handle_message, 3), self.task_type
         return lambda index, number, attempt, data: handle(data, name, MESSAGE_TYPE_DATA)
 
+    def _init_names(self) -> tuple[str, str]:
+        """What the init functions are called in log lines."""
+        name = type(self).__name__
+        return f"{name}.init_worker", f"{name}.init_thread"
+
     def _what(self) -> str:
         return f"{type(self).__name__}.handle_message"
 
@@ -156,11 +164,12 @@ class ServiceWorker(Role):
             return bounded(pack(reply, what, " returned what"), what, most)
 
         telling = about_items(str(self.task_type), answer) if self.options.log_json else answer
-        self._preparation = Preparation(self.init_worker, self.init_thread)
+        self._preparation = Preparation(self.init_worker, self.init_thread, self._init_names())
+        slots, limit = self._slots(), self.init_timeout
+        begin = Beginning(self._preparation, slots, limit, post, self._tell_parent, self._log).begin
         telling = within_depth(telling, self.options.max_depth)
         execution = Execution(telling, lambda: pack_reply, placed=True)
-        begin, leadership = self._preparation.begin, self._leadership
-        pool = self._pool = Pool(self._slots(), execution, post, thread_start=begin, leadership=leadership)
+        pool = self._pool = Pool(slots, execution, post, thread_start=begin, leadership=self._leadership)
         return {
             SetMetadata: lambda command: None,
             Execute: pool.submit,

@@ -47,10 +47,13 @@ class Summary:
     tasks: dict[str, TaskSummary] = field(default_factory=dict)
     """The counts of each task, by its type."""
 
+    stopped: str = ""
+    """Why the run was stopped before its end, if more items failed than `max_failures` allows."""
+
     @classmethod
-    def from_counts(cls, counts: Iterable[TaskCounts], *, ok: bool, seconds: float) -> Summary:
+    def from_counts(cls, counts: Iterable[TaskCounts], *, ok: bool, seconds: float, stopped: str = "") -> Summary:
         """The summary as machines count it."""
-        return cls(ok, seconds, {one.task: _task_summary(one) for one in counts})
+        return cls(ok, seconds, {one.task: _task_summary(one) for one in counts}, stopped)
 
 
 def _task_summary(one: TaskCounts) -> TaskSummary:

@@ -75,6 +75,8 @@ class CollectorMachine:
         self.count = 0
         self.inherited = 0
         """How many of these were done before this process came to the run."""
+        self.inherited_failed = 0
+        """How many of those had failed."""
         self.troubles: list[m.Trouble] = []
         self._options = options or Options()
         self._tasks: dict[str, Progress] = {}
@@ -256,6 +258,7 @@ class CollectorMachine:
         for known in progress:
             self._task(known.task).learn(known)
         self.count = self.inherited = sum(one.done for one in self._tasks.values())
+        self.inherited_failed = sum(len(one.failed) for one in self._tasks.values())
 
     def _lacks_keys(self, body: m.Begin) -> bool:
         self._expect_keys_of(body.run)
