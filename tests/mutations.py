@@ -18,6 +18,7 @@ from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
+from zmqpipeline.protocol.lifespan import Lifespan
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.progress import Progress
 from zmqpipeline.protocol.worker import WorkerMachine
@@ -267,6 +268,20 @@ def _drained_unsaid() -> list[Patch]:
     return [(CollectorMachine, "_ack", mute)]
 
 
+def _retired_at_once() -> list[Patch]:
+    """A worker that retires does not wait until what it did is acknowledged."""
+
+    def retire(self: WorkerMachine, reason: str, level: int, now: float) -> None:
+        self._end(0, "drained")
+
+    return [(WorkerMachine, "_retire", retire)]
+
+
+def _takes_too_many() -> list[Patch]:
+    """A worker that has taken all that it may execute executes what comes besides."""
+    return [(Lifespan, "split", lambda self, spans, payloads, engaged: (spans, payloads, ()))]
+
+
 MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "no-reack": _no_reack,
     "no-dedupe": _no_dedupe,
@@ -295,6 +310,8 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "not-alone": _not_alone,
     "drained-at-once": _drained_at_once,
     "drained-unsaid": _drained_unsaid,
+    "retired-at-once": _retired_at_once,
+    "takes-too-many": _takes_too_many,
 }
 
 

@@ -69,7 +69,7 @@ def test_the_plans_are_as_mean_as_they_should_be() -> None:
     for what in ("lose", "double", "uneven", "breaks", "kills", "freezes", "role_freezes", "late_freeze", "raising",
                  "poison", "collector_raises", "source_raises", "source_seconds", "gated", "keyed", "drains",
                  "idle_timeout", "heavy", "partitions", "journal", "restarts", "ahead",
-                 "ack_partitions", "last_cut", "commit_seconds", "role_drains"):  # fmt: skip
+                 "ack_partitions", "last_cut", "commit_seconds", "role_drains", "max_items"):  # fmt: skip
         assert any(getattr(plan, what) for plan in plans), f"no plan has {what}"
         assert not all(getattr(plan, what) for plan in plans), f"every plan has {what}"
     assert {role for plan in plans for role in plan.restarts} == set(RESTARTS)

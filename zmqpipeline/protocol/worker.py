@@ -182,6 +182,7 @@ class WorkerMachine:
         assert all(map(self._pending.__contains__, self._attempts)), "an attempt of an item that is not pending"
         assert self.run or not places, "a worker holds items of no run"
         assert set(self._keys) <= set(places), "a key of an item that is not held"
+        assert self.executed + len(self._pending) <= (self.lifespan.most or 1 << 53), "more than max_items"
 
     # the clock ---------------------------------------------------------------------------------------------------
 
