@@ -277,9 +277,9 @@ def _retired_at_once() -> list[Patch]:
     return [(WorkerMachine, "_retire", retire)]
 
 
-def _takes_too_many() -> list[Patch]:
-    """A worker that has taken all that it may execute executes what comes besides."""
-    return [(Lifespan, "split", lambda self, spans, payloads, engaged: (spans, payloads, ()))]
+def _never_retired() -> list[Patch]:
+    """A worker executes more items than one process may."""
+    return [(Lifespan, "left", lambda self, executed: 1 << 53)]
 
 
 MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
@@ -311,7 +311,7 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "drained-at-once": _drained_at_once,
     "drained-unsaid": _drained_unsaid,
     "retired-at-once": _retired_at_once,
-    "takes-too-many": _takes_too_many,
+    "never-retired": _never_retired,
 }
 
 

@@ -28,6 +28,7 @@ CATCHING = {
     "leases-never-returned": (1, 12, 17),
     "metadata-forgotten": (0, 2, 3),
     "never-recalled": (10, 37, 114),
+    "never-retired": (18, 40, 73),
     "no-crash-limit": (16, 25, 36),
     "no-dedupe": (0, 1, 2),
     "no-reack": (0, 2, 3),
@@ -38,6 +39,7 @@ CATCHING = {
     "released-early": (1, 3, 12),
     "repeats-taken": (9, 24, 30),
     "results-dropped": (0, 1, 5),
+    "retired-at-once": (18, 40, 73),
     "running-returned": (10, 34, 99),
     "said-before-done": (1, 5, 17),
 }
