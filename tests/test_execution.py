@@ -97,8 +97,8 @@ def test_one_that_takes_too_long_is_told_of(hangs: str) -> None:
 
     scene._begin.__self__._post = post  # type: ignore[attr-defined]
     name = "worker_init function 'load'" if hangs == "init_worker" else "thread_init"
-    text = f"TimeoutError: The {name} did not return within 0.05 s (init_timeout=); it is in "
-    assert all(outcome.startswith(text) for outcome in scene.run().values())
+    text = f"TimeoutError: The {name} did not return within 0.05 s (init_timeout=); it is in wait, line "
+    assert all(outcome.startswith(text) for outcome in scene.run().values()), scene.outcomes
     (failed,) = scene.events
     assert isinstance(failed, InitFailed)
     assert failed.trouble.error == "TimeoutError"

@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from zmqpipeline.errors import WorkerInitError
 from zmqpipeline.protocol.events import InitFailed
@@ -30,8 +31,8 @@ class Preparation:
     ) -> None:
         """Both are the user's; `init_thread` gets the number of its thread, from 0. `names` is what they are called."""
         self.error: BaseException | None = None
-        self.called = names[0]
-        """The one that is called now, or was last."""
+        self.calls: dict[int, str] = {}
+        """What is called now, by the identifier of its thread, the longest call first."""
         self._init_worker = init_worker
         self._init_thread = init_thread
         self._names = names
@@ -45,13 +46,20 @@ class Preparation:
                 if self.error is not None:
                     raise self.error
                 if not self._is_ready:
-                    self._init_worker()
+                    self._call(self._names[0], self._init_worker)
                     self._is_ready = True
-            self.called = self._names[1]
-            self._init_thread(index)
+            self._call(self._names[1], partial(self._init_thread, index))
         except BaseException as error:
             self.error = self.error or error
             raise
+
+    def _call(self, name: str, function: Callable[[], object]) -> None:
+        thread = threading.get_ident()
+        self.calls[thread] = name
+        try:
+            function()
+        finally:
+            del self.calls[thread]
 
     def conclude(self, whose: str) -> None:
         """Raise WorkerInitError, caused by the error, if there was one; `whose` names the worker."""
@@ -84,14 +92,11 @@ class Beginning:
         self._together = threading.Barrier(threads, action=self._all_ready)
         self._over = threading.Event()
         self._lock = threading.Lock()
-        self._caller = 0
-        """The identifier of the thread that called last."""
         self._has_begun = False
 
     def begin(self, index: int) -> None:
         """Called in each thread, first; raises what any of them raised, and TimeoutError when the time is over."""
         with self._lock:
-            self._caller = threading.get_ident()
             if not self._has_begun:
                 self._has_begun = True
                 self._tell(told.STARTING)
@@ -102,10 +107,15 @@ class Beginning:
         except threading.BrokenBarrierError:
             assert self._preparation.error is not None
             raise self._preparation.error from None
-        except BaseException:
+        except BaseException as error:
+            self._preparation.error = self._preparation.error or error
             self._over.set()
             self._together.abort()
             raise
+
+    def close(self) -> None:
+        """The worker ends: nobody waits for what is still called."""
+        self._over.set()
 
     def _all_ready(self) -> None:
         """By the last thread, before any of them goes on; raises if the time was over a moment ago."""
@@ -123,7 +133,8 @@ class Beginning:
         if limit is None or limit > first:
             ends = "as long as it likes (init_timeout=None)" if limit is None else f"{limit:g} s (init_timeout=)"
             text = "The %s has not returned for %g s%s. No item is executed before it does; it may take %s."
-            self._log.warning(text, self._preparation.called, first, self._place(), ends)
+            name, place = self._called()
+            self._log.warning(text, name, first, place, ends)
         if limit is not None and not self._over.wait(limit - first):
             self._time_is_over(limit)
 
@@ -131,15 +142,17 @@ class Beginning:
         with self._lock:
             if self._over.is_set():
                 return
-            what = f"The {self._preparation.called} did not return within {limit:g} s (init_timeout=){self._place()}."
-            error = self._preparation.error = TimeoutError(what)
+            name, place = self._called()
+            error = TimeoutError(f"The {name} did not return within {limit:g} s (init_timeout=){place}.")
+            self._preparation.error = error
             self._over.set()
         self._together.abort()
         self._post(InitFailed(trouble_of(error)))
 
-    def _place(self) -> str:
-        """Where the thread is that called last, as the end of a sentence."""
-        frame = sys._current_frames().get(self._caller)
+    def _called(self) -> tuple[str, str]:
+        """What is called for the longest time, and where its thread is, as the end of a sentence."""
+        thread, name = next(iter([*self._preparation.calls.items()]), (0, "init function"))
+        frame = sys._current_frames().get(thread)
         if frame is None:
-            return ""
-        return f"; it is in {frame.f_code.co_name}, line {frame.f_lineno} of {frame.f_code.co_filename}"
+            return name, ""
+        return name, f"; it is in {frame.f_code.co_name}, line {frame.f_lineno} of {frame.f_code.co_filename}"

@@ -90,12 +90,13 @@ class ServiceWorker(Role):
     _threads: int | None
     _pool: Pool | None
     _preparation: Preparation | None
+    _beginning: Beginning | None
 
     def __new__(cls: type[AnyServiceWorker], *args: Any, **kwargs: Any) -> AnyServiceWorker:
         """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
         worker = super().__new__(cls)
         worker.id_prefix = "worker"
-        worker._threads = worker._pool = worker._preparation = None
+        worker._threads = worker._pool = worker._preparation = worker._beginning = None
         return worker
 
     def __init__(self, id_prefix: str = "worker") -> None:
@@ -166,10 +167,11 @@ class ServiceWorker(Role):
         telling = about_items(str(self.task_type), answer) if self.options.log_json else answer
         self._preparation = Preparation(self.init_worker, self.init_thread, self._init_names())
         slots, limit = self._slots(), self.init_timeout
-        begin = Beginning(self._preparation, slots, limit, post, self._tell_parent, self._log).begin
+        beginning = Beginning(self._preparation, slots, limit, post, self._tell_parent, self._log)
+        self._beginning = beginning
         telling = within_depth(telling, self.options.max_depth)
         execution = Execution(telling, lambda: pack_reply, placed=True)
-        pool = self._pool = Pool(slots, execution, post, thread_start=begin, leadership=self._leadership)
+        pool = self._pool = Pool(slots, execution, post, thread_start=beginning.begin, leadership=self._leadership)
         return {
             SetMetadata: lambda command: None,
             Execute: pool.submit,
@@ -177,6 +179,8 @@ class ServiceWorker(Role):
         }
 
     def _close(self) -> None:
+        if self._beginning is not None:
+            self._beginning.close()
         if self._pool is not None:
             self._pool.close(CLOSE_SECONDS)
             self._pool = None

@@ -199,7 +199,7 @@ class RunSupervisor:
             # it waited for all that was leased; a worker that has not heard so by now will not hear it any more
             self.deadlines["overtime"] = min(self.deadlines.get("overtime", now + GRACE), now + GRACE)
         elif self._is_over:
-            if not is_final:
+            if end.status not in (0, 1):
                 log.warning("%s after its last item was collected; the run ends all the same.", how)
             self._stop_restarts()
             self.deadlines["grace"] = now + GRACE

@@ -76,13 +76,14 @@ class Worker(Role):
     _threads: int | None
     _pool: Pool | None
     _preparation: Preparation | None
+    _beginning: Beginning | None
 
     def __new__(cls: type[AnyWorker], *args: Any, **kwargs: Any) -> AnyWorker:
         """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
         worker = super().__new__(cls)
         if not hasattr(cls, "metadata"):
             worker.metadata = {}
-        worker._threads = worker._pool = worker._preparation = None
+        worker._threads = worker._pool = worker._preparation = worker._beginning = None
         return worker
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -148,10 +149,11 @@ class Worker(Role):
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         self._preparation, slots = self._make_preparation(), self._slots()
-        begin = Beginning(self._preparation, slots, self.init_timeout, post, self._tell_parent, self._log).begin
+        beginning = Beginning(self._preparation, slots, self.init_timeout, post, self._tell_parent, self._log)
+        self._beginning = beginning
         if self.max_memory is not None:
             post = retiring(post, size_in_bytes(self.max_memory))
-        pool = Pool(slots, self._execution(), post, thread_start=begin, leadership=self._leadership)
+        pool = Pool(slots, self._execution(), post, thread_start=beginning.begin, leadership=self._leadership)
         self._pool = pool
         return {
             SetMetadata: self._set_metadata,
@@ -166,6 +168,8 @@ class Worker(Role):
             self._pool.execution = self._execution()
 
     def _close(self) -> None:
+        if self._beginning is not None:
+            self._beginning.close()
         if self._pool is not None:
             self._pool.close(CLOSE_SECONDS)
             self._pool = None
