@@ -56,7 +56,7 @@ def execute(data: dict[str, Any], task_type: str, attempt: int) -> dict[str, Any
     if task_type == "A" and data["n"] in PLAN.hungry:
         eat()
     if task_type == "A" and data["n"] in PLAN.deadly:
-        os._exit(STATUSES[PLAN.deadly.index(data["n"]) % len(STATUSES)])
+        os._exit(STATUSES[(PLAN.seed + PLAN.deadly.index(data["n"])) % len(STATUSES)])
     time.sleep(PLAN.seconds)
     return data
 
