@@ -19,6 +19,7 @@ from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.gates import AckLog
 from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
+from zmqpipeline.protocol.lifespan import Lifespan
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.moves import TaskMoves
 from zmqpipeline.protocol.progress import Progress
@@ -265,6 +266,20 @@ def _drained_unsaid() -> list[Patch]:
     return [(CollectorMachine, "_ack", mute)]
 
 
+def _retired_at_once() -> list[Patch]:
+    """A worker that retires does not wait until what it did is acknowledged."""
+
+    def retire(self: WorkerMachine, reason: str, level: int, now: float) -> None:
+        self._end(0, "drained")
+
+    return [(WorkerMachine, "_retire", retire)]
+
+
+def _never_retired() -> list[Patch]:
+    """A worker executes more items than one process may."""
+    return [(Lifespan, "left", lambda self, executed: 1 << 53)]
+
+
 MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "no-reack": _no_reack,
     "no-dedupe": _no_dedupe,
@@ -293,6 +308,8 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "not-alone": _not_alone,
     "drained-at-once": _drained_at_once,
     "drained-unsaid": _drained_unsaid,
+    "retired-at-once": _retired_at_once,
+    "never-retired": _never_retired,
 }
 
 

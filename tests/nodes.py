@@ -26,7 +26,8 @@ class WorkerNode(nodes.WorkerNode):
     """A worker with `slots` threads."""
 
     def __init__(self, world: World, name: str, task: str, slots: int, options: Options) -> None:
-        machine = WorkerMachine(task, slots=slots, incarnation=world.incarnation(), host=name, options=options)
+        most, incarnation = world.plan.max_items, world.incarnation()
+        machine = WorkerMachine(task, slots=slots, incarnation=incarnation, host=name, options=options, max_items=most)
         super().__init__(world, name, machine, task)
         self.world = world
         self.targets = {

@@ -67,6 +67,8 @@ class Plan:
     """Which roles are killed, one after the other, and started again without any memory: one of RESTARTS each."""
     role_drains: tuple[str, ...] = ()
     """Which roles are asked to end in good order, one after the other, and started again: one of DRAINS each."""
+    max_items: int | None = None
+    """After so many items a worker retires, and another one takes its place."""
 
     @property
     def may_fail(self) -> bool:
@@ -112,6 +114,8 @@ class Plan:
         mending = turns * (6 * self.delay * (1 + self.uneven) + 12 * self.lose)
         killers = 15 * sum(1 + count * self.poison * 3 for count in self.items.values()) if self.poison else 0
         late = 15 * len(self.tasks) + self.last_cut + 100 + 35 * len(self.role_drains)
+        if self.max_items is not None:
+            late += 15 * lives * (1 + 3 * self.raising) * count / self.max_items
         return 2 * TROUBLE_SECONDS + 3 * (work + mending + killers + late + count * self.source_seconds)
 
 
@@ -175,6 +179,9 @@ def draw(seed: int) -> Plan:
         plan.service = min(plan.service, 1e-3)
         plan.heavy, plan.heavy_factor = rng.choice([0.01, 0.05]), 5.0 / plan.service
     plan.last_cut = (storm > 0) * rng.choice([0.0, 0.0, 0.0, 12.0, 45.0, 100.0]) * rng.random()
+    if seed % 11 == 7:
+        # not drawn, so that every other seed is what it was
+        plan.max_items = (1, 10, 100)[seed // 11 % 3]
     return plan
 
 

@@ -140,7 +140,9 @@ def test_nothing_is_refused_when_nothing_is_imported() -> None:
 
 def test_progress_adds_up() -> None:
     """Done is collected and failed; the total is known only if every task says its own."""
-    machine = SimpleNamespace(inherited=0, snapshot=lambda: SimpleNamespace(tasks={"A": (5, 1), "B": (2, 0)}))
+    machine = SimpleNamespace(
+        inherited=0, inherited_failed=0, snapshot=lambda: SimpleNamespace(tasks={"A": (5, 1), "B": (2, 0)})
+    )
     progress = read_progress(machine, {"A": 10, "B": 2}, 4.0)
     assert (progress.done, progress.failed, progress.total, progress.rate) == (8, 1, 12, 2.0)
     assert str(progress) == "8 of 12 items done, 1 failed, 2 a second"

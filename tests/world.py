@@ -495,7 +495,7 @@ class World(Stage):
         return self.distributor.is_over and (self.collector.is_over or late)
 
     def _replace_the_ended(self) -> None:
-        """A worker that ended by its idle time-out is started again when it is needed."""
+        """A worker that ended by its idle time-out, or has retired, is started again when it is needed."""
         for worker in self.workers:
             if worker.ended and worker.ended.reason == "drained":
                 worker.ended = replace(worker.ended, reason="drained, replaced")

@@ -153,6 +153,11 @@ class _Items(Source):
             raise Exhausted
 
 
+def _names(unnamed: tuple[str, str], worker_init: Plan | None, thread_init: Plan | None) -> tuple[str, str]:
+    worker, thread = unnamed
+    return worker if worker_init is None else worker_init.what, thread if thread_init is None else thread_init.what
+
+
 class FunctionWorker(Worker):
     """A worker whose items are executed by a function, on as many threads as it was told."""
 
@@ -172,6 +177,8 @@ class FunctionWorker(Worker):
         self.collector_endpoint = collector_endpoint
         self._plan = entry.plan
         self._threads = entry.threads
+        self.init_timeout = entry.init_timeout
+        self.max_items, self.max_memory = entry.max_items, entry.max_memory
         self._worker_init = worker_init
         self._thread_init = thread_init
         self._resource: Any = None
@@ -194,6 +201,9 @@ class FunctionWorker(Worker):
             bound = self._thread_init.bind(self._constants())
             resource = bound(thread_index=worker_index, resource=self._resource)
         self._resources[worker_index] = self._resource if resource is None else resource
+
+    def _init_names(self) -> tuple[str, str]:
+        return _names(super()._init_names(), self._worker_init, self._thread_init)
 
     def _slots(self) -> int:
         return self._threads or 1
@@ -316,6 +326,7 @@ class FunctionServiceWorker(ServiceWorker):
         self.endpoint = endpoint
         self.idempotent = entry.idempotent
         self._threads = entry.threads
+        self.init_timeout = entry.init_timeout
         self._plan = entry.plan
         self._worker_init, self._thread_init = worker_init, thread_init
         self._resource: Any = None
@@ -337,6 +348,9 @@ class FunctionServiceWorker(ServiceWorker):
             bound = self._thread_init.bind({"metadata": {}, "task_type": self.task_type})
             resource = bound(thread_index=worker_index, resource=self._resource)
         self._resources[worker_index] = self._resource if resource is None else resource
+
+    def _init_names(self) -> tuple[str, str]:
+        return _names(super()._init_names(), self._worker_init, self._thread_init)
 
     def _what(self) -> str:
         return f"The {self._plan.what}"

@@ -202,7 +202,15 @@ class Pipeline:
     # workers ----------------------------------------------------------------------------------------------------------
 
     @spelt
-    def worker(self, task_type: str, *, threads: int = 1) -> Callable[[WorkerFunction], WorkerFunction]:
+    def worker(
+        self,
+        task_type: str,
+        *,
+        threads: int = 1,
+        init_timeout: float | None = 60.0,
+        max_items: int | None = None,
+        max_memory: int | str | None = None,
+    ) -> Callable[[WorkerFunction], WorkerFunction]:
         """Decorator: the function executes one item of the task, its first parameter, and returns the result, a dict.
 
         By name it may take metadata, task_type, thread_index, number, attempt, resource.
@@ -210,20 +218,41 @@ class Pipeline:
         Args:
             task_type: the task.
             threads: so many threads of each worker process call it at once.
+            init_timeout: seconds that `worker_init` and `thread_init` may take together; a worker that takes longer
+                ends, and has failed to start. None for as long as they like.
+            max_items: a process ends its work in good order after so many items, and another one takes its place.
+            max_memory: the same when the process has so much memory after an item: bytes, or a text such as "2GiB".
         """
         task_name(task_type, "worker")
 
         def register(function: WorkerFunction) -> WorkerFunction:
-            self.add_worker(task_type, function, threads=threads)
+            self.add_worker(
+                task_type,
+                function,
+                threads=threads,
+                init_timeout=init_timeout,
+                max_items=max_items,
+                max_memory=max_memory,
+            )
             return function
 
         return register
 
     @spelt
-    def add_worker(self, task_type: str, function: Callable[..., Any], *, threads: int = 1) -> None:
-        """The method twin of `@app.worker`."""
+    def add_worker(
+        self,
+        task_type: str,
+        function: Callable[..., Any],
+        *,
+        threads: int = 1,
+        init_timeout: float | None = 60.0,
+        max_items: int | None = None,
+        max_memory: int | str | None = None,
+    ) -> None:
+        """The method twin of `@app.worker`, with the same keywords."""
         self._check_open("worker")
-        entry = worker_entry(task_type, function, threads)
+        limits: dict[str, Any] = {"init_timeout": init_timeout, "max_items": max_items, "max_memory": max_memory}
+        entry = worker_entry(task_type, function, threads, **limits)
         what = f"The worker of task {entry.name!r}"
         add_once(self.registry.workers, entry.name, entry, what, lambda one: _label(one.plan or one.cls))
 
@@ -316,7 +345,9 @@ class Pipeline:
     # services ---------------------------------------------------------------------------------------------------------
 
     @spelt
-    def service(self, name: str, *, threads: int = 1, idempotent: bool = False) -> Callable[[Function], Function]:
+    def service(
+        self, name: str, *, threads: int = 1, idempotent: bool = False, init_timeout: float | None = 60.0
+    ) -> Callable[[Function], Function]:
         """Decorator: the function answers the requests for a service; its first parameter is the request.
 
         By name it may take task_type, thread_index, attempt, resource (of `@app.worker_init(name)`), msgtype.
@@ -325,22 +356,29 @@ class Pipeline:
             name: what clients ask for.
             threads: so many threads of each worker process call it at once.
             idempotent: a request whose worker was lost may be given to another one, and so be executed twice.
+            init_timeout: seconds that `worker_init` and `thread_init` may take together, as of `@app.worker`.
         """
         task_name(name, "service")
 
         def register(function: Function) -> Function:
-            self.add_service(name, function, threads=threads, idempotent=idempotent)
+            self.add_service(name, function, threads=threads, idempotent=idempotent, init_timeout=init_timeout)
             return function
 
         return register
 
     @spelt
     def add_service(
-        self, name: str, function: Callable[..., Any], *, threads: int = 1, idempotent: bool = False
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        threads: int = 1,
+        idempotent: bool = False,
+        init_timeout: float | None = 60.0,
     ) -> None:
         """The method twin of `@app.service`."""
         self._check_open("service")
-        entry = service_entry(name, function, threads, idempotent)
+        entry = service_entry(name, function, threads, idempotent, init_timeout)
         what = f"The service {entry.name!r}"
         add_once(self.registry.services, entry.name, entry, what, lambda one: _label(one.plan))
 
@@ -461,6 +499,7 @@ class Pipeline:
         journal: str | PathLike[str] | None = None,
         progress: bool | None = None,
         timeout: float | None = None,
+        max_failures: int | None = None,
     ) -> Summary:
         """Run everything on this machine and block until it is over; returns also when items failed (`ok` is False).
 
@@ -475,6 +514,8 @@ class Pipeline:
                 its summary is returned.
             progress: a progress line; None draws one if stderr is a terminal.
             timeout: seconds after which the run drains and PipelineTimeout is raised.
+            max_failures: when more items than this have failed for good since the call, the run drains; the summary's
+                `stopped` says so. By default, as `Options.max_failures`.
 
         Raises:
             ConfigurationError: the app does not fit together, or the child processes cannot import it.
@@ -485,7 +526,15 @@ class Pipeline:
         """
         from zmqpipeline.cli import run_app
 
-        return run_app(self, workers=workers, metadata=metadata, journal=journal, progress=progress, timeout=timeout)
+        return run_app(
+            self,
+            workers=workers,
+            metadata=metadata,
+            journal=journal,
+            progress=progress,
+            timeout=timeout,
+            max_failures=max_failures,
+        )
 
     def main(self, argv: Sequence[str] | None = None) -> NoReturn:
         """Carry out the command that `argv` (by default the process's arguments) names, and exit with its status."""

@@ -36,7 +36,7 @@ from zmqpipeline.loglines import log_to_stderr
 from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options
 from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.role import Role
-from zmqpipeline.runtime import processes
+from zmqpipeline.runtime import processes, told
 from zmqpipeline.runtime.journal import dead_items
 from zmqpipeline.runtime.memory import keep_freed_memory
 from zmqpipeline.summary import Summary
@@ -95,6 +95,13 @@ def main(app: Pipeline | None = None, argv: Sequence[str] | None = None) -> NoRe
 
 def run_command(app: Pipeline | None, argv: Sequence[str] | None = None) -> int:
     """As `main`, but returns the exit status. What the user can mend is one line on stderr, without a traceback."""
+    status = _carry_out(app, argv)
+    # whoever started this process can tell now that the status is ours, and not one of user code
+    processes.tell_parent(f"{told.EXIT} {status}")
+    return status
+
+
+def _carry_out(app: Pipeline | None, argv: Sequence[str] | None) -> int:
     if app is not None:
         importing.refuse_while_importing("app.main()")
     arguments = None if argv is None else list(argv)
@@ -184,6 +191,7 @@ def _serve(role: Role, *, worker: bool = False) -> int:
     _refuse_inproc(role)
     keep_freed_memory()
     role._ignore_sigint = processes.is_child()
+    role._tell_parent = processes.tell_parent
     try:
         role.run()
     except (ConfigurationError, KeyboardInterrupt):
@@ -251,6 +259,7 @@ _meta = click.option("--meta", multiple=True, callback=_pairs, metavar="K=V", he
 @click.option("--workers", multiple=True, metavar="N|TASK=N", help="Worker processes for each task, or for one.")
 @_meta
 @_journalled
+@click.option("--max-failures", type=click.IntRange(0), metavar="N", help="Drain when more than N items failed.")
 @click.option("--progress/--no-progress", default=None, help="A progress line; by default if stderr is a terminal.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout, and nothing else."
@@ -273,7 +282,7 @@ def _run(
     options = _settle(app, flags)
     _check_fresh(options, fresh)
     keep_freed_memory()
-    del flags["journal"]  # the collector's alone, which is no child
+    del flags["journal"], flags["max_failures"]  # not for a child
     with progress_shown(progress) as observe, _only_json(as_json) as stdout:
         outcome = launch.start(
             app,
@@ -316,13 +325,15 @@ def _distributor(app: Pipeline, /, meta: dict[str, str], meta_file: Path | None,
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="Threads of the process; by default as the app says."
 )
-@click.option("--processes", type=click.IntRange(1), default=1, metavar="N", help="So many worker processes.")
+@click.option(
+    "--processes", type=click.IntRange(1), metavar="N", help="So many worker processes; one that dies is replaced."
+)
 @click.option("--idle-timeout", type=click.FloatRange(0), metavar="S", help="End when there was no item for so long.")
 @click.option("--stay", is_flag=True, help="Serve run after run: wait for the next one when one has ended.")
 @_common
 @click.pass_obj
 def _worker(
-    app: Pipeline, /, task_type: str | None, threads: int | None, processes: int, stay: bool, **flags: Any
+    app: Pipeline, /, task_type: str | None, threads: int | None, processes: int | None, stay: bool, **flags: Any
 ) -> int:
     """Execute the items of one task; of each task, in a process each, if none is named."""
     options = _settle(app, flags)
@@ -330,13 +341,13 @@ def _worker(
     if task_type is not None and task_type not in known:
         raise ConfigurationError(_unknown("task", task_type, known))
     types = [task_type] if task_type is not None else known
-    if len(types) == 1 and processes == 1:
+    if len(types) == 1 and processes is None:
         about_process(task=types[0], worker=f"{socket.gethostname()}/{os.getpid()}")
         worker = cast("Worker", app.compile("worker", types[0], options=options, threads=threads))
         worker.stay = worker.stay or stay
         return _serve(worker, worker=True)
     arguments = _flag_arguments({**flags, "threads": threads, "stay": stay})
-    return launch.supervise_workers(app, types, processes, arguments, options.drain_timeout)
+    return launch.supervise_workers(app, types, processes or 1, arguments, options.drain_timeout)
 
 
 @click.command("collector", epilog="Example: python -m app collector --journal run.db --endpoint tcp://0.0.0.0:5550")
@@ -427,6 +438,7 @@ def _report(name: str, outcome: Outcome, as_json: bool) -> None:
 def _summary_lines(name: str, summary: Summary) -> list[str]:
     collected = sum(one.collected for one in summary.tasks.values())
     what = "all collected" if summary.ok else "not all collected"
+    what += f"; stopped: {summary.stopped}" if summary.stopped else ""
     head = f"{name}: {collected} items in {summary.seconds:.1f} s, {what}"
     return [head, *_task_lines(summary), *_reason_lines(summary)]
 
@@ -482,12 +494,13 @@ def run_app(
     journal: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
+    max_failures: int | None = None,
 ) -> Summary:
     """What `Pipeline.run` does; see there. A progress line is drawn on a terminal unless `progress` is False."""
     tell_plainly()
     importing.refuse_while_importing("app.run()")
     app.check()
-    options = Options.from_environ(app.options, os.environ)
+    options = Options.from_environ(app.options, os.environ).merge(max_failures=max_failures)
     if journal is not None:
         options = options.merge(journal=os.fspath(journal))
     with progress_shown(progress) as observe:

@@ -16,16 +16,18 @@ from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.errors import DefinitionError
+from zmqpipeline.sizes import EXPECTED, size_in_bytes
 from zmqpipeline.tasktype import TaskType
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What an attribute must be: a test, the words for it, and an example."""
+    """What an attribute must be: a test, the words for it, and an example. An optional one may be None."""
 
     fits: Callable[[Any], bool]
     expected: str
     example: str
+    optional: bool = False
 
 
 def _is_types(value: Any) -> bool:
@@ -34,6 +36,17 @@ def _is_types(value: Any) -> bool:
 
 def _is_positive(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _is_size(value: Any) -> bool:
+    try:
+        return size_in_bytes(value) > 0
+    except ValueError:
+        return False
 
 
 ENDPOINT = Kind(
@@ -53,6 +66,9 @@ SERVICE_TYPE = Kind(
 )
 DEPENDENCIES = Kind(_is_types, "a list of TaskTypes", "[] or [TaskType('A')]")
 THREADS = Kind(_is_positive, "a positive int", "4")
+TIME_LIMIT = Kind(_is_seconds, "a number of seconds, more than 0, or None", "60", optional=True)
+COUNT_LIMIT = Kind(_is_positive, "a whole number, 1 or more, or None", "1000", optional=True)
+MEMORY_LIMIT = Kind(_is_size, f"{EXPECTED}, or None", "'2GiB'", optional=True)
 
 
 Made = TypeVar("Made", bound="Declared")
@@ -93,13 +109,15 @@ def require_declared(cls: type[Declared]) -> None:
         DefinitionError: an attribute is missing.
     """
     for name, kind in cls._declares.items():
-        if getattr(cls, name, None) is None:
+        if getattr(cls, name, None) is None and not kind.optional:
             raise DefinitionError(_missing(name, kind, cls))
 
 
 def _require(made: Declared, cls: type) -> None:
     for name, kind in made._declares.items():
         value = getattr(made, name, None)
+        if value is None and kind.optional:
+            continue
         if value is None:
             raise DefinitionError(_missing(name, kind, cls))
         _fit(value, name, kind, cls)

@@ -85,6 +85,7 @@ def start(
             totals=app.totals,
             drain_timeout=options.drain_timeout,
             timeout=timeout,
+            max_failures=options.max_failures,
             observe=observe,
         )
         return RunSupervisor(plan, Crew(stdout=stdout)).run()

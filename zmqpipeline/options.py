@@ -46,6 +46,9 @@ class Options:
     idle_timeout: float | None = None
     """A worker that had no item for so long (0.01 or more) ends, with status 0. None: it waits for ever."""
 
+    max_failures: int | None = None
+    """Of a `run`: when more items than this have failed for good since it was started, it drains. None: any number."""
+
     heartbeat_interval: float = 0.5
     """How often libzmq asks whether the other side of a connection is still there."""
 
@@ -105,7 +108,7 @@ class Options:
             )
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
-            if value is None and name == "idle_timeout":
+            if value is None and name in _OPTIONAL:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
                 raise ConfigurationError(
@@ -131,11 +134,13 @@ class Options:
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
+_OPTIONAL = ("idle_timeout", "max_failures")
 _YEAR = 366 * 24 * 3600.0
 _HUGE = float(1 << 53)
 _BOUNDS: dict[str, tuple[float, float]] = {
     "drain_timeout": (0, _YEAR),
     "idle_timeout": (0.01, _YEAR),
+    "max_failures": (0, _HUGE),
     "heartbeat_interval": (0, 6553),
     "heartbeat_timeout": (0, 6553),
     "linger": (0, 2_000_000),

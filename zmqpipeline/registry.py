@@ -34,12 +34,15 @@ class TaskEntry:
 
 @dataclass(frozen=True)
 class WorkerEntry:
-    """The worker of a task: a function with its number of threads, or a class."""
+    """The worker of a task: a function with its number of threads and its limits, or a class."""
 
     name: str
     threads: int = 1
     plan: Plan | None = None
     cls: type[Worker] | None = None
+    init_timeout: float | None = 60.0
+    max_items: int | None = None
+    max_memory: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class ServiceEntry:
     plan: Plan
     threads: int = 1
     idempotent: bool = False
+    init_timeout: float | None = 60.0
 
 
 @dataclass

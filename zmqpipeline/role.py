@@ -19,7 +19,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import Drain, Event
-from zmqpipeline.runtime import signals, sockets
+from zmqpipeline.runtime import signals, sockets, told
 from zmqpipeline.runtime.leading import Leadership
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.turns import short_turns
@@ -58,6 +58,7 @@ class Role(Declared):
         role._pipeline = ""
         role._addresses = {}
         role._ignore_sigint = False
+        role._tell_parent = lambda word: False
         # re-entrant: a signal handler that calls `shutdown` may come while its own thread is inside
         role._guard = threading.RLock()
         role._loop = role._leadership = None
@@ -70,6 +71,8 @@ class Role(Declared):
     _pipeline: str
     _addresses: dict[str, EndpointAddress]
     _ignore_sigint: bool
+    _tell_parent: Callable[[str], bool]
+    """Tells whoever started this process how far it is; see `runtime.told`. False: nobody would hear."""
     _guard: Any
     _loop: Loop | None
     _leadership: Leadership | None
@@ -108,6 +111,7 @@ class Role(Declared):
             try:
                 self._open(transport)
                 self._log.debug("%s begins, with the addresses %s.", type(self).__name__, ", ".join(self._places()))
+                self._tell_parent(told.READY)
                 ended = self._drive(transport, watch)
             finally:
                 # user code first, then the sockets that its answers would have gone to

@@ -111,12 +111,21 @@ class Summary:
     reasons: list[Reason] = field(default_factory=list)
     """Why not everything was collected, one of each kind; empty if all was, or if other processes know."""
 
+    stopped: str = ""
+    """Why the run was stopped before its end, if more items failed than `max_failures` allows."""
+
     @classmethod
     def from_counts(
-        cls, counts: Iterable[TaskCounts], *, ok: bool, seconds: float, reasons: Iterable[Reason] = ()
+        cls,
+        counts: Iterable[TaskCounts],
+        *,
+        ok: bool,
+        seconds: float,
+        reasons: Iterable[Reason] = (),
+        stopped: str = "",
     ) -> Summary:
         """The summary as machines count it."""
-        return cls(ok, seconds, {one.task: _task_summary(one) for one in counts}, list(reasons))
+        return cls(ok, seconds, {one.task: _task_summary(one) for one in counts}, list(reasons), stopped)
 
 
 def _task_summary(one: TaskCounts) -> TaskSummary:

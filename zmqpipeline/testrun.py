@@ -241,6 +241,8 @@ class _Run:
 
     def _new_worker(self, name: str) -> RoleThread:
         worker = cast(Worker, self._app.compile("worker", name, options=self._options))
+        # that of all roles of the test, which no successor would have less of
+        worker.max_memory = None
         self._notes.watch(worker)
         return RoleThread(f"worker of {name!r} of a test run", worker, self._ended)
 
@@ -287,13 +289,13 @@ class _Run:
             waiting.discard(ended)
             if ended.error is not None:
                 return True
-            if ended.role.status == STUCK:
+            if ended.role.status == STUCK or (isinstance(ended.role, Worker) and ended.role.retired):
                 self._replace(ended.role)
         return True
 
-    def _replace(self, stuck: Role) -> None:
-        """Start a worker in the place of one whose threads are all stuck, as the supervisor of `run` does."""
-        thread = self._new_worker(str(cast(Worker, stuck).task_type))
+    def _replace(self, left: Role) -> None:
+        """Start a worker in the place of one that is stuck or has retired, as the supervisor of `run` does."""
+        thread = self._new_worker(str(cast(Worker, left).task_type))
         self._threads.append(thread)
         thread.start()
 

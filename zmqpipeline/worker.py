@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.address import EndpointAddress
-from zmqpipeline.declared import ENDPOINT, TASK_TYPE, THREADS, Kind
+from zmqpipeline.declared import COUNT_LIMIT, ENDPOINT, MEMORY_LIMIT, TASK_TYPE, THREADS, TIME_LIMIT, Kind
 from zmqpipeline.errors import RunFailed, SerializeError
-from zmqpipeline.execution import Preparation
+from zmqpipeline.execution import Beginning, Preparation
 from zmqpipeline.handlers import fitted
 from zmqpipeline.itemlog import about_items
 from zmqpipeline.metadata import MetaDataWorker
@@ -21,12 +21,15 @@ from zmqpipeline.protocol.commands import Ended, Execute, LookForEnd, SetMetadat
 from zmqpipeline.protocol.events import EndFound
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
+from zmqpipeline.runtime import told
 from zmqpipeline.runtime.ends import find_note
 from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.failurelog import FailureLog
+from zmqpipeline.runtime.memory import retiring
 from zmqpipeline.runtime.pool import Pool
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import item_packer, unpack, within_depth
+from zmqpipeline.sizes import size_in_bytes
 from zmqpipeline.tasktype import TaskType
 
 __all__ = ["MetaDataWorker", "MultiThreadedWorker", "SingleThreadedWorker", "Worker"]
@@ -44,6 +47,9 @@ class Worker(Role):
         "task_type": TASK_TYPE,
         "endpoint": ENDPOINT,
         "collector_endpoint": ENDPOINT,
+        "init_timeout": TIME_LIMIT,
+        "max_items": COUNT_LIMIT,
+        "max_memory": MEMORY_LIMIT,
     }
 
     task_type: TaskType
@@ -55,6 +61,18 @@ class Worker(Role):
     collector_endpoint: EndpointAddress
     """Where the results go: the collector's `endpoint`."""
 
+    init_timeout: float | None = 60.0
+    """Seconds that `init_worker` and `init_thread` may take together; past it the worker ends. None: any time.
+
+    A function that holds the interpreter lock all the while cannot be timed.
+    """
+
+    max_items: int | None = None
+    """After so many items the process ends its work in good order; who supervises it starts another. None: never."""
+
+    max_memory: int | str | None = None
+    """So many bytes of memory (RSS), or a text such as "2GiB": when the process has more after an item, the same."""
+
     metadata: dict[str, Any]
     """The run's metadata; known from `init_worker` on."""
 
@@ -65,13 +83,14 @@ class Worker(Role):
     _threads: int | None
     _pool: Pool | None
     _preparation: Preparation | None
+    _beginning: Beginning | None
 
     def __new__(cls: type[AnyWorker], *args: Any, **kwargs: Any) -> AnyWorker:
         """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
         worker = super().__new__(cls)
         if not hasattr(cls, "metadata"):
             worker.metadata = {}
-        worker._threads = worker._pool = worker._preparation = None
+        worker._threads = worker._pool = worker._preparation = worker._beginning = None
         return worker
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -108,7 +127,12 @@ class Worker(Role):
         return partial(item_packer, what, self.options.max_message_bytes)
 
     def _make_preparation(self) -> Preparation:
-        return Preparation(self._begin, fitted(self.init_thread, 1))
+        return Preparation(self._begin, fitted(self.init_thread, 1), self._init_names())
+
+    def _init_names(self) -> tuple[str, str]:
+        """What the init functions are called in log lines."""
+        name = type(self).__name__
+        return f"{name}.init_worker", f"{name}.init_thread"
 
     def _begin(self) -> None:
         self._log.debug("The first item is here: init_worker is called.")
@@ -130,17 +154,21 @@ class Worker(Role):
             pid=os.getpid(),
             options=self.options,
             stay=bool(self.stay),
+            max_items=self.max_items,
         )
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
-        self._preparation = self._make_preparation()
-        begin, leadership = self._preparation.begin, self._leadership
+        self._preparation, slots = self._make_preparation(), self._slots()
+        beginning = Beginning(self._preparation, slots, self.init_timeout, post, self._tell_parent, self._log)
+        self._beginning = beginning
+        if self.max_memory is not None:
+            post = retiring(post, size_in_bytes(self.max_memory))
         pool = Pool(
-            self._slots(),
+            slots,
             self._execution(),
             post,
-            thread_start=begin,
-            leadership=leadership,
+            thread_start=beginning.begin,
+            leadership=self._leadership,
             task=str(self.task_type),
             failures=FailureLog(self._log),
         )
@@ -163,13 +191,24 @@ class Worker(Role):
             self._pool.execution = self._execution()
 
     def _close(self) -> None:
+        if self._beginning is not None:
+            self._beginning.close()
         if self._pool is not None:
             self._pool.close(CLOSE_SECONDS)
             self._pool = None
 
+    @property
+    def retired(self) -> str:
+        """Why the worker has left for another one to take its place; empty if it has not, or not for that."""
+        lifespan = None if self.machine is None else self.machine.lifespan
+        return lifespan.reason if lifespan is not None and lifespan.has_ended and not self.signum else ""
+
     def _conclude(self, ended: Ended) -> None:
         if self._preparation is not None:
             self._preparation.conclude(f"The worker for task {self.task_type!r}")
+        if self.retired and not self._tell_parent(told.REPLACE):
+            text = "The worker has ended: %s. Start another one; `worker --processes 1` does so by itself."
+            self._log.warning(text, self.retired)
         super()._conclude(ended)
 
     def _failed_run(self, ended: Ended) -> RunFailed | None:

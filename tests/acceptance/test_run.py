@@ -302,13 +302,13 @@ def test_a_run_drains_while_its_distributor_is_away(workshop: Any, eventually: C
     assert "Traceback" not in program.err
 
 
-@pytest.mark.parametrize("status", [0, 1])
-def test_a_distributor_that_leaves_ends_the_run(status: int, workshop: Any) -> None:
-    """One that user code ends by os._exit, with whatever status, is missed at once: status 3, and one line."""
+@pytest.mark.parametrize("status", [0, 1, 2])
+def test_a_distributor_that_user_code_ends_keeps_dying(status: int, workshop: Any) -> None:
+    """Whatever status a source ends it with, it is started again; the fifth time ends the run with 3, and one line."""
     workshop.write("app.py", SLEEPER.replace("        yield", f"        n == 5 and os._exit({status})\n        yield"))
     code, program = workshop.run("-m", "app", "run")
     assert code == 3, program.err
-    assert f"ended by status {status} before the run was over" in program.err
+    assert f"kept dying (5 times in a row, last by status {status})" in program.err
 
 
 def test_sys_exit_in_a_source_fails_its_task(workshop: Any) -> None:

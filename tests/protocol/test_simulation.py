@@ -28,6 +28,7 @@ CATCHING = {
     "leases-never-returned": (1, 12, 17),
     "metadata-forgotten": (0, 2, 3),
     "never-recalled": (10, 37, 114),
+    "never-retired": (18, 40, 73),
     "no-crash-limit": (16, 25, 36),
     "no-dedupe": (0, 1, 2),
     "no-reack": (0, 2, 3),
@@ -38,6 +39,7 @@ CATCHING = {
     "released-early": (1, 3, 12),
     "repeats-taken": (9, 24, 30),
     "results-dropped": (0, 1, 5),
+    "retired-at-once": (18, 40, 73),
     "running-returned": (10, 34, 99),
     "said-before-done": (1, 5, 17),
 }
@@ -69,7 +71,7 @@ def test_the_plans_are_as_mean_as_they_should_be() -> None:
     for what in ("lose", "double", "uneven", "breaks", "kills", "freezes", "role_freezes", "late_freeze", "raising",
                  "poison", "collector_raises", "source_raises", "source_seconds", "gated", "keyed", "drains",
                  "idle_timeout", "heavy", "partitions", "journal", "restarts", "ahead",
-                 "ack_partitions", "last_cut", "commit_seconds", "role_drains"):  # fmt: skip
+                 "ack_partitions", "last_cut", "commit_seconds", "role_drains", "max_items"):  # fmt: skip
         assert any(getattr(plan, what) for plan in plans), f"no plan has {what}"
         assert not all(getattr(plan, what) for plan in plans), f"every plan has {what}"
     assert {role for plan in plans for role in plan.restarts} == set(RESTARTS)

@@ -20,8 +20,17 @@ from zmqpipeline.protocol.worker import IDLE_REPORT_SECONDS, REPORT_SECONDS, Wor
 class Scene:
     """A worker, a distributor and a collector played by hand."""
 
-    def __init__(self, *, slots: int = 1, welcomed: bool = True, options: Options | None = None) -> None:
-        machine = WorkerMachine("A", slots=slots, incarnation=b"worker", host="box", pid=7, options=options)
+    def __init__(
+        self,
+        *,
+        slots: int = 1,
+        welcomed: bool = True,
+        options: Options | None = None,
+        max_items: int | None = None,
+    ) -> None:
+        machine = WorkerMachine(
+            "A", slots=slots, incarnation=b"worker", host="box", pid=7, options=options, max_items=max_items
+        )
         self.bench = Bench(machine)
         self.machine = machine
         self.distributor = Stranger(self.bench, "workers", who=b"distributor")

@@ -78,6 +78,8 @@ class CollectorMachine:
         self.count = 0
         self.inherited = 0
         """How many of these were done before this process came to the run."""
+        self.inherited_failed = 0
+        """How many of those had failed."""
         self.troubles: dict[str, m.Trouble] = {}
         """What the functions beside the one for results raised first: ack_data, failed, finished."""
         self.failed = FailedItems()
@@ -281,6 +283,7 @@ class CollectorMachine:
         for known in progress:
             self._task(known.task).learn(known)
         self.count = self.inherited = sum(one.done for one in self._tasks.values())
+        self.inherited_failed = sum(len(one.failed) for one in self._tasks.values())
 
     def _remember(self, task: str, data: bytes) -> None:
         """What the last ACK carried, which another process has sent."""

@@ -139,6 +139,17 @@ class InitFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Retire:
+    """This process shall end its work in good order, however long that takes, so that another takes its place.
+
+    `reason` follows "The worker ends its work:"; `level` is that of the log line.
+    """
+
+    reason: str
+    level: int = 20
+
+
+@dataclass(frozen=True, slots=True)
 class ThreadLost:
     """An item ran past its timeout (its failure comes in an Executed): its thread is lost, `free` are left.
 
@@ -247,6 +258,7 @@ Event: TypeAlias = (
     | TakenBack
     | EndFound
     | InitFailed
+    | Retire
     | ThreadLost
     | Restored
     | JournalFailed

@@ -14,7 +14,7 @@ phase      entered by                     meaning
 seeking    start                          no distributor has welcomed this worker to a run yet
 working    Welcome with a run             takes items
 changing   Welcome with another run       waits for what still runs of the old run; then working
-draining   Drain, idle time-out           takes nothing; hands back what is unstarted; waits for releases
+draining   Drain, Retire, idle time-out   takes nothing; hands back what is unstarted; waits for releases
 ended      RunEnded, EndFound, drained, init failed; one that stays goes back to seeking at RunEnded
 ========== ============================== ======================================================================
 """
@@ -31,6 +31,7 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.absence import Absence
 from zmqpipeline.protocol.failures import in_messages
 from zmqpipeline.protocol.keys import split_keys
+from zmqpipeline.protocol.lifespan import Lifespan
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.missed import MissedRun
@@ -68,11 +69,13 @@ class WorkerMachine:
         answers: bool = False,
         idempotent: bool = False,
         stay: bool = False,
+        max_items: int | None = None,
     ) -> None:
         """`answers`: a service worker, whose results go back to the broker, on the hop that its items come from.
 
         `idempotent`: its broker may give to another worker what was lost with this one. `stay`: the end of a run is not
-        the worker's own; it waits for the next run.
+        the worker's own; it waits for the next run. `max_items`: it executes so many and no more, and then retires, as
+        when a Retire comes.
         """
         self.task = task
         self.slots = slots
@@ -82,6 +85,7 @@ class WorkerMachine:
         self.ended_by: m.RunEnded | None = None
         """How the run ended, by the distributor's word."""
         self._stay = stay
+        self.lifespan = Lifespan(max_items)
         self._host, self._pid = host, pid
         self._options = options or Options()
         self._answers = answers
@@ -112,6 +116,7 @@ class WorkerMachine:
         """Items that were released while they were queued or running here: their outcome is nobody's."""
         self._next_run: m.Welcome | None = None
         self._room = Room(slots, self._options)
+        self._room.shrink(self.lifespan.left(0))
         self._answered = False
         self._init_trouble: m.Trouble | None = None
         self._report_at: float | None = None
@@ -144,6 +149,8 @@ class WorkerMachine:
                 self._thread_lost(free, now)
             case e.InitFailed(trouble):
                 self._init_failed(trouble)
+            case e.Retire(reason, level):
+                self._retire(reason, level, now)
             case e.Drain(seconds):
                 self._drain(now + seconds, now)
             case e.EndFound(run, seconds) if self._missed is not None:
@@ -188,6 +195,7 @@ class WorkerMachine:
         assert all(map(self._pending.__contains__, self._attempts)), "an attempt of an item that is not pending"
         assert self.run or not places, "a worker holds items of no run"
         assert set(self._keys) <= set(places), "a key of an item that is not held"
+        assert self.executed + len(self._pending) <= (self.lifespan.most or 1 << 53), "more than max_items"
 
     # the clock ---------------------------------------------------------------------------------------------------
 
@@ -339,6 +347,12 @@ class WorkerMachine:
         # as a rule all are newer than whatever came before
         if spans and spans[0] <= self._newest and self._holds_any(spans):
             spans, payloads = self._not_held(spans, payloads, body.attempt)
+        if spans and self.lifespan.most is not None:
+            engaged = self.executed + len(self._pending) + len(self._ghosts)
+            spans, payloads, others = self.lifespan.split(spans, payloads, engaged)
+            if others:
+                self._to_distributor(m.ItemsReturned(self.run, self.task, others))
+                self._report(now, full=False)
         if spans:
             self._newest, self._idle_since = max(self._newest, spans[-1] - 1), now
             self._pending.update(spans)
@@ -440,6 +454,9 @@ class WorkerMachine:
         """Say how much room there is, when it is enough to be worth a message."""
         room = self._room
         room.resize(self.slots, self._max_prefetch)
+        room.shrink(self.lifespan.left(self.executed))
+        if not self.lifespan.left(self.executed):
+            self._retire(f"it has executed {self.executed} items (max_items)", 20, now)
         if room.is_another() if self._answers else room.is_news(len(self._pending), self.slots, now):
             self._report(now, full=False)
         if self._kept and self._kept_at is None and not self._answers:
@@ -544,14 +561,22 @@ class WorkerMachine:
 
     # the end -----------------------------------------------------------------------------------------------------
 
-    def _drain(self, deadline: float, now: float) -> None:
+    def _drain(self, deadline: float | None, now: float) -> None:
         if self.phase != "draining":
             self.phase = "draining"
             self._deadline = deadline
             self._do(c.TakeBack(None))
             self._report(now, full=True)
-        elif self._deadline is not None:
-            self._deadline = min(self._deadline, deadline)
+        else:
+            self._deadline = deadline if self._deadline is None or deadline is None else min(self._deadline, deadline)
+
+    def _retire(self, reason: str, level: int, now: float) -> None:
+        """End in good order, however long that takes: what runs, and what is not acknowledged, is not given away."""
+        # without an item executed its successor would be no better, and the run would never get on
+        if self.phase != "draining" and self.executed:
+            self.lifespan.reason = reason
+            self._log(level, f"The worker ends its work, so that another one takes its place: {reason}.")
+            self._drain(None, now)
 
     def _init_failed(self, trouble: m.Trouble) -> None:
         """Leave; a worker of a service hands back first what it never began, since else it would count as begun."""
@@ -581,6 +606,7 @@ class WorkerMachine:
 
     def _maybe_drained(self) -> None:
         if self.phase == "draining" and not (self._pending or self._kept or self._failures):
+            self.lifespan.has_ended = True
             self._end(0, "drained")
 
     def _thread_lost(self, free: int, now: float) -> None:
