@@ -34,7 +34,8 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             FailedItem("D d", 0, 1, "distributor", Trouble("SerializeError", ""), b""),
         ]
     )
-    journal.finish(False, [TaskCounts("C", "complete", 20, 18, 2), TaskCounts("D d", "complete", 1, 0, 1)])
+    journal.over(False, [TaskCounts("C", "complete", 20, 18, 2), TaskCounts("D d", "complete", 1, 0, 1)])
+    journal.finish()
     journal.commit()
     journal.close()
     monkeypatch.setenv("ZMQPIPELINE_JOURNAL", str(path))

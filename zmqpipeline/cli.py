@@ -50,6 +50,12 @@ ENDPOINT_VARIABLE = "ZMQPIPELINE_ENDPOINT"
 """Makes the addresses of `run` those of other roles, as the flag does; the app's own argument does not."""
 
 
+NOT_ALL = (
+    "Not all was collected: the commands `dead list` and `dead retry` show the failed items, and have them tried again."
+)
+"""Why a finished run that is started again has the status 1."""
+
+
 class _Choice(click.Choice[str]):
     def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
         """As click says it, with the closest one named."""
@@ -426,13 +432,16 @@ def _task_lines(summary: Summary) -> list[str]:
 
 def _say_finished(ctx: click.Context, app: Pipeline, summary: Summary, journal: str) -> None:
     """What `run` says in the place of running, when its journal holds a finished run."""
-    click.echo(f"{app.name}: already finished, says the journal {journal}; --fresh starts again", err=True)
+    how = "" if summary.ok else ", and not all was collected"
+    click.echo(f"{app.name}: already finished, says the journal {journal}{how}; --fresh starts again", err=True)
     for line in _task_lines(summary):
         click.echo(line, err=True)
     dead = len(dead_items(journal))
     if dead:
-        command = command_of(ctx, app, "dead", "list", "--journal", journal)
-        click.echo(f"  {dead} failed item{'' if dead == 1 else 's'}: {command}", err=True)
+        see = command_of(ctx, app, "dead", "list", "--journal", journal)
+        again = command_of(ctx, app, "dead", "retry", "--all", "--journal", journal)
+        click.echo(f"  {dead} failed item{'' if dead == 1 else 's'}: {see}", err=True)
+        click.echo(f"  to have {'it' if dead == 1 else 'them'} tried again: {again}", err=True)
 
 
 @contextlib.contextmanager
@@ -480,8 +489,8 @@ def run_app(
         )
     if outcome.was_finished:
         log.warning(
-            "The run of pipeline %r is already finished, says the journal %s: nothing was started. To start it again, "
-            "remove the file, or run the app from the command line with --fresh.",
-            *(app.name, options.journal),
+            "The run of pipeline %r is already finished, says the journal %s: nothing was started.%s To start it "
+            "again, remove the file, or run the app from the command line with --fresh.",
+            *(app.name, options.journal, "" if outcome.summary.ok else f" {NOT_ALL}"),
         )
     return launch.result(outcome)

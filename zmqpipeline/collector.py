@@ -92,7 +92,10 @@ class Collector(Role):
         """
 
     def handle_finished(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
-        """Called once at the end: ``handle_finished(self, data, task_type)``, or with ``msgtype`` as a third.
+        """Called at the end: ``handle_finished(self, data, task_type)``, or with ``msgtype`` as a third.
+
+        With a journal the run counts as finished when it has returned. If it raises, or the process dies first, it is
+        called again when the run is started again.
 
         Args:
             data: an empty dict.
@@ -120,6 +123,11 @@ class Collector(Role):
     def ok(self) -> bool | None:
         """True if the run ended and every item was collected, False if not; None as long as it has not ended."""
         return self.machine.ok if self.counts else None
+
+    @property
+    def is_finishing(self) -> bool:
+        """Whether every item is done and `handle_finished` has not returned."""
+        return self.machine is not None and self.machine.phase == "finishing"
 
     # what user code is called with ------------------------------------------------------------------------------------
 

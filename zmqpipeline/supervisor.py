@@ -8,6 +8,9 @@ then takes the run over from the collector. The order of the end, written where 
 2. workers that did not hear END are asked to drain;
 3. the collector ends by itself after the distributor's BYE, or is asked to when all children are gone;
 4. what is still there when the drain time-out is over is killed.
+
+While the collector's `finished` runs, nothing of this has begun: a distributor that dies then is started again, and
+waits with the others for as long as it takes.
 """
 
 from __future__ import annotations
@@ -214,7 +217,7 @@ class RunSupervisor:
             end.place.restart_at = None
             # it waited for all that was leased; a worker that has not heard so by now will not hear it any more
             self.deadlines["overtime"] = min(self.deadlines.get("overtime", now + GRACE), now + GRACE)
-        elif self._is_over:
+        elif self._is_over and not self.plan.collector.is_finishing:
             if end.status not in (0, 1):
                 log.warning("%s after its last item was collected; the run ends all the same.", how)
             self._stop_restarts()

@@ -10,13 +10,15 @@ The law:
 * Of what a worker says it keeps, the collector asks for all that it has never seen: that mends every loss on the way.
 * What a journal held is as if this process had collected it. Whoever is acknowledged is in the journal by then: the
   answers of the collector's thread come after the commit.
+* `finished` is called at least once: with a journal, the run counts as finished when it has returned. A journal that
+  says that every item is done, and no more, has it called again, whether a distributor is there or not.
 
 ========== ======================== =============================================================================
 phase      entered by               meaning
 ========== ======================== =============================================================================
 empty      start                    no run; results are dropped (their workers keep them)
 active     Begin, Restored          collects and acknowledges
-finishing  Finish, all called       `finished` runs
+finishing  Finish, all called       `finished` runs, for as long as it takes; Holding says so
 finished   FinishedCalled, Restored stays for the distributor's Bye, or 10 s; for one that is cut off 60 s
 draining   Drain                    finishes what its thread has, acknowledges, ends
 ended
@@ -84,6 +86,8 @@ class CollectorMachine:
         self._named: frozenset[str] = frozenset()
         """The tasks that the distributor has named; results of no others are taken."""
         self._distributor: e.Peer | None = None
+        self._was_served = False
+        """A distributor of this run has spoken to this process."""
         self._last_ack = ("", b"")
         """Task and data of the newest ACK, for a distributor that has not heard it."""
         self._calls = 0
@@ -210,6 +214,7 @@ class CollectorMachine:
     def _serves(self, peer: e.Peer) -> None:
         """Whoever knows the run is its distributor; who only says that it were one keeps no other from being it."""
         self._distributor = peer
+        self._was_served = True
         self._warn_at = None
 
     def _of_our_run(self, peer: e.Peer, body: m.Message) -> None:
@@ -288,10 +293,18 @@ class CollectorMachine:
             self.ok, self.counts = event.ok, event.counts
             self._deadline = now + STAY_SECONDS
             self._log(20, f"The run {self.run} is already finished, says the journal.")
+            return
+        self.phase = "active"
+        self._do(c.SetRun(event.run, event.metadata, restored=True))
+        if event.over:
+            self._is_done(m.Finish(event.run, event.ok, event.counts))
+            self._log(20, f"All items of the run {self.run} are done, says the journal; `finished` is called again.")
         else:
-            self.phase = "active"
-            self._do(c.SetRun(event.run, event.metadata, restored=True))
             self._log(20, f"The journal holds the unfinished run {self.run}, {self.count} items done; it goes on.")
+
+    def _is_done(self, finish: m.Finish) -> None:
+        """Every item is: `finished` comes next."""
+        self._finish, self.ok, self.counts = finish, finish.ok, finish.counts
 
     def _call_workers(self) -> None:
         """Every worker that spoke before the run began says again what it keeps."""
@@ -300,9 +313,14 @@ class CollectorMachine:
                 self._send(peer, m.Missing(self.run, "", ()))
 
     def _holding(self) -> m.Holding:
-        finished = self.phase in ("finishing", "finished")
+        finished, finishing = self.phase == "finished", self.phase == "finishing"
         progress = [one.told(name) for name, one in self._tasks.items()] if self.run else []
-        return m.Holding(self.run, finished, self.metadata, self.count, progress, *self._last_ack)
+        end = (finishing, self._is_good(), self.counts) if finished or finishing else ()
+        return m.Holding(self.run, finished, self.metadata, self.count, progress, *self._last_ack, *end)
+
+    def _is_good(self) -> bool:
+        """Whether the exit status of a run that is over is 0, as far as it is known."""
+        return self.ok and not self.troubles
 
     def _give_up(self, failures: list[m.FailedItem]) -> None:
         new = []
@@ -318,9 +336,7 @@ class CollectorMachine:
 
     def _finish_run(self, peer: e.Peer, body: m.Finish) -> None:
         if self.phase == "active":
-            self._finish = body
-            self.ok = body.ok
-            self.counts = body.counts
+            self._is_done(body)
         elif self.phase == "finished":
             self._send(peer, self._last_word())
 
@@ -416,11 +432,10 @@ class CollectorMachine:
 
     def _stay_for_the_absent(self, now: float) -> None:
         self._stay(now + ABSENT_SECONDS)
-        self._log(
-            30,
-            "The run is over, but the connection to the distributor broke before it said goodbye; "
-            f"waiting {ABSENT_SECONDS:.0f} s for it.",
-        )
+        why = "the connection to the distributor broke before it said goodbye"
+        if not self._was_served:
+            why = "no distributor has come to hear it"
+        self._log(30, f"The run is over, but {why}; waiting {ABSENT_SECONDS:.0f} s for it.")
 
     def _last_word(self) -> m.Finished:
         return m.Finished(self.run, self.troubles[0] if self.troubles else None, self._finished_data)
@@ -454,10 +469,8 @@ class CollectorMachine:
             self._log(30, "Still waiting for a distributor to connect; start it, or end this collector with Ctrl-C.")
 
     def _leave(self) -> None:
-        if self._was_finished:
-            self._end(0, "already finished")
-        elif self.phase == "finished":
-            self._end(1 if self.troubles or not self.ok else 0, "the run is over")
+        if self.phase == "finished":
+            self._end(0 if self._is_good() else 1, "already finished" if self._was_finished else "the run is over")
         elif self.phase == "finishing":
             self._end(1, "drained before its `finished` function returned")
         else:

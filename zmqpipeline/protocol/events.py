@@ -144,7 +144,8 @@ class Restored:
     """What a journal held when it was opened: told to the machine before anything else. `metadata` is a packed dict.
 
     `keys` holds, by task, the digests of collected keys; `failed_keys` those of failed items, by number. `ack_task` and
-    `ack_data` are those of the last Ack.
+    `ack_data` are those of the last Ack. `over`: every item is done, with these `counts`, and `ok` says whether all are
+    collected; `finished`: the `finished` function has returned, too.
     """
 
     run: str
@@ -157,6 +158,7 @@ class Restored:
     counts: list[TaskCounts] = field(default_factory=list)
     ack_task: str = ""
     ack_data: bytes = b""
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,7 +207,11 @@ class Gatherer:
         self.submit(lambda: self._tell_failed(command))
 
     def call_finished(self, command: CallFinished) -> None:
-        """Call the `finished` function; FinishedCalled answers, with the packed data that it returned."""
+        """Call the `finished` function; FinishedCalled answers, with the packed data that it returned.
+
+        A journal says before the call that every item is done, and after it that the run is finished, together with
+        what the function wrote through it; if the function raises, neither its rows nor that mark.
+        """
         self.submit(lambda: self._finish(command))
 
     def submit(self, call: Callable[[], object]) -> None:
@@ -337,15 +341,24 @@ class Gatherer:
             self._answer(FailedCalled(task, spans_of(numbers), troubles[0] if troubles else None))
 
     def _finish(self, command: CallFinished) -> None:
-        if self._journal is not None:
-            self._journal.finish(command.ok, command.counts)
+        journal = self._journal
+        if journal is not None:
+            journal.over(command.ok, command.counts)
             self._settle()
         try:
             data = self._call_finished(command) or b""
+        except JournalLost:
+            raise
         except BaseException as error:
+            if journal is not None:
+                # what it returned may have been refused after its rows were accepted
+                journal.rollback()
             self._post(FinishedCalled(trouble_of(error)))
-        else:
-            self._post(FinishedCalled(None, data))
+            return
+        if journal is not None:
+            journal.finish()
+            self._settle()
+        self._post(FinishedCalled(None, data))
 
     @staticmethod
     def _troubled(call: Callable[..., object], argument: object) -> Trouble | None:

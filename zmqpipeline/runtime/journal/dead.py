@@ -67,12 +67,12 @@ def retry(path: str | Path, ids: Collection[tuple[str, int]] | None) -> int:
         with explained(real), contextlib.closing(writable(real)) as db:
             db.execute(BEGIN)
             # one that was to be sent again in a run that is over was not: its source did not yield it
-            left = "(NOT retrying OR (SELECT finished FROM zmqpipeline_run))"
+            left = "(NOT retrying OR (SELECT over FROM zmqpipeline_run))"
             rows = db.execute(f"SELECT t.name, f.task, f.number {_DEAD} AND {left}").fetchall()
             chosen = [row[1:] for row in rows if ids is None or (row[0], row[2]) in ids]
             db.executemany("UPDATE zmqpipeline_failed SET retrying = 1 WHERE task = ? AND number = ?", chosen)
             if chosen:
-                db.execute("UPDATE zmqpipeline_run SET finished = 0, ok = 0")
+                db.execute("UPDATE zmqpipeline_run SET over = 0, finished = 0, ok = 0")
             db.execute(COMMIT)
             return len(chosen)
     finally:

@@ -26,7 +26,7 @@ from zmqpipeline.runtime.locks import PathLock
 APPLICATION_ID = 0x7A6D7170
 """``zmqp``, in the header of the file: what tells a journal from other sqlite files."""
 
-FORMAT = 1
+FORMAT = 2
 """The version of the tables, the file's ``user_version``."""
 
 LOCKED_SECONDS = 20.0
@@ -37,7 +37,8 @@ PREFIX = "zmqpipeline_"
 
 TABLES = {
     "zmqpipeline_run": "(id INTEGER PRIMARY KEY CHECK (id = 1), pipeline TEXT NOT NULL, run TEXT NOT NULL, "
-    "metadata BLOB NOT NULL, finished INTEGER NOT NULL DEFAULT 0, ok INTEGER NOT NULL DEFAULT 0, "
+    "metadata BLOB NOT NULL, over INTEGER NOT NULL DEFAULT 0, finished INTEGER NOT NULL DEFAULT 0, "
+    "ok INTEGER NOT NULL DEFAULT 0, "
     "counts TEXT NOT NULL DEFAULT '[]', ack_task TEXT NOT NULL DEFAULT '', ack_data BLOB NOT NULL DEFAULT x'')",
     "zmqpipeline_tasks": "(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, repeated INTEGER NOT NULL DEFAULT 0)",
     "zmqpipeline_done": "(task INTEGER, start INTEGER, stop INTEGER NOT NULL, PRIMARY KEY (task, start)) WITHOUT ROWID",
@@ -46,7 +47,10 @@ TABLES = {
     "error TEXT NOT NULL, message TEXT NOT NULL, traceback TEXT NOT NULL, payload BLOB NOT NULL, key BLOB NOT NULL, "
     "failed_at REAL NOT NULL, retrying INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (task, number))",
 }
-"""Done items are half-open ranges that do not touch; a `retrying` failure is to be sent again, and counts no more."""
+"""Done items are half-open ranges that do not touch; a `retrying` failure is to be sent again, and counts no more.
+
+A run is `over` when every item is done, and `finished` when its `finished` function has returned, too.
+"""
 
 # The comments keep these apart from the same words of a user: sqlite asks about a statement when it is first prepared.
 BEGIN, COMMIT, ROLLBACK = (f"{word} /* {PREFIX} */" for word in ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"))
@@ -54,11 +58,15 @@ BEGIN, COMMIT, ROLLBACK = (f"{word} /* {PREFIX} */" for word in ("BEGIN IMMEDIAT
 
 @dataclass(frozen=True)
 class Held:
-    """What a journal says of its run. `metadata` is a packed dict; `ok` and `counts` are known when it is finished."""
+    """What a journal says of its run. `metadata` is a packed dict; `ok` and `counts` are known when it is `over`.
+
+    `over`: every item is done; `finished`: the `finished` function has returned, too.
+    """
 
     pipeline: str
     run: str
     metadata: bytes
+    over: bool
     finished: bool
     ok: bool
     counts: list[TaskCounts]
@@ -297,11 +305,12 @@ def _name(path: Path) -> str:
 
 def held_in(db: sqlite3.Connection) -> Held | None:
     """The run of a journal; None if none has begun in it."""
-    row = db.execute("SELECT pipeline, run, metadata, finished, ok, counts FROM zmqpipeline_run").fetchone()
+    row = db.execute("SELECT pipeline, run, metadata, over, finished, ok, counts FROM zmqpipeline_run").fetchone()
     if row is None:
         return None
-    pipeline, run, metadata, finished, ok, counts = row
-    return Held(pipeline, run, metadata, bool(finished), bool(ok), [TaskCounts(**one) for one in json.loads(counts)])
+    pipeline, run, metadata, over, finished, ok, counts = row
+    known = [TaskCounts(**one) for one in json.loads(counts)]
+    return Held(pipeline, run, metadata, bool(over), bool(finished), bool(ok), known)
 
 
 def restored_from(db: sqlite3.Connection, held: Held) -> Restored:
@@ -326,7 +335,7 @@ def restored_from(db: sqlite3.Connection, held: Held) -> Restored:
     ack_task, ack_data = db.execute("SELECT ack_task, ack_data FROM zmqpipeline_run").fetchone()
     return Restored(
         *(held.run, held.metadata, progress, keys, failed_keys, held.finished, held.ok, held.counts),
-        *(ack_task, ack_data),
+        *(ack_task, ack_data, held.over),
     )
 
 

@@ -139,10 +139,10 @@ class Journal:
                 self._drop_retried(task, (item.number, item.key))
                 self._write_failed(task, item)
 
-    def finish(self, ok: bool, counts: Sequence[TaskCounts]) -> None:
-        """Write down, with the next commit, that the run is over.
+    def over(self, ok: bool, counts: Sequence[TaskCounts]) -> None:
+        """Write down, with the next commit, that every item is done, before the `finished` function is called.
 
-        It is not if a source raised: what that has not yielded is still to be sent, so the run goes on when it is
+        They are not if a source raised: what that has not yielded is still to be sent, so the run goes on when it is
         started again. If the metadata function raised there is nothing to go on with, and a new run begins.
         """
         states = {one.state for one in counts}
@@ -154,7 +154,12 @@ class Journal:
             return
         told = json.dumps([asdict(one) for one in counts])
         with self._written():
-            self._db.execute("UPDATE zmqpipeline_run SET finished = 1, ok = ?, counts = ?", (ok, told))
+            self._db.execute("UPDATE zmqpipeline_run SET over = 1, ok = ?, counts = ?", (ok, told))
+
+    def finish(self) -> None:
+        """Write down, with the next commit, that the `finished` function has returned, if every item is done."""
+        with self._written():
+            self._db.execute("UPDATE zmqpipeline_run SET finished = over")
 
     def commit(self) -> None:
         """Make durable what was said since the last commit: on return it is on the disk."""
