@@ -1,8 +1,8 @@
 """The command line: click commands around an app, for ``python -m app ...`` and ``zmqpipeline -A package.module ...``.
 
 Exit status: 0 all collected; 1 an item failed or was aborted; 2 usage or configuration; 3 a role that `run` needs kept
-dying; 70 a worker whose threads are all stuck; 130 and 143 ended by SIGINT or SIGTERM (a worker that drained on
-SIGTERM: 0).
+dying; 70 a worker whose threads are all stuck; 75 something that may pass, such as a full disk; 130 and 143 ended by
+SIGINT or SIGTERM (a worker that drained on SIGTERM: 0).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from zmqpipeline.cli_progress import progress_shown
 from zmqpipeline.cli_service import service_commands
 from zmqpipeline.cli_status import status_command
 from zmqpipeline.collector import Collector
-from zmqpipeline.errors import ConfigurationError, PipelineError, WorkerInitError, did_you_mean
+from zmqpipeline.errors import ConfigurationError, JournalUnavailable, PipelineError, WorkerInitError, did_you_mean
 from zmqpipeline.itemlog import about_process
 from zmqpipeline.loglines import log_to_stderr
-from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options
+from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options, variable
 from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.role import Role
 from zmqpipeline.runtime import processes
@@ -224,6 +224,11 @@ def _journalled(function: Function) -> Function:
             help="Forget what the journal holds of an earlier run, and start again; your own tables stay.",
         ),
         click.option(
+            "--run-id",
+            metavar="ID",
+            help="Go on if the journal holds the run of this id; in the place of any other, begin a new one.",
+        ),
+        click.option(
             "--journal",
             metavar="FILE",
             help="Write down what is collected; started again with the same file, an unfinished run goes on.",
@@ -233,9 +238,18 @@ def _journalled(function: Function) -> Function:
     return function
 
 
-def _check_fresh(options: Options, fresh: bool) -> None:
+def _check_journal(options: Options, fresh: bool) -> None:
     if fresh and options.journal is None:
         raise ConfigurationError("--fresh starts the run of a journal again. Say which: --journal FILE.")
+    if options.run_id is not None and options.journal is None:
+        raise ConfigurationError(
+            f"--run-id (or {variable('run_id')}) names the run of a journal. Say which: --journal FILE."
+        )
+    if fresh and options.run_id is not None:
+        raise ConfigurationError(
+            f"--fresh begins again at each start, --run-id (or {variable('run_id')}) only if the journal holds another "
+            "run. Leave out one of them."
+        )
 
 
 _meta = click.option("--meta", multiple=True, callback=_pairs, metavar="K=V", help="Add to the metadata; repeatable.")
@@ -268,9 +282,9 @@ def _run(
 ) -> int:
     """Run everything on this machine: collector, distributor and workers."""
     options = _settle(app, flags)
-    _check_fresh(options, fresh)
+    _check_journal(options, fresh)
     keep_freed_memory()
-    del flags["journal"]  # the collector's alone, which is no child
+    del flags["journal"], flags["run_id"]  # the collector's alone, which is no child
     with progress_shown(progress) as observe, _only_json(as_json) as stdout:
         outcome = launch.start(
             app,
@@ -288,7 +302,7 @@ def _run(
         return outcome.status
     if outcome.error is not None:
         _say(str(outcome.error), outcome.status)
-    if as_json or outcome.status != ConfigurationError.exit_status:
+    if as_json or outcome.status not in (ConfigurationError.exit_status, JournalUnavailable.exit_status):
         _report(app.name, outcome, as_json)
     if outcome.abandoned:
         # a collector's function still runs in its thread, and would hold up a normal exit
@@ -338,7 +352,7 @@ def _worker(app: Pipeline, /, task_type: str | None, threads: int | None, proces
 def _collector(app: Pipeline, /, fresh: bool, **flags: Any) -> int:
     """Gather the results of all tasks."""
     options = _settle(app, flags)
-    _check_fresh(options, fresh)
+    _check_journal(options, fresh)
     collector = cast("Collector", app.compile("collector", options=options))
     collector._fresh = fresh
     return _serve(collector)
@@ -477,6 +491,7 @@ def run_app(
     options = Options.from_environ(app.options, os.environ)
     if journal is not None:
         options = options.merge(journal=os.fspath(journal))
+    _check_journal(options, fresh=False)
     with progress_shown(progress) as observe:
         outcome = launch.start(
             app,

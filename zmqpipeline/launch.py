@@ -66,6 +66,8 @@ def start(
     numbers = worker_numbers(app, workers)
     if options.journal is not None and not fresh:
         held = held_by(app, options.journal)
+        if held is not None and not held.goes_on(options.run_id):
+            held = None
         if held is not None and held.finished:
             summary = Summary.from_counts(held.counts, ok=held.ok, seconds=0.0)
             return Outcome(summary, 0 if held.ok else 1, was_finished=True)

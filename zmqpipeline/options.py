@@ -21,6 +21,10 @@ ENCRYPTION = ("auto", "required", "off")
 """What `Options.encryption` may be."""
 
 
+MAX_RUN_ID = 200
+"""So many characters a `run_id` may have."""
+
+
 @dataclass(frozen=True)
 class Options:
     """How the roles of a pipeline behave. All times are in seconds, all sizes in bytes."""
@@ -30,6 +34,9 @@ class Options:
 
     journal: str | None = None
     """The file in which a collector writes down what is done, so that all roles may be killed and started again."""
+
+    run_id: str | None = None
+    """What the run is called in its journal: one of this id goes on, in the place of any other a new one begins."""
 
     keys: str | None = None
     """The folder of keys that `keygen` made: with it every connection is encrypted, and only known keys are let in."""
@@ -102,6 +109,12 @@ class Options:
             raise ConfigurationError(
                 f"The option encryption is {self.encryption!r}. It must be one of {', '.join(ENCRYPTION)}. "
                 f"Its variable is {variable('encryption')}."
+            )
+        run_id = self.run_id
+        if run_id is not None and not (0 < len(run_id) <= MAX_RUN_ID and run_id.isprintable()):
+            raise ConfigurationError(
+                f"The option run_id is {run_id[: MAX_RUN_ID + 1]!r}. It must be a printable text of 1 to {MAX_RUN_ID} "
+                f"characters. Its variable is {variable('run_id')}."
             )
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
@@ -211,6 +224,7 @@ _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
 _SPECIAL: dict[str, tuple[Callable[[str], Any], str]] = {
     "endpoint": (EndpointAddress, "an address"),
     "journal": (str, "a path"),
+    "run_id": (str, "a text"),
     "keys": (str, "a path"),
     "encryption": (_encryption, f"one of {', '.join(ENCRYPTION)}"),
     "log_level": (_level, f"one of {', '.join(LOG_LEVELS)}"),

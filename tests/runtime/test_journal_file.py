@@ -355,7 +355,7 @@ except JournalError as error:
 def test_a_journal_that_there_is_no_room_for_leaves_nothing_behind(path: Path) -> None:
     """Not the file that it was begun in, either; what to do is said."""
     done = subprocess.run([sys.executable, "-c", NO_ROOM, str(path)], capture_output=True, text=True, check=True)
-    assert re.search(r"run\.db cannot be used; sqlite says: [^.]+\. Free some space", done.stdout), done.stderr
+    assert re.search(r"run\.db cannot be used now; sqlite says: [^.]+\. Free some space", done.stdout), done.stderr
     assert list(path.parent.iterdir()) == []
 
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from zmqpipeline.errors import JournalError, JournalUnavailable
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
@@ -124,8 +125,8 @@ class CollectorMachine:
                 self._lost(peer, now)
             case e.Restored() if self.phase == "empty":
                 self._restored(event, now)
-            case e.JournalFailed(trouble):
-                self._end(2, trouble.message)
+            case e.JournalFailed(trouble, may_pass):
+                self._end((JournalUnavailable if may_pass else JournalError).exit_status, trouble.message)
                 return self._out
             case e.Drain(seconds):
                 self._drain(now + seconds)

@@ -163,9 +163,13 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class JournalFailed:
-    """The journal cannot be written: what is not in it is not acknowledged, and nothing more is collected."""
+    """The journal cannot be written: what is not in it is not acknowledged, and nothing more is collected.
+
+    `may_pass`: the reason may be gone later, such as a full disk.
+    """
 
     trouble: Trouble
+    may_pass: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
+from zmqpipeline.errors import JournalUnavailable
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, SetRun
 from zmqpipeline.protocol.events import Collected, Event, FailedCalled, FinishedCalled, JournalFailed
 from zmqpipeline.protocol.keys import split_keys
@@ -264,7 +265,8 @@ class Gatherer:
         assert self._journal is not None
         self.lost = error
         known = isinstance(error, JournalLost)
-        self._post(JournalFailed(Trouble("JournalError", str(error)) if known else trouble_of(error)))
+        trouble = Trouble("JournalError", str(error)) if known else trouble_of(error)
+        self._post(JournalFailed(trouble, may_pass=isinstance(error, JournalUnavailable)))
         self._journal.rollback()
 
     # the calls --------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ in this process (fcntl locks are the process's).
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import json
 import os
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from zmqpipeline.errors import JournalError
+from zmqpipeline.errors import JournalError, JournalUnavailable
 from zmqpipeline.protocol.events import Restored
 from zmqpipeline.protocol.messages import TaskCounts, TaskProgress
 from zmqpipeline.protocol.seqset import spans_of
@@ -37,8 +38,8 @@ PREFIX = "zmqpipeline_"
 
 TABLES = {
     "zmqpipeline_run": "(id INTEGER PRIMARY KEY CHECK (id = 1), pipeline TEXT NOT NULL, run TEXT NOT NULL, "
-    "metadata BLOB NOT NULL, over INTEGER NOT NULL DEFAULT 0, finished INTEGER NOT NULL DEFAULT 0, "
-    "ok INTEGER NOT NULL DEFAULT 0, "
+    "run_id TEXT NOT NULL DEFAULT '', metadata BLOB NOT NULL, over INTEGER NOT NULL DEFAULT 0, "
+    "finished INTEGER NOT NULL DEFAULT 0, ok INTEGER NOT NULL DEFAULT 0, "
     "counts TEXT NOT NULL DEFAULT '[]', ack_task TEXT NOT NULL DEFAULT '', ack_data BLOB NOT NULL DEFAULT x'')",
     "zmqpipeline_tasks": "(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, repeated INTEGER NOT NULL DEFAULT 0)",
     "zmqpipeline_done": "(task INTEGER, start INTEGER, stop INTEGER NOT NULL, PRIMARY KEY (task, start)) WITHOUT ROWID",
@@ -56,11 +57,15 @@ A run is `over` when every item is done, and `finished` when its `finished` func
 BEGIN, COMMIT, ROLLBACK = (f"{word} /* {PREFIX} */" for word in ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"))
 
 
+_OF_A_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
 @dataclass(frozen=True)
 class Held:
     """What a journal says of its run. `metadata` is a packed dict; `ok` and `counts` are known when it is `over`.
 
-    `over`: every item is done; `finished`: the `finished` function has returned, too.
+    `over`: every item is done; `finished`: the `finished` function has returned, too. `run_id` is what the user calls
+    it, `run` what its processes do.
     """
 
     pipeline: str
@@ -70,6 +75,11 @@ class Held:
     finished: bool
     ok: bool
     counts: list[TaskCounts]
+    run_id: str = ""
+
+    def goes_on(self, run_id: str | None) -> bool:
+        """Whether a run that the user calls by this id is this one; by none, it is."""
+        return run_id is None or run_id == self.run_id
 
 
 def peek(path: str | Path) -> Held | None:
@@ -150,13 +160,14 @@ def locked(path: Path) -> PathLock:
     """Take the writer's lock of a journal.
 
     Raises:
-        JournalError: another process, or another collector of this one, has it; or the folder cannot be written.
+        JournalUnavailable: another process, or another collector of this one, has it.
+        JournalError: the folder cannot be written.
     """
     notice = path.with_name(f"{path.name}.lock")
     try:
         lock = PathLock(str(path))
     except BlockingIOError as error:
-        raise JournalError(
+        raise JournalUnavailable(
             f"{_name(path)} is in use by {_holder(notice)}: one collector at a time writes it. "
             "Wait for that one, end it, or name another file."
         ) from error
@@ -165,7 +176,7 @@ def locked(path: Path) -> PathLock:
             f"{_name(path)} cannot be made: there is no folder {str(path.parent)!r}. Make it, or correct the path."
         ) from error
     except OSError as error:
-        raise _forbidden(path, error.strerror) from error
+        raise _of_the_system(path, error) from error
     with contextlib.suppress(OSError):
         # only for the message of whom it keeps out
         notice.write_text(f"{os.getpid()}\n", encoding="utf-8")
@@ -269,7 +280,7 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _forbidden(path, error.strerror) from error
+        raise _of_the_system(path, error) from error
     except sqlite3.Error as error:
         text = str(error)
         if "not a database" in text:
@@ -278,9 +289,23 @@ def explained(path: Path) -> Iterator[None]:
             ) from error
         if "malformed" in text or isinstance(error, sqlite3.IntegrityError):
             raise _torn(path, f"sqlite says: {text}") from error
-        of_the_disk = "is full" in text or "I/O error" in text
-        todo = " Free some space, if the disk is full, or name a file on another one." if of_the_disk else ""
-        raise JournalError(f"{_name(path)} cannot be used; sqlite says: {text}.{todo}") from error
+        if not may_pass(error):
+            raise JournalError(f"{_name(path)} cannot be used; sqlite says: {text}.") from error
+        todo = "End the program that holds it" if "locked" in text else "Free some space, if the disk is full"
+        raise JournalUnavailable(
+            f"{_name(path)} cannot be used now; sqlite says: {text}. {todo}, or name a file on another disk."
+        ) from error
+
+
+def may_pass(error: sqlite3.Error) -> bool:
+    """Whether it is not the file that is wrong, but its disk is full or fails, or another program holds it."""
+    return any(words in str(error) for words in ("is full", "I/O error", "is locked"))
+
+
+def _of_the_system(path: Path, error: OSError) -> JournalError:
+    if error.errno in _OF_A_FULL_DISK:
+        return JournalUnavailable(f"{_name(path)} cannot be used now: {error.strerror}. Free some space.")
+    return _forbidden(path, error.strerror)
 
 
 def _torn(path: Path, why: str) -> JournalError:
@@ -305,12 +330,13 @@ def _name(path: Path) -> str:
 
 def held_in(db: sqlite3.Connection) -> Held | None:
     """The run of a journal; None if none has begun in it."""
-    row = db.execute("SELECT pipeline, run, metadata, over, finished, ok, counts FROM zmqpipeline_run").fetchone()
+    columns = "pipeline, run, metadata, over, finished, ok, counts, run_id"
+    row = db.execute(f"SELECT {columns} FROM zmqpipeline_run").fetchone()
     if row is None:
         return None
-    pipeline, run, metadata, over, finished, ok, counts = row
+    pipeline, run, metadata, over, finished, ok, counts, run_id = row
     known = [TaskCounts(**one) for one in json.loads(counts)]
-    return Held(pipeline, run, metadata, bool(over), bool(finished), bool(ok), known)
+    return Held(pipeline, run, metadata, bool(over), bool(finished), bool(ok), known, run_id)
 
 
 def restored_from(db: sqlite3.Connection, held: Held) -> Restored:
