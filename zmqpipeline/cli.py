@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -252,6 +252,13 @@ def _check_journal(options: Options, fresh: bool) -> None:
         )
 
 
+_exit_when_idle = click.option(
+    "--exit-when-idle",
+    type=click.FloatRange(0),
+    metavar="S",
+    help="End when a role that this one waits for was not there for so long; by default it waits for ever.",
+)
+
 _meta = click.option("--meta", multiple=True, callback=_pairs, metavar="K=V", help="Add to the metadata; repeatable.")
 
 
@@ -313,12 +320,16 @@ def _run(
 @click.command("distributor", epilog="Example: python -m app distributor --endpoint tcp://0.0.0.0:5550")
 @_meta
 @click.option("--meta-file", type=click.Path(path_type=Path), hidden=True)
+@_exit_when_idle
 @_common
 @click.pass_obj
 def _distributor(app: Pipeline, /, meta: dict[str, str], meta_file: Path | None, **flags: Any) -> int:
     """Hand out the items of all tasks."""
     options = _settle(app, flags)
     metadata = launch.read_metadata(meta_file) if meta_file else meta
+    if processes.is_child():
+        # of a `run`, which starts the collector again or ends
+        options = replace(options, exit_when_idle=None)
     return _serve(app.compile("distributor", options=options, metadata=metadata))
 
 
@@ -329,6 +340,7 @@ def _distributor(app: Pipeline, /, meta: dict[str, str], meta_file: Path | None,
 )
 @click.option("--processes", type=click.IntRange(1), default=1, metavar="N", help="So many worker processes.")
 @click.option("--idle-timeout", type=click.FloatRange(0), metavar="S", help="End when there was no item for so long.")
+@_exit_when_idle
 @_common
 @click.pass_obj
 def _worker(app: Pipeline, /, task_type: str | None, threads: int | None, processes: int, **flags: Any) -> int:
@@ -347,6 +359,7 @@ def _worker(app: Pipeline, /, task_type: str | None, threads: int | None, proces
 
 @click.command("collector", epilog="Example: python -m app collector --journal run.db --endpoint tcp://0.0.0.0:5550")
 @_journalled
+@_exit_when_idle
 @_common
 @click.pass_obj
 def _collector(app: Pipeline, /, fresh: bool, **flags: Any) -> int:

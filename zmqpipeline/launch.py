@@ -75,7 +75,8 @@ def start(
             numbers = {} if held.over else numbers
             _check_metadata(metadata, held.metadata, options.journal)
     with run_folder(_folders()) as folder, _announced(app, base := endpoint or f"ipc://{folder}"):
-        options = replace(options, endpoint=base)
+        # a role of this run that is not there is one that is being started
+        options = replace(options, endpoint=base, exit_when_idle=None)
         _check_doors(app, options)
         common = [*flags, "--endpoint", base]
         command = ["-m", "zmqpipeline", "-A", target]

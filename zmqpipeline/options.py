@@ -53,6 +53,15 @@ class Options:
     idle_timeout: float | None = None
     """A worker that had no item for so long (0.01 or more) ends, with status 0. None: it waits for ever."""
 
+    exit_when_idle: float | None = None
+    """A role that has waited for so long (0.01 or more) for one that is not there ends. None: it waits for ever.
+
+    A distributor or a collector ends with status 75, since not every item is collected as far as it knows; a worker
+    that executes nothing with 0. Who waits for whom: a distributor for a collector that answers, and for a metadata
+    worker; a collector for a distributor; a worker for both, a service worker for its broker. A `run` waits for its
+    own roles.
+    """
+
     heartbeat_interval: float = 0.5
     """How often libzmq asks whether the other side of a connection is still there."""
 
@@ -118,7 +127,7 @@ class Options:
             )
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
-            if value is None and name == "idle_timeout":
+            if value is None and name in ("idle_timeout", "exit_when_idle"):
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
                 raise ConfigurationError(
@@ -149,6 +158,7 @@ _HUGE = float(1 << 53)
 _BOUNDS: dict[str, tuple[float, float]] = {
     "drain_timeout": (0, _YEAR),
     "idle_timeout": (0.01, _YEAR),
+    "exit_when_idle": (0.01, _YEAR),
     "heartbeat_interval": (0, 6553),
     "heartbeat_timeout": (0, 6553),
     "linger": (0, 2_000_000),

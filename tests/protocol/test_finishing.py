@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tests.protocol.scenes import Hand, Scene
+from tests.protocol.support import Bench, Stranger
+from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
+from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.distributor import FAREWELL_SECONDS
 from zmqpipeline.protocol.waiting import WARN_FIRST_SECONDS, WARN_SECONDS
+from zmqpipeline.protocol.worker import WorkerMachine
 
 
 def test_a_finished_run_with_failed_items_is_over_with_status_1() -> None:
@@ -55,3 +60,79 @@ def test_a_collector_that_does_not_answer_is_told_of_each_minute() -> None:
     scene.holding("run")
     scene.bench.wait(3 * WARN_SECONDS)
     assert "another distributor" not in scene.bench.logged()
+
+
+PATIENT = Options(exit_when_idle=30.0)
+
+
+@pytest.mark.parametrize("connected", [False, True], ids=["no collector", "no answer"])
+def test_a_distributor_that_waits_for_nobody_ends(connected: bool) -> None:
+    """With 75, as nothing is known to be collected; what it hears from the collector begins the time anew."""
+    scene = Scene(running=False, options=PATIENT)
+    scene.bench.tell(e.Tick())
+    if connected:
+        scene.connect()
+    scene.bench.wait(29.9)
+    assert scene.bench.ended is None
+    scene.bench.wait(0.2)
+    assert scene.bench.ended is not None
+    assert scene.bench.ended.status == 75
+
+
+def test_a_distributor_with_a_collector_ends_only_when_that_one_is_gone() -> None:
+    """A run may take any time; a connection that is back is not missing."""
+    scene = Scene(options=PATIENT)
+    scene.bench.wait(3600.0)
+    scene.bench.tell(e.Disconnected("acks"))
+    scene.bench.wait(29.0)
+    scene.connect()
+    scene.bench.wait(3600.0)
+    assert scene.bench.ended is None
+    scene.bench.tell(e.Disconnected("acks"))
+    scene.bench.wait(30.1)
+    assert scene.bench.ended == c.Ended(75, "No collector was there for 30 s (exit_when_idle).")
+
+
+def test_a_collector_that_waits_for_nobody_ends() -> None:
+    """With 75; not while a distributor is there, also one that waits for its metadata, and not within a call."""
+    machine = CollectorMachine("pipe", incarnation=b"collector", options=PATIENT)
+    bench = Bench(machine)
+    bench.tell(e.Tick())
+    bench.wait(29.0)
+    distributor = Stranger(bench, "acks", b"d1", who=b"distributor")
+    distributor.says(m.Propose("pipe", "run"))
+    bench.wait(3600.0)
+    distributor.says(m.Begin("pipe", "run", b"", [m.TaskProgress("A", (), ())]))
+    bench.wait(3600.0)
+    Stranger(bench, "results", b"w1", who=b"worker").says(m.Results("run", "A", 1, (0, 1), [b"x"]))
+    bench.tell(e.PeerLost(("acks", b"d1")))
+    bench.wait(3600.0)
+    assert bench.ended is None
+    bench.tell(e.Collected("A", (0, 1), [], b""))
+    assert bench.ended == c.Ended(75, "No distributor was there for 30 s (exit_when_idle).")
+
+
+def test_a_collector_whose_distributor_left_before_it_began_waits_again() -> None:
+    """It had proposed a run and no more: from its end on nobody is there, which is said and is counted."""
+    bench = Bench(CollectorMachine("pipe", incarnation=b"collector", options=PATIENT))
+    Stranger(bench, "acks", b"d1", who=b"distributor").says(m.Propose("pipe", "run"))
+    bench.tell(e.PeerLost(("acks", b"d1")))
+    bench.wait(30.1)
+    assert bench.ended == c.Ended(75, "No distributor was there for 30 s (exit_when_idle).")
+
+
+def test_a_worker_that_waits_for_nobody_ends() -> None:
+    """With 0; not while it executes something, and not while distributor and collector are there."""
+    machine = WorkerMachine("A", slots=1, incarnation=b"worker", options=PATIENT)
+    bench = Bench(machine)
+    for hop in ("workers", "results"):
+        bench.tell(e.Connected(hop))
+    bench.wait(3600.0)
+    bench.tell(e.Disconnected("results"))
+    bench.wait(29.9)
+    assert bench.ended is None
+    bench.wait(0.2)
+    assert bench.of(c.TakeBack) == [c.TakeBack(None)]
+    bench.tell(e.TakenBack([]))
+    assert bench.ended is not None
+    assert bench.ended.status == 0

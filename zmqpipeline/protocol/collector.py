@@ -42,6 +42,7 @@ from zmqpipeline.protocol.roster import LONGEST_NAME, Links
 from zmqpipeline.protocol.seqset import first_of, numbers_of, size
 from zmqpipeline.protocol.snapshots import CollectorSnapshot
 from zmqpipeline.protocol.strangers import Strangers
+from zmqpipeline.protocol.waiting import NOBODY_CAME
 
 STAY_SECONDS = 10.0
 """How long a finished collector stays for a distributor that has not heard."""
@@ -99,7 +100,10 @@ class CollectorMachine:
         self._was_finished = False
         self._deadline: float | None = None
         self._drain_by: float | None = None
+        self._company: e.Peer | None = None
+        """The distributor that was heard last, also if it has not begun a run."""
         self._warn_at: float | None = None
+        self._alone_since: float | None = None
         self._born = False
         self._out: list[c.Command] = []
 
@@ -111,7 +115,7 @@ class CollectorMachine:
         if self.phase == "ended":
             return []
         if not self._born:
-            self._born, self._warn_at = True, now + WARN_FIRST_SECONDS
+            self._born, self._warn_at, self._alone_since = True, now + WARN_FIRST_SECONDS, now
         match event:
             case e.Received():
                 self._received(event.peer, event.envelope, now)
@@ -139,7 +143,7 @@ class CollectorMachine:
         """See `Machine.next_deadline`."""
         if not self._born:
             return 0.0
-        return None if self.phase == "ended" else soonest((self._deadline, self._warn_at))
+        return None if self.phase == "ended" else soonest((self._deadline, self._warn_at, self._alone_until()))
 
     def snapshot(self) -> CollectorSnapshot:
         """What a collector has, for people."""
@@ -179,12 +183,15 @@ class CollectorMachine:
     def _lost(self, peer: e.Peer, now: float) -> None:
         self._links.lost(peer)
         self._strangers.lost(peer)
+        if peer == self._company:
+            self._company = None
+            if self.phase in ("empty", "active"):
+                self._warn_at, self._alone_since = now + WARN_SECONDS, now
         if peer == self._distributor:
             self._distributor = None
             if self.phase == "finished" and not self._was_finished:
                 self._stay_for_the_absent(now)
             if self.phase in ("empty", "active"):
-                self._warn_at = now + WARN_SECONDS
                 self._log(30, "The connection to the distributor broke; what is collected is kept until it is back.")
 
     # the distributor ---------------------------------------------------------------------------------------------
@@ -201,7 +208,7 @@ class CollectorMachine:
             case m.Begin(metadata=metadata) if metadata and not self._is_dict(metadata):
                 self._out += self._strangers.note(peer, "began a run with metadata that are no packed dict")
             case m.Propose():
-                self._warn_at = None
+                self._found(peer)
                 self._say_keys(peer)
                 self._send(peer, self._holding())
             case m.Begin():
@@ -216,7 +223,19 @@ class CollectorMachine:
         """Whoever knows the run is its distributor; who only says that it were one keeps no other from being it."""
         self._distributor = peer
         self._was_served = True
-        self._warn_at = None
+        self._found(peer)
+
+    def _found(self, peer: e.Peer) -> None:
+        """A distributor is there: it is not waited for."""
+        self._company = peer
+        self._warn_at = self._alone_since = None
+
+    def _alone_until(self) -> float | None:
+        """When it has waited long enough for a distributor, if it waits for nothing else."""
+        patience = self._options.exit_when_idle
+        if patience is None or self._alone_since is None or self._calls or self.phase not in ("empty", "active"):
+            return None
+        return self._alone_since + patience
 
     def _of_our_run(self, peer: e.Peer, body: m.Message) -> None:
         match body:
@@ -465,6 +484,9 @@ class CollectorMachine:
             self._do(c.CallFinished(self._finish.ok, self._finish.counts))
         elif (self.phase == "draining" and not self._calls) or (self._deadline is not None and now >= self._deadline):
             self._leave()
+        elif (until := self._alone_until()) is not None and now >= until:
+            patience = self._options.exit_when_idle
+            self._end(NOBODY_CAME, f"No distributor was there for {patience:g} s (exit_when_idle).")
         elif self._warn_at is not None and now >= self._warn_at:
             self._warn_at = now + WARN_SECONDS
             self._log(30, "Still waiting for a distributor to connect; start it, or end this collector with Ctrl-C.")

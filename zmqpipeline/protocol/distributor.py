@@ -44,7 +44,7 @@ from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts, StatusDesk
 from zmqpipeline.protocol.strangers import Strangers
 from zmqpipeline.protocol.told_keys import ToldKeys
-from zmqpipeline.protocol.waiting import AS_HERE, WARN_FIRST_SECONDS, WARN_SECONDS, Waiting
+from zmqpipeline.protocol.waiting import AS_HERE, NOBODY_CAME, WARN_FIRST_SECONDS, WARN_SECONDS, Waiting
 
 REPEAT_SECONDS = 1.0
 """How often something unanswered is said again, and how long no ACK may come before the collector is asked."""
@@ -112,7 +112,7 @@ class DistributorMachine:
         )
         self._deadline: float | None = None
         self._repeat_at: float | None = None
-        self._waiting = Waiting()
+        self._waiting = Waiting((options or Options()).exit_when_idle)
         self._loading = False
         self._was_finished = False
         """The run was over before this process began."""
@@ -231,7 +231,9 @@ class DistributorMachine:
         """Say who is not there, if it is time."""
         remote = self._source == "remote"
         self._waiting.look(self.phase, now, connected=self._connected, remote=remote, is_told=is_told)
-        if warning := self._waiting.warning(now):
+        if reason := self._waiting.verdict(now):
+            self._end(NOBODY_CAME, reason)
+        elif warning := self._waiting.warning(now):
             self._log(30, warning)
 
     def _warn_unserved(self, task: TaskState, now: float) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from zmqpipeline.protocol.machine import soonest
+
+NOBODY_CAME = 75
+"""The exit status of who has waited long enough: the same command may succeed later (EX_TEMPFAIL)."""
+
 WARN_FIRST_SECONDS = 5.0
 """When it is said first: somebody sits before the terminal."""
 
@@ -18,13 +23,22 @@ _TEXTS = {
 }
 
 
+_NOBODY = {
+    "collector": "No collector was there",
+    "answer": "The collector did not answer, since another distributor is connected to it, most likely,",
+    "metadata": "No metadata worker was there",
+}
+
+
 class Waiting:
     """Who a distributor waits for, if for anybody: "collector", "answer" (of the collector), "metadata", or ""."""
 
-    def __init__(self) -> None:
-        """Nothing was looked at yet."""
+    def __init__(self, patience: float | None) -> None:
+        """`patience`: after so many seconds it waits no longer (the option `exit_when_idle`)."""
         self.has_looked = False
+        self._patience = patience
         self._missing = ""
+        self._since = 0.0
         self._warn_at: float | None = None
 
     def look(self, phase: str, now: float, *, connected: bool, remote: bool, is_told: bool = False) -> None:
@@ -35,12 +49,22 @@ class Waiting:
         self.has_looked = True
         missing = _missing(phase, connected=connected, remote=remote)
         if missing != self._missing:
-            self._missing = missing
+            self._missing, self._since = missing, now
             self._warn_at = now + (WARN_SECONDS if is_told else WARN_FIRST_SECONDS) if missing else None
 
     def next_time(self) -> float | None:
         """When there is something to say."""
-        return self._warn_at
+        return soonest((self._warn_at, self._until()))
+
+    def _until(self) -> float | None:
+        return None if self._patience is None or not self._missing else self._since + self._patience
+
+    def verdict(self, now: float) -> str | None:
+        """Why this role ends, if it has waited long enough."""
+        until = self._until()
+        if until is None or now < until:
+            return None
+        return f"{_NOBODY[self._missing]} for {self._patience:g} s (exit_when_idle)."
 
     def warning(self, now: float) -> str | None:
         """What to say now, if it is time."""
