@@ -90,15 +90,17 @@ class Role(Declared):
         self.status = self.signum = None
         self._prepare()
         with contextlib.ExitStack() as watch:
-            transport = sockets.Transport(self.options, context=self._context())
+            transport: sockets.Transport | None = None
             try:
+                transport = sockets.Transport(self.options, context=self._context())
                 self._open(transport)
                 self._log.debug("%s begins, with the addresses %s.", type(self).__name__, ", ".join(self._places()))
                 ended = self._drive(transport, watch)
             finally:
                 # user code first, then the sockets that its answers would have gone to
                 self._close()
-                transport.close()
+                if transport is not None:
+                    transport.close()
         self.status = ended.status
         self._conclude(ended)
 

@@ -126,6 +126,9 @@ class RunSupervisor:
                 self._start()
                 while not self._over():
                     self._turn()
+            except BaseException:
+                self._end_collector()
+                raise
             finally:
                 self.crew.kill()
         self._observe()
@@ -296,6 +299,13 @@ class RunSupervisor:
     def _release_is_due(self, now: float) -> None:
         log.warning("The collector did not end in time: a function of it still runs. It is left alone.")
         self.killed = True
+
+    def _end_collector(self) -> None:
+        """Something broke down, such as the start of a child: leave no thread, and no journal that it has locked."""
+        self.plan.collector.shutdown()
+        until = time.monotonic() + self.plan.drain_timeout + OVERTIME
+        while not self.collector_ended and (happening := self.crew.wait(until)) is not None:
+            self.collector_ended = isinstance(happening, RoleEnded)
 
     # ways to the end --------------------------------------------------------------------------------------------------
 

@@ -136,3 +136,28 @@ def test_a_worker_that_waits_for_nobody_ends() -> None:
     bench.tell(e.TakenBack([]))
     assert bench.ended is not None
     assert bench.ended.status == 0
+
+
+@pytest.mark.parametrize(("pipeline", "said"), [("pipe", "on the run old;"), ("other", "of the pipeline 'other'")])
+def test_a_newcomer_with_a_wrong_journal_ends(pipeline: str, said: str) -> None:
+    """The distributor that is at work is not refused, which would end it; one that only asks for a run is."""
+    bench = Bench(CollectorMachine("pipe", incarnation=b"collector"))
+    bench.tell(e.Restored("mine", b"", []))
+    distributor = Stranger(bench, "acks", b"d1", who=b"distributor")
+    distributor.says(m.Begin(pipeline, "old", b"", []))
+    assert bench.said(m.Refused) == []
+    assert bench.ended is not None
+    assert bench.ended.status == 2
+    assert said in bench.ended.reason
+
+
+def test_a_collector_at_work_refuses_a_distributor_of_another_run() -> None:
+    """There it is the distributor that comes newly, and its own collector may be anywhere."""
+    bench = Bench(CollectorMachine("pipe", incarnation=b"collector"))
+    bench.tell(e.Restored("mine", b"", []))
+    first = Stranger(bench, "acks", b"d1", who=b"first")
+    first.says(m.Begin("pipe", "mine", b"", []))
+    bench.tell(e.PeerLost(("acks", b"d1")))
+    Stranger(bench, "acks", b"d2", who=b"second").says(m.Begin("pipe", "old", b"", []))
+    assert "not old" in bench.said_one(m.Refused).reason
+    assert bench.ended is None

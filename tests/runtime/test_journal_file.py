@@ -22,7 +22,7 @@ from zmqpipeline.errors import JournalError
 from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.protocol.messages import FailedItem, TaskProgress, Trouble
 from zmqpipeline.protocol.seqset import numbers_of
-from zmqpipeline.runtime.journal import Journal, JournalLost, dead_items, peek, retry
+from zmqpipeline.runtime.journal import Journal, JournalLost, dead_items, file, peek, retry
 from zmqpipeline.runtime.journal.file import APPLICATION_ID
 
 RUN = SetRun("run-1", b"metadata")
@@ -434,3 +434,23 @@ def test_a_million_items_in_any_order_are_few_bytes_and_open_at_once(
     assert progress.collected == (0, 1_000_000)
     with capsys.disabled():
         print(f"\n{'; '.join(told)}")
+
+
+def test_a_reader_is_not_misled_by_a_writer_that_comes_meanwhile(journal: Journal, path: Path) -> None:
+    """It began alone, without locks; a collector opened the file, wrote and closed it: it reads all of it again."""
+    journal.begin(SetRun("run-1", b""))
+    journal.close()
+    looks = []
+
+    def use(db: sqlite3.Connection | None) -> tuple[int, int]:
+        assert db is not None
+        (first,) = db.execute("SELECT count(*) FROM zmqpipeline_failed").fetchone()
+        if not looks:
+            with contextlib.closing(Journal(path, pipeline="squares")) as writer:
+                writer.failed([FailedItem("C", n, 1, "worker", Trouble("E", "m" * 5000), b"") for n in range(50)])
+                writer.commit()
+        looks.append(first)
+        return first, len(db.execute("SELECT message FROM zmqpipeline_failed").fetchall())
+
+    assert file.read(path, use) == (50, 50)
+    assert looks == [0, 50]

@@ -201,6 +201,8 @@ class CollectorMachine:
             self._out += self._strangers.note(peer, "speaks as a second distributor while one is connected")
             return
         match body:
+            case m.Begin(pipeline, run) if self._is_out_of_place(pipeline, run):
+                self._leave_the_run(pipeline, run)
             case m.Propose(pipeline) | m.Begin(pipeline) if not self._is_ours(pipeline):
                 self._send(
                     peer, m.Refused(f"This collector belongs to the pipeline {self.pipeline!r}, not {pipeline!r}.")
@@ -254,6 +256,21 @@ class CollectorMachine:
 
     def _is_ours(self, pipeline: str) -> bool:
         return not pipeline or not self.pipeline or pipeline == self.pipeline
+
+    def _is_out_of_place(self, pipeline: str, run: str) -> bool:
+        """Whether this process is the newcomer at a distributor that is at work on something else."""
+        return not self._was_served and (not self._is_ours(pipeline) or self.run not in ("", run))
+
+    def _leave_the_run(self, pipeline: str, run: str) -> None:
+        """The run that is under way goes on with the next collector; it is this one that was started wrongly."""
+        what = f"of the pipeline {pipeline!r}, not of {self.pipeline!r}"
+        if self._is_ours(pipeline):
+            what = f"on the run {run}; the journal holds the run {self.run}"
+        self._end(
+            2,
+            f"A distributor is at work here {what}. It waits for the collector of its own run: start that one, with "
+            "its journal if it had one; or end that distributor first, or use another address.",
+        )
 
     def _begin(self, peer: e.Peer, body: m.Begin) -> None:
         if self.phase == "empty" and not self._lacks_keys(body):

@@ -13,10 +13,11 @@ import json
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from zmqpipeline.errors import JournalError, JournalUnavailable
 from zmqpipeline.protocol.events import Restored
@@ -57,6 +58,11 @@ A run is `over` when every item is done, and `finished` when its `finished` func
 BEGIN, COMMIT, ROLLBACK = (f"{word} /* {PREFIX} */" for word in ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"))
 
 
+MAX_LOOKS = 100
+"""So often a file is read again that others begin or cease to write meanwhile."""
+
+Found = TypeVar("Found")
+
 _OF_A_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -88,33 +94,57 @@ def peek(path: str | Path) -> Held | None:
     Raises:
         JournalError: it is no sound journal.
     """
-    with reading(Path(path).resolve()) as db:
-        return None if db is None else held_in(db)
+    return read(Path(path).resolve(), lambda db: None if db is None else held_in(db))
 
 
 # opening --------------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
-    """A read-only connection to a journal that was found sound, for the body; None for no file, or an empty one.
+def read(path: Path, use: Callable[[sqlite3.Connection | None], Found]) -> Found:
+    """What `use` returns for a read-only connection to a journal that was found sound; None: no file, or an empty one.
+
+    It is called again if somebody began or ceased to write the file meanwhile, so it must not mind.
 
     Raises:
         JournalError: it is no sound journal, or sqlite cannot read it.
     """
     log = path.with_name(f"{path.name}-wal")
-    if not _has_content(path, log):
-        yield None
-        return
-    # Without a log nobody has it open. "immutable" then keeps sqlite from making one, and needs no right to do so.
-    how = "mode=ro" if log.exists() else "mode=ro&immutable=1"
-    with explained(path), contextlib.closing(_connect(f"{path.as_uri()}?{how}", uri=True)) as db:
-        _check(path, log, db)
-        yield db
+    for _ in range(MAX_LOOKS):
+        if not _has_content(path, log):
+            return use(None)
+        before = _moment(path, log)
+        is_alone = before[0] is None
+        # Without a log nobody has it open. "immutable" then keeps sqlite from making one, and needs no right to do so;
+        # but it takes no locks either: if somebody came to write meanwhile, what was read may be of two states.
+        how = "mode=ro&immutable=1" if is_alone else "mode=ro"
+        try:
+            with explained(path), contextlib.closing(_connect(f"{path.as_uri()}?{how}", uri=True)) as db:
+                _check(path, log, db)
+                found = use(db)
+        except JournalError:
+            if _moment(path, log) == before:
+                raise
+        else:
+            if not is_alone or _moment(path, log) == before:
+                return found
+    raise JournalUnavailable(f"{_name(path)} is opened and closed by others all the time. Try again later.")
+
+
+def _moment(path: Path, log: Path) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """What changes if somebody writes the file, or opens it to write: which log there is, if any, and which file."""
+
+    def stamp(one: Path) -> tuple[int, ...] | None:
+        try:
+            found = one.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    return stamp(log), stamp(path)
 
 
 def writable(path: Path, *, durable: bool = True) -> sqlite3.Connection:
-    """A connection that writes, in WAL mode, durable with each commit. Check the file with `reading` first."""
+    """A connection that writes, in WAL mode, durable with each commit. Check the file with `read` first."""
     _check_rights(path)
     with explained(path):
         db = _connect(path)

@@ -85,17 +85,17 @@ class Journal:
     def _open(self, path: Path) -> sqlite3.Connection:
         self._lock = file.locked(path)
         try:
-            with file.reading(path) as found:
-                if found is not None:
-                    self._read(path, found)
-            if found is None:
+            if not file.read(path, lambda found: self._read(path, found)):
                 file.make(path)
             return file.writable(path, durable=self._durable)
         except BaseException:
             self._lock.release()
             raise
 
-    def _read(self, path: Path, found: sqlite3.Connection) -> None:
+    def _read(self, path: Path, found: sqlite3.Connection | None) -> bool:
+        """Take over what the file holds; False if there is none."""
+        if found is None:
+            return False
         held = file.held_in(found)
         if held is not None and held.pipeline != self._pipeline:
             raise JournalError(
@@ -107,6 +107,7 @@ class Journal:
         if held is not None and not self._fresh:
             self.restored = file.restored_from(found, held)
             self._retrying = file.retrying_in(found)
+        return True
 
     # what the collector does with it ----------------------------------------------------------------------------------
 
