@@ -180,6 +180,11 @@ def _settle(app: Pipeline, flags: Mapping[str, Any]) -> Options:
     return options
 
 
+def _patient(options: Options, flags: Mapping[str, Any]) -> Options:
+    """Without `exit_when_idle`, unless by the flag, for a child of a `run`: that one starts again who is not there."""
+    return replace(options, exit_when_idle=flags["exit_when_idle"]) if processes.is_child() else options
+
+
 def _serve(role: Role, *, worker: bool = False) -> int:
     """Run one role in this process; its exit status."""
     _refuse_inproc(role)
@@ -327,10 +332,7 @@ def _distributor(app: Pipeline, /, meta: dict[str, str], meta_file: Path | None,
     """Hand out the items of all tasks."""
     options = _settle(app, flags)
     metadata = launch.read_metadata(meta_file) if meta_file else meta
-    if processes.is_child():
-        # of a `run`, which starts the collector again or ends
-        options = replace(options, exit_when_idle=None)
-    return _serve(app.compile("distributor", options=options, metadata=metadata))
+    return _serve(app.compile("distributor", options=_patient(options, flags), metadata=metadata))
 
 
 @click.command("worker", epilog="Example: python -m app worker C --processes 4 --endpoint tcp://SERVER:5550")
@@ -352,8 +354,8 @@ def _worker(app: Pipeline, /, task_type: str | None, threads: int | None, proces
     types = [task_type] if task_type is not None else known
     if len(types) == 1 and processes == 1:
         about_process(task=types[0], worker=f"{socket.gethostname()}/{os.getpid()}")
-        return _serve(app.compile("worker", types[0], options=options, threads=threads), worker=True)
-    arguments = _flag_arguments({**flags, "threads": threads})
+        return _serve(app.compile("worker", types[0], options=_patient(options, flags), threads=threads), worker=True)
+    arguments = _flag_arguments({**flags, "threads": threads, "exit_when_idle": options.exit_when_idle})
     return launch.supervise_workers(app, types, processes, arguments, options.drain_timeout)
 
 

@@ -145,11 +145,26 @@ def test_roles_that_have_each_other_do_not_end(workshop: Workshop, eventually: E
 
 
 def test_run_does_not_end_while_a_role_of_it_is_started(workshop: Workshop) -> None:
-    """The option is for roles that are started one by one: what `run` starts comes, however long it takes."""
-    workshop.write("app.py", "import time; time.sleep(0.3)\n" + APP)
-    status, program = workshop.run("-m", "app", "run", ZMQPIPELINE_EXIT_WHEN_IDLE="0.05")
+    """The option is for roles that are started one by one: what `run` starts comes, however long it takes.
+
+    No worker ends before the distributor is there.
+    """
+    slow = "import sys, time; time.sleep(1 if 'distributor' in sys.argv else 0)\n"
+    workshop.write("app.py", slow + APP)
+    environ = {"ZMQPIPELINE_EXIT_WHEN_IDLE": "0.05", "ZMQPIPELINE_LOG_LEVEL": "info"}
+    status, program = workshop.run("-m", "app", "run", "--workers", "2", **environ)
     assert status == 0, program.err
+    assert "exit_when_idle" not in program.err
     assert sorted(workshop.numbers("collected")) == list(range(10))
+
+
+def test_several_workers_of_one_command_end_too(workshop: Workshop) -> None:
+    """By the flag and by the variable, each of them, and the command with status 0."""
+    workshop.write("app.py", APP)
+    for flags, environ in ((("--exit-when-idle", "0.5"), {}), ((), {"ZMQPIPELINE_EXIT_WHEN_IDLE": "0.5"})):
+        command = ("-m", "app", "worker", "--processes", "2", *flags)
+        status, program = workshop.run(*command, ZMQPIPELINE_LOG_LEVEL="info", **environ)
+        assert (status, program.err.count("(exit_when_idle): ending")) == (0, 2), program.err
 
 
 def test_a_distributor_killed_in_the_farewell(workshop: Workshop, eventually: Eventually) -> None:

@@ -35,7 +35,7 @@ from zmqpipeline.protocol.packed import Packed
 from zmqpipeline.protocol.seqset import size
 from zmqpipeline.unpacking import UNBELIEVED, UNPACK_ERRORS, open_bounded
 
-VERSION = 3
+VERSION = 4
 """The first byte of every message."""
 
 LARGE = 32 * 1024
