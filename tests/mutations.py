@@ -23,6 +23,7 @@ from zmqpipeline.protocol.lifespan import Lifespan
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.moves import TaskMoves
 from zmqpipeline.protocol.progress import Progress
+from zmqpipeline.protocol.told_keys import ToldKeys
 from zmqpipeline.protocol.worker import WorkerMachine
 
 Patch = tuple[Any, str, Any]
@@ -32,7 +33,7 @@ def _no_reack() -> list[Patch]:
     """The collector does not acknowledge again, and does not tell what it holds when it is asked a second time."""
 
     def holding(self: CollectorMachine) -> m.Holding:
-        return m.Holding(self.run, self.phase in ("finishing", "finished"), self.metadata, self.count, [])
+        return m.Holding(self.run, self.phase == "finished", self.metadata, self.count, [])
 
     return [
         (CollectorMachine, "_ack_again", lambda self, task, spans: None),
@@ -153,7 +154,7 @@ def _keys_not_told() -> list[Patch]:
     """A collector does not tell a new distributor which keys are done, and that one does not wait for them."""
     return [
         (CollectorMachine, "_say_keys", lambda self, peer: None),
-        (DistributorMachine, "_lacks_keys", lambda self, holding: False),
+        (ToldKeys, "lacks", lambda self, holding: False),
     ]
 
 
@@ -235,6 +236,27 @@ def _absent_forgotten() -> list[Patch]:
     return [(CollectorMachine, "_stay_for_the_absent", lambda self, now: None)]
 
 
+def _finished_too_soon() -> list[Patch]:
+    """A collector says that the run is finished while its `finished` function runs."""
+    holding = CollectorMachine._holding
+
+    def hasty(self: CollectorMachine) -> m.Holding:
+        told = holding(self)
+        return replace(told, finished=told.finished or told.finishing, finishing=False)
+
+    return [(CollectorMachine, "_holding", hasty)]
+
+
+def _finished_once_at_most() -> list[Patch]:
+    """A collector whose journal says that all is done takes the run for finished, though `finished` never returned."""
+    restored = CollectorMachine._restored
+
+    def careless(self: CollectorMachine, event: e.Restored, now: float) -> None:
+        restored(self, replace(event, finished=event.over), now)
+
+    return [(CollectorMachine, "_restored", careless)]
+
+
 def _claims_refused() -> list[Patch]:
     """What a worker says that it holds is not its own again, even if nobody else has it."""
     return [(Ledger, "_reclaim", lambda self, worker, number: False)]
@@ -304,6 +326,8 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "ack-data-forgotten": _ack_data_forgotten,
     "never-recalled": _never_recalled,
     "absent-forgotten": _absent_forgotten,
+    "finished-too-soon": _finished_too_soon,
+    "finished-once-at-most": _finished_once_at_most,
     "claims-refused": _claims_refused,
     "not-alone": _not_alone,
     "drained-at-once": _drained_at_once,

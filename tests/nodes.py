@@ -17,9 +17,13 @@ from zmqpipeline.protocol.gates import AckLog
 from zmqpipeline.protocol.seqset import numbers_of, spans_of
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.testing import nodes
+from zmqpipeline.testing.stage import SimulationError
 
 if TYPE_CHECKING:
     from tests.world import World
+
+OVER = ("the run is over", "already finished")
+"""Why a distributor ends that has seen the run through."""
 
 
 class WorkerNode(nodes.WorkerNode):
@@ -177,6 +181,8 @@ class DistributorNode(nodes.DistributorNode):
     def stop(self) -> None:
         """The process ended; one that was drained is started again."""
         super().stop()
+        if self.ended is not None and self.ended.reason in OVER and not self.world.reports:
+            raise SimulationError(f"the distributor says {self.ended.reason!r}, but `finished` has not returned")
         if self.is_drained:
             self.world.distributor_drained()
 
@@ -210,9 +216,18 @@ class CollectorNode(nodes.CollectorNode):
         self.world.disk.begin(command)
 
     def finish(self, command: c.CallFinished) -> None:
-        """Write down the end, then call `finished`."""
+        """Write down that all is done, call `finished`, which takes a while, and write down that it returned."""
         if self.world.disk is not None:
             self.world.disk.finish = command
+        self.world.after(
+            self.world.rng.random() * self.world.plan.finish_seconds, lambda: self.carry_out(self.returned)
+        )
+
+    def returned(self) -> None:
+        """`finished` has returned; what it wrote is there with the mark that says so."""
+        self.world.reports += 1
+        if self.world.disk is not None:
+            self.world.disk.reports += 1
         self.say(e.FinishedCalled())
 
     def say(self, event: e.Event) -> None:

@@ -51,7 +51,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.numbers = Numbers()
-        self.collector = SimpleNamespace(machine=self.numbers, counts=[], ok=None, status=0)
+        self.collector = SimpleNamespace(machine=self.numbers, counts=[], ok=None, status=0, is_finishing=False)
         self.distributor, self.worker = Place("distributor", []), Place("worker of 'C'", [], "C")
         plan = Plan("p", cast(Any, self.collector), self.distributor, [self.worker], {"C": None}, drain_timeout=25.0)
         self.supervisor = RunSupervisor(plan, Crew([self.distributor, self.worker]))
@@ -165,7 +165,7 @@ def test_a_distributor_that_leaves_early_is_not_started_again(status: int, error
 
 
 def test_a_distributor_that_dies_after_the_last_item_is_not_missed() -> None:
-    """The collector knows that all is done: nobody is started again, and the exit status is the collector's."""
+    """`finished` has returned: nobody is started again, and the exit status is the collector's."""
     scene = Scene()
     scene.collector.counts, scene.collector.ok = [TaskCounts("C", "complete", collected=1)], True
     scene.ends(scene.distributor, -9)
@@ -175,6 +175,17 @@ def test_a_distributor_that_dies_after_the_last_item_is_not_missed() -> None:
     scene.supervisor._collector_ended(None, 101.0)
     assert scene.error is None
     assert scene.supervisor._status() == 0
+
+
+def test_a_distributor_that_dies_while_finished_runs_is_started_again() -> None:
+    """There is somebody to be told of the end, and nothing is cut off, however long it takes."""
+    scene = Scene()
+    scene.collector.counts, scene.collector.ok = [TaskCounts("C", "complete", collected=1)], True
+    scene.collector.is_finishing = True
+    scene.ends(scene.distributor, -9)
+    assert scene.error is None
+    assert scene.distributor.restart_at is not None
+    assert scene.supervisor.deadlines == {}
 
 
 def test_a_distributor_is_not_started_again_while_the_run_drains() -> None:

@@ -41,6 +41,10 @@ class World(Stage):
         self.failed: Counter[Item] = Counter()
         self.failed_there: Counter[Item] = Counter()
         """How often, of these, the collector's own function had raised."""
+        self.reports = 0
+        """How often `finished` has returned."""
+        self._restart_due = self.plan.restarts[-1] if self.plan.restarts_late else ""
+        """Who is killed while it runs."""
         self.forgotten: Counter[Item] = Counter()
         """How often a collector died that had done this item, and nobody else knew."""
         self.results: dict[Item, bytes] = {}
@@ -94,7 +98,7 @@ class World(Stage):
         self.after(plan.turn, self.trouble)
         for _ in range(plan.drains):
             self.after(1 + rng.random() * 5, self.drain_a_worker)
-        for which, role in enumerate(plan.restarts):
+        for which, role in enumerate(plan.restarts[:-1] if plan.restarts_late else plan.restarts):
             self.after(rng.random() * rng.choice([4.0, 20.0]) + 12.0 * which, self._restarter(role))
         for which, role in enumerate(plan.role_drains):
             self.after(rng.random() * rng.choice([4.0, 20.0]) + 30.0 * which, self._drainer(role))
@@ -277,6 +281,9 @@ class World(Stage):
         seconds, self._last_cut = self._last_cut, 0.0
         if seconds:
             self.cut_acks(seconds)
+        if self._restart_due:
+            role, self._restart_due = self._restart_due, ""
+            self.after(self.rng.random() * self.plan.finish_seconds, self._restarter(role))
 
     def freeze(self, worker: WorkerNode) -> None:
         """SIGSTOP, and SIGCONT some seconds later: perhaps before, perhaps after it was found out."""

@@ -277,7 +277,7 @@ class FunctionCollector(Collector):
 
     def _call_single(self, name: str, **values: Any) -> Any:
         plan = self._single.get(name)
-        return None if plan is None else plan.bind({"metadata": self.metadata})(**values)
+        return None if plan is None else self._call(plan.bind({"metadata": self.metadata}), **values)
 
     def _make_collection(self) -> Collection:
         constants = {"metadata": self.metadata, "msgtype": MESSAGE_TYPE_DATA}
@@ -295,15 +295,15 @@ class FunctionCollector(Collector):
 
         return collection
 
-    def _call(self, bound: Bound, first: Any, **values: Any) -> Any:
-        """Call a function for one item; if it takes the journal, within a savepoint of its own."""
+    def _call(self, bound: Bound, *first: Any, **values: Any) -> Any:
+        """Call a function; if it takes the journal, within a savepoint of its own."""
         if "journal" not in bound.rest:
-            return bound(first, **values)
+            return bound(*first, **values)
         if self._journal is None:
             # the parameter has a default: a collector whose functions need a journal does not begin without one
-            return bound.function(first, **{name: values[name] for name in bound.rest if name in values})
+            return bound.function(*first, **{name: values[name] for name in bound.rest if name in values})
         with self._journal.item() as transaction:
-            return bound(first, journal=transaction, **values)
+            return bound(*first, journal=transaction, **values)
 
     def _journal_user(self) -> str:
         plans = (*self._collectors.values(), *self._single.values())

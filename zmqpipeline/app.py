@@ -313,7 +313,13 @@ class Pipeline:
         add_once(self.registry.collectors, "", made, "The collector", _label)
 
     def finished(self, function: Function) -> Function:
-        """Decorator: runs once at the end, in the collector. By name it may take metadata, msgtype."""
+        """Decorator: is called in the collector when every item is done. By name it may take metadata, msgtype.
+
+        A run counts as finished when it has returned: if it raises, or its process dies first, a run with a journal
+        that is started again calls it again, and nothing else (without one, the next collector does, if only the
+        collector died). By name it may take journal, too, as `@app.collector` has it: its rows and the mark "finished"
+        are committed together, so that they are there once.
+        """
         self.add_finished(function)
         return function
 
@@ -511,7 +517,7 @@ class Pipeline:
             metadata: added to what the metadata function returns, over it.
             journal: a file in which the collector writes down what is done. Called again with the same file, also by
                 another process after this one was killed, the run goes on; a finished one is not started again, and
-                its summary is returned.
+                its summary is returned (`ok` is False if an item had failed).
             progress: a progress line; None draws one if stderr is a terminal.
             timeout: seconds after which the run drains and PipelineTimeout is raised.
             max_failures: when more items than this have failed for good since the call, the run drains; the summary's

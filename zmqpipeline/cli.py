@@ -1,8 +1,8 @@
 """The command line: click commands around an app, for ``python -m app ...`` and ``zmqpipeline -A package.module ...``.
 
 Exit status: 0 all collected; 1 an item failed or was aborted; 2 usage or configuration; 3 a role that `run` needs kept
-dying; 70 a worker whose threads are all stuck; 130 and 143 ended by SIGINT or SIGTERM (a worker that drained on
-SIGTERM: 0).
+dying; 70 a worker whose threads are all stuck; 75 something that may pass, such as a full disk; 130 and 143 ended by
+SIGINT or SIGTERM (a worker that drained on SIGTERM: 0).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -30,10 +30,17 @@ from zmqpipeline.cli_progress import progress_shown
 from zmqpipeline.cli_service import service_commands
 from zmqpipeline.cli_status import status_command
 from zmqpipeline.collector import Collector
-from zmqpipeline.errors import ConfigurationError, PipelineError, RunFailed, WorkerInitError, did_you_mean
+from zmqpipeline.errors import (
+    ConfigurationError,
+    JournalUnavailable,
+    PipelineError,
+    RunFailed,
+    WorkerInitError,
+    did_you_mean,
+)
 from zmqpipeline.itemlog import about_process
 from zmqpipeline.loglines import log_to_stderr
-from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options
+from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options, variable
 from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.role import Role
 from zmqpipeline.runtime import processes, told
@@ -53,6 +60,10 @@ ENDPOINT_VARIABLE = "ZMQPIPELINE_ENDPOINT"
 
 SHOWN_REASONS = 3
 """So many kinds of failure are shown below the counts of a run."""
+NOT_ALL = (
+    "Not all was collected: the commands `dead list` and `dead retry` show the failed items, and have them tried again."
+)
+"""Why a finished run that is started again has the status 1."""
 
 
 class _Choice(click.Choice[str]):
@@ -186,6 +197,11 @@ def _settle(app: Pipeline, flags: Mapping[str, Any]) -> Options:
     return options
 
 
+def _patient(options: Options, flags: Mapping[str, Any]) -> Options:
+    """Without `exit_when_idle`, unless by the flag, for a child of a `run`: that one starts again who is not there."""
+    return replace(options, exit_when_idle=flags["exit_when_idle"]) if processes.is_child() else options
+
+
 def _serve(role: Role, *, worker: bool = False) -> int:
     """Run one role in this process; its exit status."""
     _refuse_inproc(role)
@@ -235,6 +251,11 @@ def _journalled(function: Function) -> Function:
             help="Forget what the journal holds of an earlier run, and start again; your own tables stay.",
         ),
         click.option(
+            "--run-id",
+            metavar="ID",
+            help="Go on if the journal holds the run of this id; in the place of any other, begin a new one.",
+        ),
+        click.option(
             "--journal",
             metavar="FILE",
             help="Write down what is collected; started again with the same file, an unfinished run goes on.",
@@ -244,10 +265,26 @@ def _journalled(function: Function) -> Function:
     return function
 
 
-def _check_fresh(options: Options, fresh: bool) -> None:
+def _check_journal(options: Options, fresh: bool) -> None:
     if fresh and options.journal is None:
         raise ConfigurationError("--fresh starts the run of a journal again. Say which: --journal FILE.")
+    if options.run_id is not None and options.journal is None:
+        raise ConfigurationError(
+            f"--run-id (or {variable('run_id')}) names the run of a journal. Say which: --journal FILE."
+        )
+    if fresh and options.run_id is not None:
+        raise ConfigurationError(
+            f"--fresh begins again at each start, --run-id (or {variable('run_id')}) only if the journal holds another "
+            "run. Leave out one of them."
+        )
 
+
+_exit_when_idle = click.option(
+    "--exit-when-idle",
+    type=click.FloatRange(0),
+    metavar="S",
+    help="End when a role that this one waits for was not there for so long; by default it waits for ever.",
+)
 
 _meta = click.option("--meta", multiple=True, callback=_pairs, metavar="K=V", help="Add to the metadata; repeatable.")
 
@@ -280,9 +317,9 @@ def _run(
 ) -> int:
     """Run everything on this machine: collector, distributor and workers."""
     options = _settle(app, flags)
-    _check_fresh(options, fresh)
+    _check_journal(options, fresh)
     keep_freed_memory()
-    del flags["journal"], flags["max_failures"]  # not for a child
+    del flags["journal"], flags["run_id"], flags["max_failures"]  # not for a child
     with progress_shown(progress) as observe, _only_json(as_json) as stdout:
         outcome = launch.start(
             app,
@@ -300,7 +337,7 @@ def _run(
         return outcome.status
     if outcome.error is not None:
         _say(str(outcome.error), outcome.status)
-    if as_json or outcome.status != ConfigurationError.exit_status:
+    if as_json or outcome.status not in (ConfigurationError.exit_status, JournalUnavailable.exit_status):
         _report(app.name, outcome, as_json)
     if outcome.abandoned:
         # a collector's function still runs in its thread, and would hold up a normal exit
@@ -311,13 +348,14 @@ def _run(
 @click.command("distributor", epilog="Example: python -m app distributor --endpoint tcp://0.0.0.0:5550")
 @_meta
 @click.option("--meta-file", type=click.Path(path_type=Path), hidden=True)
+@_exit_when_idle
 @_common
 @click.pass_obj
 def _distributor(app: Pipeline, /, meta: dict[str, str], meta_file: Path | None, **flags: Any) -> int:
     """Hand out the items of all tasks."""
     options = _settle(app, flags)
     metadata = launch.read_metadata(meta_file) if meta_file else meta
-    return _serve(app.compile("distributor", options=options, metadata=metadata))
+    return _serve(app.compile("distributor", options=_patient(options, flags), metadata=metadata))
 
 
 @click.command("worker", epilog="Example: python -m app worker C --processes 4 --endpoint tcp://SERVER:5550")
@@ -330,6 +368,7 @@ def _distributor(app: Pipeline, /, meta: dict[str, str], meta_file: Path | None,
 )
 @click.option("--idle-timeout", type=click.FloatRange(0), metavar="S", help="End when there was no item for so long.")
 @click.option("--stay", is_flag=True, help="Serve run after run: wait for the next one when one has ended.")
+@_exit_when_idle
 @_common
 @click.pass_obj
 def _worker(
@@ -343,21 +382,22 @@ def _worker(
     types = [task_type] if task_type is not None else known
     if len(types) == 1 and processes is None:
         about_process(task=types[0], worker=f"{socket.gethostname()}/{os.getpid()}")
-        worker = cast("Worker", app.compile("worker", types[0], options=options, threads=threads))
+        worker = cast("Worker", app.compile("worker", types[0], options=_patient(options, flags), threads=threads))
         worker.stay = worker.stay or stay
         return _serve(worker, worker=True)
-    arguments = _flag_arguments({**flags, "threads": threads, "stay": stay})
-    return launch.supervise_workers(app, types, processes or 1, arguments, options.drain_timeout)
+    given = {**flags, "threads": threads, "stay": stay, "exit_when_idle": options.exit_when_idle}
+    return launch.supervise_workers(app, types, processes or 1, _flag_arguments(given), options.drain_timeout)
 
 
 @click.command("collector", epilog="Example: python -m app collector --journal run.db --endpoint tcp://0.0.0.0:5550")
 @_journalled
+@_exit_when_idle
 @_common
 @click.pass_obj
 def _collector(app: Pipeline, /, fresh: bool, **flags: Any) -> int:
     """Gather the results of all tasks."""
     options = _settle(app, flags)
-    _check_fresh(options, fresh)
+    _check_journal(options, fresh)
     collector = cast("Collector", app.compile("collector", options=options))
     collector._fresh = fresh
     return _serve(collector)
@@ -460,13 +500,16 @@ def _task_lines(summary: Summary) -> list[str]:
 
 def _say_finished(ctx: click.Context, app: Pipeline, summary: Summary, journal: str) -> None:
     """What `run` says in the place of running, when its journal holds a finished run."""
-    click.echo(f"{app.name}: already finished, says the journal {journal}; --fresh starts again", err=True)
+    how = "" if summary.ok else ", and not all was collected"
+    click.echo(f"{app.name}: already finished, says the journal {journal}{how}; --fresh starts again", err=True)
     for line in _task_lines(summary):
         click.echo(line, err=True)
     dead = len(dead_items(journal))
     if dead:
-        command = command_of(ctx, app, "dead", "list", "--journal", journal)
-        click.echo(f"  {dead} failed item{'' if dead == 1 else 's'}: {command}", err=True)
+        see = command_of(ctx, app, "dead", "list", "--journal", journal)
+        again = command_of(ctx, app, "dead", "retry", "--all", "--journal", journal)
+        click.echo(f"  {dead} failed item{'' if dead == 1 else 's'}: {see}", err=True)
+        click.echo(f"  to have {'it' if dead == 1 else 'them'} tried again: {again}", err=True)
 
 
 @contextlib.contextmanager
@@ -503,6 +546,7 @@ def run_app(
     options = Options.from_environ(app.options, os.environ).merge(max_failures=max_failures)
     if journal is not None:
         options = options.merge(journal=os.fspath(journal))
+    _check_journal(options, fresh=False)
     with progress_shown(progress) as observe:
         outcome = launch.start(
             app,
@@ -515,8 +559,8 @@ def run_app(
         )
     if outcome.was_finished:
         log.warning(
-            "The run of pipeline %r is already finished, says the journal %s: nothing was started. To start it again, "
-            "remove the file, or run the app from the command line with --fresh.",
-            *(app.name, options.journal),
+            "The run of pipeline %r is already finished, says the journal %s: nothing was started.%s To start it "
+            "again, remove the file, or run the app from the command line with --fresh.",
+            *(app.name, options.journal, "" if outcome.summary.ok else f" {NOT_ALL}"),
         )
     return launch.result(outcome)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import ENDPOINT, Kind
-from zmqpipeline.errors import JournalError, RunFailed
+from zmqpipeline.errors import JournalError, JournalUnavailable, RunFailed
 from zmqpipeline.failure import Failure
 from zmqpipeline.handlers import fitted, is_overridden
 from zmqpipeline.itemlog import about_results
@@ -95,7 +96,10 @@ class Collector(Role):
         """
 
     def handle_finished(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
-        """Called once at the end: ``handle_finished(self, data, task_type)``, or with ``msgtype`` as a third.
+        """Called at the end: ``handle_finished(self, data, task_type)``, or with ``msgtype`` as a third.
+
+        With a journal the run counts as finished when it has returned. If it raises, or the process dies first, it is
+        called again when the run is started again.
 
         Args:
             data: an empty dict.
@@ -156,6 +160,11 @@ class Collector(Role):
             return []
         sources = Reason.of_functions(machine.unsent, "source")
         return [*sources, *Reason.of_items(machine.failed.kinds), *Reason.of_functions(machine.troubles, "collector")]
+
+    @property
+    def is_finishing(self) -> bool:
+        """Whether every item is done and `handle_finished` has not returned."""
+        return self.machine is not None and self.machine.phase == "finishing"
 
     # what user code is called with ------------------------------------------------------------------------------------
 
@@ -237,11 +246,24 @@ class Collector(Role):
         self._lost = None
         path = self.options.journal if self._journal_path is None else self._journal_path
         if path is not None:
-            self._journal = Journal(path, pipeline=self._pipeline or type(self).__name__, fresh=self._fresh)
+            name = self._pipeline or type(self).__name__
+            self._journal = Journal(path, pipeline=name, fresh=self._fresh, run_id=self.options.run_id)
+            self._tell_forgotten(self._journal)
         elif user := self._journal_user():
             raise JournalError(
                 f"The {user} takes `journal`, but this collector keeps none. Give it a file: --journal FILE, "
                 "app.run(journal=...), or ZMQPIPELINE_JOURNAL."
+            )
+
+    def _tell_forgotten(self, journal: Journal) -> None:
+        held = journal.forgotten
+        if held is not None:
+            which = f"the run {held.run_id!r}" if held.run_id else "a run without an id"
+            state = "finished" if held.finished else "unfinished"
+            self._log.log(
+                logging.INFO if held.finished else logging.WARNING,
+                "The journal %s holds %s, which is %s; it is forgotten as soon as the run %r begins (run_id).",
+                *(journal.path, which, state, self.options.run_id),
             )
 
     def _open(self, transport: Transport) -> None:
@@ -291,6 +313,7 @@ class Collector(Role):
         self._gatherer = self._journal = None
 
     def _conclude(self, ended: Ended) -> None:
-        if self._lost is not None and ended.status == JournalError.exit_status:
-            raise JournalError(ended.reason) from self._lost
+        for kind in (JournalError, JournalUnavailable):
+            if self._lost is not None and ended.status == kind.exit_status:
+                raise kind(ended.reason) from self._lost
         super()._conclude(ended)

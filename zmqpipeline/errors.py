@@ -12,6 +12,7 @@
     │   ├── RegistrationError         (TypeError)  a decorator used twice, too late, or with an unknown parameter
     │   ├── KeysError                 keys that are missing, wrong, or open to others; an address that needs some
     │   ├── JournalError              a journal that cannot be opened, belongs to another run, or cannot be written
+    │   │   └── JournalUnavailable    one that may be usable later: another process has it, its disk is full; status 75
     │   └── ImportFailed              the app's module cannot be imported by a child process or the command line
     ├── SerializeError                (TypeError)  a value that cannot be packed, or bytes that cannot be unpacked
     ├── WireError                     frames of a peer that are no message of this protocol
@@ -88,6 +89,15 @@ class KeysError(ConfigurationError):
 
 class JournalError(ConfigurationError):
     """A journal that cannot be opened, is no journal, belongs to another pipeline or run, or cannot be written."""
+
+
+class JournalUnavailable(JournalError):
+    """A journal that cannot be used now, for a reason that may pass: another process has it, or its disk is full.
+
+    The exit status is that of EX_TEMPFAIL in sysexits.h: the same command may succeed later.
+    """
+
+    exit_status: ClassVar[int] = 75
 
 
 class ImportFailed(ConfigurationError):

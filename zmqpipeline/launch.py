@@ -52,7 +52,8 @@ def start(
     """Run the app on this machine and see it through; `flags` are handed on to the children, as is `stdout`.
 
     The addresses are in a private folder unless `endpoint` says where: several runs of one app may go on at once.
-    A run whose journal says that it is finished is not started again, unless it is to be `fresh`.
+    A run whose journal says that it is finished is not started again, unless it is to be `fresh`; its status is what it
+    was. Of one in which every item is done, `finished` is called again; it needs no workers.
 
     Raises:
         ConfigurationError: the app cannot be imported by child processes, or an argument names an unknown task.
@@ -65,12 +66,17 @@ def start(
     numbers = worker_numbers(app, workers)
     if options.journal is not None and not fresh:
         held = held_by(app, options.journal)
+        if held is not None and not held.goes_on(options.run_id):
+            held = None
         if held is not None and held.finished:
-            return Outcome(Summary.from_counts(held.counts, ok=held.ok, seconds=0.0), 0, was_finished=True)
+            summary = Summary.from_counts(held.counts, ok=held.ok, seconds=0.0)
+            return Outcome(summary, 0 if held.ok else 1, was_finished=True)
         if held is not None:
+            numbers = {} if held.over else numbers
             _check_metadata(metadata, held.metadata, options.journal)
     with run_folder(_folders()) as folder, _announced(app, base := endpoint or f"ipc://{folder}"):
-        options = replace(options, endpoint=base)
+        # a role of this run that is not there is one that is being started
+        options = replace(options, endpoint=base, exit_when_idle=None)
         _check_doors(app, options)
         common = [*flags, "--endpoint", base]
         command = ["-m", "zmqpipeline", "-A", target]

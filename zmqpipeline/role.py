@@ -107,8 +107,9 @@ class Role(Declared):
         self._began, self._over = time.monotonic(), None
         self._prepare()
         with contextlib.ExitStack() as watch:
-            transport = sockets.Transport(self.options, context=self._context())
+            transport: sockets.Transport | None = None
             try:
+                transport = sockets.Transport(self.options, context=self._context())
                 self._open(transport)
                 self._log.debug("%s begins, with the addresses %s.", type(self).__name__, ", ".join(self._places()))
                 self._tell_parent(told.READY)
@@ -116,7 +117,8 @@ class Role(Declared):
             finally:
                 # user code first, then the sockets that its answers would have gone to
                 self._close()
-                transport.close()
+                if transport is not None:
+                    transport.close()
         self.status, self._over = ended.status, time.monotonic()
         if self.signum == signal.SIGINT and ended.status != ConfigurationError.exit_status:
             self._log.info("%s", ended.reason)

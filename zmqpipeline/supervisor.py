@@ -8,6 +8,9 @@ then takes the run over from the collector. The order of the end, written where 
 2. workers that still run have not heard END, and have nothing to do: they are asked to drain at once;
 3. the collector ends by itself after the distributor's BYE, or is asked to when all children are gone;
 4. what is still there when the drain time-out is over is killed.
+
+While the collector's `finished` runs, nothing of this has begun: a distributor that dies then is started again, and
+waits with the others for as long as it takes.
 """
 
 from __future__ import annotations
@@ -109,6 +112,9 @@ class RunSupervisor:
                 self._start()
                 while not self._over():
                     self._turn()
+            except BaseException:
+                self._end_collector()
+                raise
             finally:
                 self.crew.kill()
         self._observe()
@@ -209,7 +215,7 @@ class RunSupervisor:
             end.place.restart_at = None
             # it waited for all that was leased; a worker that has not heard so by now will not hear it any more
             self.deadlines["overtime"] = min(self.deadlines.get("overtime", now + GRACE), now + GRACE)
-        elif self._is_over:
+        elif self._is_over and not self.plan.collector.is_finishing:
             if end.status not in (0, 1):
                 log.warning("%s after its last item was collected; the run ends all the same.", how)
             self._stop_restarts()
@@ -299,6 +305,13 @@ class RunSupervisor:
     def _release_is_due(self, now: float) -> None:
         log.warning("The collector did not end in time: a function of it still runs. It is left alone.")
         self.killed = True
+
+    def _end_collector(self) -> None:
+        """Something broke down, such as the start of a child: leave no thread, and no journal that it has locked."""
+        self.plan.collector.shutdown()
+        until = time.monotonic() + self.plan.drain_timeout + OVERTIME
+        while not self.collector_ended and (happening := self.crew.wait(until)) is not None:
+            self.collector_ended = isinstance(happening, RoleEnded)
 
     # ways to the end --------------------------------------------------------------------------------------------------
 

@@ -457,10 +457,10 @@ def work(data):
 HASTY = (
     WORK
     + """
-from zmqpipeline.protocol import absence, collector, distributor
+from zmqpipeline.protocol import absence, collector, distributor, waiting
 
 # what is said after some seconds and each minute is said at once, and five times a second
-for role in (absence, collector, distributor):
+for role in (absence, collector, distributor, waiting):
     role.WARN_FIRST_SECONDS = role.WARN_SECONDS = 0.2
 """
 )

@@ -358,6 +358,17 @@ def test_a_finished_collector_tells_any_distributor(scene: Scene) -> None:
     assert second.was_told(m.Holding)[0].finished is True
 
 
+def test_while_finished_runs_it_says_so(scene: Scene) -> None:
+    """One that is started again meanwhile hears that all is done, with the counts, but not that it is over."""
+    scene.finish(ok=False)
+    scene.bench.tell(e.PeerLost(("acks", b"d1")))
+    second = Stranger(scene.bench, "acks", b"d2", who=b"second")
+    second.says(m.Propose("pipe", "mine"))
+    holding = second.was_told(m.Holding)[0]
+    assert (holding.finished, holding.finishing, holding.ok) == (False, True, False)
+    assert [one.task for one in holding.counts] == ["A"]
+
+
 def test_a_bad_run_ends_with_status_1(scene: Scene) -> None:
     """Failed or aborted items make the collector's status 1."""
     scene.finish(ok=False)

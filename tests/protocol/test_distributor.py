@@ -11,7 +11,8 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.distributor import FAREWELL_SECONDS, WARN_FIRST_SECONDS, WARN_SECONDS
+from zmqpipeline.protocol.distributor import FAREWELL_SECONDS
+from zmqpipeline.protocol.waiting import WARN_FIRST_SECONDS, WARN_SECONDS
 
 # the beginning -----------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,8 @@ CATCHING = {
     "drained-unsaid": (2716,),
     "end-before-last-ack": (0, 1, 2),
     "failed-keys-again": (0, 17, 30),
+    "finished-once-at-most": (154, 155),
+    "finished-too-soon": (154, 174),
     "journal-half-read": (0, 53, 201),
     "keys-forgotten": (754, 2479),
     "keys-not-told": (0, 17, 30),
@@ -71,7 +73,8 @@ def test_the_plans_are_as_mean_as_they_should_be() -> None:
     for what in ("lose", "double", "uneven", "breaks", "kills", "freezes", "role_freezes", "late_freeze", "raising",
                  "poison", "collector_raises", "source_raises", "source_seconds", "gated", "keyed", "drains",
                  "idle_timeout", "heavy", "partitions", "journal", "restarts", "ahead",
-                 "ack_partitions", "last_cut", "commit_seconds", "role_drains", "max_items"):  # fmt: skip
+                 "ack_partitions", "last_cut", "commit_seconds", "role_drains", "max_items", "finish_seconds",
+                 "restarts_late"):  # fmt: skip
         assert any(getattr(plan, what) for plan in plans), f"no plan has {what}"
         assert not all(getattr(plan, what) for plan in plans), f"every plan has {what}"
     assert {role for plan in plans for role in plan.restarts} == set(RESTARTS)

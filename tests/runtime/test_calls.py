@@ -290,7 +290,7 @@ def test_a_raising_item_is_not_marked_and_its_failure_is_written_when_it_is_told
 
 
 def test_begin_and_finish_are_on_the_disk_in_their_turn(make: Make, posts: Posts, path: Path) -> None:
-    """The run before its first item; its end, with the counts, before `finished` is called."""
+    """The run before its first item; that all is done, with the counts, before `finished` is called; its return."""
     held: list[Any] = []
     counts = [TaskCounts("C", "complete", sent=1, collected=1)]
     gatherer = make(
@@ -305,7 +305,29 @@ def test_begin_and_finish_are_on_the_disk_in_their_turn(make: Make, posts: Posts
     assert posts.next() == FinishedCalled(None, b"")
     first, second = held
     assert (first.run, first.finished, first.metadata) == ("run-1", False, b"metadata")
-    assert (second.finished, second.ok, second.counts) == (True, True, counts)
+    assert (second.over, second.finished, second.ok, second.counts) == (True, False, True, counts)
+    third = peek(path)
+    assert third is not None
+    assert (third.over, third.finished) == (True, True)
+
+
+def test_finished_that_raises_leaves_no_mark_and_no_row(make: Make, posts: Posts, path: Path, journal: Journal) -> None:
+    """What it wrote through the journal is undone, also if what it returned was refused after it had returned."""
+
+    def finished(command: CallFinished) -> None:
+        with journal.item() as transaction:
+            transaction.execute("CREATE TABLE reports (text TEXT)")
+        raise ValueError("it returned what cannot be sent")
+
+    gatherer = make(lambda *call: b"", finished=finished, journal=journal)
+    gatherer.begin(SetRun("run-1", b""))
+    gatherer.call_finished(CallFinished(True, []))
+    assert posts.next().trouble.error == "ValueError"
+    held = peek(path)
+    assert held is not None
+    assert (held.over, held.finished) == (True, False)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT name FROM sqlite_master WHERE name = 'reports'").fetchall() == []
 
 
 def test_a_journal_that_cannot_be_written_is_told_once_and_ends_all_calls(

@@ -10,13 +10,15 @@ The law:
 * Of what a worker says it keeps, the collector asks for all that it has never seen: that mends every loss on the way.
 * What a journal held is as if this process had collected it. Whoever is acknowledged is in the journal by then: the
   answers of the collector's thread come after the commit.
+* `finished` is called at least once: with a journal, the run counts as finished when it has returned. A journal that
+  says that every item is done, and no more, has it called again, whether a distributor is there or not.
 
 ========== ======================== =============================================================================
 phase      entered by               meaning
 ========== ======================== =============================================================================
 empty      start                    no run; results are dropped (their workers keep them)
 active     Begin, Restored          collects and acknowledges
-finishing  Finish, all called       `finished` runs
+finishing  Finish, all called       `finished` runs, for as long as it takes; Holding says so
 finished   FinishedCalled, Restored stays for the distributor's Bye, or 10 s; for one that is cut off 60 s
 draining   Drain, RunEnded          finishes what its thread has, acknowledges, ends; after a final Drain it says so
 ended
@@ -27,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from zmqpipeline.errors import JournalError, JournalUnavailable
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
@@ -42,6 +45,7 @@ from zmqpipeline.protocol.roster import LONGEST_NAME, Links
 from zmqpipeline.protocol.seqset import first_of, numbers_of, size
 from zmqpipeline.protocol.snapshots import CollectorSnapshot
 from zmqpipeline.protocol.strangers import Strangers
+from zmqpipeline.protocol.waiting import NOBODY_CAME
 
 STAY_SECONDS = 10.0
 """How long a finished collector stays for a distributor that has not heard."""
@@ -96,6 +100,8 @@ class CollectorMachine:
         self._named: frozenset[str] = frozenset()
         """The tasks that the distributor has named; results of no others are taken."""
         self._distributor: e.Peer | None = None
+        self._was_served = False
+        """A distributor of this run has spoken to this process."""
         self._last_ack = ("", b"")
         """Task and data of the newest ACK, for a distributor that has not heard it."""
         self._acked = AckLog()
@@ -109,7 +115,10 @@ class CollectorMachine:
         self._was_finished = False
         self._deadline: float | None = None
         self._drain_by: float | None = None
+        self._company: e.Peer | None = None
+        """The distributor that was heard last, also if it has not begun a run."""
         self._warn_at: float | None = None
+        self._alone_since: float | None = None
         self._born = False
         self._out: list[c.Command] = []
 
@@ -121,7 +130,7 @@ class CollectorMachine:
         if self.phase == "ended":
             return []
         if not self._born:
-            self._born, self._warn_at = True, now + WARN_FIRST_SECONDS
+            self._born, self._warn_at, self._alone_since = True, now + WARN_FIRST_SECONDS, now
         match event:
             case e.Received():
                 self._received(event.peer, event.envelope, now)
@@ -135,8 +144,8 @@ class CollectorMachine:
                 self._lost(peer, now)
             case e.Restored() if self.phase == "empty":
                 self._restored(event, now)
-            case e.JournalFailed(trouble):
-                self._end(2, trouble.message)
+            case e.JournalFailed(trouble, may_pass):
+                self._end((JournalUnavailable if may_pass else JournalError).exit_status, trouble.message)
                 return self._out
             case e.Drain(seconds, final):
                 self._is_final = self._is_final or final
@@ -150,7 +159,7 @@ class CollectorMachine:
         """See `Machine.next_deadline`."""
         if not self._born:
             return 0.0
-        return None if self.phase == "ended" else soonest((self._deadline, self._warn_at))
+        return None if self.phase == "ended" else soonest((self._deadline, self._warn_at, self._alone_until()))
 
     def snapshot(self) -> CollectorSnapshot:
         """What a collector has, for people."""
@@ -190,12 +199,15 @@ class CollectorMachine:
     def _lost(self, peer: e.Peer, now: float) -> None:
         self._links.lost(peer)
         self._strangers.lost(peer)
+        if peer == self._company:
+            self._company = None
+            if self.phase in ("empty", "active"):
+                self._warn_at, self._alone_since = now + WARN_SECONDS, now
         if peer == self._distributor:
             self._distributor = None
             if self.phase == "finished" and not self._was_finished:
                 self._stay_for_the_absent(now)
             if self.phase in ("empty", "active"):
-                self._warn_at = now + WARN_SECONDS
                 self._log(30, "The connection to the distributor broke; what is collected is kept until it is back.")
 
     # the distributor ---------------------------------------------------------------------------------------------
@@ -205,6 +217,8 @@ class CollectorMachine:
             self._out += self._strangers.note(peer, "speaks as a second distributor while one is connected")
             return
         match body:
+            case m.Begin(pipeline, run) if self._is_out_of_place(pipeline, run):
+                self._leave_the_run(pipeline, run)
             case m.Propose(pipeline) | m.Begin(pipeline) if not self._is_ours(pipeline):
                 self._send(
                     peer, m.Refused(f"This collector belongs to the pipeline {self.pipeline!r}, not {pipeline!r}.")
@@ -212,7 +226,7 @@ class CollectorMachine:
             case m.Begin(metadata=metadata) if metadata and not self._is_dict(metadata):
                 self._out += self._strangers.note(peer, "began a run with metadata that are no packed dict")
             case m.Propose():
-                self._warn_at = None
+                self._found(peer)
                 self._say_keys(peer)
                 self._send(peer, self._holding())
             case m.Begin():
@@ -228,7 +242,20 @@ class CollectorMachine:
     def _serves(self, peer: e.Peer) -> None:
         """Whoever knows the run is its distributor; who only says that it were one keeps no other from being it."""
         self._distributor = peer
-        self._warn_at = None
+        self._was_served = True
+        self._found(peer)
+
+    def _found(self, peer: e.Peer) -> None:
+        """A distributor is there: it is not waited for."""
+        self._company = peer
+        self._warn_at = self._alone_since = None
+
+    def _alone_until(self) -> float | None:
+        """When it has waited long enough for a distributor, if it waits for nothing else."""
+        patience = self._options.exit_when_idle
+        if patience is None or self._alone_since is None or self._calls or self.phase not in ("empty", "active"):
+            return None
+        return self._alone_since + patience
 
     def _of_our_run(self, peer: e.Peer, body: m.Message) -> None:
         match body:
@@ -253,6 +280,21 @@ class CollectorMachine:
 
     def _is_ours(self, pipeline: str) -> bool:
         return not pipeline or not self.pipeline or pipeline == self.pipeline
+
+    def _is_out_of_place(self, pipeline: str, run: str) -> bool:
+        """Whether this process is the newcomer at a distributor that is at work on something else."""
+        return not self._was_served and (not self._is_ours(pipeline) or self.run not in ("", run))
+
+    def _leave_the_run(self, pipeline: str, run: str) -> None:
+        """The run that is under way goes on with the next collector; it is this one that was started wrongly."""
+        what = f"of the pipeline {pipeline!r}, not of {self.pipeline!r}"
+        if self._is_ours(pipeline):
+            what = f"on the run {run}; the journal holds the run {self.run}"
+        self._end(
+            2,
+            f"A distributor is at work here {what}. It waits for the collector of its own run: start that one, with "
+            "its journal if it had one; or end that distributor first, or use another address.",
+        )
 
     def _begin(self, peer: e.Peer, body: m.Begin) -> None:
         if self.phase == "empty" and not self._lacks_keys(body):
@@ -322,10 +364,18 @@ class CollectorMachine:
             self.ok, self.counts = event.ok, event.counts
             self._deadline = now + STAY_SECONDS
             self._log(20, f"The run {self.run} is already finished, says the journal.")
+            return
+        self.phase = "active"
+        self._do(c.SetRun(event.run, event.metadata, restored=True))
+        if event.over:
+            self._is_done(m.Finish(event.run, event.ok, event.counts))
+            self._log(20, f"All items of the run {self.run} are done, says the journal; `finished` is called again.")
         else:
-            self.phase = "active"
-            self._do(c.SetRun(event.run, event.metadata, restored=True))
             self._log(20, f"The journal holds the unfinished run {self.run}, {self.count} items done; it goes on.")
+
+    def _is_done(self, finish: m.Finish) -> None:
+        """Every item is: `finished` comes next."""
+        self._finish, self.ok, self.counts = finish, finish.ok, finish.counts
 
     def _call_workers(self) -> None:
         """Every worker that spoke before the run began says again what it keeps."""
@@ -334,10 +384,15 @@ class CollectorMachine:
                 self._send(peer, m.Missing(self.run, "", ()))
 
     def _holding(self) -> m.Holding:
-        finished = self.phase in ("finishing", "finished")
+        finished, finishing = self.phase == "finished", self.phase == "finishing"
         progress = [one.told(name) for name, one in self._tasks.items()] if self.run else []
         kept_from = self._acked.oldest if self._is_gated else 0
-        return m.Holding(self.run, finished, self.metadata, self.count, progress, *self._last_ack, kept_from)
+        end = (finishing, self._is_good(), self.counts) if finished or finishing else ()
+        return m.Holding(self.run, finished, self.metadata, self.count, progress, *self._last_ack, kept_from, *end)
+
+    def _is_good(self) -> bool:
+        """Whether the exit status of a run that is over is 0, as far as it is known."""
+        return self.ok and not self.troubles
 
     def _give_up(self, failures: list[m.FailedItem]) -> None:
         new = []
@@ -353,9 +408,7 @@ class CollectorMachine:
 
     def _finish_run(self, peer: e.Peer, body: m.Finish) -> None:
         if self.phase == "active":
-            self._finish = body
-            self.ok = body.ok
-            self.counts = body.counts
+            self._is_done(body)
             self.unsent = {one.task: one.trouble for one in body.troubles}
         elif self.phase == "finished":
             self._send(peer, self._last_word())
@@ -486,11 +539,10 @@ class CollectorMachine:
 
     def _stay_for_the_absent(self, now: float) -> None:
         self._stay(now + ABSENT_SECONDS)
-        self._log(
-            30,
-            "The run is over, but the connection to the distributor broke before it said goodbye; "
-            f"waiting {ABSENT_SECONDS:.0f} s for it.",
-        )
+        why = "the connection to the distributor broke before it said goodbye"
+        if not self._was_served:
+            why = "no distributor has come to hear it"
+        self._log(30, f"The run is over, but {why}; waiting {ABSENT_SECONDS:.0f} s for it.")
 
     def _last_word(self) -> m.Finished:
         trouble = next(iter(self.troubles.values()), None)
@@ -522,15 +574,18 @@ class CollectorMachine:
             self._do(c.CallFinished(self._finish.ok, self._finish.counts))
         elif (self.phase == "draining" and not self._calls) or (self._deadline is not None and now >= self._deadline):
             self._leave()
+        elif (until := self._alone_until()) is not None and now >= until:
+            patience = self._options.exit_when_idle
+            self._end(NOBODY_CAME, f"No distributor was there for {patience:g} s (exit_when_idle).")
         elif self._warn_at is not None and now >= self._warn_at:
             self._warn_at = now + WARN_SECONDS
             self._log(30, "Still waiting for a distributor to connect; start it, or end this collector with Ctrl-C.")
 
     def _leave(self) -> None:
-        if self._was_finished:
-            self._end(0, "already finished")
-        elif self.phase == "finished" and self.ok and not self.troubles:
-            self._end(0, "the run is over")
+        if self.phase == "finished" and self._is_good():
+            self._end(0, "already finished" if self._was_finished else "the run is over")
+        elif self.phase == "finished" and self._was_finished:
+            self._end(1, "already finished")
         elif self.phase == "finished":
             self._end(1, not_collected(self.counts, {**self.unsent, **self.troubles}, self.failed.troubles()))
         elif self.early:

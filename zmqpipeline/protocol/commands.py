@@ -154,7 +154,7 @@ class CallFailed:
 
 @dataclass(frozen=True, slots=True)
 class CallFinished:
-    """The run is over: call `finished` once; FinishedCalled answers."""
+    """Every item is done: write that down, call `finished`, write down that it returned; FinishedCalled answers."""
 
     ok: bool
     counts: list[TaskCounts] = field(default_factory=list)

@@ -15,7 +15,8 @@ greeting   start                        asks for a collector (Propose)
 metadata   Holding without a run        waits for the metadata function or the metadata worker
 beginning  metadata, or Holding         tells the collector the run (Begin)
 running    Holding with our run         hands out items
-finishing  every task is over           tells the collector (Finish)
+finishing  every task is over, Holding  tells the collector (Finish); waits for as long as `finished` takes
+           (finishing)
 farewell   Finished, Holding (finished) tells the workers (RunEnded), also who comes until `stay` is over; waits for
            or final Drain, RunEnded     their Goodbye, at most 2 s; then Bye. Of a run that ends early it tells the
                                         collector, too, by RunEnded in the place of Bye
@@ -39,7 +40,6 @@ from zmqpipeline.protocol.ending import early, ended_early, over
 from zmqpipeline.protocol.failures import in_messages
 from zmqpipeline.protocol.givenup import GivenUp
 from zmqpipeline.protocol.graph import TaskSpec, order
-from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.kinds import said, told
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
@@ -50,6 +50,8 @@ from zmqpipeline.protocol.roster import Links
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts, StatusDesk
 from zmqpipeline.protocol.strangers import Strangers
+from zmqpipeline.protocol.told_keys import ToldKeys
+from zmqpipeline.protocol.waiting import AS_HERE, NOBODY_CAME, WARN_SECONDS, Waiting
 
 REPEAT_SECONDS = 1.0
 """How often something unanswered is said again, and how long no ACK may come before the collector is asked."""
@@ -60,11 +62,8 @@ FAREWELL_SECONDS = 2.0
 HURRY_SECONDS = 0.2
 """The same after a drain that ran out of time."""
 
-WARN_FIRST_SECONDS = 5.0
-WARN_SECONDS = 60.0
-
 _COLLECTOR: e.Peer = ("acks", b"")
-_AS_HERE = ", with the --endpoint of this role if it has one"
+_OVER = ("complete", "failed", "aborted")
 
 
 class DistributorMachine:
@@ -111,8 +110,7 @@ class DistributorMachine:
         self.finished_data = b""
         self.tasks = {name: TaskState(_spec(tasks, name), Ledger(_spec(tasks, name))) for name in order(tasks)}
         self._proposed = run
-        self._told_run = ""
-        """The run whose keys a collector has told."""
+        self._keys = ToldKeys(self.tasks)
         self._merged: list[m.TaskProgress] = []
         """What a collector has said last that it holds."""
         self._rng = rng or random.Random()
@@ -136,13 +134,15 @@ class DistributorMachine:
         self._moves = TaskMoves(self.tasks, self._dispatcher, show, self._note_failed, self._log)
         self._deadline: float | None = None
         self._repeat_at: float | None = None
-        self._warn_at: float | None = None
+        self._waiting = Waiting((options or Options()).exit_when_idle)
         self._loading = False
         self._stay = Stay(stay)
         self.is_over = False
         """The run was seen to its end."""
         self._was_finished = False
         """The run was over before this process began."""
+        self._told_end: m.Finish | None = None
+        """What became of the items, as the collector says: they were all done before this process began."""
         self._out: list[c.Command] = []
 
     # the contract ------------------------------------------------------------------------------------------------
@@ -154,8 +154,6 @@ class DistributorMachine:
         if self.phase == "ended":
             return []
         self._stay.pass_time(now)
-        if self._warn_at is None and self.phase == "greeting":
-            self._warn_at = now + WARN_FIRST_SECONDS
         match event:
             case e.Received():
                 self._received(event, now)
@@ -171,7 +169,6 @@ class DistributorMachine:
                 self._say_again(now)
             case e.Disconnected("acks"):
                 self._connected = False
-                self._warn_at = now + WARN_SECONDS
                 if self.phase in ("running", "finishing"):
                     self._log(30, "The connection to the collector broke; the run goes on when it is back.")
             case e.MetadataLoaded():
@@ -185,15 +182,16 @@ class DistributorMachine:
                 pass
         self._by_the_clock(now)
         self._move_on(now)
+        self._look_around(now, is_told=isinstance(event, e.Disconnected))
         return self._out
 
     def next_deadline(self) -> float | None:
         """See `Machine.next_deadline`."""
         if self.phase == "ended":
             return None
-        if self._warn_at is None and self.phase == "greeting":
+        if not self._waiting.has_looked:
             return 0.0
-        times = [self._deadline, self._repeat_at, self._dispatcher.next_time(), self._warn_at]
+        times = [self._deadline, self._repeat_at, self._dispatcher.next_time(), self._waiting.next_time()]
         times.append(self.failed.kinds.next_time())
         if self.phase == "farewell":
             times.append(self._stay.until)
@@ -209,6 +207,8 @@ class DistributorMachine:
 
     def counts(self) -> list[m.TaskCounts]:
         """The figures of each task, for the summary."""
+        if self._told_end is not None:
+            return self._told_end.counts
         return [task.counts() for task in self.tasks.values()]
 
     def facts(self) -> Facts:
@@ -240,22 +240,20 @@ class DistributorMachine:
                     self._dispatcher.feed(task)
                 if task.unserved_at is not None and now >= task.unserved_at:
                     self._warn_unserved(task, now)
-        if self._warn_at is not None and now >= self._warn_at:
-            self._warn_waiting(now)
 
-    def _warn_waiting(self, now: float) -> None:
-        self._warn_at = now + WARN_SECONDS
-        if not self._connected:
-            self._log(30, f"Waiting for a collector to connect to. Start one: python -m YOUR_APP collector{_AS_HERE}")
-        elif self.phase == "metadata":
-            self._log(30, "Waiting for the metadata worker (receive_metadata is set). Start it.")
-        elif self.phase not in ("greeting", "beginning", "finishing"):
-            self._warn_at = None
+    def _look_around(self, now: float, *, is_told: bool) -> None:
+        """Say who is not there, if it is time."""
+        remote = self._source == "remote"
+        self._waiting.look(self.phase, now, connected=self._connected, remote=remote, is_told=is_told)
+        if reason := self._waiting.verdict(now):
+            self._end(NOBODY_CAME, reason)
+        elif warning := self._waiting.warning(now):
+            self._log(30, warning)
 
     def _warn_unserved(self, task: TaskState, now: float) -> None:
         name = task.spec.task_type
         task.unserved_at = now + WARN_SECONDS
-        text = f"No worker serves task {name!r}; its items wait. Start one: python -m YOUR_APP worker {name}{_AS_HERE}"
+        text = f"No worker serves task {name!r}; its items wait. Start one: python -m YOUR_APP worker {name}{AS_HERE}"
         self._log(30, text, task=name)
 
     # messages ----------------------------------------------------------------------------------------------------
@@ -318,7 +316,7 @@ class DistributorMachine:
             case m.Keys() as keys if self.phase == "greeting":
                 # more of them may be on the way: it is not asked again meanwhile
                 self._repeat_at = now + REPEAT_SECONDS
-                self._learn_keys(keys)
+                self._keys.learn(keys)
             case m.Finished(run) as finished if run == self.run and self.phase == "finishing":
                 self._farewell(finished, now)
             case m.RunEnded(run, _, reason) if run in ("", self.run or self._proposed):
@@ -369,45 +367,43 @@ class DistributorMachine:
 
     def _take_over(self, holding: m.Holding, now: float) -> None:
         if not holding.run:
-            self._expect_keys_of("")
+            self._keys.expect("")
             self.phase = "metadata"
             self._repeat_at = None
             self._metadata_ready(now)
         elif holding.finished:
             self.run = self._dispatcher.run = holding.run
             self._was_finished = True
+            self._take_over_end(holding, now)
             self._log(20, "The collector says that this run is already finished.")
             # the one before may have died before it told the workers, which are connecting again
             self._part(now)
-        elif not self._lacks_keys(holding):
-            self._log(20, f"The collector holds the unfinished run {holding.run}; it goes on.")
+        elif not self._keys.lacks(holding):
             self.run, self.metadata = holding.run, holding.metadata
             for task in self.tasks.values():
                 task.ledger.take_over(self._rng.randrange(1, 1 << 30) << 32)
             self._merge(holding, now)
-            self._begin(now)
+            if holding.finishing:
+                self._log(20, f"Every item of the run {holding.run} is done; the collector's `finished` still runs.")
+                self._take_over_end(holding, now)
+                self._dispatcher.begin(self.run, self.metadata)
+                self._finish(now)
+            else:
+                self._log(20, f"The collector holds the unfinished run {holding.run}; it goes on.")
+                self._begin(now)
 
-    def _learn_keys(self, body: m.Keys) -> None:
-        self._expect_keys_of(body.run)
-        if body.run and body.task in self.tasks:
-            self.tasks[body.task].ledger.keys.learn(body)
-
-    def _expect_keys_of(self, run: str) -> None:
-        if run != self._told_run:
-            self._told_run = run
-            for task in self.tasks.values():
-                task.ledger.keys = KeyBook()
-
-    def _lacks_keys(self, holding: m.Holding) -> bool:
-        """Whether keys that it counts were lost on the way; then it is asked again."""
-        self._expect_keys_of(holding.run)
-        return any(self.tasks[one.task].ledger.keys.lacks(one) for one in holding.progress if one.task in self.tasks)
+    def _take_over_end(self, holding: m.Holding, now: float) -> None:
+        """What became of the items is as the collector says."""
+        self._told_end = m.Finish(holding.run, holding.ok, holding.counts)
+        for counts in holding.counts:
+            task = self.tasks.get(counts.task)
+            if task is not None and counts.state in _OVER:
+                task.state, task.over_at = counts.state, now
 
     def _say_keys(self) -> None:
         """The collector holds no run although one is under way: it is a new one, and is told all that is done."""
-        for name, task in self.tasks.items():
-            for part in task.ledger.keys.messages(self.run, name):
-                self._to_collector(part)
+        for part in self._keys.messages(self.run):
+            self._to_collector(part)
         self._to_collector(self._begin_message())
 
     def _merge(self, holding: m.Holding, now: float) -> None:
@@ -488,7 +484,6 @@ class DistributorMachine:
 
     def _begin(self, now: float) -> None:
         self.phase = "beginning"
-        self._warn_at = None
         self._say_again(now)
 
     def _start(self, now: float) -> None:
@@ -503,10 +498,7 @@ class DistributorMachine:
         if self.phase == "running":
             self._moves.move_on(now)
             if all(task.is_over for task in self.tasks.values()):
-                self.phase = "finishing"
-                self._dispatcher.stage = "closed"
-                self._dispatcher.release_all()
-                self._say_again(now)
+                self._finish(now)
         elif self.phase == "farewell":
             is_late = self._deadline is not None and now >= self._deadline
             if self.early:
@@ -514,8 +506,8 @@ class DistributorMachine:
                     self._end(self._early_status, self.early if self._early_status else "drained")
             elif self._was_finished and is_late:
                 self._to_collector(m.Bye(self.run))
-                self._end(0, "already finished")
-            elif is_late or not (self._dispatcher.members or self._was_finished or self._stay.until):
+                self._end(0 if self._is_good() else 1, "already finished")
+            elif is_late or not (self._dispatcher.members or self._told_end or self._stay.until):
                 self._to_collector(m.Bye(self.run))
                 verdict = self._verdict()
                 self._end(0 if verdict.ok else 1, verdict.reason or "the run is over")
@@ -532,9 +524,18 @@ class DistributorMachine:
                 self._drained(now)
 
     def _is_good(self) -> bool:
+        if self._told_end is not None:
+            return self._told_end.ok
         return all(task.is_good for task in self.tasks.values())
 
     # the end -----------------------------------------------------------------------------------------------------
+
+    def _finish(self, now: float) -> None:
+        """Every item is done."""
+        self.phase = "finishing"
+        self._dispatcher.stage = "closed"
+        self._dispatcher.release_all()
+        self._say_again(now)
 
     def _farewell(self, finished: m.Finished, now: float) -> None:
         if finished.trouble is not None:
@@ -547,7 +548,7 @@ class DistributorMachine:
     def _part(self, now: float) -> None:
         self.phase = "farewell"
         self.is_over = True
-        self._repeat_at = self._warn_at = None
+        self._repeat_at = None
         self._deadline = now + (FAREWELL_SECONDS if self._deadline is None or now < self._deadline else HURRY_SECONDS)
         self._dispatcher.say_farewell(self._verdict())
         if self.early:
@@ -557,7 +558,7 @@ class DistributorMachine:
         """How the run ended, as the others are told."""
         if self.early:
             return ended_early(self.run or self._proposed, self.early)
-        if self._was_finished or (self._is_good() and "finished" not in self.troubles):
+        if self._is_good() and "finished" not in self.troubles:
             return m.RunEnded(self.run)
         return over(self.run, self.counts(), self.troubles, self.failed.troubles())
 

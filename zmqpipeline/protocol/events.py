@@ -167,7 +167,8 @@ class Restored:
     """What a journal held when it was opened: told to the machine before anything else. `metadata` is a packed dict.
 
     `keys` holds, by task, the digests of collected keys; `failed_keys` those of failed items, by number. `ack_task` and
-    `ack_data` are those of the last Ack.
+    `ack_data` are those of the last Ack. `over`: every item is done, with these `counts`, and `ok` says whether all are
+    collected; `finished`: the `finished` function has returned, too.
     """
 
     run: str
@@ -180,13 +181,18 @@ class Restored:
     counts: list[TaskCounts] = field(default_factory=list)
     ack_task: str = ""
     ack_data: bytes = b""
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class JournalFailed:
-    """The journal cannot be written: what is not in it is not acknowledged, and nothing more is collected."""
+    """The journal cannot be written: what is not in it is not acknowledged, and nothing more is collected.
+
+    `may_pass`: the reason may be gone later, such as a full disk.
+    """
 
     trouble: Trouble
+    may_pass: bool = False
 
 
 @dataclass(frozen=True, slots=True)

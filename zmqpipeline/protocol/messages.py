@@ -334,7 +334,9 @@ class Keys:
 class Holding:
     """What the collector holds. An empty `run`: nothing yet. `count` is the number of items acknowledged so far.
 
-    `ack_task` and `ack_data` are those of its last Ack, for the gates of a distributor that has not heard it.
+    `ack_task` and `ack_data` are those of its last Ack, for the gates of a distributor that has not heard it. Every
+    item is done if it is `finishing` (`finished` is called, and has not returned) or `finished`: then `counts` are
+    those of its Finish, and `ok` is whether the run's exit status will be 0, as far as it is known.
     """
 
     run: str
@@ -346,6 +348,9 @@ class Holding:
     ack_data: bytes = b""
     kept_from: int = 0
     """As in Ack."""
+    finishing: bool = False
+    ok: bool = True
+    counts: list[TaskCounts] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ class WorkerMachine:
         self._collector: e.Peer = _TO_DISTRIBUTOR if answers else _TO_COLLECTOR
         self._connected: set[str] = set()
         others = {"workers": "a broker"} if answers else {"workers": "a distributor", "results": "a collector"}
-        self._absence = Absence(others)
+        self._absence = Absence(others, self._options.exit_when_idle)
         self._missed = None if answers else MissedRun(self._options)
         """None: a broker's worker belongs to no run."""
         self._newest = -1
@@ -172,7 +172,7 @@ class WorkerMachine:
             return 0.0
         times = (self._deadline, self._report_at, self._room.tell_at, self._kept_at)
         look_at = None if self._missed is None else self._missed.next_time()
-        return soonest((*times, look_at, self._idle_at(), self._absence.next_time()))
+        return soonest((*times, look_at, self._idle_at(), self._absence.next_time(), self._alone_until()))
 
     def snapshot(self) -> WorkerSnapshot:
         """What a worker is doing, for people."""
@@ -211,6 +211,10 @@ class WorkerMachine:
         if idle_at is not None and now >= idle_at:
             self._log(20, f"No item for {self._options.idle_timeout:g} s (idle time-out): ending.")
             self._drain(now + self._options.drain_timeout, now)
+        alone_until = self._alone_until()
+        if alone_until is not None and now >= alone_until:
+            self._log(20, f"Nobody was there for {self._options.exit_when_idle:g} s (exit_when_idle): ending.")
+            self._drain(now + self._options.drain_timeout, now)
         if self._report_at is not None and now >= self._report_at:
             self._report(now, full=True)
         if self._room.tell_at is not None and now >= self._room.tell_at:
@@ -221,6 +225,9 @@ class WorkerMachine:
             self._log(30, warning)
         if self._missed is not None and self._missed.is_due(now):
             self._do(c.LookForEnd())
+
+    def _alone_until(self) -> float | None:
+        return None if self._pending or self.phase == "draining" else self._absence.until()
 
     def _idle_at(self) -> float | None:
         if self._options.idle_timeout is None or self._idle_since is None or self._pending or self.phase == "draining":

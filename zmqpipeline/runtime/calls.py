@@ -14,6 +14,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
+from zmqpipeline.errors import JournalUnavailable
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, SetRun
 from zmqpipeline.protocol.events import Collected, Event, FailedCalled, FinishedCalled, JournalFailed
 from zmqpipeline.protocol.keys import split_keys
@@ -174,7 +175,11 @@ class Gatherer:
         self.submit(lambda: self._tell_failed(command))
 
     def call_finished(self, command: CallFinished) -> None:
-        """Call the `finished` function; FinishedCalled answers, with the packed data that it returned."""
+        """Call the `finished` function; FinishedCalled answers, with the packed data that it returned.
+
+        A journal says before the call that every item is done, and after it that the run is finished, together with
+        what the function wrote through it; if the function raises, neither its rows nor that mark.
+        """
         self.submit(lambda: self._finish(command))
 
     def submit(self, call: Callable[[], object]) -> None:
@@ -229,7 +234,8 @@ class Gatherer:
         assert self._journal is not None
         self.lost = error
         known = isinstance(error, JournalLost)
-        self._post(JournalFailed(Trouble("JournalError", str(error)) if known else trouble_of(error)))
+        trouble = Trouble("JournalError", str(error)) if known else trouble_of(error)
+        self._post(JournalFailed(trouble, may_pass=isinstance(error, JournalUnavailable)))
         self._journal.rollback()
 
     # the calls --------------------------------------------------------------------------------------------------------
@@ -315,15 +321,24 @@ class Gatherer:
             self._answer(FailedCalled(task, spans_of(numbers), troubles[0] if troubles else None))
 
     def _finish(self, command: CallFinished) -> None:
-        if self._journal is not None:
-            self._journal.finish(command.ok, command.counts)
+        journal = self._journal
+        if journal is not None:
+            journal.over(command.ok, command.counts)
             self._settle()
         try:
             data = self._call_finished(command) or b""
+        except JournalLost:
+            raise
         except BaseException as error:
+            if journal is not None:
+                # what it returned may have been refused after its rows were accepted
+                journal.rollback()
             self._post(FinishedCalled(self._of_call(error, "finished")))
-        else:
-            self._post(FinishedCalled(None, data))
+            return
+        if journal is not None:
+            journal.finish()
+            self._settle()
+        self._post(FinishedCalled(None, data))
 
     def _troubled(self, call: Callable[..., object], argument: object) -> Trouble | None:
         try:

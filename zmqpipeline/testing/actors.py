@@ -229,16 +229,24 @@ class AppCollector(nodes.CollectorNode):
             self._hold(e.FailedCalled(task, spans_of(numbers), troubles.get(task)))
 
     def finish(self, command: c.CallFinished) -> None:
-        """Write down the end, then call `finished`."""
-        if self._journal is not None:
-            self._journal.finish(command.ok, command.counts)
+        """Write down that all is done, call `finished`, then write down that it returned."""
+        journal = self._journal
+        if journal is not None:
+            journal.over(command.ok, command.counts)
         self._settle()
         try:
             data = self.role._call_finished() or b""
+        except JournalLost:
+            raise
         except _RAISED as error:
+            if journal is not None:
+                journal.rollback()
             self.tell(e.FinishedCalled(self._broken(error)))
-        else:
-            self.tell(e.FinishedCalled(None, data))
+            return
+        if journal is not None:
+            journal.finish()
+        self._settle()
+        self.tell(e.FinishedCalled(None, data))
 
     def stop(self) -> None:
         """The process ended in good order."""

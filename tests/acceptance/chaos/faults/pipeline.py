@@ -200,16 +200,16 @@ def kill_those_that_retire(stage: RunStage, rng: random.Random) -> None:
 
 @fault("disk-full", PipelineStage, journal=True, disk=True)
 def fill_disk(stage: PipelineStage, rng: random.Random, disk: Disk | Quota) -> None:
-    """The journal's disk is full; the collector says so and ends with status 2; with space it is started again."""
+    """The journal's disk is full; the collector says so and ends with status 75; with space it is started again."""
     victim = stage.one("collector")
-    victim.struck, victim.wanted = True, {2, 0}
+    victim.struck, victim.wanted = True, {75, 0}
     if disk.is_filled_by_us:
         stage.moment(rng)
     hit = stage.hit("the disk is full", costs=0)
     disk.fill()
     stage.wait(lambda: victim.program.ended() or stage.is_over(), "the collector ends, since its disk is full")
     disk.free()
-    if victim.program.ended() and victim.program.wait(1) == 2:
+    if victim.program.ended() and victim.program.wait(1) == 75:
         again(stage, victim, rng, hit)
 
 
