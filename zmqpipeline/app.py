@@ -454,7 +454,7 @@ class Pipeline:
     def run(
         self,
         *,
-        workers: int | Mapping[str, int] | None = None,
+        workers: int | Literal["auto"] | Mapping[str, int | Literal["auto"]] | None = None,
         metadata: Mapping[str, Any] | None = None,
         journal: str | PathLike[str] | None = None,
         progress: bool | None = None,
@@ -466,7 +466,8 @@ class Pipeline:
         the module again: the call belongs under ``if __name__ == "__main__":``.
 
         Args:
-            workers: processes for every task, or for some: ``{"C": 4}``; 1 by default.
+            workers: processes for every task, or for some: ``{"C": 4}``; "auto", the default, is as many as there are
+                cores for this process, by its affinity and the CPU quota of its control groups.
             metadata: added to what the metadata function returns, over it.
             journal: a file in which the collector writes down what is done. Called again with the same file, also by
                 another process after this one was killed, the run goes on; a finished one is not started again, and

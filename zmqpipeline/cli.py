@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar, cast
 
 import click
@@ -239,7 +240,12 @@ _meta = click.option("--meta", multiple=True, callback=_pairs, metavar="K=V", he
 
 
 @click.command("run", epilog="Example: python -m app run --workers 4 --journal run.db")
-@click.option("--workers", multiple=True, metavar="N|TASK=N", help="Worker processes for each task, or for one.")
+@click.option(
+    "--workers",
+    multiple=True,
+    metavar="auto|N|TASK=N,...",
+    help="Worker processes for each task, or for some; auto, the default, is as many as there are cores.",
+)
 @_meta
 @_journalled
 @click.option("--progress/--no-progress", default=None, help="A progress line; by default if stderr is a terminal.")
@@ -270,7 +276,7 @@ def _run(
             app,
             options=options,
             endpoint=flags.pop("endpoint") or os.environ.get(ENDPOINT_VARIABLE),
-            workers=_worker_numbers(workers),
+            workers=launch.read_workers(app, workers),
             metadata=meta,
             flags=_flag_arguments(flags),
             observe=observe,
@@ -363,17 +369,6 @@ def _graph(app: Pipeline, /, as_dot: bool, **flags: Any) -> int:
 # how they are told, and how they tell ---------------------------------------------------------------------------------
 
 
-def _worker_numbers(given: Sequence[str]) -> int | dict[str, int] | None:
-    """``--workers 2 --workers C=4``: a number for all, numbers for some, or both (the key "" is for all)."""
-    numbers: dict[str, int] = {}
-    for value in given:
-        task, _, number = value.rpartition("=")
-        if not number.isdecimal():
-            raise click.UsageError(f"--workers takes a number of processes, or TASK=NUMBER; {value!r} is neither.")
-        numbers[task] = int(number)
-    return numbers or None
-
-
 def _flag_arguments(flags: Mapping[str, Any]) -> list[str]:
     """The flags that were given, to be handed on to child processes."""
     arguments: list[str] = []
@@ -404,22 +399,28 @@ def _report(name: str, outcome: Outcome, as_json: bool) -> None:
     summary = outcome.summary
     if as_json:
         failures = sum(one.failed for one in summary.tasks.values())
-        click.echo(json.dumps({"pipeline": name, "status": outcome.status, "failures": failures, **asdict(summary)}))
+        head = {"pipeline": name, "status": outcome.status, "failures": failures, "workers": dict(outcome.workers)}
+        click.echo(json.dumps({**head, **asdict(summary)}))
         return
-    for line in _summary_lines(name, summary):
+    for line in _summary_lines(name, outcome):
         click.echo(line, err=True)
 
 
-def _summary_lines(name: str, summary: Summary) -> list[str]:
+def _summary_lines(name: str, outcome: Outcome) -> list[str]:
+    summary, workers = outcome.summary, sum(outcome.workers.values())
     collected = sum(one.collected for one in summary.tasks.values())
     what = "all collected" if summary.ok else "not all collected"
-    return [f"{name}: {collected} items in {summary.seconds:.1f} s, {what}", *_task_lines(summary)]
+    by = f" by {workers} worker{'' if workers == 1 else 's'}" if workers else ""
+    return [f"{name}: {collected} items in {summary.seconds:.1f} s{by}, {what}", *_task_lines(summary, outcome.workers)]
 
 
-def _task_lines(summary: Summary) -> list[str]:
+def _task_lines(summary: Summary, workers: Mapping[str, int] = MappingProxyType({})) -> list[str]:
+    """The counts of each task; with its workers, if there are several tasks."""
     lines = []
     for task, counts in summary.tasks.items():
-        numbers = (f"{key} {value}" for key, value in asdict(counts).items() if value or key in ("sent", "collected"))
+        numbers = [f"{key} {value}" for key, value in asdict(counts).items() if value or key in ("sent", "collected")]
+        if len(workers) > 1 and task in workers:
+            numbers.append(f"workers {workers[task]}")
         lines.append(f"  {task}: {', '.join(numbers)}")
     return lines
 
@@ -455,7 +456,7 @@ def _leave(status: int) -> NoReturn:
 def run_app(
     app: Pipeline,
     *,
-    workers: int | Mapping[str, int] | None = None,
+    workers: launch.Workers | None = None,
     metadata: Mapping[str, Any] | None = None,
     journal: str | os.PathLike[str] | None = None,
     progress: bool | None = None,

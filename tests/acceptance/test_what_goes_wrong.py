@@ -58,7 +58,7 @@ MAIN = """
 if __name__ == "__main__":
     app.main()
 """
-RUN = ("-m", "app", "run", "--json", "--no-progress")
+RUN = ("-m", "app", "run", "--workers", "1", "--json", "--no-progress")
 
 
 def collected(workshop: Workshop, task: str = "C") -> list[int]:
