@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -15,7 +14,8 @@ from zmqpipeline.errors import ConfigurationError, RegistrationError
 from zmqpipeline.injection import Place, Plan, label, plan
 from zmqpipeline.keywords import spelt
 from zmqpipeline.options import Options
-from zmqpipeline.places import Places
+from zmqpipeline.origin import Original, is_from_twin, namesakes, twice
+from zmqpipeline.places import Places, default_base
 from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.registry import Registry, add_once
 from zmqpipeline.tasktype import why_no_name
@@ -37,17 +37,20 @@ WorkerFunction = TypeVar("WorkerFunction", bound="Callable[..., Mapping[Any, Any
 Class = TypeVar("Class", bound=type)
 
 
-class Pipeline:
+class Pipeline(Original):
     """An app: its tasks, their workers and the collector, registered by decorators or by their method twins.
 
     Every decorator returns the function as it was. Decorators may come in any order, before the pipeline starts.
     """
 
-    def __init__(self, name: str, *, endpoint: str | None = None, options: Options | None = None) -> None:
+    def __init__(
+        self, name: str, *, endpoint: EndpointAddress | str | None = None, options: Options | None = None
+    ) -> None:
         """Make an empty pipeline.
 
         Args:
-            name: says what it is, in messages and for its private folder.
+            name: says what it is, in messages and for its private folder. ``__name__`` stands for the name by which
+                the module is imported, also where it is started and therefore called ``__main__``.
             endpoint: the base address of all roles: ``ipc://FOLDER``, ``tcp://HOST:PORT`` or ``inproc://NAME``;
                 by default ipc sockets in a private folder of the user.
             options: settings; variables and flags beat them.
@@ -55,19 +58,21 @@ class Pipeline:
         Raises:
             EndpointError: the address is malformed.
         """
+        if "registry" in vars(self):
+            return  # it is its twin, and has everything
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"A pipeline's name is a string that is not empty, not {name!r}.")
         if reason := why_no_name(name):
             raise ConfigurationError(f"A pipeline's name {reason}: {name[:40]!a}.")
-        self.name = name
+        self.name = self.origin.import_name if name == self.origin.module else name
         """What the pipeline is called."""
         self.options = options or Options()
         """The settings as the program gives them; variables and flags beat them."""
         if endpoint is not None:
             self.options = replace(self.options, endpoint=str(EndpointAddress(endpoint)))
-        self.import_name = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
-        """The module in which the pipeline was made."""
-        if self.import_name == "__main__":
+        self.import_name = self.origin.import_name
+        """The module in which the pipeline was made, by the name that other processes import it by."""
+        if self.origin.module == "__main__":
             tell_plainly()
         self.registry = Registry()
         """What is registered, for the compiler and the command line."""
@@ -157,7 +162,8 @@ class Pipeline:
         endpoint: str | None = None,
     ) -> None:
         """The method twin of `@app.task`, with the same keywords."""
-        self._check_open("task")
+        if not self._takes("task"):
+            return
         entry = task_entry(
             task_type,
             function,
@@ -220,7 +226,8 @@ class Pipeline:
     @spelt
     def add_worker(self, task_type: str, function: Callable[..., Any], *, threads: int = 1) -> None:
         """The method twin of `@app.worker`."""
-        self._check_open("worker")
+        if not self._takes("worker"):
+            return
         entry = worker_entry(task_type, function, threads)
         what = f"The worker of task {entry.name!r}"
         add_once(self.registry.workers, entry.name, entry, what, lambda one: _label(one.plan or one.cls))
@@ -277,7 +284,8 @@ class Pipeline:
         if task_type is not None:
             self._add(self.registry.collectors, injection.COLLECTOR, task_type, function)
             return
-        self._check_open("collector")
+        if not self._takes("collector"):
+            return
         made = plan(function, injection.COLLECTOR)
         add_once(self.registry.collectors, "", made, "The collector", _label)
 
@@ -337,7 +345,8 @@ class Pipeline:
         self, name: str, function: Callable[..., Any], *, threads: int = 1, idempotent: bool = False
     ) -> None:
         """The method twin of `@app.service`."""
-        self._check_open("service")
+        if not self._takes("service"):
+            return
         entry = service_entry(name, function, threads, idempotent)
         what = f"The service {entry.name!r}"
         add_once(self.registry.services, entry.name, entry, what, lambda one: _label(one.plan))
@@ -363,10 +372,10 @@ class Pipeline:
             DefinitionError: the class leaves something open; it is a `TypeError`.
             RegistrationError: its place is taken, or it is none of these.
         """
-        self._check_open("register")
-        from zmqpipeline.classes import class_entry
+        if self._takes("register"):
+            from zmqpipeline.classes import class_entry
 
-        class_entry(self.registry, cls)
+            class_entry(self.registry, cls)
         return cls
 
     # what is done with it ---------------------------------------------------------------------------------------------
@@ -398,12 +407,25 @@ class Pipeline:
             RegistrationError: no task, a task without a worker, a worker without a task.
             DependencyError: a dependency is unknown or goes in a circle.
         """
+        if not self.registry.tasks and (others := [one for one in namesakes(self) if one.registry.tasks]):
+            raise RegistrationError(twice(self, others[0]))
         return self.registry.check(self.name)
 
     def freeze(self) -> None:
         """End the set-up: from here on every decorator is refused. `check` comes first."""
         self.check()
         self._frozen = True
+
+    def _default_base(self) -> EndpointAddress:
+        """The base address where none is given: a private folder of this user, named after the pipeline.
+
+        Of one that is named after its module, each file has a folder of its own: there are many an ``app.py``.
+        """
+        return default_base(self.name, self._own_file)
+
+    @property
+    def _own_file(self) -> str:
+        return self.origin.file if self.name == self.import_name else ""
 
     def places(self, options: Options | None = None) -> Places:
         """The addresses of all roles, under these options (by default those of program and environment)."""
@@ -494,12 +516,16 @@ class Pipeline:
 
     # how entries are made ---------------------------------------------------------------------------------------------
 
-    def _check_open(self, decorator: str) -> None:
+    def _takes(self, decorator: str) -> bool:
+        """Whether what is registered counts: that of a twin does not, since the started module runs the same line."""
+        if is_from_twin(self._home):
+            return False
         if self._frozen:
             raise RegistrationError(
                 f"The decorator {decorator!r} can no longer be used: pipeline {self.name!r} is already running. "
                 "Move it above `app.main()`."
             )
+        return True
 
     def _named(
         self, place: Place, task_type: str, add: Callable[[str, Callable[..., Any]], None]
@@ -513,13 +539,15 @@ class Pipeline:
         return register
 
     def _add(self, entries: dict[str, Plan], place: Place, task_type: str, function: Callable[..., Any]) -> None:
-        self._check_open(place.decorator)
+        if not self._takes(place.decorator):
+            return
         name = task_name(task_type, place.decorator)
         what = f"`@app.{place.decorator}({name!r})`"
         add_once(entries, name, plan(function, place, name), what, _label)
 
     def _add_single(self, place: Place, function: Callable[..., Any]) -> None:
-        self._check_open(place.decorator)
+        if not self._takes(place.decorator):
+            return
         made = plan(function, place)
         add_once(self.registry.single, place.decorator, made, f"`@app.{place.decorator}`", _label)
 

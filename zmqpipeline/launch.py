@@ -20,7 +20,6 @@ from zmqpipeline.distributor import refuse_other_metadata
 from zmqpipeline.errors import ConfigurationError, EndpointError, JournalError, SerializeError, did_you_mean
 from zmqpipeline.group import WorkerGroup
 from zmqpipeline.options import Options
-from zmqpipeline.places import default_base
 from zmqpipeline.runtime import journal as journals
 from zmqpipeline.runtime import security
 from zmqpipeline.runtime.cores import usable_cores
@@ -255,7 +254,7 @@ def status_bases(app: Pipeline, options: Options) -> list[str]:
 
 
 def _notes(app: Pipeline) -> Path:
-    return Path(default_base(app.name).path, "runs")
+    return Path(app._default_base().path, "runs")
 
 
 @contextmanager
