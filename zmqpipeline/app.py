@@ -16,7 +16,6 @@ from zmqpipeline.keywords import spelt
 from zmqpipeline.options import Options
 from zmqpipeline.origin import Original, is_from_twin, namesakes, twice
 from zmqpipeline.places import Places, default_base
-from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.registry import Registry, add_once
 from zmqpipeline.tasktype import why_no_name
 
@@ -72,11 +71,10 @@ class Pipeline(Original):
             self.options = replace(self.options, endpoint=str(EndpointAddress(endpoint)))
         self.import_name = self.origin.import_name
         """The module in which the pipeline was made, by the name that other processes import it by."""
-        if self.origin.module == "__main__":
-            tell_plainly()
         self.registry = Registry()
         """What is registered, for the compiler and the command line."""
         self._frozen = False
+        self._command = ""
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.name!r}: tasks {', '.join(map(repr, self.task_types)) or 'none'}>"
@@ -481,6 +479,7 @@ class Pipeline(Original):
         journal: str | PathLike[str] | None = None,
         progress: bool | None = None,
         timeout: float | None = None,
+        collect_results: bool = False,
     ) -> Summary:
         """Run everything on this machine and block until it is over; returns also when items failed (`ok` is False).
 
@@ -496,6 +495,8 @@ class Pipeline(Original):
                 its summary is returned.
             progress: a progress line; None draws one if stderr is a terminal.
             timeout: seconds after which the run drains and PipelineTimeout is raised.
+            collect_results: keep what is collected, in memory, as `results` of the summary: for small runs. With a
+                journal, that is what this call collected, not what an earlier one did.
 
         Raises:
             ConfigurationError: the app does not fit together, or the child processes cannot import it.
@@ -506,7 +507,15 @@ class Pipeline(Original):
         """
         from zmqpipeline.cli import run_app
 
-        return run_app(self, workers=workers, metadata=metadata, journal=journal, progress=progress, timeout=timeout)
+        return run_app(
+            self,
+            workers=workers,
+            metadata=metadata,
+            journal=journal,
+            progress=progress,
+            timeout=timeout,
+            collect_results=collect_results,
+        )
 
     def main(self, argv: Sequence[str] | None = None) -> NoReturn:
         """Carry out the command that `argv` (by default the process's arguments) names, and exit with its status."""

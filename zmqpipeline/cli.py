@@ -11,11 +11,12 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar, cast
@@ -35,7 +36,6 @@ from zmqpipeline.errors import ConfigurationError, PipelineError, WorkerInitErro
 from zmqpipeline.itemlog import about_process
 from zmqpipeline.loglines import log_to_stderr
 from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options
-from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.role import Role
 from zmqpipeline.runtime import processes
 from zmqpipeline.runtime.journal import dead_items
@@ -93,6 +93,7 @@ def run_command(app: Pipeline | None, argv: Sequence[str] | None = None) -> int:
     """As `main`, but returns the exit status. What the user can mend is one line on stderr, without a traceback."""
     if app is not None:
         importing.refuse_while_importing("app.main()")
+        app._command = str(_program(app))
     arguments = None if argv is None else list(argv)
     try:
         status = _commands(app).main(arguments, prog_name=_program(app), standalone_mode=False, obj=app)
@@ -156,6 +157,7 @@ def _commands(app: Pipeline | None) -> click.Group:
 def _load(ctx: click.Context, parameter: click.Parameter, target: str | None) -> None:
     if target is not None and not ctx.resilient_parsing:
         ctx.obj = importing.find_app(target)
+        ctx.obj._command = f"{ctx.command_path} {shlex.join(['-A', target])}"
 
 
 # what all commands share ----------------------------------------------------------------------------------------------
@@ -400,7 +402,8 @@ def _report(name: str, outcome: Outcome, as_json: bool) -> None:
     if as_json:
         failures = sum(one.failed for one in summary.tasks.values())
         head = {"pipeline": name, "status": outcome.status, "failures": failures, "workers": dict(outcome.workers)}
-        click.echo(json.dumps({**head, **asdict(summary)}))
+        told = {key: value for key, value in asdict(summary).items() if key != "results"}
+        click.echo(json.dumps({**head, **told}))
         return
     for line in _summary_lines(name, outcome):
         click.echo(line, err=True)
@@ -461,9 +464,10 @@ def run_app(
     journal: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
+    collect_results: bool = False,
 ) -> Summary:
     """What `Pipeline.run` does; see there. A progress line is drawn on a terminal unless `progress` is False."""
-    tell_plainly()
+    results: list[tuple[str, dict[str, Any]]] = []
     importing.refuse_while_importing("app.run()")
     app.check()
     options = Options.from_environ(app.options, os.environ)
@@ -478,6 +482,7 @@ def run_app(
             metadata=metadata,
             timeout=timeout,
             observe=observe,
+            results=results if collect_results else None,
         )
     if outcome.was_finished:
         log.warning(
@@ -485,4 +490,4 @@ def run_app(
             "remove the file, or run the app from the command line with --fresh.",
             *(app.name, options.journal),
         )
-    return launch.result(outcome)
+    return replace(launch.result(outcome), results=results)

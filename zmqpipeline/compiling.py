@@ -84,7 +84,7 @@ def places_of(app: Pipeline, options: Options | None = None) -> Places:
     collector = registry.collector_class
     if collector is None:
         return places
-    return replace(places, results=collector.endpoint, acks=collector.ack_endpoint)
+    return replace(places, results=EndpointAddress(collector.endpoint), acks=EndpointAddress(collector.ack_endpoint))
 
 
 def _settled(app: Pipeline, options: Options | None) -> Options:
@@ -94,6 +94,7 @@ def _settled(app: Pipeline, options: Options | None) -> Options:
 def _ready(role: AnyRole, app: Pipeline, options: Options) -> AnyRole:
     role._options = options
     role._pipeline = app.name
+    role._command = app._command
     return role
 
 

@@ -35,6 +35,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
+from zmqpipeline.plainly import Plain
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a message about a wrong name: `` Did you mean 'x'?`` if one of the known ones is close, else empty."""
@@ -52,7 +54,7 @@ class PipelineError(Exception):
     """What a command exits with if this error ends it."""
 
 
-class ConfigurationError(PipelineError):
+class ConfigurationError(PipelineError, Plain):
     """Something was set up wrongly; nothing has run. Commands show it as one line and exit with status 2."""
 
     exit_status: ClassVar[int] = 2

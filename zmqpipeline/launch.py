@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -51,11 +52,13 @@ def start(
     observe: Callable[[Progress], None] | None = None,
     stdout: int | None = None,
     fresh: bool = False,
+    results: list[tuple[str, dict[str, Any]]] | None = None,
 ) -> Outcome:
     """Run the app on this machine and see it through; `flags` are handed on to the children, as is `stdout`.
 
     The addresses are in a private folder unless `endpoint` says where: several runs of one app may go on at once.
-    A run whose journal says that it is finished is not started again, unless it is to be `fresh`.
+    A run whose journal says that it is finished is not started again, unless it is to be `fresh`. What is collected is
+    added to `results`, if they are wanted.
 
     Raises:
         ConfigurationError: the app cannot be imported by child processes, or an argument names an unknown task.
@@ -82,6 +85,8 @@ def start(
         asked = [*command, "distributor", *_metadata_arguments(metadata, folder), *common]
         collector = cast("Collector", app.compile("collector", options=options))
         collector._fresh = fresh
+        if results is not None:
+            collector._observer = partial(_keep, results)
         plan = Plan(
             name=app.name,
             collector=collector,
@@ -93,6 +98,12 @@ def start(
             observe=observe,
         )
         return replace(RunSupervisor(plan, Crew(stdout=stdout)).run(), workers=numbers)
+
+
+def _keep(results: list[tuple[str, dict[str, Any]]], task: str, number: int, data: Any, what: object) -> None:
+    """The collector's observer: data is None for what was not collected."""
+    if data is not None:
+        results.append((task, data))
 
 
 def _check_doors(app: Pipeline, options: Options) -> None:

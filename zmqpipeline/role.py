@@ -14,7 +14,6 @@ from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import Declared
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options
-from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import Drain, Event
 from zmqpipeline.runtime import signals, sockets
@@ -53,7 +52,7 @@ class Role(Declared):
         role = super().__new__(cls)
         role.status = role.signum = role.machine = None
         role._options = None
-        role._pipeline = ""
+        role._pipeline = role._command = ""
         role._addresses = {}
         role._ignore_sigint = False
         # re-entrant: a signal handler that calls `shutdown` may come while its own thread is inside
@@ -64,6 +63,8 @@ class Role(Declared):
 
     _options: Options | None
     _pipeline: str
+    _command: str
+    """What starts roles of the pipeline, for messages; empty if that is not known."""
     _addresses: dict[str, EndpointAddress]
     _ignore_sigint: bool
     _guard: Any
@@ -86,7 +87,6 @@ class Role(Declared):
         Raises:
             ConfigurationError: an address is malformed or in use, or something needed is missing.
         """
-        tell_plainly()
         self.status = self.signum = None
         self._prepare()
         with contextlib.ExitStack() as watch:
@@ -151,8 +151,9 @@ class Role(Declared):
     def _log(self) -> logging.Logger:
         return logging.getLogger(self._log_name)
 
-    def _address(self, hop: str, declared: EndpointAddress) -> EndpointAddress:
-        return self._addresses.get(hop, declared)
+    def _address(self, hop: str, declared: EndpointAddress | str) -> EndpointAddress:
+        # a property may give it as a str
+        return self._addresses.get(hop) or EndpointAddress(declared)
 
     def _context(self) -> Any:
         # inproc addresses are known within one context only; all other roles have a context of their own

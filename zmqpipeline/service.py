@@ -75,7 +75,7 @@ class ServiceWorker(Role):
     task_type: str = ""
     """The service it answers for: a TaskType, or a blank string, for clients that name none."""
 
-    endpoint: EndpointAddress
+    endpoint: EndpointAddress | str
     """The broker's backend."""
 
     idempotent: bool = False

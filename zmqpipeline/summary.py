@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from zmqpipeline.protocol.messages import TaskCounts
 
@@ -46,6 +47,9 @@ class Summary:
 
     tasks: dict[str, TaskSummary] = field(default_factory=dict)
     """The counts of each task, by its type."""
+
+    results: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """With ``app.run(collect_results=True)``: what this call collected, in order, each with its task's type."""
 
     @classmethod
     def from_counts(cls, counts: Iterable[TaskCounts], *, ok: bool, seconds: float) -> Summary:

@@ -466,7 +466,7 @@ for role in (absence, collector, distributor):
 )
 NO_DISTRIBUTOR = "Still waiting for a distributor"
 NO_COLLECTOR = "Waiting for a collector"
-NO_WORKER = "No worker serves task 'C'; its items wait. Start one: python -m YOUR_APP worker C"
+NO_WORKER = "No worker serves task 'C'; its items wait. Start one: python -m app worker C"
 
 
 def test_who_is_alone_waits_and_says_again_and_again_what_for(workshop: Workshop, eventually: Eventually) -> None:

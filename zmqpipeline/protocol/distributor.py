@@ -32,6 +32,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.absence import how_to_start
 from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
 from zmqpipeline.protocol.failures import gate_closed, in_a_line, in_messages
 from zmqpipeline.protocol.graph import TaskSpec, order
@@ -54,7 +55,6 @@ WARN_FIRST_SECONDS = 5.0
 WARN_SECONDS = 60.0
 
 _COLLECTOR: e.Peer = ("acks", b"")
-_AS_HERE = ", with the --endpoint of this role if it has one"
 
 
 class DistributorMachine:
@@ -74,10 +74,12 @@ class DistributorMachine:
         rng: random.Random | None = None,
         metadata: str = "none",
         supervised: str = "",
+        command: str = "",
         show: Callable[[bytes], str] = repr,
         is_dict: Callable[[bytes], bool] = bool,
     ) -> None:
-        """`supervised`: the host on which whoever started the workers tells by WorkerDied how they end.
+        """`supervised`: the host on which whoever started the workers tells by WorkerDied how they end; `command` is
+        what starts roles of this pipeline.
 
         `show` makes text for people of a packed value, `is_dict` tells whether one is a dict: what is in one is not
         known here.
@@ -102,7 +104,7 @@ class DistributorMachine:
         self._acks = Link(incarnation)
         self._desk = StatusDesk(incarnation)
         self._strangers = Strangers()
-        self._is_dict = is_dict
+        self._is_dict, self._command = is_dict, command
         self._connected = False
         self._dispatcher = Dispatcher(
             self.tasks,
@@ -232,7 +234,7 @@ class DistributorMachine:
     def _warn_waiting(self, now: float) -> None:
         self._warn_at = now + WARN_SECONDS
         if not self._connected:
-            self._log(30, f"Waiting for a collector to connect to. Start one: python -m YOUR_APP collector{_AS_HERE}")
+            self._log(30, f"Waiting for a collector to connect to. {how_to_start(self._command, 'collector')}")
         elif self.phase == "metadata":
             self._log(30, "Waiting for the metadata worker (receive_metadata is set). Start it.")
         elif self.phase not in ("greeting", "beginning", "finishing"):
@@ -241,7 +243,7 @@ class DistributorMachine:
     def _warn_unserved(self, task: TaskState, now: float) -> None:
         name = task.spec.task_type
         task.unserved_at = now + WARN_SECONDS
-        text = f"No worker serves task {name!r}; its items wait. Start one: python -m YOUR_APP worker {name}{_AS_HERE}"
+        text = f"No worker serves task {name!r}; its items wait. {how_to_start(self._command, 'worker', name)}"
         self._log(30, text, task=name)
 
     # messages ----------------------------------------------------------------------------------------------------
