@@ -11,12 +11,14 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar, cast
 
 import click
@@ -41,7 +43,6 @@ from zmqpipeline.errors import (
 from zmqpipeline.itemlog import about_process
 from zmqpipeline.loglines import log_to_stderr
 from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options, variable
-from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.role import Role
 from zmqpipeline.runtime import processes, told
 from zmqpipeline.runtime.journal import dead_items
@@ -115,6 +116,7 @@ def run_command(app: Pipeline | None, argv: Sequence[str] | None = None) -> int:
 def _carry_out(app: Pipeline | None, argv: Sequence[str] | None) -> int:
     if app is not None:
         importing.refuse_while_importing("app.main()")
+        app._command = str(_program(app))
     arguments = None if argv is None else list(argv)
     try:
         status = _commands(app).main(arguments, prog_name=_program(app), standalone_mode=False, obj=app)
@@ -178,6 +180,7 @@ def _commands(app: Pipeline | None) -> click.Group:
 def _load(ctx: click.Context, parameter: click.Parameter, target: str | None) -> None:
     if target is not None and not ctx.resilient_parsing:
         ctx.obj = importing.find_app(target)
+        ctx.obj._command = f"{ctx.command_path} {shlex.join(['-A', target])}"
 
 
 # what all commands share ----------------------------------------------------------------------------------------------
@@ -293,7 +296,12 @@ _meta = click.option("--meta", multiple=True, callback=_pairs, metavar="K=V", he
 
 
 @click.command("run", epilog="Example: python -m app run --workers 4 --journal run.db")
-@click.option("--workers", multiple=True, metavar="N|TASK=N", help="Worker processes for each task, or for one.")
+@click.option(
+    "--workers",
+    multiple=True,
+    metavar="auto|N|TASK=N,...",
+    help="Worker processes for each task, or for some; auto, the default, is as many as there are cores.",
+)
 @_meta
 @_journalled
 @click.option("--max-failures", type=click.IntRange(0), metavar="N", help="Drain when more than N items failed.")
@@ -325,7 +333,7 @@ def _run(
             app,
             options=options,
             endpoint=flags.pop("endpoint") or os.environ.get(ENDPOINT_VARIABLE),
-            workers=_worker_numbers(workers),
+            workers=launch.read_workers(app, workers),
             metadata=meta,
             flags=_flag_arguments(flags),
             observe=observe,
@@ -428,17 +436,6 @@ def _graph(app: Pipeline, /, as_dot: bool, **flags: Any) -> int:
 # how they are told, and how they tell ---------------------------------------------------------------------------------
 
 
-def _worker_numbers(given: Sequence[str]) -> int | dict[str, int] | None:
-    """``--workers 2 --workers C=4``: a number for all, numbers for some, or both (the key "" is for all)."""
-    numbers: dict[str, int] = {}
-    for value in given:
-        task, _, number = value.rpartition("=")
-        if not number.isdecimal():
-            raise click.UsageError(f"--workers takes a number of processes, or TASK=NUMBER; {value!r} is neither.")
-        numbers[task] = int(number)
-    return numbers or None
-
-
 def _flag_arguments(flags: Mapping[str, Any]) -> list[str]:
     """The flags that were given, to be handed on to child processes."""
     arguments: list[str] = []
@@ -469,18 +466,22 @@ def _report(name: str, outcome: Outcome, as_json: bool) -> None:
     summary = outcome.summary
     if as_json:
         failures = sum(one.failed for one in summary.tasks.values())
-        click.echo(json.dumps({"pipeline": name, "status": outcome.status, "failures": failures, **asdict(summary)}))
+        head = {"pipeline": name, "status": outcome.status, "failures": failures, "workers": dict(outcome.workers)}
+        told = {key: value for key, value in asdict(summary).items() if key != "results"}
+        click.echo(json.dumps({**head, **told}))
         return
-    for line in _summary_lines(name, summary):
+    for line in _summary_lines(name, outcome):
         click.echo(line, err=True)
 
 
-def _summary_lines(name: str, summary: Summary) -> list[str]:
+def _summary_lines(name: str, outcome: Outcome) -> list[str]:
+    summary, workers = outcome.summary, sum(outcome.workers.values())
     collected = sum(one.collected for one in summary.tasks.values())
     what = "all collected" if summary.ok else "not all collected"
     what += f"; stopped: {summary.stopped}" if summary.stopped else ""
-    head = f"{name}: {collected} items in {summary.seconds:.1f} s, {what}"
-    return [head, *_task_lines(summary), *_reason_lines(summary)]
+    by = f" by {workers} worker{'' if workers == 1 else 's'}" if workers else ""
+    head = f"{name}: {collected} items in {summary.seconds:.1f} s{by}, {what}"
+    return [head, *_task_lines(summary, outcome.workers), *_reason_lines(summary)]
 
 
 def _reason_lines(summary: Summary) -> list[str]:
@@ -490,10 +491,13 @@ def _reason_lines(summary: Summary) -> list[str]:
     return [*lines, f"  and {more} more kind{'' if more == 1 else 's'} of failure"] if more > 0 else lines
 
 
-def _task_lines(summary: Summary) -> list[str]:
+def _task_lines(summary: Summary, workers: Mapping[str, int] = MappingProxyType({})) -> list[str]:
+    """The counts of each task; with its workers, if there are several tasks."""
     lines = []
     for task, counts in summary.tasks.items():
-        numbers = (f"{key} {value}" for key, value in asdict(counts).items() if value or key in ("sent", "collected"))
+        numbers = [f"{key} {value}" for key, value in asdict(counts).items() if value or key in ("sent", "collected")]
+        if len(workers) > 1 and task in workers:
+            numbers.append(f"workers {workers[task]}")
         lines.append(f"  {task}: {', '.join(numbers)}")
     return lines
 
@@ -532,15 +536,16 @@ def _leave(status: int) -> NoReturn:
 def run_app(
     app: Pipeline,
     *,
-    workers: int | Mapping[str, int] | None = None,
+    workers: launch.Workers | None = None,
     metadata: Mapping[str, Any] | None = None,
     journal: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
     max_failures: int | None = None,
+    collect_results: bool = False,
 ) -> Summary:
     """What `Pipeline.run` does; see there. A progress line is drawn on a terminal unless `progress` is False."""
-    tell_plainly()
+    results: list[tuple[str, dict[str, Any]]] = []
     importing.refuse_while_importing("app.run()")
     app.check()
     options = Options.from_environ(app.options, os.environ).merge(max_failures=max_failures)
@@ -556,6 +561,7 @@ def run_app(
             metadata=metadata,
             timeout=timeout,
             observe=observe,
+            results=results if collect_results else None,
         )
     if outcome.was_finished:
         log.warning(
@@ -563,4 +569,4 @@ def run_app(
             "again, remove the file, or run the app from the command line with --fresh.",
             *(app.name, options.journal, "" if outcome.summary.ok else f" {NOT_ALL}"),
         )
-    return launch.result(outcome)
+    return replace(launch.result(outcome), results=results)

@@ -49,10 +49,10 @@ class Collector(Role):
     _log_name = "zmqpipeline.collector"
     _declares: ClassVar[dict[str, Kind]] = {"endpoint": ENDPOINT, "ack_endpoint": ENDPOINT}
 
-    endpoint: EndpointAddress
+    endpoint: EndpointAddress | str
     """Where the workers send their results; the collector binds it."""
 
-    ack_endpoint: EndpointAddress
+    ack_endpoint: EndpointAddress | str
     """Where the distributor hears what is acknowledged; the collector binds it."""
 
     metadata: dict[str, Any]

@@ -15,7 +15,7 @@ from types import FunctionType
 from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.address import EndpointAddress
-from zmqpipeline.errors import DefinitionError
+from zmqpipeline.errors import DefinitionError, EndpointError
 from zmqpipeline.sizes import EXPECTED, size_in_bytes
 from zmqpipeline.tasktype import TaskType
 
@@ -51,8 +51,8 @@ def _is_size(value: Any) -> bool:
 
 ENDPOINT = Kind(
     lambda value: isinstance(value, EndpointAddress),
-    "an EndpointAddress",
-    "EndpointAddress('ipc://worker.ipc')",
+    "an address, a str or an EndpointAddress",
+    "'ipc://worker.ipc'",
 )
 TASK_TYPE = Kind(
     lambda value: isinstance(value, TaskType),
@@ -99,7 +99,7 @@ class Declared(metaclass=DeclaredMeta):
         for name, kind in cls._declares.items():
             value = cls.__dict__.get(name)
             if value is not None and not _computes(value):
-                _fit(value, name, kind, cls)
+                setattr(cls, name, _fitted(value, name, kind, cls))
 
 
 def require_declared(cls: type[Declared]) -> None:
@@ -120,19 +120,28 @@ def _require(made: Declared, cls: type) -> None:
             continue
         if value is None:
             raise DefinitionError(_missing(name, kind, cls))
-        _fit(value, name, kind, cls)
+        fitted = _fitted(value, name, kind, cls)
+        if name in vars(made):
+            setattr(made, name, fitted)
 
 
 def _computes(value: Any) -> bool:
     return hasattr(type(value), "__get__") and not isinstance(value, FunctionType)
 
 
-def _fit(value: Any, name: str, kind: Kind, cls: type) -> None:
+def _fitted(value: Any, name: str, kind: Kind, cls: type) -> Any:
+    """The value as it is kept: a str that is an address as an EndpointAddress."""
+    if kind is ENDPOINT and isinstance(value, str):
+        try:
+            return EndpointAddress(value)
+        except EndpointError as error:
+            raise DefinitionError(f"{cls.__name__}.{name}: {error}") from error
     if not kind.fits(value):
         raise DefinitionError(
             f"{cls.__name__}.{name} must be {kind.expected}, not {value!r} ({type(value).__name__}). "
             f"Write {name} = {kind.example}."
         )
+    return value
 
 
 def _missing(name: str, kind: Kind, cls: type) -> str:

@@ -165,7 +165,7 @@ class Distributor(Role):
         self._metadata, self._raised = {}, {}
 
     def _task_places(self) -> list[EndpointAddress]:
-        places = (task._addresses.get("workers", task.endpoint) for task in self._tasks)
+        places = (task._addresses.get("workers") or EndpointAddress(task.endpoint) for task in self._tasks)
         return list(dict.fromkeys(places))
 
     def _places(self) -> Iterable[EndpointAddress]:
@@ -201,6 +201,7 @@ class Distributor(Role):
             metadata="remote" if self.receive_metadata else local,
             supervised=socket.gethostname() if processes.is_child() else "",
             stay=self._stay_seconds(),
+            command=self._command,
             is_dict=is_dict,
             show=lambda packed: _short(unpack(packed)),
         )

@@ -36,6 +36,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
+from zmqpipeline.plainly import Plain
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a message about a wrong name: `` Did you mean 'x'?`` if one of the known ones is close, else empty."""
@@ -53,7 +55,7 @@ class PipelineError(Exception):
     """What a command exits with if this error ends it."""
 
 
-class ConfigurationError(PipelineError):
+class ConfigurationError(PipelineError, Plain):
     """Something was set up wrongly; nothing has run. Commands show it as one line and exit with status 2."""
 
     exit_status: ClassVar[int] = 2
@@ -112,11 +114,16 @@ class WireError(PipelineError):
     """The frames of a peer are no message of this protocol and version. Counted and dropped, never fatal."""
 
 
-class RunFailed(PipelineError):
+class RunFailed(PipelineError, Plain):
     """A run that came to its end in good order, and did not collect everything; or that was ended early.
 
     Raised out of `run()` of a distributor, a collector and a worker.
     """
+
+    exit_status: ClassVar[int] = 1
+
+    # where `run()` was called is no place of a failed run
+    says_place: ClassVar[bool] = False
 
     def __init__(self, message: str = "", troubles: Mapping[str, object] | None = None) -> None:
         """`troubles` says what was raised, as text (`protocol.messages.Trouble`), the first of each.

@@ -134,6 +134,12 @@ def _refusal(parameter: inspect.Parameter, place: Place, what: str) -> str:
     if parameter.name in place.names:
         return f"The {what} takes {parameter.name!r} by position only; it is given by name. Take the '/' out."
     known = ", ".join(place.names) or "none"
+    if place.decorator == "task":
+        return (
+            f"The {what} takes a parameter {parameter.name!r}, which nobody provides: it gives items, and takes none. "
+            f"What executes an item, its first parameter, is decorated with `@app.worker`. Names that have a meaning "
+            f"here: {known}."
+        )
     first = f" Its first parameter is {place.first}." if place.first else ""
     return (
         f"The {what} takes a parameter {parameter.name!r}, which nobody provides.{first} "

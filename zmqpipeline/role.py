@@ -16,7 +16,6 @@ from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import Declared
 from zmqpipeline.errors import ConfigurationError, RunFailed
 from zmqpipeline.options import Options
-from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import Drain, Event
 from zmqpipeline.runtime import signals, sockets, told
@@ -55,7 +54,7 @@ class Role(Declared):
         role = super().__new__(cls)
         role.status = role.signum = role.machine = None
         role._options = None
-        role._pipeline = ""
+        role._pipeline = role._command = ""
         role._addresses = {}
         role._ignore_sigint = False
         role._tell_parent = lambda word: False
@@ -69,6 +68,8 @@ class Role(Declared):
 
     _options: Options | None
     _pipeline: str
+    _command: str
+    """What starts roles of the pipeline, for messages; empty if that is not known."""
     _addresses: dict[str, EndpointAddress]
     _ignore_sigint: bool
     _tell_parent: Callable[[str], bool]
@@ -102,7 +103,6 @@ class Role(Declared):
             RunFailed: of a distributor, a collector or a worker: the run ended in good order, but not everything was
                 collected, or another role ended it early.
         """
-        tell_plainly()
         self.status = self.signum = None
         self._began, self._over = time.monotonic(), None
         self._prepare()
@@ -184,8 +184,9 @@ class Role(Declared):
     def _log(self) -> logging.Logger:
         return logging.getLogger(self._log_name)
 
-    def _address(self, hop: str, declared: EndpointAddress) -> EndpointAddress:
-        return self._addresses.get(hop, declared)
+    def _address(self, hop: str, declared: EndpointAddress | str) -> EndpointAddress:
+        # a property may give it as a str
+        return self._addresses.get(hop) or EndpointAddress(declared)
 
     def _context(self) -> Any:
         # inproc addresses are known within one context only; all other roles have a context of their own

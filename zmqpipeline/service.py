@@ -77,7 +77,7 @@ class ServiceWorker(Role):
     task_type: str = ""
     """The service it answers for: a TaskType; or a blank string, for every name that nobody else serves, and none."""
 
-    endpoint: EndpointAddress
+    endpoint: EndpointAddress | str
     """The broker's backend."""
 
     idempotent: bool = False

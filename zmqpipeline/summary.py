@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from zmqpipeline.errors import SerializeError
 from zmqpipeline.protocol.kinds import Kind, said
@@ -113,6 +114,8 @@ class Summary:
 
     stopped: str = ""
     """Why the run was stopped before its end, if more items failed than `max_failures` allows."""
+    results: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """With ``app.run(collect_results=True)``: what this call collected, in order, each with its task's type."""
 
     @classmethod
     def from_counts(

@@ -78,6 +78,8 @@ class Outcome:
     """The collector's thread still runs: a function of it did not return in time."""
     was_finished: bool = False
     """The journal says that the run was over before: nothing was started."""
+    workers: Mapping[str, int] = field(default_factory=dict)
+    """How many worker processes each task was given."""
 
 
 @dataclass

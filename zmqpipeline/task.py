@@ -42,7 +42,7 @@ class Task(Declared):
     task_type: TaskType
     """The name of the task; its worker has the same."""
 
-    endpoint: EndpointAddress
+    endpoint: EndpointAddress | str
     """The address where the distributor gives out this task's items. Several tasks may share one."""
 
     dependencies: Sequence[TaskType]

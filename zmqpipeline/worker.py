@@ -55,10 +55,10 @@ class Worker(Role):
     task_type: TaskType
     """The task whose items this worker executes."""
 
-    endpoint: EndpointAddress
+    endpoint: EndpointAddress | str
     """Where the task gives out its items: the task's own `endpoint`."""
 
-    collector_endpoint: EndpointAddress
+    collector_endpoint: EndpointAddress | str
     """Where the results go: the collector's `endpoint`."""
 
     init_timeout: float | None = 60.0

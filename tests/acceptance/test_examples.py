@@ -97,7 +97,7 @@ def test_the_dependencies_hold(workshop: Workshop) -> None:
 
 def test_log_lines_go_where_they_should(workshop: Workshop) -> None:
     """The console has what is INFO or above of all four roles; the file has three processes' DEBUG lines, too."""
-    status, program = workshop.run("-m", "examples.logging", "run", LOG_FILE="here.log")
+    status, program = workshop.run("-m", "examples.logging", "run", "--workers", "1", LOG_FILE="here.log")
     assert status == 0, program.err
     roles = {"distributor", "task", "worker", "collector"}
     assert set(re.findall(r"^INFO    zmqpipeline\.(\w+)", program.err, re.MULTILINE)) == roles

@@ -159,7 +159,7 @@ def test_a_drain_has_an_end(workshop: Any, eventually: Callable[..., None]) -> N
 def test_a_killed_worker_is_started_again(workshop: Any, eventually: Callable[..., None]) -> None:
     """kill -9 of the only worker: the log says how it ended, a new one takes over, every item is collected once."""
     workshop.write("app.py", SLEEPER)
-    program = workshop.start("-m", "app", "run", "--json", SECONDS="0.02")
+    program = workshop.start("-m", "app", "run", "--workers", "1", "--json", SECONDS="0.02")
     eventually(lambda: len(workshop.lines("collected")) >= 10, "ten items collected")
     victim = workshop.numbers("workers")[0]
     os.kill(victim, signal.SIGKILL)
@@ -246,7 +246,7 @@ def test_a_worker_that_cannot_start_ends_the_run(workshop: Any) -> None:
     """worker_init that raises five times in a row: status 3, and one line that says so."""
     text = SLEEPER.replace('    note("workers", os.getpid())', '    raise RuntimeError("no database")')
     workshop.write("app.py", text)
-    status, program = workshop.run("-m", "app", "run")
+    status, program = workshop.run("-m", "app", "run", "--workers", "1")
     assert status == 3, program.err
     assert "no database" in program.err
     assert "5 times in a row" in program.err

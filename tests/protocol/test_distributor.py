@@ -123,7 +123,7 @@ def test_no_collector_is_warned_of() -> None:
     scene = Scene(running=False)
     scene.bench.tell(e.Tick())
     scene.bench.wait(WARN_FIRST_SECONDS + 2 * WARN_SECONDS + 1)
-    assert scene.bench.logged().count("python -m YOUR_APP collector") == 3
+    assert scene.bench.logged().count("python -m app collector") == 3
 
 
 def test_a_refusal_ends_it_with_the_reason() -> None:
@@ -435,7 +435,7 @@ def test_a_task_without_a_worker_is_warned_of() -> None:
     scene = Scene()
     scene.bench.wait(WARN_FIRST_SECONDS + 0.1)
     assert "No worker serves task 'A'" in scene.bench.logged()
-    assert "python -m YOUR_APP worker A" in scene.bench.logged()
+    assert "python -m app worker A" in scene.bench.logged()
     scene.bench.wait(WARN_SECONDS)
     assert scene.bench.logged().count("No worker serves") == 1
     scene.worker()

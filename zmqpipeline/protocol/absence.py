@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Set
 
 WARN_FIRST_SECONDS = 10.0
@@ -46,3 +47,10 @@ class Absence:
             f"Waiting for {missing} to connect to; what is held here is kept. Start it, see whether --endpoint names "
             "its address, or end this worker with Ctrl-C."
         )
+
+
+def how_to_start(command: str, *role: str) -> str:
+    """The end of a message about a role that is missing: what starts it, by the command that starts roles, if known."""
+    if not command:
+        return "Start the program that runs one."
+    return f"Start one: {command} {shlex.join(role)}, with the --endpoint of this role if it has one."

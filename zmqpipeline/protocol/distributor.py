@@ -35,6 +35,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.absence import how_to_start
 from zmqpipeline.protocol.dispatch import Dispatcher, TaskState, snapshot_of
 from zmqpipeline.protocol.ending import early, ended_early, over
 from zmqpipeline.protocol.failures import in_messages
@@ -51,7 +52,7 @@ from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts, StatusDesk
 from zmqpipeline.protocol.strangers import Strangers
 from zmqpipeline.protocol.told_keys import ToldKeys
-from zmqpipeline.protocol.waiting import AS_HERE, NOBODY_CAME, WARN_SECONDS, Waiting
+from zmqpipeline.protocol.waiting import NOBODY_CAME, WARN_SECONDS, Waiting
 
 REPEAT_SECONDS = 1.0
 """How often something unanswered is said again, and how long no ACK may come before the collector is asked."""
@@ -84,10 +85,12 @@ class DistributorMachine:
         metadata: str = "none",
         supervised: str = "",
         stay: float = 0.0,
+        command: str = "",
         show: Callable[[bytes], str] = repr,
         is_dict: Callable[[bytes], bool] = bool,
     ) -> None:
-        """`supervised`: the host on which whoever started the workers tells by WorkerDied how they end.
+        """`supervised`: the host on which whoever started the workers tells by WorkerDied how they end; `command` is
+        what starts roles of this pipeline.
 
         `stay`: for so many seconds from its first event on it does not end, so that workers which try to connect from
         time to time hear that a short run is over.
@@ -120,7 +123,7 @@ class DistributorMachine:
         self._acks = Link(incarnation)
         self._desk = StatusDesk(incarnation)
         self._strangers = Strangers()
-        self._is_dict = is_dict
+        self._is_dict, self._command = is_dict, command
         self._connected = False
         self._dispatcher = Dispatcher(
             self.tasks,
@@ -134,7 +137,7 @@ class DistributorMachine:
         self._moves = TaskMoves(self.tasks, self._dispatcher, show, self._note_failed, self._log)
         self._deadline: float | None = None
         self._repeat_at: float | None = None
-        self._waiting = Waiting((options or Options()).exit_when_idle)
+        self._waiting = Waiting((options or Options()).exit_when_idle, command)
         self._loading = False
         self._stay = Stay(stay)
         self.is_over = False
@@ -253,7 +256,7 @@ class DistributorMachine:
     def _warn_unserved(self, task: TaskState, now: float) -> None:
         name = task.spec.task_type
         task.unserved_at = now + WARN_SECONDS
-        text = f"No worker serves task {name!r}; its items wait. Start one: python -m YOUR_APP worker {name}{AS_HERE}"
+        text = f"No worker serves task {name!r}; its items wait. {how_to_start(self._command, 'worker', name)}"
         self._log(30, text, task=name)
 
     # messages ----------------------------------------------------------------------------------------------------

@@ -520,9 +520,13 @@ DECLINED_KINDS = ("unavailable", "error", "lost")
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Of those that a client asks for, the broker has never heard of these; an empty answer is an answer, too."""
+    """Of those that a client asks for, the broker has never heard of these; an empty answer is an answer, too.
+
+    `unserved` are all requests of this client that wait since nobody serves their names at the moment.
+    """
 
     spans: Spans
+    unserved: Spans = ()
 
 
 # on any hop -----------------------------------------------------------------------------------------------------------

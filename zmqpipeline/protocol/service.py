@@ -10,7 +10,7 @@ clients. The law:
 * A request whose worker was lost goes to another one if the service is idempotent; otherwise the client is told.
 * The workers of the blank service (its name is empty) answer for each name that nobody else serves.
 * A service that nobody serves is said to be unavailable at once; but for 5 s after the broker's start, and after its
-  last worker was lost, requests wait for a worker.
+  last worker was lost, requests wait for a worker. Their clients are told which ones do, as often as that changes.
 * What arrives in one turn of the loop is handed out and answered together, by a Tick at its end.
 
 Each life of a broker is a run: workers drop what they hold of an earlier broker's requests, and clients send theirs
@@ -260,6 +260,8 @@ class ServiceMachine:
             self._give_grace(service.name, max(now, (self._born or now) + GRACE_SECONDS))
         service.open(client, numbers, payloads, again=again)
         self._dispatcher.feed(service.state)
+        if not service.state.workers:
+            self._send(client, m.Unknown((), self._unserved_of(client)))
 
     def _serving(self, name: str) -> str:
         """The service whose workers answer for this name: those of the blank one for each that nobody else serves."""
@@ -297,7 +299,16 @@ class ServiceMachine:
         self._withdraw(client, [number for number in client.open if number not in wanted])
         for answer in client.take_answers(wanted):
             self._send(client, answer)
-        self._send(client, m.Unknown(first_of(client.known().missing(spans))))
+        self._send(client, m.Unknown(first_of(client.known().missing(spans)), self._unserved_of(client)))
+
+    def _unserved_of(self, client: Client) -> m.Spans:
+        """The client's requests that wait for a worker of a service that has none."""
+        return spans_of([number for number, (service, _) in client.open.items() if not service.state.workers])
+
+    def _tell_unserved(self, service: Service) -> None:
+        """Whoever waits for this service hears whether somebody serves it."""
+        for client in dict.fromkeys(client for client, _ in service.origins.values()):
+            self._send(client, m.Unknown((), self._unserved_of(client)))
 
     def _withdraw(self, client: Client, numbers: list[int]) -> None:
         by_service: dict[Service, list[int]] = {}
@@ -324,6 +335,7 @@ class ServiceMachine:
             self._do(c.Send(peer, link.wrap(m.Refused(reason))))
             return
         service = self._service(report.task)
+        was_unserved = not service.state.workers
         service.was_served = True
         self._unserved.pop(report.task, None)
         if not report.idempotent:
@@ -332,6 +344,8 @@ class ServiceMachine:
         self._dispatcher.received(envelope, peer, link, verdict, now)
         if not service.name:
             self._take_unserved(service)
+        if was_unserved and service.state.workers:
+            self._tell_unserved(service)
         if report.done and report.run == self._dispatcher.run:
             self._ask_for_results(envelope.sender, report)
         self._settle(service)
@@ -379,6 +393,7 @@ class ServiceMachine:
         if service.state.workers:
             return
         service.idempotent = None
+        self._tell_unserved(service)
         if crashed or service.origins:
             self._give_grace(service.name, now + GRACE_SECONDS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zmqpipeline.protocol.absence import how_to_start
 from zmqpipeline.protocol.machine import soonest
 
 NOBODY_CAME = 75
@@ -13,10 +14,8 @@ WARN_FIRST_SECONDS = 5.0
 WARN_SECONDS = 60.0
 """How often it is said from then on."""
 
-AS_HERE = ", with the --endpoint of this role if it has one"
-
 _TEXTS = {
-    "collector": f"Waiting for a collector to connect to. Start one: python -m YOUR_APP collector{AS_HERE}",
+    "collector": "Waiting for a collector to connect to. {start}",
     "answer": "Waiting for the collector to answer: another distributor is connected to it, most likely. This one "
     "takes over when that one is gone. End that one, or this one with Ctrl-C.",
     "metadata": "Waiting for the metadata worker (receive_metadata is set). Start it.",
@@ -33,9 +32,13 @@ _NOBODY = {
 class Waiting:
     """Who a distributor waits for, if for anybody: "collector", "answer" (of the collector), "metadata", or ""."""
 
-    def __init__(self, patience: float | None) -> None:
-        """`patience`: after so many seconds it waits no longer (the option `exit_when_idle`)."""
+    def __init__(self, patience: float | None, command: str = "") -> None:
+        """`patience`: after so many seconds it waits no longer (the option `exit_when_idle`).
+
+        `command` is what starts roles of this pipeline.
+        """
         self.has_looked = False
+        self._start = how_to_start(command, "collector")
         self._patience = patience
         self._missing = ""
         self._since = 0.0
@@ -71,7 +74,7 @@ class Waiting:
         if self._warn_at is None or now < self._warn_at:
             return None
         self._warn_at = now + WARN_SECONDS
-        return _TEXTS[self._missing]
+        return _TEXTS[self._missing].format(start=self._start)
 
 
 def _missing(phase: str, *, connected: bool, remote: bool) -> str:

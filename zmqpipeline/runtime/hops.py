@@ -24,7 +24,7 @@ from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import wire
 from zmqpipeline.protocol.events import Connected, Disconnected, Peer, PeerLost
-from zmqpipeline.runtime import endpoints
+from zmqpipeline.runtime import endpoints, forks
 from zmqpipeline.runtime.endpoints import Socket
 from zmqpipeline.runtime.handshakes import Handshakes
 from zmqpipeline.runtime.monitor import BOUND_EVENTS, CONNECTING_EVENTS, FAILED, Monitor
@@ -226,7 +226,10 @@ class BoundHop(Hop):
         self._new_socket(BOUND_EVENTS)
         self.socket.router_mandatory = True
         try:
-            self._lock = endpoints.bind(self.socket, self.address)
+            with forks.guard:
+                self._lock = endpoints.bind(self.socket, self.address)
+                self._bound = self.bound_address()
+                forks.bound(self._bound)
         except ConfigurationError:
             super().close(0.0)
             raise
@@ -326,6 +329,7 @@ class BoundHop(Hop):
 
     def release(self) -> None:
         """Remove what an ipc address leaves in its folder; after the socket is closed."""
+        forks.unbound(self._bound)
         if self._lock is not None:
             self._lock.remove_socket()
             self._lock.release()
