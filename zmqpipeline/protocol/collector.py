@@ -8,6 +8,7 @@ The law:
 * Collected first, acknowledged second. An item for which the function raised is told to `failed`, then acknowledged
   as failed.
 * Of what a worker says it keeps, the collector asks for all that it has never seen: that mends every loss on the way.
+* How many bytes of results its workers may send it, `result_credit` says.
 * What a journal held is as if this process had collected it. Whoever is acknowledged is in the journal by then: the
   answers of the collector's thread come after the commit.
 
@@ -32,9 +33,10 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.keys import split_keys
-from zmqpipeline.protocol.link import Verdict
+from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.progress import Progress
+from zmqpipeline.protocol.result_credit import Credits, bytes_of
 from zmqpipeline.protocol.roster import LONGEST_NAME, Links
 from zmqpipeline.protocol.seqset import first_of, numbers_of, size
 from zmqpipeline.protocol.snapshots import CollectorSnapshot
@@ -80,6 +82,7 @@ class CollectorMachine:
         self._tasks: dict[str, Progress] = {}
         self._links = Links(incarnation)
         self._strangers = Strangers()
+        self._credits = Credits(self._options.max_held_bytes)
         self._is_dict = is_dict
         self._named: frozenset[str] = frozenset()
         """The tasks that the distributor has named; results of no others are taken."""
@@ -127,6 +130,8 @@ class CollectorMachine:
                 self._drain(now + seconds)
             case _:
                 pass
+        for told in self._credits.to_tell():
+            self._tell_credit(*told)
         self._move_on(now)
         return self._out
 
@@ -140,12 +145,13 @@ class CollectorMachine:
         """What a collector has, for people."""
         tasks = {name: (len(one.collected), len(one.failed)) for name, one in list(self._tasks.items())}
         queued = sum(len(one.pending) for one in list(self._tasks.values()))
-        return CollectorSnapshot(self.phase, self.run, tasks, queued)
+        return CollectorSnapshot(self.phase, self.run, tasks, queued, self._credits.queued)
 
     def check(self) -> None:
         """The sets of each task hold; the count of ACKs is the number of items done."""
         for name, one in self._tasks.items():
             one.check(name)
+        self._credits.check()
         done = sum(one.done for one in self._tasks.values())
         assert self.count == done, f"{done} items done, counted {self.count}"
 
@@ -172,7 +178,9 @@ class CollectorMachine:
                 pass
 
     def _lost(self, peer: e.Peer, now: float) -> None:
-        self._links.lost(peer)
+        who = self._links.lost(peer)
+        if who is not None:
+            self._credits.leave(who)
         self._strangers.lost(peer)
         if peer == self._distributor:
             self._distributor = None
@@ -331,8 +339,11 @@ class CollectorMachine:
             return
         progress = self._task(body.task)
         new = progress.new_of(body.spans, body.keys)
+        who = self._links.who(peer)
+        if who is not None:
+            self._credits.join(who)
         if new == body.spans:
-            self._collect(progress, body, new, body.payloads, body.keys)
+            self._collect(who, progress, body, new, body.payloads, body.keys)
             return
         wanted = set(numbers_of(new))
         progress.duplicates += size(body.spans) - len(wanted)
@@ -340,16 +351,29 @@ class CollectorMachine:
         keys = split_keys(body.keys)
         self._ack_again(body.task, body.spans)
         left = b"".join([keys[index] for index in kept] if keys else ())
-        self._collect(progress, body, new, [body.payloads[index] for index in kept], left)
+        self._collect(who, progress, body, new, [body.payloads[index] for index in kept], left)
 
-    def _collect(self, progress: Progress, body: m.Results, new: m.Spans, payloads: m.Blobs, keys: bytes) -> None:
+    def _collect(
+        self,
+        who: bytes | None,
+        progress: Progress,
+        body: m.Results,
+        new: m.Spans,
+        payloads: m.Blobs,
+        keys: bytes,
+    ) -> None:
         """Have the function called for these of the results; `keys` are theirs, joined."""
         if new:
+            self._credits.arrived(who or b"", size(new), payloads)
             progress.expect(new, split_keys(keys))
             self._call(c.Collect(body.task, body.attempt, new, payloads, keys), size(new))
 
     def _kept(self, peer: e.Peer, body: m.Kept) -> None:
         if body.run == self.run and self.phase == "active" and not self._is_no_task(peer, body.task):
+            link, who = self._link(peer), self._links.who(peer)
+            if link is not None and who is not None:
+                self._credits.join(who)
+                self._credits.said(who, body.credit, body.wants, link.confirmed)
             unseen = first_of(self._task(body.task).unseen(body.spans))
             self._send(peer, m.Missing(self.run, body.task, unseen))
 
@@ -364,18 +388,22 @@ class CollectorMachine:
     def _ack(self, task: str, collected: m.Spans, failed: m.Spans, data: bytes, data_of: str = "") -> None:
         if self._distributor is not None:
             known = self._task(task)
-            counts = (known.duplicates, self.count, data, known.repeated, data_of)
+            counts = (known.duplicates, self.count, data, known.repeated, data_of, self._credits.queued)
             self._send(self._distributor, m.Ack(self.run, task, collected, failed, *counts))
 
     # answers of the collector's thread -----------------------------------------------------------------------------
 
-    def _call(self, command: c.Command, parts: int) -> None:
+    def _call(self, command: c.Command, parts: int, *, failing: bool = False) -> None:
         """Count the calls that are out, so that the end can wait for them."""
         self._calls += parts
+        if isinstance(command, c.CallFailed) and not failing:
+            self._credits.call_failed(parts)
         self._do(command)
 
     def _collected(self, event: e.Collected) -> None:
-        self._calls -= size(event.spans) + len(event.failures)
+        done = size(event.spans) + len(event.failures)
+        self._calls -= done
+        self._credits.called(done, bytes_of([payload for _, _, payload in event.failures]))
         self._note(event.trouble)
         progress = self._task(event.task)
         if event.spans:
@@ -386,13 +414,14 @@ class CollectorMachine:
                 m.FailedItem(event.task, number, event.attempt, "collector", trouble, payload, progress.keys.of(number))
                 for number, trouble, payload in event.failures
             ]
-            self._call(c.CallFailed(items), 1)
+            self._call(c.CallFailed(items), 1, failing=any(item.payload for item in items))
         if event.spans:
             self._last_ack = (event.task, event.data)
             self._ack(event.task, event.spans, (), event.data)
 
     def _failed_called(self, event: e.FailedCalled) -> None:
         self._calls -= 1
+        self._credits.failed_called()
         self._note(event.trouble)
         progress = self._task(event.task)
         progress.fail(event.spans)
@@ -484,11 +513,20 @@ class CollectorMachine:
             progress = self._tasks[name] = Progress()
         return progress
 
-    def _send(self, peer: e.Peer, body: m.Message) -> None:
+    def _link(self, peer: e.Peer) -> Link | None:
         who = self._links.who(peer)
-        link = self._links.link(who) if who is not None else None
+        return self._links.link(who) if who is not None else None
+
+    def _send(self, peer: e.Peer, body: m.Message) -> None:
+        link = self._link(peer)
         if link is not None:
             self._do(c.Send(peer, link.wrap(body)))
+
+    def _tell_credit(self, who: bytes, credit: int, once: int) -> None:
+        peer, link = self._links.peer(who), self._links.link(who)
+        if peer is not None and link is not None:
+            self._credits.was_told(who, link.sent + 1, once)
+            self._do(c.Send(peer, link.wrap(m.Credit(credit, once))))
 
     def _do(self, command: c.Command) -> None:
         self._out.append(command)

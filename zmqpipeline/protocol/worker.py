@@ -5,6 +5,7 @@ The law:
 * An item that is held (queued, running, or done and not yet released) is not taken twice.
 * A result goes to the collector at once and is kept; a failure goes to the distributor and is kept. Only the
   distributor's word (`released`) lets go of either, since it speaks after the collector has acknowledged.
+* What is sent, and how much is kept at most, `result_credit` says: who keeps too much takes no items for a while.
 * Every report tells the whole state. A full one goes out at each connection, after a gap, to a new distributor, and
   from time to time; it is answered. The results kept are told to the collector in the same way (Kept, Missing).
 
@@ -33,6 +34,7 @@ from zmqpipeline.protocol.failures import in_messages
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
+from zmqpipeline.protocol.result_credit import Outgoing
 from zmqpipeline.protocol.room import Room
 from zmqpipeline.protocol.running import Running
 from zmqpipeline.protocol.runs import Runs
@@ -95,6 +97,7 @@ class WorkerMachine:
         self._attempts: dict[int, int] = {}
         self._kept: Runs[int] = Runs()
         """Results, with their attempt."""
+        self._outgoing = Outgoing(self._kept, self._options.max_held_bytes, unbounded=answers)
         self._failures: dict[int, m.FailedItem] = {}
         self._keys: dict[int, bytes] = {}
         """The keys of what is held, if the task has keys: the collector knows an item by its key."""
@@ -130,6 +133,8 @@ class WorkerMachine:
                 self._connect(hop, now)
             case e.Disconnected(hop):
                 self._connected.discard(hop)
+                if hop == self._collector[0]:
+                    self._outgoing.reset()
             case e.TakenBack(numbers):
                 self._taken_back(numbers, now)
             case e.ThreadLost(free):
@@ -162,6 +167,7 @@ class WorkerMachine:
             slots=self.slots,
             queued_or_running=len(self._pending),
             kept=len(self._kept) + len(self._failures),
+            kept_bytes=self._kept.size,
             executed=self.executed,
             failed=self.failed,
         )
@@ -169,6 +175,7 @@ class WorkerMachine:
     def check(self) -> None:
         """An item is pending, kept as a result, or kept as a failure, never two of these."""
         self._kept.check()
+        self._outgoing.check()
         places = [*numbers_of(self._pending.spans()), *numbers_of(self._kept.spans()), *self._failures]
         assert len(places) == len(set(places)), "a worker holds an item twice"
         assert all(map(self._pending.__contains__, self._attempts)), "an attempt of an item that is not pending"
@@ -238,6 +245,7 @@ class WorkerMachine:
                 self._do(c.TakeBack(most))
             case m.Missing(run, _, spans) if self._answers and run == self.run:
                 self._send_results(spans)
+                self._send_unsent(now)
             case m.RunEnded(run) if self.run in ("", run):
                 self._end(0, "the run is over")
             case m.Refused(reason):
@@ -249,10 +257,17 @@ class WorkerMachine:
         verdict = self._results.admit(envelope)
         if verdict is Verdict.REPEAT:
             return
-        body = envelope.body
-        if isinstance(body, m.Missing) and body.run == self.run:
+        body, outgoing = envelope.body, self._outgoing
+        if verdict is Verdict.NEW:
+            outgoing.reset()
+        if isinstance(body, m.Credit):
+            outgoing.credit = body.credit
+            self._send_unsent(now, once=body.once)
+            self._say_kept(now, is_answer=True)
+        elif isinstance(body, m.Missing) and body.run == self.run:
             if body.spans:
                 self._send_results(body.spans)
+                self._send_unsent(now)
             elif not body.task or verdict is Verdict.NEW:
                 self._say_kept(now)
 
@@ -266,6 +281,7 @@ class WorkerMachine:
             why = "If it was not over, its distributor and its collector both died, without a journal."
             self._log(30, f"A new run begins; of the end of {self.run} no word came, {held} item(s) are dropped. {why}")
         self._kept.clear()
+        self._outgoing.clear()
         self._failures.clear()
         self._keys.clear()
         self._newest = -1
@@ -318,6 +334,7 @@ class WorkerMachine:
             self._do(c.Execute(body.task, body.attempt, body.timeout, numbers, payloads))
         if self.phase == "draining":
             self._do(c.TakeBack(None))
+        self._results_moved(now)
 
     def _holds_any(self, spans: m.Spans) -> bool:
         if self._pending.common(spans) or any(self._kept.touching(*one) for one in pairs(spans)):
@@ -376,6 +393,7 @@ class WorkerMachine:
         if self._attempts:
             for number in numbers_of(spans):
                 self._attempts.pop(number, None)
+        before = self._kept.size
         if len(spans) == 2:
             self._kept.add(spans[0], list(payloads), attempt)
         else:
@@ -383,6 +401,7 @@ class WorkerMachine:
             for start, stop in pairs(spans):
                 self._kept.add(start, list(payloads[at : at + stop - start]), attempt)
                 at += stop - start
+        self._outgoing.observe(len(payloads), before)
         self._send(attempt, spans, payloads)
 
     def _fail(self, failures: list[tuple[int, m.Trouble]]) -> None:
@@ -403,7 +422,11 @@ class WorkerMachine:
         """Say how much room there is, when it is enough to be worth a message."""
         room = self._room
         room.resize(self.slots, self._max_prefetch)
-        if room.is_another() if self._answers else room.is_news(len(self._pending), self.slots, now):
+        room.shrink(self._outgoing.most_items(self.slots))
+        self._results_moved(now)
+        if self._outgoing.is_full:
+            pass
+        elif room.is_another() if self._answers else room.is_news(len(self._pending), self.slots, now):
             self._report(now, full=False)
         if self._kept and self._kept_at is None and not self._answers:
             self._kept_at = now + REPORT_SECONDS
@@ -411,41 +434,84 @@ class WorkerMachine:
 
     # results -----------------------------------------------------------------------------------------------------
 
+    def _results_moved(self, now: float) -> None:
+        """More is kept, or less: send what may be sent now; say whether items can be taken."""
+        outgoing = self._outgoing
+        if outgoing.waits:
+            self._send_unsent(now)
+        if outgoing.turns():
+            self._report(now, full=False)
+            if outgoing.is_full:
+                spare = len(self._pending) - outgoing.most_items(self.slots)
+                if spare > 0:
+                    self._do(c.TakeBack(spare))
+        elif outgoing.is_over() and self._pending:
+            self._do(c.TakeBack(None))
+
+    def _send_unsent(self, now: float, once: int = 0) -> None:
+        """Send what waited for credit, as far as there is some; ask for more if anything still waits."""
+        outgoing = self._outgoing
+        if self._collector[0] not in self._connected:
+            return
+        while message := outgoing.next_message(once):
+            self._send_message(*message)
+            once = 0
+        if outgoing.waits and not outgoing.has_asked:
+            self._say_kept(now)
+
     def _send_results(self, spans: m.Spans) -> None:
-        """Send what is kept of these results, in messages of one attempt."""
+        """Send what is kept of these results again, in messages of one attempt."""
+        if self._outgoing.is_bounded:
+            self._outgoing.is_missing(spans, self._results.confirmed)
+            return
         for attempt, (numbers, payloads) in self._kept.by_tag(spans).items():
             self._send(attempt, spans_of(numbers), payloads)
 
     def _send(self, attempt: int, spans: m.Spans, payloads: m.Blobs) -> None:
-        """Send these results, in messages of a bounded size."""
+        """Send these results, in messages of a bounded size; what is beyond the credit waits."""
         if self._collector[0] not in self._connected:
+            return
+        if not self._outgoing.all_fit():
+            self._outgoing.put_off(spans)
             return
         while payloads:
             count = len(payloads) if batching.fits(payloads) else batching.cut(list(map(len, payloads)))
             some, rest = (spans, ()) if count == len(payloads) else split_spans(spans, count)
-            keys = b"".join([self._keys[number] for number in numbers_of(some)]) if self._keys else b""
-            body = m.Results(self.run, self.task, attempt, some, payloads[:count] if rest else payloads, keys)
-            self._do(c.Send(self._collector, self._results.wrap(body)))
+            self._send_message(attempt, some, payloads[:count] if rest else payloads)
             spans, payloads = rest, payloads[count:] if rest else ()
 
-    def _say_kept(self, now: float) -> None:
-        self._kept_at = None
-        if self._kept:
-            self._kept_at = now + REPORT_SECONDS
-            if self._collector[0] in self._connected:
-                body = m.Kept(self.run, self.task, self._kept.spans())
-                self._do(c.Send(self._collector, self._results.wrap(body)))
+    def _send_message(self, attempt: int, spans: m.Spans, payloads: m.Blobs) -> None:
+        keys = self._keys_of(spans) if self._keys else b""
+        body = m.Results(self.run, self.task, attempt, spans, payloads, keys)
+        self._do(c.Send(self._collector, self._results.wrap(body)))
+        if self._outgoing.is_bounded:
+            self._outgoing.sent(self._results.sent, spans, self._results.confirmed)
+
+    def _keys_of(self, spans: m.Spans) -> bytes:
+        """Their keys, joined; a task has them for all of its items, or for none."""
+        keys = [self._keys.get(number) for number in numbers_of(spans)]
+        return b"" if None in keys else b"".join(one for one in keys if one is not None)
+
+    def _say_kept(self, now: float, *, is_answer: bool = False) -> None:
+        self._kept_at = now + REPORT_SECONDS if self._kept else None
+        if (self._kept or is_answer) and self._collector[0] in self._connected:
+            outgoing = self._outgoing
+            outgoing.has_asked = outgoing.waits
+            body = m.Kept(self.run, self.task, self._kept.spans(), outgoing.credit, outgoing.wants())
+            self._do(c.Send(self._collector, self._results.wrap(body)))
 
     def _settled(self, body: m.Settled, now: float) -> None:
         if body.run != self.run or self._next_run is not None:
             return
         self._release(body.released)
+        self._results_moved(now)
         if body.resync:
             self._report(now, full=True)
         self._maybe_drained()
 
     def _release(self, spans: m.Spans) -> None:
         for start, stop in pairs(spans):
+            self._outgoing.drop(start, stop)
             gone = sum(run.stop - run.start for run in self._kept.cut(start, stop))
             if self._keys:
                 for number in [number for number in self._keys if start <= number < stop]:
@@ -479,7 +545,7 @@ class WorkerMachine:
             ready.update(pending)
             held = ready.spans()
             running = self._running.named(pending, self._attempts, self.slots, self._idle_since or now, now)
-        takes_nothing = self.phase in ("draining", "changing")
+        takes_nothing = self.phase in ("draining", "changing") or self._outgoing.is_full
         backlog = len(self._pending) + len(self._ghosts)
         self._room.told(backlog)
         self._to_distributor(
@@ -497,6 +563,7 @@ class WorkerMachine:
                 idempotent=self._idempotent,
                 executed=self.executed,
                 running=running,
+                kept_bytes=self._kept.size,
             )
         )
         if full:
