@@ -19,7 +19,9 @@ from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.outgoing import Outgoing
 from zmqpipeline.protocol.progress import Progress
+from zmqpipeline.protocol.result_credit import Credits
 from zmqpipeline.protocol.worker import WorkerMachine
 
 Patch = tuple[Any, str, Any]
@@ -267,6 +269,25 @@ def _drained_unsaid() -> list[Patch]:
     return [(CollectorMachine, "_ack", mute)]
 
 
+def _credit_unheeded() -> list[Patch]:
+    """A worker sends every result at once, whatever its credit."""
+    return [(Outgoing, "all_fit", lambda self: True)]
+
+
+def _never_full() -> list[Patch]:
+    """A worker takes items however much it keeps."""
+    return [(Outgoing, "turns", lambda self: False), (Outgoing, "is_over", lambda self: False)]
+
+
+def _credit_kept_of_the_dead() -> list[Patch]:
+    """What a worker was given beyond its credit is not given to another one when it dies."""
+
+    def leave(self: Credits, who: bytes) -> None:
+        self._asking.pop(who, None)
+
+    return [(Credits, "leave", leave)]
+
+
 MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "no-reack": _no_reack,
     "no-dedupe": _no_dedupe,
@@ -295,6 +316,9 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "not-alone": _not_alone,
     "drained-at-once": _drained_at_once,
     "drained-unsaid": _drained_unsaid,
+    "credit-unheeded": _credit_unheeded,
+    "never-full": _never_full,
+    "credit-kept-of-the-dead": _credit_kept_of_the_dead,
 }
 
 

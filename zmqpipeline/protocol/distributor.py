@@ -92,6 +92,7 @@ class DistributorMachine:
         self._proposed = run
         self._told_run = ""
         """The run whose keys a collector has told."""
+        self._queued = 0
         self._merged: list[m.TaskProgress] = []
         """What a collector has said last that it holds."""
         self._rng = rng or random.Random()
@@ -190,7 +191,7 @@ class DistributorMachine:
     def facts(self) -> Facts:
         """What an answer on the hop ``status`` is built from."""
         tasks, members, troubles = self.tasks, self._dispatcher.members, self.troubles
-        return Facts(self.pipeline, self.run, self.phase, self._connected, tasks, members, troubles)
+        return Facts(self.pipeline, self.run, self.phase, self._connected, tasks, members, troubles, self._queued)
 
     def snapshot(self) -> DistributorSnapshot:
         """What a distributor knows, for people."""
@@ -322,7 +323,7 @@ class DistributorMachine:
         task = self.tasks.get(ack.task)
         if task is None:
             return
-        self._repeat_at = now + REPEAT_SECONDS
+        self._repeat_at, self._queued = now + REPEAT_SECONDS, ack.queued
         task.ledger.duplicates = max(task.ledger.duplicates, ack.duplicates)
         before = task.ledger.done
         released = task.ledger.acknowledge(*self._believed(task, ack.collected, ack.failed))

@@ -1,16 +1,9 @@
-"""How many bytes of results are under way: what a worker keeps, and what a collector lets its workers send.
+"""How many bytes of results a collector lets its workers send; what they do with that, `outgoing` says.
 
-The law of a worker (`Outgoing`):
+The law:
 
-* What it keeps is **outstanding** if it was sent, and **unsent** if not. A result is sent while the outstanding bytes
-  stay within its **credit**; what does not fit waits, in the order of the numbers, for a release or for more credit.
-* When something waits, it says so (`Kept.wants`: the bytes of the next message), at once and each second.
-* When it keeps half of `max_held_bytes` it is **full**: it takes no items until it keeps a quarter or less. Of items at
-  hand it wants no more than have results of the other half, by their size so far, and no fewer than it has threads; when
-  the results turn out larger, those that have not begun go back to the distributor.
-
-The law of a collector (`Credits`):
-
+* A result is **outstanding** from when it is sent until it is released: a worker sends while what is outstanding is
+  within its **credit**, and asks when the next message is not (`Kept.wants`).
 * Half of `max_held_bytes` is divided among the connected workers: each has a **share**, so that who sends ordinary
   results never asks. There are as many shares as the next power of two says, so that most workers that come or go
   change nothing. A worker begins with `first_credit`, without a word.
@@ -33,11 +26,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from zmqpipeline.protocol import batching
-from zmqpipeline.protocol.messages import Blobs, Spans
+from zmqpipeline.protocol.messages import Blobs
 from zmqpipeline.protocol.packed import Packed
-from zmqpipeline.protocol.runs import Runs
-from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, spans_of, split_spans
 
 FIRST_BYTES = 64 * 1024
 """A worker may send so many bytes before its collector has said anything; less, if little may be held."""
@@ -51,166 +41,6 @@ def first_credit(max_held_bytes: int) -> int:
 def bytes_of(payloads: Blobs) -> int:
     """How many bytes these have."""
     return len(payloads.data) if isinstance(payloads, Packed) else sum(map(len, payloads))
-
-
-class Outgoing:
-    """What a worker keeps, as bytes; see the module. `kept` are its results, which it adds and cuts itself."""
-
-    __slots__ = ("_bytes", "_first", "_is_over", "_items", "_message", "_under_way", "_unsent", "bound", "credit", "has_asked",
-                 "is_full", "kept", "unsent_bytes")  # fmt: skip
-
-    def __init__(self, kept: Runs[int], max_held_bytes: int, *, unbounded: bool = False) -> None:
-        """`unbounded`: whoever gets the results gives no credit."""
-        self.kept = kept
-        self.bound = max_held_bytes
-        self.is_full = self._is_over = False
-        self.has_asked = False
-        """The collector was told that something waits, and has not said anything since."""
-        self.unsent_bytes = 0
-        self._message = min(batching.MAX_BATCH_BYTES, max_held_bytes // 2)
-        """A message has no more bytes, unless it is a single value."""
-        self._first = self.credit = batching.NO_LIMIT if unbounded else first_credit(max_held_bytes)
-        self._unsent = SeqSet()
-        self._under_way: deque[tuple[int, Spans]] = deque()
-        """The messages that the collector has not said it received, by number, and what is in them."""
-        self._items = self._bytes = 0.0
-        """Of the last results, how many and how large: what came before is forgotten as more bytes come."""
-
-    # what was executed -----------------------------------------------------------------------------------------------
-
-    def observe(self, items: int, before: int) -> None:
-        """So many results were added to what is kept, which had `before` bytes."""
-        added = self.kept.size - before
-        unit = self.bound / 16
-        forgotten = unit / (unit + added)
-        self._items = forgotten * self._items + items
-        self._bytes = forgotten * self._bytes + added
-
-    def most_items(self, slots: int) -> int:
-        """How many items there should be at hand, if their results are as large as the last ones."""
-        if not self._bytes:
-            return batching.NO_LIMIT
-        return max(slots, int(self.bound / 2 * self._items / self._bytes))
-
-    def turns(self) -> bool:
-        """Whether the worker has become full, or has ceased to be."""
-        was, kept = self.is_full, self.kept.size
-        self.is_full = kept > self.bound // 4 if was else kept >= max(1, self.bound // 2)
-        return was is not self.is_full
-
-    def is_over(self) -> bool:
-        """Whether so much is kept, for the first time since the worker became full, that no item is to begin."""
-        if self._is_over or self.kept.size < self.bound:
-            self._is_over = self.is_full and self._is_over
-            return False
-        self._is_over = True
-        return True
-
-    # what is sent ----------------------------------------------------------------------------------------------------
-
-    @property
-    def is_bounded(self) -> bool:
-        """Whether there is a credit."""
-        return self._first < batching.NO_LIMIT
-
-    @property
-    def waits(self) -> bool:
-        """Whether anything is unsent."""
-        return bool(self._unsent)
-
-    def all_fit(self) -> bool:
-        """Whether everything that is kept may be outstanding."""
-        return not self._unsent and self.kept.size <= self.credit
-
-    def put_off(self, spans: Spans) -> None:
-        """Those of these that are kept are unsent from now on."""
-        for start, stop in pairs(spans):
-            for run in self.kept.touching(start, stop):
-                for part in pairs(self._unsent.missing((max(start, run.start), min(stop, run.stop)))):
-                    self.unsent_bytes += self._bytes_in(*part)
-                    self._unsent.add(*part)
-
-    def is_missing(self, spans: Spans, confirmed: int) -> None:
-        """The collector, which has received our messages up to `confirmed`, has never seen these."""
-        lost = SeqSet(spans)
-        while self._under_way and self._under_way[0][0] <= confirmed:
-            self._under_way.popleft()
-        for _, later in self._under_way:
-            lost.difference_update(later)
-        self.put_off(lost.spans())
-
-    def sent(self, number: int, spans: Spans, confirmed: int) -> None:
-        """The message with this number has these results."""
-        while self._under_way and self._under_way[0][0] <= confirmed:
-            self._under_way.popleft()
-        self._under_way.append((number, spans))
-
-    def drop(self, start: int, stop: int) -> None:
-        """What is kept of these numbers is about to be let go of."""
-        if self._unsent:
-            for part in pairs(self._unsent.common((start, stop))):
-                self._take(part)
-
-    def _take(self, part: Spans) -> None:
-        for start, stop in pairs(part):
-            self.unsent_bytes -= self._bytes_in(start, stop)
-            self._unsent.discard(start, stop)
-
-    def _bytes_in(self, start: int, stop: int) -> int:
-        total = 0
-        for run in self.kept.touching(start, stop):
-            whole = start <= run.start and run.stop <= stop
-            low, high = max(start, run.start) - run.start, min(stop, run.stop) - run.start
-            total += run.size if whole else sum(map(len, run.payloads[low:high]))
-        return total
-
-    def clear(self) -> None:
-        """Nothing is kept any more."""
-        self._unsent = SeqSet()
-        self._under_way.clear()
-        self.unsent_bytes = 0
-        self.is_full = self._is_over = self.has_asked = False
-
-    def reset(self) -> None:
-        """The connection to the collector broke, or it is another one: what was said is no longer true."""
-        self.credit = self._first
-        self.has_asked = False
-
-    def next_message(self, once: int = 0) -> tuple[int, Spans, list[bytes]] | None:
-        """Attempt, numbers and results of the next message; None if nothing waits, or the credit is used up.
-
-        `once` bytes are allowed beyond the credit. What it returns is outstanding.
-        """
-        if not self._unsent:
-            return None
-        attempt, numbers, payloads = self._next()
-        room = max(self.credit - (self.kept.size - self.unsent_bytes), once)
-        count = batching.cut(list(map(len, payloads)), max_bytes=max(0, min(self._message, room)))
-        if len(payloads[0]) > room:
-            return None
-        spans = spans_of(numbers[:count])
-        self._take(spans)
-        return attempt, spans, payloads[:count]
-
-    def _next(self) -> tuple[int, list[int], list[bytes]]:
-        """Some of what waits, of one attempt, from the first number on."""
-        some, _ = split_spans(self._unsent.spans(), batching.MAX_BATCH)
-        attempt, (numbers, payloads) = next(iter(self.kept.by_tag(some).items()))
-        return attempt, numbers, payloads
-
-    def wants(self) -> int:
-        """The bytes of the next message that waits; 0 if none does."""
-        if not self._unsent:
-            return 0
-        _, _, payloads = self._next()
-        sizes = list(map(len, payloads))
-        return max(1, sum(sizes[: batching.cut(sizes, max_bytes=self._message)]))
-
-    def check(self) -> None:
-        """What is unsent is kept, and counted right."""
-        spans = self._unsent.spans()
-        assert all(number in self.kept for number in numbers_of(spans)), "a result is unsent that is not kept"
-        assert self.unsent_bytes == sum(self._bytes_in(*part) for part in pairs(spans)), "unsent bytes are miscounted"
 
 
 class _Giving:

@@ -5,7 +5,7 @@ The law:
 * An item that is held (queued, running, or done and not yet released) is not taken twice.
 * A result goes to the collector at once and is kept; a failure goes to the distributor and is kept. Only the
   distributor's word (`released`) lets go of either, since it speaks after the collector has acknowledged.
-* What is sent, and how much is kept at most, `result_credit` says: who keeps too much takes no items for a while.
+* What is sent when, and how much is kept at most, `outgoing` says: who keeps too much takes no items for a while.
 * Every report tells the whole state. A full one goes out at each connection, after a gap, to a new distributor, and
   from time to time; it is answered. The results kept are told to the collector in the same way (Kept, Missing).
 
@@ -34,11 +34,11 @@ from zmqpipeline.protocol.failures import in_messages
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
-from zmqpipeline.protocol.result_credit import Outgoing
+from zmqpipeline.protocol.outgoing import Outgoing
 from zmqpipeline.protocol.room import Room
 from zmqpipeline.protocol.running import Running
 from zmqpipeline.protocol.runs import Runs
-from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, sequence_of, spans_of, split_spans
+from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, sequence_of, spans_of
 from zmqpipeline.protocol.snapshots import WorkerSnapshot
 
 REPORT_SECONDS = 1.0
@@ -97,10 +97,13 @@ class WorkerMachine:
         self._attempts: dict[int, int] = {}
         self._kept: Runs[int] = Runs()
         """Results, with their attempt."""
-        self._outgoing = Outgoing(self._kept, self._options.max_held_bytes, unbounded=answers)
         self._failures: dict[int, m.FailedItem] = {}
         self._keys: dict[int, bytes] = {}
         """The keys of what is held, if the task has keys: the collector knows an item by its key."""
+        most, link = self._options.max_held_bytes, self._results
+        self._outgoing = Outgoing(
+            task, self._kept, self._keys, link, self._collector, max_held_bytes=most, unbounded=answers
+        )
         self._running = Running()
         self._recalled = False
         self._ghosts: set[int] = set()
@@ -110,7 +113,6 @@ class WorkerMachine:
         self._answered = False
         self._init_trouble: m.Trouble | None = None
         self._report_at: float | None = None
-        self._kept_at: float | None = None
         self._deadline: float | None = None
         self._idle_since: float | None = None
         self._out: list[c.Command] = []
@@ -119,7 +121,7 @@ class WorkerMachine:
 
     def handle(self, event: e.Event, now: float) -> list[c.Command]:
         """See `Machine.handle`."""
-        self._out = []
+        self._out = self._outgoing.out = []
         if self.phase == "ended":
             return []
         if self._idle_since is None:
@@ -134,6 +136,7 @@ class WorkerMachine:
             case e.Disconnected(hop):
                 self._connected.discard(hop)
                 if hop == self._collector[0]:
+                    self._outgoing.is_connected = False
                     self._outgoing.reset()
             case e.TakenBack(numbers):
                 self._taken_back(numbers, now)
@@ -155,7 +158,7 @@ class WorkerMachine:
             return None
         if self._idle_since is None:
             return 0.0
-        times = (self._deadline, self._report_at, self._room.tell_at, self._kept_at)
+        times = (self._deadline, self._report_at, self._room.tell_at, self._outgoing.say_at)
         return soonest((*times, self._idle_at(), self._absence.next_time()))
 
     def snapshot(self) -> WorkerSnapshot:
@@ -200,8 +203,8 @@ class WorkerMachine:
             self._report(now, full=True)
         if self._room.tell_at is not None and now >= self._room.tell_at:
             self._report(now, full=False)
-        if self._kept_at is not None and now >= self._kept_at:
-            self._say_kept(now)
+        if self._outgoing.say_at is not None and now >= self._outgoing.say_at:
+            self._outgoing.say(now)
         if warning := self._absence.warning(self._connected, now):
             self._log(30, warning)
 
@@ -214,11 +217,13 @@ class WorkerMachine:
 
     def _connect(self, hop: str, now: float) -> None:
         self._connected.add(hop)
+        if hop == self._collector[0]:
+            self._outgoing.is_connected = True
         if hop == "workers":
             self._answered = False
             self._report(now, full=True)
         elif self._kept:
-            self._say_kept(now)
+            self._outgoing.say(now)
 
     def _received(self, event: e.Received, now: float) -> None:
         hop = event.peer[0]
@@ -244,8 +249,7 @@ class WorkerMachine:
                 self._recalled = True
                 self._do(c.TakeBack(most))
             case m.Missing(run, _, spans) if self._answers and run == self.run:
-                self._send_results(spans)
-                self._send_unsent(now)
+                self._outgoing.send_again(spans, now)
             case m.RunEnded(run) if self.run in ("", run):
                 self._end(0, "the run is over")
             case m.Refused(reason):
@@ -262,14 +266,13 @@ class WorkerMachine:
             outgoing.reset()
         if isinstance(body, m.Credit):
             outgoing.credit = body.credit
-            self._send_unsent(now, once=body.once)
-            self._say_kept(now, is_answer=True)
+            outgoing.send_unsent(now, once=body.once)
+            outgoing.say(now, is_answer=True)
         elif isinstance(body, m.Missing) and body.run == self.run:
             if body.spans:
-                self._send_results(body.spans)
-                self._send_unsent(now)
+                outgoing.send_again(body.spans, now)
             elif not body.task or verdict is Verdict.NEW:
-                self._say_kept(now)
+                outgoing.say(now)
 
     # the run -----------------------------------------------------------------------------------------------------
 
@@ -296,7 +299,7 @@ class WorkerMachine:
     def _change_run(self, now: float) -> None:
         if self._next_run is None or self._pending or self._ghosts:
             return
-        self.run = self._next_run.run
+        self.run = self._outgoing.run = self._next_run.run
         self._do(c.SetMetadata(self._next_run.metadata))
         self._next_run = None
         self._set_phase("working")
@@ -402,7 +405,7 @@ class WorkerMachine:
                 self._kept.add(start, list(payloads[at : at + stop - start]), attempt)
                 at += stop - start
         self._outgoing.observe(len(payloads), before)
-        self._send(attempt, spans, payloads)
+        self._outgoing.send(attempt, spans, payloads)
 
     def _fail(self, failures: list[tuple[int, m.Trouble]]) -> None:
         new = []
@@ -428,8 +431,8 @@ class WorkerMachine:
             pass
         elif room.is_another() if self._answers else room.is_news(len(self._pending), self.slots, now):
             self._report(now, full=False)
-        if self._kept and self._kept_at is None and not self._answers:
-            self._kept_at = now + REPORT_SECONDS
+        if self._kept and self._outgoing.say_at is None and not self._answers:
+            self._outgoing.say_at = now + REPORT_SECONDS
         self._maybe_drained()
 
     # results -----------------------------------------------------------------------------------------------------
@@ -438,7 +441,7 @@ class WorkerMachine:
         """More is kept, or less: send what may be sent now; say whether items can be taken."""
         outgoing = self._outgoing
         if outgoing.waits:
-            self._send_unsent(now)
+            outgoing.send_unsent(now)
         if outgoing.turns():
             self._report(now, full=False)
             if outgoing.is_full:
@@ -447,58 +450,6 @@ class WorkerMachine:
                     self._do(c.TakeBack(spare))
         elif outgoing.is_over() and self._pending:
             self._do(c.TakeBack(None))
-
-    def _send_unsent(self, now: float, once: int = 0) -> None:
-        """Send what waited for credit, as far as there is some; ask for more if anything still waits."""
-        outgoing = self._outgoing
-        if self._collector[0] not in self._connected:
-            return
-        while message := outgoing.next_message(once):
-            self._send_message(*message)
-            once = 0
-        if outgoing.waits and not outgoing.has_asked:
-            self._say_kept(now)
-
-    def _send_results(self, spans: m.Spans) -> None:
-        """Send what is kept of these results again, in messages of one attempt."""
-        if self._outgoing.is_bounded:
-            self._outgoing.is_missing(spans, self._results.confirmed)
-            return
-        for attempt, (numbers, payloads) in self._kept.by_tag(spans).items():
-            self._send(attempt, spans_of(numbers), payloads)
-
-    def _send(self, attempt: int, spans: m.Spans, payloads: m.Blobs) -> None:
-        """Send these results, in messages of a bounded size; what is beyond the credit waits."""
-        if self._collector[0] not in self._connected:
-            return
-        if not self._outgoing.all_fit():
-            self._outgoing.put_off(spans)
-            return
-        while payloads:
-            count = len(payloads) if batching.fits(payloads) else batching.cut(list(map(len, payloads)))
-            some, rest = (spans, ()) if count == len(payloads) else split_spans(spans, count)
-            self._send_message(attempt, some, payloads[:count] if rest else payloads)
-            spans, payloads = rest, payloads[count:] if rest else ()
-
-    def _send_message(self, attempt: int, spans: m.Spans, payloads: m.Blobs) -> None:
-        keys = self._keys_of(spans) if self._keys else b""
-        body = m.Results(self.run, self.task, attempt, spans, payloads, keys)
-        self._do(c.Send(self._collector, self._results.wrap(body)))
-        if self._outgoing.is_bounded:
-            self._outgoing.sent(self._results.sent, spans, self._results.confirmed)
-
-    def _keys_of(self, spans: m.Spans) -> bytes:
-        """Their keys, joined; a task has them for all of its items, or for none."""
-        keys = [self._keys.get(number) for number in numbers_of(spans)]
-        return b"" if None in keys else b"".join(one for one in keys if one is not None)
-
-    def _say_kept(self, now: float, *, is_answer: bool = False) -> None:
-        self._kept_at = now + REPORT_SECONDS if self._kept else None
-        if (self._kept or is_answer) and self._collector[0] in self._connected:
-            outgoing = self._outgoing
-            outgoing.has_asked = outgoing.waits
-            body = m.Kept(self.run, self.task, self._kept.spans(), outgoing.credit, outgoing.wants())
-            self._do(c.Send(self._collector, self._results.wrap(body)))
 
     def _settled(self, body: m.Settled, now: float) -> None:
         if body.run != self.run or self._next_run is not None:
