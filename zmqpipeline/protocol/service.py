@@ -4,7 +4,8 @@ It hands out with the same `Dispatcher` and `Ledger` as the distributor; a servi
 clients. The law:
 
 * A request is known by its client and the client's number. Said twice, it is executed once.
-* It goes to the least loaded worker of its service that has room; otherwise it waits, within a bound.
+* It goes to the least loaded worker of its service that has room; otherwise it waits, within a bound of requests and
+  one of bytes; a single request may be larger than that, and is taken when there is no other.
 * A reply is kept until the client says that it does not wait for it, since it may have been lost on the way.
 * What a client has asked and does not ask for any more is withdrawn, whether or not it said so.
 * A request whose worker was lost goes to another one if the service is idempotent; otherwise the client is told.
@@ -249,6 +250,7 @@ class ServiceMachine:
             self._refuse(client, "lost", numbers, _maybe_executed(service))
             return
         room = max(0, self._options.max_queued_requests - service.ledger.waiting)
+        room = min(room, service.room_for(payloads, self._options.max_held_bytes))
         if room < len(numbers):
             self._refuse(client, "unavailable", numbers[room:], self._too_many(service))
             numbers, payloads = numbers[:room], payloads[:room]
@@ -277,8 +279,10 @@ class ServiceMachine:
         return m.Trouble("ServiceUnavailable", text)
 
     def _too_many(self, service: Service) -> m.Trouble:
-        most = self._options.max_queued_requests
+        most, bound = self._options.max_queued_requests, self._options.max_held_bytes
         text = f"{most} requests (max_queued_requests) wait for service {service.name!r} already."
+        if service.ledger.waiting < most:
+            text = f"Requests of {bound} bytes (max_held_bytes) are with service {service.name!r} already."
         return m.Trouble("ServiceUnavailable", f"{text} Start more workers, or ask more slowly.")
 
     def _asked(self, client: Client, spans: m.Spans) -> None:
