@@ -269,11 +269,6 @@ def _drained_unsaid() -> list[Patch]:
     return [(CollectorMachine, "_ack", mute)]
 
 
-def _credit_unheeded() -> list[Patch]:
-    """A worker sends every result at once, whatever its credit."""
-    return [(Outgoing, "all_fit", lambda self: True)]
-
-
 def _never_full() -> list[Patch]:
     """A worker takes items however much it keeps."""
     return [(Outgoing, "turns", lambda self: False), (Outgoing, "is_over", lambda self: False)]
@@ -316,7 +311,6 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "not-alone": _not_alone,
     "drained-at-once": _drained_at_once,
     "drained-unsaid": _drained_unsaid,
-    "credit-unheeded": _credit_unheeded,
     "never-full": _never_full,
     "credit-kept-of-the-dead": _credit_kept_of_the_dead,
 }

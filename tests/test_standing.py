@@ -53,7 +53,8 @@ def test_the_tables() -> None:
         "A     open         3       4         60       0  100  5.0/s  8.0 s        1  hold \\x1b[2J",
         "",
         "worker  task  state  threads  holds  results  done  runs now",
-        "box/7   A     busy         4      4        0    60  1 for 75 s, 2 for 9.0 s, 4 for 0.5 s (attempt 2), and 1 more",
+        "box/7   A     busy         4      4        0    60  "
+        "1 for 75 s, 2 for 9.0 s, 4 for 0.5 s (attempt 2), and 1 more",
     ]
 
 

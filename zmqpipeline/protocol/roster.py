@@ -99,8 +99,8 @@ class Member:
 
     __slots__ = (
         "active_at", "backlog", "done", "draining", "executed", "given_at", "given_attempt", "host", "inflight",
-        "kept_bytes", "link", "name", "peer", "pid", "recalled", "releases", "running", "slots", "stuck", "task", "unseen",
-        "welcomed", "who", "window",
+        "kept_bytes", "link", "name", "peer", "pid", "recalled", "releases", "running", "slots", "stuck", "task",
+        "unseen", "welcomed", "who", "window",
     )  # fmt: skip
 
     def __init__(self, who: bytes, task: str, link: Link, peer: Peer) -> None:
