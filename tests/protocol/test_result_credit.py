@@ -134,11 +134,13 @@ def test_what_was_sent_since_is_not_missing() -> None:
 def test_a_worker_is_full_at_half_of_its_bound_until_a_quarter() -> None:
     """And wants no more items than have results of the other half."""
     one = outgoing(*[100] * 8)
-    assert one.turns() and one.is_full
+    assert one.turns()
+    assert one.is_full
     assert one.most_items(1) == 8
     one.drop(0, 3)
     one.kept.cut(0, 3)
     assert not one.turns()
     one.drop(3, 4)
     one.kept.cut(3, 4)
-    assert one.turns() and not one.is_full
+    assert one.turns()
+    assert not one.is_full
