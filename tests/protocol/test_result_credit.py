@@ -30,11 +30,13 @@ def test_half_of_the_bound_is_divided_among_the_workers() -> None:
     assert told(credits, 2) == {b"a": (400, 0), b"b": (400, 0)}
     credits.join(b"c")
     assert told(credits, 3) == {b"a": (200, 0), b"b": (200, 0), b"c": (200, 0)}
-    # 800 + 400 + 200 may still be believed in: there is room for 200 beyond
+    # 800 + 400 + 200 may still be believed in: the first that asks is given its message, the second waits for the word
     credits.said(b"c", 200, 300, 3)
-    assert told(credits, 4) == {}
+    assert told(credits, 4) == {b"c": (200, 300)}
+    credits.said(b"b", 400, 300, 2)
+    assert told(credits, 5) == {}
     credits.said(b"a", 200, 0, 3)
-    assert told(credits, 5) == {b"c": (200, 300)}
+    assert told(credits, 6) == {b"b": (200, 300)}
 
 
 def test_a_value_larger_than_the_bound_passes_alone() -> None:
