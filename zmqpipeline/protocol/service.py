@@ -250,9 +250,10 @@ class ServiceMachine:
             self._refuse(client, "lost", numbers, _maybe_executed(service))
             return
         room = max(0, self._options.max_queued_requests - service.ledger.waiting)
-        room = min(room, service.room_for(payloads, self._options.max_held_bytes))
-        if room < len(numbers):
-            self._refuse(client, "unavailable", numbers[room:], self._too_many(service))
+        by_bytes = service.room_for(payloads, self._options.max_held_bytes)
+        if (taken := min(room, by_bytes)) < len(numbers):
+            self._refuse(client, "unavailable", numbers[taken:], self._too_many(service, by_bytes=by_bytes < room))
+            room = taken
             numbers, payloads = numbers[:room], payloads[:room]
         if not service.state.workers and service.name not in self._unserved:
             self._give_grace(service.name, max(now, (self._born or now) + GRACE_SECONDS))
@@ -278,10 +279,10 @@ class ServiceMachine:
         text = f"Nobody serves {name!r}. Served now: {known}{more}. Start a worker for it, or check the name."
         return m.Trouble("ServiceUnavailable", text)
 
-    def _too_many(self, service: Service) -> m.Trouble:
+    def _too_many(self, service: Service, *, by_bytes: bool) -> m.Trouble:
         most, bound = self._options.max_queued_requests, self._options.max_held_bytes
         text = f"{most} requests (max_queued_requests) wait for service {service.name!r} already."
-        if service.ledger.waiting < most:
+        if by_bytes:
             text = f"Requests of {bound} bytes (max_held_bytes) are with service {service.name!r} already."
         return m.Trouble("ServiceUnavailable", f"{text} Start more workers, or ask more slowly.")
 
