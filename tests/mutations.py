@@ -22,7 +22,9 @@ from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.lifespan import Lifespan
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.moves import TaskMoves
+from zmqpipeline.protocol.outgoing import Outgoing
 from zmqpipeline.protocol.progress import Progress
+from zmqpipeline.protocol.result_credit import Credits
 from zmqpipeline.protocol.told_keys import ToldKeys
 from zmqpipeline.protocol.worker import WorkerMachine
 
@@ -302,6 +304,20 @@ def _never_retired() -> list[Patch]:
     return [(Lifespan, "left", lambda self, executed: 1 << 53)]
 
 
+def _never_full() -> list[Patch]:
+    """A worker takes items however much it keeps."""
+    return [(Outgoing, "turns", lambda self: False), (Outgoing, "is_over", lambda self: False)]
+
+
+def _credit_kept_of_the_dead() -> list[Patch]:
+    """What a worker was given beyond its credit is not given to another one when it dies."""
+
+    def leave(self: Credits, who: bytes) -> None:
+        self._asking.pop(who, None)
+
+    return [(Credits, "leave", leave)]
+
+
 MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "no-reack": _no_reack,
     "no-dedupe": _no_dedupe,
@@ -334,6 +350,8 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "drained-unsaid": _drained_unsaid,
     "retired-at-once": _retired_at_once,
     "never-retired": _never_retired,
+    "never-full": _never_full,
+    "credit-kept-of-the-dead": _credit_kept_of_the_dead,
 }
 
 

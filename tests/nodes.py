@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tests.laws import check_alone
+from tests.laws import check_alone, check_kept, check_queued
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
@@ -43,6 +43,11 @@ class WorkerNode(nodes.WorkerNode):
         """It is the run's."""
         self.world.check_metadata(self.name, self.machine.run, metadata)
 
+    def tell(self, event: e.Event) -> None:
+        """Look at how much is kept after each event."""
+        super().tell(event)
+        check_kept(self)
+
     def is_cut_off(self) -> None:
         """The distributor may take what was sent here for lost, and give it to another one; the collector cannot."""
         connection = self.dealers.get("workers")
@@ -72,7 +77,7 @@ class WorkerNode(nodes.WorkerNode):
         world = self.world
         one = world.ident(self.task, number)
         if world.raises_left[one] <= 0:
-            return b"r" + payload
+            return world.result(int(payload))
         world.raises_left[one] -= 1
         world.faults[one] += 1
         return m.Trouble("ValueError", "as planned")
@@ -199,6 +204,12 @@ class CollectorNode(nodes.CollectorNode):
         held = world.disk.restored() if world.disk is not None else None
         if held is not None:
             self.tell(held)
+
+    def tell(self, event: e.Event) -> None:
+        """Look at how much waits after each event."""
+        super().tell(event)
+        if self.running:
+            check_queued(self.world, self.machine)
 
     def set_run(self, command: c.SetRun) -> None:
         """The metadata is the run's; it is written down."""

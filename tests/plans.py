@@ -57,6 +57,8 @@ class Plan:
     """The chance, in each turn, that distributor and collector cannot reach each other for some seconds."""
     last_cut: float = 0.0
     """If not 0, for how many seconds they cannot from when the collector begins to finish the run."""
+    result_bytes: int = 0
+    """How much longer a result is than that of the item before; every sixth is short again."""
     journal: bool = False
     """Whether the collector has a journal; if so, everything may be killed at once."""
     ahead: int = 0
@@ -186,6 +188,12 @@ def draw(seed: int) -> Plan:
     late = random.Random(f"{seed} finish")
     plan.finish_seconds = late.choice([0.0, 0.0, 2.0, 20.0])
     plan.restarts_late = bool(plan.restarts) and plan.finish_seconds > 0 and late.random() < 0.5
+    # little may be held of results, some of which are larger than that
+    plan.result_bytes = rng.choice([0, 0, 3, 50])
+    if plan.result_bytes and rng.random() < 0.7:
+        plan.options = replace(plan.options, max_held_bytes=rng.choice([8, 100, 1000]))
+    if plan.result_bytes and rng.random() < 0.5:
+        plan.collect_seconds = rng.choice([0.003, 0.02])
     plan.last_cut = (storm > 0) * rng.choice([0.0, 0.0, 0.0, 12.0, 45.0, 100.0]) * rng.random()
     if seed % 11 == 7:
         # not drawn, so that every other seed is what it was

@@ -132,9 +132,18 @@ class World(Stage):
         one = self.ident(task, number)
         self.collected[one] += 1
         self.done[task].add(one)
-        if result != b"r%d" % one[1]:
+        if result != self.result(one[1]):
             raise SimulationError(f"{task}/{number} was collected with the result {result!r}")
         return one
+
+    def result(self, number: int) -> bytes:
+        """What the worker's function returns for this item."""
+        return b"r%d" % number + b"." * (number % 6 * self.plan.result_bytes)
+
+    @property
+    def longest_result(self) -> int:
+        """How many bytes the largest result may have."""
+        return len(self.result(5)) + 8
 
     def note_failed(self, item: m.FailedItem) -> Item:
         """The `failed` function was called."""

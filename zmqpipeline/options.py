@@ -98,7 +98,11 @@ class Options:
     """The most items that one worker holds: unstarted, running, and done but not yet acknowledged."""
 
     max_held_bytes: int = 64 * 1024 * 1024
-    """The most bytes of packed items that one worker holds."""
+    """The most bytes of packed items that one worker holds, of results that it keeps, of results that are with the
+    collector or on their way there, and of the requests of one service in its broker.
+
+    A single value may have more, and passes alone. Give all roles the same.
+    """
 
     max_queued_requests: int = 10_000
     """The most requests that wait for one service in its broker; a client is told when there are more."""

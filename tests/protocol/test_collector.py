@@ -32,6 +32,8 @@ class Scene:
         self.worker = Stranger(self.bench, "results", b"w1", who=b"worker")
         if begun:
             self.begin()
+            # its credit is told once, and is no part of what follows
+            self.worker.says(m.Kept("run", "A", ()))
 
     def begin(self, *progress: m.TaskProgress, run: str = "run") -> list[c.Command]:
         """The distributor tells its run."""

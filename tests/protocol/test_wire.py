@@ -379,7 +379,7 @@ def test_a_frame_of_fields_too_few_or_too_many_is_refused(body: m.Message) -> No
 )
 def test_differences_that_are_no_ranges_are_refused(differences: Any) -> None:
     """Ranges that are empty, descend, go beyond 64 bits or are no numbers."""
-    refused([header(-1 - CLASSES.index(m.Kept), b"a", b"b", 1, 0), msgpack.packb(["run", "A", differences])])
+    refused([header(-1 - CLASSES.index(m.Kept), b"a", b"b", 1, 0), msgpack.packb(["run", "A", differences, 0, 0])])
 
 
 def test_ranges_that_touch_are_let_in_in_both_forms() -> None:
@@ -387,7 +387,7 @@ def test_ranges_that_touch_are_let_in_in_both_forms() -> None:
     want = m.Kept("run", "A", (0, 2, 2, 4))
     assert (
         wire.decode(
-            [header(-1 - CLASSES.index(m.Kept), b"a", b"b", 1, 0), msgpack.packb(["run", "A", [0, 2, 0, 2]])]
+            [header(-1 - CLASSES.index(m.Kept), b"a", b"b", 1, 0), msgpack.packb(["run", "A", [0, 2, 0, 2], 0, 0])]
         ).body
         == want
     )

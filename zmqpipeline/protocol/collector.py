@@ -8,6 +8,7 @@ The law:
 * Collected first, acknowledged second. An item for which the function raised is told to `failed`, then acknowledged
   as failed.
 * Of what a worker says it keeps, the collector asks for all that it has never seen: that mends every loss on the way.
+* How many bytes of results its workers may send it, `result_credit` says.
 * What a journal held is as if this process had collected it. Whoever is acknowledged is in the journal by then: the
   answers of the collector's thread come after the commit.
 * `finished` is called at least once: with a journal, the run counts as finished when it has returned. A journal that
@@ -38,9 +39,10 @@ from zmqpipeline.protocol.ending import early, ended_early, not_collected
 from zmqpipeline.protocol.gates import AckLog, in_messages
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.kinds import FailedItems
-from zmqpipeline.protocol.link import Verdict
+from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.progress import Progress
+from zmqpipeline.protocol.result_credit import Credits, bytes_of
 from zmqpipeline.protocol.roster import LONGEST_NAME, Links
 from zmqpipeline.protocol.seqset import first_of, numbers_of, size
 from zmqpipeline.protocol.snapshots import CollectorSnapshot
@@ -96,6 +98,7 @@ class CollectorMachine:
         self._tasks: dict[str, Progress] = {}
         self._links = Links(incarnation)
         self._strangers = Strangers()
+        self._credits = Credits(self._options.max_held_bytes)
         self._is_dict = is_dict
         self._named: frozenset[str] = frozenset()
         """The tasks that the distributor has named; results of no others are taken."""
@@ -152,6 +155,8 @@ class CollectorMachine:
                 self._drain(now + seconds)
             case _:
                 pass
+        for told in self._credits.to_tell():
+            self._tell_credit(*told)
         self._move_on(now)
         return self._out
 
@@ -165,12 +170,13 @@ class CollectorMachine:
         """What a collector has, for people."""
         tasks = {name: (len(one.collected), len(one.failed)) for name, one in list(self._tasks.items())}
         queued = sum(len(one.pending) for one in list(self._tasks.values()))
-        return CollectorSnapshot(self.phase, self.run, tasks, queued)
+        return CollectorSnapshot(self.phase, self.run, tasks, queued, self._credits.queued)
 
     def check(self) -> None:
         """The sets of each task hold; the count of ACKs is the number of items done."""
         for name, one in self._tasks.items():
             one.check(name)
+        self._credits.check()
         done = sum(one.done for one in self._tasks.values())
         assert self.count == done, f"{done} items done, counted {self.count}"
 
@@ -197,7 +203,9 @@ class CollectorMachine:
                 pass
 
     def _lost(self, peer: e.Peer, now: float) -> None:
-        self._links.lost(peer)
+        who = self._links.lost(peer)
+        if who is not None:
+            self._credits.leave(who)
         self._strangers.lost(peer)
         if peer == self._company:
             self._company = None
@@ -420,8 +428,11 @@ class CollectorMachine:
             return
         progress = self._task(body.task)
         new = progress.new_of(body.spans, body.keys)
+        who = self._links.who(peer)
+        if who is not None:
+            self._credits.join(who)
         if new == body.spans:
-            self._collect(progress, body, new, body.payloads, body.keys)
+            self._collect(who, progress, body, new, body.payloads, body.keys)
             return
         wanted = set(numbers_of(new))
         progress.duplicates += size(body.spans) - len(wanted)
@@ -429,16 +440,29 @@ class CollectorMachine:
         keys = split_keys(body.keys)
         self._ack_again(body.task, body.spans)
         left = b"".join([keys[index] for index in kept] if keys else ())
-        self._collect(progress, body, new, [body.payloads[index] for index in kept], left)
+        self._collect(who, progress, body, new, [body.payloads[index] for index in kept], left)
 
-    def _collect(self, progress: Progress, body: m.Results, new: m.Spans, payloads: m.Blobs, keys: bytes) -> None:
+    def _collect(
+        self,
+        who: bytes | None,
+        progress: Progress,
+        body: m.Results,
+        new: m.Spans,
+        payloads: m.Blobs,
+        keys: bytes,
+    ) -> None:
         """Have the function called for these of the results; `keys` are theirs, joined."""
         if new:
+            self._credits.arrived(who or b"", size(new), payloads)
             progress.expect(new, split_keys(keys))
             self._call(c.Collect(body.task, body.attempt, new, payloads, keys, self._is_gated), size(new))
 
     def _kept(self, peer: e.Peer, body: m.Kept) -> None:
         if body.run == self.run and self.phase == "active" and not self._is_no_task(peer, body.task):
+            link, who = self._link(peer), self._links.who(peer)
+            if link is not None and who is not None:
+                self._credits.join(who)
+                self._credits.said(who, body.credit, body.wants, link.confirmed)
             unseen = first_of(self._task(body.task).unseen(body.spans))
             self._send(peer, m.Missing(self.run, body.task, unseen))
 
@@ -480,29 +504,36 @@ class CollectorMachine:
         known = self._tasks.get(task) or Progress()
         counts = (known.duplicates, self.count, data, known.repeated, data_of)
         if not self._is_gated:
-            self._send(self._distributor, m.Ack(self.run, task, collected, failed, *counts))
+            self._send(
+                self._distributor, m.Ack(self.run, task, collected, failed, *counts, queued=self._credits.queued)
+            )
             return
         *parts, last = in_messages(notes)
         for part in parts:
             self._send(
                 self._distributor, m.Ack(self.run, "", (), (), 0, self.count, b"", 0, "", part, self._acked.oldest)
             )
-        self._send(self._distributor, m.Ack(self.run, task, collected, failed, *counts, last, self._acked.oldest))
+        told = (last, self._acked.oldest, self._credits.queued)
+        self._send(self._distributor, m.Ack(self.run, task, collected, failed, *counts, *told))
 
     # answers of the collector's thread -----------------------------------------------------------------------------
 
-    def _call(self, command: c.Command, parts: int) -> None:
+    def _call(self, command: c.Command, parts: int, *, failing: bool = False) -> None:
         """Count the calls that are out, so that the end can wait for them."""
         self._calls += parts
+        if isinstance(command, c.CallFailed) and not failing:
+            self._credits.call_failed(parts)
         self._do(command)
 
-    def _call_failed(self, items: list[m.FailedItem], parts: int) -> None:
+    def _call_failed(self, items: list[m.FailedItem], parts: int, *, failing: bool = False) -> None:
         for item in items:
             self.failed.add(item)
-        self._call(c.CallFailed(items), parts)
+        self._call(c.CallFailed(items), parts, failing=failing)
 
     def _collected(self, event: e.Collected) -> None:
-        self._calls -= size(event.spans) + len(event.failures)
+        done = size(event.spans) + len(event.failures)
+        self._calls -= done
+        self._credits.called(done, bytes_of([payload for _, _, payload in event.failures]))
         self._note("ack_data", event.trouble)
         progress = self._task(event.task)
         if event.spans:
@@ -512,12 +543,13 @@ class CollectorMachine:
                 m.FailedItem(event.task, number, event.attempt, "collector", trouble, payload, progress.keys.of(number))
                 for number, trouble, payload in event.failures
             ]
-            self._call_failed(items, 1)
+            self._call_failed(items, 1, failing=any(item.payload for item in items))
         if event.spans:
             self._ack(event.task, event.spans, (), event.data, event.each)
 
     def _failed_called(self, event: e.FailedCalled) -> None:
         self._calls -= 1
+        self._credits.failed_called()
         self._note("failed", event.trouble)
         progress = self._task(event.task)
         progress.fail(event.spans)
@@ -623,11 +655,20 @@ class CollectorMachine:
             progress = self._tasks[name] = Progress()
         return progress
 
-    def _send(self, peer: e.Peer, body: m.Message) -> None:
+    def _link(self, peer: e.Peer) -> Link | None:
         who = self._links.who(peer)
-        link = self._links.link(who) if who is not None else None
+        return self._links.link(who) if who is not None else None
+
+    def _send(self, peer: e.Peer, body: m.Message) -> None:
+        link = self._link(peer)
         if link is not None:
             self._do(c.Send(peer, link.wrap(body)))
+
+    def _tell_credit(self, who: bytes, credit: int, once: int) -> None:
+        peer, link = self._links.peer(who), self._links.link(who)
+        if peer is not None and link is not None:
+            self._credits.was_told(who, link.sent + 1, once)
+            self._do(c.Send(peer, link.wrap(m.Credit(credit, once))))
 
     def _do(self, command: c.Command) -> None:
         self._out.append(command)

@@ -114,6 +114,7 @@ class DistributorMachine:
         self.tasks = {name: TaskState(_spec(tasks, name), Ledger(_spec(tasks, name))) for name in order(tasks)}
         self._proposed = run
         self._keys = ToldKeys(self.tasks)
+        self._queued = 0
         self._merged: list[m.TaskProgress] = []
         """What a collector has said last that it holds."""
         self._rng = rng or random.Random()
@@ -217,7 +218,7 @@ class DistributorMachine:
     def facts(self) -> Facts:
         """What an answer on the hop ``status`` is built from."""
         tasks, members, troubles = self.tasks, self._dispatcher.members, self.troubles
-        return Facts(self.pipeline, self.run, self.phase, self._connected, tasks, members, troubles)
+        return Facts(self.pipeline, self.run, self.phase, self._connected, tasks, members, troubles, self._queued)
 
     def snapshot(self) -> DistributorSnapshot:
         """What a distributor knows, for people."""
@@ -335,7 +336,7 @@ class DistributorMachine:
             # what it says of ACKs that were not heard
             self._hear(ack, news=False)
             return
-        self._repeat_at = now + REPEAT_SECONDS
+        self._repeat_at, self._queued = now + REPEAT_SECONDS, ack.queued
         task.ledger.duplicates = max(task.ledger.duplicates, ack.duplicates)
         before = task.ledger.done
         released = task.ledger.acknowledge(*self._believed(task, ack.collected, ack.failed))

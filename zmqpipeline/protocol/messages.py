@@ -131,6 +131,8 @@ class WorkerReport:
     """How many items it has executed in its life, failed ones included."""
     running: list[RunningItem] | None = None
     """What its threads execute now; in a full report."""
+    kept_bytes: int = 0
+    """How many bytes the results have that it keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +240,18 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The results that a worker has sent and still keeps; said at each connection, each second while any is kept."""
+    """The results that a worker still keeps; said at each connection, each second while any is kept.
+
+    Said at once when one waits for more credit, and in answer to each Credit.
+    """
 
     run: str
     task: str
     spans: Spans
+    credit: int = 0
+    """How many bytes of them it may have sent, as it was told last."""
+    wants: int = 0
+    """The bytes of the next message that this keeps back; 0 if none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +261,17 @@ class Missing:
     run: str
     task: str
     spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """How many bytes of results a worker may have sent that are not released; answered by Kept.
+
+    `once`: a message of so many bytes may follow now, whatever the credit; 0 for none.
+    """
+
+    credit: int
+    once: int = 0
 
 
 # distributor -> collector ---------------------------------------------------------------------------------------------
@@ -375,6 +395,8 @@ class Ack:
     """For gates: each of the ACKs that this message stands for, or of earlier ones that were not heard."""
     kept_from: int = 0
     """The oldest ACK that the collector can tell of again; 0 if it tells of none by itself."""
+    queued: int = 0
+    """How many bytes of results wait for the collector's function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,6 +471,8 @@ class WorkerStanding:
     leased: int
     executed: int
     running: list[RunningItem]
+    kept_bytes: int = 0
+    """How many bytes the results have that it keeps."""
 
 
 WORKER_STATES = ("joining", "ready", "busy", "draining")
@@ -466,6 +490,8 @@ class Status:
     tasks: list[TaskStanding]
     workers: list[WorkerStanding]
     """The first four thousand; the tasks say how many there are."""
+    queued_bytes: int = 0
+    """How many bytes of results waited for the collector's function at its last ACK."""
 
 
 # service client -> broker; requests are numbered by the client, from 0 ------------------------------------------------
@@ -557,6 +583,7 @@ Message: TypeAlias = (
     | Results
     | Kept
     | Missing
+    | Credit
     | Propose
     | Begin
     | GiveUp

@@ -124,6 +124,16 @@ class Service:
         """Where its requests are."""
         return self.state.ledger
 
+    def room_for(self, payloads: m.Blobs, most: int) -> int:
+        """How many of the first of these requests are taken, if all that are open may have so many bytes."""
+        room, count = most - self.ledger.payload_bytes, 0
+        for payload in payloads:
+            if len(payload) > room and (count or self.ledger.unfinished):
+                break
+            room -= len(payload)
+            count += 1
+        return count
+
     def open(self, client: Client, numbers: list[int], payloads: m.Blobs, *, again: bool) -> None:
         """Take in new requests of a client. `again`: they may have been executed before."""
         first = self.ledger.next_number

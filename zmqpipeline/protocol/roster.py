@@ -98,9 +98,9 @@ class Member:
     """A connected worker, as its last report says it stands."""
 
     __slots__ = (
-        "active_at", "backlog", "done", "draining", "executed", "given_at", "given_attempt", "host", "inflight", "link",
-        "name", "peer", "pid", "recalled", "releases", "running", "slots", "stuck", "task", "unseen", "welcomed", "who",
-        "window",
+        "active_at", "backlog", "done", "draining", "executed", "given_at", "given_attempt", "host", "inflight",
+        "kept_bytes", "link", "name", "peer", "pid", "recalled", "releases", "running", "slots", "stuck", "task",
+        "unseen", "welcomed", "who", "window",
     )  # fmt: skip
 
     def __init__(self, who: bytes, task: str, link: Link, peer: Peer) -> None:
@@ -126,7 +126,7 @@ class Member:
         """When it was last heard to have done something."""
         self.recalled = 0
         """The number of the Recall that is not answered yet, or 0."""
-        self.executed = 0
+        self.executed = self.kept_bytes = 0
         self.running: list[tuple[RunningItem, float]] = []
         """What its last full report named, with the time when it began."""
         self.given_at = 0.0
@@ -161,7 +161,7 @@ class Member:
             self.done = SeqSet(first_of(report.done))
             if self.recalled <= received:
                 self.recalled = 0
-        self.executed = report.executed
+        self.executed, self.kept_bytes = report.executed, report.kept_bytes
         while self.unseen and self.unseen[0][0] <= received:
             self.inflight -= self.unseen.popleft()[1]
 

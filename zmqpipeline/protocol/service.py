@@ -4,7 +4,8 @@ It hands out with the same `Dispatcher` and `Ledger` as the distributor; a servi
 clients. The law:
 
 * A request is known by its client and the client's number. Said twice, it is executed once.
-* It goes to the least loaded worker of its service that has room; otherwise it waits, within a bound.
+* It goes to the least loaded worker of its service that has room; otherwise it waits, within a bound of requests and
+  one of bytes; a single request may be larger than that, and is taken when there is no other.
 * A reply is kept until the client says that it does not wait for it, since it may have been lost on the way.
 * What a client has asked and does not ask for any more is withdrawn, whether or not it said so.
 * A request whose worker was lost goes to another one if the service is idempotent; otherwise the client is told.
@@ -253,8 +254,10 @@ class ServiceMachine:
             self._refuse(client, "lost", numbers, _maybe_executed(service))
             return
         room = max(0, self._options.max_queued_requests - service.ledger.waiting)
-        if room < len(numbers):
-            self._refuse(client, "unavailable", numbers[room:], self._too_many(service))
+        by_bytes = service.room_for(payloads, self._options.max_held_bytes)
+        if (taken := min(room, by_bytes)) < len(numbers):
+            self._refuse(client, "unavailable", numbers[taken:], self._too_many(service, by_bytes=by_bytes < room))
+            room = taken
             numbers, payloads = numbers[:room], payloads[:room]
         if not service.state.workers and service.name not in self._unserved:
             self._give_grace(service.name, max(now, (self._born or now) + GRACE_SECONDS))
@@ -288,9 +291,11 @@ class ServiceMachine:
         text = f"Nobody serves {name!r}. Served now: {known}{more}. Start a worker for it, or check the name."
         return m.Trouble("ServiceUnavailable", text)
 
-    def _too_many(self, service: Service) -> m.Trouble:
-        most = self._options.max_queued_requests
+    def _too_many(self, service: Service, *, by_bytes: bool) -> m.Trouble:
+        most, bound = self._options.max_queued_requests, self._options.max_held_bytes
         text = f"{most} requests (max_queued_requests) wait for service {service.name!r} already."
+        if by_bytes:
+            text = f"Requests of {bound} bytes (max_held_bytes) are with service {service.name!r} already."
         return m.Trouble("ServiceUnavailable", f"{text} Start more workers, or ask more slowly.")
 
     def _asked(self, client: Client, spans: m.Spans) -> None:

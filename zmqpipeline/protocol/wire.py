@@ -69,7 +69,7 @@ _CODES: tuple[type, ...] = (
     m.Probe, m.Refused, m.WorkerReport, m.ItemsFailed, m.ItemsReturned, m.Goodbye, m.Welcome, m.Work, m.Settled,
     m.RunEnded, m.Results, m.Kept, m.Missing, m.Propose, m.Begin, m.GiveUp, m.Finish, m.Bye, m.Holding, m.Ack,
     m.Finished, m.Metadata, m.MetadataTaken, m.Requests, m.Asking, m.Withdrawn, m.Replies, m.Declined, m.Unknown,
-    m.Recall, m.Keys, m.AskStatus, m.Status,
+    m.Recall, m.Keys, m.AskStatus, m.Status, m.Credit,
 )  # fmt: skip
 _CODE_OF = {cls: code for code, cls in enumerate(_CODES)}
 

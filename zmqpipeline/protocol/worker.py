@@ -5,6 +5,7 @@ The law:
 * An item that is held (queued, running, or done and not yet released) is not taken twice.
 * A result goes to the collector at once and is kept; a failure goes to the distributor and is kept. Only the
   distributor's word (`released`) lets go of either, since it speaks after the collector has acknowledged.
+* What is sent when, and how much is kept at most, `outgoing` says: who keeps too much takes no items for a while.
 * Every report tells the whole state. A full one goes out at each connection, after a gap, to a new distributor, and
   from time to time; it is answered. The results kept are told to the collector in the same way (Kept, Missing).
 
@@ -35,10 +36,11 @@ from zmqpipeline.protocol.lifespan import Lifespan
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.missed import MissedRun
+from zmqpipeline.protocol.outgoing import Outgoing
 from zmqpipeline.protocol.room import Room
 from zmqpipeline.protocol.running import Running
 from zmqpipeline.protocol.runs import Runs
-from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, sequence_of, spans_of, split_spans
+from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, sequence_of, spans_of
 from zmqpipeline.protocol.snapshots import WorkerSnapshot
 
 REPORT_SECONDS = 1.0
@@ -110,6 +112,10 @@ class WorkerMachine:
         self._failures: dict[int, m.FailedItem] = {}
         self._keys: dict[int, bytes] = {}
         """The keys of what is held, if the task has keys: the collector knows an item by its key."""
+        most, link = self._options.max_held_bytes, self._results
+        self._outgoing = Outgoing(
+            task, self._kept, self._keys, link, self._collector, max_held_bytes=most, unbounded=answers
+        )
         self._running = Running()
         self._recalled = False
         self._ghosts: set[int] = set()
@@ -120,7 +126,6 @@ class WorkerMachine:
         self._answered = False
         self._init_trouble: m.Trouble | None = None
         self._report_at: float | None = None
-        self._kept_at: float | None = None
         self._deadline: float | None = None
         self._idle_since: float | None = None
         self._out: list[c.Command] = []
@@ -129,7 +134,7 @@ class WorkerMachine:
 
     def handle(self, event: e.Event, now: float) -> list[c.Command]:
         """See `Machine.handle`."""
-        self._out = []
+        self._out = self._outgoing.out = []
         if self.phase == "ended":
             return []
         if self._idle_since is None:
@@ -143,6 +148,9 @@ class WorkerMachine:
                 self._connect(hop, now)
             case e.Disconnected(hop):
                 self._connected.discard(hop)
+                if hop == self._collector[0]:
+                    self._outgoing.is_connected = False
+                    self._outgoing.reset()
             case e.TakenBack(numbers):
                 self._taken_back(numbers, now)
             case e.ThreadLost(free):
@@ -170,7 +178,7 @@ class WorkerMachine:
             return None
         if self._idle_since is None:
             return 0.0
-        times = (self._deadline, self._report_at, self._room.tell_at, self._kept_at)
+        times = (self._deadline, self._report_at, self._room.tell_at, self._outgoing.say_at)
         look_at = None if self._missed is None else self._missed.next_time()
         return soonest((*times, look_at, self._idle_at(), self._absence.next_time(), self._alone_until()))
 
@@ -183,6 +191,7 @@ class WorkerMachine:
             slots=self.slots,
             queued_or_running=len(self._pending),
             kept=len(self._kept) + len(self._failures),
+            kept_bytes=self._kept.size,
             executed=self.executed,
             failed=self.failed,
         )
@@ -190,6 +199,7 @@ class WorkerMachine:
     def check(self) -> None:
         """An item is pending, kept as a result, or kept as a failure, never two of these."""
         self._kept.check()
+        self._outgoing.check()
         places = [*numbers_of(self._pending.spans()), *numbers_of(self._kept.spans()), *self._failures]
         assert len(places) == len(set(places)), "a worker holds an item twice"
         assert all(map(self._pending.__contains__, self._attempts)), "an attempt of an item that is not pending"
@@ -219,8 +229,8 @@ class WorkerMachine:
             self._report(now, full=True)
         if self._room.tell_at is not None and now >= self._room.tell_at:
             self._report(now, full=False)
-        if self._kept_at is not None and now >= self._kept_at:
-            self._say_kept(now)
+        if self._outgoing.say_at is not None and now >= self._outgoing.say_at:
+            self._outgoing.say(now)
         if warning := self._absence.warning(self._connected, now):
             self._log(30, warning)
         if self._missed is not None and self._missed.is_due(now):
@@ -238,11 +248,13 @@ class WorkerMachine:
 
     def _connect(self, hop: str, now: float) -> None:
         self._connected.add(hop)
+        if hop == self._collector[0]:
+            self._outgoing.is_connected = True
         if hop == "workers":
             self._answered = False
             self._report(now, full=True)
         elif self._kept:
-            self._say_kept(now)
+            self._outgoing.say(now)
 
     def _received(self, event: e.Received, now: float) -> None:
         hop = event.peer[0]
@@ -268,7 +280,7 @@ class WorkerMachine:
                 self._recalled = True
                 self._do(c.TakeBack(most))
             case m.Missing(run, _, spans) if self._answers and run == self.run:
-                self._send_results(spans)
+                self._outgoing.send_again(spans, now)
             case m.RunEnded(run) if self.run in ("", run):
                 self._run_ended(body, now)
             case m.Refused(reason):
@@ -280,12 +292,18 @@ class WorkerMachine:
         verdict = self._results.admit(envelope)
         if verdict is Verdict.REPEAT:
             return
-        body = envelope.body
-        if isinstance(body, m.Missing) and body.run == self.run:
+        body, outgoing = envelope.body, self._outgoing
+        if verdict is Verdict.NEW:
+            outgoing.reset()
+        if isinstance(body, m.Credit):
+            outgoing.credit = body.credit
+            outgoing.send_unsent(now, once=body.once)
+            outgoing.say(now, is_answer=True)
+        elif isinstance(body, m.Missing) and body.run == self.run:
             if body.spans:
-                self._send_results(body.spans)
+                outgoing.send_again(body.spans, now)
             elif not body.task or verdict is Verdict.NEW:
-                self._say_kept(now)
+                outgoing.say(now)
 
     # the run -----------------------------------------------------------------------------------------------------
 
@@ -313,6 +331,7 @@ class WorkerMachine:
     def _leave_run(self, body: m.Welcome, now: float) -> None:
         """Drop what is held, for the sake of the next run, or of none yet."""
         self._kept.clear()
+        self._outgoing.clear()
         self._failures.clear()
         self._keys.clear()
         self._newest = -1
@@ -327,7 +346,7 @@ class WorkerMachine:
     def _change_run(self, now: float) -> None:
         if self._next_run is None or self._pending or self._ghosts:
             return
-        self.run = self._next_run.run
+        self.run = self._outgoing.run = self._next_run.run
         metadata, self._next_run = self._next_run.metadata, None
         if not self.run:
             # the distributor has said goodbye: the next one is told at its connection
@@ -376,6 +395,7 @@ class WorkerMachine:
             self._do(c.Execute(body.task, body.attempt, body.timeout, numbers, payloads))
         if self.phase == "draining":
             self._do(c.TakeBack(None))
+        self._results_moved(now)
 
     def _holds_any(self, spans: m.Spans) -> bool:
         if self._pending.common(spans) or any(self._kept.touching(*one) for one in pairs(spans)):
@@ -434,6 +454,7 @@ class WorkerMachine:
         if self._attempts:
             for number in numbers_of(spans):
                 self._attempts.pop(number, None)
+        before = self._kept.size
         if len(spans) == 2:
             self._kept.add(spans[0], list(payloads), attempt)
         else:
@@ -441,7 +462,8 @@ class WorkerMachine:
             for start, stop in pairs(spans):
                 self._kept.add(start, list(payloads[at : at + stop - start]), attempt)
                 at += stop - start
-        self._send(attempt, spans, payloads)
+        self._outgoing.observe(len(payloads), before)
+        self._outgoing.send(attempt, spans, payloads)
 
     def _fail(self, failures: list[tuple[int, m.Trouble]]) -> None:
         new = []
@@ -462,51 +484,46 @@ class WorkerMachine:
         room = self._room
         room.resize(self.slots, self._max_prefetch)
         room.shrink(self.lifespan.left(self.executed))
+        room.shrink(self._outgoing.most_items(self.slots))
+        self._results_moved(now)
         if not self.lifespan.left(self.executed):
             self._retire(f"it has executed {self.executed} items (max_items)", 20, now)
-        if room.is_another() if self._answers else room.is_news(len(self._pending), self.slots, now):
+        if self._outgoing.is_full:
+            pass
+        elif room.is_another() if self._answers else room.is_news(len(self._pending), self.slots, now):
             self._report(now, full=False)
-        if self._kept and self._kept_at is None and not self._answers:
-            self._kept_at = now + REPORT_SECONDS
+        if self._kept and self._outgoing.say_at is None and not self._answers:
+            self._outgoing.say_at = now + REPORT_SECONDS
         self._maybe_drained()
 
     # results -----------------------------------------------------------------------------------------------------
 
-    def _send_results(self, spans: m.Spans) -> None:
-        """Send what is kept of these results, in messages of one attempt."""
-        for attempt, (numbers, payloads) in self._kept.by_tag(spans).items():
-            self._send(attempt, spans_of(numbers), payloads)
-
-    def _send(self, attempt: int, spans: m.Spans, payloads: m.Blobs) -> None:
-        """Send these results, in messages of a bounded size."""
-        if self._collector[0] not in self._connected:
-            return
-        while payloads:
-            count = len(payloads) if batching.fits(payloads) else batching.cut(list(map(len, payloads)))
-            some, rest = (spans, ()) if count == len(payloads) else split_spans(spans, count)
-            keys = b"".join([self._keys[number] for number in numbers_of(some)]) if self._keys else b""
-            body = m.Results(self.run, self.task, attempt, some, payloads[:count] if rest else payloads, keys)
-            self._do(c.Send(self._collector, self._results.wrap(body)))
-            spans, payloads = rest, payloads[count:] if rest else ()
-
-    def _say_kept(self, now: float) -> None:
-        self._kept_at = None
-        if self._kept:
-            self._kept_at = now + REPORT_SECONDS
-            if self._collector[0] in self._connected:
-                body = m.Kept(self.run, self.task, self._kept.spans())
-                self._do(c.Send(self._collector, self._results.wrap(body)))
+    def _results_moved(self, now: float) -> None:
+        """More is kept, or less: send what may be sent now; say whether items can be taken."""
+        outgoing = self._outgoing
+        if outgoing.waits:
+            outgoing.send_unsent(now)
+        if outgoing.turns():
+            self._report(now, full=False)
+            if outgoing.is_full:
+                spare = len(self._pending) - outgoing.most_items(self.slots)
+                if spare > 0:
+                    self._do(c.TakeBack(spare))
+        elif outgoing.is_over() and self._pending:
+            self._do(c.TakeBack(None))
 
     def _settled(self, body: m.Settled, now: float) -> None:
         if body.run != self.run or self._next_run is not None:
             return
         self._release(body.released)
+        self._results_moved(now)
         if body.resync:
             self._report(now, full=True)
         self._maybe_drained()
 
     def _release(self, spans: m.Spans) -> None:
         for start, stop in pairs(spans):
+            self._outgoing.drop(start, stop)
             gone = sum(run.stop - run.start for run in self._kept.cut(start, stop))
             if self._keys:
                 for number in [number for number in self._keys if start <= number < stop]:
@@ -540,7 +557,7 @@ class WorkerMachine:
             ready.update(pending)
             held = ready.spans()
             running = self._running.named(pending, self._attempts, self.slots, self._idle_since or now, now)
-        takes_nothing = self.phase in ("draining", "changing")
+        takes_nothing = self.phase in ("draining", "changing") or self._outgoing.is_full
         backlog = len(self._pending) + len(self._ghosts)
         self._room.told(backlog)
         self._to_distributor(
@@ -558,6 +575,7 @@ class WorkerMachine:
                 idempotent=self._idempotent,
                 executed=self.executed,
                 running=running,
+                kept_bytes=self._kept.size,
             )
         )
         if full:

@@ -168,6 +168,10 @@ class Hop(ABC):
             self._may_be_ready = self._wanted() != _IN
             return []
 
+    def _is_monitored(self, readable: set[int]) -> bool:
+        """Whether the monitor has something to tell."""
+        return self._monitor is not None and self._monitor.file in readable
+
     def _monitored(self, readable: set[int]) -> list[tuple[int, int]]:
         if self._monitor is None or not (self._monitor_is_new or self._monitor.file in readable):
             return []
@@ -371,9 +375,13 @@ class ConnectedHop(Hop):
             self._announce = False
             arrivals.append(Connected(self.name))
         if ready or self.file in readable:
-            messages, _ = self._messages()
+            messages, dry = self._messages()
             arrivals += map(self._arrival, messages)
             self.comes_alone = len(messages) < 2 and not ready
+            if not dry:
+                # what is still to be read was sent before the break that the monitor may tell of
+                self._monitor_is_new = self._monitor_is_new or self._is_monitored(readable)
+                return arrivals
         for event, value in self._monitored(readable):
             self._note(event, value, now, arrivals)
             if event & FAILED:
