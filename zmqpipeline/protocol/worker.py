@@ -100,8 +100,8 @@ class WorkerMachine:
         self._connected: set[str] = set()
         others = {"workers": "a broker"} if answers else {"workers": "a distributor", "results": "a collector"}
         self._absence = Absence(others, self._options.exit_when_idle)
-        self._missed = None if answers else MissedRun(self._options)
-        """None: a broker's worker belongs to no run."""
+        self._missed = None if answers or stay else MissedRun(self._options)
+        """None: a worker of a broker, or one that stays, belongs to no single run."""
         self._newest = -1
         """The highest number that has come."""
         self._pending = SeqSet()
