@@ -61,6 +61,7 @@ class Produce:
     """Take up to `count` steps of this task's source for a worker; Produced answers, perhaps in several parts.
 
     `address` names the worker for `handle`; `ack_task`, `ack_id`, `ack_data` are those of the last Ack, for the gate.
+    Before these, `over` items are passed over: they are done, and nobody needs to see them.
     """
 
     task: str
@@ -69,6 +70,7 @@ class Produce:
     ack_task: str
     ack_id: int
     ack_data: bytes
+    over: int = 0
 
 
 # worker ---------------------------------------------------------------------------------------------------------------

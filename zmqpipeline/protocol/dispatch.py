@@ -7,7 +7,8 @@ The law:
 
 * A worker is **hungry** while its last report, less what was sent since, leaves room.
 * The hungry get what waits (suspects and returned items first); only when nothing waits is the source asked, for one
-  hungry worker at a time and for no more than its room. So nothing is produced ahead of demand.
+  hungry worker at a time and for no more than its room. So nothing is produced ahead of demand. What an earlier life of
+  the run has done is passed over at once, however much it is: it takes no room.
 * An item on its last try (it was lost with workers before) goes to a worker that holds nothing else, which gets nothing
   beside it; if there is none, one is kept from more until it has finished what it holds.
 * When the source is exhausted, what still waits is spread evenly over the hungry.
@@ -454,13 +455,13 @@ class Dispatcher:
     def _produce(self, task: TaskState, member: Member, room: int) -> None:
         task.producing = member.who
         task.asked_ack = self.last_ack
-        count = min(room, batching.MAX_BATCH)
-        ack_task, ack_id, ack_data = self.last_ack
-        self._do(c.Produce(task.spec.task_type, count, member.name, ack_task, ack_id, ack_data))
+        count = task.ledger.steps_for(min(room, batching.MAX_BATCH))
+        self._do(c.Produce(task.spec.task_type, count, member.name, *self.last_ack, task.ledger.done_ahead()))
 
     def produced(self, event: e.Produced) -> None:
         """The source's answer, or a part of it; a failure of it is the machine's business."""
         task = self.tasks[event.task]
+        task.ledger.pass_over(event.over)
         too_large = task.ledger.add(event.payloads, event.keys, max_bytes=self._options.max_message_bytes)
         if too_large:
             self._tell_given_up(too_large, "")

@@ -75,6 +75,7 @@ class Produced:
 
     more: some now, the rest follows. ready: as many as asked for. gated: the gate said no. exhausted: there will be no
     more. failed: user code raised (`trouble`); the payloads before it count. `keys` are digests, one an item, or None.
+    `over` items were passed over before these.
     """
 
     task: str
@@ -82,6 +83,7 @@ class Produced:
     payloads: Blobs = field(default_factory=list)
     keys: Blobs | None = None
     trouble: Trouble | None = None
+    over: int = 0
 
 
 PRODUCED_STATES = ("more", "ready", "gated", "exhausted", "failed")

@@ -80,6 +80,8 @@ class Ledger:
         self._reclaimed: set[int] = set()
         """Leases that a worker brought with it: which attempt it is at is known to it alone."""
         self._skip_until = 0
+        self._passed = self._passed_in_a_row = 0
+        """How many keys of the source were known when it yielded them, in all and since the last new one."""
 
     # what is known -----------------------------------------------------------------------------------------------
 
@@ -221,6 +223,28 @@ class Ledger:
             self._add_one(payload, keys[i] if keys else None, max_bytes)
         return [item for number, item in self.given_up.items() if number >= start] if too_large else []
 
+    def done_ahead(self) -> int:
+        """How many of the items that the source yields next are done without a gap. Of keys nobody knows that."""
+        if self.next_number >= self._skip_until or self.spec.keyed:
+            return 0
+        end = self.next_number
+        while (further := self.failed.end_of(self.collected.end_of(end))) > end:
+            end = further
+        return end - self.next_number
+
+    def pass_over(self, count: int) -> None:
+        """The source has yielded so many of those that `done_ahead` counted."""
+        self.next_number += count
+
+    def steps_for(self, count: int) -> int:
+        """How many steps of the source to ask for, to get about `count` items.
+
+        A source with keys that begins anew yields first what is done, if it yields in the same order: as many as were
+        passed over in one go are asked for at once, up to a batch.
+        """
+        left = len(self.keys.done) + len(self.keys.failed) - self._passed
+        return max(count, min(self._passed_in_a_row, left, batching.MAX_BATCH)) if self.spec.keyed else count
+
     def _missing(self, start: int, stop: int) -> Spans:
         """Those of these numbers that are not done."""
         return self.failed.missing(self.collected.missing((start, stop)))
@@ -229,7 +253,10 @@ class Ledger:
         verdict = NEW if key is None else self.keys.judge(key)
         if verdict != NEW:
             self.skipped += verdict == UNDER_WAY
+            self._passed += 1
+            self._passed_in_a_row += 1
             return
+        self._passed_in_a_row = 0
         number = self.next_number
         self.next_number += 1
         if number in self.collected or number in self.failed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
@@ -169,7 +170,7 @@ class DistributorNode(MainNode):
             case c.Produce():
                 if not self.started:
                     raise SimulationError("a source was asked before the tasks were started")
-                self.stage.after(self.stage.weather.delay, lambda: self._produce(command, command.count))
+                self.stage.after(self.stage.weather.delay, lambda: self._pass_over(command))
             case _:
                 super().act(command)
 
@@ -192,6 +193,26 @@ class DistributorNode(MainNode):
     def pause(self) -> float:
         """How long the source takes before the next part, in seconds."""
         return self.stage.weather.delay * 3
+
+    def pass_over(self, command: c.Produce) -> e.Produced:
+        """Take the steps whose items are done, without keeping these."""
+        taken = self.steps(command, command.over, command.over)
+        state = "more" if taken.state == "ready" else taken.state
+        return replace(taken, state=state, payloads=[], keys=None, over=len(taken.payloads))
+
+    def _pass_over(self, command: c.Produce) -> None:
+        """What is done comes first; then the items asked for."""
+        if not self.running:
+            return
+        if self.frozen:
+            self.stage.after(0.5, lambda: self._pass_over(command))
+            return
+        if command.over:
+            passed = self.pass_over(command)
+            self.tell(passed)
+            if passed.state != "more":
+                return
+        self._produce(command, command.count)
 
     def _produce(self, command: c.Produce, count: int) -> None:
         """Some of the items asked for; the rest in further parts."""
