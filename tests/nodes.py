@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tests.laws import check_alone
+from tests.laws import check_alone, check_blame
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
@@ -111,9 +111,13 @@ class DistributorNode(nodes.DistributorNode):
         if isinstance(body, m.Work):
             numbers = numbers_of(body.spans)
             self.world.learn(body.task, numbers, body.payloads)
-            check_alone(self.machine.tasks[body.task].ledger, envelope.addressee, numbers)
+            check_alone(
+                self.machine.tasks[body.task].ledger, self.machine._dispatcher.members[envelope.addressee], numbers
+            )
             if not self.is_first:
                 self.world.note_sent(self, peer[1], body.task, numbers)
+        elif isinstance(body, m.GiveUp):
+            check_blame(self.world, body.failures)
         super().send(peer, envelope)
 
     def tell(self, event: e.Event) -> None:

@@ -115,6 +115,13 @@ class Executed:
 
 
 @dataclass(frozen=True, slots=True)
+class Running:
+    """Each thread has been busy for some milliseconds, with these; until one of them ends, nothing else begins."""
+
+    numbers: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class TakenBack:
     """The answer to TakeBack: these items had not been started, and will not be."""
 
@@ -232,6 +239,7 @@ Event: TypeAlias = (
     | Produced
     | MetadataLoaded
     | Executed
+    | Running
     | TakenBack
     | InitFailed
     | ThreadLost

@@ -97,6 +97,8 @@ class TaskProgress:
     keys: int = 0
     failed_keys: int = 0
     repeated: int = 0
+    told: int = 0
+    """So many done items are told by `Ranges`, in place of those here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,8 @@ MOST_NAMED = 64
 class WorkerReport:
     """How a worker stands. `window` is how many unstarted and running items it wants, `backlog` how many it has.
 
-    `held` (all items not yet released, results included) and `done` (those of them with a result or a failure) are
-    given in a full report, after a connection, a gap or a second of silence; otherwise None.
+    `held` (all items not yet released, results included) is given in a full report, after a connection, a gap or a
+    second of silence; otherwise None. `done` are those of them with a result or a failure.
     """
 
     run: str
@@ -139,6 +141,8 @@ class WorkerReport:
     """How many items it has executed in its life, failed ones included."""
     running: list[RunningItem] | None = None
     """What its threads execute now; in a full report."""
+    begun: Spans | None = None
+    """Given while each thread is busy with an item that takes long: these have begun, and nothing behind them can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +197,8 @@ class Work:
     released: Spans
     payloads: Blobs
     keys: bytes = b""
+    trial: bool = False
+    """They were lost with a worker before: begin them when the distributor has heard that they are here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +328,16 @@ class Keys:
     failed_keys: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """A part of what is done of one task: said before a Holding or a Begin, if all of it is too much for these."""
+
+    run: str
+    task: str
+    collected: Spans
+    failed: Spans
+
+
 # collector -> distributor ---------------------------------------------------------------------------------------------
 
 
@@ -359,6 +375,15 @@ class Ack:
     """As in TaskProgress, of the whole task."""
     data_of: str = ""
     """Of which task the newest ACK was, if of another one: this one says again what it brought."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """The collector's answer to GiveUp: it has these, and need not be told again while it lives; their Ack follows."""
+
+    run: str
+    task: str
+    spans: Spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -541,8 +566,10 @@ Message: TypeAlias = (
     | Finish
     | Bye
     | Keys
+    | Ranges
     | Holding
     | Ack
+    | Noted
     | Finished
     | Metadata
     | MetadataTaken

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from zmqpipeline.protocol.batching import ServiceTime
 from zmqpipeline.protocol.commands import Execute
-from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
+from zmqpipeline.protocol.events import Executed, InitFailed, Running, TakenBack, ThreadLost
 from zmqpipeline.protocol.messages import Trouble
 from zmqpipeline.runtime.calls import Post, trouble_of
 from zmqpipeline.runtime.execution import Execution, Job, Piece, Slot
@@ -76,6 +76,9 @@ class Pool(Hand):
         """No user code runs before all threads have begun."""
         self._closed = False
         self._is_to_lead = False
+        self._busy_with: list[int | None] = []
+        """What the threads were at when the ticker looked last, if all were busy for long."""
+        self._told_busy = False
         self._ticker = Ticker("zmqpipeline-worker-ticker", self._look)
 
     def submit(self, command: Execute) -> None:
@@ -297,11 +300,11 @@ class Pool(Hand):
         if slot.job.timeout:
             return self._execute_timed(slot, call)
         take, pack, keep, clock = slot.todo.popleft, slot.pack, slot.part.append, time.perf_counter
-        threads, began = len(self._slots), slot.last
+        began = slot.last
         while slot.todo:
             stride = min(slot.stride, len(slot.todo))
-            if stride > 1 or slot.part or (threads > 1 and len(slot.todo) > 1):
-                # what is there must not wait for an item that is a long one, nor what is behind it
+            if stride > 1 or slot.part or len(slot.todo) > 1 or self._waiting:
+                # what is there must not wait for a long item, nor be what is behind it blamed for what it does
                 self._ticker.kick()
             executed = stride
             # the ticker must not fall asleep before the end of the stride, should the items become long ones
@@ -402,7 +405,20 @@ class Pool(Hand):
             if slot.timed is not None and not slot.lost:
                 left = self._check_timeout(slot, moment)
                 wait = left if wait is None else min(wait, left)
-        return wait
+        return INTERVAL if self._tell_busy() else wait
+
+    def _tell_busy(self) -> bool:
+        """Tell once when all threads are at items that take long, and others wait; whether to look again soon."""
+        slots = [slot for slot in self._slots if not slot.lost]
+        if not (self._waiting or any(slot.todo for slot in slots)):
+            return False
+        numbers = [slot.running() for slot in slots]
+        if numbers != self._busy_with:
+            self._busy_with, self._told_busy = numbers, False
+        elif not self._told_busy and None not in numbers:
+            self._told_busy = True
+            self._post(Running([number for number in numbers if number is not None]))
+        return not self._told_busy
 
     def _share_again(self, slot: Slot) -> None:
         """What this thread has not begun goes back to the pieces: it is busy with a long item."""
