@@ -19,7 +19,9 @@ from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.parts import Parts
 from zmqpipeline.protocol.progress import Progress
+from zmqpipeline.protocol.suspicion import LastWord
 from zmqpipeline.protocol.worker import WorkerMachine
 
 Patch = tuple[Any, str, Any]
@@ -28,7 +30,7 @@ Patch = tuple[Any, str, Any]
 def _no_reack() -> list[Patch]:
     """The collector does not acknowledge again, and does not tell what it holds when it is asked a second time."""
 
-    def holding(self: CollectorMachine) -> m.Holding:
+    def holding(self: CollectorMachine, progress: list[m.TaskProgress]) -> m.Holding:
         return m.Holding(self.run, self.phase in ("finishing", "finished"), self.metadata, self.count, [])
 
     return [
@@ -124,10 +126,18 @@ def _no_crash_limit() -> list[Patch]:
     """An item that kills its workers is sent again for ever."""
     lost = Ledger.lost
 
-    def forgiving(self: Ledger, worker: bytes, *, crashed: bool, done: Any) -> tuple[int, list[m.FailedItem]]:
-        return lost(self, worker, crashed=False, done=done)
+    def forgiving(self: Ledger, worker: bytes, *, crashed: bool, word: Any) -> tuple[int, list[m.FailedItem]]:
+        return lost(self, worker, crashed=False, word=word)
 
     return [(Ledger, "lost", forgiving)]
+
+
+def _all_blamed() -> list[Patch]:
+    """Whatever a lost worker held is blamed, whether it had begun or not, and given up as if it were known which."""
+    return [
+        (LastWord, "suspects_of", lambda self, held, on_trial: set(held)),
+        (LastWord, "is_exact", lambda self, suspects, held: True),
+    ]
 
 
 def _comeback_unheard() -> list[Patch]:
@@ -150,7 +160,7 @@ def _keys_not_told() -> list[Patch]:
     """A collector does not tell a new distributor which keys are done, and that one does not wait for them."""
     return [
         (CollectorMachine, "_say_keys", lambda self, peer: None),
-        (DistributorMachine, "_lacks_keys", lambda self, holding: False),
+        (Parts, "lacks", lambda self, holding: False),
     ]
 
 
@@ -279,6 +289,7 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "nothing-missing": _nothing_missing,
     "dependents-early": _dependents_early,
     "no-crash-limit": _no_crash_limit,
+    "all-blamed": _all_blamed,
     "comeback-unheard": _comeback_unheard,
     "keys-forgotten": _keys_forgotten,
     "keys-not-told": _keys_not_told,

@@ -103,7 +103,8 @@ def test_a_new_distributor_learns_the_keys_before_it_goes_on() -> None:
     assert scene.bench.said(m.Propose)
     scene.collector.says(m.Keys("old", "A", keys("a", "b"), (2, 3), keys("c")))
     scene.holding("old", told, count=3)
-    assert scene.bench.said_one(m.Begin).progress == [told]
+    (begun,) = scene.bench.said_one(m.Begin).progress
+    assert (begun.keys, begun.failed_keys, begun.told) == (2, 1, 3)
     scene.holding("old", told, count=3)
     worker = scene.worker()
     worker.report(4, run="old", held=(), done=())

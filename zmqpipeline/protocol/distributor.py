@@ -7,6 +7,9 @@ The law:
 * An item is a worker's from when it is sent until its ACK. A worker that is gone loses what it has not finished; one
   that is only slow loses nothing.
 * What the collector acknowledges is done; the worker that kept it is told with whatever is sent to it next.
+* Metadata is taken when the collector has the run that they belong to: until then their giver has to stay, since nobody
+  else would know them if this process died.
+* What the collector says that it has, failed items and ranges, is not sent to it again.
 
 ========== ============================ ===========================================================================
 phase      entered by                   meaning
@@ -35,10 +38,11 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
 from zmqpipeline.protocol.failures import gate_closed, in_a_line, in_messages
 from zmqpipeline.protocol.graph import TaskSpec, order
-from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
+from zmqpipeline.protocol.metadata import MetadataGiven
+from zmqpipeline.protocol.parts import Parts, in_parts, only_counted
 from zmqpipeline.protocol.roster import Links
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts, StatusDesk
@@ -90,19 +94,17 @@ class DistributorMachine:
         self.finished_data = b""
         self.tasks = {name: TaskState(_spec(tasks, name), Ledger(_spec(tasks, name))) for name in order(tasks)}
         self._proposed = run
-        self._told_run = ""
-        """The run whose keys a collector has told."""
+        self._parts = Parts(self.tasks)
         self._merged: list[m.TaskProgress] = []
         """What a collector has said last that it holds."""
         self._rng = rng or random.Random()
         self._source = metadata
         self._show = show
-        self._offered: bytes | None = None
         self._links = Links(incarnation)
         self._acks = Link(incarnation)
         self._desk = StatusDesk(incarnation)
         self._strangers = Strangers()
-        self._is_dict = is_dict
+        self._giving = MetadataGiven(is_dict, self._strangers)
         self._connected = False
         self._dispatcher = Dispatcher(
             self.tasks,
@@ -139,6 +141,7 @@ class DistributorMachine:
                 self._desk.lost(peer)
             case e.PeerLost(peer):
                 self._strangers.lost(peer)
+                self._giving.lost(peer)
                 self._dispatcher.peer_lost(peer)
             case e.Connected("acks"):
                 self._connected = True
@@ -262,13 +265,9 @@ class DistributorMachine:
             return
         body = envelope.body
         if isinstance(body, m.Metadata):
-            # later ones change nothing, and are not even opened
-            if self.phase in ("greeting", "metadata"):
-                if not self._is_dict(body.payload):
-                    self._out += self._strangers.note(peer, "gave metadata that are no packed dict")
-                    return
-                self._offered = body.payload
-            self._do(c.Send(peer, link.wrap(m.MetadataTaken())))
+            self._out += self._giving.given(body.payload, peer, link, is_open=self.phase in ("greeting", "metadata"))
+            if self.phase not in ("greeting", "metadata", "beginning"):
+                self._out += self._giving.take()
             self._metadata_ready(now)
             return
         self._dispatcher.received(envelope, peer, link, verdict, now)
@@ -302,15 +301,23 @@ class DistributorMachine:
         verdict = self._acks.admit(envelope)
         if verdict is Verdict.REPEAT:
             return
+        if verdict is Verdict.NEW:
+            # another collector process has nothing of what was told to the one before
+            for one in self.tasks.values():
+                one.ledger.told.clear()
         match envelope.body:
             case m.Ack() as ack if ack.run == self.run:
                 self._acknowledge(ack, now)
             case m.Holding() as holding:
                 self._holding(holding, now)
-            case m.Keys() as keys if self.phase == "greeting":
+            case m.Keys() | m.Ranges() as part if self.phase == "greeting":
                 # more of them may be on the way: it is not asked again meanwhile
                 self._repeat_at = now + REPEAT_SECONDS
-                self._learn_keys(keys)
+                self._parts.learn(part)
+            case m.Ranges(run, task, collected, failed) as part if run == self.run and self._parts.is_news(part):
+                self._merge_progress([m.TaskProgress(task, collected, failed)], now)
+            case m.Noted(run, task, spans) if run == self.run and task in self.tasks:
+                self.tasks[task].ledger.note_told(spans)
             case m.Finished(run) as finished if run == self.run and self.phase == "finishing":
                 self._farewell(finished, now)
             case m.Refused(reason):
@@ -344,7 +351,7 @@ class DistributorMachine:
         if self.phase == "greeting":
             self._take_over(holding, now)
         elif not holding.run and self.phase in ("beginning", "running", "draining", "finishing"):
-            self._say_keys()
+            self._say_all()
         elif self.phase in ("beginning", "running", "draining") and holding.run == self.run:
             self._repeat_at = now + REPEAT_SECONDS
             self._merge(holding, now)
@@ -355,7 +362,7 @@ class DistributorMachine:
 
     def _take_over(self, holding: m.Holding, now: float) -> None:
         if not holding.run:
-            self._expect_keys_of("")
+            self._parts.expect("")
             self.phase = "metadata"
             self._repeat_at = None
             self._metadata_ready(now)
@@ -365,51 +372,42 @@ class DistributorMachine:
             self._log(20, "The collector says that this run is already finished.")
             # the one before may have died before it told the workers, which are connecting again
             self._part(now)
-        elif not self._lacks_keys(holding):
+        elif not self._parts.lacks(holding):
             self._log(20, f"The collector holds the unfinished run {holding.run}; it goes on.")
             self.run, self.metadata = holding.run, holding.metadata
             for task in self.tasks.values():
                 task.ledger.take_over(self._rng.randrange(1, 1 << 30) << 32)
+            self._merge_progress(self._parts.progress(), now)
             self._merge(holding, now)
             self._begin(now)
 
-    def _learn_keys(self, body: m.Keys) -> None:
-        self._expect_keys_of(body.run)
-        if body.run and body.task in self.tasks:
-            self.tasks[body.task].ledger.keys.learn(body)
-
-    def _expect_keys_of(self, run: str) -> None:
-        if run != self._told_run:
-            self._told_run = run
-            for task in self.tasks.values():
-                task.ledger.keys = KeyBook()
-
-    def _lacks_keys(self, holding: m.Holding) -> bool:
-        """Whether keys that it counts were lost on the way; then it is asked again."""
-        self._expect_keys_of(holding.run)
-        return any(self.tasks[one.task].ledger.keys.lacks(one) for one in holding.progress if one.task in self.tasks)
-
-    def _say_keys(self) -> None:
+    def _say_all(self) -> None:
         """The collector holds no run although one is under way: it is a new one, and is told all that is done."""
         for name, task in self.tasks.items():
             for part in task.ledger.keys.messages(self.run, name):
                 self._to_collector(part)
-        self._to_collector(self._begin_message())
+        progress, parts = in_parts(self.run, [task.ledger.progress() for task in self.tasks.values()])
+        for ranges in parts:
+            self._to_collector(ranges)
+        self._to_collector(self._begin_message(progress))
 
     def _merge(self, holding: m.Holding, now: float) -> None:
         # each answer to a repeated question says all of it again, and half a million ranges take seconds
         news = [] if holding.progress == self._merged else holding.progress
         self._merged = holding.progress
-        for known in news:
+        self._merge_progress(news, now)
+        self._dispatcher.told_last_ack(holding.ack_task, holding.count, holding.ack_data)
+
+    def _merge_progress(self, progress: list[m.TaskProgress], now: float) -> None:
+        for known in progress:
             task = self.tasks.get(known.task)
             if task is not None:
                 done = self._believed(task, known.collected, known.failed)
                 self._dispatcher.note_released(task.ledger.acknowledge(*done), now)
                 task.ledger.learn_repeated(known.repeated)
-        self._dispatcher.told_last_ack(holding.ack_task, holding.count, holding.ack_data)
 
     def _tell_given_up_again(self) -> None:
-        self._say_given_up([item for task in self.tasks.values() for item in task.ledger.given_up.values()])
+        self._say_given_up([item for task in self.tasks.values() for item in task.ledger.untold()])
 
     def _say_given_up(self, failures: list[m.FailedItem]) -> None:
         for some in in_messages(failures) if self._connected else ():
@@ -425,13 +423,14 @@ class DistributorMachine:
         elif self.phase in ("beginning", "finishing") or (
             self.phase in ("running", "draining") and self._is_waiting_for_acks()
         ):
-            # Finishing, too: a collector that was started anew knows nothing of the run that it shall finish.
-            self._to_collector(self._begin_message())
+            # Finishing, too: a collector that was started anew knows nothing of the run that it shall finish. What is
+            # done is told to one that holds nothing only, when it has said so: it may be millions of ranges.
+            progress = [task.ledger.progress() for task in self.tasks.values()]
+            self._to_collector(self._begin_message(list(map(only_counted, progress))))
         if self.phase == "finishing":
             self._to_collector(m.Finish(self.run, self._is_good(), self.counts()))
 
-    def _begin_message(self) -> m.Begin:
-        progress = [task.ledger.progress() for task in self.tasks.values()]
+    def _begin_message(self, progress: list[m.TaskProgress]) -> m.Begin:
         ack_task, _, ack_data = self._dispatcher.last_ack
         return m.Begin(self.pipeline, self.run, self.metadata, progress, ack_task, ack_data)
 
@@ -447,8 +446,8 @@ class DistributorMachine:
             if not self._loading:
                 self._loading = True
                 self._do(c.LoadMetadata())
-        elif self._source == "none" or self._offered is not None:
-            self.metadata = self._offered or b""
+        elif self._source == "none" or self._giving.offered is not None:
+            self.metadata = self._giving.offered or b""
             self.run = self._proposed
             self._begin(now)
 
@@ -470,6 +469,7 @@ class DistributorMachine:
 
     def _start(self, now: float) -> None:
         self.phase = "running"
+        self._out += self._giving.take()
         self._do(c.StartTasks(self.metadata))
         self._dispatcher.begin(self.run, self.metadata)
 
@@ -562,6 +562,7 @@ class DistributorMachine:
     def _part(self, now: float) -> None:
         self.phase = "farewell"
         self._repeat_at = self._warn_at = None
+        self._out += self._giving.take()
         self._deadline = now + FAREWELL_SECONDS
         self._dispatcher.say_farewell()
 
