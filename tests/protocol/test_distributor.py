@@ -97,29 +97,6 @@ def test_remote_metadata_that_comes_first_is_kept() -> None:
     assert sender.was_told(m.MetadataTaken), "said again, it is answered again"
 
 
-def test_a_metadata_worker_that_is_gone_is_not_answered() -> None:
-    """Nobody is told that metadata are taken on a connection that is lost."""
-    scene = Scene(running=False, metadata="remote")
-    sender = Stranger(scene.bench, "metadata", b"m")
-    sender.says(m.Metadata(b"meta"))
-    scene.bench.tell(e.PeerLost(sender.peer))
-    scene.connect()
-    scene.holding()
-    scene.holding("run")
-    assert scene.bench.said(m.MetadataTaken) == []
-
-
-def test_metadata_that_are_said_each_second_are_opened_once() -> None:
-    """While no collector has the run, the same comes again and again."""
-    scene = Scene(running=False, metadata="remote")
-    opened = []
-    scene.machine._giving._is_dict = lambda packed: bool(opened.append(packed)) or True
-    sender = Stranger(scene.bench, "metadata", b"m")
-    for _ in range(5):
-        sender.says(m.Metadata(b"meta"))
-    assert opened == [b"meta"]
-
-
 def test_metadata_that_come_too_late_are_not_opened() -> None:
     """Who sends them when the run has some is told that they are taken, and ends."""
     scene = Scene(running=False, metadata="remote")
