@@ -37,9 +37,13 @@ def check_alone(ledger: Ledger, member: Member, numbers: list[int]) -> None:
 
 
 def check_blame(world: World, failures: list[FailedItem]) -> None:
-    """Whoever is given up as a killer of workers has run: nobody else's death is laid at its door."""
+    """Whoever is given up as a killer of workers has run, or was on trial.
+
+    A worker that was killed between its word that the item is there and the beginning may have begun it.
+    """
     for item in failures:
-        if item.stage == "crash" and not world.executions[world.ident(item.task, item.number)]:
+        one = world.ident(item.task, item.number)
+        if item.stage == "crash" and not world.executions[one] and one not in world.tried:
             raise SimulationError(f"item {item.number} of {item.task} is blamed for a death, and never ran")
 
 

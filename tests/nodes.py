@@ -46,6 +46,12 @@ class WorkerNode(nodes.WorkerNode):
         if self.world.distributor.running and connection is not None and not connection.alive:
             self.world.touch(self)
 
+    def tell(self, event: e.Event) -> None:
+        """Note what has arrived on trial."""
+        if isinstance(event, e.Received) and isinstance(body := event.envelope.body, m.Work) and body.trial:
+            self.world.tried.update(self.world.ident(body.task, number) for number in numbers_of(body.spans))
+        super().tell(event)
+
     def begin(self, thread: int, number: int, attempt: int, payload: bytes) -> float:
         """An execution, which takes its time."""
         world, plan = self.world, self.world.plan
