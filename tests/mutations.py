@@ -21,7 +21,6 @@ from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.parts import Parts
 from zmqpipeline.protocol.progress import Progress
-from zmqpipeline.protocol.suspicion import LastWord
 from zmqpipeline.protocol.worker import WorkerMachine
 
 Patch = tuple[Any, str, Any]
@@ -130,14 +129,6 @@ def _no_crash_limit() -> list[Patch]:
         return lost(self, worker, crashed=False, word=word)
 
     return [(Ledger, "lost", forgiving)]
-
-
-def _all_blamed() -> list[Patch]:
-    """Whatever a lost worker held is blamed, whether it had begun or not, and given up as if it were known which."""
-    return [
-        (LastWord, "suspects_of", lambda self, held, on_trial: set(held)),
-        (LastWord, "is_exact", lambda self, suspects, held: True),
-    ]
 
 
 def _comeback_unheard() -> list[Patch]:
@@ -289,7 +280,6 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "nothing-missing": _nothing_missing,
     "dependents-early": _dependents_early,
     "no-crash-limit": _no_crash_limit,
-    "all-blamed": _all_blamed,
     "comeback-unheard": _comeback_unheard,
     "keys-forgotten": _keys_forgotten,
     "keys-not-told": _keys_not_told,

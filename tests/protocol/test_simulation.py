@@ -15,9 +15,8 @@ FAILURES = (AssertionError, LookupError, TypeError, ValueError)
 CATCHING = {
     "absent-forgotten": (38, 68, 134),
     "ack-data-forgotten": (119, 201),
-    "all-blamed": (24, 34, 145),
     "claims-refused": (38, 72, 220),
-    "comeback-unheard": (274, 596),
+    "comeback-unheard": (274,),
     "dependents-early": (0, 1, 3),
     "drained-at-once": (14, 39, 42),
     "drained-unsaid": (2716,),
