@@ -25,6 +25,9 @@ class Disk:
         self.ack: tuple[str, bytes] = ("", b"")
         """Task and data of the last ACK."""
         self.finish: c.CallFinished | None = None
+        """Every item is done, and what became of them."""
+        self.reports = 0
+        """What the `finished` function has written through the journal's own transaction: one row a call."""
 
     def restored(self) -> e.Restored | None:
         """What a collector that opens it is told."""
@@ -36,10 +39,11 @@ class Disk:
             [one.told(name) for name, one in self.tasks.items()],
             {name: set(one.keys.done) for name, one in self.tasks.items()},
             {name: dict(one.keys.failed) for name, one in self.tasks.items()},
-            self.finish is not None,
+            self.reports > 0,
             bool(self.finish and self.finish.ok),
             list(self.finish.counts) if self.finish else [],
             *self.ack,
+            over=self.finish is not None,
         )
 
     def begin(self, command: c.SetRun) -> None:

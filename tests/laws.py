@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zmqpipeline.protocol.result_credit import first_credit
 from zmqpipeline.testing.stage import SimulationError
 
 if TYPE_CHECKING:
     from tests.nodes import WorkerNode
     from tests.world import World
+    from zmqpipeline.protocol.collector import CollectorMachine
     from zmqpipeline.protocol.ledger import Ledger
     from zmqpipeline.protocol.messages import FailedItem
     from zmqpipeline.protocol.roster import Member
@@ -51,6 +53,26 @@ def _is_last_try(ledger: Ledger, number: int) -> bool:
     losses = ledger._again.lost_with(number)
     is_lone = number not in ledger._again._group and number not in ledger._reclaimed
     return 0 < losses >= ledger.spec.crash_limit - 1 and is_lone
+
+
+def check_kept(worker: WorkerNode) -> None:
+    """A worker keeps no more bytes of results than it may, and those of one item a thread."""
+    world, kept = worker.world, worker.machine._kept.size
+    most = worker.machine._options.max_held_bytes
+    if kept > most + (worker.machine.slots + 1) * world.longest_result:
+        raise SimulationError(f"{worker.name} keeps {kept} bytes of results, of {most}")
+
+
+def check_queued(world: World, machine: CollectorMachine) -> None:
+    """No more bytes of results wait for the collector's function than may, and one value, whoever sent them.
+
+    A worker that nobody has told anything may have sent a few beyond, and one of which the connection broke.
+    """
+    most, queued = world.options.max_held_bytes, machine._credits.queued
+    gone = sum(one.queued for one in machine._credits.gone())
+    beyond = first_credit(most) * len(world.workers) + gone
+    if queued > most + beyond + world.longest_result:
+        raise SimulationError(f"{queued} bytes of results wait for the collector, of {most}")
 
 
 class IdleBeside:

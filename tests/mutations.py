@@ -16,11 +16,16 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
 from zmqpipeline.protocol.distributor import DistributorMachine
+from zmqpipeline.protocol.gates import AckLog
 from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
+from zmqpipeline.protocol.lifespan import Lifespan
 from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.moves import TaskMoves
+from zmqpipeline.protocol.outgoing import Outgoing
 from zmqpipeline.protocol.parts import Parts
 from zmqpipeline.protocol.progress import Progress
+from zmqpipeline.protocol.result_credit import Credits
 from zmqpipeline.protocol.worker import WorkerMachine
 
 Patch = tuple[Any, str, Any]
@@ -30,7 +35,7 @@ def _no_reack() -> list[Patch]:
     """The collector does not acknowledge again, and does not tell what it holds when it is asked a second time."""
 
     def holding(self: CollectorMachine, progress: list[m.TaskProgress]) -> m.Holding:
-        return m.Holding(self.run, self.phase in ("finishing", "finished"), self.metadata, self.count, [])
+        return m.Holding(self.run, self.phase == "finished", self.metadata, self.count, [])
 
     return [
         (CollectorMachine, "_ack_again", lambda self, task, spans: None),
@@ -111,14 +116,14 @@ def _nothing_missing() -> list[Patch]:
 def _dependents_early() -> list[Patch]:
     """A dependent task begins as soon as the sources it waits for are exhausted."""
 
-    def move(self: DistributorMachine, task: TaskState, now: float) -> None:
+    def move(self: TaskMoves, task: TaskState, now: float) -> None:
         needed = [self.tasks[name] for name in task.spec.depends_on]
         if task.state == "waiting" and all(one.state != "waiting" for one in needed):
             task.state = "open"
         real(self, task, now)
 
-    real = DistributorMachine._move_task
-    return [(DistributorMachine, "_move_task", move)]
+    real = TaskMoves._move_task
+    return [(TaskMoves, "_move_task", move)]
 
 
 def _no_crash_limit() -> list[Patch]:
@@ -215,12 +220,8 @@ def _metadata_forgotten() -> list[Patch]:
 
 
 def _ack_data_forgotten() -> list[Patch]:
-    """A new distributor is told how many items are acknowledged, and not what the last ACK was."""
-
-    def told(self: Dispatcher, task: str, count: int, data: bytes) -> None:
-        self.acknowledged("", count, b"", news=False)
-
-    return [(Dispatcher, "told_last_ack", told)]
+    """A distributor that has not heard some ACKs is not told what they carried."""
+    return [(AckLog, "after", lambda self, number: [])]
 
 
 def _never_recalled() -> list[Patch]:
@@ -235,6 +236,27 @@ def _never_recalled() -> list[Patch]:
 def _absent_forgotten() -> list[Patch]:
     """A collector that has finished does not stay longer for a distributor that is cut off."""
     return [(CollectorMachine, "_stay_for_the_absent", lambda self, now: None)]
+
+
+def _finished_too_soon() -> list[Patch]:
+    """A collector says that the run is finished while its `finished` function runs."""
+    holding = CollectorMachine._holding
+
+    def hasty(self: CollectorMachine) -> m.Holding:
+        told = holding(self)
+        return replace(told, finished=told.finished or told.finishing, finishing=False)
+
+    return [(CollectorMachine, "_holding", hasty)]
+
+
+def _finished_once_at_most() -> list[Patch]:
+    """A collector whose journal says that all is done takes the run for finished, though `finished` never returned."""
+    restored = CollectorMachine._restored
+
+    def careless(self: CollectorMachine, event: e.Restored, now: float) -> None:
+        restored(self, replace(event, finished=event.over), now)
+
+    return [(CollectorMachine, "_restored", careless)]
 
 
 def _claims_refused() -> list[Patch]:
@@ -268,6 +290,34 @@ def _drained_unsaid() -> list[Patch]:
     return [(CollectorMachine, "_ack", mute)]
 
 
+def _retired_at_once() -> list[Patch]:
+    """A worker that retires does not wait until what it did is acknowledged."""
+
+    def retire(self: WorkerMachine, reason: str, level: int, now: float) -> None:
+        self._end(0, "drained")
+
+    return [(WorkerMachine, "_retire", retire)]
+
+
+def _never_retired() -> list[Patch]:
+    """A worker executes more items than one process may."""
+    return [(Lifespan, "left", lambda self, executed: 1 << 53)]
+
+
+def _never_full() -> list[Patch]:
+    """A worker takes items however much it keeps."""
+    return [(Outgoing, "turns", lambda self: False), (Outgoing, "is_over", lambda self: False)]
+
+
+def _credit_kept_of_the_dead() -> list[Patch]:
+    """What a worker was given beyond its credit is not given to another one when it dies."""
+
+    def leave(self: Credits, who: bytes) -> None:
+        self._asking.pop(who, None)
+
+    return [(Credits, "leave", leave)]
+
+
 MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "no-reack": _no_reack,
     "no-dedupe": _no_dedupe,
@@ -292,10 +342,16 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "ack-data-forgotten": _ack_data_forgotten,
     "never-recalled": _never_recalled,
     "absent-forgotten": _absent_forgotten,
+    "finished-too-soon": _finished_too_soon,
+    "finished-once-at-most": _finished_once_at_most,
     "claims-refused": _claims_refused,
     "not-alone": _not_alone,
     "drained-at-once": _drained_at_once,
     "drained-unsaid": _drained_unsaid,
+    "retired-at-once": _retired_at_once,
+    "never-retired": _never_retired,
+    "never-full": _never_full,
+    "credit-kept-of-the-dead": _credit_kept_of_the_dead,
 }
 
 

@@ -6,29 +6,32 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tests.laws import check_alone, check_blame
+from tests.laws import check_alone, check_blame, check_kept, check_queued
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.distributor import DistributorMachine
+from zmqpipeline.protocol.gates import AckLog
 from zmqpipeline.protocol.seqset import numbers_of, spans_of
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.testing import nodes
+from zmqpipeline.testing.stage import SimulationError
 
 if TYPE_CHECKING:
     from tests.world import World
 
-Ack = tuple[str, int, bytes]
-"""Task, count and data of the last ACK, as a gate is told them."""
+OVER = ("the run is over", "already finished")
+"""Why a distributor ends that has seen the run through."""
 
 
 class WorkerNode(nodes.WorkerNode):
     """A worker with `slots` threads."""
 
     def __init__(self, world: World, name: str, task: str, slots: int, options: Options) -> None:
-        machine = WorkerMachine(task, slots=slots, incarnation=world.incarnation(), host=name, options=options)
+        most, incarnation = world.plan.max_items, world.incarnation()
+        machine = WorkerMachine(task, slots=slots, incarnation=incarnation, host=name, options=options, max_items=most)
         super().__init__(world, name, machine, task)
         self.world = world
         self.targets = {
@@ -40,17 +43,18 @@ class WorkerNode(nodes.WorkerNode):
         """It is the run's."""
         self.world.check_metadata(self.name, self.machine.run, metadata)
 
+    def tell(self, event: e.Event) -> None:
+        """Note what has arrived on trial; look at how much is kept after each event."""
+        if isinstance(event, e.Received) and isinstance(body := event.envelope.body, m.Work) and body.trial:
+            self.world.tried.update(self.world.ident(body.task, number) for number in numbers_of(body.spans))
+        super().tell(event)
+        check_kept(self)
+
     def is_cut_off(self) -> None:
         """The distributor may take what was sent here for lost, and give it to another one; the collector cannot."""
         connection = self.dealers.get("workers")
         if self.world.distributor.running and connection is not None and not connection.alive:
             self.world.touch(self)
-
-    def tell(self, event: e.Event) -> None:
-        """Note what has arrived on trial."""
-        if isinstance(event, e.Received) and isinstance(body := event.envelope.body, m.Work) and body.trial:
-            self.world.tried.update(self.world.ident(body.task, number) for number in numbers_of(body.spans))
-        super().tell(event)
 
     def begin(self, thread: int, number: int, attempt: int, payload: bytes) -> float:
         """An execution, which takes its time."""
@@ -75,7 +79,7 @@ class WorkerNode(nodes.WorkerNode):
         world = self.world
         one = world.ident(self.task, number)
         if world.raises_left[one] <= 0:
-            return b"r" + payload
+            return world.result(int(payload))
         world.raises_left[one] -= 1
         world.faults[one] += 1
         return m.Trouble("ValueError", "as planned")
@@ -102,6 +106,10 @@ class DistributorNode(nodes.DistributorNode):
         """The workers that have told this distributor, since its run goes on, what they hold."""
         self.yielded = dict.fromkeys(world.plan.items, 0)
         self.different: dict[str, set[bytes]] = {task: set() for task in world.plan.items}
+        self.asked = dict.fromkeys(world.plan.items, m.AckNote("", 0, 0, b""))
+        """With which ACK the gate of each task was asked last."""
+        self.unasked = {task: AckLog() for task in world.plan.items}
+        self.served: dict[str, c.Produce] = {}
 
     def load_metadata(self) -> e.MetadataLoaded:
         """Never the same twice."""
@@ -146,13 +154,27 @@ class DistributorNode(nodes.DistributorNode):
 
     def steps(self, command: c.Produce, part: int, count: int) -> e.Produced:
         """Take so many steps of a source of which `count` are asked for."""
-        task, ack = command.task, (command.ack_task, command.ack_id, command.ack_data)
-        payloads, state = self.take(task, part, count, ack)
+        task = command.task
+        for note in command.acks if command is not self.served.get(task) else ():
+            self.unasked[task].add(note)
+        self.served[task] = command
+        payloads, state = self.take(task, part, count)
         keys = [one.rjust(16, b".") for one in payloads] if task in self.world.plan.keyed else None
         trouble = m.Trouble("ValueError", "the source raised") if state == "failed" else None
         return e.Produced(task, state, payloads, keys, trouble)
 
-    def take(self, task: str, part: int, count: int, ack: Ack) -> tuple[list[bytes], str]:
+    def pass_gate(self, task: str) -> bool:
+        """Ask the gate with the ACK of the last time, then with each of the later ones, until it says yes."""
+        yielded = len(self.different[task])
+        while not self.world.is_open(task, self.asked[task], yielded):
+            following = self.unasked[task].next()
+            if following is None:
+                return False
+            self.world.check_order(self.asked[task], following)
+            self.asked[task] = following
+        return True
+
+    def take(self, task: str, part: int, count: int) -> tuple[list[bytes], str]:
         """The payloads of these steps, and how it goes on."""
         world = self.world
         payloads: list[bytes] = []
@@ -160,7 +182,7 @@ class DistributorNode(nodes.DistributorNode):
             number = self.yielded[task]
             if number == world.source_ends[task]:
                 return payloads, "failed" if task in world.broken_sources else "exhausted"
-            if not world.is_open(task, ack, len(self.different[task])):
+            if not self.pass_gate(task):
                 return payloads, "gated"
             self.yielded[task] += 1
             payloads.append(world.payload(task, number))
@@ -170,6 +192,8 @@ class DistributorNode(nodes.DistributorNode):
     def stop(self) -> None:
         """The process ended; one that was drained is started again."""
         super().stop()
+        if self.ended is not None and self.ended.reason in OVER and not self.world.reports:
+            raise SimulationError(f"the distributor says {self.ended.reason!r}, but `finished` has not returned")
         if self.is_drained:
             self.world.distributor_drained()
 
@@ -187,6 +211,12 @@ class CollectorNode(nodes.CollectorNode):
         if held is not None:
             self.tell(held)
 
+    def tell(self, event: e.Event) -> None:
+        """Look at how much waits after each event."""
+        super().tell(event)
+        if self.running:
+            check_queued(self.world, self.machine)
+
     def set_run(self, command: c.SetRun) -> None:
         """The metadata is the run's; it is written down."""
         self.world.check_metadata(self.name, command.run, command.metadata)
@@ -203,9 +233,18 @@ class CollectorNode(nodes.CollectorNode):
         self.world.disk.begin(command)
 
     def finish(self, command: c.CallFinished) -> None:
-        """Write down the end, then call `finished`."""
+        """Write down that all is done, call `finished`, which takes a while, and write down that it returned."""
         if self.world.disk is not None:
             self.world.disk.finish = command
+        self.world.after(
+            self.world.rng.random() * self.world.plan.finish_seconds, lambda: self.carry_out(self.returned)
+        )
+
+    def returned(self) -> None:
+        """`finished` has returned; what it wrote is there with the mark that says so."""
+        self.world.reports += 1
+        if self.world.disk is not None:
+            self.world.disk.reports += 1
         self.say(e.FinishedCalled())
 
     def say(self, event: e.Event) -> None:
@@ -215,10 +254,11 @@ class CollectorNode(nodes.CollectorNode):
         else:
             self.world.after(0.001, lambda: self.tell(event))
 
-    def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes) -> None:
+    def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes, each: bool) -> None:
         """Call the collector's function for these; it raises where the fates have it so."""
         world = self.world
         good, rows, failures, digests = [], [], [], b""
+        told: list[tuple[int, bytes]] = []
         called = []
         for index, (number, payload) in enumerate(zip(numbers, payloads, strict=True)):
             one = world.note_collected(task, number, payload)
@@ -228,13 +268,14 @@ class CollectorNode(nodes.CollectorNode):
             else:
                 good.append(number)
                 rows.append(one)
+                told.append((1, world.ack_data()))
                 digests += keys[m.KEY_BYTES * index : m.KEY_BYTES * (index + 1)]
         data = world.ack_data() if good else b""
 
         def commit() -> None:
             if world.disk is not None:
                 world.disk.collected(task, good, digests, data, rows)
-            self.say(e.Collected(task, spans_of(good), failures, data, attempt))
+            self.say(e.Collected(task, spans_of(good), failures, data, attempt, None, told if each else []))
 
         self.commit(called, commit)
 

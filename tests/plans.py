@@ -57,6 +57,8 @@ class Plan:
     """The chance, in each turn, that distributor and collector cannot reach each other for some seconds."""
     last_cut: float = 0.0
     """If not 0, for how many seconds they cannot from when the collector begins to finish the run."""
+    result_bytes: int = 0
+    """How much longer a result is than that of the item before; every sixth is short again."""
     journal: bool = False
     """Whether the collector has a journal; if so, everything may be killed at once."""
     ahead: int = 0
@@ -65,8 +67,14 @@ class Plan:
     """How long after the collector's calls the journal has them: who dies in between makes them again."""
     restarts: tuple[str, ...] = ()
     """Which roles are killed, one after the other, and started again without any memory: one of RESTARTS each."""
+    finish_seconds: float = 0.0
+    """How long the collector's `finished` function may take."""
+    restarts_late: bool = False
+    """Whether the last restart comes while that function runs."""
     role_drains: tuple[str, ...] = ()
     """Which roles are asked to end in good order, one after the other, and started again: one of DRAINS each."""
+    max_items: int | None = None
+    """After so many items a worker retires, and another one takes its place."""
 
     @property
     def may_fail(self) -> bool:
@@ -111,7 +119,9 @@ class Plan:
         turns = count if self.gated else count / min(self.options.max_held_items, 20)
         mending = turns * (6 * self.delay * (1 + self.uneven) + 12 * self.lose)
         killers = 15 * sum(1 + count * self.poison * 3 for count in self.items.values()) if self.poison else 0
-        late = 15 * len(self.tasks) + self.last_cut + 100 + 35 * len(self.role_drains)
+        late = 15 * len(self.tasks) + self.last_cut + lives * self.finish_seconds + 100 + 35 * len(self.role_drains)
+        if self.max_items is not None:
+            late += 15 * lives * (1 + 3 * self.raising) * count / self.max_items
         return 2 * TROUBLE_SECONDS + 3 * (work + mending + killers + late + count * self.source_seconds)
 
 
@@ -164,6 +174,7 @@ def draw(seed: int) -> Plan:
     often = rng.choice([0, 0, 1, 1, 2, 4])
     plan.restarts = tuple(rng.choice(RESTARTS if plan.journal else RESTARTS[:2]) for _ in range(often))
     _draw_gate(rng, plan)
+    plan.tasks[0] = replace(plan.tasks[0], has_gate=plan.gated)
     plan.ack_partitions = storm * rng.choice([0.0, 0.0, 0.02, 0.1])
     plan.commit_seconds = plan.journal * rng.choice([0.0, 0.005, 0.05])
     if rng.random() < 0.25:
@@ -173,7 +184,20 @@ def draw(seed: int) -> Plan:
         # some items of about five seconds among short ones, which are prefetched behind them
         plan.service = min(plan.service, 1e-3)
         plan.heavy, plan.heavy_factor = rng.choice([0.01, 0.05]), 5.0 / plan.service
+    # of a generator of its own, so that what else is drawn stays as it was
+    late = random.Random(f"{seed} finish")
+    plan.finish_seconds = late.choice([0.0, 0.0, 2.0, 20.0])
+    plan.restarts_late = bool(plan.restarts) and plan.finish_seconds > 0 and late.random() < 0.5
+    # little may be held of results, some of which are larger than that
+    plan.result_bytes = rng.choice([0, 0, 3, 50])
+    if plan.result_bytes and rng.random() < 0.7:
+        plan.options = replace(plan.options, max_held_bytes=rng.choice([8, 100, 1000]))
+    if plan.result_bytes and rng.random() < 0.5:
+        plan.collect_seconds = rng.choice([0.003, 0.02])
     plan.last_cut = (storm > 0) * rng.choice([0.0, 0.0, 0.0, 12.0, 45.0, 100.0]) * rng.random()
+    if seed % 11 == 7:
+        # not drawn, so that every other seed is what it was
+        plan.max_items = (1, 10, 100)[seed // 11 % 3]
     return plan
 
 

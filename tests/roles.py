@@ -11,6 +11,7 @@ from typing import Any
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.collector import Collector
 from zmqpipeline.distributor import Distributor
+from zmqpipeline.errors import RunFailed
 from zmqpipeline.role import Role
 from zmqpipeline.task import Task
 from zmqpipeline.tasktype import TaskType
@@ -127,6 +128,7 @@ def run_to_the_end(*roles: Role, seconds: float = 10.0) -> None:
         for thread in threads:
             thread.join(seconds)
             assert not thread.is_alive(), f"{thread.name} did not end: {thread.role.machine.snapshot()}"
-    for thread in threads:
-        if thread.error is not None:
-            raise thread.error
+    errors = [thread.error for thread in threads if thread.error is not None]
+    # that the run failed is said by each role; the reason is raised by one of them
+    for error in sorted(errors, key=lambda error: isinstance(error, RunFailed)):
+        raise error

@@ -69,7 +69,7 @@ def test_a_first_parameter_with_a_known_name_is_the_item_all_the_same() -> None:
         (lambda data, address: None, injection.WORKER, r"'address', which nobody provides"),
         (lambda data, resource: None, injection.COLLECTOR, r"metadata, task_type, number, attempt, msgtype, journal"),
         (lambda data, journal: None, injection.WORKER, r"'journal', which nobody provides"),
-        (lambda journal: None, injection.FINISHED, r"'journal', which nobody provides"),
+        (lambda journal: None, injection.ACK_DATA, r"'journal', which nobody provides"),
         (lambda number: None, injection.TASK, r"'number', which nobody provides"),
         (lambda data: None, injection.FINISHED, r"'data', which nobody provides"),
         (lambda name: None, injection.METADATA, r"have a meaning there: none"),

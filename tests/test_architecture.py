@@ -13,14 +13,14 @@ ROOT = Path(__file__).parent.parent
 
 # From the bottom to the top; what stands on a storey may import it and the ones before it.
 STOREYS = {
-    "stairwell": "errors address tasktype options unpacking serialize serialize_ext logconfig messages plainly itemlog "
-    "utils",
+    "stairwell": "errors address tasktype options sizes unpacking serialize serialize_ext logconfig messages plainly "
+    "itemlog utils",
     "cellar": "protocol",
     "ground floor": "runtime",
     "living floor": "declared handlers failure summary places role execution task worker collector distributor "
     "metadata service client",
-    "roof": "injection keywords registry entries classes adapters compiling app standstill testrun importing launch "
-    "loglines group supervisor tables standing drawing scaffold cli cli_service cli_dead cli_keygen cli_new "
+    "roof": "origin injection keywords registry entries classes adapters compiling app standstill testrun importing "
+    "launch loglines group supervisor tables standing drawing scaffold cli cli_service cli_dead cli_keygen cli_new "
     "cli_progress cli_status __main__ zmqpipeline",
     "annexes": "testing pytest_plugin contrib",
 }

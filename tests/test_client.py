@@ -130,12 +130,9 @@ def test_a_reply_that_cannot_be_packed_says_where(client: ServiceClient) -> None
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ("text", "not a str"),
-        (None, "not a NoneType"),
-        (7, "not a int"),
-        ({1, 2}, "not a set"),
-        ([{"n": 1}, "text"], "element 1 of this list is a str"),
         ({"n": object()}, r"\$\.n"),
+        ([{"n": 1}, {"n": object()}], r"\$\.n"),
+        (object(), "object"),
     ],
 )
 def test_what_is_no_request_is_refused_before_anything_is_sent(client: ServiceClient, data: Any, words: str) -> None:

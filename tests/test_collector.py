@@ -14,7 +14,7 @@ from tests.roles import Rig, run_to_the_end, running
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.app import Pipeline
 from zmqpipeline.collector import Collector
-from zmqpipeline.errors import EndpointInUse, JournalError
+from zmqpipeline.errors import EndpointInUse, JournalError, RunFailed
 from zmqpipeline.options import Options
 from zmqpipeline.runtime.journal import Journal, dead_items, peek
 from zmqpipeline.runtime.locks import PathLock
@@ -128,7 +128,8 @@ def test_a_raising_handler_fails_that_item_alone(rig: Rig) -> None:
             rig.collected.append((data, task_type, msgtype))
 
     collector, distributor = Picky(), rig.distributor()
-    run_to_the_end(distributor, rig.worker(), collector)
+    with pytest.raises(RunFailed, match="1 failed"):
+        run_to_the_end(distributor, rig.worker(), collector)
     assert len(rig.collected) == 9
     (failure,) = rig.failures
     assert (failure.stage, failure.error, failure.data) == ("collector", "KeyError", {"n": 4})
@@ -144,7 +145,8 @@ def test_other_handlers_that_raise_cost_the_status_and_no_item(rig: Rig, method:
         raise RuntimeError("no")
 
     collector = type("Bad", (rig.collector,), {method: bad})()
-    run_to_the_end(rig.distributor(), rig.worker(), collector)
+    with pytest.raises(RunFailed, match="function raised RuntimeError: no"):
+        run_to_the_end(rig.distributor(), rig.worker(), collector)
     assert len(rig.collected) == 10
     assert collector.status == 1
 
@@ -193,7 +195,8 @@ def test_a_run_with_a_journal_leaves_it_finished(rig: Rig, path: Path) -> None:
             rig.collected.append((data, task_type, msgtype))
 
     collector = journalled(Picky(), path)
-    run_to_the_end(rig.distributor(_metadata=lambda: {"a": 1}), rig.worker(), collector)
+    with pytest.raises(RunFailed, match="1 failed"):
+        run_to_the_end(rig.distributor(_metadata=lambda: {"a": 1}), rig.worker(), collector)
     held = peek(path)
     assert held is not None
     assert (held.pipeline, held.finished, held.ok, held.counts) == ("Picky", True, False, list(collector.counts))

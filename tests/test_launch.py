@@ -39,23 +39,26 @@ def app() -> Pipeline:
 @pytest.mark.parametrize(
     ("given", "numbers"),
     [
-        (None, {"A": 1, "B": 1}),
+        (None, {"A": 7, "B": 7}),
+        ("auto", {"A": 7, "B": 7}),
         (3, {"A": 3, "B": 3}),
-        ({"B": 4}, {"A": 1, "B": 4}),
+        ({"B": 4}, {"A": 7, "B": 4}),
         ({"": 2, "B": 4}, {"A": 2, "B": 4}),
-        ({"A": 0}, {"A": 0, "B": 1}),
+        ({"": 2, "B": "auto"}, {"A": 2, "B": 7}),
+        ({"A": 0}, {"A": 0, "B": 7}),
     ],
 )
-def test_workers_are_given_for_all_or_some(
-    app: Pipeline, given: int | dict[str, int] | None, numbers: dict[str, int]
-) -> None:
-    """A number is for every task, a dict for those that it names; the others get one."""
-    assert worker_numbers(app, given) == numbers
+def test_workers_are_given_for_all_or_some(app: Pipeline, given: Any, numbers: dict[str, int]) -> None:
+    """A number is for every task, a dict for those that it names; the others get one for each core."""
+    assert worker_numbers(app, given, cores=lambda: 7) == numbers
 
 
-@pytest.mark.parametrize(("given", "said"), [({"C": 1}, "'C'"), (-1, "-1"), ({"A": -2}, "-2")])
-def test_bad_numbers_of_workers_are_refused(app: Pipeline, given: int | dict[str, int], said: str) -> None:
-    """An unknown task or a negative number is a configuration error that names it."""
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"C": 1}, "'C'"), (-1, "-1"), ({"A": -2}, "-2"), ("four", "'four'"), ({"A": 1.5}, "1.5"), (True, "True")],
+)
+def test_bad_numbers_of_workers_are_refused(app: Pipeline, given: Any, said: str) -> None:
+    """An unknown task, a negative number or none at all is a configuration error that names it."""
     with pytest.raises(ConfigurationError, match=said):
         worker_numbers(app, given)
 
@@ -140,7 +143,9 @@ def test_nothing_is_refused_when_nothing_is_imported() -> None:
 
 def test_progress_adds_up() -> None:
     """Done is collected and failed; the total is known only if every task says its own."""
-    machine = SimpleNamespace(inherited=0, snapshot=lambda: SimpleNamespace(tasks={"A": (5, 1), "B": (2, 0)}))
+    machine = SimpleNamespace(
+        inherited=0, inherited_failed=0, snapshot=lambda: SimpleNamespace(tasks={"A": (5, 1), "B": (2, 0)})
+    )
     progress = read_progress(machine, {"A": 10, "B": 2}, 4.0)
     assert (progress.done, progress.failed, progress.total, progress.rate) == (8, 1, 12, 2.0)
     assert str(progress) == "8 of 12 items done, 1 failed, 2 a second"

@@ -15,7 +15,8 @@ import pytest
 import zmqpipeline
 import zmqpipeline.messages
 import zmqpipeline.utils.messages
-from zmqpipeline.errors import SerializeError
+from zmqpipeline.errors import SerializeError, WireError
+from zmqpipeline.protocol import wire
 from zmqpipeline.utils import messages, serializer
 
 CREATORS = [
@@ -133,3 +134,13 @@ def test_kill_current_process_bears_a_closed_stdout() -> None:
     code = "import sys; sys.stdout.close(); from zmqpipeline.utils.shutdown import kill_current_process as k; k()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [messages.create_data("C", {"n": 1}), messages.create_ready(), messages.create_end(), messages.create_ack()],
+)
+def test_no_role_takes_these_frames_for_its_own(frame: bytes) -> None:
+    """What the roles say to each other is another language: such a frame is dropped, and is no message of it."""
+    with pytest.raises(WireError):
+        wire.decode([frame])

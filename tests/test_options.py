@@ -126,7 +126,7 @@ def test_options_are_frozen_and_travel() -> None:
 
 def test_every_field_has_a_docstring_and_can_be_read() -> None:
     """Each field is followed by its docstring, and none has a type that no variable could be read as; any text names
-    a file."""
+    a file, or a run."""
     tree = ast.parse(Path(options.__file__).read_text(encoding="utf-8"))
     body = next(node for node in tree.body if isinstance(node, ast.ClassDef)).body
     documented = {
@@ -137,7 +137,7 @@ def test_every_field_has_a_docstring_and_can_be_read() -> None:
     assert documented == {field.name for field in fields(Options)}
     for field in fields(Options):
         environ = {variable(field.name): "\N{SNOWMAN}"}
-        if field.name in ("journal", "keys"):
+        if field.name in ("journal", "run_id", "keys"):
             assert getattr(Options.from_environ(None, environ), field.name) == "\N{SNOWMAN}"
             continue
         with pytest.raises(ConfigurationError):

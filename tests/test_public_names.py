@@ -53,7 +53,8 @@ def test_errors_are_one_tree_and_drawn() -> None:
         assert issubclass(each, errors.PipelineError)
         assert f" {each.__name__} " in f" {errors.__doc__} ".replace("\n", " ")
         usual = 2 if issubclass(each, errors.ConfigurationError) else 1
-        assert each.exit_status == (3 if each is errors.RoleDied else usual)
+        others = {errors.RoleDied: 3, errors.JournalUnavailable: 75}
+        assert each.exit_status == others.get(each, usual)
 
 
 @pytest.mark.parametrize(
@@ -77,19 +78,20 @@ def test_errors_carry_what_belongs_to_them() -> None:
     assert errors.ItemFailed("m", "record").failure == "record"
 
 
-def test_nothing_is_printed_until_logging_is_configured() -> None:
-    """A warning of the library goes nowhere by default, and to the configured handler afterwards."""
+def test_warnings_reach_stderr_until_logging_is_configured() -> None:
+    """A warning of the library goes to stderr by default, anything less nowhere; then to the configured handler."""
     code = (
         "import logging, zmqpipeline\n"
         "log = logging.getLogger('zmqpipeline.worker')\n"
         "log.warning('before')\n"
+        "log.info('not said')\n"
         "zmqpipeline.configureLogging({'version': 1, 'disable_existing_loggers': False,\n"
         "    'handlers': {'console': {'class': 'logging.StreamHandler', 'level': 'DEBUG'}},\n"
         "    'loggers': {'zmqpipeline.worker': {'handlers': ['console'], 'level': 'DEBUG', 'propagate': True}}})\n"
         "log.debug('after')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
-    assert (done.stdout, done.stderr) == ("", "after\n")
+    assert (done.stdout, done.stderr) == ("", "before\nafter\n")
 
 
 def test_configuring_nonsense_is_an_error() -> None:

@@ -36,7 +36,14 @@ class Gathers(z.Collector):
 z.Distributor.register_task(Endless)
 distributor, others = z.Distributor(results, acks), [Interrupts(), Gathers()]
 signal.signal(signal.SIGUSR1, lambda *call: distributor.shutdown())
-threads = [threading.Thread(target=one.run) for one in others]
+
+def run(one):
+    try:
+        one.run()
+    except z.errors.RunFailed as error:
+        assert "ended early: the distributor" in str(error)
+
+threads = [threading.Thread(target=run, args=[one]) for one in others]
 for thread in threads:
     thread.start()
 distributor.run()

@@ -81,6 +81,28 @@ def test_a_worker_may_leave_its_task_type_blank(place: Place) -> None:
         assert client.request({}, timeout=10) == [""]
 
 
+def test_a_blank_worker_serves_every_name_that_nobody_else_serves(place: Place) -> None:
+    """Also what has waited since before it came; a name that has a worker of its own is that one's."""
+    blank = type("Blank", (ServiceWorker,), {"endpoint": place.backend, "handle_message": lambda self, data: "blank"})
+    with running(place.broker()), place.client("other") as client:
+        waiting = [client.submit({}, name, timeout=20) for name in ("early", "early", "another")]
+        with running(place.worker(lambda self: "own")):
+            assert client.request({}, "spec-upper", timeout=10) == "own"
+            with running(blank()):
+                assert [one.result(10) for one in waiting] == ["blank"] * 3
+                assert client.request([{}, {}], "never-heard-of", timeout=10) == ["blank"] * 2
+                assert client.request({}, "spec-upper", timeout=10) == "own"
+                assert client.request({}, "", timeout=10) == "blank"
+
+
+@pytest.mark.parametrize("data", ["text", 7, None, {1, 2}, b"bytes", {"a": 1}])
+def test_a_request_may_be_anything_that_can_be_packed(place: Place, data: Any) -> None:
+    """It arrives as it was sent; a list of them is as many requests."""
+    with running(place.broker(), place.worker(lambda self, data: data)), place.client() as client:
+        assert client.request(data, timeout=10) == data
+        assert client.request([data, [data]], timeout=10) == [data, [data]]
+
+
 @pytest.mark.parametrize(("given", "prefix"), [((), "worker"), (("painter",), "painter")])
 def test_the_prefix_of_a_worker_is_in_the_brokers_log(
     place: Place, caplog: pytest.LogCaptureFixture, given: tuple[str, ...], prefix: str

@@ -52,9 +52,21 @@ def test_the_tables() -> None:
         "task  state  waiting  leased  collected  failed   of   rate   left  workers",
         "A     open         3       4         60       0  100  5.0/s  8.0 s        1  hold \\x1b[2J",
         "",
-        "worker  task  state  threads  holds  done  runs now",
-        "box/7   A     busy         4      4    60  1 for 75 s, 2 for 9.0 s, 4 for 0.5 s (attempt 2), and 1 more",
+        "worker  task  state  threads  holds  results  done  runs now",
+        "box/7   A     busy         4      4        0    60  "
+        "1 for 75 s, 2 for 9.0 s, 4 for 0.5 s (attempt 2), and 1 more",
     ]
+
+
+def test_bytes_of_results_are_shown_where_they_wait() -> None:
+    """What a worker keeps is in its line, what waits for the collector's function in one of its own; both are JSON."""
+    keeps = replace(WORKER, kept_bytes=3 * 1024 * 1024 + 400_000)
+    status = replace(answer(60, 10.0), workers=[keeps], queued_bytes=20 * 1024)
+    lines = as_lines("ipc://x", status)
+    assert "20 KiB of results wait for the collector's function" in lines
+    assert lines[-1].split()[:6] == ["box/7", "A", "busy", "4", "4", "3.4"]
+    told = as_object("ipc://x", status)
+    assert (told["queued_bytes"], told["workers"][0]["kept_bytes"]) == (20 * 1024, keeps.kept_bytes)
 
 
 def test_workers_that_were_not_told_of_are_counted() -> None:

@@ -7,18 +7,22 @@ from typing import Any, cast
 
 import pytest
 
-from zmqpipeline.errors import ConfigurationError, PipelineError, RoleDied
+from zmqpipeline.errors import ConfigurationError, PipelineError, RoleDied, WorkerInitError
 from zmqpipeline.protocol.messages import TaskCounts
-from zmqpipeline.runtime.crew import ChildEnded, Crew, Place
+from zmqpipeline.runtime.crew import FAILED_STARTS_LIMIT, ChildEnded, Crew, Place
 from zmqpipeline.runtime.processes import Child
-from zmqpipeline.supervisor import DISTRIBUTOR_DEATHS_LIMIT, GRACE, IDLE_DEATHS_LIMIT, IdleDeaths, Plan, RunSupervisor
+from zmqpipeline.runtime.told import Told
+from zmqpipeline.supervisor import DISTRIBUTOR_DEATHS_LIMIT, GRACE, Plan, RunSupervisor
+
+AT_WORK = b"ready\nstarting\nworking\n"
+"""What a worker has told that executes items."""
 
 
 class Numbers:
     """What a collector's machine would show: so many items collected and failed."""
 
     def __init__(self) -> None:
-        self.collected = self.failed = self.inherited = 0
+        self.collected = self.failed = self.inherited = self.inherited_failed = 0
 
     def snapshot(self) -> Any:
         """The counts of the only task."""
@@ -47,7 +51,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.numbers = Numbers()
-        self.collector = SimpleNamespace(machine=self.numbers, counts=[], ok=None, status=0)
+        self.collector = SimpleNamespace(machine=self.numbers, counts=[], ok=None, status=0, is_finishing=False)
         self.distributor, self.worker = Place("distributor", []), Place("worker of 'C'", [], "C")
         plan = Plan("p", cast(Any, self.collector), self.distributor, [self.worker], {"C": None}, drain_timeout=25.0)
         self.supervisor = RunSupervisor(plan, Crew([self.distributor, self.worker]))
@@ -60,9 +64,15 @@ class Scene:
         place.child, place.restart_at = cast(Child, ear), None
         return ear
 
-    def ends(self, place: Place, status: int, now: float = 100.0) -> None:
-        """The child of a place has ended with this status."""
-        self.supervisor._take(ChildEnded(place, 4711, status, 1.0), now)
+    def ends(self, place: Place, status: int, told: bytes | None = None, now: float = 100.0) -> None:
+        """The child of a place has ended with this status, after it had told this: by default that it is at work."""
+        if told is None:
+            told = b"ready\n" if place is self.distributor else AT_WORK
+        self.supervisor._take(ChildEnded(place, 4711, status, 1.0, Told.read(told)), now)
+
+    def leaves(self, place: Place, status: int, now: float = 100.0) -> None:
+        """The child of a place has ended with this status, as it said it would."""
+        self.ends(place, status, AT_WORK + b"exit %d\n" % status, now)
 
     @property
     def error(self) -> PipelineError | None:
@@ -70,30 +80,53 @@ class Scene:
         return cast(PipelineError, self.supervisor.error)
 
 
-def test_failed_items_do_not_hide_that_workers_keep_dying() -> None:
-    """A worker that dies as it starts gives up items at their crash limit; only a collected one proves it well."""
+@pytest.mark.parametrize("status", [0, 1, 2, 3, 70, 139, -9, -11])
+def test_no_status_of_user_code_is_read(status: int) -> None:
+    """However often a worker at work dies, with whatever status: its place is due again, and the run goes on."""
     scene = Scene()
-    for _ in range(IDLE_DEATHS_LIMIT - 1):
-        scene.numbers.failed += 1
-        scene.ends(scene.worker, -11)
-    scene.numbers.collected += 1
-    scene.ends(scene.worker, -11)
-    for _ in range(IDLE_DEATHS_LIMIT - 2):
-        scene.ends(scene.worker, -11)
+    for _ in range(100):
+        scene.ends(scene.worker, status)
+        assert scene.worker.restart_at == 100.1
     assert scene.error is None
-    scene.ends(scene.worker, -11)
-    assert isinstance(scene.error, RoleDied)
 
 
-def test_deaths_count_only_without_a_collected_item() -> None:
-    """One collected item in between begins the count anew."""
-    deaths = IdleDeaths(3)
-    assert [deaths.add(collected) for collected in (0, 0, 1, 1, 1)] == [False, False, False, False, True]
+def test_failed_starts_end_the_run() -> None:
+    """Five deaths in a row before the worker was ready, whatever it died of; one that was ready interrupts them."""
+    scene = Scene()
+    for _ in range(FAILED_STARTS_LIMIT - 1):
+        scene.ends(scene.worker, -11, b"ready\nstarting\n")
+    scene.ends(scene.worker, 1)
+    for status in range(FAILED_STARTS_LIMIT - 1):
+        scene.ends(scene.worker, status, b"")
+    assert scene.error is None
+    scene.ends(scene.worker, 1, b"ready\nstarting\nexit 1\n")
+    assert isinstance(scene.error, WorkerInitError)
+    assert "5 times in a row" in str(scene.error)
+    assert scene.supervisor._status() == 3
 
 
-@pytest.mark.parametrize("status", [-9, -11, 3, 70, 143])
+def test_what_is_wrong_in_the_configuration_ends_the_run_at_once() -> None:
+    """A worker that says itself that it ends with 2, before it was ready or later."""
+    for told in (b"exit 2\n", b"ready\nexit 2\n"):
+        scene = Scene()
+        scene.ends(scene.worker, 2, told)
+        assert isinstance(scene.error, ConfigurationError)
+        assert scene.supervisor._status() == 2
+
+
+def test_a_worker_that_retires_is_replaced_at_once() -> None:
+    """Without a word to the distributor, without a delay, and without counting against its place."""
+    scene = Scene()
+    for _ in range(10):
+        scene.ends(scene.worker, 0, AT_WORK + b"replace\nexit 0\n")
+        assert scene.worker.restart_at == 100.0
+        scene.seat(scene.worker)
+    assert (scene.worker.failed_starts, cast(Ear, scene.distributor.child).lines) == (0, [])
+
+
+@pytest.mark.parametrize("status", [-9, -11, 0, 1, 2, 3, 70, 143])
 def test_a_distributor_that_dies_is_started_again(status: int) -> None:
-    """By a signal or with a status that no distributor ends with: its place is due again after its delay."""
+    """By a signal, or with a status that user code chose: its place is due again after its delay."""
     scene = Scene()
     scene.ends(scene.distributor, status)
     assert scene.error is None
@@ -105,11 +138,12 @@ def test_a_distributor_that_dies_is_started_again(status: int) -> None:
 
 
 def test_a_distributor_that_keeps_dying_ends_the_run() -> None:
-    """The fifth death in a row without one item collected; a collected item begins the count anew."""
+    """The fifth death in a row without one item done; one that was collected or failed begins the count anew."""
     scene = Scene()
-    for _ in range(DISTRIBUTOR_DEATHS_LIMIT - 1):
-        scene.ends(scene.distributor, -9)
-    scene.numbers.collected = 1
+    for progress in ("collected", "failed"):
+        for _ in range(DISTRIBUTOR_DEATHS_LIMIT - 1):
+            scene.ends(scene.distributor, -9)
+        setattr(scene.numbers, progress, 1)
     for _ in range(DISTRIBUTOR_DEATHS_LIMIT - 1):
         scene.ends(scene.distributor, -9)
     assert scene.error is None
@@ -124,14 +158,14 @@ def test_a_distributor_that_keeps_dying_ends_the_run() -> None:
 def test_a_distributor_that_leaves_early_is_not_started_again(status: int, error: type[PipelineError]) -> None:
     """It ended of its own accord, or could not start: another one would do the same."""
     scene = Scene()
-    scene.ends(scene.distributor, status)
+    scene.leaves(scene.distributor, status)
     assert isinstance(scene.error, error)
     assert scene.distributor.restart_at is None
     assert cast(Ear, scene.worker.child).asked_to_end
 
 
 def test_a_distributor_that_dies_after_the_last_item_is_not_missed() -> None:
-    """The collector knows that all is done: nobody is started again, and the exit status is the collector's."""
+    """`finished` has returned: nobody is started again, and the exit status is the collector's."""
     scene = Scene()
     scene.collector.counts, scene.collector.ok = [TaskCounts("C", "complete", collected=1)], True
     scene.ends(scene.distributor, -9)
@@ -141,6 +175,17 @@ def test_a_distributor_that_dies_after_the_last_item_is_not_missed() -> None:
     scene.supervisor._collector_ended(None, 101.0)
     assert scene.error is None
     assert scene.supervisor._status() == 0
+
+
+def test_a_distributor_that_dies_while_finished_runs_is_started_again() -> None:
+    """There is somebody to be told of the end, and nothing is cut off, however long it takes."""
+    scene = Scene()
+    scene.collector.counts, scene.collector.ok = [TaskCounts("C", "complete", collected=1)], True
+    scene.collector.is_finishing = True
+    scene.ends(scene.distributor, -9)
+    assert scene.error is None
+    assert scene.distributor.restart_at is not None
+    assert scene.supervisor.deadlines == {}
 
 
 def test_a_distributor_is_not_started_again_while_the_run_drains() -> None:
@@ -166,8 +211,8 @@ def test_the_distributor_is_told_how_a_worker_died() -> None:
     """One line with the process id and the cause; not for a worker that ended in good order."""
     scene = Scene()
     scene.ends(scene.worker, -9)
-    scene.ends(scene.worker, 70)
-    scene.ends(scene.worker, 0)
+    scene.leaves(scene.worker, 70)
+    scene.leaves(scene.worker, 0)
     ear = cast(Ear, scene.distributor.child)
     assert ear.lines == ["died 4711 killed by SIGKILL", "died 4711 exit status 70"]
 

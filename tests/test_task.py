@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.roles import Rig, run_to_the_end
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.address import EndpointAddress, WorkerAddress
 from zmqpipeline.errors import DefinitionError, PipelineError
 from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.runtime.producer import Exhausted, Gated
@@ -38,7 +38,7 @@ def produce(ack_id: int = 0, **ack: Any) -> Produce:
     [
         ("task_type", "T"),
         ("task_type", 5),
-        ("endpoint", "ipc://x.ipc"),
+        ("endpoint", 5),
         ("endpoint", lambda self: ADDRESS),
         ("dependencies", TaskType("T")),
         ("dependencies", ["T"]),
@@ -87,7 +87,7 @@ def test_properties_and_attributes_of_the_instance_count() -> None:
             return None
 
     assert Computed(3).endpoint == "inproc://computed-3"
-    with pytest.raises(DefinitionError, match="endpoint must be an EndpointAddress"):
+    with pytest.raises(DefinitionError, match=r"Computed\.endpoint: 'nowhere' is no address"):
         Computed(0)
 
 
@@ -231,3 +231,52 @@ def test_is_complete_set_by_initialize_means_no_items() -> None:
     run_to_the_end(rig.distributor(Nothing), rig.worker(), collector)
     assert rig.collected == []
     assert collector.ok is True
+
+
+def test_the_address_of_a_worker_names_its_host_and_process() -> None:
+    """It is an EndpointAddress, and a str, of its own kind."""
+    seen: list[Any] = []
+
+    class Looks(Base):
+        def handle(self, data: Any, address: Any) -> None:
+            seen.append(address)
+
+    Looks()._start({})(Produce("T", 1, "box/4711", "", 0, b""))
+    (address,) = seen
+    assert isinstance(address, EndpointAddress)
+    assert (address, address.host, address.process) == ("box/4711", "box", 4711)
+    assert (address.protocol, address.path, address.port) == ("", "box/4711", None)
+    assert WorkerAddress("a1b2c3").process is None
+
+
+@pytest.mark.parametrize("key", ["url", lambda self, item: item["url"]])
+def test_a_task_may_have_a_key(key: Any) -> None:
+    """A field's name, or a method that takes the item: each item goes with the digest of its key."""
+
+    class Pages(Base):
+        def handle(self) -> dict[str, Any]:
+            return {"url": "a", "more": object.__name__}
+
+    Pages.key = key
+    task = Pages()
+    assert task._spec().keyed
+    first, second = (task._start({})(produce()) for _ in range(2))
+    assert isinstance(first, tuple)
+    assert (len(first[1]), first) == (16, second)
+    assert not Base._spec(Pages()).has_gate
+
+
+def test_a_key_that_is_none_is_an_error() -> None:
+    """A number is no key; an item without the field is named."""
+
+    class Wrong(Base):
+        key = 7
+
+        def handle(self) -> dict[str, Any]:
+            return {"a": 1}
+
+    with pytest.raises(TypeError, match=r"Wrong\.key must be the name of a field or a method"):
+        Wrong()._spec()
+    Wrong.key = "url"
+    with pytest.raises(LookupError, match="has no field 'url'"):
+        Wrong()._start({})(produce())

@@ -10,7 +10,7 @@ import pytest
 
 from tests.roles import Rig, run_to_the_end, running
 from zmqpipeline.address import EndpointAddress
-from zmqpipeline.errors import DefinitionError, WorkerInitError
+from zmqpipeline.errors import DefinitionError, RunFailed, WorkerInitError
 from zmqpipeline.options import Options
 from zmqpipeline.tasktype import TaskType
 from zmqpipeline.worker import MetaDataWorker, MultiThreadedWorker, SingleThreadedWorker
@@ -238,7 +238,8 @@ def test_a_result_that_cannot_be_sent_is_a_failed_item(rig: Rig, returned: Any, 
 
     worker, collector = Bad(), rig.collector()
     worker._options = Options(max_message_bytes=100)
-    run_to_the_end(rig.distributor(), worker, collector)
+    with pytest.raises(RunFailed, match="1 failed"):
+        run_to_the_end(rig.distributor(), worker, collector)
     assert [data for data, _, _ in rig.collected] == [{}, {}]
     (failure,) = rig.failures
     assert failure.stage == "worker"
@@ -255,7 +256,8 @@ def test_what_handle_execution_hands_to_the_thread_must_be_a_dict(rig: Rig) -> N
         def handle_execution(self, data: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             return [1] if data["n"] == 1 else None
 
-    run_to_the_end(rig.distributor(), Bad(), rig.collector())
+    with pytest.raises(RunFailed, match="1 failed"):
+        run_to_the_end(rig.distributor(), Bad(), rig.collector())
     assert [set(data) for data, _, _ in rig.collected] == [{"index"}]
     assert "handle_execution returned a list" in rig.failures[0].message
 

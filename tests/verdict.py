@@ -19,7 +19,10 @@ def judge(world: World) -> None:
     for name in _finished_tasks(world):
         for one, yields in Counter(world.idents(name)).items():
             _judge_item(world, one, yields)
+    if world.disk is not None and world.disk.reports != 1:
+        raise SimulationError(f"`finished` has {world.disk.reports} rows in the journal")
     if _is_already_finished(world):
+        _judge_told_status(world)
         return
     for name, task in world.distributor.machine.tasks.items():
         _judge_task(world, name, task)
@@ -29,15 +32,14 @@ def judge(world: World) -> None:
 
 
 def _is_already_finished(world: World) -> bool:
-    """Whether this distributor was started again on a finished run, of which it knows nothing more."""
-    ended = world.distributor.ended
-    return ended is not None and ended.reason == "already finished"
+    """Whether this distributor was started again when every item was done, and knows only what it was told of them."""
+    return world.distributor.machine._told_end is not None
 
 
 def _finished_tasks(world: World) -> list[str]:
     """Those whose items must all be done; what an aborted one did not do, nobody asked for."""
     if _is_already_finished(world):
-        return [one.task for one in world.collector.machine.counts if one.state in ("complete", "failed")]
+        return [one.task for one in world.distributor.machine.counts() if one.state in ("complete", "failed")]
     return [name for name, task in world.distributor.machine.tasks.items() if task.state in ("complete", "failed")]
 
 
@@ -100,6 +102,14 @@ def _judge_states(world: World) -> None:
         return
     if ended is None or ended.status != (0 if good else 1):
         raise SimulationError(f"exit status {ended} of a run that is {'good' if good else 'bad'}")
+
+
+def _judge_told_status(world: World) -> None:
+    """A distributor that came when all was done ends as the run did."""
+    counts, ended = world.distributor.machine.counts(), world.distributor.ended
+    good = all(one.state == "complete" and not one.failed for one in counts)
+    if ended is None or ended.status != (0 if good else 1):
+        raise SimulationError(f"exit status {ended} of a run that is {'good' if good else 'bad'}, as it was told")
 
 
 def _judge_endings(world: World) -> None:

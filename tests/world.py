@@ -43,6 +43,10 @@ class World(Stage):
         self.failed: Counter[Item] = Counter()
         self.failed_there: Counter[Item] = Counter()
         """How often, of these, the collector's own function had raised."""
+        self.reports = 0
+        """How often `finished` has returned."""
+        self._restart_due = self.plan.restarts[-1] if self.plan.restarts_late else ""
+        """Who is killed while it runs."""
         self.forgotten: Counter[Item] = Counter()
         """How often a collector died that had done this item, and nobody else knew."""
         self.results: dict[Item, bytes] = {}
@@ -96,7 +100,7 @@ class World(Stage):
         self.after(plan.turn, self.trouble)
         for _ in range(plan.drains):
             self.after(1 + rng.random() * 5, self.drain_a_worker)
-        for which, role in enumerate(plan.restarts):
+        for which, role in enumerate(plan.restarts[:-1] if plan.restarts_late else plan.restarts):
             self.after(rng.random() * rng.choice([4.0, 20.0]) + 12.0 * which, self._restarter(role))
         for which, role in enumerate(plan.role_drains):
             self.after(rng.random() * rng.choice([4.0, 20.0]) + 30.0 * which, self._drainer(role))
@@ -130,9 +134,18 @@ class World(Stage):
         one = self.ident(task, number)
         self.collected[one] += 1
         self.done[task].add(one)
-        if result != b"r%d" % one[1]:
+        if result != self.result(one[1]):
             raise SimulationError(f"{task}/{number} was collected with the result {result!r}")
         return one
+
+    def result(self, number: int) -> bytes:
+        """What the worker's function returns for this item."""
+        return b"r%d" % number + b"." * (number % 6 * self.plan.result_bytes)
+
+    @property
+    def longest_result(self) -> int:
+        """How many bytes the largest result may have."""
+        return len(self.result(5)) + 8
 
     def note_failed(self, item: m.FailedItem) -> Item:
         """The `failed` function was called."""
@@ -154,11 +167,17 @@ class World(Stage):
         """What the collector attaches to an ACK: how many items of the gated task it has done, as its records say."""
         return b"%d" % len(self.done[self.plan.tasks[0].task_type]) if self.plan.ahead else b""
 
-    def is_open(self, task: str, ack: tuple[str, int, bytes], yielded: int) -> bool:
+    def check_order(self, before: m.AckNote, after: m.AckNote) -> None:
+        """A gate is asked with each ACK, in order; some may be missing where a process has died."""
+        assert after.first == after.last > before.last, f"asked with {after} after {before}"
+        is_whole = not (self.plan.restarts or self.plan.role_drains)
+        assert after.first == before.last + 1 or not is_whole, f"asked with {after} after {before}"
+
+    def is_open(self, task: str, ack: m.AckNote, yielded: int) -> bool:
         """What the gate of this task says before a step, when the source has yielded so many different items."""
         if task not in self.gates:
             return True
-        ack_task, count, data = ack
+        ack_task, count, data = ack.task, ack.last, ack.data
         if not self.plan.ahead:
             # Lock-step: the next item only when every item yielded before is acknowledged.
             return count >= yielded
@@ -273,6 +292,9 @@ class World(Stage):
         seconds, self._last_cut = self._last_cut, 0.0
         if seconds:
             self.cut_acks(seconds)
+        if self._restart_due:
+            role, self._restart_due = self._restart_due, ""
+            self.after(self.rng.random() * self.plan.finish_seconds, self._restarter(role))
 
     def freeze(self, worker: WorkerNode) -> None:
         """SIGSTOP, and SIGCONT some seconds later: perhaps before, perhaps after it was found out."""
@@ -491,7 +513,7 @@ class World(Stage):
         return self.distributor.is_over and (self.collector.is_over or late)
 
     def _replace_the_ended(self) -> None:
-        """A worker that ended by its idle time-out is started again when it is needed."""
+        """A worker that ended by its idle time-out, or has retired, is started again when it is needed."""
         for worker in self.workers:
             if worker.ended and worker.ended.reason == "drained":
                 worker.ended = replace(worker.ended, reason="drained, replaced")

@@ -6,7 +6,6 @@ Public names are imported at their first use: a program that defines an app pays
 from __future__ import annotations
 
 import importlib
-import logging
 import typing
 
 if typing.TYPE_CHECKING:
@@ -21,7 +20,7 @@ if typing.TYPE_CHECKING:
     from zmqpipeline.metadata import MetaDataWorker
     from zmqpipeline.options import Options
     from zmqpipeline.service import Service, ServiceWorker
-    from zmqpipeline.summary import Summary, TaskSummary
+    from zmqpipeline.summary import Reason, Summary, TaskSummary
     from zmqpipeline.task import Task
     from zmqpipeline.tasktype import TaskType
     from zmqpipeline.worker import MultiThreadedWorker, SingleThreadedWorker, Worker
@@ -37,6 +36,7 @@ __all__ = [
     "MultiThreadedWorker",
     "Options",
     "Pipeline",
+    "Reason",
     "Service",
     "ServiceClient",
     "ServiceWorker",
@@ -62,6 +62,7 @@ _HOMES = {
     "MultiThreadedWorker": "worker",
     "Options": "options",
     "Pipeline": "app",
+    "Reason": "summary",
     "Service": "service",
     "ServiceClient": "client",
     "ServiceWorker": "service",
@@ -74,9 +75,6 @@ _HOMES = {
     "configureLogging": "logconfig",
 }
 _MODULES = ("errors", "messages", "utils")
-
-# Without a handler of its own, Python would print warnings of the library to stderr by its handler of last resort.
-logging.getLogger("zmqpipeline").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> typing.Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.address import EndpointAddress, WorkerAddress
 from zmqpipeline.collector import Collection, Collector, with_number
 from zmqpipeline.errors import SerializeError
 from zmqpipeline.failure import Failure
@@ -17,10 +17,10 @@ from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.registry import ServiceEntry, TaskEntry, WorkerEntry
 from zmqpipeline.runtime.execution import Execution
-from zmqpipeline.runtime.producer import Begun, Exhausted, Gated, Keep, PassOver, Source
-from zmqpipeline.serialize import item_packer, pack_identity, pack_item, unpack
+from zmqpipeline.runtime.producer import Begun, Exhausted, Keep, PassOver, Source
+from zmqpipeline.serialize import item_packer, pack_item
 from zmqpipeline.service import Call, ServiceWorker
-from zmqpipeline.task import LastAck, Step, Task
+from zmqpipeline.task import LastAck, Step, Task, keyed
 from zmqpipeline.tasktype import TaskType
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END, MESSAGE_TYPE_READY
 from zmqpipeline.worker import Worker
@@ -40,7 +40,7 @@ class FunctionTask(Task):
         self._entry = entry
         self._gate = gate
         self._items: Iterator[Any] | None = None
-        self._acks = LastAck()
+        self._acks = LastAck(gated=gate is not None)
 
     def handle(
         self, data: dict[str, Any], address: str, msgtype: str, ack_data: dict[str, Any]
@@ -57,7 +57,7 @@ class FunctionTask(Task):
         return checked
 
     def _spec(self) -> TaskSpec:
-        return self._entry.spec
+        return replace(self._entry.spec, has_gate=self._gate is not None)
 
     def _start(self, metadata: dict[str, Any], start: int = 0) -> Step:
         _log.info("Task %r begins.", str(self.task_type))
@@ -77,7 +77,7 @@ class FunctionTask(Task):
     def _call(self, bound: Bound, command: Produce, number: int = 0) -> Any:
         if not bound.rest:
             return bound.function()
-        return bound(ack_data=self._acks.of(command), address=command.address, number=number)
+        return bound(ack_data=self._acks.of(command), address=WorkerAddress(command.address), number=number)
 
     def _iterate(self, bound: Bound, command: Produce) -> Iterator[Any]:
         """Call the function; what it returned, item by item."""
@@ -116,26 +116,13 @@ class FunctionTask(Task):
         return step
 
     def _keyed(self, step: Step, key: str | Callable[[dict[str, Any]], Any]) -> Step:
-        digest = _digest_of(key, str(self.task_type))
-
-        def with_digest(packed: bytes | tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-            assert isinstance(packed, bytes)
-            return packed, digest(unpack(packed))
-
-        def keyed(command: Produce) -> tuple[bytes, bytes]:
-            try:
-                return with_digest(step(command))
-            except Exhausted as end:
-                raise Exhausted(end.last and with_digest(end.last)) from None
-
-        return keyed
+        return keyed(step, key, str(self.task_type))
 
     def _gated(self, step: Step, gate: Plan) -> Step:
         bound = gate.bind({"metadata": self.metadata, "task_type": self.task_type})
 
         def gated(command: Produce) -> bytes | tuple[bytes, bytes]:
-            if not bound(self._acks.of(command), address=command.address):
-                raise Gated
+            self._acks.pass_gate(command, lambda ack: bound(ack, address=WorkerAddress(command.address)))
             return step(command)
 
         return gated
@@ -175,20 +162,9 @@ class _Items(Source):
             raise Exhausted
 
 
-def _digest_of(key: str | Callable[[dict[str, Any]], Any], task_type: str) -> Callable[[dict[str, Any]], bytes]:
-    def digest(item: dict[str, Any]) -> bytes:
-        if callable(key):
-            value = key(item)
-        elif key in item:
-            value = item[key]
-        else:
-            raise LookupError(
-                f"An item of task {task_type!r} has no field {key!r}, which is its key. "
-                f"It has: {', '.join(map(repr, item)) or 'none'}."
-            )
-        return hashlib.blake2b(pack_identity(value), digest_size=16).digest()
-
-    return digest
+def _names(unnamed: tuple[str, str], worker_init: Plan | None, thread_init: Plan | None) -> tuple[str, str]:
+    worker, thread = unnamed
+    return worker if worker_init is None else worker_init.what, thread if thread_init is None else thread_init.what
 
 
 class FunctionWorker(Worker):
@@ -210,6 +186,8 @@ class FunctionWorker(Worker):
         self.collector_endpoint = collector_endpoint
         self._plan = entry.plan
         self._threads = entry.threads
+        self.init_timeout = entry.init_timeout
+        self.max_items, self.max_memory = entry.max_items, entry.max_memory
         self._worker_init = worker_init
         self._thread_init = thread_init
         self._resource: Any = None
@@ -232,6 +210,9 @@ class FunctionWorker(Worker):
             bound = self._thread_init.bind(self._constants())
             resource = bound(thread_index=worker_index, resource=self._resource)
         self._resources[worker_index] = self._resource if resource is None else resource
+
+    def _init_names(self) -> tuple[str, str]:
+        return _names(super()._init_names(), self._worker_init, self._thread_init)
 
     def _slots(self) -> int:
         return self._threads or 1
@@ -305,7 +286,7 @@ class FunctionCollector(Collector):
 
     def _call_single(self, name: str, **values: Any) -> Any:
         plan = self._single.get(name)
-        return None if plan is None else plan.bind({"metadata": self.metadata})(**values)
+        return None if plan is None else self._call(plan.bind({"metadata": self.metadata}), **values)
 
     def _make_collection(self) -> Collection:
         constants = {"metadata": self.metadata, "msgtype": MESSAGE_TYPE_DATA}
@@ -323,15 +304,15 @@ class FunctionCollector(Collector):
 
         return collection
 
-    def _call(self, bound: Bound, first: Any, **values: Any) -> Any:
-        """Call a function for one item; if it takes the journal, within a savepoint of its own."""
+    def _call(self, bound: Bound, *first: Any, **values: Any) -> Any:
+        """Call a function; if it takes the journal, within a savepoint of its own."""
         if "journal" not in bound.rest:
-            return bound(first, **values)
+            return bound(*first, **values)
         if self._journal is None:
             # the parameter has a default: a collector whose functions need a journal does not begin without one
-            return bound.function(first, **{name: values[name] for name in bound.rest if name in values})
+            return bound.function(*first, **{name: values[name] for name in bound.rest if name in values})
         with self._journal.item() as transaction:
-            return bound(first, journal=transaction, **values)
+            return bound(*first, journal=transaction, **values)
 
     def _journal_user(self) -> str:
         plans = (*self._collectors.values(), *self._single.values())
@@ -354,6 +335,7 @@ class FunctionServiceWorker(ServiceWorker):
         self.endpoint = endpoint
         self.idempotent = entry.idempotent
         self._threads = entry.threads
+        self.init_timeout = entry.init_timeout
         self._plan = entry.plan
         self._worker_init, self._thread_init = worker_init, thread_init
         self._resource: Any = None
@@ -375,6 +357,9 @@ class FunctionServiceWorker(ServiceWorker):
             bound = self._thread_init.bind({"metadata": {}, "task_type": self.task_type})
             resource = bound(thread_index=worker_index, resource=self._resource)
         self._resources[worker_index] = self._resource if resource is None else resource
+
+    def _init_names(self) -> tuple[str, str]:
+        return _names(super()._init_names(), self._worker_init, self._thread_init)
 
     def _what(self) -> str:
         return f"The {self._plan.what}"

@@ -72,6 +72,42 @@ class EndpointAddress(str):
         return 0 if text == "*" else int(text)
 
 
+class WorkerAddress(EndpointAddress):
+    """Which worker an item is for: ``HOST/PID``, what the log and `status` call it. It is no address to connect to."""
+
+    __slots__ = ()
+
+    def __new__(cls, name: str) -> WorkerAddress:
+        """Take what the distributor knows the worker by."""
+        return str.__new__(cls, name)
+
+    @property
+    def protocol(self) -> str:
+        """An empty string: workers connect, and are not connected to."""
+        return ""
+
+    @property
+    def path(self) -> str:
+        """All of it."""
+        return str(self)
+
+    @property
+    def host(self) -> str:
+        """The name of the worker's host."""
+        return self.rpartition("/")[0]
+
+    @property
+    def port(self) -> None:
+        """There is none."""
+        return None
+
+    @property
+    def process(self) -> int | None:
+        """The worker's process id on its host; None if it did not tell."""
+        text = self.rpartition("/")[2]
+        return int(text) if "/" in self and text.isdecimal() else None
+
+
 def derive(base: str, role: str) -> EndpointAddress:
     """Return the address of one role's hop (a key of ROLE_OFFSETS) under a base address.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -15,8 +14,8 @@ from zmqpipeline.errors import ConfigurationError, RegistrationError
 from zmqpipeline.injection import Place, Plan, label, plan
 from zmqpipeline.keywords import spelt
 from zmqpipeline.options import Options
-from zmqpipeline.places import Places
-from zmqpipeline.plainly import tell_plainly
+from zmqpipeline.origin import Original, is_from_twin, namesakes, twice
+from zmqpipeline.places import Places, default_base
 from zmqpipeline.registry import Registry, add_once
 from zmqpipeline.tasktype import why_no_name
 
@@ -37,17 +36,20 @@ WorkerFunction = TypeVar("WorkerFunction", bound="Callable[..., Mapping[Any, Any
 Class = TypeVar("Class", bound=type)
 
 
-class Pipeline:
+class Pipeline(Original):
     """An app: its tasks, their workers and the collector, registered by decorators or by their method twins.
 
     Every decorator returns the function as it was. Decorators may come in any order, before the pipeline starts.
     """
 
-    def __init__(self, name: str, *, endpoint: str | None = None, options: Options | None = None) -> None:
+    def __init__(
+        self, name: str, *, endpoint: EndpointAddress | str | None = None, options: Options | None = None
+    ) -> None:
         """Make an empty pipeline.
 
         Args:
-            name: says what it is, in messages and for its private folder.
+            name: says what it is, in messages and for its private folder. ``__name__`` stands for the name by which
+                the module is imported, also where it is started and therefore called ``__main__``.
             endpoint: the base address of all roles: ``ipc://FOLDER``, ``tcp://HOST:PORT`` or ``inproc://NAME``;
                 by default ipc sockets in a private folder of the user.
             options: settings; variables and flags beat them.
@@ -55,23 +57,24 @@ class Pipeline:
         Raises:
             EndpointError: the address is malformed.
         """
+        if "registry" in vars(self):
+            return  # it is its twin, and has everything
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"A pipeline's name is a string that is not empty, not {name!r}.")
         if reason := why_no_name(name):
             raise ConfigurationError(f"A pipeline's name {reason}: {name[:40]!a}.")
-        self.name = name
+        self.name = self.origin.import_name if name == self.origin.module else name
         """What the pipeline is called."""
         self.options = options or Options()
         """The settings as the program gives them; variables and flags beat them."""
         if endpoint is not None:
             self.options = replace(self.options, endpoint=str(EndpointAddress(endpoint)))
-        self.import_name = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
-        """The module in which the pipeline was made."""
-        if self.import_name == "__main__":
-            tell_plainly()
+        self.import_name = self.origin.import_name
+        """The module in which the pipeline was made, by the name that other processes import it by."""
         self.registry = Registry()
         """What is registered, for the compiler and the command line."""
         self._frozen = False
+        self._command = ""
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.name!r}: tasks {', '.join(map(repr, self.task_types)) or 'none'}>"
@@ -158,7 +161,8 @@ class Pipeline:
         endpoint: str | None = None,
     ) -> None:
         """The method twin of `@app.task`, with the same keywords."""
-        self._check_open("task")
+        if not self._takes("task"):
+            return
         entry = task_entry(
             task_type,
             function,
@@ -180,8 +184,10 @@ class Pipeline:
     def available(self, task_type: str) -> Callable[[Function], Function]:
         """Decorator: ``fn(ack_data) -> bool`` is asked before each item of the task, in the distributor's process.
 
-        ``ack_data`` is what the collector attached to the last ACK, with ``_task_type`` and ``_id``, the number of
-        items acknowledged so far. By name it may take metadata, task_type, address.
+        With one ACK: that of the last time as long as it returns True; when it returns False, with the next one, once
+        with each, in order, until it returns True. ``ack_data`` is what the collector attached to it, with
+        ``_task_type`` and ``_id``, the number of items acknowledged by then (0 before the first). By name it may take
+        metadata, task_type, address.
         """
         return self._named(injection.AVAILABLE, task_type, self.add_available)
 
@@ -201,7 +207,15 @@ class Pipeline:
     # workers ----------------------------------------------------------------------------------------------------------
 
     @spelt
-    def worker(self, task_type: str, *, threads: int = 1) -> Callable[[WorkerFunction], WorkerFunction]:
+    def worker(
+        self,
+        task_type: str,
+        *,
+        threads: int = 1,
+        init_timeout: float | None = 60.0,
+        max_items: int | None = None,
+        max_memory: int | str | None = None,
+    ) -> Callable[[WorkerFunction], WorkerFunction]:
         """Decorator: the function executes one item of the task, its first parameter, and returns the result, a dict.
 
         By name it may take metadata, task_type, thread_index, number, attempt, resource.
@@ -209,20 +223,42 @@ class Pipeline:
         Args:
             task_type: the task.
             threads: so many threads of each worker process call it at once.
+            init_timeout: seconds that `worker_init` and `thread_init` may take together; a worker that takes longer
+                ends, and has failed to start. None for as long as they like.
+            max_items: a process ends its work in good order after so many items, and another one takes its place.
+            max_memory: the same when the process has so much memory after an item: bytes, or a text such as "2GiB".
         """
         task_name(task_type, "worker")
 
         def register(function: WorkerFunction) -> WorkerFunction:
-            self.add_worker(task_type, function, threads=threads)
+            self.add_worker(
+                task_type,
+                function,
+                threads=threads,
+                init_timeout=init_timeout,
+                max_items=max_items,
+                max_memory=max_memory,
+            )
             return function
 
         return register
 
     @spelt
-    def add_worker(self, task_type: str, function: Callable[..., Any], *, threads: int = 1) -> None:
-        """The method twin of `@app.worker`."""
-        self._check_open("worker")
-        entry = worker_entry(task_type, function, threads)
+    def add_worker(
+        self,
+        task_type: str,
+        function: Callable[..., Any],
+        *,
+        threads: int = 1,
+        init_timeout: float | None = 60.0,
+        max_items: int | None = None,
+        max_memory: int | str | None = None,
+    ) -> None:
+        """The method twin of `@app.worker`, with the same keywords."""
+        if not self._takes("worker"):
+            return
+        limits: dict[str, Any] = {"init_timeout": init_timeout, "max_items": max_items, "max_memory": max_memory}
+        entry = worker_entry(task_type, function, threads, **limits)
         what = f"The worker of task {entry.name!r}"
         add_once(self.registry.workers, entry.name, entry, what, lambda one: _label(one.plan or one.cls))
 
@@ -278,12 +314,19 @@ class Pipeline:
         if task_type is not None:
             self._add(self.registry.collectors, injection.COLLECTOR, task_type, function)
             return
-        self._check_open("collector")
+        if not self._takes("collector"):
+            return
         made = plan(function, injection.COLLECTOR)
         add_once(self.registry.collectors, "", made, "The collector", _label)
 
     def finished(self, function: Function) -> Function:
-        """Decorator: runs once at the end, in the collector. By name it may take metadata, msgtype."""
+        """Decorator: is called in the collector when every item is done. By name it may take metadata, msgtype.
+
+        A run counts as finished when it has returned: if it raises, or its process dies first, a run with a journal
+        that is started again calls it again, and nothing else (without one, the next collector does, if only the
+        collector died). By name it may take journal, too, as `@app.collector` has it: its rows and the mark "finished"
+        are committed together, so that they are there once.
+        """
         self.add_finished(function)
         return function
 
@@ -315,7 +358,9 @@ class Pipeline:
     # services ---------------------------------------------------------------------------------------------------------
 
     @spelt
-    def service(self, name: str, *, threads: int = 1, idempotent: bool = False) -> Callable[[Function], Function]:
+    def service(
+        self, name: str, *, threads: int = 1, idempotent: bool = False, init_timeout: float | None = 60.0
+    ) -> Callable[[Function], Function]:
         """Decorator: the function answers the requests for a service; its first parameter is the request.
 
         By name it may take task_type, thread_index, attempt, resource (of `@app.worker_init(name)`), msgtype.
@@ -324,22 +369,30 @@ class Pipeline:
             name: what clients ask for.
             threads: so many threads of each worker process call it at once.
             idempotent: a request whose worker was lost may be given to another one, and so be executed twice.
+            init_timeout: seconds that `worker_init` and `thread_init` may take together, as of `@app.worker`.
         """
         task_name(name, "service")
 
         def register(function: Function) -> Function:
-            self.add_service(name, function, threads=threads, idempotent=idempotent)
+            self.add_service(name, function, threads=threads, idempotent=idempotent, init_timeout=init_timeout)
             return function
 
         return register
 
     @spelt
     def add_service(
-        self, name: str, function: Callable[..., Any], *, threads: int = 1, idempotent: bool = False
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        threads: int = 1,
+        idempotent: bool = False,
+        init_timeout: float | None = 60.0,
     ) -> None:
         """The method twin of `@app.service`."""
-        self._check_open("service")
-        entry = service_entry(name, function, threads, idempotent)
+        if not self._takes("service"):
+            return
+        entry = service_entry(name, function, threads, idempotent, init_timeout)
         what = f"The service {entry.name!r}"
         add_once(self.registry.services, entry.name, entry, what, lambda one: _label(one.plan))
 
@@ -364,10 +417,10 @@ class Pipeline:
             DefinitionError: the class leaves something open; it is a `TypeError`.
             RegistrationError: its place is taken, or it is none of these.
         """
-        self._check_open("register")
-        from zmqpipeline.classes import class_entry
+        if self._takes("register"):
+            from zmqpipeline.classes import class_entry
 
-        class_entry(self.registry, cls)
+            class_entry(self.registry, cls)
         return cls
 
     # what is done with it ---------------------------------------------------------------------------------------------
@@ -399,12 +452,25 @@ class Pipeline:
             RegistrationError: no task, a task without a worker, a worker without a task.
             DependencyError: a dependency is unknown or goes in a circle.
         """
+        if not self.registry.tasks and (others := [one for one in namesakes(self) if one.registry.tasks]):
+            raise RegistrationError(twice(self, others[0]))
         return self.registry.check(self.name)
 
     def freeze(self) -> None:
         """End the set-up: from here on every decorator is refused. `check` comes first."""
         self.check()
         self._frozen = True
+
+    def _default_base(self) -> EndpointAddress:
+        """The base address where none is given: a private folder of this user, named after the pipeline.
+
+        Of one that is named after its module, each file has a folder of its own: there are many an ``app.py``.
+        """
+        return default_base(self.name, self._own_file)
+
+    @property
+    def _own_file(self) -> str:
+        return self.origin.file if self.name == self.import_name else ""
 
     def places(self, options: Options | None = None) -> Places:
         """The addresses of all roles, under these options (by default those of program and environment)."""
@@ -455,11 +521,13 @@ class Pipeline:
     def run(
         self,
         *,
-        workers: int | Mapping[str, int] | None = None,
+        workers: int | Literal["auto"] | Mapping[str, int | Literal["auto"]] | None = None,
         metadata: Mapping[str, Any] | None = None,
         journal: str | PathLike[str] | None = None,
         progress: bool | None = None,
         timeout: float | None = None,
+        max_failures: int | None = None,
+        collect_results: bool = False,
     ) -> Summary:
         """Run everything on this machine and block until it is over; returns also when items failed (`ok` is False).
 
@@ -467,13 +535,18 @@ class Pipeline:
         the module again: the call belongs under ``if __name__ == "__main__":``.
 
         Args:
-            workers: processes for every task, or for some: ``{"C": 4}``; 1 by default.
+            workers: processes for every task, or for some: ``{"C": 4}``; "auto", the default, is as many as there are
+                cores for this process, by its affinity and the CPU quota of its control groups.
             metadata: added to what the metadata function returns, over it.
             journal: a file in which the collector writes down what is done. Called again with the same file, also by
                 another process after this one was killed, the run goes on; a finished one is not started again, and
-                its summary is returned.
+                its summary is returned (`ok` is False if an item had failed).
             progress: a progress line; None draws one if stderr is a terminal.
             timeout: seconds after which the run drains and PipelineTimeout is raised.
+            max_failures: when more items than this have failed for good since the call, the run drains; the summary's
+                `stopped` says so. By default, as `Options.max_failures`.
+            collect_results: keep what is collected, in memory, as `results` of the summary: for small runs. With a
+                journal, that is what this call collected, not what an earlier one did.
 
         Raises:
             ConfigurationError: the app does not fit together, or the child processes cannot import it.
@@ -484,7 +557,16 @@ class Pipeline:
         """
         from zmqpipeline.cli import run_app
 
-        return run_app(self, workers=workers, metadata=metadata, journal=journal, progress=progress, timeout=timeout)
+        return run_app(
+            self,
+            workers=workers,
+            metadata=metadata,
+            journal=journal,
+            progress=progress,
+            timeout=timeout,
+            max_failures=max_failures,
+            collect_results=collect_results,
+        )
 
     def main(self, argv: Sequence[str] | None = None) -> NoReturn:
         """Carry out the command that `argv` (by default the process's arguments) names, and exit with its status."""
@@ -494,12 +576,16 @@ class Pipeline:
 
     # how entries are made ---------------------------------------------------------------------------------------------
 
-    def _check_open(self, decorator: str) -> None:
+    def _takes(self, decorator: str) -> bool:
+        """Whether what is registered counts: that of a twin does not, since the started module runs the same line."""
+        if is_from_twin(self._home):
+            return False
         if self._frozen:
             raise RegistrationError(
                 f"The decorator {decorator!r} can no longer be used: pipeline {self.name!r} is already running. "
                 "Move it above `app.main()`."
             )
+        return True
 
     def _named(
         self, place: Place, task_type: str, add: Callable[[str, Callable[..., Any]], None]
@@ -513,13 +599,15 @@ class Pipeline:
         return register
 
     def _add(self, entries: dict[str, Plan], place: Place, task_type: str, function: Callable[..., Any]) -> None:
-        self._check_open(place.decorator)
+        if not self._takes(place.decorator):
+            return
         name = task_name(task_type, place.decorator)
         what = f"`@app.{place.decorator}({name!r})`"
         add_once(entries, name, plan(function, place, name), what, _label)
 
     def _add_single(self, place: Place, function: Callable[..., Any]) -> None:
-        self._check_open(place.decorator)
+        if not self._takes(place.decorator):
+            return
         made = plan(function, place)
         add_once(self.registry.single, place.decorator, made, f"`@app.{place.decorator}`", _label)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zmqpipeline.address import EndpointAddress
 from zmqpipeline.collector import Collector
 from zmqpipeline.declared import Declared, require_declared
 from zmqpipeline.entries import task_name
@@ -45,8 +46,12 @@ def class_entry(registry: Registry, cls: type) -> None:
 def _add_task_class(registry: Registry, cls: type[Task]) -> None:
     name = task_name(cls.task_type, "register")
     spec = TaskSpec(name, tuple(str.__str__(one) for one in cls.dependencies))
-    entry = TaskEntry(name, spec, cls=cls, endpoint=cls.endpoint)
+    entry = TaskEntry(name, spec, cls=cls, endpoint=_endpoint_of(cls))
     add_once(registry.tasks, name, entry, f"Task {name!r}", lambda one: label(_what(one)))
+
+
+def _endpoint_of(cls: type[Task]) -> EndpointAddress:
+    return EndpointAddress(cls.endpoint) if isinstance(cls.endpoint, str) else cls.endpoint
 
 
 def _what(entry: TaskEntry | WorkerEntry) -> object:

@@ -1,8 +1,8 @@
 """The command line: click commands around an app, for ``python -m app ...`` and ``zmqpipeline -A package.module ...``.
 
 Exit status: 0 all collected; 1 an item failed or was aborted; 2 usage or configuration; 3 a role that `run` needs kept
-dying; 70 a worker whose threads are all stuck; 130 and 143 ended by SIGINT or SIGTERM (a worker that drained on
-SIGTERM: 0).
+dying; 70 a worker whose threads are all stuck; 75 something that may pass, such as a full disk; 130 and 143 ended by
+SIGINT or SIGTERM (a worker that drained on SIGTERM: 0).
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar, cast
 
 import click
@@ -30,17 +32,24 @@ from zmqpipeline.cli_progress import progress_shown
 from zmqpipeline.cli_service import service_commands
 from zmqpipeline.cli_status import status_command
 from zmqpipeline.collector import Collector
-from zmqpipeline.errors import ConfigurationError, PipelineError, WorkerInitError, did_you_mean
+from zmqpipeline.errors import (
+    ConfigurationError,
+    JournalUnavailable,
+    PipelineError,
+    RunFailed,
+    WorkerInitError,
+    did_you_mean,
+)
 from zmqpipeline.itemlog import about_process
 from zmqpipeline.loglines import log_to_stderr
-from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options
-from zmqpipeline.plainly import tell_plainly
+from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options, variable
 from zmqpipeline.role import Role
-from zmqpipeline.runtime import processes
+from zmqpipeline.runtime import processes, told
 from zmqpipeline.runtime.journal import dead_items
 from zmqpipeline.runtime.memory import keep_freed_memory
 from zmqpipeline.summary import Summary
 from zmqpipeline.supervisor import Outcome
+from zmqpipeline.worker import Worker
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -48,6 +57,14 @@ log = logging.getLogger("zmqpipeline.run")
 
 ENDPOINT_VARIABLE = "ZMQPIPELINE_ENDPOINT"
 """Makes the addresses of `run` those of other roles, as the flag does; the app's own argument does not."""
+
+
+SHOWN_REASONS = 3
+"""So many kinds of failure are shown below the counts of a run."""
+NOT_ALL = (
+    "Not all was collected: the commands `dead list` and `dead retry` show the failed items, and have them tried again."
+)
+"""Why a finished run that is started again has the status 1."""
 
 
 class _Choice(click.Choice[str]):
@@ -90,8 +107,16 @@ def main(app: Pipeline | None = None, argv: Sequence[str] | None = None) -> NoRe
 
 def run_command(app: Pipeline | None, argv: Sequence[str] | None = None) -> int:
     """As `main`, but returns the exit status. What the user can mend is one line on stderr, without a traceback."""
+    status = _carry_out(app, argv)
+    # whoever started this process can tell now that the status is ours, and not one of user code
+    processes.tell_parent(f"{told.EXIT} {status}")
+    return status
+
+
+def _carry_out(app: Pipeline | None, argv: Sequence[str] | None) -> int:
     if app is not None:
         importing.refuse_while_importing("app.main()")
+        app._command = str(_program(app))
     arguments = None if argv is None else list(argv)
     try:
         status = _commands(app).main(arguments, prog_name=_program(app), standalone_mode=False, obj=app)
@@ -155,6 +180,7 @@ def _commands(app: Pipeline | None) -> click.Group:
 def _load(ctx: click.Context, parameter: click.Parameter, target: str | None) -> None:
     if target is not None and not ctx.resilient_parsing:
         ctx.obj = importing.find_app(target)
+        ctx.obj._command = f"{ctx.command_path} {shlex.join(['-A', target])}"
 
 
 # what all commands share ----------------------------------------------------------------------------------------------
@@ -174,11 +200,17 @@ def _settle(app: Pipeline, flags: Mapping[str, Any]) -> Options:
     return options
 
 
+def _patient(options: Options, flags: Mapping[str, Any]) -> Options:
+    """Without `exit_when_idle`, unless by the flag, for a child of a `run`: that one starts again who is not there."""
+    return replace(options, exit_when_idle=flags["exit_when_idle"]) if processes.is_child() else options
+
+
 def _serve(role: Role, *, worker: bool = False) -> int:
     """Run one role in this process; its exit status."""
     _refuse_inproc(role)
     keep_freed_memory()
     role._ignore_sigint = processes.is_child()
+    role._tell_parent = processes.tell_parent
     try:
         role.run()
     except (ConfigurationError, KeyboardInterrupt):
@@ -186,6 +218,10 @@ def _serve(role: Role, *, worker: bool = False) -> int:
     except WorkerInitError as error:
         log.error("%s", error, exc_info=error.__cause__)
         return role.status or 1
+    except RunFailed as error:
+        if not processes.is_child():
+            log.warning("%s", error)
+        return 0 if worker else role.status or error.exit_status
     except Exception:
         if role.status is None:
             log.exception("The role broke down:")
@@ -218,6 +254,11 @@ def _journalled(function: Function) -> Function:
             help="Forget what the journal holds of an earlier run, and start again; your own tables stay.",
         ),
         click.option(
+            "--run-id",
+            metavar="ID",
+            help="Go on if the journal holds the run of this id; in the place of any other, begin a new one.",
+        ),
+        click.option(
             "--journal",
             metavar="FILE",
             help="Write down what is collected; started again with the same file, an unfinished run goes on.",
@@ -227,10 +268,26 @@ def _journalled(function: Function) -> Function:
     return function
 
 
-def _check_fresh(options: Options, fresh: bool) -> None:
+def _check_journal(options: Options, fresh: bool) -> None:
     if fresh and options.journal is None:
         raise ConfigurationError("--fresh starts the run of a journal again. Say which: --journal FILE.")
+    if options.run_id is not None and options.journal is None:
+        raise ConfigurationError(
+            f"--run-id (or {variable('run_id')}) names the run of a journal. Say which: --journal FILE."
+        )
+    if fresh and options.run_id is not None:
+        raise ConfigurationError(
+            f"--fresh begins again at each start, --run-id (or {variable('run_id')}) only if the journal holds another "
+            "run. Leave out one of them."
+        )
 
+
+_exit_when_idle = click.option(
+    "--exit-when-idle",
+    type=click.FloatRange(0),
+    metavar="S",
+    help="End when a role that this one waits for was not there for so long; by default it waits for ever.",
+)
 
 _meta = click.option("--meta", multiple=True, callback=_pairs, metavar="K=V", help="Add to the metadata; repeatable.")
 
@@ -239,9 +296,15 @@ _meta = click.option("--meta", multiple=True, callback=_pairs, metavar="K=V", he
 
 
 @click.command("run", epilog="Example: python -m app run --workers 4 --journal run.db")
-@click.option("--workers", multiple=True, metavar="N|TASK=N", help="Worker processes for each task, or for one.")
+@click.option(
+    "--workers",
+    multiple=True,
+    metavar="auto|N|TASK=N,...",
+    help="Worker processes for each task, or for some; auto, the default, is as many as there are cores.",
+)
 @_meta
 @_journalled
+@click.option("--max-failures", type=click.IntRange(0), metavar="N", help="Drain when more than N items failed.")
 @click.option("--progress/--no-progress", default=None, help="A progress line; by default if stderr is a terminal.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout, and nothing else."
@@ -262,15 +325,15 @@ def _run(
 ) -> int:
     """Run everything on this machine: collector, distributor and workers."""
     options = _settle(app, flags)
-    _check_fresh(options, fresh)
+    _check_journal(options, fresh)
     keep_freed_memory()
-    del flags["journal"]  # the collector's alone, which is no child
+    del flags["journal"], flags["run_id"], flags["max_failures"]  # not for a child
     with progress_shown(progress) as observe, _only_json(as_json) as stdout:
         outcome = launch.start(
             app,
             options=options,
             endpoint=flags.pop("endpoint") or os.environ.get(ENDPOINT_VARIABLE),
-            workers=_worker_numbers(workers),
+            workers=launch.read_workers(app, workers),
             metadata=meta,
             flags=_flag_arguments(flags),
             observe=observe,
@@ -282,7 +345,7 @@ def _run(
         return outcome.status
     if outcome.error is not None:
         _say(str(outcome.error), outcome.status)
-    if as_json or outcome.status != ConfigurationError.exit_status:
+    if as_json or outcome.status not in (ConfigurationError.exit_status, JournalUnavailable.exit_status):
         _report(app.name, outcome, as_json)
     if outcome.abandoned:
         # a collector's function still runs in its thread, and would hold up a normal exit
@@ -293,13 +356,14 @@ def _run(
 @click.command("distributor", epilog="Example: python -m app distributor --endpoint tcp://0.0.0.0:5550")
 @_meta
 @click.option("--meta-file", type=click.Path(path_type=Path), hidden=True)
+@_exit_when_idle
 @_common
 @click.pass_obj
 def _distributor(app: Pipeline, /, meta: dict[str, str], meta_file: Path | None, **flags: Any) -> int:
     """Hand out the items of all tasks."""
     options = _settle(app, flags)
     metadata = launch.read_metadata(meta_file) if meta_file else meta
-    return _serve(app.compile("distributor", options=options, metadata=metadata))
+    return _serve(app.compile("distributor", options=_patient(options, flags), metadata=metadata))
 
 
 @click.command("worker", epilog="Example: python -m app worker C --processes 4 --endpoint tcp://SERVER:5550")
@@ -307,32 +371,41 @@ def _distributor(app: Pipeline, /, meta: dict[str, str], meta_file: Path | None,
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="Threads of the process; by default as the app says."
 )
-@click.option("--processes", type=click.IntRange(1), default=1, metavar="N", help="So many worker processes.")
+@click.option(
+    "--processes", type=click.IntRange(1), metavar="N", help="So many worker processes; one that dies is replaced."
+)
 @click.option("--idle-timeout", type=click.FloatRange(0), metavar="S", help="End when there was no item for so long.")
+@click.option("--stay", is_flag=True, help="Serve run after run: wait for the next one when one has ended.")
+@_exit_when_idle
 @_common
 @click.pass_obj
-def _worker(app: Pipeline, /, task_type: str | None, threads: int | None, processes: int, **flags: Any) -> int:
+def _worker(
+    app: Pipeline, /, task_type: str | None, threads: int | None, processes: int | None, stay: bool, **flags: Any
+) -> int:
     """Execute the items of one task; of each task, in a process each, if none is named."""
     options = _settle(app, flags)
     known = app.worker_types
     if task_type is not None and task_type not in known:
         raise ConfigurationError(_unknown("task", task_type, known))
     types = [task_type] if task_type is not None else known
-    if len(types) == 1 and processes == 1:
+    if len(types) == 1 and processes is None:
         about_process(task=types[0], worker=f"{socket.gethostname()}/{os.getpid()}")
-        return _serve(app.compile("worker", types[0], options=options, threads=threads), worker=True)
-    arguments = _flag_arguments({**flags, "threads": threads})
-    return launch.supervise_workers(app, types, processes, arguments, options.drain_timeout)
+        worker = cast("Worker", app.compile("worker", types[0], options=_patient(options, flags), threads=threads))
+        worker.stay = worker.stay or stay
+        return _serve(worker, worker=True)
+    given = {**flags, "threads": threads, "stay": stay, "exit_when_idle": options.exit_when_idle}
+    return launch.supervise_workers(app, types, processes or 1, _flag_arguments(given), options.drain_timeout)
 
 
 @click.command("collector", epilog="Example: python -m app collector --journal run.db --endpoint tcp://0.0.0.0:5550")
 @_journalled
+@_exit_when_idle
 @_common
 @click.pass_obj
 def _collector(app: Pipeline, /, fresh: bool, **flags: Any) -> int:
     """Gather the results of all tasks."""
     options = _settle(app, flags)
-    _check_fresh(options, fresh)
+    _check_journal(options, fresh)
     collector = cast("Collector", app.compile("collector", options=options))
     collector._fresh = fresh
     return _serve(collector)
@@ -361,17 +434,6 @@ def _graph(app: Pipeline, /, as_dot: bool, **flags: Any) -> int:
 
 
 # how they are told, and how they tell ---------------------------------------------------------------------------------
-
-
-def _worker_numbers(given: Sequence[str]) -> int | dict[str, int] | None:
-    """``--workers 2 --workers C=4``: a number for all, numbers for some, or both (the key "" is for all)."""
-    numbers: dict[str, int] = {}
-    for value in given:
-        task, _, number = value.rpartition("=")
-        if not number.isdecimal():
-            raise click.UsageError(f"--workers takes a number of processes, or TASK=NUMBER; {value!r} is neither.")
-        numbers[task] = int(number)
-    return numbers or None
 
 
 def _flag_arguments(flags: Mapping[str, Any]) -> list[str]:
@@ -404,35 +466,54 @@ def _report(name: str, outcome: Outcome, as_json: bool) -> None:
     summary = outcome.summary
     if as_json:
         failures = sum(one.failed for one in summary.tasks.values())
-        click.echo(json.dumps({"pipeline": name, "status": outcome.status, "failures": failures, **asdict(summary)}))
+        head = {"pipeline": name, "status": outcome.status, "failures": failures, "workers": dict(outcome.workers)}
+        told = {key: value for key, value in asdict(summary).items() if key != "results"}
+        click.echo(json.dumps({**head, **told}))
         return
-    for line in _summary_lines(name, summary):
+    for line in _summary_lines(name, outcome):
         click.echo(line, err=True)
 
 
-def _summary_lines(name: str, summary: Summary) -> list[str]:
+def _summary_lines(name: str, outcome: Outcome) -> list[str]:
+    summary, workers = outcome.summary, sum(outcome.workers.values())
     collected = sum(one.collected for one in summary.tasks.values())
     what = "all collected" if summary.ok else "not all collected"
-    return [f"{name}: {collected} items in {summary.seconds:.1f} s, {what}", *_task_lines(summary)]
+    what += f"; stopped: {summary.stopped}" if summary.stopped else ""
+    by = f" by {workers} worker{'' if workers == 1 else 's'}" if workers else ""
+    head = f"{name}: {collected} items in {summary.seconds:.1f} s{by}, {what}"
+    return [head, *_task_lines(summary, outcome.workers), *_reason_lines(summary)]
 
 
-def _task_lines(summary: Summary) -> list[str]:
+def _reason_lines(summary: Summary) -> list[str]:
+    """Why items failed: the first few kinds."""
+    lines = [f"  {one}" for one in summary.reasons[:SHOWN_REASONS]]
+    more = len(summary.reasons) - SHOWN_REASONS
+    return [*lines, f"  and {more} more kind{'' if more == 1 else 's'} of failure"] if more > 0 else lines
+
+
+def _task_lines(summary: Summary, workers: Mapping[str, int] = MappingProxyType({})) -> list[str]:
+    """The counts of each task; with its workers, if there are several tasks."""
     lines = []
     for task, counts in summary.tasks.items():
-        numbers = (f"{key} {value}" for key, value in asdict(counts).items() if value or key in ("sent", "collected"))
+        numbers = [f"{key} {value}" for key, value in asdict(counts).items() if value or key in ("sent", "collected")]
+        if len(workers) > 1 and task in workers:
+            numbers.append(f"workers {workers[task]}")
         lines.append(f"  {task}: {', '.join(numbers)}")
     return lines
 
 
 def _say_finished(ctx: click.Context, app: Pipeline, summary: Summary, journal: str) -> None:
     """What `run` says in the place of running, when its journal holds a finished run."""
-    click.echo(f"{app.name}: already finished, says the journal {journal}; --fresh starts again", err=True)
+    how = "" if summary.ok else ", and not all was collected"
+    click.echo(f"{app.name}: already finished, says the journal {journal}{how}; --fresh starts again", err=True)
     for line in _task_lines(summary):
         click.echo(line, err=True)
     dead = len(dead_items(journal))
     if dead:
-        command = command_of(ctx, app, "dead", "list", "--journal", journal)
-        click.echo(f"  {dead} failed item{'' if dead == 1 else 's'}: {command}", err=True)
+        see = command_of(ctx, app, "dead", "list", "--journal", journal)
+        again = command_of(ctx, app, "dead", "retry", "--all", "--journal", journal)
+        click.echo(f"  {dead} failed item{'' if dead == 1 else 's'}: {see}", err=True)
+        click.echo(f"  to have {'it' if dead == 1 else 'them'} tried again: {again}", err=True)
 
 
 @contextlib.contextmanager
@@ -455,19 +536,22 @@ def _leave(status: int) -> NoReturn:
 def run_app(
     app: Pipeline,
     *,
-    workers: int | Mapping[str, int] | None = None,
+    workers: launch.Workers | None = None,
     metadata: Mapping[str, Any] | None = None,
     journal: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
+    max_failures: int | None = None,
+    collect_results: bool = False,
 ) -> Summary:
     """What `Pipeline.run` does; see there. A progress line is drawn on a terminal unless `progress` is False."""
-    tell_plainly()
+    results: list[tuple[str, dict[str, Any]]] = []
     importing.refuse_while_importing("app.run()")
     app.check()
-    options = Options.from_environ(app.options, os.environ)
+    options = Options.from_environ(app.options, os.environ).merge(max_failures=max_failures)
     if journal is not None:
         options = options.merge(journal=os.fspath(journal))
+    _check_journal(options, fresh=False)
     with progress_shown(progress) as observe:
         outcome = launch.start(
             app,
@@ -477,11 +561,12 @@ def run_app(
             metadata=metadata,
             timeout=timeout,
             observe=observe,
+            results=results if collect_results else None,
         )
     if outcome.was_finished:
         log.warning(
-            "The run of pipeline %r is already finished, says the journal %s: nothing was started. To start it again, "
-            "remove the file, or run the app from the command line with --fresh.",
-            *(app.name, options.journal),
+            "The run of pipeline %r is already finished, says the journal %s: nothing was started.%s To start it "
+            "again, remove the file, or run the app from the command line with --fresh.",
+            *(app.name, options.journal, "" if outcome.summary.ok else f" {NOT_ALL}"),
         )
-    return launch.result(outcome)
+    return replace(launch.result(outcome), results=results)

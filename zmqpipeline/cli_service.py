@@ -38,22 +38,25 @@ def service_commands(
     )
     @click.argument("name", required=False)
     @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the process.")
-    @click.option("--processes", type=click.IntRange(1), default=1, metavar="N", help="So many worker processes.")
+    @click.option("--processes", type=click.IntRange(1), metavar="N", help="So many worker processes.")
     @common
     @click.pass_obj
-    def service_worker(app: Pipeline, /, name: str | None, threads: int | None, processes: int, **flags: Any) -> int:
+    def service_worker(
+        app: Pipeline, /, name: str | None, threads: int | None, processes: int | None, **flags: Any
+    ) -> int:
         """Answer the requests of one service; of each service, in a process each, if none is named."""
         options = settle(app, flags)
         names = [name] if name is not None else app.service_names
         if not names:
             raise ConfigurationError(f"Pipeline {app.name!r} has no services. Add one with `@app.service('NAME')`.")
-        if len(names) == 1 and processes == 1:
+        if len(names) == 1 and processes is None:
             role = _compiled(app, "service-worker", options, task_type=names[0], threads=threads)
             return serve(role, worker=True)
         for one in names:
             _compiled(app, "service-worker", options, task_type=one)
         arguments = flag_arguments({**flags, "threads": threads})
-        return launch.supervise_workers(app, names, processes, arguments, options.drain_timeout, "service-worker")
+        count = processes or 1
+        return launch.supervise_workers(app, names, count, arguments, options.drain_timeout, "service-worker")
 
     @click.command("call", epilog='Example: python -m app call upper \'{"text": "abc"}\'')
     @click.argument("name")

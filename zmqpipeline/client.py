@@ -31,8 +31,8 @@ from zmqpipeline.runtime import sockets
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.serialize import opener, pack
 
-Data: TypeAlias = "dict[str, Any] | Sequence[dict[str, Any]]"
-"""One request, or several, which are spread over the workers."""
+Data: TypeAlias = Any
+"""One request, typically a dict; a list or a tuple is several, which are spread over the workers."""
 
 log = logging.getLogger("zmqpipeline.serviceclient")
 
@@ -80,10 +80,11 @@ class ServiceClient:
         self._finalizer = weakref.finalize(self, self._inner.close, 0.0)
 
     def request(self, data: Data, task_type: str = "", timeout: float | None = 30.0) -> Any:
-        """Ask, and wait for the reply: of a list of dicts, the list of replies in the same order.
+        """Ask, and wait for the reply: of a list of requests, the list of replies in the same order.
 
         Args:
-            data: a dict, or a list of dicts, which are spread over the workers.
+            data: a request, typically a dict, or anything else that can be packed; a list or a tuple is several
+                requests, which are spread over the workers.
             task_type: the service; by default the client's own.
             timeout: seconds; None waits for ever.
 
@@ -92,7 +93,7 @@ class ServiceClient:
             ServiceUnavailable: nobody serves that name, too many requests wait, or the client is closed.
             ServiceError: the handler raised.
             WorkerLost: the worker died.
-            SerializeError: `data` is no dict or list of dicts, cannot be packed, or is too large; it is a `TypeError`.
+            SerializeError: `data` cannot be packed, or is too large; it is a `TypeError`.
             ConfigurationError: `timeout` is no number of seconds.
         """
         self._inner.refuse_to_wait()
@@ -106,7 +107,7 @@ class ServiceClient:
 
     def submit(self, data: Data, task_type: str = "", timeout: float | None = 30.0) -> Future[Any]:
         """Ask, and return a future of what `request` returns or raises. Cancelling it withdraws the request."""
-        single = isinstance(data, dict)
+        single = not isinstance(data, (list, tuple))
         payloads = self._packed([data] if single else data)
         call = _Call(str(task_type or self.task_type), _seconds(timeout), len(payloads), self, single=single)
         return self._inner.submit(call, payloads)
@@ -132,19 +133,10 @@ class ServiceClient:
         """Close."""
         self.close()
 
-    def _packed(self, data: Any) -> list[bytes]:
-        if not isinstance(data, (list, tuple)):
-            raise SerializeError(
-                f"A request is a dict or a list of dicts, not a {type(data).__name__}. Wrap it: {{'value': ...}}."
-            )
+    def _packed(self, data: Sequence[Any]) -> list[bytes]:
         most = self._options.max_message_bytes
         payloads = []
-        for index, one in enumerate(data):
-            if not isinstance(one, dict):
-                raise SerializeError(
-                    f"A request is a dict or a list of dicts, but element {index} of this list is a "
-                    f"{type(one).__name__}. Wrap it: {{'value': ...}}."
-                )
+        for one in data:
             payloads.append(packed := pack(one))
             if len(packed) > most:
                 raise SerializeError(

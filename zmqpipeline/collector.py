@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import ENDPOINT, Kind
-from zmqpipeline.errors import JournalError
+from zmqpipeline.errors import JournalError, JournalUnavailable, RunFailed
 from zmqpipeline.failure import Failure
 from zmqpipeline.handlers import fitted, is_overridden
 from zmqpipeline.itemlog import about_results
@@ -19,9 +20,12 @@ from zmqpipeline.protocol.events import Event
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.calls import Gatherer
+from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.journal import Journal
+from zmqpipeline.runtime.progress import read_progress
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import ACK_DATA_BYTES, is_dict, pack_aside, pack_item, unpack, within_depth
+from zmqpipeline.summary import Reason, Summary
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 
 Collection: TypeAlias = Callable[[str, int], tuple[Callable[..., Any], bool]]
@@ -45,10 +49,10 @@ class Collector(Role):
     _log_name = "zmqpipeline.collector"
     _declares: ClassVar[dict[str, Kind]] = {"endpoint": ENDPOINT, "ack_endpoint": ENDPOINT}
 
-    endpoint: EndpointAddress
+    endpoint: EndpointAddress | str
     """Where the workers send their results; the collector binds it."""
 
-    ack_endpoint: EndpointAddress
+    ack_endpoint: EndpointAddress | str
     """Where the distributor hears what is acknowledged; the collector binds it."""
 
     metadata: dict[str, Any]
@@ -88,11 +92,14 @@ class Collector(Role):
             msgtype: `messages.MESSAGE_TYPE_DATA`.
 
         Returns:
-            A dict is attached to the next ACK, like `get_ack_data`; anything else says nothing.
+            A dict is attached to the item's ACK, like `get_ack_data`; anything else says nothing.
         """
 
     def handle_finished(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
-        """Called once at the end: ``handle_finished(self, data, task_type)``, or with ``msgtype`` as a third.
+        """Called at the end: ``handle_finished(self, data, task_type)``, or with ``msgtype`` as a third.
+
+        With a journal the run counts as finished when it has returned. If it raises, or the process dies first, it is
+        called again when the run is started again.
 
         Args:
             data: an empty dict.
@@ -118,8 +125,46 @@ class Collector(Role):
 
     @property
     def ok(self) -> bool | None:
-        """True if the run ended and every item was collected, False if not; None as long as it has not ended."""
-        return self.machine.ok if self.counts else None
+        """True if the run ended, every item was collected and no function raised, False if not; None before its end.
+
+        It is known in `handle_finished`.
+        """
+        machine = self.machine
+        if self.counts:
+            return machine.ok and not machine.troubles
+        return False if machine is not None and machine.phase == "ended" else None
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The items that were given up, in order, the first thousand of them; `handle_failed` is called for each."""
+        return [] if self.machine is None else [Failure.from_item(item) for item in list(self.machine.failed.first)]
+
+    @property
+    def summary(self) -> Summary:
+        """The run so far, or as it ended: what `app.run` returns."""
+        counts = self.counts
+        if not counts and self.machine is not None:
+            counts = read_progress(self.machine, {}, 0.0, 0).counts
+        return Summary.from_counts(counts, ok=bool(self.ok), seconds=self._seconds(), reasons=self._reasons())
+
+    def _failed_run(self, ended: Ended) -> RunFailed | None:
+        if ended.status != RunFailed.exit_status:
+            return None
+        machine = self.machine
+        return RunFailed(ended.reason, {**machine.failed.troubles(), **machine.unsent, **machine.troubles})
+
+    def _reasons(self) -> list[Reason]:
+        """Why not everything was collected: sources first, since what they did not send cannot be."""
+        machine = self.machine
+        if machine is None:
+            return []
+        sources = Reason.of_functions(machine.unsent, "source")
+        return [*sources, *Reason.of_items(machine.failed.kinds), *Reason.of_functions(machine.troubles, "collector")]
+
+    @property
+    def is_finishing(self) -> bool:
+        """Whether every item is done and `handle_finished` has not returned."""
+        return self.machine is not None and self.machine.phase == "finishing"
 
     # what user code is called with ------------------------------------------------------------------------------------
 
@@ -201,11 +246,24 @@ class Collector(Role):
         self._lost = None
         path = self.options.journal if self._journal_path is None else self._journal_path
         if path is not None:
-            self._journal = Journal(path, pipeline=self._pipeline or type(self).__name__, fresh=self._fresh)
+            name = self._pipeline or type(self).__name__
+            self._journal = Journal(path, pipeline=name, fresh=self._fresh, run_id=self.options.run_id)
+            self._tell_forgotten(self._journal)
         elif user := self._journal_user():
             raise JournalError(
                 f"The {user} takes `journal`, but this collector keeps none. Give it a file: --journal FILE, "
                 "app.run(journal=...), or ZMQPIPELINE_JOURNAL."
+            )
+
+    def _tell_forgotten(self, journal: Journal) -> None:
+        held = journal.forgotten
+        if held is not None:
+            which = f"the run {held.run_id!r}" if held.run_id else "a run without an id"
+            state = "finished" if held.finished else "unfinished"
+            self._log.log(
+                logging.INFO if held.finished else logging.WARNING,
+                "The journal %s holds %s, which is %s; it is forgotten as soon as the run %r begins (run_id).",
+                *(journal.path, which, state, self.options.run_id),
             )
 
     def _open(self, transport: Transport) -> None:
@@ -229,6 +287,7 @@ class Collector(Role):
             ack_data=self._take_ack_data,
             journal=self._journal,
             leadership=self._leadership,
+            failures=FailureLog(self._log),
         )
         self._gatherer = gatherer
         return {
@@ -254,6 +313,7 @@ class Collector(Role):
         self._gatherer = self._journal = None
 
     def _conclude(self, ended: Ended) -> None:
-        if self._lost is not None and ended.status == JournalError.exit_status:
-            raise JournalError(ended.reason) from self._lost
+        for kind in (JournalError, JournalUnavailable):
+            if self._lost is not None and ended.status == kind.exit_status:
+                raise kind(ended.reason) from self._lost
         super()._conclude(ended)

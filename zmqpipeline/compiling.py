@@ -14,7 +14,7 @@ from zmqpipeline.collector import Collector
 from zmqpipeline.distributor import Distributor
 from zmqpipeline.errors import ConfigurationError, did_you_mean
 from zmqpipeline.options import Options
-from zmqpipeline.places import Places, default_base, make_folder, places_under
+from zmqpipeline.places import Places, make_folder, places_under
 from zmqpipeline.registry import ServiceEntry, TaskEntry, WorkerEntry, listed, unknown_task
 from zmqpipeline.role import Role
 from zmqpipeline.serialize import METADATA_BYTES, pack_aside
@@ -78,13 +78,13 @@ def places_of(app: Pipeline, options: Options | None = None) -> Places:
     registry = app.registry
     if options.endpoint is not None and options.endpoint != app.options.endpoint:
         return places_under(options.endpoint, dict.fromkeys(registry.tasks))
-    base = options.endpoint or default_base(app.name)
+    base = options.endpoint or app._default_base()
     own = {name: entry.endpoint for name, entry in registry.tasks.items()}
     places = places_under(base, own)
     collector = registry.collector_class
     if collector is None:
         return places
-    return replace(places, results=collector.endpoint, acks=collector.ack_endpoint)
+    return replace(places, results=EndpointAddress(collector.endpoint), acks=EndpointAddress(collector.ack_endpoint))
 
 
 def _settled(app: Pipeline, options: Options | None) -> Options:
@@ -94,6 +94,7 @@ def _settled(app: Pipeline, options: Options | None) -> Options:
 def _ready(role: AnyRole, app: Pipeline, options: Options) -> AnyRole:
     role._options = options
     role._pipeline = app.name
+    role._command = app._command
     return role
 
 

@@ -15,17 +15,19 @@ from types import FunctionType
 from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.address import EndpointAddress
-from zmqpipeline.errors import DefinitionError
+from zmqpipeline.errors import DefinitionError, EndpointError
+from zmqpipeline.sizes import EXPECTED, size_in_bytes
 from zmqpipeline.tasktype import TaskType
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What an attribute must be: a test, the words for it, and an example."""
+    """What an attribute must be: a test, the words for it, and an example. An optional one may be None."""
 
     fits: Callable[[Any], bool]
     expected: str
     example: str
+    optional: bool = False
 
 
 def _is_types(value: Any) -> bool:
@@ -36,10 +38,21 @@ def _is_positive(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _is_size(value: Any) -> bool:
+    try:
+        return size_in_bytes(value) > 0
+    except ValueError:
+        return False
+
+
 ENDPOINT = Kind(
     lambda value: isinstance(value, EndpointAddress),
-    "an EndpointAddress",
-    "EndpointAddress('ipc://worker.ipc')",
+    "an address, a str or an EndpointAddress",
+    "'ipc://worker.ipc'",
 )
 TASK_TYPE = Kind(
     lambda value: isinstance(value, TaskType),
@@ -53,6 +66,9 @@ SERVICE_TYPE = Kind(
 )
 DEPENDENCIES = Kind(_is_types, "a list of TaskTypes", "[] or [TaskType('A')]")
 THREADS = Kind(_is_positive, "a positive int", "4")
+TIME_LIMIT = Kind(_is_seconds, "a number of seconds, more than 0, or None", "60", optional=True)
+COUNT_LIMIT = Kind(_is_positive, "a whole number, 1 or more, or None", "1000", optional=True)
+MEMORY_LIMIT = Kind(_is_size, f"{EXPECTED}, or None", "'2GiB'", optional=True)
 
 
 Made = TypeVar("Made", bound="Declared")
@@ -83,7 +99,7 @@ class Declared(metaclass=DeclaredMeta):
         for name, kind in cls._declares.items():
             value = cls.__dict__.get(name)
             if value is not None and not _computes(value):
-                _fit(value, name, kind, cls)
+                setattr(cls, name, _fitted(value, name, kind, cls))
 
 
 def require_declared(cls: type[Declared]) -> None:
@@ -93,28 +109,39 @@ def require_declared(cls: type[Declared]) -> None:
         DefinitionError: an attribute is missing.
     """
     for name, kind in cls._declares.items():
-        if getattr(cls, name, None) is None:
+        if getattr(cls, name, None) is None and not kind.optional:
             raise DefinitionError(_missing(name, kind, cls))
 
 
 def _require(made: Declared, cls: type) -> None:
     for name, kind in made._declares.items():
         value = getattr(made, name, None)
+        if value is None and kind.optional:
+            continue
         if value is None:
             raise DefinitionError(_missing(name, kind, cls))
-        _fit(value, name, kind, cls)
+        fitted = _fitted(value, name, kind, cls)
+        if name in vars(made):
+            setattr(made, name, fitted)
 
 
 def _computes(value: Any) -> bool:
     return hasattr(type(value), "__get__") and not isinstance(value, FunctionType)
 
 
-def _fit(value: Any, name: str, kind: Kind, cls: type) -> None:
+def _fitted(value: Any, name: str, kind: Kind, cls: type) -> Any:
+    """The value as it is kept: a str that is an address as an EndpointAddress."""
+    if kind is ENDPOINT and isinstance(value, str):
+        try:
+            return EndpointAddress(value)
+        except EndpointError as error:
+            raise DefinitionError(f"{cls.__name__}.{name}: {error}") from error
     if not kind.fits(value):
         raise DefinitionError(
             f"{cls.__name__}.{name} must be {kind.expected}, not {value!r} ({type(value).__name__}). "
             f"Write {name} = {kind.example}."
         )
+    return value
 
 
 def _missing(name: str, kind: Kind, cls: type) -> str:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import Kind, require_declared
 from zmqpipeline.errors import ConfigurationError, DefinitionError, RegistrationError, RunFailed
+from zmqpipeline.failure import Failure
 from zmqpipeline.itemlog import about_thread
 from zmqpipeline.protocol.commands import Ended, LoadMetadata, Produce, StartTasks
 from zmqpipeline.protocol.distributor import DistributorMachine
@@ -20,12 +21,19 @@ from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.protocol.status import HOP as STATUS_HOP
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime import processes
-from zmqpipeline.runtime.calls import Serial, trouble_of
+from zmqpipeline.runtime.calls import Serial
+from zmqpipeline.runtime.endpoints import is_near, longest_wait
+from zmqpipeline.runtime.ends import leave_note
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.producer import Exhausted, Gated, Keep, Producer, Take, steps
+from zmqpipeline.runtime.raised import trouble_of, users_part
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import METADATA_BYTES, is_dict, pack_aside, pack_identity, unpack
+from zmqpipeline.summary import Reason, Summary
 from zmqpipeline.task import Task
+
+STAY_FACTOR = 1.25
+"""So many times the longest wait between two attempts to connect it stays, since an attempt takes time, too."""
 
 LONGEST_VALUE = 200
 """So many characters of a metadata value are shown in an error."""
@@ -117,6 +125,31 @@ class Distributor(Role):
         data: dict[str, Any] = unpack(packed) if packed else {}
         return data
 
+    @property
+    def ok(self) -> bool | None:
+        """True if every item was collected and no function raised, False if not; None until `run()` is over."""
+        return None if self.machine is None else self.machine.ok
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The items that were given up, in order, the first thousand of them.
+
+        Of those that failed in the collector it is told at the end, the first of each kind: same type, same place.
+        `Collector.failures` has all.
+        """
+        return [] if self.machine is None else [Failure.from_item(item) for item in list(self.machine.failed.first)]
+
+    @property
+    def summary(self) -> Summary:
+        """The run so far, or as it ended: what `app.run` returns."""
+        reasons: list[Reason] = []
+        if (machine := self.machine) is not None:
+            sources = {name: one for name, one in machine.troubles.items() if name != "finished"}
+            ends = {name: one for name, one in machine.troubles.items() if name == "finished"}
+            items = Reason.of_items(machine.failed.kinds)
+            reasons = [*Reason.of_functions(sources, "source"), *items, *Reason.of_functions(ends, "collector")]
+        return Summary.from_counts(self.counts, ok=bool(self.ok), seconds=self._seconds(), reasons=reasons)
+
     # the role ---------------------------------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
@@ -132,7 +165,7 @@ class Distributor(Role):
         self._metadata, self._raised = {}, {}
 
     def _task_places(self) -> list[EndpointAddress]:
-        places = (task._addresses.get("workers", task.endpoint) for task in self._tasks)
+        places = (task._addresses.get("workers") or EndpointAddress(task.endpoint) for task in self._tasks)
         return list(dict.fromkeys(places))
 
     def _places(self) -> Iterable[EndpointAddress]:
@@ -167,9 +200,17 @@ class Distributor(Role):
             rng=random.Random(),
             metadata="remote" if self.receive_metadata else local,
             supervised=socket.gethostname() if processes.is_child() else "",
+            stay=self._stay_seconds(),
+            command=self._command,
             is_dict=is_dict,
             show=lambda packed: _short(unpack(packed)),
         )
+
+    def _stay_seconds(self) -> float:
+        """How long it is there at least: whoever waits for it tries again within that time, and hears of the end."""
+        # `run` ends the workers that it has started, and knows them all
+        places = [place for place in self._task_places() if not (processes.is_child() and is_near(place))]
+        return max((STAY_FACTOR * longest_wait(place) for place in places), default=0.0)
 
     def _attach(self, loop: Loop | None) -> None:
         super()._attach(loop)
@@ -223,7 +264,16 @@ class Distributor(Role):
 
         return take
 
+    def _leave_note(self) -> None:
+        """For workers that have not met the run, or have missed the word of its end."""
+        if self.machine is not None and self.machine.is_over:
+            try:
+                leave_note(self._task_places(), self.machine.run)
+            except OSError as error:
+                self._log.info("Workers that come late will not learn that the run is over: %s.", error)
+
     def _close(self) -> None:
+        self._leave_note()
         for producer in self._producers:
             producer.close(CLOSE_SECONDS)
         if self._serial is not None:
@@ -235,13 +285,19 @@ class Distributor(Role):
             if isinstance(error, (SystemExit, KeyboardInterrupt)):
                 # a function of the user does not end the process that calls it
                 raise RunFailed(f"Not everything was sent: {_ended(name, error)}", self.machine.troubles) from error
-            raise error
+            # its own frames, and not ours on the way to them
+            raise error.with_traceback(users_part(error.__traceback__))
         names = {str(task.task_type) for task in self._tasks} | {"metadata"}
         troubles = {name: trouble for name, trouble in self.machine.troubles.items() if name in names}
         if troubles:
             lines = "; ".join(f"task {name!r}: {one.error}: {one.message}" for name, one in troubles.items())
             raise RunFailed(f"Not everything was sent: {lines}", troubles)
         super()._conclude(ended)
+
+    def _failed_run(self, ended: Ended) -> RunFailed | None:
+        if ended.status != RunFailed.exit_status:
+            return None
+        return RunFailed(ended.reason, {**self.machine.failed.troubles(), **self.machine.troubles})
 
 
 def refuse_other_metadata(

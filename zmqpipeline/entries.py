@@ -8,6 +8,7 @@ from typing import Any
 
 from zmqpipeline import injection
 from zmqpipeline.address import EndpointAddress
+from zmqpipeline.declared import COUNT_LIMIT, MEMORY_LIMIT, TIME_LIMIT, Kind
 from zmqpipeline.errors import RegistrationError
 from zmqpipeline.injection import Plan, plan
 from zmqpipeline.protocol.graph import TaskSpec
@@ -93,14 +94,14 @@ def _task_plan(function: Callable[..., Any], name: str, times: int | None) -> Pl
 
 
 class _Checked:
-    """The arguments of one task; each check raises RegistrationError with the name of task and argument."""
+    """The arguments of one task or worker; each check raises RegistrationError with the name of whose they are."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, sort: str = "Task") -> None:
+        self._whose = f"{sort} {name!r}"
 
     def that(self, argument: str, value: object, good: bool, expected: str) -> None:
         if not good:
-            raise RegistrationError(f"Task {self._name!r}: {argument} must be {expected}, not {value!r}.")
+            raise RegistrationError(f"{self._whose}: {argument} must be {expected}, not {value!r}.")
 
     def whole(self, argument: str, value: object, least: int, optional: bool = False) -> None:
         good = isinstance(value, int) and not isinstance(value, bool) and value >= least
@@ -109,6 +110,10 @@ class _Checked:
     def seconds(self, argument: str, value: object, optional: bool = False) -> None:
         good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
         self.that(argument, value, good or (optional and value is None), "a number of seconds, 0 or more")
+
+    def of_kind(self, argument: str, value: object, kind: Kind) -> None:
+        """As for the attribute of a class that has the same meaning."""
+        self.that(argument, value, value is None or kind.fits(value), kind.expected)
 
     def names(self, depends_on: object) -> tuple[str, ...]:
         """One name stands for a list of one."""
@@ -121,27 +126,40 @@ class _Checked:
         return tuple(dict.fromkeys(str.__str__(one) for one in names))
 
 
-def worker_entry(task_type: str, function: Callable[..., Any], threads: int) -> WorkerEntry:
+def worker_entry(
+    task_type: str,
+    function: Callable[..., Any],
+    threads: int,
+    *,
+    init_timeout: float | None = 60.0,
+    max_items: int | None = None,
+    max_memory: int | str | None = None,
+) -> WorkerEntry:
     """The entry of `@app.worker`.
 
     Raises:
-        RegistrationError: `threads` is no positive number, or the function takes what nobody provides.
+        RegistrationError: an argument is wrong, or the function takes what nobody provides.
     """
     name = task_name(task_type, "worker")
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise RegistrationError(
-            f"The worker of task {name!r}: threads must be a whole number, 1 or more, not {threads!r}."
-        )
-    return WorkerEntry(name, threads, plan(function, injection.WORKER, name))
+    checked = _Checked(name, "The worker of task")
+    checked.whole("threads", threads, 1)
+    checked.of_kind("init_timeout", init_timeout, TIME_LIMIT)
+    checked.of_kind("max_items", max_items, COUNT_LIMIT)
+    checked.of_kind("max_memory", max_memory, MEMORY_LIMIT)
+    made = plan(function, injection.WORKER, name)
+    return WorkerEntry(name, threads, made, None, init_timeout, max_items, max_memory)
 
 
-def service_entry(name: str, function: Callable[..., Any], threads: int, idempotent: bool) -> ServiceEntry:
+def service_entry(
+    name: str, function: Callable[..., Any], threads: int, idempotent: bool, init_timeout: float | None = 60.0
+) -> ServiceEntry:
     """The entry of `@app.service`.
 
     Raises:
         RegistrationError: an argument is wrong, or the function takes what nobody provides.
     """
     name = task_name(name, "service")
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise RegistrationError(f"The service {name!r}: threads must be a whole number, 1 or more, not {threads!r}.")
-    return ServiceEntry(name, plan(function, injection.SERVICE, name), threads, bool(idempotent))
+    checked = _Checked(name, "The service")
+    checked.whole("threads", threads, 1)
+    checked.of_kind("init_timeout", init_timeout, TIME_LIMIT)
+    return ServiceEntry(name, plan(function, injection.SERVICE, name), threads, bool(idempotent), init_timeout)

@@ -12,10 +12,11 @@
     │   ├── RegistrationError         (TypeError)  a decorator used twice, too late, or with an unknown parameter
     │   ├── KeysError                 keys that are missing, wrong, or open to others; an address that needs some
     │   ├── JournalError              a journal that cannot be opened, belongs to another run, or cannot be written
+    │   │   └── JournalUnavailable    one that may be usable later: another process has it, its disk is full; status 75
     │   └── ImportFailed              the app's module cannot be imported by a child process or the command line
     ├── SerializeError                (TypeError)  a value that cannot be packed, or bytes that cannot be unpacked
     ├── WireError                     frames of a peer that are no message of this protocol
-    ├── RunFailed                     a source, gate, key or metadata function raised; see `troubles`
+    ├── RunFailed                     not everything was collected, or the run was ended early; see `troubles`
     ├── PipelineTimeout               (TimeoutError)  a run took longer than allowed
     ├── WorkerInitError               `init_worker` or `init_thread` raised
     ├── RoleDied                      a process that the run needs kept dying; exit status 3
@@ -35,6 +36,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
+from zmqpipeline.plainly import Plain
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a message about a wrong name: `` Did you mean 'x'?`` if one of the known ones is close, else empty."""
@@ -52,7 +55,7 @@ class PipelineError(Exception):
     """What a command exits with if this error ends it."""
 
 
-class ConfigurationError(PipelineError):
+class ConfigurationError(PipelineError, Plain):
     """Something was set up wrongly; nothing has run. Commands show it as one line and exit with status 2."""
 
     exit_status: ClassVar[int] = 2
@@ -90,6 +93,15 @@ class JournalError(ConfigurationError):
     """A journal that cannot be opened, is no journal, belongs to another pipeline or run, or cannot be written."""
 
 
+class JournalUnavailable(JournalError):
+    """A journal that cannot be used now, for a reason that may pass: another process has it, or its disk is full.
+
+    The exit status is that of EX_TEMPFAIL in sysexits.h: the same command may succeed later.
+    """
+
+    exit_status: ClassVar[int] = 75
+
+
 class ImportFailed(ConfigurationError):
     """The module of an app cannot be imported by name, or holds no app."""
 
@@ -102,11 +114,23 @@ class WireError(PipelineError):
     """The frames of a peer are no message of this protocol and version. Counted and dropped, never fatal."""
 
 
-class RunFailed(PipelineError):
-    """User code of the distributor raised, so that not everything was sent."""
+class RunFailed(PipelineError, Plain):
+    """A run that came to its end in good order, and did not collect everything; or that was ended early.
+
+    Raised out of `run()` of a distributor, a collector and a worker.
+    """
+
+    exit_status: ClassVar[int] = 1
+
+    # where `run()` was called is no place of a failed run
+    says_place: ClassVar[bool] = False
 
     def __init__(self, message: str = "", troubles: Mapping[str, object] | None = None) -> None:
-        """`troubles` maps a task's name to what its function raised, as text (`protocol.messages.Trouble`)."""
+        """`troubles` says what was raised, as text (`protocol.messages.Trouble`), the first of each.
+
+        It maps a task's name to what its source raised, or what the first of its failed items failed of; "metadata",
+        "ack_data", "failed" and "finished" to what these functions raised.
+        """
         super().__init__(message)
         self.troubles: dict[str, object] = dict(troubles or {})
 

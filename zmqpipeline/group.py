@@ -7,9 +7,9 @@ import signal
 import time
 from dataclasses import dataclass, field
 
-from zmqpipeline.runtime.crew import ChildEnded, Crew, Signalled, about_child
-from zmqpipeline.runtime.processes import describe_status
-from zmqpipeline.supervisor import INIT_LIMIT, OVERTIME
+from zmqpipeline.errors import ConfigurationError, RoleDied
+from zmqpipeline.runtime.crew import ChildEnded, Crew, Signalled, Verdict, about_child
+from zmqpipeline.supervisor import OVERTIME
 
 log = logging.getLogger("zmqpipeline.worker")
 
@@ -27,7 +27,10 @@ class WorkerGroup:
     began: float = field(default_factory=time.monotonic)
 
     def run(self) -> int:
-        """The exit status: 0 when all ended with 0, and after a SIGTERM that they drained on; 130 after Ctrl-C."""
+        """The exit status: 0 when each has left, and after a SIGTERM that they drained on; 130 after Ctrl-C.
+
+        2 when one cannot be started as it is configured; 3 when each of a task's has failed to start again and again.
+        """
         with self.crew.signals():
             try:
                 for place in self.crew.places:
@@ -59,20 +62,17 @@ class WorkerGroup:
         self._end(now)
 
     def _ended(self, end: ChildEnded, now: float) -> None:
-        place = end.place
-        delay = place.ended(end.status, end.lived, now)
-        if self.ending or end.status == 0:
+        place, verdict = end.place, self.crew.judge(end, now)
+        if self.ending:
             place.restart_at = None
-        elif end.status == 2 or place.failed_starts >= INIT_LIMIT:
+        elif verdict in (Verdict.MISCONFIGURED, Verdict.HOPELESS):
             log.error("The %s cannot be started; its message is above. The other workers drain.", place.label)
-            self.status = end.status
+            is_wrong = verdict is Verdict.MISCONFIGURED
+            self.status = (ConfigurationError if is_wrong else RoleDied).exit_status
             self._end(now)
-        else:
-            log.warning(
-                "The %s (pid %d) ended by %s after %.1f s; a new one starts in %.1f s. Its items are handed out again.",
-                *(place.label, end.pid, describe_status(end.status), end.lived, delay),
-                extra={"about": about_child(place, end.pid)},
-            )
+        elif verdict is Verdict.DIED:
+            about = {"about": about_child(place, end.pid)}
+            log.warning("%s Its items are handed out again.", end.describe(now), extra=about)
 
     def _end(self, now: float) -> None:
         self.ending = True

@@ -1,21 +1,25 @@
 """Find an app by what ``-A`` says, and say what ``-A`` would find an app that exists.
 
 A target is ``package.module``, ``package.module:name``, ``folder/file.py`` or ``folder/file.py:name``. Without a name
-the module's only Pipeline is meant, or the one called ``app``.
+the module's only Pipeline is meant, or the one called ``app``. The name may be that of a factory, a function that
+returns a Pipeline; without a name, one called ``create_app`` or ``make_app`` is taken.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
+from typing import Any
 
+from zmqpipeline import origin
 from zmqpipeline.app import Pipeline
 from zmqpipeline.errors import ConfigurationError, ImportFailed, did_you_mean
 
@@ -31,14 +35,14 @@ def find_app(target: str) -> Pipeline:
     place, name = split_target(target)
     with _while_importing(target):
         module = _load_file(place) if _is_file(place) else _load_module(place)
-    app = _pick(module, name, place)
-    _targets[id(app)] = f"{Path(place).resolve() if _is_file(place) else place}:{_name_in(module, app)}"
+        app, found = _pick(module, name, place)
+    _targets[id(app)] = f"{Path(place).resolve() if _is_file(place) else place}:{found}"
     return app
 
 
 def split_target(target: str) -> tuple[str, str]:
     """The module or file, and the name in it, which may be empty: ``"pkg.jobs:app"`` is ``("pkg.jobs", "app")``."""
-    place, colon, name = target.rpartition(":")
+    place, colon, name = target.removesuffix("()").rpartition(":")
     if not colon or not (name == "" or name.isidentifier()):
         place, name = target, ""
     if not place:
@@ -56,10 +60,14 @@ def target_of(app: Pipeline) -> str:
         place = _place_of(module) if name else ""
         if place:
             return f"{place}:{name}"
+    factory = origin.factory_of(app.origin)
+    place = _place_of(factory[0]) if factory else ""
+    if factory and place:
+        return f"{place}:{factory[1]}"
     raise ImportFailed(
         f"Pipeline {app.name!r} cannot be imported by the processes that `run` starts: no module holds it under a "
         f"name of its own (it was made in {app.import_name!r}, inside a function or at a prompt). "
-        "Make it at the top of a file."
+        "Make it at the top of a file, or in a function of a module that makes it when it is called without arguments."
     )
 
 
@@ -107,12 +115,15 @@ def _load_file(place: str) -> ModuleType:
         raise ImportFailed(
             f"There is no file {place!r} in {Path.cwd()}. Give a Python file, or a module as -A package.module"
         )
-    name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else "__zmqpipeline_app__"
+    name = origin.name_of_file(path)
+    if name in sys.modules or not all(part.isidentifier() for part in name.split(".")):
+        name = origin.LOADED_FILE
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportFailed(f"{place!r} is no Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    origin.STARTED.add(name)
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     try:
@@ -125,6 +136,10 @@ def _load_file(place: str) -> ModuleType:
 
 
 def _import_raised(place: str, error: BaseException) -> ImportFailed:
+    return _raised(f"Importing {place!r}", error)
+
+
+def _raised(what: str, error: BaseException) -> ImportFailed:
     """One line that leads to the spot: the last frame of the traceback, or the line of a syntax error."""
     where = ""
     if isinstance(error, SyntaxError) and error.filename:
@@ -133,9 +148,7 @@ def _import_raised(place: str, error: BaseException) -> ImportFailed:
         frames = traceback.extract_tb(error.__traceback__)
         where = f" (at {frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     text = str(error).splitlines()
-    return ImportFailed(
-        f"Importing {place!r} raised {type(error).__name__}: {text[0] if text else 'no message'}{where}."
-    )
+    return ImportFailed(f"{what} raised {type(error).__name__}: {text[0] if text else 'no message'}{where}.")
 
 
 def _did_you_mean(name: str) -> str:
@@ -143,27 +156,75 @@ def _did_you_mean(name: str) -> str:
     return did_you_mean(name.partition(".")[0], stems)
 
 
-def _pick(module: ModuleType, name: str, place: str) -> Pipeline:
+FACTORIES = ("create_app", "make_app")
+"""Functions that are called for an app where a module holds none."""
+
+
+def _pick(module: ModuleType, name: str, place: str) -> tuple[Pipeline, str]:
+    """The app that is meant, and under which name the module has it, or a function that makes it."""
     apps = {key: value for key, value in vars(module).items() if isinstance(value, Pipeline)}
     if name:
-        return _named(module, name, place, sorted(apps))
+        return _named(module, name, place, sorted(apps)), name
     if len({id(value) for value in apps.values()}) == 1:
-        return next(iter(apps.values()))
+        name, app = next(iter(apps.items()))
+        return app, name
     if "app" in apps:
-        return apps["app"]
+        return apps["app"], "app"
+    factory = next((one for one in FACTORIES if isinstance(getattr(module, one, None), FunctionType)), "")
+    if not apps and factory:
+        return _made_by(getattr(module, factory), f"{place}:{factory}"), factory
     if not apps:
-        raise ImportFailed(f"{place!r} holds no Pipeline. Make one at its top level: app = Pipeline('name')")
+        raise ImportFailed(
+            f"{place!r} holds no Pipeline. Make one at its top level: app = Pipeline('name'); or in a function "
+            f"create_app() that returns it.{_submodule(module)}"
+        )
     known = ", ".join(repr(key) for key in sorted(apps))
     raise ImportFailed(f"{place!r} holds several pipelines: {known}. Say which: -A {place}:{sorted(apps)[0]}")
+
+
+def _submodule(module: ModuleType) -> str:
+    """A package whose app is in its module `app` is often meant by the package's name."""
+    found = hasattr(module, "__path__") and importlib.util.find_spec(f"{module.__name__}.app") is not None
+    return f" Did you mean -A {module.__name__}.app?" if found else ""
 
 
 def _named(module: ModuleType, name: str, place: str, known: list[str]) -> Pipeline:
     value = getattr(module, name, None)
     if isinstance(value, Pipeline):
         return value
+    if callable(value) and not isinstance(value, type):
+        return _made_by(value, f"{place}:{name}")
     seen = f"{name!r} in {place!r} is a {type(value).__name__}, no Pipeline." if hasattr(module, name) else ""
     names = ", ".join(repr(key) for key in known) or "none"
     raise ImportFailed(f"{seen or f'{place!r} has no {name!r}.'} Pipelines in it: {names}.")
+
+
+def _made_by(factory: Callable[..., Any], target: str) -> Pipeline:
+    """What a factory returns when it is called without arguments."""
+    try:
+        needs = [one.name for one in inspect.signature(factory).parameters.values() if _must_be_given(one)]
+    except ValueError:
+        needs = []  # some builtins hide their signature
+    if needs:
+        raise ImportFailed(
+            f"The factory {target!r} takes {', '.join(needs)}, and is called without arguments. Give them defaults."
+        )
+    try:
+        app = factory()
+    except ConfigurationError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _raised(f"Calling the factory {target!r}", error) from error
+    if not isinstance(app, Pipeline):
+        raise ImportFailed(f"The factory {target!r} returned a {type(app).__name__}, no Pipeline.")
+    return app
+
+
+def _must_be_given(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind not in (
+        parameter.VAR_POSITIONAL,
+        parameter.VAR_KEYWORD,
+    )
 
 
 def _candidates(app: Pipeline) -> list[ModuleType]:

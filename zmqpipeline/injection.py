@@ -42,7 +42,7 @@ SERVICE = Place("service", "the request", ("task_type", "thread_index", "attempt
 WORKER_INIT = Place("worker_init", None, ("metadata", "task_type"))
 THREAD_INIT = Place("thread_init", None, ("metadata", "task_type", "thread_index", "resource"))
 COLLECTOR = Place("collector", "the result", ("metadata", "task_type", "number", "attempt", "msgtype", "journal"))
-FINISHED = Place("finished", None, ("metadata", "msgtype"))
+FINISHED = Place("finished", None, ("metadata", "msgtype", "journal"))
 FAILED = Place("failed", "the failure", ("metadata", "task_type", "journal"))
 ACK_DATA = Place("ack_data", None, ("metadata", "task_type"))
 AVAILABLE = Place("available", "the ack data", ("metadata", "task_type", "address"))
@@ -135,6 +135,12 @@ def _refusal(parameter: inspect.Parameter, place: Place, what: str) -> str:
     if parameter.name in place.names:
         return f"The {what} takes {parameter.name!r} by position only; it is given by name. Take the '/' out."
     known = ", ".join(place.names) or "none"
+    if place.decorator == "task":
+        return (
+            f"The {what} takes a parameter {parameter.name!r}, which nobody provides: it gives items, and takes none. "
+            f"What executes an item, its first parameter, is decorated with `@app.worker`. Names that have a meaning "
+            f"here: {known}."
+        )
     first = f" Its first parameter is {place.first}." if place.first else ""
     return (
         f"The {what} takes a parameter {parameter.name!r}, which nobody provides.{first} "

@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from zmqpipeline import importing, serialize
 from zmqpipeline.address import EndpointAddress, derive
@@ -20,9 +21,9 @@ from zmqpipeline.distributor import refuse_other_metadata
 from zmqpipeline.errors import ConfigurationError, EndpointError, JournalError, SerializeError, did_you_mean
 from zmqpipeline.group import WorkerGroup
 from zmqpipeline.options import Options
-from zmqpipeline.places import default_base
 from zmqpipeline.runtime import journal as journals
 from zmqpipeline.runtime import security
+from zmqpipeline.runtime.cores import usable_cores
 from zmqpipeline.runtime.crew import Crew, Place
 from zmqpipeline.runtime.folders import run_folder
 from zmqpipeline.runtime.progress import Progress
@@ -31,6 +32,9 @@ from zmqpipeline.summary import Summary
 from zmqpipeline.supervisor import Outcome, Plan, RunSupervisor
 
 log = logging.getLogger("zmqpipeline.run")
+
+Workers: TypeAlias = 'int | Literal["auto"] | Mapping[str, int | Literal["auto"]]'
+"""Worker processes for every task, or for some."""
 
 LONGEST_FOLDER = 80
 """So many bytes a folder's name may have for the sockets in it to stay within the system's limit for their paths."""
@@ -41,18 +45,21 @@ def start(
     *,
     options: Options,
     endpoint: str | None = None,
-    workers: int | Mapping[str, int] | None = None,
+    workers: Workers | None = None,
     metadata: Mapping[str, Any] | None = None,
     flags: Sequence[str] = (),
     timeout: float | None = None,
     observe: Callable[[Progress], None] | None = None,
     stdout: int | None = None,
     fresh: bool = False,
+    results: list[tuple[str, dict[str, Any]]] | None = None,
 ) -> Outcome:
     """Run the app on this machine and see it through; `flags` are handed on to the children, as is `stdout`.
 
     The addresses are in a private folder unless `endpoint` says where: several runs of one app may go on at once.
-    A run whose journal says that it is finished is not started again, unless it is to be `fresh`.
+    A run whose journal says that it is finished is not started again, unless it is to be `fresh`; its status is what it
+    was. Of one in which every item is done, `finished` is called again; it needs no workers. What is collected is added
+    to `results`, if they are wanted.
 
     Raises:
         ConfigurationError: the app cannot be imported by child processes, or an argument names an unknown task.
@@ -63,20 +70,29 @@ def start(
         refuse_inproc(EndpointAddress(endpoint))
     target = importing.target_of(app)
     numbers = worker_numbers(app, workers)
+    if endpoint is None:
+        _refuse_none(numbers)
     if options.journal is not None and not fresh:
         held = held_by(app, options.journal)
+        if held is not None and not held.goes_on(options.run_id):
+            held = None
         if held is not None and held.finished:
-            return Outcome(Summary.from_counts(held.counts, ok=held.ok, seconds=0.0), 0, was_finished=True)
+            summary = Summary.from_counts(held.counts, ok=held.ok, seconds=0.0)
+            return Outcome(summary, 0 if held.ok else 1, was_finished=True)
         if held is not None:
+            numbers = {} if held.over else numbers
             _check_metadata(metadata, held.metadata, options.journal)
     with run_folder(_folders()) as folder, _announced(app, base := endpoint or f"ipc://{folder}"):
-        options = replace(options, endpoint=base)
+        # a role of this run that is not there is one that is being started
+        options = replace(options, endpoint=base, exit_when_idle=None)
         _check_doors(app, options)
         common = [*flags, "--endpoint", base]
         command = ["-m", "zmqpipeline", "-A", target]
         asked = [*command, "distributor", *_metadata_arguments(metadata, folder), *common]
         collector = cast("Collector", app.compile("collector", options=options))
         collector._fresh = fresh
+        if results is not None:
+            collector._observer = partial(_keep, results)
         plan = Plan(
             name=app.name,
             collector=collector,
@@ -85,9 +101,16 @@ def start(
             totals=app.totals,
             drain_timeout=options.drain_timeout,
             timeout=timeout,
+            max_failures=options.max_failures,
             observe=observe,
         )
-        return RunSupervisor(plan, Crew(stdout=stdout)).run()
+        return replace(RunSupervisor(plan, Crew(stdout=stdout)).run(), workers=numbers)
+
+
+def _keep(results: list[tuple[str, dict[str, Any]]], task: str, number: int, data: Any, what: object) -> None:
+    """The collector's observer: data is None for what was not collected."""
+    if data is not None:
+        results.append((task, data))
 
 
 def _check_doors(app: Pipeline, options: Options) -> None:
@@ -165,10 +188,16 @@ def _worker_places(
     return places
 
 
-def worker_numbers(app: Pipeline, given: int | Mapping[str, int] | None) -> dict[str, int]:
-    """How many worker processes each task gets: 1, or what `given` says for all or some (key "": the others)."""
-    if given is None or isinstance(given, int):
-        given = {"": 1 if given is None else given}
+def worker_numbers(app: Pipeline, given: Workers | None, cores: Callable[[], int] = usable_cores) -> dict[str, int]:
+    """How many worker processes each task gets: what `given` says for all or some (key "": the others), or "auto".
+
+    "auto" is as many as there are `cores` for this process.
+
+    Raises:
+        ConfigurationError: a task is unknown, or a number is none or below 0.
+    """
+    if not isinstance(given, Mapping):
+        given = {"": "auto" if given is None else given}
     unknown = [task for task in given if task and task not in app.worker_types]
     if unknown:
         known = ", ".join(repr(one) for one in app.worker_types) or "none"
@@ -176,11 +205,44 @@ def worker_numbers(app: Pipeline, given: int | Mapping[str, int] | None) -> dict
             f"workers= names the task {unknown[0]!r}, for which there is no worker. Known: {known}."
             f"{did_you_mean(unknown[0], app.worker_types)}"
         )
-    numbers = {task: given.get(task, given.get("", 1)) for task in app.worker_types}
-    for task, number in numbers.items():
-        if number < 0:
-            raise ConfigurationError(f"workers= asks for {number} processes of task {task!r}. Give 0 or more.")
-    return numbers
+    asked = {task: given.get(task, given.get("", "auto")) for task in app.worker_types}
+    for task, number in asked.items():
+        if number != "auto" and (not isinstance(number, int) or isinstance(number, bool) or number < 0):
+            raise ConfigurationError(
+                f"workers= asks for {number!r} processes of task {task!r}. Give a whole number, 0 or more, or 'auto'."
+            )
+    auto = cores() if "auto" in asked.values() else 0
+    return {task: auto if number == "auto" else int(number) for task, number in asked.items()}
+
+
+def read_workers(app: Pipeline, given: Sequence[str]) -> Workers | None:
+    """``--workers 2 --workers C=4,D=auto``: for all, for some, or both (the key "" is for all).
+
+    Raises:
+        ConfigurationError: a text is none of these.
+    """
+    numbers: dict[str, int | Literal["auto"]] = {}
+    for value in given:
+        # the name of a task may have a comma in it
+        whole = value.rpartition("=")[0] in app.worker_types
+        for one in [value] if whole else value.split(","):
+            task, _, number = one.rpartition("=")
+            if number != "auto" and not (number.isascii() and number.isdecimal()):
+                raise ConfigurationError(
+                    f"--workers takes a number of processes, auto, or TASK=NUMBER; {one!r} is none of these."
+                )
+            numbers[task] = "auto" if number == "auto" else int(number)
+    return numbers or None
+
+
+def _refuse_none(numbers: Mapping[str, int]) -> None:
+    """Without a worker a run would wait for ever, unless others can find its address."""
+    none = [task for task, number in numbers.items() if number == 0]
+    if none:
+        raise ConfigurationError(
+            f"There would be no worker for task {none[0]!r}, and none can join this run: its addresses are private. "
+            "Ask for 1 worker or more; or give --endpoint ADDRESS, and start workers there."
+        )
 
 
 def _metadata_arguments(metadata: Mapping[str, Any] | None, folder: Path) -> list[str]:
@@ -210,7 +272,7 @@ def status_bases(app: Pipeline, options: Options) -> list[str]:
 
 
 def _notes(app: Pipeline) -> Path:
-    return Path(default_base(app.name).path, "runs")
+    return Path(app._default_base().path, "runs")
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The logger names of the library, and configureLogging, by which a program says where they write.
 
-The library itself only writes to its loggers; unless the program configures logging, nothing is shown, but for warnings
-about doors that are left open or stay closed (``zmqpipeline.security``), which then go to stderr.
+The library only writes to its loggers, and sets no handler. Unless the program configures logging, Python itself shows
+warnings and errors on stderr (`logging.lastResort`); a program that wants silence adds a `logging.NullHandler` to the
+logger ``zmqpipeline``.
 """
 
 from __future__ import annotations

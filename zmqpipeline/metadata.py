@@ -20,7 +20,7 @@ class MetaDataWorker(Role):
     _log_name = "zmqpipeline.metadataworker"
     _declares: ClassVar[dict[str, Kind]] = {"endpoint": ENDPOINT}
 
-    endpoint: EndpointAddress
+    endpoint: EndpointAddress | str
     """The distributor's `metadata_endpoint`; the distributor binds it."""
 
     _payload: bytes

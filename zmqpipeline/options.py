@@ -21,6 +21,10 @@ ENCRYPTION = ("auto", "required", "off")
 """What `Options.encryption` may be."""
 
 
+MAX_RUN_ID = 200
+"""So many characters a `run_id` may have."""
+
+
 @dataclass(frozen=True)
 class Options:
     """How the roles of a pipeline behave. All times are in seconds, all sizes in bytes."""
@@ -30,6 +34,9 @@ class Options:
 
     journal: str | None = None
     """The file in which a collector writes down what is done, so that all roles may be killed and started again."""
+
+    run_id: str | None = None
+    """What the run is called in its journal: one of this id goes on, in the place of any other a new one begins."""
 
     keys: str | None = None
     """The folder of keys that `keygen` made: with it every connection is encrypted, and only known keys are let in."""
@@ -45,6 +52,17 @@ class Options:
 
     idle_timeout: float | None = None
     """A worker that had no item for so long (0.01 or more) ends, with status 0. None: it waits for ever."""
+
+    max_failures: int | None = None
+    """Of a `run`: when more items than this have failed for good since it was started, it drains. None: any number."""
+    exit_when_idle: float | None = None
+    """A role that has waited for so long (0.01 or more) for one that is not there ends. None: it waits for ever.
+
+    A distributor or a collector ends with status 75, since not every item is collected as far as it knows; a worker
+    that executes nothing with 0. Who waits for whom: a distributor for a collector that answers, and for a metadata
+    worker; a collector for a distributor; a worker for both, a service worker for its broker. A `run` waits for its
+    own roles.
+    """
 
     heartbeat_interval: float = 0.5
     """How often libzmq asks whether the other side of a connection is still there."""
@@ -80,7 +98,11 @@ class Options:
     """The most items that one worker holds: unstarted, running, and done but not yet acknowledged."""
 
     max_held_bytes: int = 64 * 1024 * 1024
-    """The most bytes of packed items that one worker holds."""
+    """The most bytes of packed items that one worker holds, of results that it keeps, of results that are with the
+    collector or on their way there, and of the requests of one service in its broker.
+
+    A single value may have more, and passes alone. Give all roles the same.
+    """
 
     max_queued_requests: int = 10_000
     """The most requests that wait for one service in its broker; a client is told when there are more."""
@@ -103,9 +125,15 @@ class Options:
                 f"The option encryption is {self.encryption!r}. It must be one of {', '.join(ENCRYPTION)}. "
                 f"Its variable is {variable('encryption')}."
             )
+        run_id = self.run_id
+        if run_id is not None and not (0 < len(run_id) <= MAX_RUN_ID and run_id.isprintable()):
+            raise ConfigurationError(
+                f"The option run_id is {run_id[: MAX_RUN_ID + 1]!r}. It must be a printable text of 1 to {MAX_RUN_ID} "
+                f"characters. Its variable is {variable('run_id')}."
+            )
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
-            if value is None and name == "idle_timeout":
+            if value is None and name in _OPTIONAL:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
                 raise ConfigurationError(
@@ -131,11 +159,14 @@ class Options:
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
+_OPTIONAL = ("idle_timeout", "exit_when_idle", "max_failures")
 _YEAR = 366 * 24 * 3600.0
 _HUGE = float(1 << 53)
 _BOUNDS: dict[str, tuple[float, float]] = {
     "drain_timeout": (0, _YEAR),
     "idle_timeout": (0.01, _YEAR),
+    "max_failures": (0, _HUGE),
+    "exit_when_idle": (0.01, _YEAR),
     "heartbeat_interval": (0, 6553),
     "heartbeat_timeout": (0, 6553),
     "linger": (0, 2_000_000),
@@ -211,6 +242,7 @@ _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
 _SPECIAL: dict[str, tuple[Callable[[str], Any], str]] = {
     "endpoint": (EndpointAddress, "an address"),
     "journal": (str, "a path"),
+    "run_id": (str, "a text"),
     "keys": (str, "a path"),
     "encryption": (_encryption, f"one of {', '.join(ENCRYPTION)}"),
     "log_level": (_level, f"one of {', '.join(LOG_LEVELS)}"),

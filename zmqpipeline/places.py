@@ -52,13 +52,15 @@ def make_folder(base: EndpointAddress) -> None:
         _check_private(Path(base.path))
 
 
-def default_base(name: str) -> EndpointAddress:
+def default_base(name: str, file: str = "") -> EndpointAddress:
     """The base address of a pipeline that was given none: a private folder of this user, named after the pipeline.
+
+    `file` tells pipelines apart that have the same name since their modules do.
 
     Raises:
         EndpointError: the folder belongs to somebody else, or is open to others.
     """
-    folder = private_folder(name)
+    folder = private_folder(name, file)
     base = EndpointAddress(f"ipc://{folder}")
     for one in (folder.parent, folder):
         _make(one, base)
@@ -66,11 +68,11 @@ def default_base(name: str) -> EndpointAddress:
     return base
 
 
-def private_folder(name: str) -> Path:
+def private_folder(name: str, file: str = "") -> Path:
     """Where the sockets of a pipeline are that was given no address; nothing is made or looked at."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     root = Path(runtime, "zmqpipeline") if runtime else Path(tempfile.gettempdir(), f"zmqpipeline-{os.getuid()}")
-    return root / _folder_name(name)
+    return root / (f"{_folder_name(name)[:32]}-{_digest(file)}" if file else _folder_name(name))
 
 
 def _make(folder: Path, base: EndpointAddress) -> None:
@@ -102,4 +104,8 @@ def _folder_name(name: str) -> str:
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:32]
     if plain == name and plain.strip("."):
         return plain
-    return f"{plain.strip('.')}-{hashlib.blake2b(name.encode(errors='surrogatepass'), digest_size=4).hexdigest()}"
+    return f"{plain.strip('.')}-{_digest(name)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=4).hexdigest()

@@ -34,12 +34,15 @@ class TaskEntry:
 
 @dataclass(frozen=True)
 class WorkerEntry:
-    """The worker of a task: a function with its number of threads, or a class."""
+    """The worker of a task: a function with its number of threads and its limits, or a class."""
 
     name: str
     threads: int = 1
     plan: Plan | None = None
     cls: type[Worker] | None = None
+    init_timeout: float | None = 60.0
+    max_items: int | None = None
+    max_memory: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class ServiceEntry:
     plan: Plan
     threads: int = 1
     idempotent: bool = False
+    init_timeout: float | None = 60.0
 
 
 @dataclass
@@ -88,6 +92,18 @@ class Registry:
             if name not in self.workers:
                 raise RegistrationError(_no_worker(name, self.workers))
         return ordered
+
+    def forget(self, module: str) -> None:
+        """Take out what was registered with functions and classes of this module."""
+        places: tuple[dict[str, Any], ...] = (
+            *(self.tasks, self.workers, self.services, self.worker_inits, self.thread_inits),
+            *(self.gates, self.collectors, self.single),
+        )
+        for entries in places:
+            for name in [name for name, entry in entries.items() if _module_of(entry) == module]:
+                del entries[name]
+        if self.collector_class is not None and self.collector_class.__module__ == module:
+            self.collector_class = None
 
     def _check_names(self) -> None:
         for decorator, names in (
@@ -137,6 +153,13 @@ def add_once(entries: dict[str, Value], key: str, value: Value, what: str, name:
             f"{what} has two functions: {name(other)!r} and {name(value)!r}. "
             "There is room for one: remove the other, or give it another task."
         )
+
+
+def _module_of(entry: Any) -> str:
+    """Where the function or class of an entry was defined."""
+    made = entry if isinstance(entry, Plan) else entry.plan or entry.cls
+    function = made.function if isinstance(made, Plan) else made
+    return str(getattr(function, "__module__", ""))
 
 
 def unknown_task(beginning: str, known: Iterable[str], name: str) -> str:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import threading
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import Declared
-from zmqpipeline.errors import ConfigurationError
+from zmqpipeline.errors import ConfigurationError, RunFailed
 from zmqpipeline.options import Options
-from zmqpipeline.plainly import tell_plainly
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import Drain, Event
-from zmqpipeline.runtime import signals, sockets
+from zmqpipeline.runtime import signals, sockets, told
 from zmqpipeline.runtime.leading import Leadership
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.turns import short_turns
@@ -40,7 +41,7 @@ class Role(Declared):
     """Whether the items or results that it sends were packed by its own process."""
 
     status: int | None
-    """The exit status once `run()` has returned: 0 for success; see the command line's list. None before."""
+    """The exit status once `run()` is over: 0 for success; see the command line's list. None before."""
 
     signum: int | None
     """The signal that ended the role, if one did."""
@@ -53,23 +54,34 @@ class Role(Declared):
         role = super().__new__(cls)
         role.status = role.signum = role.machine = None
         role._options = None
-        role._pipeline = ""
+        role._pipeline = role._command = ""
         role._addresses = {}
         role._ignore_sigint = False
+        role._tell_parent = lambda word: False
         # re-entrant: a signal handler that calls `shutdown` may come while its own thread is inside
         role._guard = threading.RLock()
         role._loop = role._leadership = None
         role._asked_to_end = False
+        role._raises_failed_runs = True
+        role._began = role._over = None
         return role
 
     _options: Options | None
     _pipeline: str
+    _command: str
+    """What starts roles of the pipeline, for messages; empty if that is not known."""
     _addresses: dict[str, EndpointAddress]
     _ignore_sigint: bool
+    _tell_parent: Callable[[str], bool]
+    """Tells whoever started this process how far it is; see `runtime.told`. False: nobody would hear."""
     _guard: Any
     _loop: Loop | None
     _leadership: Leadership | None
     _asked_to_end: bool
+    _raises_failed_runs: bool
+    """False for whoever runs the role and reads `status`, as the supervisor of `run` does."""
+    _began: float | None
+    _over: float | None
 
     @property
     def options(self) -> Options:
@@ -81,33 +93,54 @@ class Role(Declared):
     def run(self) -> None:
         """Run the role and block until it is over.
 
-        SIGTERM and SIGINT make it end in good order, if this is the main thread; a second one ends it at once.
+        SIGTERM and SIGINT make it end in good order, if this is the main thread; a second one ends it at once. After
+        SIGTERM it returns, and `signum` says so. A distributor or a collector that SIGINT or `shutdown` ends in the
+        middle of a run ends that run: the others are told. After SIGTERM they wait for the next one, which goes on.
 
         Raises:
             ConfigurationError: an address is malformed or in use, or something needed is missing.
+            KeyboardInterrupt: SIGINT (Ctrl-C) came, and all is in good order.
+            RunFailed: of a distributor, a collector or a worker: the run ended in good order, but not everything was
+                collected, or another role ended it early.
         """
-        tell_plainly()
         self.status = self.signum = None
+        self._began, self._over = time.monotonic(), None
         self._prepare()
         with contextlib.ExitStack() as watch:
-            transport = sockets.Transport(self.options, context=self._context())
+            transport: sockets.Transport | None = None
             try:
+                transport = sockets.Transport(self.options, context=self._context())
                 self._open(transport)
                 self._log.debug("%s begins, with the addresses %s.", type(self).__name__, ", ".join(self._places()))
+                self._tell_parent(told.READY)
                 ended = self._drive(transport, watch)
             finally:
                 # user code first, then the sockets that its answers would have gone to
                 self._close()
-                transport.close()
-        self.status = ended.status
+                if transport is not None:
+                    transport.close()
+        self.status, self._over = ended.status, time.monotonic()
+        if self.signum == signal.SIGINT and ended.status != ConfigurationError.exit_status:
+            self._log.info("%s", ended.reason)
+            raise KeyboardInterrupt
         self._conclude(ended)
+        failed = self._failed_run(ended) if self._raises_failed_runs else None
+        if failed is not None:
+            raise failed
 
     def shutdown(self) -> None:
-        """End in good order; may be called from any thread, before, while and after the role runs. Returns at once."""
+        """End in good order; may be called from any thread, before, while and after the role runs. Returns at once.
+
+        Of a distributor or a collector, the run ends with it: the others are told, and end, too.
+        """
+        self._end(final=True)
+
+    def _end(self, *, final: bool) -> None:
+        """End in good order; `final`: and a run with it. Who ends all roles itself need not have them told."""
         with self._guard:
             self._asked_to_end = True
             if self._loop is not None:
-                self._loop.post(Drain(self.options.drain_timeout))
+                self._loop.post(Drain(self.options.drain_timeout, final))
 
     def _drive(self, transport: sockets.Transport, watch: contextlib.ExitStack) -> Ended:
         """Run the loop. Signals are caught until `watch` ends: one that comes later shall not cut the last messages."""
@@ -144,15 +177,16 @@ class Role(Declared):
         with self._guard:
             self._loop = loop
             if loop is not None and self._asked_to_end:
-                loop.post(Drain(self.options.drain_timeout))
+                loop.post(Drain(self.options.drain_timeout, final=True))
             self._asked_to_end = False
 
     @property
     def _log(self) -> logging.Logger:
         return logging.getLogger(self._log_name)
 
-    def _address(self, hop: str, declared: EndpointAddress) -> EndpointAddress:
-        return self._addresses.get(hop, declared)
+    def _address(self, hop: str, declared: EndpointAddress | str) -> EndpointAddress:
+        # a property may give it as a str
+        return self._addresses.get(hop) or EndpointAddress(declared)
 
     def _context(self) -> Any:
         # inproc addresses are known within one context only; all other roles have a context of their own
@@ -188,6 +222,14 @@ class Role(Declared):
     @abstractmethod
     def _close(self) -> None:
         """End the threads for user code."""
+
+    def _seconds(self) -> float:
+        """How long `run()` took, or takes so far."""
+        return 0.0 if self._began is None else (self._over or time.monotonic()) - self._began
+
+    def _failed_run(self, ended: Ended) -> RunFailed | None:
+        """What `run()` raises of a run that failed; None if it did not, or there is none."""
+        return None
 
     def _conclude(self, ended: Ended) -> None:
         """Raise what the role's end calls for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from abc import abstractmethod
@@ -9,8 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.address import EndpointAddress
-from zmqpipeline.declared import ENDPOINT, SERVICE_TYPE, Kind
-from zmqpipeline.execution import Preparation
+from zmqpipeline.declared import ENDPOINT, SERVICE_TYPE, TIME_LIMIT, Kind
+from zmqpipeline.execution import Beginning, Preparation
 from zmqpipeline.handlers import fitted
 from zmqpipeline.itemlog import about_items
 from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
@@ -18,6 +19,7 @@ from zmqpipeline.protocol.service import ServiceMachine
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.execution import Execution
+from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.pool import Pool
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import bounded, pack, within_depth
@@ -70,16 +72,19 @@ class ServiceWorker(Role):
     """Answers the requests of one service: subclass it, declare `endpoint` and `task_type`, write `handle_message`."""
 
     _log_name = "zmqpipeline.serviceworker"
-    _declares: ClassVar[dict[str, Kind]] = {"task_type": SERVICE_TYPE, "endpoint": ENDPOINT}
+    _declares: ClassVar[dict[str, Kind]] = {"task_type": SERVICE_TYPE, "endpoint": ENDPOINT, "init_timeout": TIME_LIMIT}
 
     task_type: str = ""
-    """The service it answers for: a TaskType, or a blank string, for clients that name none."""
+    """The service it answers for: a TaskType; or a blank string, for every name that nobody else serves, and none."""
 
-    endpoint: EndpointAddress
+    endpoint: EndpointAddress | str
     """The broker's backend."""
 
     idempotent: bool = False
     """True: a request that was lost with this worker may be given to another one, and so be executed twice."""
+
+    init_timeout: float | None = 60.0
+    """Seconds that `init_worker` and `init_thread` may take together; past it the worker ends. None: any time."""
 
     id_prefix: str
     """What its name in logs begins with."""
@@ -87,12 +92,13 @@ class ServiceWorker(Role):
     _threads: int | None
     _pool: Pool | None
     _preparation: Preparation | None
+    _beginning: Beginning | None
 
     def __new__(cls: type[AnyServiceWorker], *args: Any, **kwargs: Any) -> AnyServiceWorker:
         """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
         worker = super().__new__(cls)
         worker.id_prefix = "worker"
-        worker._threads = worker._pool = worker._preparation = None
+        worker._threads = worker._pool = worker._preparation = worker._beginning = None
         return worker
 
     def __init__(self, id_prefix: str = "worker") -> None:
@@ -125,6 +131,11 @@ class ServiceWorker(Role):
         handle, name = fitted(self.handle_message, 3), self.task_type
         return lambda index, number, attempt, data: handle(data, name, MESSAGE_TYPE_DATA)
 
+    def _init_names(self) -> tuple[str, str]:
+        """What the init functions are called in log lines."""
+        name = type(self).__name__
+        return f"{name}.init_worker", f"{name}.init_thread"
+
     def _what(self) -> str:
         return f"{type(self).__name__}.handle_message"
 
@@ -156,11 +167,22 @@ class ServiceWorker(Role):
             return bounded(pack(reply, what, " returned what"), what, most)
 
         telling = about_items(str(self.task_type), answer) if self.options.log_json else answer
-        self._preparation = Preparation(self.init_worker, self.init_thread)
+        self._preparation = Preparation(self.init_worker, self.init_thread, self._init_names())
+        slots, limit = self._slots(), self.init_timeout
+        beginning = Beginning(self._preparation, slots, limit, post, self._tell_parent, self._log)
+        self._beginning = beginning
         telling = within_depth(telling, self.options.max_depth)
         execution = Execution(telling, lambda: pack_reply, placed=True)
-        begin, leadership = self._preparation.begin, self._leadership
-        pool = self._pool = Pool(self._slots(), execution, post, thread_start=begin, leadership=leadership)
+        pool = self._pool = Pool(
+            slots,
+            execution,
+            post,
+            thread_start=beginning.begin,
+            leadership=self._leadership,
+            task=str(self.task_type),
+            # the client is told, with the traceback: as a rule the mistake is its own
+            failures=FailureLog(self._log, noun="Request", level=logging.INFO),
+        )
         return {
             SetMetadata: lambda command: None,
             Execute: pool.submit,
@@ -168,6 +190,8 @@ class ServiceWorker(Role):
         }
 
     def _close(self) -> None:
+        if self._beginning is not None:
+            self._beginning.close()
         if self._pool is not None:
             self._pool.close(CLOSE_SECONDS)
             self._pool = None

@@ -15,8 +15,21 @@ LONG_ENOUGH = 0.2
 """Seconds between two answers from which a rate can be told."""
 
 _TASKS = ("task", "state", "waiting", "leased", "collected", "failed", "of", "rate", "left", "workers", "")
-_WORKERS = ("worker", "task", "state", "threads", "holds", "done", "runs now")
-_NUMBERS = ("waiting", "leased", "collected", "failed", "of", "rate", "left", "workers", "threads", "holds", "done")
+_WORKERS = ("worker", "task", "state", "threads", "holds", "results", "done", "runs now")
+_NUMBERS = (
+    "waiting",
+    "leased",
+    "collected",
+    "failed",
+    "of",
+    "rate",
+    "left",
+    "workers",
+    "threads",
+    "holds",
+    "results",
+    "done",
+)
 
 
 def as_object(address: str, status: Status, before: Status | None = None) -> dict[str, Any]:
@@ -28,6 +41,7 @@ def as_object(address: str, status: Status, before: Status | None = None) -> dic
         "phase": status.phase,
         "seconds": round(status.seconds, 3),
         "why": status.why,
+        "queued_bytes": status.queued_bytes,
         "tasks": {one.counts.task: _task_object(one, _rate(one, status, before)) for one in status.tasks},
         "workers": [_worker_object(one) for one in status.workers],
     }
@@ -42,6 +56,8 @@ def as_lines(address: str, status: Status, before: Status | None = None) -> list
         "",
         *table(_TASKS, [_task_row(one, _rate(one, status, before)) for one in status.tasks], right=_NUMBERS),
     ]
+    if status.queued_bytes:
+        lines += ["", f"{_size(status.queued_bytes)} of results wait for the collector's function"]
     if status.workers:
         workers = sorted(status.workers, key=lambda one: (one.task, one.address))
         lines += ["", *table(_WORKERS, [_worker_row(one) for one in workers], right=_NUMBERS)]
@@ -106,7 +122,15 @@ def _worker_object(worker: WorkerStanding) -> dict[str, Any]:
 
 def _worker_row(worker: WorkerStanding) -> list[str]:
     first = [printable(worker.address), printable(worker.task), worker.state]
-    return [*first, str(worker.threads), str(worker.leased), str(worker.executed), _runs(worker.running)]
+    numbers = [str(worker.threads), str(worker.leased), _size(worker.kept_bytes), str(worker.executed)]
+    return [*first, *numbers, _runs(worker.running)]
+
+
+def _size(count: int) -> str:
+    """Bytes for people: ``0``, ``12 KiB``, ``3.4 MiB``."""
+    if count < 1024:
+        return str(count)
+    return f"{count / 1024:.0f} KiB" if count < 1024 * 1024 else f"{count / (1024 * 1024):.1f} MiB"
 
 
 def _runs(items: list[RunningItem]) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from zmqpipeline.protocol.messages import TaskCounts
+from zmqpipeline.errors import SerializeError
+from zmqpipeline.protocol.kinds import Kind, said
+from zmqpipeline.protocol.messages import FailedItem, TaskCounts, Trouble
+from zmqpipeline.runtime.raised import shown
+from zmqpipeline.serialize import unpack
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,63 @@ class TaskSummary:
 
 
 @dataclass(frozen=True)
+class Reason:
+    """One kind of failure: the same type of error, raised at the same place. The texts are those of its first one."""
+
+    task: str
+    """The task; or, if what raised is for no task: metadata, ack_data, failed or finished."""
+
+    stage: str
+    """Where: source, worker, collector, distributor or crash."""
+
+    error: str
+    """The type of the exception: ``ValueError``."""
+
+    message: str
+    """The text of the exception."""
+
+    place: str
+    """Where it was raised, ``boom.py:14 collect``; empty if nothing was raised, as at a time-out."""
+
+    items: int = 0
+    """How many items failed of it; 0 of a source, and of a function that is for no one item."""
+
+    first: str = ""
+    """The first of these items, as text of bounded length."""
+
+    @classmethod
+    def of_items(cls, kinds: Iterable[Kind[FailedItem]]) -> list[Reason]:
+        """Why items failed, the most frequent kind first."""
+        ordered = sorted(kinds, key=lambda kind: -kind.count)
+        return [cls(kind.what, kind.first.stage, *_texts(kind.trouble), kind.count, _shown(kind)) for kind in ordered]
+
+    @classmethod
+    def of_functions(cls, troubles: Mapping[str, Trouble], stage: str) -> list[Reason]:
+        """What functions raised that are for no one item."""
+        return [cls(name, stage, *_texts(trouble)) for name, trouble in troubles.items()]
+
+    def __str__(self) -> str:
+        what = said(Trouble(self.error, self.message, place=self.place))
+        if not self.items:
+            return f"{self.task}: {what} ({self.stage})"
+        number = f"{self.items:,} item{'' if self.items == 1 else 's'}"
+        return f"{self.task}: {what}: {number}{f'; first: {self.first}' if self.first else ''}"
+
+
+def _texts(trouble: Trouble) -> tuple[str, str, str]:
+    return trouble.error, trouble.message, trouble.place
+
+
+def _shown(kind: Kind[FailedItem]) -> str:
+    if not kind.first.payload:
+        return ""
+    try:
+        return shown(unpack(kind.first.payload))
+    except SerializeError:
+        return ""
+
+
+@dataclass(frozen=True)
 class Summary:
     """A whole run."""
 
@@ -47,10 +109,26 @@ class Summary:
     tasks: dict[str, TaskSummary] = field(default_factory=dict)
     """The counts of each task, by its type."""
 
+    reasons: list[Reason] = field(default_factory=list)
+    """Why not everything was collected, one of each kind; empty if all was, or if other processes know."""
+
+    stopped: str = ""
+    """Why the run was stopped before its end, if more items failed than `max_failures` allows."""
+    results: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """With ``app.run(collect_results=True)``: what this call collected, in order, each with its task's type."""
+
     @classmethod
-    def from_counts(cls, counts: Iterable[TaskCounts], *, ok: bool, seconds: float) -> Summary:
+    def from_counts(
+        cls,
+        counts: Iterable[TaskCounts],
+        *,
+        ok: bool,
+        seconds: float,
+        reasons: Iterable[Reason] = (),
+        stopped: str = "",
+    ) -> Summary:
         """The summary as machines count it."""
-        return cls(ok, seconds, {one.task: _task_summary(one) for one in counts})
+        return cls(ok, seconds, {one.task: _task_summary(one) for one in counts}, list(reasons), stopped)
 
 
 def _task_summary(one: TaskCounts) -> TaskSummary:

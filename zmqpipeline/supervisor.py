@@ -5,22 +5,26 @@ collector runs in a thread beside it, as do all its user functions. A child that
 then takes the run over from the collector. The order of the end, written where it happens:
 
 1. the distributor ends (or is asked to drain, with the workers, by a signal, a time limit or a fault);
-2. workers that did not hear END are asked to drain;
+2. workers that still run have not heard END, and have nothing to do: they are asked to drain at once;
 3. the collector ends by itself after the distributor's BYE, or is asked to when all children are gone;
 4. what is still there when the drain time-out is over is killed.
+
+While the collector's `finished` runs, nothing of this has begun: a distributor that dies then is started again, and
+waits with the others for as long as it takes.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from zmqpipeline.collector import Collector
 from zmqpipeline.errors import ConfigurationError, PipelineError, PipelineTimeout, RoleDied, WorkerInitError
-from zmqpipeline.runtime.crew import ChildEnded, Crew, Happening, Place, RoleEnded, Signalled, about_child
+from zmqpipeline.runtime.crew import ChildEnded, Crew, Happening, Place, RoleEnded, Signalled, Verdict, about_child
 from zmqpipeline.runtime.processes import death_notice, describe_status
 from zmqpipeline.runtime.progress import Progress, read_progress
 from zmqpipeline.summary import Summary
@@ -28,7 +32,7 @@ from zmqpipeline.summary import Summary
 log = logging.getLogger("zmqpipeline.run")
 
 GRACE = 1.0
-"""Seconds that workers have to hear END after the distributor is gone, before they are asked to drain."""
+"""Seconds that who hangs together with the distributor has to end after it, before it is asked to, or killed."""
 
 FAREWELL = 12.0
 """Seconds that the collector may wait for the distributor's BYE, which the distributor's end makes impossible."""
@@ -36,17 +40,15 @@ FAREWELL = 12.0
 OVERTIME = 3.0
 """Seconds beyond the drain time-out before a child that still runs is killed."""
 
-INIT_LIMIT = 5
-"""A worker whose start fails so often in a row ends the run."""
-
-IDLE_DEATHS_LIMIT = 20
-"""So many deaths of workers in a row without one item collected between them end the run."""
-
 DISTRIBUTOR_DEATHS_LIMIT = 5
-"""So many deaths of the distributor in a row without one item collected between them end the run."""
+"""So many deaths of the distributor in a row without one item collected or failed between them end the run."""
+
+FIRST_WAVE_SECONDS, FIRST_WAVE_LOOK = 2.0, 0.02
+"""Seconds after which the workers that were not started at once are started at the latest, and between two looks
+whether the run has begun: then they are started, too."""
 
 PROGRESS_INTERVAL = 0.1
-"""Seconds between two looks at the numbers."""
+"""Seconds between two looks at the numbers, for whoever watches, and for failures that are too many."""
 
 
 @dataclass
@@ -60,25 +62,8 @@ class Plan:
     totals: Mapping[str, int | None]
     drain_timeout: float
     timeout: float | None = None
+    max_failures: int | None = None
     observe: Callable[[Progress], None] | None = None
-
-
-@dataclass
-class IdleDeaths:
-    """Deaths in a row without one item collected between them; `limit` of them are too many.
-
-    Failed items do not count: a worker that dies as it starts uses up the crash limit of item after item.
-    """
-
-    limit: int
-    count: int = 0
-    collected: int = -1
-
-    def add(self, collected: int) -> bool:
-        """One more, when so many items are collected; whether it was one too many."""
-        self.count = self.count + 1 if collected == self.collected else 1
-        self.collected = collected
-        return self.count >= self.limit
 
 
 @dataclass
@@ -93,6 +78,8 @@ class Outcome:
     """The collector's thread still runs: a function of it did not return in time."""
     was_finished: bool = False
     """The journal says that the run was over before: nothing was started."""
+    workers: Mapping[str, int] = field(default_factory=dict)
+    """How many worker processes each task was given."""
 
 
 @dataclass
@@ -109,12 +96,16 @@ class RunSupervisor:
     signum: int | None = None
     error: BaseException | None = None
     distributor_status: int | None = None
-    """What the last distributor ended with."""
+    """The exit status that the last distributor chose, if it did."""
+    distributor_deaths: int = 0
+    """How many in a row, with no item done between them."""
+    done: int = -1
+    """How many items were done when it died last."""
     collector_ended: bool = False
-    worker_deaths: IdleDeaths = field(default_factory=lambda: IdleDeaths(IDLE_DEATHS_LIMIT))
-    distributor_deaths: IdleDeaths = field(default_factory=lambda: IdleDeaths(DISTRIBUTOR_DEATHS_LIMIT))
+    stopped: str = ""
+    """Why the run drains, if too many items failed."""
     deadlines: dict[str, float] = field(default_factory=dict)
-    """What is due when: timeout, progress, grace (workers), farewell (collector), overtime (kill)."""
+    """What is due when: timeout, progress, failures, first_wave (the other workers), farewell (collector), overtime."""
 
     def run(self) -> Outcome:
         """Fill the places, see the run through, and leave no process behind, whatever happens."""
@@ -123,6 +114,9 @@ class RunSupervisor:
                 self._start()
                 while not self._over():
                     self._turn()
+            except BaseException:
+                self._end_collector()
+                raise
             finally:
                 self.crew.kill()
         self._observe()
@@ -132,16 +126,24 @@ class RunSupervisor:
 
     def _start(self) -> None:
         threading.Thread(target=self._collect, name=f"collector of {self.plan.name}", daemon=True).start()
-        for place in (self.plan.distributor, *self.plan.workers):
+        first, rest = waves(self.plan.workers, cores())
+        for place in (self.plan.distributor, *first):
             self.crew.start(place)
+        for place in rest:
+            self.crew.add(place, self.began + FIRST_WAVE_SECONDS)
+        if rest:
+            self.deadlines["first_wave"] = self.began + FIRST_WAVE_LOOK
         if self.plan.timeout is not None:
             self.deadlines["timeout"] = self.began + self.plan.timeout
         if self.plan.observe is not None:
             self.deadlines["progress"] = self.began
+        if self.plan.max_failures is not None:
+            self.deadlines["failures"] = self.began
 
     def _collect(self) -> None:
         """In a thread of its own; its end, good or bad, is a happening."""
         error: BaseException | None = None
+        self.plan.collector._raises_failed_runs = False
         try:
             self.plan.collector.run()
         except BaseException as raised:
@@ -171,12 +173,12 @@ class RunSupervisor:
         elif isinstance(happening, RoleEnded):
             self._collector_ended(happening.error, now)
         else:
-            delay = happening.place.ended(happening.status, happening.lived, now)
+            verdict = self.crew.judge(happening, now)
             if happening.place is self.plan.distributor:
-                self._distributor_ended(happening, delay, now)
+                self._distributor_ended(happening, verdict, now)
             else:
-                self._tell_distributor(happening)
-                self._worker_ended(happening, delay, now)
+                self._tell_distributor(happening, verdict)
+                self._worker_ended(happening, verdict, now)
 
     # what may happen --------------------------------------------------------------------------------------------------
 
@@ -205,62 +207,60 @@ class RunSupervisor:
             self._stop_restarts()
             self.deadlines.setdefault("overtime", now + self.plan.drain_timeout + OVERTIME)
 
-    def _distributor_ended(self, end: ChildEnded, delay: float, now: float) -> None:
-        self.distributor_status = end.status
+    def _distributor_ended(self, end: ChildEnded, verdict: Verdict, now: float) -> None:
+        self.distributor_status = end.told.status
+        is_final = self.distributor_status in (0, 1)
         how = f"The distributor (pid {end.pid}) ended by {describe_status(end.status)}"
-        if end.status == 2:
+        if verdict is Verdict.MISCONFIGURED:
             self._give_up(ConfigurationError("The distributor could not start: its message is above."), now)
         elif self.draining:
             end.place.restart_at = None
             # it waited for all that was leased; a worker that has not heard so by now will not hear it any more
             self.deadlines["overtime"] = min(self.deadlines.get("overtime", now + GRACE), now + GRACE)
-        elif self._is_over:
+        elif self._is_over and not self.plan.collector.is_finishing:
             if end.status not in (0, 1):
                 log.warning("%s after its last item was collected; the run ends all the same.", how)
             self._stop_restarts()
-            self.deadlines["grace"] = now + GRACE
+            # the workers that it knew have said goodbye: those that are left came too late, and hold nothing
+            self.crew.terminate(self.plan.workers)
+            self.deadlines["overtime"] = now + self.plan.drain_timeout + OVERTIME
             self.deadlines["farewell"] = now + FAREWELL
-        elif end.status in (0, 1):
+        elif is_final:
             self._give_up(RoleDied(f"{how} before the run was over. What was collected is kept."), now)
-        elif self.distributor_deaths.add(self._progress().collected):
+        elif self._distributor_keeps_dying():
             text = (
                 f"The distributor kept dying ({DISTRIBUTOR_DEATHS_LIMIT} times in a row, last by "
                 f"{describe_status(end.status)}), and no item was collected in between. What was collected is kept."
             )
             self._give_up(RoleDied(text), now)
         else:
-            log.warning("%s after %.1f s; a new one starts in %.1f s, and the run goes on.", how, end.lived, delay)
+            log.warning("%s The run goes on.", end.describe(now))
 
-    def _tell_distributor(self, end: ChildEnded) -> None:
+    def _distributor_keeps_dying(self) -> bool:
+        done, before = self._progress().done, self.done
+        self.done, self.distributor_deaths = done, self.distributor_deaths + 1 if done == before else 1
+        return self.distributor_deaths >= DISTRIBUTOR_DEATHS_LIMIT
+
+    def _tell_distributor(self, end: ChildEnded, verdict: Verdict) -> None:
         """It sees that a worker is gone, and which items go back; only we know how the worker died."""
         distributor = self.plan.distributor.child
-        if distributor is not None and end.status != 0:
+        if distributor is not None and verdict not in (Verdict.LEFT, Verdict.REPLACED):
             distributor.tell(death_notice(end.pid, end.status))
 
-    def _worker_ended(self, end: ChildEnded, delay: float, now: float) -> None:
+    def _worker_ended(self, end: ChildEnded, verdict: Verdict, now: float) -> None:
         place = end.place
         if self.ending:
             place.restart_at = None
-        elif end.status == 2:
+        elif verdict is Verdict.MISCONFIGURED:
             self._give_up(ConfigurationError(f"The {place.label} could not start: its message is above."), now)
-        elif place.failed_starts >= INIT_LIMIT:
-            text = f"The {place.label} could not be initialized {INIT_LIMIT} times in a row; its message is above."
+        elif verdict is Verdict.HOPELESS:
+            text = f"The {place.label} failed to start {place.failed_starts} times in a row; its messages are above."
             self._give_up(WorkerInitError(text), now)
-        elif self.worker_deaths.add(self._progress().collected):
-            text = (
-                f"The {place.label} kept dying (last by {describe_status(end.status)}), "
-                "and no item was collected in between."
-            )
-            self._give_up(RoleDied(text), now)
-        elif end.status == 0:
+        elif verdict is Verdict.LEFT:
             place.restart_at = now + GRACE  # most likely it heard END a moment before us
-        else:
+        elif verdict is Verdict.DIED:
             # what becomes of its items is the distributor's to say
-            log.warning(
-                "The %s (pid %d) ended by %s after %.1f s; a new one starts in %.1f s.",
-                *(place.label, end.pid, describe_status(end.status), end.lived, delay),
-                extra={"about": about_child(place, end.pid)},
-            )
+            log.warning("%s", end.describe(now), extra={"about": about_child(place, end.pid)})
 
     def _timeout_is_due(self, now: float) -> None:
         if not self.ending:
@@ -272,13 +272,27 @@ class RunSupervisor:
                 now,
             )
 
+    def _first_wave_is_due(self, now: float) -> None:
+        waiting = [place for place in self.plan.workers if place.is_new and place.restart_at is not None]
+        if self._has_begun:
+            for place in waiting:
+                place.restart_at = now
+        elif waiting:
+            self.deadlines["first_wave"] = now + FIRST_WAVE_LOOK
+
     def _progress_is_due(self, now: float) -> None:
         self._observe()
         self.deadlines["progress"] = now + PROGRESS_INTERVAL
 
-    def _grace_is_due(self, now: float) -> None:
-        self.crew.terminate(self.plan.workers)
-        self.deadlines["overtime"] = now + self.plan.drain_timeout + OVERTIME
+    def _failures_is_due(self, now: float) -> None:
+        progress, most = self._progress(), self.plan.max_failures
+        failed = progress.failed - progress.inherited_failed
+        if self.draining or most is None or failed <= most:
+            self.deadlines["failures"] = now + PROGRESS_INTERVAL
+        elif not self._is_over:
+            self.stopped = f"{failed} items failed, and max_failures is {most}"
+            log.warning("The run drains: %s. What runs is finished, and what was collected is kept.", self.stopped)
+            self._drain(now)
 
     def _farewell_is_due(self, now: float) -> None:
         self._release_collector(now)
@@ -293,6 +307,13 @@ class RunSupervisor:
     def _release_is_due(self, now: float) -> None:
         log.warning("The collector did not end in time: a function of it still runs. It is left alone.")
         self.killed = True
+
+    def _end_collector(self) -> None:
+        """Something broke down, such as the start of a child: leave no thread, and no journal that it has locked."""
+        self.plan.collector.shutdown()
+        until = time.monotonic() + self.plan.drain_timeout + OVERTIME
+        while not self.collector_ended and (happening := self.crew.wait(until)) is not None:
+            self.collector_ended = isinstance(happening, RoleEnded)
 
     # ways to the end --------------------------------------------------------------------------------------------------
 
@@ -319,10 +340,16 @@ class RunSupervisor:
 
     def _release_collector(self, now: float) -> None:
         if not self.collector_ended and "release" not in self.deadlines:
-            self.plan.collector.shutdown()
+            self.plan.collector._end(final=False)
             self.deadlines["release"] = now + self.plan.drain_timeout + OVERTIME
 
     # the numbers ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _has_begun(self) -> bool:
+        """The distributor has told the collector of the run."""
+        machine = self.plan.collector.machine
+        return machine is not None and bool(machine.run)
 
     @property
     def _is_over(self) -> bool:
@@ -341,7 +368,8 @@ class RunSupervisor:
     def _outcome(self) -> Outcome:
         collector, status = self.plan.collector, self._status()
         counts = list(collector.counts) or self._progress().counts
-        summary = Summary.from_counts(counts, ok=status == 0, seconds=time.monotonic() - self.began)
+        seconds, reasons = time.monotonic() - self.began, collector._reasons()
+        summary = Summary.from_counts(counts, ok=status == 0, seconds=seconds, reasons=reasons, stopped=self.stopped)
         return Outcome(summary, status, self.error, self.signum, abandoned=not self.collector_ended)
 
     def _status(self) -> int:
@@ -354,6 +382,27 @@ class RunSupervisor:
         collector = self.plan.collector
         told = self.distributor_status if self.distributor_status in (0, 1) else 0
         return told or collector.status or (0 if collector.ok else 1)
+
+
+def cores() -> int:
+    """How many processes can run at the same time here."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def waves(workers: Sequence[Place], cores: int) -> tuple[list[Place], list[Place]]:
+    """Those that are started together with the distributor, one at least, and the others; the tasks take turns.
+
+    A start costs a third of a second of a core: if more start than there are cores, each of them is ready later, and so
+    is the first, which may do a short run alone.
+    """
+    turns: dict[str, int] = {}
+    keyed = []
+    for place in workers:
+        turns[place.task] = turns.get(place.task, 0) + 1
+        keyed.append((turns[place.task], place))
+    in_turn = [place for _, place in sorted(keyed, key=lambda one: one[0])]
+    number = max(1, cores - 1)
+    return in_turn[:number], in_turn[number:]
 
 
 def _status_of(error: BaseException) -> int:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.address import EndpointAddress, WorkerAddress
 from zmqpipeline.declared import DEPENDENCIES, ENDPOINT, TASK_TYPE, Declared, Kind
+from zmqpipeline.errors import DefinitionError
 from zmqpipeline.handlers import fitted, is_overridden
 from zmqpipeline.protocol.commands import Produce
+from zmqpipeline.protocol.gates import AckLog
 from zmqpipeline.protocol.graph import TaskSpec
+from zmqpipeline.protocol.messages import AckNote
 from zmqpipeline.runtime.producer import Begun, Exhausted, Gated
-from zmqpipeline.serialize import pack_item, unpack
+from zmqpipeline.serialize import pack_identity, pack_item, unpack
 from zmqpipeline.tasktype import TaskType
 from zmqpipeline.utils.messages import MESSAGE_TYPE_READY
 
@@ -39,7 +43,7 @@ class Task(Declared):
     task_type: TaskType
     """The name of the task; its worker has the same."""
 
-    endpoint: EndpointAddress
+    endpoint: EndpointAddress | str
     """The address where the distributor gives out this task's items. Several tasks may share one."""
 
     dependencies: Sequence[TaskType]
@@ -47,6 +51,12 @@ class Task(Declared):
 
     is_complete: bool = False
     """Set it to True in `handle`: the item returned by that call is the last (with None: there is none)."""
+
+    key: Any = None
+    """What its items are known by: a field's name, or a method ``key(self, item)``. None: by their place in the order.
+
+    An item whose key waits, is with a worker or is acknowledged is not sent again.
+    """
 
     n_count: int = 0
     """A counter for your own use, as in ``self.n_count += 1``; the library never touches it."""
@@ -78,9 +88,10 @@ class Task(Declared):
 
         Args:
             data: the run's metadata, or an empty dict.
-            address: which worker the item is for, as text.
+            address: which worker the item is for, an EndpointAddress of its own kind: ``HOST/PID``, as `host` and
+                `process`.
             msgtype: `messages.MESSAGE_TYPE_READY`.
-            ack_data: the last ACK, as for `is_available_for_handling`.
+            ack_data: the last ACK; with `is_available_for_handling`, the one for which that returned True.
 
         Returns:
             The item; None for an empty one. Anything but a dict is a `TypeError` out of `Distributor.run()`.
@@ -89,14 +100,30 @@ class Task(Declared):
     def is_available_for_handling(self, last_ack_data: dict[str, Any]) -> bool:
         """Override it to hold the next item back until some ACK has come: return False for "not now".
 
+        It is asked before each item, with one ACK: with the one of the last time as long as it returns True. When it
+        returns False it is asked with the next one, once with each, in order, until it returns True.
+
         Args:
-            last_ack_data: what the collector attached to the last ACK, with ``_task_type`` and ``_id``, the number
-                of items acknowledged so far; an empty type and 0 before the first.
+            last_ack_data: what the collector attached to that ACK, with ``_task_type`` and ``_id``, the number of items
+                that were acknowledged by then; an empty type and 0 before the first.
         """
         return True
 
     def _spec(self) -> TaskSpec:
-        return TaskSpec(str(self.task_type), tuple(str(one) for one in self.dependencies))
+        needed = tuple(str(one) for one in self.dependencies)
+        return TaskSpec(str(self.task_type), needed, keyed=self._key() is not None, has_gate=self._has_gate())
+
+    def _key(self) -> str | Callable[[dict[str, Any]], Any] | None:
+        key: Any = self.key
+        if key is None or isinstance(key, str):
+            return key
+        if callable(key):
+            taking: Callable[[dict[str, Any]], Any] = fitted(key, 1)
+            return taking
+        raise DefinitionError(
+            f"{type(self).__name__}.key must be the name of a field or a method that takes the item, not {key!r}. "
+            "Write key = 'url', or def key(self, item): return item['url']."
+        )
 
     def _start(self, metadata: dict[str, Any], start: int = 0) -> Step:
         """Initialize the task; return what is then called for each item, always on the same thread.
@@ -112,35 +139,120 @@ class Task(Declared):
         handle = fitted(self.handle, 4)
         gate = fitted(self.is_available_for_handling, 1) if self._has_gate() else None
         what = f"{type(self).__name__}.handle"
-        acks = LastAck()
+        acks = LastAck(gated=gate is not None)
 
         def step(command: Produce) -> bytes:
             if self.is_complete:
                 raise Exhausted
-            if gate is not None and not gate(acks.of(command)):
-                raise Gated
-            item = handle(dict(metadata), command.address, MESSAGE_TYPE_READY, acks.of(command))
+            if gate is not None:
+                acks.pass_gate(command, gate)
+            item = handle(dict(metadata), WorkerAddress(command.address), MESSAGE_TYPE_READY, acks.of(command))
             if self.is_complete:
                 raise Exhausted if item is None else Exhausted(pack_item(item, what))
             return pack_item(item, what)
 
-        return Begun(step, start) if takes_start else step
+        if takes_start:
+            return Begun(step, start)
+        key = self._key()
+        return step if key is None else keyed(step, key, str(self.task_type))
 
     def _has_gate(self) -> bool:
         return is_overridden(self, "is_available_for_handling", Task)
 
 
-class LastAck:
-    """The last ACK as a dict for user code; opened once for each Produce, a fresh copy for each call."""
+def keyed(step: Step, key: str | Callable[[dict[str, Any]], Any], task_type: str) -> Step:
+    """A step of a task with keys: it gives each item with the digest of its key."""
+    digest = _digest_of(key, task_type)
 
-    def __init__(self) -> None:
+    def with_digest(packed: bytes | tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        assert isinstance(packed, bytes)
+        return packed, digest(unpack(packed))
+
+    def step_with_key(command: Produce) -> tuple[bytes, bytes]:
+        try:
+            return with_digest(step(command))
+        except Exhausted as end:
+            raise Exhausted(end.last and with_digest(end.last)) from None
+
+    return step_with_key
+
+
+def _digest_of(key: str | Callable[[dict[str, Any]], Any], task_type: str) -> Callable[[dict[str, Any]], bytes]:
+    def digest(item: dict[str, Any]) -> bytes:
+        if callable(key):
+            value = key(item)
+        elif key in item:
+            value = item[key]
+        else:
+            raise LookupError(
+                f"An item of task {task_type!r} has no field {key!r}, which is its key. "
+                f"It has: {', '.join(map(repr, item)) or 'none'}."
+            )
+        return hashlib.blake2b(pack_identity(value), digest_size=16).digest()
+
+    return digest
+
+
+class LastAck:
+    """The ACK that a task's functions are called with: the last one; behind a gate, the one that it has let pass.
+
+    Each is opened once; each call gets a copy of its own.
+    """
+
+    def __init__(self, *, gated: bool = False) -> None:
+        """`gated`: the task has a gate, which is asked with each ACK, in order."""
+        self._is_gated = gated
         self._command: Produce | None = None
-        self._ack: dict[str, Any] = {}
+        self._now = AckNote("", 0, 0, b"")
+        self._opened: tuple[AckNote, dict[str, Any]] | None = None
+        self._unasked = AckLog()
+        self._was_refused = False
+        """The gate has said no to the ACK that it was asked with last."""
+        self._known = 0
+        """The number of the newest ACK that has come here."""
 
     def of(self, command: Produce) -> dict[str, Any]:
         """The user's data, with ``_task_type`` and ``_id``."""
-        if command is not self._command:
-            data = unpack(command.ack_data) if command.ack_data else {}
-            self._ack = {**data, "_task_type": command.ack_task, "_id": command.ack_id}
+        if not self._is_gated and command is not self._command:
             self._command = command
-        return dict(self._ack)
+            self._now = AckNote(command.ack_task, command.ack_id, command.ack_id, command.ack_data)
+        return self._open()
+
+    def pass_gate(self, command: Produce, gate: Callable[[dict[str, Any]], object]) -> None:
+        """Ask the gate with the ACK of the last time, then with each that came after it, until it says yes.
+
+        Raises Gated if it says no to all of them.
+        """
+        if command is not self._command:
+            self._take(command)
+        while self._was_refused or not gate(self._open()):
+            self._was_refused = True
+            following = self._unasked.next()
+            if following is None:
+                raise Gated
+            self._now, self._was_refused = following, False
+
+    def _take(self, command: Produce) -> None:
+        self._command = command
+        notes = list(command.acks)
+        if command.ack_id > (notes[-1].last if notes else self._known):
+            notes.append(AckNote(command.ack_task, command.ack_id, command.ack_id, command.ack_data))
+        unheard = 0
+        for note in notes:
+            unheard += note.first - self._known - 1
+            self._known = note.last
+            self._unasked.add(note)
+        if lost := unheard + self._unasked.dropped:
+            self._unasked.dropped = 0
+            _log.warning(
+                "The gate of task %r is not asked with %d ACK(s), but with those after them: nobody knows any more "
+                "what they carried. A process was started again, or the gate was open for very long.",
+                *(command.task, lost),
+            )
+
+    def _open(self) -> dict[str, Any]:
+        now = self._now
+        if self._opened is None or self._opened[0] is not now:
+            data = unpack(now.data) if now.data else {}
+            self._opened = now, {**data, "_task_type": now.task, "_id": now.last}
+        return dict(self._opened[1])

@@ -16,11 +16,11 @@ from zmqpipeline.errors import ConfigurationError, ItemFailed, PipelineTimeout
 from zmqpipeline.failure import Failure
 from zmqpipeline.options import Options
 from zmqpipeline.role import Role
-from zmqpipeline.runtime.calls import users_part
 from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.journal import MEMORY
+from zmqpipeline.runtime.raised import users_part
 from zmqpipeline.standstill import collector_line, distributor_lines, thread_lines, worker_line
-from zmqpipeline.summary import Summary
+from zmqpipeline.summary import Reason, Summary
 from zmqpipeline.worker import Worker
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class RoleThread(threading.Thread):
         """`name` is the thread's name, `ended` the queue into which it puts itself."""
         super().__init__(name=name, daemon=True)
         self.role = role
+        role._raises_failed_runs = False
         self.error: BaseException | None = None
         """What the role raised, if it did."""
         self._queue = ended
@@ -174,7 +175,7 @@ def run_in_threads(
     )
     run = _Run(app, options, worker_numbers(app, workers), metadata, notes)
     run.carry_out(timeout)
-    summary = Summary.from_counts(run.counts(), ok=run.ok(), seconds=time.monotonic() - began)
+    summary = Summary.from_counts(run.counts(), ok=run.ok(), seconds=time.monotonic() - began, reasons=run.reasons())
     if raise_failures and notes.first is not None:
         raise_failure(*notes.first)
     if raise_failures and notes.broken is not None:
@@ -240,6 +241,8 @@ class _Run:
 
     def _new_worker(self, name: str) -> RoleThread:
         worker = cast(Worker, self._app.compile("worker", name, options=self._options))
+        # that of all roles of the test, which no successor would have less of
+        worker.max_memory = None
         self._notes.watch(worker)
         return RoleThread(f"worker of {name!r} of a test run", worker, self._ended)
 
@@ -260,6 +263,10 @@ class _Run:
     def counts(self) -> Any:
         """What became of the items, as the distributor counts it."""
         return self._distributor.role.counts  # type: ignore[attr-defined]
+
+    def reasons(self) -> list[Reason]:
+        """Why not everything was collected."""
+        return self._collector._reasons()
 
     def ok(self) -> bool:
         """True if nothing failed in any role."""
@@ -282,13 +289,13 @@ class _Run:
             waiting.discard(ended)
             if ended.error is not None:
                 return True
-            if ended.role.status == STUCK:
+            if ended.role.status == STUCK or (isinstance(ended.role, Worker) and ended.role.retired):
                 self._replace(ended.role)
         return True
 
-    def _replace(self, stuck: Role) -> None:
-        """Start a worker in the place of one whose threads are all stuck, as the supervisor of `run` does."""
-        thread = self._new_worker(str(cast(Worker, stuck).task_type))
+    def _replace(self, left: Role) -> None:
+        """Start a worker in the place of one that is stuck or has retired, as the supervisor of `run` does."""
+        thread = self._new_worker(str(cast(Worker, left).task_type))
         self._threads.append(thread)
         thread.start()
 
@@ -297,7 +304,7 @@ class _Run:
         running = [thread for thread in self._threads if thread.is_alive()]
         # workers and distributor first: a collector that goes before them could not acknowledge what they finish
         for thread in reversed(running):
-            thread.role.shutdown()
+            thread.role._end(final=False)
         give_up = time.monotonic() + 2 * DRAIN_SECONDS
         for thread in running:
             thread.join(max(0.0, give_up - time.monotonic()))

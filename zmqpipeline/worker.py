@@ -11,19 +11,25 @@ from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.address import EndpointAddress
-from zmqpipeline.declared import ENDPOINT, TASK_TYPE, THREADS, Kind
-from zmqpipeline.errors import SerializeError
-from zmqpipeline.execution import Preparation
+from zmqpipeline.declared import COUNT_LIMIT, ENDPOINT, MEMORY_LIMIT, TASK_TYPE, THREADS, TIME_LIMIT, Kind
+from zmqpipeline.errors import RunFailed, SerializeError
+from zmqpipeline.execution import Beginning, Preparation
 from zmqpipeline.handlers import fitted
 from zmqpipeline.itemlog import about_items
 from zmqpipeline.metadata import MetaDataWorker
-from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
+from zmqpipeline.protocol.commands import Ended, Execute, LookForEnd, SetMetadata, TakeBack
+from zmqpipeline.protocol.events import EndFound
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
+from zmqpipeline.runtime import told
+from zmqpipeline.runtime.ends import find_note
 from zmqpipeline.runtime.execution import Execution
+from zmqpipeline.runtime.failurelog import FailureLog
+from zmqpipeline.runtime.memory import retiring
 from zmqpipeline.runtime.pool import Pool
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import item_packer, unpack, within_depth
+from zmqpipeline.sizes import size_in_bytes
 from zmqpipeline.tasktype import TaskType
 
 __all__ = ["MetaDataWorker", "MultiThreadedWorker", "SingleThreadedWorker", "Worker"]
@@ -41,34 +47,56 @@ class Worker(Role):
         "task_type": TASK_TYPE,
         "endpoint": ENDPOINT,
         "collector_endpoint": ENDPOINT,
+        "init_timeout": TIME_LIMIT,
+        "max_items": COUNT_LIMIT,
+        "max_memory": MEMORY_LIMIT,
     }
 
     task_type: TaskType
     """The task whose items this worker executes."""
 
-    endpoint: EndpointAddress
+    endpoint: EndpointAddress | str
     """Where the task gives out its items: the task's own `endpoint`."""
 
-    collector_endpoint: EndpointAddress
+    collector_endpoint: EndpointAddress | str
     """Where the results go: the collector's `endpoint`."""
+
+    init_timeout: float | None = 60.0
+    """Seconds that `init_worker` and `init_thread` may take together; past it the worker ends. None: any time.
+
+    A function that holds the interpreter lock all the while cannot be timed.
+    """
+
+    max_items: int | None = None
+    """After so many items the process ends its work in good order; who supervises it starts another. None: never."""
+
+    max_memory: int | str | None = None
+    """So many bytes of memory (RSS), or a text such as "2GiB": when the process has more after an item, the same."""
 
     metadata: dict[str, Any]
     """The run's metadata; known from `init_worker` on."""
 
+    stay: bool = False
+    """True, as an attribute of the class or by ``Worker(stay=True)``: serve run after run. The end of a run, good or
+    bad, is not the worker's, which waits for the next; it ends by a signal, `shutdown`, or its idle time-out."""
+
     _threads: int | None
     _pool: Pool | None
     _preparation: Preparation | None
+    _beginning: Beginning | None
 
     def __new__(cls: type[AnyWorker], *args: Any, **kwargs: Any) -> AnyWorker:
         """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
         worker = super().__new__(cls)
         if not hasattr(cls, "metadata"):
             worker.metadata = {}
-        worker._threads = worker._pool = worker._preparation = None
+        worker._threads = worker._pool = worker._preparation = worker._beginning = None
         return worker
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Subclasses may take what they like; nothing is needed here."""
+        """Subclasses may take what they like; nothing is needed here. ``stay=`` sets the attribute of that name."""
+        if "stay" in kwargs:
+            self.stay = bool(kwargs["stay"])
 
     @abstractmethod
     def handle_execution(self, data: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any] | None:
@@ -99,7 +127,12 @@ class Worker(Role):
         return partial(item_packer, what, self.options.max_message_bytes)
 
     def _make_preparation(self) -> Preparation:
-        return Preparation(self._begin, fitted(self.init_thread, 1))
+        return Preparation(self._begin, fitted(self.init_thread, 1), self._init_names())
+
+    def _init_names(self) -> tuple[str, str]:
+        """What the init functions are called in log lines."""
+        name = type(self).__name__
+        return f"{name}.init_worker", f"{name}.init_thread"
 
     def _begin(self) -> None:
         self._log.debug("The first item is here: init_worker is called.")
@@ -120,18 +153,36 @@ class Worker(Role):
             host=socket.gethostname(),
             pid=os.getpid(),
             options=self.options,
+            stay=bool(self.stay),
+            max_items=self.max_items,
         )
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
-        self._preparation = self._make_preparation()
-        begin, leadership = self._preparation.begin, self._leadership
-        pool = Pool(self._slots(), self._execution(), post, thread_start=begin, leadership=leadership)
+        self._preparation, slots = self._make_preparation(), self._slots()
+        beginning = Beginning(self._preparation, slots, self.init_timeout, post, self._tell_parent, self._log)
+        self._beginning = beginning
+        if self.max_memory is not None:
+            post = retiring(post, size_in_bytes(self.max_memory))
+        pool = Pool(
+            slots,
+            self._execution(),
+            post,
+            thread_start=beginning.begin,
+            leadership=self._leadership,
+            task=str(self.task_type),
+            failures=FailureLog(self._log),
+        )
         self._pool = pool
         return {
             SetMetadata: self._set_metadata,
             Execute: pool.submit,
             TakeBack: lambda command: pool.take_back(command.count),
+            LookForEnd: lambda command: self._look_for_end(post),
         }
+
+    def _look_for_end(self, post: Callable[[Any], None]) -> None:
+        if found := find_note(self._address("workers", self.endpoint)):
+            post(EndFound(*found))
 
     def _set_metadata(self, command: SetMetadata) -> None:
         self.metadata = unpack(command.metadata) if command.metadata else {}
@@ -140,14 +191,31 @@ class Worker(Role):
             self._pool.execution = self._execution()
 
     def _close(self) -> None:
+        if self._beginning is not None:
+            self._beginning.close()
         if self._pool is not None:
             self._pool.close(CLOSE_SECONDS)
             self._pool = None
 
+    @property
+    def retired(self) -> str:
+        """Why the worker has left for another one to take its place; empty if it has not, or not for that."""
+        lifespan = None if self.machine is None else self.machine.lifespan
+        return lifespan.reason if lifespan is not None and lifespan.has_ended and not self.signum else ""
+
     def _conclude(self, ended: Ended) -> None:
         if self._preparation is not None:
             self._preparation.conclude(f"The worker for task {self.task_type!r}")
+        if self.retired and not self._tell_parent(told.REPLACE):
+            text = "The worker has ended: %s. Start another one; `worker --processes 1` does so by itself."
+            self._log.warning(text, self.retired)
         super()._conclude(ended)
+
+    def _failed_run(self, ended: Ended) -> RunFailed | None:
+        how = self.machine.ended_by
+        if how is None or how.ok or ended.status or self.signum is not None:
+            return None
+        return RunFailed(how.reason, {one.task: one.trouble for one in how.troubles})
 
 
 class SingleThreadedWorker(Worker):

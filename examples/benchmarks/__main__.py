@@ -7,8 +7,10 @@ from importlib import import_module
 import click
 
 BENCHMARKS = (
+    "checksums",
     "curve",
     "floor",
+    "granularity",
     "journal",
     "latency",
     "memory",
@@ -20,8 +22,10 @@ BENCHMARKS = (
     "service",
     "stages",
     "startup",
+    "threads",
     "throughput",
     "turns",
+    "uneven",
 )
 """What measures. Beside these there are `record`, which keeps results, and `plot`, which draws them."""
 

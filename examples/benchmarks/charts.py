@@ -1,4 +1,4 @@
-"""Plots as SVG text, by hand: bars, and pairs of dots on a logarithmic axis.
+"""Plots as SVG text, by hand: bars, pairs of dots on a logarithmic axis, and curves over one.
 
 The same numbers always give the same text. Each has a title and a description inside, and a ground of its own with
 colours for light and dark, so that it can be read on any page.
@@ -6,8 +6,9 @@ colours for light and dark, so that it can be read on any page.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
@@ -18,6 +19,10 @@ RIGHT = WIDTH - 120
 """And it ends here: figures stand right of it."""
 ROW = 22
 TOP = 66
+PANEL = 170
+"""How high a panel of curves is, from its line of nothing to that of all."""
+DASHES = ("none", "7 3", "2 3", "9 3 2 3", "1 5")
+"""The curves of others, one after the other."""
 
 _STYLE = """\
     .ground { fill: #ffffff; stroke: #d1d9e0; }
@@ -29,6 +34,8 @@ _STYLE = """\
     .span { stroke: #afb8c1; stroke-width: 2; }
     .other { fill: #818b98; }
     .ours { fill: #0969da; }
+    .curve { fill: none; stroke: #818b98; stroke-width: 2; }
+    .curve.mine { stroke: #0969da; stroke-width: 3; }
     @media (prefers-color-scheme: dark) {
       .ground { fill: #151b23; stroke: #3d444d; }
       text { fill: #f0f6fc; }
@@ -37,6 +44,8 @@ _STYLE = """\
       .span { stroke: #656c76; }
       .other { fill: #9198a1; }
       .ours { fill: #4493f8; }
+      .curve { stroke: #9198a1; }
+      .curve.mine { stroke: #4493f8; }
     }"""
 
 
@@ -58,8 +67,18 @@ class Pair:
     ours: float
 
 
+@dataclass(frozen=True)
+class Curve:
+    """Shares, of which 1 is all, over lengths."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    ours: bool = False
+
+
 Group = tuple[str, Sequence[Bar]]
 Pairs = tuple[str, Sequence[Pair]]
+Panel = tuple[str, Sequence[Curve]]
 
 
 def bars(title: str, about: str, unit: str, groups: Sequence[Group], foot: str) -> str:
@@ -124,6 +143,59 @@ def pairs(title: str, about: str, unit: str, groups: Sequence[Pairs], foot: str,
         y += 8
     marks = [(place(10.0**power), f"{_plain(10.0**power)} {unit}") for power in range(low, high + 1)]
     return _whole(title, about, foot, marks, body, y)
+
+
+def curves(title: str, about: str, panels: Sequence[Panel], foot: str, name: Callable[[float], str]) -> str:
+    """Curves of shares over a logarithmic axis, in panels below each other that share it.
+
+    Args:
+        title: as with `bars`.
+        about: as with `bars`.
+        panels: each with its head, and at least one curve.
+        foot: as with `bars`.
+        name: what is written below a power of ten of the axis.
+    """
+    lengths = [length for _, group in panels for curve in group for length, _ in curve.points] or [1.0]
+    low, high = math.log10(min(lengths)), math.log10(max(lengths))
+    high = max(high, low + 0.1)
+
+    def place(length: float) -> float:
+        return LABELS + (RIGHT - LABELS) * min(1.0, max(0.0, (math.log10(length) - low) / (high - low)))
+
+    body: list[str] = []
+    y = TOP
+    for head, group in panels:
+        body.append(_text(16, y + 15, head, "head"))
+        y += ROW
+        body.extend(_levels(y))
+        dashes = itertools.cycle(DASHES)
+        for number, curve in enumerate(group):
+            dash = "none" if curve.ours else next(dashes)
+            kind, middle = "curve mine" if curve.ours else "curve", y + 14 + ROW * number
+            points = " ".join(f"{place(length):.1f},{_height(y, share):.1f}" for length, share in sorted(curve.points))
+            body.append(_text(16, middle + 4, curve.name, "mine" if curve.ours else ""))
+            for drawn in (f"{LABELS - 46},{middle} {LABELS - 14},{middle}", points):
+                body.append(f'<polyline class="{kind}" stroke-dasharray="{dash}" points="{drawn}"/>')
+        y += PANEL + ROW
+    marks = [(place(10.0**n), name(10.0**n)) for n in range(math.ceil(low - 0.1), math.floor(high + 0.1) + 1)]
+    return _whole(title, about, foot, marks, body, y)
+
+
+MOST = 1.1
+"""The share at the upper edge of a panel; what is beyond is drawn there."""
+
+
+def _height(top: float, share: float) -> float:
+    """Where a share lies in the panel that begins at `top`."""
+    return top + PANEL * (1 - min(MOST, max(0.0, share)) / MOST)
+
+
+def _levels(top: float) -> Iterator[str]:
+    """The lines of nothing, half, nine tenths and all."""
+    for share in (0.0, 0.5, 0.9, 1.0):
+        y = f"{_height(top, share):.1f}"
+        yield f'<line class="line" x1="{LABELS}" y1="{y}" x2="{RIGHT}" y2="{y}"/>'
+        yield _text(RIGHT + 8, round(_height(top, share)) + 4, _plain(share), "small")
 
 
 def _whole(

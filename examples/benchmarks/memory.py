@@ -7,13 +7,12 @@ from collections import defaultdict
 import click
 
 from examples.benchmarks.figures import Row, row, show, standard
-from examples.benchmarks.memory_app import PROC
+from examples.benchmarks.roles import PROC, ROLES
 from examples.benchmarks.sides import run_ours
 
 MARK = 100_000
 """The first look is when so many items have been collected."""
 
-ROLES = ("distributor", "worker", "collector")
 MEGABYTE = 1e6
 
 

@@ -11,13 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from examples.benchmarks import meeting, work
+from examples.benchmarks import meeting, roles, work
 from zmqpipeline import Pipeline
 
 LOOKS = 10
 """So many looks follow the first one."""
-
-PROC = Path("/proc")
 
 app = Pipeline("benchmark-memory")
 
@@ -48,22 +46,7 @@ _watch = Watch()
 
 def sizes() -> dict[str, int]:
     """The resident bytes of this process, which is the collector's, and of its children, by role."""
-    mine = os.getpid()
-    found = {"collector": _resident(PROC / str(mine))}
-    for folder in PROC.iterdir():
-        if folder.name.isdecimal() and _parent(folder) == mine:
-            arguments = (folder / "cmdline").read_text().split("\0")
-            role = next((one for one in ("distributor", "worker") if one in arguments), None)
-            if role is not None:
-                found[role] = max(found.get(role, 0), _resident(folder))
-    return found
-
-
-def _parent(folder: Path) -> int:
-    try:
-        return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0  # it has ended since the folder was listed
+    return {role: max(map(_resident, folders)) for role, folders in roles.folders().items()}
 
 
 def _resident(folder: Path) -> int:

@@ -99,10 +99,20 @@ def check(results: Iterable[dict[str, Any]], items: int) -> None:
 def measure_peer(peer: Peer, kind: str, count: int, workers: int) -> float:
     """Seconds from the first of so many items of this kind to the last result, when all workers are warm."""
     with peer.start(workers) as spread:
-        check(spread(work.items("trivial", 20 * workers), "trivial"), 20 * workers)
-        began = time.perf_counter()
-        check(spread(work.items(kind, count, seconds=NAP), kind), count)
-        return time.perf_counter() - began
+        warm(spread, workers)
+        return seconds(spread, work.items(kind, count, seconds=NAP), kind, count)
+
+
+def warm(spread: Map, workers: int) -> None:
+    """Let every worker execute something."""
+    check(spread(work.items("trivial", 20 * workers), "trivial"), 20 * workers)
+
+
+def seconds(spread: Map, items: Iterable[dict[str, Any]], kind: str, count: int) -> float:
+    """Seconds from the first of these items, `count` of one kind, to the last result."""
+    began = time.perf_counter()
+    check(spread(items, kind), count)
+    return time.perf_counter() - began
 
 
 def measure(peers: Sequence[Peer], items: int, rounds: int, workers: Sequence[int]) -> list[Row]:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from examples.benchmarks import charts, lines, tables
-from examples.benchmarks.charts import Bar, Pair
+from examples.benchmarks import charts, lines, metg, tables
+from examples.benchmarks.charts import Bar, Curve, Pair
+from examples.benchmarks.figures import named
 
-OURS = "zmqpipeline"
+OURS = metg.OURS
 
 
 def overhead(kept: Sequence[lines.Line]) -> str:
@@ -49,6 +50,25 @@ def cost(kept: Sequence[lines.Line]) -> str:
     return charts.pairs("What a trivial item costs", about, "us", groups, _foot(kept), ("the other one", OURS))
 
 
+def granularity(kept: Sequence[lines.Line]) -> str:
+    """What share of the limit is reached by items of every length, in a panel for each number of workers."""
+    rates = lines.of(kept, "granularity", metg.RATES)
+    panels = [
+        (
+            named(workers, "worker"),
+            [
+                Curve(side, points, ours=side == metg.OURS)
+                for side in metg.sides(rates)
+                if (points := metg.curve(rates, side, workers))
+            ],
+        )
+        for workers in dict.fromkeys(line["workers"] for line in rates)
+    ]
+    about = "By how long an item computes: items a second, as a share of those of bare loops in as many processes."
+    foot = _foot(kept) if panels else "Not measured yet."
+    return charts.curves("From which length of item on it is worth it", about, panels, foot, metg.length_named)
+
+
 def _pair(name: str, line: lines.Line) -> Pair:
     return Pair(name, 1e6 / line["raw"], 1e6 / line["ours"])
 
@@ -73,7 +93,7 @@ def _foot(kept: Sequence[lines.Line]) -> str:
 
 def drawn(kept: Sequence[lines.Line]) -> dict[str, str]:
     """The text of each plot, by the name of its file."""
-    return {"cost.svg": cost(kept), "overhead.svg": overhead(kept)}
+    return {"cost.svg": cost(kept), "granularity.svg": granularity(kept), "overhead.svg": overhead(kept)}
 
 
 @click.command("plot")
@@ -85,7 +105,7 @@ def drawn(kept: Sequence[lines.Line]) -> dict[str, str]:
     help="Write the tables of this page anew, too.",
 )
 def command(results: Path, out: Path, page: Path | None) -> None:
-    """Draw OUT/cost.svg and OUT/overhead.svg from the lines of RESULTS, which `record` keeps."""
+    """Draw OUT/cost.svg, OUT/granularity.svg and OUT/overhead.svg from the lines of RESULTS, which `record` keeps."""
     kept = lines.read(results)
     out.mkdir(parents=True, exist_ok=True)
     for name, text in drawn(kept).items():

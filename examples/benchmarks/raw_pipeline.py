@@ -46,6 +46,7 @@ class Plan:
     threads: int = 1
     size: int = 0
     seconds: float = 0.0
+    loops: int = 0
     one_at_a_time: bool = False
     packing: str = "item"
     """How batches are packed: item by item, or as a whole ("batch")."""
@@ -105,7 +106,7 @@ def ventilator(plan: Plan) -> None:
     push.bind(plan.work)
     wait()
     meeting.attend(plan.meeting)
-    items = work.items(plan.kind, plan.items, size=plan.size, seconds=plan.seconds)
+    items = work.items(plan.kind, plan.items, size=plan.size, seconds=plan.seconds, loops=plan.loops)
     if plan.one_at_a_time:
         _send_each(plan, push, done, items)
     else:

@@ -27,6 +27,10 @@ PLAN = (
     "journal --rounds 3",
     "curve --rounds 5",
     "mixed --rounds 1",
+    "granularity --rounds 5 --seconds 0.5",
+    "threads --rounds 5 --seconds 0.5",
+    "uneven --rounds 5",
+    "checksums --rounds 5",
     "turns --rounds 5",
     "overhead --rounds 5",
     "peers --rounds 3",
@@ -89,7 +93,7 @@ def check_machine(old: Sequence[lines.Line], now: lines.Line) -> None:
     "--only", multiple=True, metavar="COMMAND", help="Such as 'scale --rounds 1', or a name alone; repeatable."
 )
 def command(file: Path, only: Sequence[str]) -> None:
-    """Run all benchmarks, for half an hour or more, and keep their results in FILE, a JSON object a line."""
+    """Run all benchmarks, for an hour or more, and keep their results in FILE, a JSON object a line."""
     chosen = [one for name in only for one in ([name] if " " in name else _planned(name))] if only else list(PLAN)
     kept = lines.read(file) if file.exists() else []
     check_machine(kept, lines.machine())

@@ -61,8 +61,12 @@ class Run:
         return self.first - self.launched
 
 
-def run_ours(module: str, *, workers: int = 1, threads: int = 1, transport: str = "ipc", **metadata: Any) -> Run:
+def run_ours(
+    module: str, *, workers: int = 1, threads: int = 1, transport: str = "ipc", kind: str = "", **metadata: Any
+) -> Run:
     """Run the app of this module, with everything as it is by default, and check its status.
+
+    An app that is about work of several kinds takes the `kind` from the environment, as it does the threads.
 
     Raises:
         SystemExit: it failed; the message says how.
@@ -77,10 +81,10 @@ def run_ours(module: str, *, workers: int = 1, threads: int = 1, transport: str 
             command += ["--endpoint", f"tcp://127.0.0.1:{free_ports(8)}"]
         for key, value in {**metadata, "meeting": start.path, "out": out}.items():
             command += ["--meta", f"{key}={value}"]
-        environ = {**os.environ, "BENCH_THREADS": str(threads)}
+        environ = {**os.environ, "BENCH_THREADS": str(threads), "BENCH_KIND": kind}
         launched = time.monotonic()
         (run,) = stack.enter_context(processes(command, stderr=said, env=environ))
-        began = _hold(start, workers * threads, [run], folder / "said")
+        began = hold(start, workers * threads, [run], folder / "said")
         wait_for([run], folder / "said")
         return _read(out, launched, began, 1)
 
@@ -119,13 +123,18 @@ def run_raw(
         commands = [["-m", "examples.benchmarks.raw_pipeline", part, plan.text()] for part in parts]
         launched = time.monotonic()
         sink, *others = stack.enter_context(processes(*commands, stderr=said))
-        began = _hold(start, 2, [sink, *others], folder / "said")
+        began = hold(start, 2, [sink, *others], folder / "said")
         ventilator, *workers_beside = others
         wait_for([sink, ventilator], folder / "said", workers_beside)
         return _read(out, launched, began, min(batch, items - 1))
 
 
-def _hold(start: Meeting, count: int, hosts: list[subprocess.Popen[bytes]], said: Path) -> float:
+def hold(start: Meeting, count: int, hosts: list[subprocess.Popen[bytes]], said: Path) -> float:
+    """Wait until so many have come to the start, let them go, and return when that was.
+
+    Raises:
+        SystemExit: one of the `hosts` ended before, with what they `said`.
+    """
     try:
         return start.hold(count, hosts)
     except SystemExit as error:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from examples.benchmarks import lines
+from examples.benchmarks import lines, metg
 from examples.benchmarks.figures import short
 
 MARK = re.compile(r"^(<!-- figures: (\w+)(?: ([^\n]+?))? -->\n).*?^(<!-- figures: end -->)$", re.MULTILINE | re.DOTALL)
@@ -28,6 +28,7 @@ class Heads:
 
 
 HEADS = {
+    "checksums": Heads("the other"),
     "curve": Heads("without keys", "with keys"),
     "floor": Heads("one a message", "x 100", third="packed_whole"),
     "journal": Heads("without a journal", "with a journal"),
@@ -41,9 +42,13 @@ HEADS = {
     "service": Heads("plain pyzmq"),
     "stages": Heads("plain Python and msgpack", first="stage"),
     "startup": Heads("pyzmq, msgpack, click"),
+    "threads": Heads("one thread", "so many"),
     "turns": Heads("turns of 5 ms", "as in a role"),
+    "uneven": Heads("best possible", third="Pool"),
     "throughput": Heads("batches of 100 by hand in plain pyzmq", third="packed_whole"),
 }
+
+OTHER = Heads("the other side")
 
 
 def fill(page: str, kept: Sequence[lines.Line]) -> str:
@@ -59,7 +64,16 @@ def _between(kept: Sequence[lines.Line], benchmark: str, unit: str) -> str:
         return f"{lines.told(rows[0])}\n"
     said = dict.fromkeys((one.get("command", benchmark), one.get("date", "")) for one in rows)
     captions = [f"`python -m examples.benchmarks {command}`{f', {date}' * bool(date)}" for command, date in said]
-    return "\n".join(["; ".join(captions) + ":", "", *table(rows, HEADS.get(benchmark, Heads("the other side"))), ""])
+    made = grid(metg.grid(rows)) if benchmark == "granularity" else table(rows, HEADS.get(benchmark, OTHER))
+    return "\n".join(["; ".join(captions) + ":", "", *made, ""])
+
+
+def grid(made: metg.Grid) -> list[str]:
+    """The lines of a table whose cells are texts already; a last column for aims is left out if there are none."""
+    aims = any(row[-1] for row in made.rows)
+    width = len(made.head) - (not aims)
+    rule = ["---", *["---:"] * (width - 1 - aims), *["---"] * aims]
+    return [_row(cells[:width]) for cells in (made.head, rule, *made.rows)]
 
 
 def table(rows: Sequence[lines.Line], heads: Heads) -> list[str]:

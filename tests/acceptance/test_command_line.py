@@ -323,7 +323,7 @@ if __name__ == "__main__":
 def test_json_lines_say_what_they_are_about(workshop: Any) -> None:
     """Task, item, attempt and worker: in what user functions log, and in what the library says of an item."""
     workshop.write("app.py", TALKATIVE)
-    status, program = workshop.run("-m", "app", "run", "--log-json")
+    status, program = workshop.run("-m", "app", "run", "--workers", "1", "--log-json")
     assert status == 1, program.err
     lines = [json.loads(line) for line in program.err.splitlines() if line.startswith("{")]
     said = {(line["message"], line.get("attempt")): line for line in lines}

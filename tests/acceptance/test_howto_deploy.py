@@ -167,3 +167,12 @@ def test_a_job_that_is_warned_is_requeued_and_goes_on(workshop: Workshop, eventu
     again = cluster.submit()
     assert again.wait(60) == 0, again.out + again.err
     assert cluster.rows() == 1000
+
+
+def test_no_page_has_a_pod_or_a_job_begin_anew_at_each_start() -> None:
+    """What is started again by a machine has an id, so that it goes on with its run, and no `--fresh`."""
+    for name in ("deploy-kubernetes", "deploy-slurm", "deploy-systemd"):
+        for text in files_of(name).values():
+            assert "--fresh" not in text
+    assert "ZMQPIPELINE_RUN_ID" in files_of("deploy-kubernetes")["survey.yaml"]
+    assert '--run-id "$SLURM_JOB_ID"' in files_of("deploy-slurm")["survey.sbatch"]

@@ -30,12 +30,13 @@ def test_the_program_and_commands_of_the_page(workshop: Workshop) -> None:
         ["dead", "show"],
         ["dead", "retry"],
         ["run", "--journal"],
+        ["run", "--journal"],
     ]
 
     status, run = workshop.run("-m", *first.split())
     assert status == 1, run.err
     status, run = workshop.run("-m", *first.split())
-    assert (status, "already finished" in run.err) == (0, True), run.err
+    assert (status, "already finished" in run.err) == (1, True), run.err
 
     said = [workshop.run("-m", *line.split()) for line in others[:3]]
     assert [status for status, _ in said] == [0, 0, 0]
@@ -49,3 +50,7 @@ def test_the_program_and_commands_of_the_page(workshop: Workshop) -> None:
     assert status == 0, run.err
     with contextlib.closing(sqlite3.connect(path.with_name("survey.db"))) as db:
         assert db.execute("SELECT count(*), max(square) FROM squares").fetchone() == (1000, 1_000_000)
+
+    for finished in (False, True):
+        status, run = workshop.run("-m", *others[4].split())
+        assert (status, "already finished" in run.err) == (0, finished), run.err

@@ -58,7 +58,7 @@ def test_the_commands_while_it_runs(crawl: Workshop, eventually: Callable[..., N
     eventually(told, "two workers at work")
     status, program = crawl.run("-m", *table)
     assert status == 0, program.err
-    _, shown = block("text")
+    shown = block("text")[1]
     heads = ("task", "worker")
     seen, expected = (
         [line.split() for line in text.splitlines() if line.split(" ")[0] in heads] for text in (program.out, shown)

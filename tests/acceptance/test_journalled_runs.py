@@ -337,13 +337,13 @@ def test_a_file_that_is_no_journal_of_ours_is_refused(what: str, command: tuple[
 
 
 def test_a_journal_in_use_is_refused(workshop: Workshop, eventually: Eventually) -> None:
-    """A second run with the same journal: one line that names the first one's process, status 2; the first goes on."""
+    """A second run with the same journal: one line that names the first one's process, status 75; that one goes on."""
     workshop.write("app.py", APP)
     first = workshop.start(*RUN, SECONDS="0.05")
     eventually(lambda: len(rows(workshop)) > 10, "more than ten items collected")
     for command in ("run", "collector", "run --fresh"):
         status, second = workshop.run("-m", "app", *command.split(), "--journal", "run.db")
-        assert status == 2, second.err
+        assert status == 75, second.err
         assert len(second.err.splitlines()) == 1, second.err
         assert f"{first.pid}" in second.err
     mark = len(rows(workshop))
@@ -353,10 +353,10 @@ def test_a_journal_in_use_is_refused(workshop: Workshop, eventually: Eventually)
 
 
 def test_a_run_that_cannot_write_its_journal_ends_and_goes_on_later(workshop: Workshop) -> None:
-    """Status 2 and one letter, soon; with room again the same command does the rest, and each item is one row."""
+    """Status 75 and one letter, soon; with room again the same command does the rest, and each item is one row."""
     workshop.write("app.py", APP)
     status, program = workshop.run(*RUN, LIMIT="100000", timeout=20)
-    assert status == 2, program.err
+    assert status == 75, program.err
     assert "Traceback" not in program.err
     told = [line for line in program.err.splitlines() if line.startswith("Error: ")]
     assert len(told) == 1, program.err

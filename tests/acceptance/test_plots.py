@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from examples.benchmarks import charts, lines, plot, record, tables
+from examples.benchmarks import charts, lines, metg, plot, record, tables
 from examples.benchmarks.__main__ import BENCHMARKS
 from tests.pages import ROOT
 
@@ -36,18 +36,22 @@ def test_the_plots_and_tables_are_what_the_command_makes(workshop: Workshop) -> 
     assert status == 0, program.err
     again = "python -m examples.benchmarks plot docs/explanation/results.jsonl docs/explanation --page " + str(PAGE)
     made = sorted((workshop.folder / "plots").iterdir())
-    assert [path.name for path in made] == ["cost.svg", "overhead.svg"]
+    assert [path.name for path in made] == ["cost.svg", "granularity.svg", "overhead.svg"]
     for path in [*made, page]:
         assert path.read_text(encoding="utf-8") == (FOLDER / path.name).read_text(encoding="utf-8"), again
 
 
 def test_the_page_has_a_table_of_every_result() -> None:
-    """Nothing that is kept is hidden, and no mark is without results."""
+    """Nothing that is kept is hidden; a mark without results is of a benchmark that `record` measures."""
     text = PAGE.read_text(encoding="utf-8")
     kept = lines.read(KEPT)
-    marked = {found[2] for found in tables.MARK.finditer(text)}
-    assert marked == {one["benchmark"] for one in kept}
-    assert "Not measured" not in text
+    marked = {(found[2], found[3] or "") for found in tables.MARK.finditer(text)}
+    units = {(one["benchmark"], one["unit"]) for one in kept if "unit" in one}
+    assert {(name, unit) for name, unit in units if (name, "") not in marked} <= marked
+    planned = {command.split()[0] for command in record.PLAN}
+    assert {name for name, _ in marked} == {one["benchmark"] for one in kept} | planned
+    measured = {one["benchmark"] for one in kept}
+    assert text.count("Not measured yet.") == sum(name not in measured for name, _ in marked)
 
 
 def test_the_plots_say_what_they_are() -> None:
@@ -66,6 +70,10 @@ def test_the_plots_say_what_they_are() -> None:
                 ("y2", height),
             ):
                 assert 0 <= float(one.get(key, 0)) <= most, ElementTree.tostring(one)
+            for point in one.get("points", "").split():
+                x, y = map(float, point.split(","))
+                assert 0 <= x <= width, ElementTree.tostring(one)
+                assert 0 <= y <= height, ElementTree.tostring(one)
 
 
 def test_bars_are_as_long_as_what_they_show() -> None:
@@ -86,6 +94,38 @@ def test_a_power_of_ten_is_as_far_everywhere() -> None:
     (far, near), (middle, same) = re.findall(r'class="span" x1="([\d.]+)" y1="\d+" x2="([\d.]+)"', text)
     assert near == same
     assert float(far) - float(middle) == pytest.approx(float(middle) - float(near), abs=0.2)
+
+
+def test_a_share_is_as_high_as_it_says() -> None:
+    """Half is in the middle between nothing and all, ten times the length is as far everywhere, and ours is bold."""
+    points = [(1.0, 0.0), (10.0, 0.5), (100.0, 1.0)]
+    text = charts.curves("T", "", [("head", [charts.Curve("c", points, ours=True)])], "", metg.length_named)
+    sample, drawn = re.findall(r'<polyline class="curve mine"[^>]* points="([^"]*)"', text)
+    assert len(sample.split()) == 2
+    (x0, y0), (x1, y1), (x2, y2) = [map(float, one.split(",")) for one in drawn.split()]
+    assert (x1 - x0, y0 - y1) == pytest.approx((x2 - x1, y1 - y2), abs=0.2)
+    assert x0 == charts.LABELS
+    assert x2 == charts.RIGHT
+    assert [f">{name}<" in text for name in ("1 us", "10 us", "100 us")] == [True] * 3
+
+
+def test_the_curves_are_those_of_the_rates() -> None:
+    """A panel for each number of workers, a curve for each side that was measured with it."""
+    kept = [
+        {
+            **line("granularity", "x", metg.RATES, 1.0, 0.5),
+            "ratio": 0.5,
+            "side": side,
+            "workers": workers,
+            "length": 5.0,
+        }
+        for side, workers in ((metg.OURS, 1), ("Pool", 1), (metg.OURS, 2))
+    ]
+    text = plot.granularity(kept)
+    assert text.count("<polyline") == 2 * 3
+    assert text.index("1 worker<") < text.index(">Pool<") < text.index("2 workers<")
+    assert "Not measured" not in text
+    assert "Not measured yet." in plot.granularity([])
 
 
 def test_a_table_says_what_the_lines_say() -> None:

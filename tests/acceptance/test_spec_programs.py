@@ -435,6 +435,8 @@ def test_a_worker_dies_and_another_takes_its_place(workshop: Workshop, eventuall
     worker.signal(signal.SIGKILL)
     assert worker.wait() == -signal.SIGKILL
     second = workshop.start("worker.py")
+    assert programs["run_distributor.py"].wait() == 0
+    assert "was lost (its connection broke)" in programs.pop("run_distributor.py").err
     see_through(second, *programs.values())
     assert programs["collector.py"].out.endswith("finished - collected 100\n")
     assert 0 < handled(second) <= 90

@@ -74,7 +74,7 @@ def status_of(workshop: Any, *arguments: str) -> list[dict[str, Any]]:
 def test_a_run_is_found_and_told(workshop: Any, began: Callable[[], None]) -> None:
     """`status` alone finds the private addresses of `run`: tasks, workers, what runs, and why something does not."""
     workshop.write("app.py", APP)
-    run = workshop.start("-m", "app", "run")
+    run = workshop.start("-m", "app", "run", "--workers", "1")
     began()
     (told,) = status_of(workshop)
     assert (told["pipeline"], told["phase"]) == ("held", "running")
@@ -98,11 +98,11 @@ def test_a_run_is_found_and_told(workshop: Any, began: Callable[[], None]) -> No
 def test_two_runs_at_once_are_both_told(workshop: Any, began: Callable[[], None]) -> None:
     """One object a line, one line a run; the one that was started first comes first; --endpoint asks one of them."""
     workshop.write("app.py", APP)
-    runs = [workshop.start("-m", "app", "run")]
+    runs = [workshop.start("-m", "app", "run", "--workers", "1")]
     began()
     (first,) = status_of(workshop)
     place = f"ipc://{workshop.folder}/base"
-    runs.append(workshop.start("-m", "app", "run", "--endpoint", place))
+    runs.append(workshop.start("-m", "app", "run", "--workers", "1", "--endpoint", place))
     while len(both := status_of(workshop)) < 2:
         assert not runs[1].ended(), runs[1].err
     assert [one["address"] for one in both] == [first["address"], place]
@@ -114,7 +114,7 @@ def test_two_runs_at_once_are_both_told(workshop: Any, began: Callable[[], None]
 def test_a_run_that_was_killed_is_not_found(workshop: Any, began: Callable[[], None]) -> None:
     """Its note is nobody's any more: `status` says so at once, with status 2, and asks nobody."""
     workshop.write("app.py", APP)
-    run = workshop.start("-m", "app", "run")
+    run = workshop.start("-m", "app", "run", "--workers", "1")
     began()
     run.signal(signal.SIGKILL)
     run.wait()
@@ -174,7 +174,7 @@ def test_who_answers_something_else_is_told(workshop: Any, free_port: int, event
 def test_watch_asks_until_the_run_is_over(workshop: Any, began: Callable[[], None], eventually: Any) -> None:
     """An object each interval, with rates; then the word that nobody answers, and status 0."""
     workshop.write("app.py", APP)
-    run = workshop.start("-m", "app", "run")
+    run = workshop.start("-m", "app", "run", "--workers", "1")
     began()
     watch = workshop.start("-m", "app", "status", "--json", "--watch", "--interval", "0.1")
     eventually(lambda: watch.out.count("\n") >= 3, "three answers")

@@ -58,7 +58,7 @@ MAIN = """
 if __name__ == "__main__":
     app.main()
 """
-RUN = ("-m", "app", "run", "--json", "--no-progress")
+RUN = ("-m", "app", "run", "--workers", "1", "--json", "--no-progress")
 
 
 def collected(workshop: Workshop, task: str = "C") -> list[int]:
@@ -457,16 +457,16 @@ def work(data):
 HASTY = (
     WORK
     + """
-from zmqpipeline.protocol import absence, collector, distributor
+from zmqpipeline.protocol import absence, collector, distributor, waiting
 
 # what is said after some seconds and each minute is said at once, and five times a second
-for role in (absence, collector, distributor):
+for role in (absence, collector, distributor, waiting):
     role.WARN_FIRST_SECONDS = role.WARN_SECONDS = 0.2
 """
 )
 NO_DISTRIBUTOR = "Still waiting for a distributor"
 NO_COLLECTOR = "Waiting for a collector"
-NO_WORKER = "No worker serves task 'C'; its items wait. Start one: python -m YOUR_APP worker C"
+NO_WORKER = "No worker serves task 'C'; its items wait. Start one: python -m app worker C"
 
 
 def test_who_is_alone_waits_and_says_again_and_again_what_for(workshop: Workshop, eventually: Eventually) -> None:

@@ -22,7 +22,7 @@ from zmqpipeline.protocol.seqset import numbers_of, spans_of
 # the distributor ------------------------------------------------------------------------------------------------------
 
 TASKS = (
-    TaskSpec("A", retries=1, timeout=1.0, crash_limit=2),
+    TaskSpec("A", retries=1, timeout=1.0, crash_limit=2, has_gate=True),
     TaskSpec("B", ("A",), on_failed="continue", total=5, keyed=True),
 )
 STATES = e.PRODUCED_STATES
@@ -118,7 +118,7 @@ class DistributorTrial(Trial):
     }
     hears = (
         m.WorkerReport, m.WorkerReport, m.ItemsFailed, m.ItemsReturned, m.Goodbye, m.Metadata,
-        m.Holding, m.Ack, m.Ack, m.Finished, m.Keys, m.Refused, m.AskStatus,
+        m.Holding, m.Ack, m.Ack, m.Finished, m.Keys, m.Refused, m.AskStatus, m.RunEnded,
     )  # fmt: skip
 
     def make(self) -> Machine:
@@ -229,7 +229,7 @@ class CollectorTrial(Trial):
     bound = ("results", "acks")
     hears = (
         m.Results, m.Results, m.Results, m.Kept, m.Propose, m.Begin, m.Begin, m.Keys, m.GiveUp, m.GiveUp, m.Finish,
-        m.Bye,
+        m.Bye, m.RunEnded,
     )  # fmt: skip
     phases: ClassVar = {
         "empty": (),

@@ -74,6 +74,7 @@ class Scene:
             options=options,
             rng=random.Random(1),
             metadata=metadata,
+            command="python -m app",
         )
         self.bench = Bench(self.machine)
         self.collector = Stranger(self.bench, "acks", who=b"collector")

@@ -29,10 +29,16 @@ def test_a_slow_item_is_never_hoarded() -> None:
     assert window(3, 60.0, 2000) == 3
 
 
-def test_items_of_two_milliseconds_have_nine_others_waiting() -> None:
+def test_items_of_five_milliseconds_have_three_others_waiting() -> None:
     """Twenty milliseconds of work a thread, the running one included."""
-    assert window(1, 0.002, 1000) == 10
-    assert window(2, 0.002, 1000) == 20
+    assert window(1, 0.005, 1000) == 4
+    assert window(2, 0.005, 1000) == 8
+
+
+def test_short_items_have_up_to_three_times_as_much_waiting() -> None:
+    """A worker of these reports once a quantum of 20 ms: what it has must outlast two of them."""
+    assert window(1, 0.00005, 5000) == 1192
+    assert window(1, 0.0025, 1000) == 16
 
 
 def test_tiny_items_are_bounded_by_max_prefetch() -> None:

@@ -274,3 +274,17 @@ def test_repeats_are_dropped(scene: Scene) -> None:
     assert scene.bench.one(c.Resolve).numbers == [0]
     scene.turn(e.Received(scene.broker.peer, envelope))
     assert scene.bench.last == []
+
+
+def test_a_request_that_nobody_serves_is_unavailable_when_its_time_is_over(scene: Scene) -> None:
+    """By the broker's last word; what a worker has by then is late, and a broken connection makes the word void."""
+    scene.submit(3, timeout=0.5)
+    scene.says(m.Unknown((), (0, 3)))
+    scene.says(m.Unknown((), (1, 2)))
+    scene.bench.wait(0.6)
+    assert scene.rejected() == {0: "timeout", 1: "unavailable", 2: "timeout"}
+    scene.submit(timeout=0.5)
+    scene.says(m.Unknown((), (3, 4)))
+    scene.turn(e.Disconnected("clients"))
+    scene.bench.wait(0.6)
+    assert scene.rejected() == {3: "timeout"}

@@ -32,6 +32,8 @@ class Scene:
         self.worker = Stranger(self.bench, "results", b"w1", who=b"worker")
         if begun:
             self.begin()
+            # its credit is told once, and is no part of what follows
+            self.worker.says(m.Kept("run", "A", ()))
 
     def begin(self, *progress: m.TaskProgress, run: str = "run") -> list[c.Command]:
         """The distributor tells its run."""
@@ -361,6 +363,17 @@ def test_a_finished_collector_tells_any_distributor(scene: Scene) -> None:
     assert second.was_told(m.Holding)[0].finished is True
 
 
+def test_while_finished_runs_it_says_so(scene: Scene) -> None:
+    """One that is started again meanwhile hears that all is done, with the counts, but not that it is over."""
+    scene.finish(ok=False)
+    scene.bench.tell(e.PeerLost(("acks", b"d1")))
+    second = Stranger(scene.bench, "acks", b"d2", who=b"second")
+    second.says(m.Propose("pipe", "mine"))
+    holding = second.was_told(m.Holding)[0]
+    assert (holding.finished, holding.finishing, holding.ok) == (False, True, False)
+    assert [one.task for one in holding.counts] == ["A"]
+
+
 def test_a_bad_run_ends_with_status_1(scene: Scene) -> None:
     """Failed or aborted items make the collector's status 1."""
     scene.finish(ok=False)
@@ -370,7 +383,7 @@ def test_a_bad_run_ends_with_status_1(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("where", ["ack_data", "failed", "finished"])
-def test_trouble_of_its_own_functions_is_logged_and_ends_with_status_1(scene: Scene, where: str) -> None:
+def test_trouble_of_its_own_functions_is_kept_once_and_ends_with_status_1(scene: Scene, where: str) -> None:
     """`ack_data`, `failed` or `finished` raised: the run goes on, the distributor hears of it, the status is 1."""
     scene.results(0)
     scene.bench.tell(e.Collected("A", (0, 1), [], b"", 1, TROUBLE if where == "ack_data" else None))
@@ -382,7 +395,16 @@ def test_trouble_of_its_own_functions_is_logged_and_ends_with_status_1(scene: Sc
     assert scene.bench.said_one(m.Finished).trouble == TROUBLE
     scene.distributor.says(m.Bye("run"))
     assert scene.bench.one(c.Ended).status == 1
-    assert any(isinstance(one, c.Log) and "ValueError" in one.text for one in scene.bench.all)
+    assert scene.machine.troubles == {where: TROUBLE}
+
+
+def test_what_always_raises_is_kept_once(scene: Scene) -> None:
+    """`ack_data` raises for each of two thousand items: the first trouble is kept, and nothing grows."""
+    for n in range(2000):
+        scene.results(n)
+        scene.bench.tell(e.Collected("A", (n, n + 1), [], b"", 1, TROUBLE))
+    assert scene.machine.troubles == {"ack_data": TROUBLE}
+    assert not any(isinstance(one, c.Log) for one in scene.bench.all)
 
 
 def test_a_drain_finishes_what_the_thread_has(scene: Scene) -> None:

@@ -11,7 +11,8 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.distributor import FAREWELL_SECONDS, WARN_FIRST_SECONDS, WARN_SECONDS
+from zmqpipeline.protocol.distributor import FAREWELL_SECONDS
+from zmqpipeline.protocol.waiting import WARN_FIRST_SECONDS, WARN_SECONDS
 
 # the beginning -----------------------------------------------------------------------------------------------------
 
@@ -130,7 +131,7 @@ def test_no_collector_is_warned_of() -> None:
     scene = Scene(running=False)
     scene.bench.tell(e.Tick())
     scene.bench.wait(WARN_FIRST_SECONDS + 2 * WARN_SECONDS + 1)
-    assert scene.bench.logged().count("python -m YOUR_APP collector") == 3
+    assert scene.bench.logged().count("python -m app collector") == 3
 
 
 def test_a_refusal_ends_it_with_the_reason() -> None:
@@ -444,7 +445,7 @@ def test_a_task_without_a_worker_is_warned_of() -> None:
     scene = Scene()
     scene.bench.wait(WARN_FIRST_SECONDS + 0.1)
     assert "No worker serves task 'A'" in scene.bench.logged()
-    assert "python -m YOUR_APP worker A" in scene.bench.logged()
+    assert "python -m app worker A" in scene.bench.logged()
     scene.bench.wait(WARN_SECONDS)
     assert scene.bench.logged().count("No worker serves") == 1
     scene.worker()
@@ -522,7 +523,9 @@ def test_trouble_of_finished_is_status_1() -> None:
     scene.collector.says(m.Finished("run", TROUBLE, b"data"))
     scene.bench.wait(FAREWELL_SECONDS + 0.1)
     assert (scene.machine.troubles, scene.machine.finished_data) == ({"finished": TROUBLE}, b"data")
-    assert scene.bench.ended == c.Ended(1, "the run is over")
+    assert scene.bench.ended is not None
+    assert scene.bench.ended.status == 1
+    assert "the finished function raised ValueError: as planned" in scene.bench.ended.reason
 
 
 def test_a_drain_waits_for_what_is_leased() -> None:

@@ -18,11 +18,11 @@ said.run = "another"
 
 def test_messages_are_equal_and_hashed_by_their_fields() -> None:
     """Two that say the same are one in a set; two that differ, or are of different kinds, are not."""
-    assert m.RunEnded("a") == m.RunEnded("a") != m.RunEnded("b")
-    assert {m.RunEnded("a"), m.RunEnded("a"), m.RunEnded("b"), m.Bye("a")} == {
-        m.RunEnded("a"),
-        m.RunEnded("b"),
+    assert m.Bye("a") == m.Bye("a") != m.Bye("b")
+    assert {m.Bye("a"), m.Bye("a"), m.Bye("b"), m.Recall("a", "A", 1)} == {
         m.Bye("a"),
+        m.Bye("b"),
+        m.Recall("a", "A", 1),
     }
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
+
 from tests.protocol.scenes import Scene, Task
 from tests.protocol.support import TROUBLE, Bench, Stranger
 from zmqpipeline.protocol import commands as c
@@ -290,11 +294,15 @@ def test_a_new_run_begins_without_keys() -> None:
 # the journal ----------------------------------------------------------------------------------------------------------
 
 
-def restored(*, finished: bool = False, ok: bool = True) -> e.Restored:
+def restored(
+    *, over: bool = False, finished: bool = False, ok: bool = True, counts: Sequence[m.TaskCounts] = ()
+) -> e.Restored:
     """What a journal may hold."""
     progress = [m.TaskProgress("A", (0, 2), (2, 3), 2, 1)]
-    counts = [m.TaskCounts("A", "complete", sent=3, collected=2, failed=1)] if finished else []
-    return e.Restored("run", b"meta", progress, {"A": {key("a"), key("b")}}, {"A": {2: key("c")}}, finished, ok, counts)
+    if finished and not counts:
+        counts = [m.TaskCounts("A", "complete", sent=3, collected=2, failed=1)]
+    keys, failed_keys = {"A": {key("a"), key("b")}}, {"A": {2: key("c")}}
+    return e.Restored("run", b"meta", progress, keys, failed_keys, finished, ok, list(counts), over=over or finished)
 
 
 def test_what_a_journal_held_goes_on() -> None:
@@ -313,16 +321,49 @@ def test_what_a_journal_held_goes_on() -> None:
     assert bench.one(c.Collect).spans == (9, 10)
 
 
-def test_a_finished_journal_tells_whoever_asks_and_ends_with_status_0() -> None:
-    """For ten seconds; also when some of its items had failed."""
+@pytest.mark.parametrize(("ok", "status"), [(True, 0), (False, 1)])
+def test_a_finished_journal_tells_whoever_asks(ok: bool, status: int) -> None:
+    """For ten seconds; the status is 1 when some of its items had failed, and whoever asks is told that, too."""
     bench = Bench(CollectorMachine("pipe", incarnation=b"collector"))
-    assert not [one for one in bench.tell(restored(finished=True, ok=False)) if isinstance(one, c.SetRun)]
+    assert not [one for one in bench.tell(restored(finished=True, ok=ok)) if isinstance(one, c.SetRun)]
     Stranger(bench, "acks", b"d1", who=b"distributor").says(m.Propose("pipe", "new"))
-    assert bench.said_one(m.Holding).finished
+    holding = bench.said_one(m.Holding)
+    assert (holding.finished, holding.finishing, holding.ok) == (True, False, ok)
     bench.wait(9.9)
     assert bench.ended is None
     bench.wait(0.2)
-    assert bench.ended == c.Ended(0, "already finished")
+    assert bench.ended == c.Ended(status, "already finished")
+
+
+def test_a_journal_in_which_all_is_done_has_finished_called_again() -> None:
+    """At once, with the metadata and the counts, and without a distributor; one that comes is told that it runs."""
+    bench = Bench(CollectorMachine("pipe", incarnation=b"collector"))
+    counts = [m.TaskCounts("A", "complete", sent=1, failed=1)]
+    told = bench.tell(restored(over=True, ok=False, counts=counts))
+    calls = [one for one in told if isinstance(one, (c.SetRun, c.CallFinished))]
+    assert calls == [c.SetRun("run", b"meta", restored=True), c.CallFinished(False, counts)]
+    distributor = Stranger(bench, "acks", b"d1", who=b"distributor")
+    distributor.says(m.Propose("pipe", "new"))
+    holding = bench.said_one(m.Holding)
+    assert (holding.finished, holding.finishing, holding.ok, holding.counts) == (False, True, False, counts)
+    bench.wait(3600.0)
+    assert bench.ended is None
+    distributor.says(m.Finish("run", False, counts))
+    assert bench.of(c.CallFinished) == []
+    bench.tell(e.FinishedCalled())
+    assert bench.said_one(m.Finished).run == "run"
+    distributor.says(m.Bye("run"))
+    assert bench.ended == c.Ended(1, "The run is over, but not everything was collected: task 'A': 1 failed.")
+
+
+def test_finished_that_was_called_again_waits_a_minute_for_a_distributor() -> None:
+    """Nobody has come to hear it; what it says is not that a connection broke."""
+    bench = Bench(CollectorMachine("pipe", incarnation=b"collector"))
+    bench.tell(restored(over=True, ok=True))
+    bench.tell(e.FinishedCalled())
+    assert "no distributor has come to hear it; waiting 60 s" in bench.logged()
+    bench.wait(60.1)
+    assert bench.ended == c.Ended(0, "the run is over")
 
 
 def test_a_distributor_that_waits_for_the_end_hears_it_from_the_journal() -> None:

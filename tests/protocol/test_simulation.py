@@ -14,20 +14,25 @@ FAILURES = (AssertionError, LookupError, TypeError, ValueError)
 # --mutate NAME` shows others.
 CATCHING = {
     "absent-forgotten": (38, 68, 134),
-    "ack-data-forgotten": (119, 201),
+    "ack-data-forgotten": (44, 53),
     "claims-refused": (38, 72, 220),
-    "comeback-unheard": (274,),
+    "comeback-unheard": (665, 1117, 1180),
+    "credit-kept-of-the-dead": (25,),
     "dependents-early": (0, 1, 3),
     "drained-at-once": (14, 39, 42),
     "drained-unsaid": (2716,),
     "end-before-last-ack": (0, 1, 2),
     "failed-keys-again": (0, 17, 30),
+    "finished-once-at-most": (154, 155),
+    "finished-too-soon": (154, 174),
     "journal-half-read": (0, 53, 201),
     "keys-forgotten": (754, 2479),
     "keys-not-told": (0, 17, 30),
     "leases-never-returned": (1, 12, 17),
     "metadata-forgotten": (0, 2, 3),
+    "never-full": (21, 24),
     "never-recalled": (10, 37, 114),
+    "never-retired": (18, 40, 73),
     "no-crash-limit": (16, 25, 36),
     "no-dedupe": (0, 1, 2),
     "no-reack": (0, 2, 3),
@@ -38,6 +43,7 @@ CATCHING = {
     "released-early": (1, 3, 12),
     "repeats-taken": (9, 24, 30),
     "results-dropped": (0, 1, 5),
+    "retired-at-once": (18, 40, 73),
     "running-returned": (10, 34, 99),
     "said-before-done": (1, 5, 17),
 }
@@ -69,7 +75,8 @@ def test_the_plans_are_as_mean_as_they_should_be() -> None:
     for what in ("lose", "double", "uneven", "breaks", "kills", "freezes", "role_freezes", "late_freeze", "raising",
                  "poison", "collector_raises", "source_raises", "source_seconds", "gated", "keyed", "drains",
                  "idle_timeout", "heavy", "partitions", "journal", "restarts", "ahead",
-                 "ack_partitions", "last_cut", "commit_seconds", "role_drains"):  # fmt: skip
+                 "ack_partitions", "last_cut", "commit_seconds", "role_drains", "max_items", "finish_seconds",
+                 "restarts_late"):  # fmt: skip
         assert any(getattr(plan, what) for plan in plans), f"no plan has {what}"
         assert not all(getattr(plan, what) for plan in plans), f"every plan has {what}"
     assert {role for plan in plans for role in plan.restarts} == set(RESTARTS)

@@ -178,7 +178,7 @@ def test_garbage_is_a_wire_error(frames: list[bytes]) -> None:
 def test_another_version_is_refused_by_name() -> None:
     """The first byte tells; the error says both versions."""
     frames = wire.encode(WORK)
-    assert refused([b"\x01" + frames[0][1:], *frames[1:]]) == "protocol version 1, this is version 3"
+    assert refused([b"\x01" + frames[0][1:], *frames[1:]]) == "protocol version 1, this is version 4"
 
 
 def test_nested_bombs_are_refused() -> None:
@@ -292,7 +292,7 @@ def test_fields_too_few_or_too_many_are_refused() -> None:
     refused([header(*fields[:4])])
     goodbye = fields_of(m.Envelope(b"", b"", 1, 0, m.Goodbye("r", "A", m.Trouble("E", "m"))))
     refused([header(*goodbye[:-1], ["E", "m"])])
-    refused([header(*goodbye[:-1], ["E", "m", "t", "more"])])
+    refused([header(*goodbye[:-1], ["E", "m", "t", "p", "more"])])
     refused([header(*goodbye[:-1], {"error": "E"})])
 
 
@@ -379,7 +379,7 @@ def test_a_frame_of_fields_too_few_or_too_many_is_refused(body: m.Message) -> No
 )
 def test_differences_that_are_no_ranges_are_refused(differences: Any) -> None:
     """Ranges that are empty, descend, go beyond 64 bits or are no numbers."""
-    refused([header(-1 - CLASSES.index(m.Kept), b"a", b"b", 1, 0), msgpack.packb(["run", "A", differences])])
+    refused([header(-1 - CLASSES.index(m.Kept), b"a", b"b", 1, 0), msgpack.packb(["run", "A", differences, 0, 0])])
 
 
 def test_ranges_that_touch_are_let_in_in_both_forms() -> None:
@@ -387,7 +387,7 @@ def test_ranges_that_touch_are_let_in_in_both_forms() -> None:
     want = m.Kept("run", "A", (0, 2, 2, 4))
     assert (
         wire.decode(
-            [header(-1 - CLASSES.index(m.Kept), b"a", b"b", 1, 0), msgpack.packb(["run", "A", [0, 2, 0, 2]])]
+            [header(-1 - CLASSES.index(m.Kept), b"a", b"b", 1, 0), msgpack.packb(["run", "A", [0, 2, 0, 2], 0, 0])]
         ).body
         == want
     )

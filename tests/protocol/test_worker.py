@@ -21,8 +21,17 @@ from zmqpipeline.protocol.worker import IDLE_REPORT_SECONDS, REPORT_SECONDS, Wor
 class Scene:
     """A worker, a distributor and a collector played by hand."""
 
-    def __init__(self, *, slots: int = 1, welcomed: bool = True, options: Options | None = None) -> None:
-        machine = WorkerMachine("A", slots=slots, incarnation=b"worker", host="box", pid=7, options=options)
+    def __init__(
+        self,
+        *,
+        slots: int = 1,
+        welcomed: bool = True,
+        options: Options | None = None,
+        max_items: int | None = None,
+    ) -> None:
+        machine = WorkerMachine(
+            "A", slots=slots, incarnation=b"worker", host="box", pid=7, options=options, max_items=max_items
+        )
         self.bench = Bench(machine)
         self.machine = machine
         self.distributor = Stranger(self.bench, "workers", who=b"distributor")
@@ -395,7 +404,7 @@ def test_a_worker_whose_items_become_longer_says_at_once_that_it_has_too_much() 
     scene.work(*range(100, 100 + told))
     said = []
     for number in range(100, 130):
-        scene.execute(number, seconds=0.005)
+        scene.execute(number, seconds=0.01)
         said += [one.window for one in scene.bench.said(m.WorkerReport)]
     assert said[-1] <= 8
     assert all(2 * after <= before for before, after in zip([told, *said], said, strict=False))

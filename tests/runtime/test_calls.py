@@ -19,8 +19,9 @@ from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Set
 from zmqpipeline.protocol.events import Collected, FailedCalled, FinishedCalled, JournalFailed
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts, Trouble
 from zmqpipeline.protocol.seqset import SeqSet, numbers_of
-from zmqpipeline.runtime.calls import TEXT_LIMIT, Gatherer, Serial, trouble_of
+from zmqpipeline.runtime.calls import Gatherer, Serial
 from zmqpipeline.runtime.journal import Journal, dead_items, peek
+from zmqpipeline.runtime.raised import TEXT_LIMIT, trouble_of
 from zmqpipeline.serialize import pack
 
 Make = Callable[..., Gatherer]
@@ -289,7 +290,7 @@ def test_a_raising_item_is_not_marked_and_its_failure_is_written_when_it_is_told
 
 
 def test_begin_and_finish_are_on_the_disk_in_their_turn(make: Make, posts: Posts, path: Path) -> None:
-    """The run before its first item; its end, with the counts, before `finished` is called."""
+    """The run before its first item; that all is done, with the counts, before `finished` is called; its return."""
     held: list[Any] = []
     counts = [TaskCounts("C", "complete", sent=1, collected=1)]
     gatherer = make(
@@ -304,7 +305,29 @@ def test_begin_and_finish_are_on_the_disk_in_their_turn(make: Make, posts: Posts
     assert posts.next() == FinishedCalled(None, b"")
     first, second = held
     assert (first.run, first.finished, first.metadata) == ("run-1", False, b"metadata")
-    assert (second.finished, second.ok, second.counts) == (True, True, counts)
+    assert (second.over, second.finished, second.ok, second.counts) == (True, False, True, counts)
+    third = peek(path)
+    assert third is not None
+    assert (third.over, third.finished) == (True, True)
+
+
+def test_finished_that_raises_leaves_no_mark_and_no_row(make: Make, posts: Posts, path: Path, journal: Journal) -> None:
+    """What it wrote through the journal is undone, also if what it returned was refused after it had returned."""
+
+    def finished(command: CallFinished) -> None:
+        with journal.item() as transaction:
+            transaction.execute("CREATE TABLE reports (text TEXT)")
+        raise ValueError("it returned what cannot be sent")
+
+    gatherer = make(lambda *call: b"", finished=finished, journal=journal)
+    gatherer.begin(SetRun("run-1", b""))
+    gatherer.call_finished(CallFinished(True, []))
+    assert posts.next().trouble.error == "ValueError"
+    held = peek(path)
+    assert held is not None
+    assert (held.over, held.finished) == (True, False)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT name FROM sqlite_master WHERE name = 'reports'").fetchall() == []
 
 
 def test_a_journal_that_cannot_be_written_is_told_once_and_ends_all_calls(
@@ -431,8 +454,11 @@ def test_a_result_that_cannot_be_opened_fails_alone(make: Make, posts: Posts) ->
     seen: list[Any] = []
     gatherer = make(lambda task, attempt, number, value: seen.append((number, value)))
     gatherer.collect(Collect("C", 1, (0, 2, 5, 6), [pack(b"a"), b"\xc1", pack(b"c")]))
-    event = posts.next()
+    events = [posts.next()]
+    while sum(map(len, (event.spans for event in events))) < 4:
+        # to say the failure may take longer than a part has
+        events.append(posts.next())
     assert seen == [(0, b"a"), (5, b"c")]
-    assert event.spans == (0, 1, 5, 6)
-    ((number, trouble, payload),) = event.failures
+    assert [one for event in events for one in event.spans] == [0, 1, 5, 6]
+    ((number, trouble, payload),) = [one for event in events for one in event.failures]
     assert (number, trouble.error, payload) == (1, "zmqpipeline.errors.SerializeError", b"\xc1")

@@ -2,38 +2,102 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
 
 import pytest
 
-from zmqpipeline.runtime.crew import FIRST_DELAY, LONGEST_DELAY, ChildEnded, Crew, Place, Signalled
+from zmqpipeline.runtime.crew import (
+    FAILED_STARTS_LIMIT,
+    FIRST_DELAY,
+    LONGEST_DELAY,
+    SETTLED_AFTER,
+    ChildEnded,
+    Crew,
+    Place,
+    Signalled,
+    Verdict,
+)
+from zmqpipeline.runtime.told import Told
+
+IDLE, AT_WORK = b"ready\n", b"ready\nstarting\nworking\n"
+
+
+def judged(crew: Crew, place: Place, told: bytes, *, lived: float = 1.0, status: int = -9) -> tuple[Verdict, float]:
+    """What the end of a child means that had told this, and after how many seconds its place is due again."""
+    verdict = crew.judge(ChildEnded(place, 1, status, lived, Told.read(told)), 100.0)
+    return verdict, round((place.restart_at or math.nan) - 100.0, 6)
 
 
 def test_delays_double_up_to_a_limit() -> None:
-    """A child that dies at once is started again later and later, but never later than the limit."""
+    """A worker that dies again and again with nothing to do is started later and later, and never given up."""
     place = Place("worker", [])
-    delays = [place.ended(-9, 0.0, 100.0) for _ in range(8)]
-    assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, LONGEST_DELAY, LONGEST_DELAY]
-    assert place.restart_at == 100.0 + LONGEST_DELAY
+    crew = Crew([place])
+    found = [judged(crew, place, IDLE) for _ in range(100)]
+    assert [delay for _, delay in found[:8]] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, LONGEST_DELAY, LONGEST_DELAY]
+    assert {verdict for verdict, _ in found} == {Verdict.DIED}
 
 
-def test_a_child_that_lived_long_is_started_again_soon() -> None:
-    """Ten seconds of life put the delay back to the first one."""
+@pytest.mark.parametrize(("told", "lived"), [(IDLE, SETTLED_AFTER), (AT_WORK, 0.3)])
+def test_a_child_that_got_on_is_replaced_soon(told: bytes, lived: float) -> None:
+    """Ten seconds of life, or an item begun, put the delay back to the first one."""
     place = Place("worker", [])
+    crew = Crew([place])
     for _ in range(5):
-        place.ended(-9, 0.0, 0.0)
-    assert place.ended(-9, 10.0, 0.0) == FIRST_DELAY
-    assert place.ended(-9, 9.9, 0.0) == FIRST_DELAY * 2
+        judged(crew, place, IDLE)
+    assert judged(crew, place, told, lived=lived) == (Verdict.DIED, FIRST_DELAY)
+    assert judged(crew, place, IDLE, lived=9.9) == (Verdict.DIED, FIRST_DELAY * 2)
+
+
+def test_deaths_in_other_places_do_not_count() -> None:
+    """Twenty of 22 workers die at once: each is due after the first delay."""
+    crew = Crew([Place(f"worker {n}", [], "C") for n in range(22)])
+    for place in crew.places[:20]:
+        assert judged(crew, place, IDLE) == (Verdict.DIED, FIRST_DELAY)
+
+
+def test_a_task_is_hopeless_when_each_of_its_places_is() -> None:
+    """As long as one worker of a task may yet start, those beside it are tried again; other tasks do not help."""
+    first, second, other = Place("worker 1", [], "C"), Place("worker 2", [], "C"), Place("worker", [], "D")
+    crew = Crew([first, second, other])
+    for _ in range(20):
+        assert judged(crew, first, b"ready\nstarting\n")[0] is Verdict.DIED
+    for _ in range(FAILED_STARTS_LIMIT - 1):
+        assert judged(crew, second, b"")[0] is Verdict.DIED
+    assert judged(crew, second, b"")[0] is Verdict.HOPELESS
 
 
 def test_failed_starts_count_only_in_a_row() -> None:
-    """Status 1 counts as a failed start; any other end begins the count anew."""
+    """A child that was ready begins the count anew."""
     place = Place("worker", [])
-    for status in (1, 1, -9, 1):
-        place.ended(status, 0.0, 0.0)
+    crew = Crew([place])
+    for told in (b"", b"ready\nstarting\n", IDLE, b"ready\nstarting\nexit 1\n"):
+        judged(crew, place, told)
     assert place.failed_starts == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "verdict"),
+    [
+        (b"exit 2\n", Verdict.MISCONFIGURED),
+        (AT_WORK + b"exit 0\n", Verdict.LEFT),
+        (AT_WORK + b"replace\nexit 0\n", Verdict.REPLACED),
+        (AT_WORK + b"exit 70\n", Verdict.DIED),
+        (AT_WORK + b"replace\n", Verdict.DIED),
+        (AT_WORK + b"exit 2", Verdict.DIED),
+        (AT_WORK, Verdict.DIED),
+    ],
+)
+def test_what_a_child_told_is_what_its_end_means(told: bytes, verdict: Verdict) -> None:
+    """And not the status that it ended with; a torn line says nothing."""
+    for status in (0, 1, 2, 3, 70, -9):
+        place = Place("worker", [], "C")
+        found, delay = judged(Crew([place]), place, told, status=status)
+        assert found is verdict
+        assert math.isnan(delay) == (verdict in (Verdict.MISCONFIGURED, Verdict.LEFT))
+        assert delay == 0.0 or verdict is not Verdict.REPLACED
 
 
 @pytest.mark.processes
@@ -46,7 +110,7 @@ def test_a_dead_child_is_started_again_when_it_is_due() -> None:
         ended = crew.wait(time.monotonic() + 20)
         assert isinstance(ended, ChildEnded)
         assert (ended.place, ended.status) == (place, 3)
-        place.ended(ended.status, ended.lived, 50.0)
+        assert crew.judge(ended, 50.0) is Verdict.DIED
         crew.start_due(50.05)
         assert crew.running() == []
         assert crew.next_start() == pytest.approx(50.1)

@@ -63,18 +63,19 @@ def test_what_was_committed_is_restored_and_nothing_else(journal: Journal, open_
         {"D": {BIG + 2: key(3)}},
         ack_task="D",
     )
-    assert peek(path) == Held("squares", "run-1", b"metadata", False, False, [])
+    assert peek(path) == Held("squares", "run-1", b"metadata", False, False, False, [])
 
 
 def test_a_finished_run_says_so(journal: Journal, open_journal: Open, path: Path) -> None:
     """With its counts; what is not committed is not finished."""
     counts = [TaskCounts("C", "complete", 3, 2, 1), TaskCounts("D", "aborted", aborted=4)]
-    journal.finish(True, counts)
+    journal.over(True, counts)
+    journal.finish()
     assert not peek(path).finished  # type: ignore[union-attr]
     journal.commit()
     restored = again(journal, open_journal)
     assert (restored.finished, restored.ok, restored.counts) == (True, True, counts)
-    assert peek(path) == Held("squares", "run-1", b"metadata", True, True, counts)
+    assert peek(path) == Held("squares", "run-1", b"metadata", True, True, True, counts)
 
 
 def test_a_run_that_goes_on_is_taken_over_with_what_is_known(open_journal: Open, path: Path) -> None:
@@ -132,13 +133,14 @@ def test_a_fresh_run_forgets_an_earlier_one_but_as_late_as_it_begins(
     insert(journal, 1)
     journal.collected("D", [1], key(1))
     journal.failed([failure(2)])
-    journal.finish(False, [])
+    journal.over(False, [])
+    journal.finish()
     journal.commit()
     journal.close()
     unused = open_journal(fresh=True)
     assert unused.restored is None
     unused.close()
-    assert (peek(path), len(dead_items(path))) == (Held("squares", "run-1", b"metadata", True, False, []), 1)
+    assert (peek(path), len(dead_items(path))) == (Held("squares", "run-1", b"metadata", True, True, False, []), 1)
     second = open_journal(fresh=True)
     second.begin(SetRun("run-2", b""))
     second.collected("C", [7], b"")
@@ -338,7 +340,8 @@ def test_retried_items_are_failed_no_more_and_a_finished_run_goes_on(
 ) -> None:
     """Those that are named, or all; a second time there is nothing left to do, and a run without any stays finished."""
     journal.failed([failure(1), failure(2), failure(2, "D"), failure(3, "D", key(3))])
-    journal.finish(False, [TaskCounts("C", "complete", failed=2)])
+    journal.over(False, [TaskCounts("C", "complete", failed=2)])
+    journal.finish()
     journal.commit()
     journal.close()
     assert retry(path, [("X", 1), ("C", 9)]) == 0
@@ -391,7 +394,8 @@ def test_what_a_run_did_not_send_again_may_be_retried_once_more(
     journal.close()
     assert retry(path, None) == 1
     second = open_journal()
-    second.finish(True, [])
+    second.over(True, [])
+    second.finish()
     second.commit()
     second.close()
     assert retry(path, None) == 1
@@ -446,10 +450,11 @@ def test_a_run_whose_source_raised_is_not_finished(
     state: str, journal: Journal, open_journal: Open, path: Path
 ) -> None:
     """It goes on when it is started again; if the metadata function raised, nothing was begun: a new run begins."""
-    journal.finish(False, [TaskCounts("C", state), TaskCounts("D", "aborted")])
+    journal.over(False, [TaskCounts("C", state), TaskCounts("D", "aborted")])
+    journal.finish()
     journal.commit()
     journal.close()
     held = peek(path)
-    assert held == (Held("squares", "run-1", b"metadata", False, False, []) if state == "failed" else None)
+    assert held == (Held("squares", "run-1", b"metadata", False, False, False, []) if state == "failed" else None)
     second = open_journal()
     second.begin(SetRun("run-1" if state == "failed" else "run-2", b"", restored=state == "failed"))

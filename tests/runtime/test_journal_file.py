@@ -22,7 +22,7 @@ from zmqpipeline.errors import JournalError
 from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.protocol.messages import FailedItem, TaskProgress, Trouble
 from zmqpipeline.protocol.seqset import numbers_of
-from zmqpipeline.runtime.journal import Journal, JournalLost, dead_items, peek, retry
+from zmqpipeline.runtime.journal import Journal, JournalLost, dead_items, file, peek, retry
 from zmqpipeline.runtime.journal.file import APPLICATION_ID
 
 RUN = SetRun("run-1", b"metadata")
@@ -150,8 +150,8 @@ def test_a_newer_format_is_refused(journal: Journal, path: Path) -> None:
     """By its number and the one that is known."""
     journal.close()
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 2")
-    refused(path, "has the format 2; this version of zmqpipeline knows 1")
+        db.execute("PRAGMA user_version = 3")
+    refused(path, "has the format 3; this version of zmqpipeline knows 2")
 
 
 def test_the_journal_of_another_pipeline_is_refused(journal: Journal, path: Path) -> None:
@@ -355,7 +355,7 @@ except JournalError as error:
 def test_a_journal_that_there_is_no_room_for_leaves_nothing_behind(path: Path) -> None:
     """Not the file that it was begun in, either; what to do is said."""
     done = subprocess.run([sys.executable, "-c", NO_ROOM, str(path)], capture_output=True, text=True, check=True)
-    assert re.search(r"run\.db cannot be used; sqlite says: [^.]+\. Free some space", done.stdout), done.stderr
+    assert re.search(r"run\.db cannot be used now; sqlite says: [^.]+\. Free some space", done.stdout), done.stderr
     assert list(path.parent.iterdir()) == []
 
 
@@ -434,3 +434,23 @@ def test_a_million_items_in_any_order_are_few_bytes_and_open_at_once(
     assert progress.collected == (0, 1_000_000)
     with capsys.disabled():
         print(f"\n{'; '.join(told)}")
+
+
+def test_a_reader_is_not_misled_by_a_writer_that_comes_meanwhile(journal: Journal, path: Path) -> None:
+    """It began alone, without locks; a collector opened the file, wrote and closed it: it reads all of it again."""
+    journal.begin(SetRun("run-1", b""))
+    journal.close()
+    looks = []
+
+    def use(db: sqlite3.Connection | None) -> tuple[int, int]:
+        assert db is not None
+        (first,) = db.execute("SELECT count(*) FROM zmqpipeline_failed").fetchone()
+        if not looks:
+            with contextlib.closing(Journal(path, pipeline="squares")) as writer:
+                writer.failed([FailedItem("C", n, 1, "worker", Trouble("E", "m" * 5000), b"") for n in range(50)])
+                writer.commit()
+        looks.append(first)
+        return first, len(db.execute("SELECT message FROM zmqpipeline_failed").fetchall())
+
+    assert file.read(path, use) == (50, 50)
+    assert looks == [0, 50]

@@ -263,6 +263,9 @@ class Turns:
     def settle(self) -> Ended | None:
         return None
 
+    def has_posts(self) -> bool:
+        return False
+
     def expect_posts(self) -> None: ...
 
     def wake(self) -> None:
@@ -286,7 +289,7 @@ class Puppet(Hand):
 
     def _lead(self) -> None:
         try:
-            self.lead()
+            self.lead(self)
         except BaseException as error:
             self.errors.append(error)
 
@@ -415,8 +418,8 @@ class PingPong:
 @pytest.mark.parametrize("look", [leading.LOOK, 0.0001])
 def test_no_post_is_lost_whoever_leads(look: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three hands whose calls are brief or long by chance, before and after they answer: each answer is handled."""
-    monkeypatch.setattr(leading, "LOOK", look)
-    monkeypatch.setattr(leading, "IDLE_LOOKS", 2)
+    monkeypatch.setattr(Hand, "look", look)
+    monkeypatch.setattr(leading, "IDLE_SECONDS", 2 * look)
     rng, rounds, leadership = random.Random(43), 700, Leadership()
     machine = PingPong(3, rounds)
     hands = [Serial(f"hand-{index}", leadership) for index in range(3)]

@@ -96,7 +96,7 @@ def test_short_items_come_in_batches_and_long_ones_at_once(make: Make, posts: Po
     )
     pool.submit(Execute("C", 1, 0.0, list(range(10000)), [pack(b"")] * 10000))
     assert len(posts.until(executed(10000))) < 200
-    pool.submit(Execute("C", 1, 0.0, [1, 2, 3], [pack(b"0.001")] * 3))
+    pool.submit(Execute("C", 1, 0.0, [1, 2, 3], [pack(b"0.02")] * 3))
     assert [one.numbers for one in posts.until(executed(3))] == [[1], [2], [3]]
 
 
@@ -524,3 +524,29 @@ def test_what_keeps_all_threads_busy_is_told_once(threads: int, make: Make, post
         return sum(len(one.numbers) for one in (*events, *some) if isinstance(one, Executed)) == 5000
 
     assert not any(isinstance(one, Running) for one in posts.until(executed_in_all))
+
+
+def test_a_share_that_lasts_several_quanta_keeps_its_numbers(make: Make, posts: Posts) -> None:
+    """Between two quanta the thread leaves its share and comes back: each item is called with its own number."""
+
+    def check(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+        time.sleep(0.0005)
+        return b"%d" % (payload == b"%d" % number)
+
+    pool = make(1, check)
+    pool.submit(items(*range(300)))
+    assert set(results(posts.until(executed(300))).values()) == {b"1"}
+
+
+def test_threads_that_hold_the_interpreter_are_parked_and_end_all_the_same(make: Make, posts: Posts) -> None:
+    """One of four executes alone after a while; each item comes back once, and closing ends those that are parked."""
+    pool = make(4, lambda index, payload, number, attempt: b"%d" % (index + 0 * sum(range(5000))))
+    end, last, done = time.monotonic() + 60.0, 0, dict[int, bytes]()
+    while pool._limit.limit == 4:
+        assert time.monotonic() < end
+        for _ in range(8):
+            pool.submit(items(*range(last, last + 100)))
+            last += 100
+        done |= results(posts.until(executed(800)))
+    assert sorted(done) == list(range(last))
+    assert set(done.values()) >= {b"0", b"1", b"2", b"3"}

@@ -6,6 +6,7 @@ import os
 import queue
 import select
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from zmqpipeline.runtime.processes import (
     describe_status,
     read_death_notice,
 )
+from zmqpipeline.runtime.told import Told
 
 pytestmark = pytest.mark.processes
 
@@ -202,6 +204,37 @@ def test_a_child_that_does_not_read_holds_nobody_up(nest: Nest) -> None:
     child.kill()
     child.join(10)
     assert child.tell("anybody there?") is False
+
+
+SAYING = ADOPTED + "say = processes.tell_parent; "
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("say('ready'); os._exit(2)", Told(is_ready=True)),
+        ("say('ready'); say('starting'); os.kill(os.getpid(), 9)", Told()),
+        ("[say(one) for one in ('ready', 'starting', 'working')]; os._exit(0)", Told(is_ready=True, has_worked=True)),
+        ("say('exit 2'); os._exit(2)", Told(status=2)),
+        ("say('ready'); say('replace'); say('exit 0')", Told(is_ready=True, wants_successor=True, status=0)),
+        ("say('ready'); os.fork() or (say('exit 2'), os._exit(0)); os.wait()", Told(is_ready=True)),
+        ("os.fork() or time.sleep(30); say('ready'); os._exit(3)", Told(is_ready=True)),
+        ("import subprocess; subprocess.Popen(['sleep', '30'], close_fds=False)", Told()),
+        ("", Told()),
+    ],
+)
+def test_what_a_child_tells_is_known_at_its_end(code: str, told: Told, nest: Nest) -> None:
+    """However it ends; neither a fork that says something, nor one or a program that stays, changes or delays that."""
+    child = nest.start(SAYING + code)
+    began = time.monotonic()
+    nest.status()
+    assert child.told == told
+    assert time.monotonic() - began < 20
+
+
+def test_a_process_that_nobody_supervises_tells_nobody() -> None:
+    """Nobody hears, and nothing happens."""
+    assert processes.tell_parent("ready") is False
 
 
 @pytest.mark.parametrize("line", ["two\nlines", "x" * LONGEST_LINE])

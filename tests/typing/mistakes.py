@@ -53,10 +53,10 @@ app.add_service("upper", square, idempotent=True, treads=2)  # mistake: it is th
 
 
 class Worker(SingleThreadedWorker):
-    """Its endpoint is no address."""
+    """Its endpoint is no text."""
 
     task_type = TaskType("C")
-    endpoint = "ipc://worker.ipc"  # mistake: an EndpointAddress
+    endpoint = 5550  # mistake: a str or an EndpointAddress
     collector_endpoint = EndpointAddress("ipc://collector.ipc")
 
     def handle_execution(self, data: dict[str, int]) -> dict[str, int]:

@@ -10,6 +10,7 @@ The law:
 * All that is awaited is asked for at each connection, after a gap, each second, and after many answers: that mends
   every loss on the way, and lets the broker drop the answers that it keeps.
 * The first answer counts; a later one finds nobody waiting and is dropped. A request that ran out of time is withdrawn.
+* The broker says for which requests there is no worker at the moment. Those that run out of time then are unavailable.
 * What is submitted in one turn of the loop is sent together, by a Tick at its end.
 """
 
@@ -80,6 +81,8 @@ class ClientMachine:
         self._waiting: dict[int, tuple[str, bytes]] = {}
         self._sent: dict[int, bytes] = {}
         """The requests that are with a broker, and with which (its incarnation)."""
+        self._unserved = SeqSet()
+        """The requests for which the broker has no worker, by its last word."""
         self._lines: dict[str, _Line] = {}
         self._to_send: dict[str, None] = {}
         """Services with unsent requests and room for them."""
@@ -104,6 +107,7 @@ class ClientMachine:
                 self._ask(now)
             case e.Disconnected():
                 self._connected = self._heard = False
+                self._unserved = SeqSet()
             case e.Withdraw(numbers):
                 self._withdraw(numbers)
             case e.Drain():
@@ -203,6 +207,7 @@ class ClientMachine:
         if verdict is Verdict.GAP:
             # first of all: the next word to the broker must tell what is still awaited
             self._ask(now)
+            self._unserved = SeqSet()
         match envelope.body:
             case m.Replies(spans, payloads):
                 self._replies(numbers_of(spans), payloads, now)
@@ -211,7 +216,8 @@ class ClientMachine:
                 numbers = [number for number in sorted(self._waiting) if number in told and self._forget(number)]
                 if numbers:
                     self._do(c.Reject(numbers, kind, trouble))
-            case m.Unknown(spans) if spans:
+            case m.Unknown(spans, unserved):
+                self._unserved = SeqSet(unserved)
                 self._send_again(SeqSet(spans), envelope.sender)
             case _:
                 pass
@@ -263,9 +269,17 @@ class ClientMachine:
         late: list[int] = []
         while self._due and self._due[0][0] <= now:
             late += [number for number in heapq.heappop(self._due)[2] if number in self._waiting]
-        if late:
-            self._do(c.Reject(late, "timeout", m.Trouble("ServiceTimeout", self._why_late(late))))
-            self._withdraw(late)
+        unserved: dict[str, list[int]] = {}
+        for number in late:
+            if number in self._unserved:
+                unserved.setdefault(self._waiting[number][0], []).append(number)
+        for service, numbers in unserved.items():
+            text = f"Nobody served {service!r} within the timeout. Start a worker for it, or check the name."
+            self._do(c.Reject(numbers, "unavailable", m.Trouble("ServiceUnavailable", text)))
+        timed_out = [number for number in late if number not in self._unserved]
+        if timed_out:
+            self._do(c.Reject(timed_out, "timeout", m.Trouble("ServiceTimeout", self._why_late(timed_out))))
+        self._withdraw(late)
         if len(self._due) > 1000 and len(self._due) > 2 * len(self._waiting):
             # answered long before their time: they would pile up for as long as the time-outs are
             self._due = [one for one in self._due if any(number in self._waiting for number in one[2])]

@@ -8,38 +8,47 @@ The law:
 * Collected first, acknowledged second. An item for which the function raised is told to `failed`, then acknowledged
   as failed.
 * Of what a worker says it keeps, the collector asks for all that it has never seen: that mends every loss on the way.
+* How many bytes of results its workers may send it, `result_credit` says.
 * What a journal held is as if this process had collected it. Whoever is acknowledged is in the journal by then: the
   answers of the collector's thread come after the commit.
+* `finished` is called at least once: with a journal, the run counts as finished when it has returned. A journal that
+  says that every item is done, and no more, has it called again, whether a distributor is there or not.
 
 ========== ======================== =============================================================================
 phase      entered by               meaning
 ========== ======================== =============================================================================
 empty      start                    no run; results are dropped (their workers keep them)
 active     Begin, Restored          collects and acknowledges
-finishing  Finish, all called       `finished` runs
+finishing  Finish, all called       `finished` runs, for as long as it takes; Holding says so
 finished   FinishedCalled, Restored stays for the distributor's Bye, or 10 s; for one that is cut off 60 s
-draining   Drain                    finishes what its thread has, acknowledges, ends
+draining   Drain, RunEnded          finishes what its thread has, acknowledges, ends; after a final Drain it says so
 ended
 ========== ======================== =============================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from zmqpipeline.errors import JournalError, JournalUnavailable
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.ending import early, ended_early, not_collected
+from zmqpipeline.protocol.gates import AckLog, in_messages
 from zmqpipeline.protocol.keys import split_keys
-from zmqpipeline.protocol.link import Verdict
+from zmqpipeline.protocol.kinds import FailedItems
+from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.parts import in_parts
 from zmqpipeline.protocol.progress import Progress
+from zmqpipeline.protocol.result_credit import Credits, bytes_of
 from zmqpipeline.protocol.roster import LONGEST_NAME, Links
 from zmqpipeline.protocol.seqset import first_of, numbers_of, size, spans_of
 from zmqpipeline.protocol.snapshots import CollectorSnapshot
 from zmqpipeline.protocol.strangers import Strangers
+from zmqpipeline.protocol.waiting import NOBODY_CAME
 
 STAY_SECONDS = 10.0
 """How long a finished collector stays for a distributor that has not heard."""
@@ -76,17 +85,32 @@ class CollectorMachine:
         self.count = 0
         self.inherited = 0
         """How many of these were done before this process came to the run."""
-        self.troubles: list[m.Trouble] = []
+        self.inherited_failed = 0
+        """How many of those had failed."""
+        self.troubles: dict[str, m.Trouble] = {}
+        """What the functions beside the one for results raised first: ack_data, failed, finished."""
+        self.failed = FailedItems()
+        self.unsent: dict[str, m.Trouble] = {}
+        """By task, why not everything was sent: the distributor's word."""
+        self.early = ""
+        """Why the run ended before its time, if it did so by the distributor's word."""
+        self._is_final = False
         self._options = options or Options()
         self._tasks: dict[str, Progress] = {}
         self._links = Links(incarnation)
         self._strangers = Strangers()
+        self._credits = Credits(self._options.max_held_bytes)
         self._is_dict = is_dict
         self._named: frozenset[str] = frozenset()
         """The tasks that the distributor has named; results of no others are taken."""
         self._distributor: e.Peer | None = None
+        self._was_served = False
+        """A distributor of this run has spoken to this process."""
         self._last_ack = ("", b"")
         """Task and data of the newest ACK, for a distributor that has not heard it."""
+        self._acked = AckLog()
+        """What the last ACKs carried, for gates."""
+        self._is_gated = False
         self._calls = 0
         self._finish: m.Finish | None = None
         self._finished_data = b""
@@ -95,7 +119,10 @@ class CollectorMachine:
         self._was_finished = False
         self._deadline: float | None = None
         self._drain_by: float | None = None
+        self._company: e.Peer | None = None
+        """The distributor that was heard last, also if it has not begun a run."""
         self._warn_at: float | None = None
+        self._alone_since: float | None = None
         self._born = False
         self._out: list[c.Command] = []
 
@@ -107,7 +134,7 @@ class CollectorMachine:
         if self.phase == "ended":
             return []
         if not self._born:
-            self._born, self._warn_at = True, now + WARN_FIRST_SECONDS
+            self._born, self._warn_at, self._alone_since = True, now + WARN_FIRST_SECONDS, now
         match event:
             case e.Received():
                 self._received(event.peer, event.envelope, now)
@@ -121,13 +148,16 @@ class CollectorMachine:
                 self._lost(peer, now)
             case e.Restored() if self.phase == "empty":
                 self._restored(event, now)
-            case e.JournalFailed(trouble):
-                self._end(2, trouble.message)
+            case e.JournalFailed(trouble, may_pass):
+                self._end((JournalUnavailable if may_pass else JournalError).exit_status, trouble.message)
                 return self._out
-            case e.Drain(seconds):
+            case e.Drain(seconds, final):
+                self._is_final = self._is_final or final
                 self._drain(now + seconds)
             case _:
                 pass
+        for told in self._credits.to_tell():
+            self._tell_credit(*told)
         self._move_on(now)
         return self._out
 
@@ -135,18 +165,19 @@ class CollectorMachine:
         """See `Machine.next_deadline`."""
         if not self._born:
             return 0.0
-        return None if self.phase == "ended" else soonest((self._deadline, self._warn_at))
+        return None if self.phase == "ended" else soonest((self._deadline, self._warn_at, self._alone_until()))
 
     def snapshot(self) -> CollectorSnapshot:
         """What a collector has, for people."""
         tasks = {name: (len(one.collected), len(one.failed)) for name, one in list(self._tasks.items())}
         queued = sum(len(one.pending) for one in list(self._tasks.values()))
-        return CollectorSnapshot(self.phase, self.run, tasks, queued)
+        return CollectorSnapshot(self.phase, self.run, tasks, queued, self._credits.queued)
 
     def check(self) -> None:
         """The sets of each task hold; the count of ACKs is the number of items done."""
         for name, one in self._tasks.items():
             one.check(name)
+        self._credits.check()
         # what is told of a run that is not begun here is no more than that
         done = sum(one.done for one in self._tasks.values()) if self.run else 0
         assert self.count == done, f"{done} items done, counted {self.count}"
@@ -168,20 +199,27 @@ class CollectorMachine:
                 self._results(peer, body)
             case m.Kept():
                 self._kept(peer, body)
-            case m.Propose() | m.Begin() | m.Keys() | m.Ranges() | m.GiveUp() | m.Finish() | m.Bye():
+            case (
+                m.Propose() | m.Begin() | m.Keys() | m.Ranges() | m.GiveUp() | m.Finish() | m.Bye() | m.RunEnded()
+            ):  # fmt: skip
                 self._from_distributor(peer, body, now)
             case _:
                 pass
 
     def _lost(self, peer: e.Peer, now: float) -> None:
-        self._links.lost(peer)
+        who = self._links.lost(peer)
+        if who is not None:
+            self._credits.leave(who)
         self._strangers.lost(peer)
+        if peer == self._company:
+            self._company = None
+            if self.phase in ("empty", "active"):
+                self._warn_at, self._alone_since = now + WARN_SECONDS, now
         if peer == self._distributor:
             self._distributor = None
             if self.phase == "finished" and not self._was_finished:
                 self._stay_for_the_absent(now)
             if self.phase in ("empty", "active"):
-                self._warn_at = now + WARN_SECONDS
                 self._log(30, "The connection to the distributor broke; what is collected is kept until it is back.")
 
     # the distributor ---------------------------------------------------------------------------------------------
@@ -191,6 +229,8 @@ class CollectorMachine:
             self._out += self._strangers.note(peer, "speaks as a second distributor while one is connected")
             return
         match body:
+            case m.Begin(pipeline, run) if self._is_out_of_place(pipeline, run):
+                self._leave_the_run(pipeline, run)
             case m.Propose(pipeline) | m.Begin(pipeline) if not self._is_ours(pipeline):
                 self._send(
                     peer, m.Refused(f"This collector belongs to the pipeline {self.pipeline!r}, not {pipeline!r}.")
@@ -198,13 +238,15 @@ class CollectorMachine:
             case m.Begin(metadata=metadata) if metadata and not self._is_dict(metadata):
                 self._out += self._strangers.note(peer, "began a run with metadata that are no packed dict")
             case m.Propose():
-                self._warn_at = None
+                self._found(peer)
                 self._say_keys(peer)
                 self._say_holding(peer)
             case m.Begin():
                 self._begin(peer, body)
             case m.Keys() | m.Ranges() if self.phase == "empty":
                 self._learn(body)
+            case m.RunEnded(run) if self.phase == "empty" or run == self.run:
+                self._ended_early(peer, body, now)
             case m.GiveUp(run) | m.Finish(run) | m.Bye(run) if self.run and run == self.run:
                 self._serves(peer)
                 self._of_our_run(peer, body)
@@ -212,7 +254,20 @@ class CollectorMachine:
     def _serves(self, peer: e.Peer) -> None:
         """Whoever knows the run is its distributor; who only says that it were one keeps no other from being it."""
         self._distributor = peer
-        self._warn_at = None
+        self._was_served = True
+        self._found(peer)
+
+    def _found(self, peer: e.Peer) -> None:
+        """A distributor is there: it is not waited for."""
+        self._company = peer
+        self._warn_at = self._alone_since = None
+
+    def _alone_until(self) -> float | None:
+        """When it has waited long enough for a distributor, if it waits for nothing else."""
+        patience = self._options.exit_when_idle
+        if patience is None or self._alone_since is None or self._calls or self.phase not in ("empty", "active"):
+            return None
+        return self._alone_since + patience
 
     def _of_our_run(self, peer: e.Peer, body: m.Message) -> None:
         match body:
@@ -223,6 +278,12 @@ class CollectorMachine:
             case m.Bye() if self.phase == "finished":
                 self._leave()
 
+    def _ended_early(self, peer: e.Peer, ended: m.RunEnded, now: float) -> None:
+        self._send(peer, ended)
+        if self.phase in ("empty", "active"):
+            self.early = ended.reason
+            self._drain(now + self._options.drain_timeout)
+
     def _is_second(self, peer: e.Peer) -> bool:
         now_at_work = self._distributor
         if now_at_work is None or now_at_work == peer or self.phase == "finished":
@@ -231,6 +292,21 @@ class CollectorMachine:
 
     def _is_ours(self, pipeline: str) -> bool:
         return not pipeline or not self.pipeline or pipeline == self.pipeline
+
+    def _is_out_of_place(self, pipeline: str, run: str) -> bool:
+        """Whether this process is the newcomer at a distributor that is at work on something else."""
+        return not self._was_served and (not self._is_ours(pipeline) or self.run not in ("", run))
+
+    def _leave_the_run(self, pipeline: str, run: str) -> None:
+        """The run that is under way goes on with the next collector; it is this one that was started wrongly."""
+        what = f"of the pipeline {pipeline!r}, not of {self.pipeline!r}"
+        if self._is_ours(pipeline):
+            what = f"on the run {run}; the journal holds the run {self.run}"
+        self._end(
+            2,
+            f"A distributor is at work here {what}. It waits for the collector of its own run: start that one, with "
+            "its journal if it had one; or end that distributor first, or use another address.",
+        )
 
     def _begin(self, peer: e.Peer, body: m.Begin) -> None:
         if self.phase == "empty" and not self._lacks_parts(body):
@@ -241,12 +317,15 @@ class CollectorMachine:
         self._named = frozenset(known.task for known in body.progress)
         # one that holds no run after a Begin lacks the keys of what is done: it is told them
         self._serves(peer)
+        self._is_gated = body.gated
+        if body.gated and body.ack_id < self.count:
+            self._tell_acks(self._acked.after(body.ack_id), "", (), (), b"")
         self._say_holding(peer)
 
     def _begin_run(self, body: m.Begin) -> None:
         self.phase = "active"
         self._hold(body.run, body.metadata, body.progress)
-        self._last_ack = (body.ack_task, body.ack_data)
+        self._remember(body.ack_task, body.ack_data)
         keys = {name: set(one.keys.done) for name, one in self._tasks.items() if one.keys.done}
         failed_keys = {name: dict(one.keys.failed) for name, one in self._tasks.items() if one.keys.failed}
         self._do(c.SetRun(body.run, body.metadata, self._progress(), keys, failed_keys, *self._last_ack))
@@ -258,6 +337,13 @@ class CollectorMachine:
         for known in progress:
             self._task(known.task).learn(known)
         self.count = self.inherited = sum(one.done for one in self._tasks.values())
+        self.inherited_failed = sum(len(one.failed) for one in self._tasks.values())
+
+    def _remember(self, task: str, data: bytes) -> None:
+        """What the last ACK carried, which another process has sent."""
+        self._last_ack = (task, data)
+        if self.count:
+            self._acked.add(m.AckNote(task, self.count, self.count, data))
 
     def _lacks_parts(self, body: m.Begin) -> bool:
         self._expect_parts_of(body.run)
@@ -283,7 +369,7 @@ class CollectorMachine:
 
     def _restored(self, event: e.Restored, now: float) -> None:
         self._hold(event.run, event.metadata, event.progress)
-        self._last_ack = (event.ack_task, event.ack_data)
+        self._remember(event.ack_task, event.ack_data)
         for name, keys in event.keys.items():
             self._task(name).keys.done |= keys
         for name, failed_keys in event.failed_keys.items():
@@ -293,10 +379,18 @@ class CollectorMachine:
             self.ok, self.counts = event.ok, event.counts
             self._deadline = now + STAY_SECONDS
             self._log(20, f"The run {self.run} is already finished, says the journal.")
+            return
+        self.phase = "active"
+        self._do(c.SetRun(event.run, event.metadata, restored=True))
+        if event.over:
+            self._is_done(m.Finish(event.run, event.ok, event.counts))
+            self._log(20, f"All items of the run {self.run} are done, says the journal; `finished` is called again.")
         else:
-            self.phase = "active"
-            self._do(c.SetRun(event.run, event.metadata, restored=True))
             self._log(20, f"The journal holds the unfinished run {self.run}, {self.count} items done; it goes on.")
+
+    def _is_done(self, finish: m.Finish) -> None:
+        """Every item is: `finished` comes next."""
+        self._finish, self.ok, self.counts = finish, finish.ok, finish.counts
 
     def _call_workers(self) -> None:
         """Every worker that spoke before the run began says again what it keeps."""
@@ -315,8 +409,14 @@ class CollectorMachine:
         self._send(peer, self._holding(progress))
 
     def _holding(self, progress: list[m.TaskProgress]) -> m.Holding:
-        finished = self.phase in ("finishing", "finished")
-        return m.Holding(self.run, finished, self.metadata, self.count, progress, *self._last_ack)
+        finished, finishing = self.phase == "finished", self.phase == "finishing"
+        kept_from = self._acked.oldest if self._is_gated else 0
+        end = (finishing, self._is_good(), self.counts) if finished or finishing else ()
+        return m.Holding(self.run, finished, self.metadata, self.count, progress, *self._last_ack, kept_from, *end)
+
+    def _is_good(self) -> bool:
+        """Whether the exit status of a run that is over is 0, as far as it is known."""
+        return self.ok and not self.troubles
 
     def _give_up(self, peer: e.Peer, failures: list[m.FailedItem]) -> None:
         new = []
@@ -328,7 +428,7 @@ class CollectorMachine:
             else:
                 self._ack_again(item.task, (item.number, item.number + 1))
         if new:
-            self._call(c.CallFailed(new), len({item.task for item in new}))
+            self._call_failed(new, len({item.task for item in new}))
         # those that wait for their call by now, whether they came just now or before
         for task in {item.task for item in failures}:
             spans = spans_of([item.number for item in failures if item.task == task])
@@ -337,9 +437,8 @@ class CollectorMachine:
 
     def _finish_run(self, peer: e.Peer, body: m.Finish) -> None:
         if self.phase == "active":
-            self._finish = body
-            self.ok = body.ok
-            self.counts = body.counts
+            self._is_done(body)
+            self.unsent = {one.task: one.trouble for one in body.troubles}
         elif self.phase == "finished":
             self._send(peer, self._last_word())
 
@@ -350,8 +449,11 @@ class CollectorMachine:
             return
         progress = self._task(body.task)
         new = progress.new_of(body.spans, body.keys)
+        who = self._links.who(peer)
+        if who is not None:
+            self._credits.join(who)
         if new == body.spans:
-            self._collect(progress, body, new, body.payloads, body.keys)
+            self._collect(who, progress, body, new, body.payloads, body.keys)
             return
         wanted = set(numbers_of(new))
         progress.duplicates += size(body.spans) - len(wanted)
@@ -359,16 +461,29 @@ class CollectorMachine:
         keys = split_keys(body.keys)
         self._ack_again(body.task, body.spans)
         left = b"".join([keys[index] for index in kept] if keys else ())
-        self._collect(progress, body, new, [body.payloads[index] for index in kept], left)
+        self._collect(who, progress, body, new, [body.payloads[index] for index in kept], left)
 
-    def _collect(self, progress: Progress, body: m.Results, new: m.Spans, payloads: m.Blobs, keys: bytes) -> None:
+    def _collect(
+        self,
+        who: bytes | None,
+        progress: Progress,
+        body: m.Results,
+        new: m.Spans,
+        payloads: m.Blobs,
+        keys: bytes,
+    ) -> None:
         """Have the function called for these of the results; `keys` are theirs, joined."""
         if new:
+            self._credits.arrived(who or b"", size(new), payloads)
             progress.expect(new, split_keys(keys))
-            self._call(c.Collect(body.task, body.attempt, new, payloads, keys), size(new))
+            self._call(c.Collect(body.task, body.attempt, new, payloads, keys, self._is_gated), size(new))
 
     def _kept(self, peer: e.Peer, body: m.Kept) -> None:
         if body.run == self.run and self.phase == "active" and not self._is_no_task(peer, body.task):
+            link, who = self._link(peer), self._links.who(peer)
+            if link is not None and who is not None:
+                self._credits.join(who)
+                self._credits.said(who, body.credit, body.wants, link.confirmed)
             unseen = first_of(self._task(body.task).unseen(body.spans))
             self._send(peer, m.Missing(self.run, body.task, unseen))
 
@@ -378,49 +493,91 @@ class CollectorMachine:
         if collected or failed:
             # it is news to a distributor that has missed an ACK, and perhaps the newest one: that one's data go along
             newest, data = self._last_ack
-            self._ack(task, collected, failed, data, newest if newest != task else "")
+            self._tell_acks([], task, collected, failed, data, newest if newest != task else "")
 
-    def _ack(self, task: str, collected: m.Spans, failed: m.Spans, data: bytes, data_of: str = "") -> None:
-        if self._distributor is not None:
-            known = self._task(task)
-            counts = (known.duplicates, self.count, data, known.repeated, data_of)
-            self._send(self._distributor, m.Ack(self.run, task, collected, failed, *counts))
+    def _ack(
+        self, task: str, collected: m.Spans, failed: m.Spans, data: bytes, each: Sequence[tuple[int, bytes]] = ()
+    ) -> None:
+        """Acknowledge what has just been done; `each` as in Collected."""
+        before = self.count
+        number = size(collected) + size(failed)
+        self.count += number
+        self._last_ack = (task, data)
+        notes = []
+        for many, one in each or ((number, data),):
+            notes.append(m.AckNote(task, before + 1, before + many, one))
+            before += many
+        for note in notes:
+            self._acked.add(note)
+        self._tell_acks(notes, task, collected, failed, data)
+
+    def _tell_acks(
+        self,
+        notes: list[m.AckNote],
+        task: str,
+        collected: m.Spans,
+        failed: m.Spans,
+        data: bytes,
+        data_of: str = "",
+    ) -> None:
+        if self._distributor is None:
+            return
+        known = self._tasks.get(task) or Progress()
+        counts = (known.duplicates, self.count, data, known.repeated, data_of)
+        if not self._is_gated:
+            self._send(
+                self._distributor, m.Ack(self.run, task, collected, failed, *counts, queued=self._credits.queued)
+            )
+            return
+        *parts, last = in_messages(notes)
+        for part in parts:
+            self._send(
+                self._distributor, m.Ack(self.run, "", (), (), 0, self.count, b"", 0, "", part, self._acked.oldest)
+            )
+        told = (last, self._acked.oldest, self._credits.queued)
+        self._send(self._distributor, m.Ack(self.run, task, collected, failed, *counts, *told))
 
     # answers of the collector's thread -----------------------------------------------------------------------------
 
-    def _call(self, command: c.Command, parts: int) -> None:
+    def _call(self, command: c.Command, parts: int, *, failing: bool = False) -> None:
         """Count the calls that are out, so that the end can wait for them."""
         self._calls += parts
+        if isinstance(command, c.CallFailed) and not failing:
+            self._credits.call_failed(parts)
         self._do(command)
 
+    def _call_failed(self, items: list[m.FailedItem], parts: int, *, failing: bool = False) -> None:
+        for item in items:
+            self.failed.add(item)
+        self._call(c.CallFailed(items), parts, failing=failing)
+
     def _collected(self, event: e.Collected) -> None:
-        self._calls -= size(event.spans) + len(event.failures)
-        self._note(event.trouble)
+        done = size(event.spans) + len(event.failures)
+        self._calls -= done
+        self._credits.called(done, bytes_of([payload for _, _, payload in event.failures]))
+        self._note("ack_data", event.trouble)
         progress = self._task(event.task)
         if event.spans:
             progress.collect(event.spans)
-            self.count += size(event.spans)
         if event.failures:
             items = [
                 m.FailedItem(event.task, number, event.attempt, "collector", trouble, payload, progress.keys.of(number))
                 for number, trouble, payload in event.failures
             ]
-            self._call(c.CallFailed(items), 1)
+            self._call_failed(items, 1, failing=any(item.payload for item in items))
         if event.spans:
-            self._last_ack = (event.task, event.data)
-            self._ack(event.task, event.spans, (), event.data)
+            self._ack(event.task, event.spans, (), event.data, event.each)
 
     def _failed_called(self, event: e.FailedCalled) -> None:
         self._calls -= 1
-        self._note(event.trouble)
+        self._credits.failed_called()
+        self._note("failed", event.trouble)
         progress = self._task(event.task)
         progress.fail(event.spans)
-        self.count += size(event.spans)
-        self._last_ack = (event.task, b"")
         self._ack(event.task, (), event.spans, b"")
 
     def _finished_called(self, event: e.FinishedCalled, now: float) -> None:
-        self._note(event.trouble)
+        self._note("finished", event.trouble)
         self._finished_data = event.data
         self.phase = "finished"
         self._stay(now + STAY_SECONDS)
@@ -435,19 +592,19 @@ class CollectorMachine:
 
     def _stay_for_the_absent(self, now: float) -> None:
         self._stay(now + ABSENT_SECONDS)
-        self._log(
-            30,
-            "The run is over, but the connection to the distributor broke before it said goodbye; "
-            f"waiting {ABSENT_SECONDS:.0f} s for it.",
-        )
+        why = "the connection to the distributor broke before it said goodbye"
+        if not self._was_served:
+            why = "no distributor has come to hear it"
+        self._log(30, f"The run is over, but {why}; waiting {ABSENT_SECONDS:.0f} s for it.")
 
     def _last_word(self) -> m.Finished:
-        return m.Finished(self.run, self.troubles[0] if self.troubles else None, self._finished_data)
+        trouble = next(iter(self.troubles.values()), None)
+        return m.Finished(self.run, trouble, self._finished_data, self.failed.of_stage("collector"))
 
-    def _note(self, trouble: m.Trouble | None) -> None:
+    def _note(self, function: str, trouble: m.Trouble | None) -> None:
+        # the first one is kept; it was said where it was raised
         if trouble is not None:
-            self.troubles.append(trouble)
-            self._log(40, f"A function of the collector raised {trouble.error}: {trouble.message}\n{trouble.traceback}")
+            self.troubles.setdefault(function, trouble)
 
     # the end -----------------------------------------------------------------------------------------------------
 
@@ -460,6 +617,8 @@ class CollectorMachine:
             self._deadline = self._drain_by = deadline
         elif self.phase == "finished":
             self._leave()
+        elif self.phase == "draining" and self._deadline is not None:
+            self._deadline = min(self._deadline, deadline)
 
     def _move_on(self, now: float) -> None:
         """What follows from the state and the clock."""
@@ -468,19 +627,33 @@ class CollectorMachine:
             self._do(c.CallFinished(self._finish.ok, self._finish.counts))
         elif (self.phase == "draining" and not self._calls) or (self._deadline is not None and now >= self._deadline):
             self._leave()
+        elif (until := self._alone_until()) is not None and now >= until:
+            patience = self._options.exit_when_idle
+            self._end(NOBODY_CAME, f"No distributor was there for {patience:g} s (exit_when_idle).")
         elif self._warn_at is not None and now >= self._warn_at:
             self._warn_at = now + WARN_SECONDS
             self._log(30, "Still waiting for a distributor to connect; start it, or end this collector with Ctrl-C.")
 
     def _leave(self) -> None:
-        if self._was_finished:
-            self._end(0, "already finished")
+        if self.phase == "finished" and self._is_good():
+            self._end(0, "already finished" if self._was_finished else "the run is over")
+        elif self.phase == "finished" and self._was_finished:
+            self._end(1, "already finished")
         elif self.phase == "finished":
-            self._end(1 if self.troubles or not self.ok else 0, "the run is over")
-        elif self.phase == "finishing":
-            self._end(1, "drained before its `finished` function returned")
+            self._end(1, not_collected(self.counts, {**self.unsent, **self.troubles}, self.failed.troubles()))
+        elif self.early:
+            self._end(1, self.early)
         else:
-            self._end(1 if self.troubles else 0, "drained")
+            self._say_early()
+            is_finishing = self.phase == "finishing"
+            why = "drained before its `finished` function returned" if is_finishing else "drained"
+            self._end(1 if self.troubles or is_finishing else 0, why)
+
+    def _say_early(self) -> None:
+        """Nobody comes in our place, says our user: without a collector the run is over."""
+        for peer in self._links.peers() if self._is_final else ():
+            if peer[0] == "acks":
+                self._send(peer, ended_early(self.run, early("collector")))
 
     def _end(self, status: int, reason: str) -> None:
         self.phase = "ended"
@@ -503,11 +676,20 @@ class CollectorMachine:
             progress = self._tasks[name] = Progress()
         return progress
 
-    def _send(self, peer: e.Peer, body: m.Message) -> None:
+    def _link(self, peer: e.Peer) -> Link | None:
         who = self._links.who(peer)
-        link = self._links.link(who) if who is not None else None
+        return self._links.link(who) if who is not None else None
+
+    def _send(self, peer: e.Peer, body: m.Message) -> None:
+        link = self._link(peer)
         if link is not None:
             self._do(c.Send(peer, link.wrap(body)))
+
+    def _tell_credit(self, who: bytes, credit: int, once: int) -> None:
+        peer, link = self._links.peer(who), self._links.link(who)
+        if peer is not None and link is not None:
+            self._credits.was_told(who, link.sent + 1, once)
+            self._do(c.Send(peer, link.wrap(m.Credit(credit, once))))
 
     def _do(self, command: c.Command) -> None:
         self._out.append(command)

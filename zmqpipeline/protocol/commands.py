@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
 from zmqpipeline.protocol.events import Peer
-from zmqpipeline.protocol.messages import Blobs, Envelope, FailedItem, Spans, TaskCounts, TaskProgress, Trouble
+from zmqpipeline.protocol.messages import AckNote, Blobs, Envelope, FailedItem, Spans, TaskCounts, TaskProgress, Trouble
 
 if TYPE_CHECKING:
     from dataclasses import dataclass
@@ -60,7 +60,7 @@ class StartTasks:
 class Produce:
     """Take up to `count` steps of this task's source for a worker; Produced answers, perhaps in several parts.
 
-    `address` names the worker for `handle`; `ack_task`, `ack_id`, `ack_data` are those of the last Ack, for the gate.
+    `address` names the worker for `handle`; `ack_task`, `ack_id`, `ack_data` are those of the last Ack.
     Before these, `over` items are passed over: they are done, and nobody needs to see them.
     """
 
@@ -70,6 +70,8 @@ class Produce:
     ack_task: str
     ack_id: int
     ack_data: bytes
+    acks: list[AckNote] = field(default_factory=list)
+    """For a task with a gate: the ACKs that it has not been asked with, up to that one."""
     over: int = 0
 
 
@@ -99,6 +101,11 @@ class TakeBack:
     """Take unstarted items off the queue, the last first; TakenBack answers. `count` None means all of them."""
 
     count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookForEnd:
+    """See whether a run has ended at the distributor's address; if so, EndFound answers."""
 
 
 # collector ------------------------------------------------------------------------------------------------------------
@@ -136,6 +143,8 @@ class Collect:
     spans: Spans
     payloads: Blobs
     keys: bytes = b""
+    each: bool = False
+    """Whether the data for the ACK of each item are wanted, not only those of the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +156,7 @@ class CallFailed:
 
 @dataclass(frozen=True, slots=True)
 class CallFinished:
-    """The run is over: call `finished` once; FinishedCalled answers."""
+    """Every item is done: write that down, call `finished`, write down that it returned; FinishedCalled answers."""
 
     ok: bool
     counts: list[TaskCounts] = field(default_factory=list)
@@ -183,6 +192,7 @@ Command: TypeAlias = (
     | SetMetadata
     | Execute
     | TakeBack
+    | LookForEnd
     | SetRun
     | Collect
     | CallFailed

@@ -14,7 +14,7 @@ The law:
 * When the source is exhausted, what still waits is spread evenly over the hungry.
 * The items of a service come from clients: they are handed out at the end of the broker's turn, to the least loaded.
 * Releases travel with the next work; alone after 20 ms, or when many, or when a worker drains.
-* When a worker is idle, nothing waits, and another one has done nothing for 20 ms with items behind what it runs, these
+* When a worker is idle, nothing waits, and another one has done nothing for 50 ms with items behind what it runs, these
   are recalled; it gets no others to wait behind it until it has done something. Of one that goes on, what it has beyond
   its window is recalled: its items have become longer since it was given them.
 """
@@ -30,6 +30,7 @@ from zmqpipeline.protocol import batching
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.gates import AckLog, Gates
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.ledger import Batch, Ledger
 from zmqpipeline.protocol.link import Link, Verdict
@@ -37,6 +38,7 @@ from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.obituary import Obituaries
 from zmqpipeline.protocol.roster import LONGEST_NAME, Links, Member
 from zmqpipeline.protocol.seqset import SeqSet
+from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.suspicion import LastWord
 
 RELEASE_SECONDS = 0.02
@@ -45,8 +47,11 @@ RELEASE_SECONDS = 0.02
 RELEASE_ITEMS = 2048
 """How many releases are sent at once even so."""
 
-RECALL_SECONDS = 0.02
-"""How long a worker is idle beside one that does nothing before items are recalled: what fast workers have, is done."""
+RECALL_SECONDS = 0.05
+"""How long a worker is idle beside one that does nothing before items are recalled: what fast workers have, is done.
+
+Longer than the 20 ms after which a busy worker of short items reports.
+"""
 
 MOST_SHOWN = 100
 """So many of the tasks are named to a worker that asked for none of them."""
@@ -64,6 +69,8 @@ class TaskState:
     producing: bytes | None = None
     asked_ack: tuple[str, int, bytes] | None = None
     gated: bool = False
+    unasked: AckLog = field(default_factory=AckLog)
+    """The ACKs that its gate, if it has one, has not been asked with."""
     reserved: bytes | None = None
     """The worker that gets nothing more until it is free for an item on its last try."""
     hungry: dict[bytes, None] = field(default_factory=dict)
@@ -86,10 +93,29 @@ class TaskState:
         """Whether every item was collected."""
         return self.state == "complete" and not self.ledger.failed
 
+    def counts(self) -> m.TaskCounts:
+        """The figures for the summary; of a task that never began what it has announced is aborted."""
+        counts = self.ledger.counts(self.state)
+        if self.state == "aborted" and self.spec.total is not None and not counts.sent:
+            return m.TaskCounts(task=counts.task, state=counts.state, aborted=self.spec.total)
+        return counts
+
     @property
     def may_produce(self) -> bool:
         """Whether its source can be asked for more."""
         return self.has_source and self.state == "open" and self.producing is None and not self.gated
+
+
+def snapshot_of(phase: str, run: str, tasks: dict[str, TaskState]) -> DistributorSnapshot:
+    """How these tasks stand, for people."""
+    return DistributorSnapshot(
+        phase=phase,
+        run=run,
+        tasks=[task.counts() for task in tasks.values()],
+        waiting={name: task.ledger.waiting for name, task in tasks.items()},
+        leased={name: task.ledger.leased for name, task in tasks.items()},
+        workers={name: task.workers for name, task in tasks.items()},
+    )
 
 
 class Dispatcher:
@@ -116,7 +142,8 @@ class Dispatcher:
         self.stage = "before"
         self.run = ""
         self.metadata = b""
-        self.last_ack: tuple[str, int, bytes] = ("", 0, b"")
+        self.gates = Gates(tasks, self.feed)
+        self._farewell = m.RunEnded("")
         self.release_at: float | None = None
         self.out: list[c.Command] = []
         self.unfed: dict[str, TaskState] = {}
@@ -136,11 +163,11 @@ class Dispatcher:
         for member in self.members.values():
             self._to(member, m.Welcome(run, metadata))
 
-    def say_farewell(self) -> None:
-        """The run is over: every worker is told to end."""
-        self.stage = "farewell"
+    def say_farewell(self, ended: m.RunEnded) -> None:
+        """The run is over: every worker is told to end, and so is whoever reports later."""
+        self.stage, self._farewell = "farewell", ended
         for member in self.members.values():
-            self._to(member, m.RunEnded(self.run))
+            self._to(member, ended)
 
     def next_time(self) -> float | None:
         """When `by_the_clock` has something to do."""
@@ -156,7 +183,15 @@ class Dispatcher:
         self.out += self._obituaries.overdue(now)
 
     def check(self) -> None:
-        """Only who is here is hungry, and the workers of each task are counted right."""
+        """The ledgers hold, only who is here is hungry, the workers of each task are counted right.
+
+        And no task has begun before what it depends on was over.
+        """
+        for task in self.tasks.values():
+            task.ledger.check()
+            if task.state not in ("waiting", "aborted"):
+                late = [name for name in task.spec.depends_on if not self.tasks[name].is_over]
+                assert not late, f"{task.spec.task_type} began before {late}"
         served = dict.fromkeys(self.tasks, 0)
         for member in self.members.values():
             served[member.task] += 1
@@ -218,7 +253,7 @@ class Dispatcher:
         if not member.load():
             self.tasks[member.task].ledger.has_executed_all(member.who)
         if self.stage == "farewell":
-            self._to(member, m.RunEnded(self.run))
+            self._to(member, self._farewell)
             return
         running = self.run
         if report.run != running:
@@ -461,9 +496,11 @@ class Dispatcher:
 
     def _produce(self, task: TaskState, member: Member, room: int) -> None:
         task.producing = member.who
-        task.asked_ack = self.last_ack
+        task.asked_ack = self.gates.last_ack
         count = task.ledger.steps_for(min(room, batching.MAX_BATCH))
-        self._do(c.Produce(task.spec.task_type, count, member.name, *self.last_ack, task.ledger.done_ahead()))
+        ack = self.gates.newest_for(task)
+        over = task.ledger.done_ahead()
+        self._do(c.Produce(task.spec.task_type, count, member.name, *ack, task.unasked.take(), over))
 
     def produced(self, event: e.Produced) -> None:
         """The source's answer, or a part of it; a failure of it is the machine's business."""
@@ -476,7 +513,7 @@ class Dispatcher:
         if event.state == "more":
             return
         task.producing = None
-        task.gated = event.state == "gated" and task.asked_ack == self.last_ack
+        task.gated = event.state == "gated" and not self.gates.may_be_asked(task)
         if event.state in ("exhausted", "failed"):
             task.state = event.state
             task.ledger.drop_claims()
@@ -515,32 +552,6 @@ class Dispatcher:
     def _recall(self, member: Member, most: int) -> None:
         self._to(member, m.Recall(self.run, member.task, most))
         member.recalled = member.link.sent
-
-    # acks --------------------------------------------------------------------------------------------------------
-
-    def acknowledged(self, task: str, count: int, data: bytes, *, news: bool) -> None:
-        """The newest ACK so far, which may open gates.
-
-        A collector that was started anew may count less than its forerunner, whose last ACKs were lost: if the ACK
-        brings `news` all the same, the count goes on from ours, so that none comes twice.
-        """
-        if count <= self.last_ack[1]:
-            if not news:
-                return
-            count = self.last_ack[1] + 1
-        self._open_gates((task, count, data))
-
-    def told_last_ack(self, task: str, count: int, data: bytes) -> None:
-        """What the collector says that its last ACK was: the ACK itself may have been lost, or its forerunner's."""
-        if count >= self.last_ack[1] and (task, count, data) != self.last_ack:
-            self._open_gates((task, count, data))
-
-    def _open_gates(self, last_ack: tuple[str, int, bytes]) -> None:
-        self.last_ack = last_ack
-        for one in self.tasks.values():
-            if one.gated:
-                one.gated = False
-                self.feed(one)
 
     def welcome_hungry(self, task: TaskState) -> None:
         """The task opens: its workers that are here want items."""

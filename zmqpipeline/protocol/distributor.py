@@ -18,8 +18,11 @@ greeting   start                        asks for a collector (Propose)
 metadata   Holding without a run        waits for the metadata function or the metadata worker
 beginning  metadata, or Holding         tells the collector the run (Begin)
 running    Holding with our run         hands out items
-finishing  every task is over           tells the collector (Finish)
-farewell   Finished, Holding (finished) tells the workers (RunEnded), waits for their Goodbye, at most 2 s; then Bye
+finishing  every task is over, Holding  tells the collector (Finish); waits for as long as `finished` takes
+           (finishing)
+farewell   Finished, Holding (finished) tells the workers (RunEnded), also who comes until `stay` is over; waits for
+           or final Drain, RunEnded     their Goodbye, at most 2 s; then Bye. Of a run that ends early it tells the
+                                        collector, too, by RunEnded in the place of Bye
 draining   Drain                        hands out nothing, recalls what is unstarted; waits for what is leased
 ended
 ========== ============================ ===========================================================================
@@ -35,18 +38,25 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
-from zmqpipeline.protocol.failures import gate_closed, in_a_line, in_messages
+from zmqpipeline.protocol.absence import how_to_start
+from zmqpipeline.protocol.dispatch import Dispatcher, TaskState, snapshot_of
+from zmqpipeline.protocol.ending import early, ended_early, over
+from zmqpipeline.protocol.failures import in_messages
+from zmqpipeline.protocol.givenup import GivenUp
 from zmqpipeline.protocol.graph import TaskSpec, order
+from zmqpipeline.protocol.kinds import said, told
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.metadata import MetadataGiven
+from zmqpipeline.protocol.missed import Stay
+from zmqpipeline.protocol.moves import TaskMoves
 from zmqpipeline.protocol.parts import Parts, in_parts, only_counted
 from zmqpipeline.protocol.roster import Links
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts, StatusDesk
 from zmqpipeline.protocol.strangers import Strangers
+from zmqpipeline.protocol.waiting import NOBODY_CAME, WARN_SECONDS, Waiting
 
 REPEAT_SECONDS = 1.0
 """How often something unanswered is said again, and how long no ACK may come before the collector is asked."""
@@ -54,11 +64,11 @@ REPEAT_SECONDS = 1.0
 FAREWELL_SECONDS = 2.0
 """How long the workers have to say goodbye."""
 
-WARN_FIRST_SECONDS = 5.0
-WARN_SECONDS = 60.0
+HURRY_SECONDS = 0.2
+"""The same after a drain that ran out of time."""
 
 _COLLECTOR: e.Peer = ("acks", b"")
-_AS_HERE = ", with the --endpoint of this role if it has one"
+_OVER = ("complete", "failed", "aborted")
 
 
 class DistributorMachine:
@@ -78,10 +88,16 @@ class DistributorMachine:
         rng: random.Random | None = None,
         metadata: str = "none",
         supervised: str = "",
+        stay: float = 0.0,
+        command: str = "",
         show: Callable[[bytes], str] = repr,
         is_dict: Callable[[bytes], bool] = bool,
     ) -> None:
-        """`supervised`: the host on which whoever started the workers tells by WorkerDied how they end.
+        """`supervised`: the host on which whoever started the workers tells by WorkerDied how they end; `command` is
+        what starts roles of this pipeline.
+
+        `stay`: for so many seconds from its first event on it does not end, so that workers which try to connect from
+        time to time hear that a short run is over.
 
         `show` makes text for people of a packed value, `is_dict` tells whether one is a dict: what is in one is not
         known here.
@@ -91,20 +107,28 @@ class DistributorMachine:
         self.run = ""
         self.metadata = b""
         self.troubles: dict[str, m.Trouble] = {}
+        self.failed = GivenUp()
+        self.ok: bool | None = None
+        """Whether everything was collected, once the run has ended."""
+        self.early = ""
+        """Why the run ends before its time, if it does."""
+        self._early_status = 0
+        self._is_final = self._collector_heard = False
         self.finished_data = b""
         self.tasks = {name: TaskState(_spec(tasks, name), Ledger(_spec(tasks, name))) for name in order(tasks)}
         self._proposed = run
         self._parts = Parts(self.tasks)
+        self._queued = 0
         self._merged: list[m.TaskProgress] = []
         """What a collector has said last that it holds."""
         self._rng = rng or random.Random()
         self._source = metadata
-        self._show = show
         self._links = Links(incarnation)
         self._acks = Link(incarnation)
         self._desk = StatusDesk(incarnation)
         self._strangers = Strangers()
         self._giving = MetadataGiven(is_dict, self._strangers)
+        self._command = command
         self._connected = False
         self._dispatcher = Dispatcher(
             self.tasks,
@@ -114,12 +138,19 @@ class DistributorMachine:
             tell_given_up=self._tell_given_up,
             supervised=supervised,
         )
+        self._gates = self._dispatcher.gates
+        self._moves = TaskMoves(self.tasks, self._dispatcher, show, self._note_failed, self._log)
         self._deadline: float | None = None
         self._repeat_at: float | None = None
-        self._warn_at: float | None = None
+        self._waiting = Waiting((options or Options()).exit_when_idle, command)
         self._loading = False
+        self._stay = Stay(stay)
+        self.is_over = False
+        """The run was seen to its end."""
         self._was_finished = False
         """The run was over before this process began."""
+        self._told_end: m.Finish | None = None
+        """What became of the items, as the collector says: they were all done before this process began."""
         self._out: list[c.Command] = []
 
     # the contract ------------------------------------------------------------------------------------------------
@@ -130,8 +161,7 @@ class DistributorMachine:
         self._dispatcher.now = now
         if self.phase == "ended":
             return []
-        if self._warn_at is None and self.phase == "greeting":
-            self._warn_at = now + WARN_FIRST_SECONDS
+        self._stay.pass_time(now)
         match event:
             case e.Received():
                 self._received(event, now)
@@ -148,28 +178,32 @@ class DistributorMachine:
                 self._say_again(now)
             case e.Disconnected("acks"):
                 self._connected = False
-                self._warn_at = now + WARN_SECONDS
                 if self.phase in ("running", "finishing"):
                     self._log(30, "The connection to the collector broke; the run goes on when it is back.")
             case e.MetadataLoaded():
                 self._metadata_loaded(event, now)
             case e.WorkerDied(pid, how):
                 self._dispatcher.worker_died(pid, how)
-            case e.Drain(seconds):
-                self._drain(now + seconds)
+            case e.Drain(seconds, final):
+                self._is_final = self._is_final or final
+                self._drain(now + seconds, now)
             case _:
                 pass
         self._by_the_clock(now)
         self._move_on(now)
+        self._look_around(now, is_told=isinstance(event, e.Disconnected))
         return self._out
 
     def next_deadline(self) -> float | None:
         """See `Machine.next_deadline`."""
         if self.phase == "ended":
             return None
-        if self._warn_at is None and self.phase == "greeting":
+        if not self._waiting.has_looked:
             return 0.0
-        times = [self._deadline, self._repeat_at, self._dispatcher.next_time(), self._warn_at]
+        times = [self._deadline, self._repeat_at, self._dispatcher.next_time(), self._waiting.next_time()]
+        times.append(self.failed.kinds.next_time())
+        if self.phase == "farewell":
+            times.append(self._stay.until)
         if self.phase == "running":
             for task in self.tasks.values():
                 times += (task.ledger.next_due(), task.unserved_at)
@@ -178,41 +212,25 @@ class DistributorMachine:
     @property
     def last_ack(self) -> tuple[str, int, bytes]:
         """Task, count and packed data of the newest ACK."""
-        return self._dispatcher.last_ack
+        return self._gates.last_ack
 
     def counts(self) -> list[m.TaskCounts]:
         """The figures of each task, for the summary."""
-        found = []
-        for task in self.tasks.values():
-            counts = task.ledger.counts(task.state)
-            if task.state == "aborted" and task.spec.total is not None and not counts.sent:
-                counts = m.TaskCounts(task=counts.task, state=counts.state, aborted=task.spec.total)
-            found.append(counts)
-        return found
+        if self._told_end is not None:
+            return self._told_end.counts
+        return [task.counts() for task in self.tasks.values()]
 
     def facts(self) -> Facts:
         """What an answer on the hop ``status`` is built from."""
         tasks, members, troubles = self.tasks, self._dispatcher.members, self.troubles
-        return Facts(self.pipeline, self.run, self.phase, self._connected, tasks, members, troubles)
+        return Facts(self.pipeline, self.run, self.phase, self._connected, tasks, members, troubles, self._queued)
 
     def snapshot(self) -> DistributorSnapshot:
         """What a distributor knows, for people."""
-        return DistributorSnapshot(
-            phase=self.phase,
-            run=self.run,
-            tasks=self.counts(),
-            waiting={name: task.ledger.waiting for name, task in self.tasks.items()},
-            leased={name: task.ledger.leased for name, task in self.tasks.items()},
-            workers={name: task.workers for name, task in self.tasks.items()},
-        )
+        return snapshot_of(self.phase, self.run, self.tasks)
 
     def check(self) -> None:
         """The ledgers hold, and no task has begun before what it depends on was over."""
-        for task in self.tasks.values():
-            task.ledger.check()
-            if task.state not in ("waiting", "aborted"):
-                late = [name for name in task.spec.depends_on if not self.tasks[name].is_over]
-                assert not late, f"{task.spec.task_type} began before {late}"
         self._dispatcher.check()
 
     # the clock ---------------------------------------------------------------------------------------------------
@@ -221,6 +239,8 @@ class DistributorMachine:
         if self._repeat_at is not None and now >= self._repeat_at:
             self._say_again(now)
         self._dispatcher.by_the_clock(now)
+        if self.failed.kinds:
+            self._out += self.failed.sums(now)
         if self.phase == "running":
             for task in self.tasks.values():
                 due = task.ledger.next_due()
@@ -229,22 +249,20 @@ class DistributorMachine:
                     self._dispatcher.feed(task)
                 if task.unserved_at is not None and now >= task.unserved_at:
                     self._warn_unserved(task, now)
-        if self._warn_at is not None and now >= self._warn_at:
-            self._warn_waiting(now)
 
-    def _warn_waiting(self, now: float) -> None:
-        self._warn_at = now + WARN_SECONDS
-        if not self._connected:
-            self._log(30, f"Waiting for a collector to connect to. Start one: python -m YOUR_APP collector{_AS_HERE}")
-        elif self.phase == "metadata":
-            self._log(30, "Waiting for the metadata worker (receive_metadata is set). Start it.")
-        elif self.phase not in ("greeting", "beginning", "finishing"):
-            self._warn_at = None
+    def _look_around(self, now: float, *, is_told: bool) -> None:
+        """Say who is not there, if it is time."""
+        remote = self._source == "remote"
+        self._waiting.look(self.phase, now, connected=self._connected, remote=remote, is_told=is_told)
+        if reason := self._waiting.verdict(now):
+            self._end(NOBODY_CAME, reason)
+        elif warning := self._waiting.warning(now):
+            self._log(30, warning)
 
     def _warn_unserved(self, task: TaskState, now: float) -> None:
         name = task.spec.task_type
         task.unserved_at = now + WARN_SECONDS
-        text = f"No worker serves task {name!r}; its items wait. Start one: python -m YOUR_APP worker {name}{_AS_HERE}"
+        text = f"No worker serves task {name!r}; its items wait. {how_to_start(self._command, 'worker', name)}"
         self._log(30, text, task=name)
 
     # messages ----------------------------------------------------------------------------------------------------
@@ -273,13 +291,7 @@ class DistributorMachine:
         self._dispatcher.received(envelope, peer, link, verdict, now)
 
     def _tell_given_up(self, failures: list[m.FailedItem], worker: str) -> None:
-        whose: dict[str, str | int] = {"worker": worker} if worker else {}
-        for item in failures:
-            text = (
-                f"Item {item.number} of {item.task!r} failed for good after {item.attempts} attempt(s) "
-                f"({item.stage}): {in_a_line(item.trouble)}"
-            )
-            self._log(30, text, task=item.task, item=item.number, attempt=item.attempts, **whose)
+        self._out += self.failed.lines(failures, worker, self._dispatcher.now)
         if self._dispatcher.stage != "before":
             self._say_given_up(failures)
 
@@ -293,7 +305,7 @@ class DistributorMachine:
     def _note_failed(self, task: TaskState, trouble: m.Trouble) -> None:
         self.troubles[task.spec.task_type], task.over_at = trouble, self._dispatcher.now
         name = task.spec.task_type
-        self._log(40, f"Task {name!r} failed: {trouble.error}: {trouble.message}\n{trouble.traceback}", task=name)
+        self._log(40, f"Task {name!r} failed: {said(trouble)}\n{trouble.traceback}".rstrip(), task=name)
 
     # the collector -----------------------------------------------------------------------------------------------
 
@@ -320,6 +332,8 @@ class DistributorMachine:
                 self.tasks[task].ledger.note_told(spans)
             case m.Finished(run) as finished if run == self.run and self.phase == "finishing":
                 self._farewell(finished, now)
+            case m.RunEnded(run, _, reason) if run in ("", self.run or self._proposed):
+                self._collector_ends(reason, now)
             case m.Refused(reason):
                 self._end(2, reason)
         if verdict is Verdict.GAP:
@@ -328,8 +342,10 @@ class DistributorMachine:
     def _acknowledge(self, ack: m.Ack, now: float) -> None:
         task = self.tasks.get(ack.task)
         if task is None:
+            # what it says of ACKs that were not heard
+            self._hear(ack, news=False)
             return
-        self._repeat_at = now + REPEAT_SECONDS
+        self._repeat_at, self._queued = now + REPEAT_SECONDS, ack.queued
         task.ledger.duplicates = max(task.ledger.duplicates, ack.duplicates)
         before = task.ledger.done
         released = task.ledger.acknowledge(*self._believed(task, ack.collected, ack.failed))
@@ -338,7 +354,9 @@ class DistributorMachine:
         if ack.failed:
             # the source may have waited for the collector to write them down
             self._dispatcher.feed(task)
-        self._dispatcher.acknowledged(ack.data_of or ack.task, ack.count, ack.data, news=task.ledger.done > before)
+        news = task.ledger.done > before
+        self._gates.acknowledged(ack.data_of or ack.task, ack.count, ack.data, news=news)
+        self._hear(ack, news=news)
 
     def _believed(self, task: TaskState, *told: m.Spans) -> list[m.Spans]:
         """What is said to be done, without what cannot be: it was never sent."""
@@ -369,26 +387,41 @@ class DistributorMachine:
         elif holding.finished:
             self.run = self._dispatcher.run = holding.run
             self._was_finished = True
+            self._take_over_end(holding, now)
             self._log(20, "The collector says that this run is already finished.")
             # the one before may have died before it told the workers, which are connecting again
             self._part(now)
         elif not self._parts.lacks(holding):
-            self._log(20, f"The collector holds the unfinished run {holding.run}; it goes on.")
             self.run, self.metadata = holding.run, holding.metadata
             for task in self.tasks.values():
                 task.ledger.take_over(self._rng.randrange(1, 1 << 30) << 32)
             self._merge_progress(self._parts.progress(), now)
             self._merge(holding, now)
-            self._begin(now)
+            if holding.finishing:
+                self._log(20, f"Every item of the run {holding.run} is done; the collector's `finished` still runs.")
+                self._take_over_end(holding, now)
+                self._out += self._giving.take()
+                self._dispatcher.begin(self.run, self.metadata)
+                self._finish(now)
+            else:
+                self._log(20, f"The collector holds the unfinished run {holding.run}; it goes on.")
+                self._begin(now)
+
+    def _take_over_end(self, holding: m.Holding, now: float) -> None:
+        """What became of the items is as the collector says."""
+        self._told_end = m.Finish(holding.run, holding.ok, holding.counts)
+        for counts in holding.counts:
+            task = self.tasks.get(counts.task)
+            if task is not None and counts.state in _OVER:
+                task.state, task.over_at = counts.state, now
 
     def _say_all(self) -> None:
         """The collector holds no run although one is under way: it is a new one, and is told all that is done."""
-        for name, task in self.tasks.items():
-            for part in task.ledger.keys.messages(self.run, name):
-                self._to_collector(part)
-        progress, parts = in_parts(self.run, [task.ledger.progress() for task in self.tasks.values()])
-        for ranges in parts:
-            self._to_collector(ranges)
+        progress, ranges = in_parts(self.run, [task.ledger.progress() for task in self.tasks.values()])
+        for keys in self._parts.keys(self.run):
+            self._to_collector(keys)
+        for part in ranges:
+            self._to_collector(part)
         self._to_collector(self._begin_message(progress))
 
     def _merge(self, holding: m.Holding, now: float) -> None:
@@ -396,7 +429,9 @@ class DistributorMachine:
         news = [] if holding.progress == self._merged else holding.progress
         self._merged = holding.progress
         self._merge_progress(news, now)
-        self._dispatcher.told_last_ack(holding.ack_task, holding.count, holding.ack_data)
+        self._gates.told_last_ack(holding.ack_task, holding.count, holding.ack_data)
+        if self.phase != "greeting":
+            self._gates.hear([], holding.kept_from, holding.count, news=False)
 
     def _merge_progress(self, progress: list[m.TaskProgress], now: float) -> None:
         for known in progress:
@@ -405,6 +440,10 @@ class DistributorMachine:
                 done = self._believed(task, known.collected, known.failed)
                 self._dispatcher.note_released(task.ledger.acknowledge(*done), now)
                 task.ledger.learn_repeated(known.repeated)
+
+    def _hear(self, ack: m.Ack, *, news: bool) -> None:
+        if self._gates.hear(ack.notes, ack.kept_from, ack.count, news=news):
+            self._to_collector(self._begin_message(self._counted()))
 
     def _tell_given_up_again(self) -> None:
         self._say_given_up([item for task in self.tasks.values() for item in task.ledger.untold()])
@@ -423,19 +462,24 @@ class DistributorMachine:
         elif self.phase in ("beginning", "finishing") or (
             self.phase in ("running", "draining") and self._is_waiting_for_acks()
         ):
-            # Finishing, too: a collector that was started anew knows nothing of the run that it shall finish. What is
-            # done is told to one that holds nothing only, when it has said so: it may be millions of ranges.
-            progress = [task.ledger.progress() for task in self.tasks.values()]
-            self._to_collector(self._begin_message(list(map(only_counted, progress))))
+            # Finishing, too: a collector that was started anew knows nothing of the run that it shall finish.
+            self._to_collector(self._begin_message(self._counted()))
+        if self.phase == "farewell" and self.early and not self._collector_heard:
+            self._to_collector(self._verdict())
         if self.phase == "finishing":
-            self._to_collector(m.Finish(self.run, self._is_good(), self.counts()))
+            self._to_collector(m.Finish(self.run, self._is_good(), self.counts(), told(self.troubles)))
 
     def _begin_message(self, progress: list[m.TaskProgress]) -> m.Begin:
-        ack_task, _, ack_data = self._dispatcher.last_ack
-        return m.Begin(self.pipeline, self.run, self.metadata, progress, ack_task, ack_data)
+        ack_task, _, ack_data = self._gates.last_ack
+        gated, heard = self._gates.exist, self._gates.heard
+        return m.Begin(self.pipeline, self.run, self.metadata, progress, ack_task, ack_data, gated, heard)
+
+    def _counted(self) -> list[m.TaskProgress]:
+        """What is done is told to one that holds nothing only, when it has said so: it may be millions of ranges."""
+        return [only_counted(task.ledger.progress()) for task in self.tasks.values()]
 
     def _is_waiting_for_acks(self) -> bool:
-        return any(task.ledger.leased or task.ledger.given_up for task in self.tasks.values())
+        return self._gates.lacks_acks or any(task.ledger.leased or task.ledger.given_up for task in self.tasks.values())
 
     # the beginning -----------------------------------------------------------------------------------------------
 
@@ -455,7 +499,7 @@ class DistributorMachine:
         self.run, self.metadata = self._proposed, event.payload
         if event.trouble is not None:
             for task in self.tasks.values():
-                self._abort(task, "the metadata function failed")
+                self._moves.abort(task, "the metadata function failed")
             self.troubles["metadata"] = event.trouble
             trouble = event.trouble
             told = trouble.traceback.rstrip() or f"{trouble.error}: {trouble.message}"
@@ -464,7 +508,6 @@ class DistributorMachine:
 
     def _begin(self, now: float) -> None:
         self.phase = "beginning"
-        self._warn_at = None
         self._say_again(now)
 
     def _start(self, now: float) -> None:
@@ -478,100 +521,97 @@ class DistributorMachine:
     def _move_on(self, now: float) -> None:
         """What follows from the state: tasks open and end, the run ends."""
         if self.phase == "running":
-            self._move_tasks(now)
+            self._moves.move_on(now)
             if all(task.is_over for task in self.tasks.values()):
-                self.phase = "finishing"
-                self._dispatcher.stage = "closed"
-                self._dispatcher.release_all()
-                self._say_again(now)
+                self._finish(now)
         elif self.phase == "farewell":
             is_late = self._deadline is not None and now >= self._deadline
-            if self._was_finished and is_late:
+            if self.early:
+                if is_late or not (self._dispatcher.members or (self._connected and not self._collector_heard)):
+                    self._end(self._early_status, self.early if self._early_status else "drained")
+            elif self._was_finished and is_late:
                 self._to_collector(m.Bye(self.run))
-                self._end(0, "already finished")
-            elif is_late or not (self._dispatcher.members or self._was_finished):
+                self._end(0 if self._is_good() else 1, "already finished")
+            elif is_late or not (self._dispatcher.members or self._told_end or self._stay.until):
                 self._to_collector(m.Bye(self.run))
-                self._end(0 if self._is_good() and "finished" not in self.troubles else 1, "the run is over")
+                verdict = self._verdict()
+                self._end(0 if verdict.ok else 1, verdict.reason or "the run is over")
         elif self.phase == "finishing" and self._deadline is not None and now >= self._deadline:
-            self._end(1, "the collector did not say that the run is finished")
+            if self._is_final:
+                self._end_early(early("distributor"), 1, now)
+            else:
+                self._end(1, "the collector did not say that the run is finished")
         elif self.phase == "draining":
             for task in self.tasks.values():
                 task.ledger.abandon()
             if not self._is_waiting_for_acks() or (self._deadline is not None and now >= self._deadline):
                 self._dispatcher.release_all()
-                self._end(0, "drained")
-
-    def _move_tasks(self, now: float) -> None:
-        moved = True
-        while moved:
-            moved = False
-            for task in self.tasks.values():
-                before = task.state
-                if before in ("waiting", "exhausted"):
-                    self._move_task(task, now)
-                    moved = moved or task.state != before
-        self._find_closed_gates()
-
-    def _move_task(self, task: TaskState, now: float) -> None:
-        if task.state == "exhausted" and not task.ledger.unfinished:
-            task.state, task.over_at = "complete", now
-            name, collected = task.spec.task_type, len(task.ledger.collected)
-            self._log(20, f"Task {name!r} is complete: {collected} item(s) collected.", task=name)
-        elif task.state == "waiting":
-            needed = [self.tasks[name] for name in task.spec.depends_on]
-            bad = [one for one in needed if one.is_over and not self._is_enough(task, one)]
-            if bad:
-                self._abort(task, f"{bad[0].spec.task_type!r}, which it depends on, did not succeed")
-            elif all(one.is_over for one in needed):
-                task.state, task.opened_at, task.inherited = "open", now, task.ledger.done
-                task.unserved_at = None if task.workers else now + WARN_FIRST_SECONDS
-                self._dispatcher.welcome_hungry(task)
-
-    def _is_enough(self, task: TaskState, needed: TaskState) -> bool:
-        return needed.state == "complete" and (needed.is_good or task.spec.on_failed == "continue")
-
-    def _abort(self, task: TaskState, why: str) -> None:
-        task.state = "aborted"
-        self._log(40, f"Task {task.spec.task_type!r} is aborted: {why}.", task=task.spec.task_type)
-
-    def _find_closed_gates(self) -> None:
-        """A gate that no ACK will ever open fails its task."""
-        alive = []
-        for task in self.tasks.values():
-            if task.state != "waiting" and not task.is_over:
-                if not task.gated or task.ledger.unfinished:
-                    return
-                alive.append(task)
-        name, count, data = self._dispatcher.last_ack
-        for task in alive:
-            task.state = "failed"
-            carried = self._show(data) if data else ""
-            self._note_failed(task, gate_closed(task.spec.task_type, (name, count), carried))
+                self._drained(now)
 
     def _is_good(self) -> bool:
+        if self._told_end is not None:
+            return self._told_end.ok
         return all(task.is_good for task in self.tasks.values())
 
     # the end -----------------------------------------------------------------------------------------------------
+
+    def _finish(self, now: float) -> None:
+        """Every item is done."""
+        self.phase = "finishing"
+        self._dispatcher.stage = "closed"
+        self._dispatcher.release_all()
+        self._say_again(now)
 
     def _farewell(self, finished: m.Finished, now: float) -> None:
         if finished.trouble is not None:
             self.troubles["finished"] = finished.trouble
         self.finished_data = finished.data
+        for kind in finished.kinds:
+            self.failed.add(kind.first, now, kind.items)
         self._part(now)
 
     def _part(self, now: float) -> None:
         self.phase = "farewell"
-        self._repeat_at = self._warn_at = None
+        self.is_over = True
+        self._repeat_at = None
         self._out += self._giving.take()
-        self._deadline = now + FAREWELL_SECONDS
-        self._dispatcher.say_farewell()
+        self._deadline = now + (FAREWELL_SECONDS if self._deadline is None or now < self._deadline else HURRY_SECONDS)
+        self._dispatcher.say_farewell(self._verdict())
+        if self.early:
+            self._say_again(now)
 
-    def _drain(self, deadline: float) -> None:
-        if self.phase in ("greeting", "metadata", "beginning"):
+    def _verdict(self) -> m.RunEnded:
+        """How the run ended, as the others are told."""
+        if self.early:
+            return ended_early(self.run or self._proposed, self.early)
+        if self._is_good() and "finished" not in self.troubles:
+            return m.RunEnded(self.run)
+        return over(self.run, self.counts(), self.troubles, self.failed.troubles())
+
+    def _end_early(self, why: str, status: int, now: float) -> None:
+        self.early, self._early_status = why, status
+        self._part(now)
+
+    def _collector_ends(self, why: str, now: float) -> None:
+        """Nobody comes in its place; or it answers that it has heard of our end."""
+        self._collector_heard = True
+        if self.phase != "farewell":
+            self._end_early(why, 0 if self.phase == "draining" else 1, now)
+
+    def _drained(self, now: float) -> None:
+        if self._is_final:
+            self._end_early(early("distributor"), 0, now)
+        else:
             self._end(0, "drained")
+
+    def _drain(self, deadline: float, now: float) -> None:
+        if self.phase in ("greeting", "metadata", "beginning"):
+            self._drained(now)
         elif self.phase == "finishing":
             # The collector may be gone for good: wait for its word, but not for ever.
             self._deadline = deadline
+        elif self.phase in ("draining", "farewell") and self._deadline is not None:
+            self._deadline = min(self._deadline, deadline)
         elif self.phase == "running":
             self.phase = "draining"
             self._dispatcher.stage = "closed"
@@ -579,7 +619,9 @@ class DistributorMachine:
             self._dispatcher.recall_all()
 
     def _end(self, status: int, reason: str) -> None:
+        self.ok = status == 0 and self.phase == "farewell" and not self.early
         self.phase = "ended"
+        self._out += self.failed.rest(self._dispatcher.now)
         self._do(c.Ended(status, reason))
 
     # out ---------------------------------------------------------------------------------------------------------

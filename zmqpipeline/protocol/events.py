@@ -53,9 +53,13 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """End in good order: take nothing new, finish what runs, hand back the rest; give up after `seconds`."""
+    """End in good order: take nothing new, finish what runs, hand back the rest; give up after `seconds`.
+
+    `final`: nobody is to come in the place of this role, so that a run without it ends, too, and the others are told.
+    """
 
     seconds: float
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +133,29 @@ class TakenBack:
 
 
 @dataclass(frozen=True, slots=True)
+class EndFound:
+    """The answer to LookForEnd, if there is a note: the run that was over at this address last, and how long ago."""
+
+    run: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class InitFailed:
     """`init_worker` or `init_thread` raised; nothing can be executed here."""
 
     trouble: Trouble
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """This process shall end its work in good order, however long that takes, so that another takes its place.
+
+    `reason` follows "The worker ends its work:"; `level` is that of the log line.
+    """
+
+    reason: str
+    level: int = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +176,8 @@ class Restored:
     """What a journal held when it was opened: told to the machine before anything else. `metadata` is a packed dict.
 
     `keys` holds, by task, the digests of collected keys; `failed_keys` those of failed items, by number. `ack_task` and
-    `ack_data` are those of the last Ack.
+    `ack_data` are those of the last Ack. `over`: every item is done, with these `counts`, and `ok` says whether all are
+    collected; `finished`: the `finished` function has returned, too.
     """
 
     run: str
@@ -166,13 +190,18 @@ class Restored:
     counts: list[TaskCounts] = field(default_factory=list)
     ack_task: str = ""
     ack_data: bytes = b""
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class JournalFailed:
-    """The journal cannot be written: what is not in it is not acknowledged, and nothing more is collected."""
+    """The journal cannot be written: what is not in it is not acknowledged, and nothing more is collected.
+
+    `may_pass`: the reason may be gone later, such as a full disk.
+    """
 
     trouble: Trouble
+    may_pass: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +218,8 @@ class Collected:
     data: bytes
     attempt: int = 1
     trouble: Trouble | None = None
+    each: list[tuple[int, bytes]] = field(default_factory=list)
+    """If they were wanted: the data for the ACK of each item in `spans`, as (how many in a row, data)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +272,9 @@ Event: TypeAlias = (
     | Executed
     | Running
     | TakenBack
+    | EndFound
     | InitFailed
+    | Retire
     | ThreadLost
     | Restored
     | JournalFailed

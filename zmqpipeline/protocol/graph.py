@@ -38,6 +38,8 @@ class TaskSpec:
     total: int | None = None
     keyed: bool = False
     """Whether its items have keys."""
+    has_gate: bool = False
+    """Whether its items wait for ACKs."""
 
 
 def order(specs: Iterable[TaskSpec]) -> list[str]:

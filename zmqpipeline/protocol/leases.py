@@ -64,6 +64,11 @@ class Leases:
     def __contains__(self, number: int) -> bool:
         return number in self.owner or number in self._out
 
+    @property
+    def runs_bytes(self) -> int:
+        """How many bytes the first deliveries have."""
+        return self._out.size
+
     def count(self, worker: bytes) -> int:
         """How many items this worker holds."""
         return self._counts.get(worker, 0)

@@ -108,6 +108,11 @@ class Ledger:
         return len(self._payloads) + len(self._fresh) + len(self._leases) - len(self._leases.owner)
 
     @property
+    def payload_bytes(self) -> int:
+        """How many bytes the items have that are not done."""
+        return self._fresh.size + self._leases.runs_bytes + sum(map(len, self._payloads.values()))
+
+    @property
     def leased(self) -> int:
         """How many items are with workers."""
         return len(self._leases)

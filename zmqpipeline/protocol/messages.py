@@ -27,6 +27,11 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
+from zmqpipeline.protocol.troubles import FailedItem as FailedItem
+from zmqpipeline.protocol.troubles import FailedKind as FailedKind
+from zmqpipeline.protocol.troubles import TaskTrouble as TaskTrouble
+from zmqpipeline.protocol.troubles import Trouble as Trouble
+
 if TYPE_CHECKING:
     from dataclasses import dataclass
 else:
@@ -43,29 +48,6 @@ A large one may be a memoryview of the message that it came in, which spares a c
 
 KEY_BYTES = 16
 """The size of the digest of a key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Why a call of user code failed, as text: the type's name, its message, the traceback."""
-
-    error: str
-    message: str
-    traceback: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FailedItem:
-    """One item that is given up. `stage` is where: worker, collector, distributor or crash."""
-
-    task: str
-    number: int
-    attempts: int
-    stage: str
-    trouble: Trouble
-    payload: bytes
-    key: bytes = b""
-    """The digest of its key, if its task has keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +92,16 @@ class RunningItem:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class AckNote:
+    """What the ACKs with the numbers `first` to `last`, all of one task, carried: a packed dict, or nothing."""
+
+    task: str
+    first: int
+    last: int
+    data: bytes
+
+
 MOST_NAMED = 64
 """So many running items of one worker are named."""
 
@@ -143,6 +135,8 @@ class WorkerReport:
     """What its threads execute now; in a full report."""
     begun: Spans | None = None
     """Given while each thread is busy with an item that takes long: these have begun, and nothing behind them can."""
+    kept_bytes: int = 0
+    """How many bytes the results have that it keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +216,16 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The run is over; a worker answers Goodbye and ends."""
+    """The run is over; a worker answers Goodbye and ends. On the hop ``acks`` either side says it if it ends the run
+    early, and is answered by the same.
+
+    `ok` is False if not everything was collected; `reason` says why, as a sentence, and `troubles` what was raised.
+    """
 
     run: str
+    ok: bool = True
+    reason: str = ""
+    troubles: list[TaskTrouble] = field(default_factory=list)
 
 
 # worker -> collector, and back ----------------------------------------------------------------------------------------
@@ -245,11 +246,18 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The results that a worker has sent and still keeps; said at each connection, each second while any is kept."""
+    """The results that a worker still keeps; said at each connection, each second while any is kept.
+
+    Said at once when one waits for more credit, and in answer to each Credit.
+    """
 
     run: str
     task: str
     spans: Spans
+    credit: int = 0
+    """How many bytes of them it may have sent, as it was told last."""
+    wants: int = 0
+    """The bytes of the next message that this keeps back; 0 if none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +267,17 @@ class Missing:
     run: str
     task: str
     spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """How many bytes of results a worker may have sent that are not released; answered by Kept.
+
+    `once`: a message of so many bytes may follow now, whatever the credit; 0 for none.
+    """
+
+    credit: int
+    once: int = 0
 
 
 # distributor -> collector ---------------------------------------------------------------------------------------------
@@ -285,6 +304,10 @@ class Begin:
     progress: list[TaskProgress]
     ack_task: str = ""
     ack_data: bytes = b""
+    gated: bool = False
+    """Whether a task has a gate: then each ACK is told by itself (`Ack.notes`)."""
+    ack_id: int = 0
+    """Up to which number it has heard of each ACK; of the others it is told before the Holding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +325,8 @@ class Finish:
     run: str
     ok: bool
     counts: list[TaskCounts]
+    troubles: list[TaskTrouble] = field(default_factory=list)
+    """Why not everything was sent, if so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +370,9 @@ class Ranges:
 class Holding:
     """What the collector holds. An empty `run`: nothing yet. `count` is the number of items acknowledged so far.
 
-    `ack_task` and `ack_data` are those of its last Ack, for the gates of a distributor that has not heard it.
+    `ack_task` and `ack_data` are those of its last Ack, for the gates of a distributor that has not heard it. Every
+    item is done if it is `finishing` (`finished` is called, and has not returned) or `finished`: then `counts` are
+    those of its Finish, and `ok` is whether the run's exit status will be 0, as far as it is known.
     """
 
     run: str
@@ -355,6 +382,11 @@ class Holding:
     progress: list[TaskProgress]
     ack_task: str = ""
     ack_data: bytes = b""
+    kept_from: int = 0
+    """As in Ack."""
+    finishing: bool = False
+    ok: bool = True
+    counts: list[TaskCounts] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +407,12 @@ class Ack:
     """As in TaskProgress, of the whole task."""
     data_of: str = ""
     """Of which task the newest ACK was, if of another one: this one says again what it brought."""
+    notes: list[AckNote] = field(default_factory=list)
+    """For gates: each of the ACKs that this message stands for, or of earlier ones that were not heard."""
+    kept_from: int = 0
+    """The oldest ACK that the collector can tell of again; 0 if it tells of none by itself."""
+    queued: int = 0
+    """How many bytes of results wait for the collector's function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,12 +428,14 @@ class Noted:
 class Finished:
     """The collector has run `finished`. `trouble` is what the user's functions at the end raised, if they did.
 
-    `data` is what `finished` returned, a packed dict, or empty: the data of the run's last ACK.
+    `data` is what `finished` returned, a packed dict, or empty: the data of the run's last ACK. `kinds` are the items
+    that failed in the collector.
     """
 
     run: str
     trouble: Trouble | None = None
     data: bytes = b""
+    kinds: list[FailedKind] = field(default_factory=list)
 
 
 # metadata worker <-> distributor --------------------------------------------------------------------------------------
@@ -456,6 +496,8 @@ class WorkerStanding:
     leased: int
     executed: int
     running: list[RunningItem]
+    kept_bytes: int = 0
+    """How many bytes the results have that it keeps."""
 
 
 WORKER_STATES = ("joining", "ready", "busy", "draining")
@@ -473,6 +515,8 @@ class Status:
     tasks: list[TaskStanding]
     workers: list[WorkerStanding]
     """The first four thousand; the tasks say how many there are."""
+    queued_bytes: int = 0
+    """How many bytes of results waited for the collector's function at its last ACK."""
 
 
 # service client -> broker; requests are numbered by the client, from 0 ------------------------------------------------
@@ -527,9 +571,13 @@ DECLINED_KINDS = ("unavailable", "error", "lost")
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Of those that a client asks for, the broker has never heard of these; an empty answer is an answer, too."""
+    """Of those that a client asks for, the broker has never heard of these; an empty answer is an answer, too.
+
+    `unserved` are all requests of this client that wait since nobody serves their names at the moment.
+    """
 
     spans: Spans
+    unserved: Spans = ()
 
 
 # on any hop -----------------------------------------------------------------------------------------------------------
@@ -560,6 +608,7 @@ Message: TypeAlias = (
     | Results
     | Kept
     | Missing
+    | Credit
     | Propose
     | Begin
     | GiveUp

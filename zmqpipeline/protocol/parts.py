@@ -70,6 +70,11 @@ class Parts:
             for task in self._tasks.values():
                 task.ledger.keys = KeyBook()
 
+    def keys(self, run: str) -> Iterator[Keys]:
+        """The keys of this run that are done, for a collector that holds no run."""
+        for name, task in self._tasks.items():
+            yield from task.ledger.keys.messages(run, name)
+
     def lacks(self, holding: Holding) -> bool:
         """Whether keys or ranges that this counts were lost on the way."""
         self.expect(holding.run)

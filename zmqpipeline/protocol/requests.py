@@ -11,12 +11,15 @@ from collections import deque
 from collections.abc import Sequence
 
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.batching import NO_LIMIT
 from zmqpipeline.protocol.dispatch import TaskState
 from zmqpipeline.protocol.events import Peer
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link
-from zmqpipeline.protocol.seqset import SeqSet, spans_of
+from zmqpipeline.protocol.seqset import SeqSet, numbers_of, spans_of
+
+_ALL = 1 << 30
 
 CRASH_LIMIT = 3
 """A request of an idempotent service that so many workers were lost with is refused."""
@@ -121,6 +124,16 @@ class Service:
         """Where its requests are."""
         return self.state.ledger
 
+    def room_for(self, payloads: m.Blobs, most: int) -> int:
+        """How many of the first of these requests are taken, if all that are open may have so many bytes."""
+        room, count = most - self.ledger.payload_bytes, 0
+        for payload in payloads:
+            if len(payload) > room and (count or self.ledger.unfinished):
+                break
+            room -= len(payload)
+            count += 1
+        return count
+
     def open(self, client: Client, numbers: list[int], payloads: m.Blobs, *, again: bool) -> None:
         """Take in new requests of a client. `again`: they may have been executed before."""
         first = self.ledger.next_number
@@ -176,6 +189,16 @@ class Service:
             # One loss is the last where a request must not be executed twice.
             spec = TaskSpec(self.name, crash_limit=CRASH_LIMIT if verdict else 1)
             self.state.spec = self.ledger.spec = spec
+
+    def hand_over(self, to: Service) -> None:
+        """Give the requests that wait here to another service."""
+        maybe_executed = set(self.maybe_executed())
+        while (batch := self.ledger.take(b"", _ALL, _ALL, NO_LIMIT)) is not None:
+            for mine, payload in zip(numbers_of(batch.spans), batch.payloads, strict=True):
+                client, number = self.origins[mine]
+                self.close([mine])
+                to.open(client, [number], [payload], again=mine in maybe_executed)
+            self.ledger.acknowledge(batch.spans, ())
 
     def waiting(self) -> list[int]:
         """Open requests that no worker has."""

@@ -100,7 +100,8 @@ class Member:
 
     __slots__ = (
         "active_at", "backlog", "begun", "done", "draining", "executed", "finished", "given_at", "given_attempt",
-        "host", "inflight", "link", "name", "peer", "pid", "recalled", "releases", "running", "slots", "stuck", "task",
+        "host", "inflight", "kept_bytes", "link", "name", "peer", "pid", "recalled", "releases", "running", "slots",
+        "stuck", "task",
         "unseen", "welcomed", "who", "window",
     )  # fmt: skip
 
@@ -131,7 +132,7 @@ class Member:
         """When it was last heard to have done something."""
         self.recalled = 0
         """The number of the Recall that is not answered yet, or 0."""
-        self.executed = 0
+        self.executed = self.kept_bytes = 0
         self.running: list[tuple[RunningItem, float]] = []
         """What its last full report named, with the time when it began."""
         self.given_at = 0.0
@@ -169,7 +170,7 @@ class Member:
         self.begun = None if report.begun is None else SeqSet(report.begun[: 2 * self.slots])
         if not report.backlog:
             self.finished = received
-        self.executed = report.executed
+        self.executed, self.kept_bytes = report.executed, report.kept_bytes
         while self.unseen and self.unseen[0][0] <= received:
             self.inflight -= self.unseen.popleft()[1]
 

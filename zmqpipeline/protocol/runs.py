@@ -38,13 +38,15 @@ class Run(Generic[Tag]):
 class Runs(Generic[Tag]):
     """Disjoint runs, ascending."""
 
-    __slots__ = ("_runs", "_starts", "count")
+    __slots__ = ("_runs", "_starts", "count", "size")
 
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._runs: list[Run[Tag]] = []
         self.count = 0
         """How many numbers are in all of them."""
+        self.size = 0
+        """How many bytes their values have."""
 
     def __len__(self) -> int:
         """How many numbers are in all of them."""
@@ -76,6 +78,7 @@ class Runs(Generic[Tag]):
             return
         new = Run(start, payloads, tag, size)
         self.count += len(payloads)
+        self.size += new.size
         at = bisect_left(self._starts, start)
         if at:
             before = self._runs[at - 1]
@@ -114,6 +117,7 @@ class Runs(Generic[Tag]):
             # the whole of one, as it was added
             del self._runs[low], self._starts[low]
             self.count -= first.stop - first.start
+            self.size -= first.size
             return parts
         rest: list[Run[Tag]] = []
         if first.start < start:
@@ -128,6 +132,7 @@ class Runs(Generic[Tag]):
         self._runs[low:high] = rest
         self._starts[low:high] = [one.start for one in rest]
         self.count -= sum(one.stop - one.start for one in parts)
+        self.size -= sum(one.size for one in parts)
         return parts
 
     def take_first(self, count: int, max_bytes: int) -> list[Run[Tag]]:
@@ -172,7 +177,7 @@ class Runs(Generic[Tag]):
         """Hold nothing."""
         self._starts.clear()
         self._runs.clear()
-        self.count = 0
+        self.count = self.size = 0
 
     def check(self) -> None:
         """Runs are disjoint, ascending, not empty, and counted right."""
@@ -183,3 +188,4 @@ class Runs(Generic[Tag]):
             assert run.size == sum(map(len, run.payloads)), "the bytes of a run are wrong"
             end = run.stop
         assert self.count == sum(len(run.payloads) for run in self._runs), "the numbers in the runs are miscounted"
+        assert self.size == sum(run.size for run in self._runs), "the bytes in the runs are miscounted"

@@ -4,12 +4,14 @@ It hands out with the same `Dispatcher` and `Ledger` as the distributor; a servi
 clients. The law:
 
 * A request is known by its client and the client's number. Said twice, it is executed once.
-* It goes to the least loaded worker of its service that has room; otherwise it waits, within a bound.
+* It goes to the least loaded worker of its service that has room; otherwise it waits, within a bound of requests and
+  one of bytes; a single request may be larger than that, and is taken when there is no other.
 * A reply is kept until the client says that it does not wait for it, since it may have been lost on the way.
 * What a client has asked and does not ask for any more is withdrawn, whether or not it said so.
 * A request whose worker was lost goes to another one if the service is idempotent; otherwise the client is told.
+* The workers of the blank service (its name is empty) answer for each name that nobody else serves.
 * A service that nobody serves is said to be unavailable at once; but for 5 s after the broker's start, and after its
-  last worker was lost, requests wait for a worker.
+  last worker was lost, requests wait for a worker. Their clients are told which ones do, as often as that changes.
 * What arrives in one turn of the loop is handed out and answered together, by a Tick at its end.
 
 Each life of a broker is a run: workers drop what they hold of an earlier broker's requests, and clients send theirs
@@ -131,6 +133,8 @@ class ServiceMachine:
                 self._end_turn()
             case e.PeerLost(peer):
                 self._lost(peer, now)
+            case e.Drain(seconds) if self._deadline is not None:
+                self._deadline = min(self._deadline, now + seconds)
             case e.Drain(seconds) if self.phase == "serving":
                 self._drain(now + seconds)
             case _:
@@ -240,22 +244,33 @@ class ServiceMachine:
             return
         # What was asked before the client was forgotten may have been executed since.
         again = body.again or numbers[0] <= client.forgotten.get(body.service, -1)
-        refusal = self._refusal(body.service, now)
+        name = self._serving(body.service)
+        refusal = self._refusal(name, now)
         if refusal is not None:
             self._refuse(client, "unavailable", numbers, refusal)
             return
-        service = self._service(body.service)
+        service = self._service(name)
         if again and service.idempotent is False:
             self._refuse(client, "lost", numbers, _maybe_executed(service))
             return
         room = max(0, self._options.max_queued_requests - service.ledger.waiting)
-        if room < len(numbers):
-            self._refuse(client, "unavailable", numbers[room:], self._too_many(service))
+        by_bytes = service.room_for(payloads, self._options.max_held_bytes)
+        if (taken := min(room, by_bytes)) < len(numbers):
+            self._refuse(client, "unavailable", numbers[taken:], self._too_many(service, by_bytes=by_bytes < room))
+            room = taken
             numbers, payloads = numbers[:room], payloads[:room]
         if not service.state.workers and service.name not in self._unserved:
             self._give_grace(service.name, max(now, (self._born or now) + GRACE_SECONDS))
         service.open(client, numbers, payloads, again=again)
         self._dispatcher.feed(service.state)
+        if not service.state.workers:
+            self._send(client, m.Unknown((), self._unserved_of(client)))
+
+    def _serving(self, name: str) -> str:
+        """The service whose workers answer for this name: those of the blank one for each that nobody else serves."""
+        service, blank = self._services.get(name), self._services.get("")
+        is_served = service is not None and service.state.workers
+        return "" if not is_served and blank is not None and blank.state.workers else name
 
     def _refusal(self, name: str, now: float) -> m.Trouble | None:
         """Why requests for this service cannot be taken."""
@@ -276,9 +291,11 @@ class ServiceMachine:
         text = f"Nobody serves {name!r}. Served now: {known}{more}. Start a worker for it, or check the name."
         return m.Trouble("ServiceUnavailable", text)
 
-    def _too_many(self, service: Service) -> m.Trouble:
-        most = self._options.max_queued_requests
+    def _too_many(self, service: Service, *, by_bytes: bool) -> m.Trouble:
+        most, bound = self._options.max_queued_requests, self._options.max_held_bytes
         text = f"{most} requests (max_queued_requests) wait for service {service.name!r} already."
+        if by_bytes:
+            text = f"Requests of {bound} bytes (max_held_bytes) are with service {service.name!r} already."
         return m.Trouble("ServiceUnavailable", f"{text} Start more workers, or ask more slowly.")
 
     def _asked(self, client: Client, spans: m.Spans) -> None:
@@ -287,7 +304,16 @@ class ServiceMachine:
         self._withdraw(client, [number for number in client.open if number not in wanted])
         for answer in client.take_answers(wanted):
             self._send(client, answer)
-        self._send(client, m.Unknown(first_of(client.known().missing(spans))))
+        self._send(client, m.Unknown(first_of(client.known().missing(spans)), self._unserved_of(client)))
+
+    def _unserved_of(self, client: Client) -> m.Spans:
+        """The client's requests that wait for a worker of a service that has none."""
+        return spans_of([number for number, (service, _) in client.open.items() if not service.state.workers])
+
+    def _tell_unserved(self, service: Service) -> None:
+        """Whoever waits for this service hears whether somebody serves it."""
+        for client in dict.fromkeys(client for client, _ in service.origins.values()):
+            self._send(client, m.Unknown((), self._unserved_of(client)))
 
     def _withdraw(self, client: Client, numbers: list[int]) -> None:
         by_service: dict[Service, list[int]] = {}
@@ -314,12 +340,17 @@ class ServiceMachine:
             self._do(c.Send(peer, link.wrap(m.Refused(reason))))
             return
         service = self._service(report.task)
+        was_unserved = not service.state.workers
         service.was_served = True
         self._unserved.pop(report.task, None)
         if not report.idempotent:
             self._refuse_of(service, service.maybe_executed(), "lost", _maybe_executed(service))
         service.judge(bool(report.idempotent))
         self._dispatcher.received(envelope, peer, link, verdict, now)
+        if not service.name:
+            self._take_unserved(service)
+        if was_unserved and service.state.workers:
+            self._tell_unserved(service)
         if report.done and report.run == self._dispatcher.run:
             self._ask_for_results(envelope.sender, report)
         self._settle(service)
@@ -331,6 +362,22 @@ class ServiceMachine:
         if report.task not in self._services and len(self._services) >= MAX_SERVICES:
             return f"This broker knows {MAX_SERVICES} names of services already, which is the most it can."
         return ""
+
+    def _take_unserved(self, blank: Service) -> None:
+        """Workers of the blank service are here: what waits for one of a service that nobody serves is theirs."""
+        for name in [name for name in self._unserved if not self._services[name].state.workers]:
+            service = self._services[name]
+            if not blank.idempotent:
+                self._refuse_of(service, service.maybe_executed(), "lost", _maybe_executed(service))
+            service.hand_over(blank)
+            if service.origins:
+                continue  # on their last try: for a worker of their own, if one comes in time
+            del self._unserved[name]
+            if not service.was_served:
+                del self._services[name], self._tasks[name]
+                self._dispatcher.unfed.pop(name, None)
+        if blank.ledger.waiting:
+            self._dispatcher.feed(blank.state)
 
     def _from_worker(self, envelope: m.Envelope, peer: e.Peer, link: Link, verdict: Verdict, now: float) -> None:
         member = self._dispatcher.members.get(envelope.sender)
@@ -351,6 +398,7 @@ class ServiceMachine:
         if service.state.workers:
             return
         service.idempotent = None
+        self._tell_unserved(service)
         if crashed or service.origins:
             self._give_grace(service.name, now + GRACE_SECONDS)
 
@@ -501,7 +549,7 @@ class ServiceMachine:
             self._refuse_of(service, list(service.origins), "unavailable", trouble)
         self.phase = "farewell"
         self._deadline = now + FAREWELL_SECONDS
-        self._dispatcher.say_farewell()
+        self._dispatcher.say_farewell(m.RunEnded(self._dispatcher.run))
 
     # out ---------------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,8 @@ class CollectorSnapshot:
     run: str
     tasks: dict[str, tuple[int, int]]
     queued: int
+    queued_bytes: int = 0
+    """How many bytes of results these are."""
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,5 @@ class WorkerSnapshot:
     kept: int
     executed: int
     failed: int
+    kept_bytes: int = 0
+    """How many bytes the results have that it keeps."""

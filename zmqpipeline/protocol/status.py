@@ -53,6 +53,8 @@ class Facts:
     tasks: Mapping[str, TaskState]
     members: Mapping[bytes, Member]
     troubles: Mapping[str, m.Trouble]
+    queued_bytes: int = 0
+    """What waits for the collector's function, as its last ACK said."""
 
 
 class StatusDesk:
@@ -100,6 +102,7 @@ def status_of(facts: Facts, now: float) -> m.Status:
         why=_why_all(facts),
         tasks=[_task(facts, task, now) for task in facts.tasks.values()],
         workers=[_worker(facts.tasks[member.task], member, now) for member in members],
+        queued_bytes=facts.queued_bytes,
     )
 
 
@@ -199,6 +202,7 @@ def _worker(task: TaskState, member: Member, now: float) -> m.WorkerStanding:
         leased=task.ledger.leases(member.who),
         executed=member.executed,
         running=_running(task, member, now),
+        kept_bytes=member.kept_bytes,
     )
 
 

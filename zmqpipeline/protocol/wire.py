@@ -35,7 +35,7 @@ from zmqpipeline.protocol.packed import Packed
 from zmqpipeline.protocol.seqset import size
 from zmqpipeline.unpacking import UNBELIEVED, UNPACK_ERRORS, open_bounded
 
-VERSION = 3
+VERSION = 4
 """The first byte of every message."""
 
 LARGE = 32 * 1024
@@ -68,7 +68,7 @@ _CODES: tuple[type, ...] = (
     m.Probe, m.Refused, m.WorkerReport, m.ItemsFailed, m.ItemsReturned, m.Goodbye, m.Welcome, m.Work, m.Settled,
     m.RunEnded, m.Results, m.Kept, m.Missing, m.Propose, m.Begin, m.GiveUp, m.Finish, m.Bye, m.Holding, m.Ack,
     m.Finished, m.Metadata, m.MetadataTaken, m.Requests, m.Asking, m.Withdrawn, m.Replies, m.Declined, m.Unknown,
-    m.Recall, m.Keys, m.AskStatus, m.Status, m.Noted, m.Ranges,
+    m.Recall, m.Keys, m.AskStatus, m.Status, m.Credit, m.Noted, m.Ranges,
 )  # fmt: skip
 _CODE_OF = {cls: code for code, cls in enumerate(_CODES)}
 

@@ -6,6 +6,7 @@ The law:
 * A result goes to the collector at once and is kept; a failure goes to the distributor and is kept. Only the
   distributor's word (`released`) lets go of either, since it speaks after the collector has acknowledged.
 * What was lost with another worker is on trial. What is known to have begun is told (see `protocol.suspicion`).
+* What is sent when, and how much is kept at most, `outgoing` says: who keeps too much takes no items for a while.
 * Every report tells the whole state. A full one goes out at each connection, after a gap, to a new distributor, and
   from time to time; it is answered. The results kept are told to the collector in the same way (Kept, Missing).
 
@@ -15,8 +16,8 @@ phase      entered by                     meaning
 seeking    start                          no distributor has welcomed this worker to a run yet
 working    Welcome with a run             takes items
 changing   Welcome with another run       waits for what still runs of the old run; then working
-draining   Drain, idle time-out           takes nothing; hands back what is unstarted; waits for releases
-ended      RunEnded, drained, init failed
+draining   Drain, Retire, idle time-out   takes nothing; hands back what is unstarted; waits for releases
+ended      RunEnded, EndFound, drained, init failed; one that stays goes back to seeking at RunEnded
 ========== ============================== ======================================================================
 """
 
@@ -32,12 +33,15 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.absence import Absence
 from zmqpipeline.protocol.failures import in_messages
 from zmqpipeline.protocol.keys import split_keys
+from zmqpipeline.protocol.lifespan import Lifespan
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
+from zmqpipeline.protocol.missed import MissedRun
+from zmqpipeline.protocol.outgoing import Outgoing
 from zmqpipeline.protocol.room import Room
 from zmqpipeline.protocol.running import Running
 from zmqpipeline.protocol.runs import Runs
-from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, sequence_of, spans_of, split_spans
+from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, sequence_of, spans_of
 from zmqpipeline.protocol.snapshots import WorkerSnapshot
 from zmqpipeline.protocol.trials import Trials
 
@@ -68,15 +72,24 @@ class WorkerMachine:
         options: Options | None = None,
         answers: bool = False,
         idempotent: bool = False,
+        stay: bool = False,
+        max_items: int | None = None,
     ) -> None:
         """`answers`: a service worker, whose results go back to the broker, on the hop that its items come from.
-        `idempotent`: its broker may give to another worker what was lost with this one.
+
+        `idempotent`: its broker may give to another worker what was lost with this one. `stay`: the end of a run is not
+        the worker's own; it waits for the next run. `max_items`: it executes so many and no more, and then retires, as
+        when a Retire comes.
         """
         self.task = task
         self.slots = slots
         self.phase = "seeking"
         self.run = ""
         self.executed = self.failed = 0
+        self.ended_by: m.RunEnded | None = None
+        """How the run ended, by the distributor's word."""
+        self._stay = stay
+        self.lifespan = Lifespan(max_items)
         self._host, self._pid = host, pid
         self._options = options or Options()
         self._answers = answers
@@ -88,7 +101,9 @@ class WorkerMachine:
         self._collector: e.Peer = _TO_DISTRIBUTOR if answers else _TO_COLLECTOR
         self._connected: set[str] = set()
         others = {"workers": "a broker"} if answers else {"workers": "a distributor", "results": "a collector"}
-        self._absence = Absence(others)
+        self._absence = Absence(others, self._options.exit_when_idle)
+        self._missed = None if answers else MissedRun(self._options)
+        """None: a broker's worker belongs to no run."""
         self._newest = -1
         """The highest number that has come."""
         self._pending = SeqSet()
@@ -99,6 +114,10 @@ class WorkerMachine:
         self._failures: dict[int, m.FailedItem] = {}
         self._keys: dict[int, bytes] = {}
         """The keys of what is held, if the task has keys: the collector knows an item by its key."""
+        most, link = self._options.max_held_bytes, self._results
+        self._outgoing = Outgoing(
+            task, self._kept, self._keys, link, self._collector, max_held_bytes=most, unbounded=answers
+        )
         self._running = Running()
         self._recalled = False
         self._trials = Trials()
@@ -108,10 +127,10 @@ class WorkerMachine:
         """Items that were released while they were queued or running here: their outcome is nobody's."""
         self._next_run: m.Welcome | None = None
         self._room = Room(slots, self._options)
+        self._room.shrink(self.lifespan.left(0))
         self._answered = False
         self._init_trouble: m.Trouble | None = None
         self._report_at: float | None = None
-        self._kept_at: float | None = None
         self._deadline: float | None = None
         self._idle_since: float | None = None
         self._out: list[c.Command] = []
@@ -120,7 +139,7 @@ class WorkerMachine:
 
     def handle(self, event: e.Event, now: float) -> list[c.Command]:
         """See `Machine.handle`."""
-        self._out = []
+        self._out = self._outgoing.out = []
         if self.phase == "ended":
             return []
         if self._idle_since is None:
@@ -137,17 +156,27 @@ class WorkerMachine:
                 self._connect(hop, now)
             case e.Disconnected(hop):
                 self._connected.discard(hop)
+                if hop == self._collector[0]:
+                    self._outgoing.is_connected = False
+                    self._outgoing.reset()
             case e.TakenBack(numbers):
                 self._taken_back(numbers, now)
             case e.ThreadLost(free):
                 self._thread_lost(free, now)
             case e.InitFailed(trouble):
                 self._init_failed(trouble)
+            case e.Retire(reason, level):
+                self._retire(reason, level, now)
             case e.Drain(seconds):
                 self._drain(now + seconds, now)
+            case e.EndFound(run, seconds) if self._missed is not None:
+                if why := self._missed.verdict(run, seconds, self.run, now):
+                    self._end(0, why)
             case e.Tick():
                 pass
         self._absence.look(self._connected, now)
+        if self._missed is not None:
+            self._missed.wait(self._connected, now)
         self._by_the_clock(now)
         return self._out
 
@@ -157,8 +186,9 @@ class WorkerMachine:
             return None
         if self._idle_since is None:
             return 0.0
-        times = (self._deadline, self._report_at, self._room.tell_at, self._kept_at)
-        return soonest((*times, self._idle_at(), self._absence.next_time()))
+        times = (self._deadline, self._report_at, self._room.tell_at, self._outgoing.say_at)
+        look_at = None if self._missed is None else self._missed.next_time()
+        return soonest((*times, look_at, self._idle_at(), self._absence.next_time(), self._alone_until()))
 
     def snapshot(self) -> WorkerSnapshot:
         """What a worker is doing, for people."""
@@ -169,6 +199,7 @@ class WorkerMachine:
             slots=self.slots,
             queued_or_running=len(self._pending),
             kept=len(self._kept) + len(self._failures),
+            kept_bytes=self._kept.size,
             executed=self.executed,
             failed=self.failed,
         )
@@ -176,11 +207,13 @@ class WorkerMachine:
     def check(self) -> None:
         """An item is pending, kept as a result, or kept as a failure, never two of these."""
         self._kept.check()
+        self._outgoing.check()
         places = [*numbers_of(self._pending.spans()), *numbers_of(self._kept.spans()), *self._failures]
         assert len(places) == len(set(places)), "a worker holds an item twice"
         assert all(map(self._pending.__contains__, self._attempts)), "an attempt of an item that is not pending"
         assert self.run or not places, "a worker holds items of no run"
         assert set(self._keys) <= set(places), "a key of an item that is not held"
+        assert self.executed + len(self._pending) <= (self.lifespan.most or 1 << 53), "more than max_items"
 
     # the clock ---------------------------------------------------------------------------------------------------
 
@@ -189,21 +222,30 @@ class WorkerMachine:
             return
         if self._deadline is not None and now >= self._deadline:
             held = len(self._pending) + len(self._kept) + len(self._failures)
-            self._do(c.Log(30, f"The drain time is over; {held} items that are not acknowledged go to other workers."))
+            self._log(30, f"The drain time is over; {held} items that are not acknowledged go to other workers.")
             self._end(0, "drained")
             return
         idle_at = self._idle_at()
         if idle_at is not None and now >= idle_at:
-            self._do(c.Log(20, f"No item for {self._options.idle_timeout:g} s (idle time-out): ending."))
+            self._log(20, f"No item for {self._options.idle_timeout:g} s (idle time-out): ending.")
+            self._drain(now + self._options.drain_timeout, now)
+        alone_until = self._alone_until()
+        if alone_until is not None and now >= alone_until:
+            self._log(20, f"Nobody was there for {self._options.exit_when_idle:g} s (exit_when_idle): ending.")
             self._drain(now + self._options.drain_timeout, now)
         if self._report_at is not None and now >= self._report_at:
             self._report(now, full=True)
         if self._room.tell_at is not None and now >= self._room.tell_at:
             self._report(now, full=False)
-        if self._kept_at is not None and now >= self._kept_at:
-            self._say_kept(now)
+        if self._outgoing.say_at is not None and now >= self._outgoing.say_at:
+            self._outgoing.say(now)
         if warning := self._absence.warning(self._connected, now):
-            self._do(c.Log(30, warning))
+            self._log(30, warning)
+        if self._missed is not None and self._missed.is_due(now):
+            self._do(c.LookForEnd())
+
+    def _alone_until(self) -> float | None:
+        return None if self._pending or self.phase == "draining" else self._absence.until()
 
     def _idle_at(self) -> float | None:
         if self._options.idle_timeout is None or self._idle_since is None or self._pending or self.phase == "draining":
@@ -214,11 +256,13 @@ class WorkerMachine:
 
     def _connect(self, hop: str, now: float) -> None:
         self._connected.add(hop)
+        if hop == self._collector[0]:
+            self._outgoing.is_connected = True
         if hop == "workers":
             self._answered = False
             self._report(now, full=True)
         elif self._kept:
-            self._say_kept(now)
+            self._outgoing.say(now)
 
     def _received(self, event: e.Received, now: float) -> None:
         hop = event.peer[0]
@@ -244,9 +288,9 @@ class WorkerMachine:
                 self._recalled = True
                 self._do(c.TakeBack(most))
             case m.Missing(run, _, spans) if self._answers and run == self.run:
-                self._send_results(spans)
+                self._outgoing.send_again(spans, now)
             case m.RunEnded(run) if self.run in ("", run):
-                self._end(0, "the run is over")
+                self._run_ended(body, now)
             case m.Refused(reason):
                 self._end(2, reason)
         if self.phase != "ended" and verdict in (Verdict.GAP, Verdict.NEW):
@@ -258,12 +302,18 @@ class WorkerMachine:
         verdict = self._results.admit(envelope)
         if verdict is Verdict.REPEAT:
             return
-        body = envelope.body
-        if isinstance(body, m.Missing) and body.run == self.run:
+        body, outgoing = envelope.body, self._outgoing
+        if verdict is Verdict.NEW:
+            outgoing.reset()
+        if isinstance(body, m.Credit):
+            outgoing.credit = body.credit
+            outgoing.send_unsent(now, once=body.once)
+            outgoing.say(now, is_answer=True)
+        elif isinstance(body, m.Missing) and body.run == self.run:
             if body.spans:
-                self._send_results(body.spans)
+                outgoing.send_again(body.spans, now)
             elif not body.task or verdict is Verdict.NEW:
-                self._say_kept(now)
+                outgoing.say(now)
 
     # the run -----------------------------------------------------------------------------------------------------
 
@@ -275,10 +325,25 @@ class WorkerMachine:
         if self.run:
             held = len(self._pending) + len(self._kept) + len(self._failures)
             why = "If it was not over, its distributor and its collector both died, without a journal."
-            self._do(
-                c.Log(30, f"A new run begins; of the end of {self.run} no word came, {held} item(s) are dropped. {why}")
+            self._log(30, f"A new run begins; of the end of {self.run} no word came, {held} item(s) are dropped. {why}")
+        self._leave_run(body, now)
+
+    def _run_ended(self, ended: m.RunEnded, now: float) -> None:
+        if not self._stay or self.phase == "draining":
+            self.ended_by = None if self._stay else ended
+            self._end(0, ended.reason or "the run is over")
+            return
+        self._to_distributor(m.Goodbye(self.run, self.task))
+        if self.run and (self._next_run is None or self._next_run.run):
+            self._log(
+                20 if ended.ok else 30, f"{ended.reason or 'The run is over.'} This worker stays for the next run."
             )
+            self._leave_run(m.Welcome("", b""), now)
+
+    def _leave_run(self, body: m.Welcome, now: float) -> None:
+        """Drop what is held, for the sake of the next run, or of none yet."""
         self._kept.clear()
+        self._outgoing.clear()
         self._failures.clear()
         self._keys.clear()
         self._newest, self._begun = -1, None
@@ -293,9 +358,14 @@ class WorkerMachine:
     def _change_run(self, now: float) -> None:
         if self._next_run is None or self._pending or self._ghosts:
             return
-        self.run = self._next_run.run
-        self._do(c.SetMetadata(self._next_run.metadata))
-        self._next_run = None
+        self.run = self._outgoing.run = self._next_run.run
+        metadata, self._next_run = self._next_run.metadata, None
+        if not self.run:
+            # the distributor has said goodbye: the next one is told at its connection
+            self._set_phase("seeking")
+            self._report_at = now + IDLE_REPORT_SECONDS
+            return
+        self._do(c.SetMetadata(metadata))
         self._set_phase("working")
         self._report(now, full=True)
 
@@ -306,7 +376,7 @@ class WorkerMachine:
     # items -------------------------------------------------------------------------------------------------------
 
     def _work(self, body: m.Work, now: float) -> None:
-        if body.run != self.run or self._next_run is not None:
+        if not body.run or body.run != self.run or self._next_run is not None:
             return
         if body.released:
             self._release(body.released)
@@ -315,6 +385,12 @@ class WorkerMachine:
         # as a rule all are newer than whatever came before
         if spans and spans[0] <= self._newest and self._holds_any(spans):
             spans, payloads = self._not_held(spans, payloads, body.attempt)
+        if spans and self.lifespan.most is not None:
+            engaged = self.executed + len(self._pending) + len(self._ghosts)
+            spans, payloads, others = self.lifespan.split(spans, payloads, engaged)
+            if others:
+                self._to_distributor(m.ItemsReturned(self.run, self.task, others))
+                self._report(now, full=False)
         if spans:
             self._newest, self._idle_since = max(self._newest, spans[-1] - 1), now
             self._pending.update(spans)
@@ -336,6 +412,7 @@ class WorkerMachine:
                 self._do(command)
         if self.phase == "draining":
             self._take_back()
+        self._results_moved(now)
 
     def _take_back(self) -> None:
         """Nothing more is to be begun."""
@@ -402,6 +479,7 @@ class WorkerMachine:
         if self._attempts:
             for number in numbers_of(spans):
                 self._attempts.pop(number, None)
+        before = self._kept.size
         if len(spans) == 2:
             self._kept.add(spans[0], list(payloads), attempt)
         else:
@@ -409,7 +487,8 @@ class WorkerMachine:
             for start, stop in pairs(spans):
                 self._kept.add(start, list(payloads[at : at + stop - start]), attempt)
                 at += stop - start
-        self._send(attempt, spans, payloads)
+        self._outgoing.observe(len(payloads), before)
+        self._outgoing.send(attempt, spans, payloads)
 
     def _fail(self, failures: list[tuple[int, m.Trouble]]) -> None:
         new = []
@@ -429,49 +508,47 @@ class WorkerMachine:
         """Say how much room there is, when it is enough to be worth a message."""
         room = self._room
         room.resize(self.slots, self._max_prefetch)
-        if room.is_another() if self._answers else room.is_news(len(self._pending), self.slots, now):
+        room.shrink(self.lifespan.left(self.executed))
+        room.shrink(self._outgoing.most_items(self.slots))
+        self._results_moved(now)
+        if not self.lifespan.left(self.executed):
+            self._retire(f"it has executed {self.executed} items (max_items)", 20, now)
+        if self._outgoing.is_full:
+            pass
+        elif room.is_another() if self._answers else room.is_news(len(self._pending), self.slots, now):
             self._report(now, full=False)
-        if self._kept and self._kept_at is None and not self._answers:
-            self._kept_at = now + REPORT_SECONDS
+        if self._kept and self._outgoing.say_at is None and not self._answers:
+            self._outgoing.say_at = now + REPORT_SECONDS
         self._maybe_drained()
 
     # results -----------------------------------------------------------------------------------------------------
 
-    def _send_results(self, spans: m.Spans) -> None:
-        """Send what is kept of these results, in messages of one attempt."""
-        for attempt, (numbers, payloads) in self._kept.by_tag(spans).items():
-            self._send(attempt, spans_of(numbers), payloads)
-
-    def _send(self, attempt: int, spans: m.Spans, payloads: m.Blobs) -> None:
-        """Send these results, in messages of a bounded size."""
-        if self._collector[0] not in self._connected:
-            return
-        while payloads:
-            count = len(payloads) if batching.fits(payloads) else batching.cut(list(map(len, payloads)))
-            some, rest = (spans, ()) if count == len(payloads) else split_spans(spans, count)
-            keys = b"".join([self._keys[number] for number in numbers_of(some)]) if self._keys else b""
-            body = m.Results(self.run, self.task, attempt, some, payloads[:count] if rest else payloads, keys)
-            self._do(c.Send(self._collector, self._results.wrap(body)))
-            spans, payloads = rest, payloads[count:] if rest else ()
-
-    def _say_kept(self, now: float) -> None:
-        self._kept_at = None
-        if self._kept:
-            self._kept_at = now + REPORT_SECONDS
-            if self._collector[0] in self._connected:
-                body = m.Kept(self.run, self.task, self._kept.spans())
-                self._do(c.Send(self._collector, self._results.wrap(body)))
+    def _results_moved(self, now: float) -> None:
+        """More is kept, or less: send what may be sent now; say whether items can be taken."""
+        outgoing = self._outgoing
+        if outgoing.waits:
+            outgoing.send_unsent(now)
+        if outgoing.turns():
+            self._report(now, full=False)
+            if outgoing.is_full:
+                spare = len(self._pending) - outgoing.most_items(self.slots)
+                if spare > 0:
+                    self._do(c.TakeBack(spare))
+        elif outgoing.is_over() and self._pending:
+            self._take_back()
 
     def _settled(self, body: m.Settled, now: float) -> None:
         if body.run != self.run or self._next_run is not None:
             return
         self._release(body.released)
+        self._results_moved(now)
         if body.resync:
             self._report(now, full=True)
         self._maybe_drained()
 
     def _release(self, spans: m.Spans) -> None:
         for start, stop in pairs(spans):
+            self._outgoing.drop(start, stop)
             gone = sum(run.stop - run.start for run in self._kept.cut(start, stop))
             if self._keys:
                 for number in [number for number in self._keys if start <= number < stop]:
@@ -509,7 +586,7 @@ class WorkerMachine:
             done = (
                 spans_of([*numbers_of(self._kept.spans()), *self._failures]) if self._failures else self._kept.spans()
             )
-        takes_nothing = self.phase in ("draining", "changing")
+        takes_nothing = self.phase in ("draining", "changing") or self._outgoing.is_full
         backlog = len(self._pending) + len(self._ghosts)
         self._room.told(backlog)
         self._to_distributor(
@@ -528,6 +605,7 @@ class WorkerMachine:
                 executed=self.executed,
                 running=running,
                 begun=self._begun,
+                kept_bytes=self._kept.size,
             )
         )
         if full:
@@ -538,12 +616,22 @@ class WorkerMachine:
 
     # the end -----------------------------------------------------------------------------------------------------
 
-    def _drain(self, deadline: float, now: float) -> None:
+    def _drain(self, deadline: float | None, now: float) -> None:
         if self.phase != "draining":
             self.phase = "draining"
             self._deadline = deadline
             self._take_back()
             self._report(now, full=True)
+        else:
+            self._deadline = deadline if self._deadline is None or deadline is None else min(self._deadline, deadline)
+
+    def _retire(self, reason: str, level: int, now: float) -> None:
+        """End in good order, however long that takes: what runs, and what is not acknowledged, is not given away."""
+        # without an item executed its successor would be no better, and the run would never get on
+        if self.phase != "draining" and self.executed:
+            self.lifespan.reason = reason
+            self._log(level, f"The worker ends its work, so that another one takes its place: {reason}.")
+            self._drain(None, now)
 
     def _init_failed(self, trouble: m.Trouble) -> None:
         """Leave; a worker of a service hands back first what it never began, since else it would count as begun."""
@@ -574,6 +662,7 @@ class WorkerMachine:
 
     def _maybe_drained(self) -> None:
         if self.phase == "draining" and not (self._pending or self._kept or self._failures):
+            self.lifespan.has_ended = True
             self._end(0, "drained")
 
     def _thread_lost(self, free: int, now: float) -> None:
@@ -598,3 +687,6 @@ class WorkerMachine:
 
     def _do(self, command: c.Command) -> None:
         self._out.append(command)
+
+    def _log(self, level: int, text: str) -> None:
+        self._do(c.Log(level, text))

@@ -1,7 +1,7 @@
 """User code on its own threads, in order: the collector's functions, and whatever a role calls once.
 
 The threads are daemons, so that user code which never returns does not keep a process alive. What user code raises
-becomes a Trouble, SystemExit and KeyboardInterrupt included: a function does not end the process that calls it.
+is said once (`failurelog`) and becomes a Trouble (`raised`).
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from functools import partial
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Any
 
+from zmqpipeline.errors import JournalUnavailable
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, SetRun
 from zmqpipeline.protocol.events import Collected, Event, FailedCalled, FinishedCalled, JournalFailed
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.messages import KEY_BYTES, FailedItem, Trouble
 from zmqpipeline.protocol.seqset import sequence_of, spans_of
+from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.leading import Hand, Leadership
+from zmqpipeline.runtime.raised import trouble_of
+from zmqpipeline.runtime.ticker import Ticker
 from zmqpipeline.runtime.values import open_all
 from zmqpipeline.serialize import unpack
 
@@ -32,44 +34,7 @@ Post = Callable[[Event], None]
 PART_SECONDS = 0.01
 """So long the collector calls its functions before it hands over what was collected, and commits it first."""
 
-TEXT_LIMIT = 65536
-"""The most characters of a message or a traceback that travel with a failure."""
-
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
 _log = logging.getLogger("zmqpipeline.runtime")
-
-
-def trouble_of(error: BaseException) -> Trouble:
-    """What was raised, as text that can be sent: the type's name, the message, the traceback without our own frames."""
-    if isinstance(error, MemoryError):
-        # the frames that it came through hold what there was no more room beside, and so would this text find none
-        traceback.clear_frames(error.__traceback__)
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    try:
-        message = str(error)
-    except Exception as second:
-        message = f"(its message cannot be shown: str() raised {type(second).__name__})"
-    return Trouble(name[:TEXT_LIMIT], _sendable(message)[:TEXT_LIMIT], _sendable(_traceback(error))[-TEXT_LIMIT:])
-
-
-def _traceback(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(type(error), error, users_part(error.__traceback__)))
-    except Exception as second:
-        return f"(its traceback cannot be shown: {type(second).__name__})"
-
-
-def users_part(frames: TracebackType | None) -> TracebackType | None:
-    """A traceback without our own frames that come before the first one of user code."""
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        frames = frames.tb_next
-    return frames
-
-
-def _sendable(text: str) -> str:
-    # A message may quote a file name with lone surrogates, which UTF-8 has no bytes for.
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Serial(Hand):
@@ -79,7 +44,7 @@ class Serial(Hand):
         """`name` is that of the thread, which starts with the first call."""
         super().__init__(leadership)
         self._waiting: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._to_lead = self.lead
+        self._to_lead = partial(self.lead, self)
         self._is_invited = False
         """`_to_lead` is among what waits."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -171,14 +136,17 @@ class Gatherer:
         ack_data: Callable[[], bytes] | None = None,
         journal: Journal | None = None,
         leadership: Leadership | None = None,
+        failures: FailureLog | None = None,
     ) -> None:
         """`note` is given what the call for an item returned, if anything; it returns packed data for the next Ack.
 
         `ack_data` is called once a part, after its items; what it returns, unless b"", goes before theirs.
 
         `journal` is used on the thread alone from here on, and closed by it. With the role's `leadership` the thread
-        may lead.
+        may lead. `failures` says what the functions raise.
         """
+        self._failures = failures or FailureLog(logging.getLogger("zmqpipeline.collector"))
+        self._sums = Ticker("zmqpipeline-collect-failures", lambda now: self._failures.look(now))
         self._collecting = collecting
         self._note = note
         self._call_failed = call_failed
@@ -207,7 +175,11 @@ class Gatherer:
         self.submit(lambda: self._tell_failed(command))
 
     def call_finished(self, command: CallFinished) -> None:
-        """Call the `finished` function; FinishedCalled answers, with the packed data that it returned."""
+        """Call the `finished` function; FinishedCalled answers, with the packed data that it returned.
+
+        A journal says before the call that every item is done, and after it that the run is finished, together with
+        what the function wrote through it; if the function raises, neither its rows nor that mark.
+        """
         self.submit(lambda: self._finish(command))
 
     def submit(self, call: Callable[[], object]) -> None:
@@ -221,6 +193,8 @@ class Gatherer:
             # on the thread itself: a call that goes on for longer may still be using it
             self._serial.submit(self._journal.close)
         self._serial.close(timeout)
+        self._sums.close(timeout)
+        self._failures.close()
 
     # written down before it is said -----------------------------------------------------------------------------------
 
@@ -260,7 +234,8 @@ class Gatherer:
         assert self._journal is not None
         self.lost = error
         known = isinstance(error, JournalLost)
-        self._post(JournalFailed(Trouble("JournalError", str(error)) if known else trouble_of(error)))
+        trouble = Trouble("JournalError", str(error)) if known else trouble_of(error)
+        self._post(JournalFailed(trouble, may_pass=isinstance(error, JournalUnavailable)))
         self._journal.rollback()
 
     # the calls --------------------------------------------------------------------------------------------------------
@@ -286,6 +261,7 @@ class Gatherer:
         """Collect from `first` on until the part's time is over; returns where the next part begins."""
         failures: list[tuple[int, Trouble, bytes]] = []
         data, clock, note, index = b"", time.perf_counter, self._note, first
+        each = EachAck(self._ack_data, self._of_call) if command.each else None
         end = self._begin_part()
         for value in values[first:] if first else values:
             index += 1
@@ -293,14 +269,18 @@ class Gatherer:
                 answer = call(value)
                 if answer is not None:
                     data = note(answer) or data
+                if each is not None:
+                    each.collected(data)
+                    data = b""
             except JournalLost:
                 raise
             except BaseException as error:
-                failures.append((numbers[index - 1], trouble_of(error), bytes(command.payloads[index - 1])))
+                number, payload = numbers[index - 1], command.payloads[index - 1]
+                failures.append((number, self._of_item(error, command, number, value), bytes(payload)))
             if clock() > end:
                 break
         keys = command.keys[first * KEY_BYTES : index * KEY_BYTES]
-        self._answer_part(command, numbers[first:index], keys, failures, data)
+        self._answer_part(command, numbers[first:index], keys, failures, data, each)
         return index
 
     def _answer_part(
@@ -310,18 +290,22 @@ class Gatherer:
         keys: bytes,
         failures: list[tuple[int, Trouble, bytes]],
         data: bytes,
+        each: EachAck | None,
     ) -> None:
         trouble = None
-        if self._ack_data is not None:
+        if each is not None:
+            data, trouble = each.newest, each.trouble
+        elif self._ack_data is not None:
             try:
                 data = self._ack_data() or data
             except BaseException as error:
-                trouble = trouble_of(error)
+                trouble = self._of_call(error, "ack_data")
         if failures:
             numbers, keys = _without({number for number, _, _ in failures}, numbers, keys)
         if self._journal is not None:
             self._journal.collected(command.task, numbers, keys, data)
-        self._answer(Collected(command.task, spans_of(numbers), failures, data, command.attempt, trouble))
+        told = [] if each is None else each.runs
+        self._answer(Collected(command.task, spans_of(numbers), failures, data, command.attempt, trouble, told))
 
     def _tell_failed(self, command: CallFailed) -> None:
         self._begin_part()
@@ -337,25 +321,77 @@ class Gatherer:
             self._answer(FailedCalled(task, spans_of(numbers), troubles[0] if troubles else None))
 
     def _finish(self, command: CallFinished) -> None:
-        if self._journal is not None:
-            self._journal.finish(command.ok, command.counts)
+        journal = self._journal
+        if journal is not None:
+            journal.over(command.ok, command.counts)
             self._settle()
         try:
             data = self._call_finished(command) or b""
+        except JournalLost:
+            raise
         except BaseException as error:
-            self._post(FinishedCalled(trouble_of(error)))
-        else:
-            self._post(FinishedCalled(None, data))
+            if journal is not None:
+                # what it returned may have been refused after its rows were accepted
+                journal.rollback()
+            self._post(FinishedCalled(self._of_call(error, "finished")))
+            return
+        if journal is not None:
+            journal.finish()
+            self._settle()
+        self._post(FinishedCalled(None, data))
 
-    @staticmethod
-    def _troubled(call: Callable[..., object], argument: object) -> Trouble | None:
+    def _troubled(self, call: Callable[..., object], argument: object) -> Trouble | None:
         try:
             call(argument)
         except JournalLost:
             raise
         except BaseException as error:
-            return trouble_of(error)
+            return self._of_call(error, "failed")
         return None
+
+    def _of_item(self, error: BaseException, command: Collect, number: int, value: object) -> Trouble:
+        self._count_on()
+        return self._failures.item(error, command.task, number, command.attempt, value, "collector")
+
+    def _of_call(self, error: BaseException, function: str) -> Trouble:
+        self._count_on()
+        return self._failures.call(error, function)
+
+    def _count_on(self) -> None:
+        try:
+            self._sums.kick()
+        except RuntimeError:
+            _log.debug("No thread can be started to sum up failures: they are summed up at the end.")
+
+
+class EachAck:
+    """What goes along with the ACK of each item of a part, for gates: as (how many items in a row, data)."""
+
+    def __init__(self, ack_data: Callable[[], bytes] | None, tell: Callable[[BaseException, str], Trouble]) -> None:
+        """`ack_data` is called after each item; `tell` makes a Trouble of what that function raises."""
+        self._ack_data = ack_data
+        self._tell = tell
+        self.runs: list[tuple[int, bytes]] = []
+        self.trouble: Trouble | None = None
+        """What `ack_data` raised first."""
+
+    @property
+    def newest(self) -> bytes:
+        """The data of the newest ACK."""
+        return self.runs[-1][1] if self.runs else b""
+
+    def collected(self, data: bytes) -> None:
+        """One more item is collected; `data` are those that its function returned."""
+        if self._ack_data is not None:
+            try:
+                data = self._ack_data() or data
+            except BaseException as error:
+                trouble = self._tell(error, "ack_data")
+                self.trouble = self.trouble or trouble
+        if self.runs and self.runs[-1][1] == data:
+            self.runs[-1] = (self.runs[-1][0] + 1, data)
+        else:
+            self.runs.append((1, data))
 
 
 def _numbered(call: Callable[[int, Any], Any], numbers: Iterator[int]) -> Callable[[Any], Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import socket as sockets
 from collections.abc import Iterator
@@ -27,6 +28,29 @@ BACKLOG = 1024
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that the other side has for its part of the handshake."""
+
+
+RECONNECT_NEAR = (20, 80)
+RECONNECT_FAR = (50, 1000)
+"""Milliseconds between two attempts to connect: at first, and at most. On this machine an attempt costs little."""
+
+
+def is_near(address: EndpointAddress) -> bool:
+    """Whether whoever is bound to this address is on this machine: ipc, or tcp over the loopback."""
+    host = (address.host or "").partition("%")[0]
+    if address.protocol != "tcp" or host in ("*", "0.0.0.0", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def longest_wait(address: EndpointAddress) -> float:
+    """How many seconds may pass until somebody who waits for this address to be bound tries again."""
+    if address.protocol == "inproc":
+        return 0.0
+    return (RECONNECT_NEAR if is_near(address) else RECONNECT_FAR)[1] / 1000
 
 
 def configure(socket: Socket, address: EndpointAddress, options: Options) -> None:
@@ -109,6 +133,19 @@ def connect(socket: Socket, address: EndpointAddress) -> None:
         socket.connect(connectable(address))
     except zmq.ZMQError as error:
         raise EndpointError(f"Cannot connect to {address}: {os.strerror(error.errno or 0)}.") from error
+
+
+def is_to_itself(descriptor: int) -> bool:
+    """Whether this tcp connection has the same address at both ends.
+
+    The system may choose the very port for a connection that it is to go to, if nobody is bound there: then tcp joins
+    the socket to itself, and whoever wants to bind the port cannot.
+    """
+    try:
+        with sockets.socket(fileno=os.dup(descriptor)) as one:
+            return one.family != sockets.AF_UNIX and one.getsockname() == one.getpeername()
+    except OSError:
+        return False  # it is gone already
 
 
 def bindable(address: EndpointAddress) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from zmqpipeline.protocol.messages import Blobs, Trouble
+from zmqpipeline.runtime.concurrency import WantedTime
 from zmqpipeline.runtime.values import open_all
 from zmqpipeline.serialize import unpack
 
@@ -111,6 +112,8 @@ class Slot:
         """The items of its share that it has not begun. It takes from the left, everybody else from the right."""
         self.share: Sequence[int] = ()
         """The numbers of its share, but for those that were taken away."""
+        self.numbers: Iterator[int] = iter(())
+        """Of the items of its share that it has not begun, in order; goes on where it was after a quantum."""
         self.part: list[bytes | None] = []
         """Results that are not handed over, in the order of the shares; None for an item that failed."""
         self.failures: list[tuple[int, Trouble]] = []
@@ -120,6 +123,11 @@ class Slot:
         self.pack: Callable[[Any], bytes] = bytes
         # Handed over up to `mark`, busy up to `last` (time.perf_counter).
         self.mark = self.last = 0.0
+        self.executed = 0
+        """In this quantum."""
+        self.wanted: WantedTime | None = None
+        """The thread's own; made on it, if there are several."""
+        self.wanted_before = 0.0
         self.stride = 1
         """After so many items it looks at the clock: one at the beginning of a share, more if they are short."""
         self.striding = False
@@ -134,6 +142,7 @@ class Slot:
         """Begin a share: the first `count` items of this piece."""
         numbers, values = piece.take(count)
         self.use(piece.execution)
+        self.numbers = iter(numbers)
         with self.lock:
             self.share = numbers
             self._shares.append(numbers)

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from zmqpipeline.runtime import forks
+
 _PREFIX = "zmqpipeline-"
 _HELD = "held"
 
@@ -25,13 +27,17 @@ def run_folder(parent: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
         draft = folder / "new"
-        with draft.open("w") as lock:
+        with forks.guard:
+            lock = forks.OwnFile(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        try:
             # a file system that has no locks: this folder will stay if the run is killed
             with suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # only now may others see the file: a folder with one that nobody holds is removed
                 draft.rename(folder / _HELD)
             yield folder
+        finally:
+            lock.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -24,7 +24,7 @@ from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import wire
 from zmqpipeline.protocol.events import Connected, Disconnected, Peer, PeerLost
-from zmqpipeline.runtime import endpoints
+from zmqpipeline.runtime import endpoints, forks
 from zmqpipeline.runtime.endpoints import Socket
 from zmqpipeline.runtime.handshakes import Handshakes
 from zmqpipeline.runtime.monitor import BOUND_EVENTS, CONNECTING_EVENTS, FAILED, Monitor
@@ -168,6 +168,10 @@ class Hop(ABC):
             self._may_be_ready = self._wanted() != _IN
             return []
 
+    def _is_monitored(self, readable: set[int]) -> bool:
+        """Whether the monitor has something to tell."""
+        return self._monitor is not None and self._monitor.file in readable
+
     def _monitored(self, readable: set[int]) -> list[tuple[int, int]]:
         if self._monitor is None or not (self._monitor_is_new or self._monitor.file in readable):
             return []
@@ -226,7 +230,10 @@ class BoundHop(Hop):
         self._new_socket(BOUND_EVENTS)
         self.socket.router_mandatory = True
         try:
-            self._lock = endpoints.bind(self.socket, self.address)
+            with forks.guard:
+                self._lock = endpoints.bind(self.socket, self.address)
+                self._bound = self.bound_address()
+                forks.bound(self._bound)
         except ConfigurationError:
             super().close(0.0)
             raise
@@ -326,6 +333,7 @@ class BoundHop(Hop):
 
     def release(self) -> None:
         """Remove what an ipc address leaves in its folder; after the socket is closed."""
+        forks.unbound(self._bound)
         if self._lock is not None:
             self._lock.remove_socket()
             self._lock.release()
@@ -342,7 +350,7 @@ class ConnectedHop(Hop):
         self._peer = (self.name, b"")
         self._outbox: deque[list[bytes]] = deque(maxlen=OUTBOX_LIMIT)
         self._reopen_at: float | None = None
-        self._failed = False
+        self._failed = self._is_to_itself = False
         self._backoff = BACKOFF_FIRST
         self._connect()
         # Threads of one process share no connection that could break or be watched.
@@ -352,8 +360,8 @@ class ConnectedHop(Hop):
         self._connected = False
         self._reopen_at = None
         self._new_socket(CONNECTING_EVENTS)
-        self.socket.reconnect_ivl = 50
-        self.socket.reconnect_ivl_max = 1000
+        first, longest = endpoints.RECONNECT_NEAR if endpoints.is_near(self.address) else endpoints.RECONNECT_FAR
+        self.socket.reconnect_ivl, self.socket.reconnect_ivl_max = first, longest
         try:
             endpoints.connect(self.socket, self.address)
         except ConfigurationError:
@@ -367,11 +375,15 @@ class ConnectedHop(Hop):
             self._announce = False
             arrivals.append(Connected(self.name))
         if ready or self.file in readable:
-            messages, _ = self._messages()
+            messages, dry = self._messages()
             arrivals += map(self._arrival, messages)
             self.comes_alone = len(messages) < 2 and not ready
+            if not dry:
+                # what is still to be read was sent before the break that the monitor may tell of
+                self._monitor_is_new = self._monitor_is_new or self._is_monitored(readable)
+                return arrivals
         for event, value in self._monitored(readable):
-            self._note(event, now, arrivals)
+            self._note(event, value, now, arrivals)
             if event & FAILED:
                 self._handshakes.failed(event, value, now, self._shield.words)
         if self._reopen_at is not None and now >= self._reopen_at:
@@ -383,8 +395,12 @@ class ConnectedHop(Hop):
     def _arrival(self, frames: list[bytes]) -> Arrival:
         return self._peer, frames
 
-    def _note(self, event: int, now: float, arrivals: list[Arrival]) -> None:
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+    def _note(self, event: int, value: int, now: float, arrivals: list[Arrival]) -> None:
+        if event == zmq.EVENT_CONNECTED and self.address.protocol == "tcp" and endpoints.is_to_itself(value):
+            self._is_to_itself, self._reopen_at = True, now
+        elif self._is_to_itself:
+            pass  # it is closed in this turn, whatever has become of it
+        elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._connected, self._failed, self._reopen_at = True, False, None
             self._backoff = BACKOFF_FIRST
             self._handshakes.succeeded()
@@ -409,7 +425,7 @@ class ConnectedHop(Hop):
 
     def _reopen(self) -> None:
         super().close(0.0)
-        self._failed = False
+        self._failed = self._is_to_itself = False
         self._connect()
 
     def next_time(self) -> float | None:

@@ -1,10 +1,19 @@
 """Who runs the loop of a role: its own thread, or the thread of user code that it would wake for the next item.
 
 An item that comes alone costs little but wake-ups: the loop's thread wakes the one that calls the user's function, and
-is woken by it for the answer. So, while calls are short and come one by one, that thread **leads**: it runs the loop
-itself, and steps out of it for each call. User code still runs on its own thread, always the same one, and never within
-the loop: during a call nobody leads, and the loop's own thread, which looks up every 5 ms, takes the loop over from a
-call that goes on. Whoever comes back from such a call finds that it has lost the lead, and answers as ever.
+is woken by it for the answer. Items that compute cost more: the loop's thread waits for the interpreter at each of its
+system calls, and takes it away from the thread that computes. So, while calls are short, that thread **leads**: it runs
+the loop itself, and steps out of it for each call. User code still runs on its own thread, and never within the loop:
+during a call nobody leads, and the loop's own thread, which looks up now and then, takes the loop over from a call that
+goes on. Whoever comes back from such a call finds that it has lost the lead, and answers as ever.
+
+The law:
+
+* A **hand** is one thread of user code, or all threads of a worker's pool. A hand that is busy leads between two calls:
+  it takes what arrived, sends what it has, and goes on. A hand of one thread that is idle waits at the sockets itself.
+* Several threads lead only while all of them are busy: each that comes by makes a turn, unless another one is in it.
+  As soon as one is idle, the loop's own thread waits at the sockets, so that no item waits beside an idle thread.
+* The loop's own thread takes the lead back when no turn was made for a whole look (`Hand.look`).
 
 This is the pattern Leader/Followers (Schmidt, O'Ryan, Kircher, Pyarali and Buschmann, 2000), with a follower for life.
 libzmq lets a socket pass from thread to thread if there is a full fence between them, which the lock is.
@@ -23,8 +32,8 @@ from zmqpipeline.protocol.commands import Ended
 LOOK = 0.005
 """Seconds between two looks of the loop's own thread at whoever leads: in the second one, a call is taken for long."""
 
-IDLE_LOOKS = 20
-"""After so many looks at an idle leader the loop's own thread leads again: an idle role is not to be woken."""
+IDLE_SECONDS = 0.1
+"""After so long beside an idle leader the loop's own thread leads again: an idle role is not to be woken."""
 
 BRIEF = 0.0005
 """A call that takes less (seconds) is made between two turns of the loop."""
@@ -39,8 +48,24 @@ The loop stands still in such a call, for two looks at most: so that costs it no
 """
 
 
+class Calls(Protocol):
+    """What one thread of a hand has to call."""
+
+    def is_asked(self) -> bool:
+        """Whether there is something to call."""
+
+    def serve(self) -> bool:
+        """Call it, on the hand's own thread, and post the answer; False if this thread calls no more. Never raises."""
+
+
 class Hand(ABC):
-    """A thread of user code, as the loop sees it. What has no lead to gain makes it without a `leadership`."""
+    """Threads of user code, as the loop sees them. What has no lead to gain makes it without a `leadership`."""
+
+    brief = BRIEF
+    """A call that takes less (seconds) is made between two turns of the loop."""
+
+    look = LOOK
+    """Seconds between two looks of the loop's own thread while this hand leads."""
 
     def __init__(self, leadership: Leadership | None) -> None:
         """It offers to lead when its calls are brief."""
@@ -49,24 +74,27 @@ class Hand(ABC):
 
     @abstractmethod
     def invite(self) -> bool:
-        """Have `lead` called on the hand's own thread, now; False if that is busy. From the loop's own thread."""
+        """Have `lead` called on one of the hand's threads, now or after its call; False if it does not come to that.
 
-    @abstractmethod
-    def is_asked(self) -> bool:
-        """Whether there is something to call."""
+        From the loop's own thread.
+        """
 
-    @abstractmethod
-    def serve(self) -> bool:
-        """Call it, on the hand's own thread, and post the answer; False if this thread calls no more. Never raises."""
+    def is_slack(self, calls: Calls) -> bool:
+        """Whether the loop's own thread has to wait at the sockets, since one of several threads is idle."""
+        return False
 
     def is_brief(self) -> bool:
         """Whether what it is asked for may be expected to be brief."""
         return self._streak > 0
 
-    def lead(self) -> None:
-        """Lead, if it is still wanted; on the hand's own thread."""
+    def is_given(self) -> bool:
+        """Whether it leads: a thread of it that has time is to call `lead`."""
+        return self._leadership is not None and self._leadership.is_given(self)
+
+    def lead(self, calls: Calls) -> None:
+        """Lead, if it is still wanted; on one of the hand's threads, which has these calls to make."""
         if self._leadership is not None:
-            self._leadership.lead(self)
+            self._leadership.lead(self, calls)
 
     def served(self, seconds: float) -> None:
         """It has served on its own, for so long."""
@@ -76,15 +104,15 @@ class Hand(ABC):
 
     def observe(self, seconds: float) -> bool:
         """It has served while it led, for so long; returns whether it may go on."""
-        if seconds >= BRIEF:
+        if seconds >= self.brief:
             self._count(seconds)
         return self._streak > 0
 
     def _count(self, seconds: float) -> None:
-        if seconds < BRIEF:
+        if seconds < self.brief:
             self._streak += 1
         else:
-            self._streak = -min(PENALTY, int(seconds / BRIEF))
+            self._streak = -min(PENALTY, int(seconds / self.brief))
 
 
 class Steps(Protocol):
@@ -95,6 +123,9 @@ class Steps(Protocol):
 
     def settle(self) -> Ended | None:
         """Take what was posted."""
+
+    def has_posts(self) -> bool:
+        """Whether something is posted that nobody has taken."""
 
     def expect_posts(self) -> None:
         """Whoever leads will look at what is posted: nobody need wake it."""
@@ -135,6 +166,10 @@ class Leadership:
                 if ended is not None:
                     return ended
 
+    def is_given(self, hand: Hand) -> bool:
+        """Whether this hand leads; from any thread."""
+        return self._leader is hand
+
     # the loop's own thread --------------------------------------------------------------------------------------------
 
     def _follow(self) -> Ended | None:
@@ -147,7 +182,7 @@ class Leadership:
             self._held.release()
             # a busy hand may lead all the same: by an earlier invitation, which it was too late for
             if hand.invite() or not self._held.acquire(blocking=False):
-                self._watch()
+                self._watch(hand.look)
             else:
                 self._leader = None
         except BaseException:
@@ -158,13 +193,13 @@ class Leadership:
             raise error
         return self._ended
 
-    def _watch(self) -> None:
+    def _watch(self, look: float) -> None:
         """Wait until the lead comes back, or take it from a call that goes on; holds it then."""
-        seen, idle = self._steps, 0
-        while not self._stepped_back.acquire(timeout=LOOK):
+        seen, idle = self._steps, 0.0
+        while not self._stepped_back.acquire(timeout=look):
             steps = self._steps
             if steps != seen:
-                seen, idle = steps, 0
+                seen, idle = steps, 0.0
             elif self._held.acquire(blocking=False):
                 # For a whole look the lead was free, or given to a thread that did not come for it.
                 self._leader = None
@@ -172,8 +207,8 @@ class Leadership:
                 self._stepped_back.acquire(blocking=False)
                 return
             else:
-                idle += 1
-                if idle == IDLE_LOOKS:
+                idle += look
+                if idle >= IDLE_SECONDS and not self._is_called_back:
                     self._is_called_back = True
                     self._loop.wake()
         self._held.acquire()
@@ -185,23 +220,28 @@ class Leadership:
         self._held.acquire()
         self._leader = None
 
-    # the thread of a hand ---------------------------------------------------------------------------------------------
+    # the threads of a hand --------------------------------------------------------------------------------------------
 
-    def lead(self, hand: Hand) -> None:
-        """Run the loop on this hand's thread, until it ends or there is more to call than a brief call."""
+    def lead(self, hand: Hand, calls: Calls) -> None:
+        """Run the loop on this thread of the hand, until it ends or there is more to call than a brief call."""
         if not self._take(hand):
             return
         # what was offered meanwhile, by its last call perhaps, is offered again when it is still wanted
         self._offer = None
-        while self._run_to_call(hand):
+        while self._run_to_call(hand, calls):
             began = time.perf_counter()
-            goes_on = hand.serve()
+            goes_on = calls.serve()
             is_brief = hand.observe(time.perf_counter() - began)
             if not self._take(hand):
                 return
             if not (goes_on and is_brief):
                 self._step_back()
                 return
+
+    def give_back(self, hand: Hand) -> None:
+        """One of the hand's threads is idle: the loop's own thread leads, unless another one is in the loop."""
+        if self._take(hand):
+            self._step_back()
 
     def _take(self, hand: Hand) -> bool:
         """Take the lead, if it is still this hand's."""
@@ -212,26 +252,33 @@ class Leadership:
         self._held.release()
         return False
 
-    def _run_to_call(self, hand: Hand) -> bool:
-        """Run the loop until the hand has a brief call to make: then the lead is free. Else it is given back; False."""
+    def _run_to_call(self, hand: Hand, calls: Calls) -> bool:
+        """Run the loop until there is a brief call to make: then the lead is free. Else it is given back; False."""
         loop = self._loop
         try:
             ended = loop.settle()
-            while ended is None and not self._is_called_back:
-                ended = loop.turn(patient=not hand.is_asked())
+            while ended is None and not self._is_called_back and not hand.is_slack(calls):
+                ended = loop.turn(patient=not calls.is_asked())
                 self._steps += 1
-                if ended is None and not self._is_called_back and hand.is_asked():
+                if ended is None and not self._is_called_back and calls.is_asked():
                     if not hand.is_brief():
                         break
-                    loop.expect_posts()
-                    self._held.release()
-                    return True
+                    if self._leave_between_calls(hand, calls):
+                        return True
+                    ended = loop.settle()
             self._ended = ended
         except BaseException as error:
             # a step of the loop raised: the loop's own thread raises it, where `run` was called
             self._error = error
         self._step_back()
         return False
+
+    def _leave_between_calls(self, hand: Hand, calls: Calls) -> bool:
+        """Let go of the lead for a call; False if it is held again, since another thread left something to be done."""
+        self._loop.expect_posts()
+        self._held.release()
+        # whoever found it held a moment ago, and had posted something or become idle, relies on this look
+        return not (self._loop.has_posts() or hand.is_slack(calls)) or not self._take(hand)
 
     def _step_back(self) -> None:
         self._leader = None

@@ -2,6 +2,7 @@
 
 libzmq binds an ipc path that another process is bound to without a word, and that process is deaf from then on. So the
 bound side holds an flock on ``PATH.lock`` for life; the system lets go of it when the process dies, however it dies.
+What it has forked does not hold it on (`forks.py`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import contextlib
 import fcntl
 import os
 from pathlib import Path
+
+from zmqpipeline.runtime import forks
 
 
 class PathLock:
@@ -25,31 +28,37 @@ class PathLock:
         self._socket = Path(path).absolute()
         self._path = self._socket.with_name(f"{self._socket.name}.lock")
         while True:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with forks.guard:
+                file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._file = forks.OwnFile(file)
             try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self._is_current():
                     return
             except BaseException:
-                os.close(self._file)
+                self._file.close()
                 raise
-            os.close(self._file)
+            self._file.close()
 
     def _is_current(self) -> bool:
         # The last holder may have removed the file between our open and our flock.
         try:
-            return os.path.samestat(self._path.stat(), os.fstat(self._file))
+            return os.path.samestat(self._path.stat(), os.fstat(self._file.number))
         except FileNotFoundError:
             return False
 
     def release(self) -> None:
-        """Remove the lock's file and let go of the lock."""
+        """Remove the lock's file and let go of the lock; in a forked child, which never had it, do nothing."""
+        if self._file.number < 0:
+            return
         # Whoever locks next takes a file that is left as well as a new one.
         with contextlib.suppress(OSError):
             self._path.unlink()
-        os.close(self._file)
+        self._file.close()
 
     def remove_socket(self) -> None:
         """Remove the socket's file, which libzmq leaves; while the lock is held it is nobody else's."""
+        if self._file.number < 0:
+            return
         with contextlib.suppress(OSError):
             self._socket.unlink()

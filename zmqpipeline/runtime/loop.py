@@ -127,6 +127,10 @@ class Loop:
                 return ended
         return None
 
+    def has_posts(self) -> bool:
+        """Whether something is posted that nobody has taken."""
+        return bool(self._posted)
+
     def expect_posts(self) -> None:
         """What is posted before the next turn needs no wake-up: whoever makes that turn looks first."""
         self._awake = True

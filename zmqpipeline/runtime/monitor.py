@@ -13,8 +13,11 @@ FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTO
 BOUND_EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | FAILED
 """What a bound side watches: connections that break, handshakes that fail, and its listener being closed."""
 
-CONNECTING_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | FAILED
-"""What a connecting side watches: its handshakes, breaks, and that libzmq goes on trying."""
+CONNECTING_EVENTS = (
+    zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | FAILED
+)
+"""What a connecting side watches: its connections (their value is the descriptor), handshakes, breaks, and that libzmq
+goes on trying."""
 
 _EVENT = struct.Struct("=HI")
 """The first frame is the event's number and its value (zmq_socket_monitor(3)). pyzmq's parser would import asyncio."""

@@ -1,15 +1,31 @@
 """The worker's threads: items in shares, results in batches.
 
 A **piece** is what one Execute brought, or what is left of it. A thread takes a share of the first piece: all of it if
-the thread is the only one, else so many items as take half a millisecond. It executes them one by one, appends each
-result to its own list, and looks at the clock once in a while, oftener the longer they take. Whoever hands over takes
-from the front of that list under the thread's lock, so the ticker can hand over what is there while a long item runs.
-What a thread has not begun of its share may be taken away again, from the other end: each `popleft` and `pop` of a
-deque is atomic, so that no item can be both executed and taken back.
+the thread is the only one that executes, else as many items as take a quantum. It executes them one by one, appends
+each result to its own list, and looks at the clock once in a while, oftener the longer they take. Whoever hands over
+takes from the front of that list under the thread's lock, so the ticker can hand over what is there while a long item
+runs. What a thread has not begun of its share may be taken away again, from the other end: each `popleft` and `pop` of
+a deque is atomic, so that no item can be both executed and taken back.
+
+The law of handing over. A message of results costs the three roles some 100 us and wakes each of them, so a result is
+sent when somebody waits for it, or when it is worth its message:
+
+* A thread that has nothing left to execute hands over at once: this worker is about to be idle, and whoever waits for
+  its results (a closed gate, the last items of a task) waits for these.
+* A thread whose work at hand runs low, with less left than it has done since it handed over, hands over what is worth
+  a message (`MESSAGE_SECONDS`): the distributor hears of room before there is nothing left.
+* While there is enough to do, everybody is busy, and nobody gains by a message sooner than every `QUANTUM`.
+* A full message goes at once, in items and in bytes.
+
+After each quantum the thread lets its role's loop have a turn (`leading`), so that a worker which computes needs no
+second thread: no message waits for the interpreter, and no thread is woken beside the one that computes.
+
+The constants were measured by ``python -m examples.benchmarks granularity``; see `QUANTUM`.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -17,33 +33,44 @@ from collections.abc import Callable
 
 from zmqpipeline.protocol.batching import ServiceTime
 from zmqpipeline.protocol.commands import Execute
-from zmqpipeline.protocol.events import Executed, InitFailed, Running, TakenBack, ThreadLost
+from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
 from zmqpipeline.protocol.messages import Trouble
-from zmqpipeline.runtime.calls import Post, trouble_of
+from zmqpipeline.runtime import leading
+from zmqpipeline.runtime.busy import Busy
+from zmqpipeline.runtime.calls import Post
+from zmqpipeline.runtime.concurrency import ThreadLimit, WantedTime
 from zmqpipeline.runtime.execution import Execution, Job, Piece, Slot
-from zmqpipeline.runtime.leading import BRIEF, Hand, Leadership
+from zmqpipeline.runtime.failurelog import FailureLog
+from zmqpipeline.runtime.leading import Hand, Leadership
+from zmqpipeline.runtime.raised import trouble_of
 from zmqpipeline.runtime.ticker import INTERVAL, Ticker
 
-SLOW_ITEM = 0.0002
-"""The result of an item that took longer (seconds) is handed over at once."""
+QUANTUM = 0.02
+"""Seconds of work between two handings over, and between two turns of the loop, while there is enough to do."""
 
-BATCH_SECONDS = 0.004
-"""Results of short items are handed over when the first of them is so old."""
+MESSAGE_SECONDS = 0.002
+"""Results of so much work (seconds) are worth a message when little is left to do."""
 
 BATCH_ITEMS = 3000
 """The most results in one Executed."""
 
-SHARE_SECONDS = 0.0005
-"""One of several threads takes items for so long at once."""
+STUCK_SECONDS = 0.05
+"""A thread that executes alone has the others back when one of its items takes longer."""
 
-STRIDE = 64
-"""The most items between two looks at the clock, which costs a tenth of the shortest item."""
+STRIDE = 256
+"""The most items between two looks at the clock, which costs some 2 us."""
+
+STRIDE_SECONDS = 0.001
+"""The longest stride, about."""
 
 _TIMEOUT_LOOK = 0.05
 
 
 class Pool(Hand):
-    """Executes items on `threads` threads, which start with the first `submit`; the only one of a pool may lead."""
+    """Executes items on `threads` threads, which start with the first `submit`, and which may lead."""
+
+    # a quantum, its last item, and what a busy machine makes of them
+    brief = look = 2.5 * QUANTUM
 
     def __init__(
         self,
@@ -53,33 +80,42 @@ class Pool(Hand):
         *,
         thread_start: Callable[[int], object] | None = None,
         leadership: Leadership | None = None,
+        quantum: float = QUANTUM,
+        task: str = "",
+        failures: FailureLog | None = None,
     ) -> None:
-        """An item fails if `execution` raises.
+        """An item fails if `execution` raises; `failures` says so, of an item of `task`.
 
         `thread_start(thread_index)` is called once in each thread, first; a thread where it raises takes no item, and
-        InitFailed tells. With the role's `leadership` the thread may lead, if it is the only one.
+        InitFailed tells. With the role's `leadership` the threads may lead.
         """
-        super().__init__(leadership if threads == 1 else None)
+        super().__init__(leadership)
         self.execution = execution
         """May be replaced; an Execute is executed by what there is when it is submitted."""
         self._post = post
+        self._quantum = quantum
+        self._task = task
+        self._failures = failures or FailureLog(logging.getLogger("zmqpipeline.worker"))
         self._thread_start = thread_start
         self._lock = threading.Lock()
         """For the pieces: several threads take from them, and give back."""
         self._waiting: deque[Piece] = deque()
         self._pace = ServiceTime()
         """Of all threads; one that loses an observation to another thread does no harm."""
+        self._threads = threads
         self._slots = [Slot(index) for index in range(threads)]
         self._idle: deque[Slot] = deque()
+        self._parked: deque[Slot] = deque()
+        """Threads that execute nothing while one does as much as all."""
+        self._limit = ThreadLimit(threads)
+        """Under the lock, but for a look at the limit."""
         self._started = False
         self._all_here = threading.Event()
         """No user code runs before all threads have begun."""
         self._closed = False
         self._is_to_lead = False
-        self._busy_with: list[int | None] = []
-        """What the threads were at when the ticker looked last, if all were busy for long."""
-        self._told_busy = False
-        self._ticker = Ticker("zmqpipeline-worker-ticker", self._look)
+        self._ticker = Ticker("zmqpipeline-worker-ticker", self._look, quantum)
+        self._busy = Busy(self._slots, post)
 
     def submit(self, command: Execute) -> None:
         """Queue these items; Executed answers, in parts. From the loop's thread only, as all that follows."""
@@ -91,11 +127,12 @@ class Pool(Hand):
         if self._idle:
             self._wake(len(command.numbers))
 
-    def _wake(self, count: int) -> None:
+    def _wake(self, count: int, among: deque[Slot] | None = None) -> None:
         """Open the gates of up to `count` idle threads."""
+        idle = self._idle if among is None else among
         try:
             for _ in range(count):
-                self._idle.popleft().gate.release()
+                idle.popleft().gate.release()
         except IndexError:
             pass  # All are at work.
 
@@ -121,12 +158,14 @@ class Pool(Hand):
             self._waiting.clear()
             for slot in self._slots:
                 slot.unload()
-        self._wake(len(self._slots))
+        self._wake(self._threads)
+        self._wake(self._threads, self._parked)
         end = time.monotonic() + timeout
         for slot in self._slots:
             if slot.thread is not None:
                 slot.thread.join(max(0.0, end - time.monotonic()))
         self._ticker.close(max(0.1, end - time.monotonic()))
+        self._failures.close()
 
     def _start(self) -> None:
         self._started = True
@@ -135,20 +174,23 @@ class Pool(Hand):
         self._ticker.kick()
         for slot in self._slots:
             name = f"zmqpipeline-worker-{slot.index}"
-            thread = threading.Thread(target=self._serve, args=(slot,), name=name, daemon=True)
+            thread = threading.Thread(target=self._run, args=(slot,), name=name, daemon=True)
             thread.start()
             slot.thread = thread
         self._all_here.set()
 
     # the threads ------------------------------------------------------------------------------------------------------
 
-    def _serve(self, slot: Slot) -> None:
+    def _run(self, slot: Slot) -> None:
         try:
             self._serve_to_the_end(slot)
             return
         except MemoryError:
             # in our own code, beside a function that takes all there is; what its frames hold is free after this
             is_known = False
+        finally:
+            if slot.wanted is not None:
+                slot.wanted.close()
         while not is_known and not self._closed:
             is_known = self._leave()
 
@@ -171,40 +213,111 @@ class Pool(Hand):
                 return
         # A lost thread must not wait: it would be woken in the place of another.
         while not slot.lost and self._wait(slot):
-            began = slot.mark
             self._work(slot)
-            self.served(time.perf_counter() - began)
 
     def _work(self, slot: Slot) -> None:
         """Execute until there is nothing to take."""
-        while self._take_share(slot) and self._execute(slot):
+        calls = Calls(self, slot)
+        while not slot.lost:
+            began = slot.last
+            is_idle = not self._work_for_a_quantum(slot)
+            if is_idle and self._threads > 1:
+                self._streak = 0
+            else:
+                self.served(slot.last - began)
+            if self.is_given():
+                self.lead(calls)
+                slot.last = time.perf_counter()
+            elif is_idle:
+                return
+
+    def _work_for_a_quantum(self, slot: Slot) -> bool:
+        """Execute until a quantum is over, and hand over; False if nothing is left to take before that."""
+        end = slot.last + self._quantum
+        if self._threads > 1:
+            self._begin_to_execute(slot)
+        while (slot.todo or self._take_share(slot)) and self._execute(slot, end) and slot.last < end:
             pass
-        with slot.lock:
-            self._hand_over(slot)
+        if self._threads > 1:
+            self._have_executed(slot)
+        if slot.lost:
+            return False
+        is_over = not self._is_asked(slot)
+        if is_over or slot.last - slot.mark > self._quantum / 2:
+            with slot.lock:
+                self._hand_over(slot)
+        return not is_over
+
+    # how many execute -------------------------------------------------------------------------------------------------
+
+    def _begin_to_execute(self, slot: Slot) -> None:
+        if slot.wanted is None:
+            slot.wanted = WantedTime()
+        slot.executed, slot.wanted_before = 0, slot.wanted()
+        with self._lock:
+            self._limit.enter(slot.last)
+
+    def _have_executed(self, slot: Slot) -> None:
+        assert slot.wanted is not None
+        wanted = slot.wanted() - slot.wanted_before
+        with self._lock:
+            has_changed = self._limit.leave(slot.last, wanted, slot.executed)
+        if has_changed:
+            self._follow_limit()
+        elif self._is_parked(slot):
+            self._share_again(slot)
+
+    def _follow_limit(self) -> None:
+        """Wake those who may execute again, and have them share what the one has that executed alone."""
+        if self._limit.limit > 1:
+            self._share_again(self._slots[0])
+            self._wake(self._threads, self._parked)
+        else:
+            for slot in self._slots[1:]:
+                self._share_again(slot)
+            if self._waiting:
+                self._wake(1)
+
+    def _is_parked(self, slot: Slot) -> bool:
+        """Whether this thread is not to execute, since one does as much as all."""
+        return slot.index >= self._limit.limit
 
     # leading ----------------------------------------------------------------------------------------------------------
 
     def invite(self) -> bool:
-        """Have the only thread lead; False if it is at work."""
+        """Have a thread lead: the only one, if it is idle; else each that comes by, unless one of several is idle."""
+        if self._limit.limit > 1:
+            return not self._idle
         slot = self._slots[0]
         try:
             self._idle.remove(slot)
         except ValueError:
-            return False
+            return self._is_asked(slot)
         self._is_to_lead = True
         slot.gate.release()
         return True
 
-    def is_asked(self) -> bool:
-        """Whether there are items to take."""
-        return bool(self._waiting)
+    def is_slack(self, calls: leading.Calls) -> bool:
+        """Whether one of several threads is idle."""
+        return self._limit.limit > 1 and (bool(self._idle) or not calls.is_asked())
 
-    def serve(self) -> bool:
-        """Execute what there is, on the only thread; False if that is lost."""
-        slot = self._slots[0]
-        slot.mark = slot.last = time.perf_counter()
-        if not self._execute_alone(slot):
-            self._work(slot)
+    def is_brief(self) -> bool:
+        """Whether an item takes no longer than a call that is made between two turns may."""
+        seconds = self._pace.seconds
+        return super().is_brief() and seconds is not None and seconds < self.brief
+
+    def _is_asked(self, slot: Slot) -> bool:
+        """Whether there is something for this thread to execute."""
+        return bool(slot.todo or (self._waiting and not self._is_parked(slot)))
+
+    def _serve(self, slot: Slot) -> bool:
+        """Execute what there is for a quantum, between two turns of the loop; False if the thread is lost."""
+        now = time.perf_counter()
+        if not slot.part:
+            slot.mark = now
+        slot.last = now
+        if slot.todo or not self._execute_alone(slot):
+            self._work_for_a_quantum(slot)
         return not slot.lost
 
     def _execute_alone(self, slot: Slot) -> bool:
@@ -214,7 +327,7 @@ class Pool(Hand):
         """
         with self._lock:
             piece = self._waiting[0] if len(self._waiting) == 1 else None
-            if piece is None or len(piece.numbers) != 1 or piece.job.timeout:
+            if piece is None or len(piece.numbers) != 1 or piece.job.timeout or slot.part:
                 return False
             self._waiting.popleft()
         numbers, (value,) = piece.take(1)
@@ -225,7 +338,8 @@ class Pool(Hand):
             place = (slot.index, numbers[0], piece.job.attempt) if piece.execution.placed else ()
             results.append(slot.pack(slot.call(value, *place)))
         except BaseException as error:
-            failures.append((numbers[0], trouble_of(error)))
+            number, attempt = numbers[0], piece.job.attempt
+            failures.append((number, self._failures.item(error, self._task, number, attempt, value, "worker")))
             numbers = ()
         slot.last = time.perf_counter()
         spent = max(0.0, slot.last - slot.mark)
@@ -233,40 +347,49 @@ class Pool(Hand):
         self._post(Executed(piece.job.attempt, numbers, results, failures, spent))
         return True
 
-    def is_brief(self) -> bool:
-        """Whether what waits takes no longer than a call that is made between two turns may."""
-        seconds = self._pace.seconds
-        return (
-            super().is_brief()
-            and seconds is not None
-            and seconds * sum(len(one.numbers) for one in self._waiting) < BRIEF
-        )
-
     # the threads, again -----------------------------------------------------------------------------------------------
 
     def _wait(self, slot: Slot) -> bool:
-        """Wait until there is something to take; False if it is over."""
-        while not self._waiting and not self._closed:
-            self._idle.append(slot)
-            if self._waiting or self._closed:
-                try:
-                    self._idle.remove(slot)
-                    break
-                except ValueError:
-                    pass  # It was taken off the list a moment ago: the gate is open, or will be.
+        """Wait until there is something to execute; False if it is over."""
+        while not self._is_asked(slot) and not self._closed:
+            is_parked = self._is_parked(slot)
+            others = self._parked if is_parked else self._idle
+            others.append(slot)
+            is_over = self._is_asked(slot) or self._closed or is_parked is not self._is_parked(slot)
+            if is_over and not self._is_called(slot, others):
+                continue
+            if not is_parked and self.is_given() and not self._is_called(slot, others):
+                self._lead_idle(slot)
+                continue
             slot.gate.acquire()
             if self._is_to_lead:
                 self._is_to_lead = False
-                self.lead()
-                if slot.lost:
-                    return False
+                self._lead_idle(slot)
+            if slot.lost:
+                return False
         slot.mark = slot.last = time.perf_counter()
-        return not self._closed
+        return not self._closed and not slot.lost
+
+    @staticmethod
+    def _is_called(slot: Slot, idle: deque[Slot]) -> bool:
+        """Whether this thread, which has put itself on the list of the idle, was taken off it: its gate is open then.
+
+        If not, it takes itself off.
+        """
+        try:
+            idle.remove(slot)
+        except ValueError:
+            return True
+        return False
+
+    def _lead_idle(self, slot: Slot) -> None:
+        """The lead was given to this pool while this thread is idle: the only one waits at the sockets."""
+        self.lead(Calls(self, slot))
 
     def _take_share(self, slot: Slot) -> bool:
         """Load this thread's next share; False if there is nothing to take."""
         with self._lock:
-            if not self._waiting or slot.lost:
+            if not self._waiting or slot.lost or self._is_parked(slot):
                 return False
             piece = self._waiting[0]
             if piece.job is not slot.job:
@@ -277,12 +400,12 @@ class Pool(Hand):
             return True
 
     def _share_of(self, piece: Piece) -> int:
-        count, threads = len(piece.numbers), len(self._slots)
-        if threads == 1:
+        count = len(piece.numbers)
+        if self._limit.limit == 1:
             return count
         # the last items are spread over all threads
-        most = 1 if self._pace.seconds is None else int(SHARE_SECONDS / max(self._pace.seconds, 1e-9))
-        return max(1, min(most, -(-count // threads)))
+        most = 1 if self._pace.seconds is None else int(self._quantum / max(self._pace.seconds, 1e-9))
+        return max(1, min(most, -(-count // self._limit.limit)))
 
     def _begin(self, slot: Slot, job: Job) -> None:
         """Items of another Execute follow: those of another attempt do not share a batch."""
@@ -291,17 +414,17 @@ class Pool(Hand):
                 self._hand_over(slot)
             slot.job = job
 
-    def _execute(self, slot: Slot) -> bool:
-        """Execute this thread's share, handing over on the way; False if the thread is lost."""
+    def _execute(self, slot: Slot, end: float) -> bool:
+        """Execute this thread's share until `end`, handing over on the way; False if the thread is lost."""
         execution, call = slot.execution, slot.call
         assert execution is not None
         if execution.placed:
             call = _placed(call, slot)
         if slot.job.timeout:
-            return self._execute_timed(slot, call)
+            return self._execute_timed(slot, call, end)
         take, pack, keep, clock = slot.todo.popleft, slot.pack, slot.part.append, time.perf_counter
         began = slot.last
-        while slot.todo:
+        while slot.todo and began < end:
             stride = min(slot.stride, len(slot.todo))
             if stride > 1 or slot.part or len(slot.todo) > 1 or self._waiting:
                 # what is there must not wait for a long item, nor be what is behind it blamed for what it does
@@ -318,7 +441,7 @@ class Pool(Hand):
                 try:
                     keep(pack(call(value)))
                 except BaseException as error:
-                    self._fail(slot, error)
+                    self._fail(slot, error, value)
             slot.striding = False
             slot.last = ended = clock()
             self._look_back(slot, executed, ended - began)
@@ -327,21 +450,32 @@ class Pool(Hand):
 
     def _look_back(self, slot: Slot, executed: int, spent: float) -> None:
         """A thread has executed so many items, which took so long."""
+        slot.executed += executed
         self._pace.observe(executed, spent)
-        if spent > SLOW_ITEM:
-            slot.stride = max(1, slot.stride // 8)
-        elif spent < SLOW_ITEM / 4:
+        if spent > STRIDE_SECONDS:
+            slot.stride = max(1, slot.stride // 4)
+        elif spent < STRIDE_SECONDS / 4:
             slot.stride = min(STRIDE, slot.stride * 2)
-        # that a stride of short ones took longer is the machine's doing, and no reason for a message
-        full = len(slot.part) + max(1, min(slot.stride, len(slot.todo))) > BATCH_ITEMS
-        if full or spent > SLOW_ITEM * executed or slot.last - slot.mark > BATCH_SECONDS:
+        if self._is_worth_a_message(slot):
             with slot.lock:
                 self._hand_over(slot)
 
-    def _execute_timed(self, slot: Slot, call: Callable[..., object]) -> bool:
+    def _is_worth_a_message(self, slot: Slot) -> bool:
+        """The law of handing over, for a thread that goes on; see the module."""
+        done, left, seconds = len(slot.part), len(slot.todo), slot.last - slot.mark
+        if done + max(1, min(slot.stride, left)) > BATCH_ITEMS or seconds > self._quantum:
+            return True
+        return seconds > MESSAGE_SECONDS and done >= left + self._left()
+
+    def _left(self) -> int:
+        """How many items wait, for each thread."""
+        # a copy, made in one step: the loop appends without the lock
+        return sum(len(one.numbers) for one in tuple(self._waiting)) // self._limit.limit
+
+    def _execute_timed(self, slot: Slot, call: Callable[..., object], end: float) -> bool:
         """The same for items with a timeout: the thread and the ticker must agree on who was first."""
         clock, timeout = time.perf_counter, slot.job.timeout
-        while slot.todo:
+        while slot.todo and slot.last < end:
             try:
                 value = slot.todo.popleft()
             except IndexError:
@@ -354,7 +488,7 @@ class Pool(Hand):
             try:
                 result = slot.pack(call(value))
             except BaseException as error:
-                self._fail(slot, error)
+                self._fail(slot, error, value)
             else:
                 with slot.lock:
                     slot.timed = None
@@ -366,13 +500,17 @@ class Pool(Hand):
             self._look_back(slot, 1, slot.last - began)
         return True
 
-    def _fail(self, slot: Slot, error: BaseException) -> None:
-        trouble = trouble_of(error)
+    def _fail(self, slot: Slot, error: BaseException, value: object) -> None:
         with slot.lock:
             slot.timed = None
-            if not slot.lost:
-                slot.failures.append((slot.number_of_next(), trouble))
-                slot.part.append(None)
+            if slot.lost:
+                # its item ran past its time-out, which was said: what it raises is nobody's
+                return
+            number = slot.number_of_next()
+        trouble = self._failures.item(error, self._task, number, slot.job.attempt, value, "worker")
+        with slot.lock:
+            slot.failures.append((number, trouble))
+            slot.part.append(None)
         # it must not wait for the next item, either
         self._ticker.kick()
 
@@ -390,13 +528,14 @@ class Pool(Hand):
         """Hand over what a long item keeps waiting, and find the threads that ran out of time."""
         wait: float | None = None
         for slot in self._slots:
-            if slot.todo and len(self._slots) > 1:
-                wait = INTERVAL
-                if moment - slot.last > INTERVAL:
-                    self._share_again(slot)
+            if self._threads > 1 and (slot.todo or (self._waiting and not slot.index)):
+                wait = self._quantum
+                if moment - slot.last > self._quantum:
+                    self._look_at_stuck(slot, moment)
             if slot.part or slot.striding:
-                wait = INTERVAL
-                if moment - slot.mark > BATCH_SECONDS:
+                wait = self._quantum
+                # a thread that comes by hands over itself, a little later than this
+                if moment - slot.mark > 1.5 * self._quantum:
                     with slot.lock:
                         if slot.striding:
                             # it looks at the clock after the stride only; what it hands over took time all the same
@@ -405,20 +544,20 @@ class Pool(Hand):
             if slot.timed is not None and not slot.lost:
                 left = self._check_timeout(slot, moment)
                 wait = left if wait is None else min(wait, left)
-        return INTERVAL if self._tell_busy() else wait
+        if self._busy.tell(waiting=bool(self._waiting)):
+            return self._quantum
+        sums = self._failures.look(moment)
+        return sums if wait is None else wait
 
-    def _tell_busy(self) -> bool:
-        """Tell once when all threads are at items that take long, and others wait; whether to look again soon."""
-        slots = [slot for slot in self._slots if not slot.lost]
-        if not (self._waiting or any(slot.todo for slot in slots)):
-            return False
-        numbers = [slot.running() for slot in slots]
-        if numbers != self._busy_with:
-            self._busy_with, self._told_busy = numbers, False
-        elif not self._told_busy and None not in numbers:
-            self._told_busy = True
-            self._post(Running([number for number in numbers if number is not None]))
-        return not self._told_busy
+    def _look_at_stuck(self, slot: Slot, moment: float) -> None:
+        """This thread is in a long item: others take what it has not begun, if they may execute."""
+        if self._limit.limit > 1:
+            self._share_again(slot)
+        elif moment - slot.last > STUCK_SECONDS:
+            with self._lock:
+                has_changed = self._limit.lift(moment)
+            if has_changed:
+                self._follow_limit()
 
     def _share_again(self, slot: Slot) -> None:
         """What this thread has not begun goes back to the pieces: it is busy with a long item."""
@@ -442,12 +581,32 @@ class Pool(Hand):
             slot.failures.append((number, Trouble("TimeoutError", text)))
             slot.part.append(None)
             self._hand_over(slot)
-        self._share_again(slot)
+        with self._lock:
+            self._limit.end()
+        self._follow_limit()
         self._post(ThreadLost(sum(not one.lost for one in self._slots)))
         return _TIMEOUT_LOOK
 
 
 def _placed(call: Callable[..., object], slot: Slot) -> Callable[[object], object]:
     """With the thread's index, the number and the attempt; for one share, from which items come in order."""
-    numbers, index, attempt = iter(slot.share), slot.index, slot.job.attempt
+    numbers, index, attempt = slot.numbers, slot.index, slot.job.attempt
     return lambda value: call(value, index, next(numbers), attempt)
+
+
+class Calls:
+    """What one thread of a pool has to execute, for whoever leads."""
+
+    __slots__ = ("_pool", "_slot")
+
+    def __init__(self, pool: Pool, slot: Slot) -> None:
+        self._pool = pool
+        self._slot = slot
+
+    def is_asked(self) -> bool:
+        """Whether there is something to execute."""
+        return self._pool._is_asked(self._slot)
+
+    def serve(self) -> bool:
+        """Execute for a quantum."""
+        return self._pool._serve(self._slot)

@@ -3,7 +3,8 @@
 The lifeline is the child's standard input: a pipe. When the parent is gone, however it went, the pipe reports its end
 and the child leaves. Where the system offers it (Linux), the kernel is asked to kill the child, too: a thread that
 holds the GIL in one long C call would keep the reading thread from running. Down the same pipe the parent may say a
-line now and then (`Child.tell`), which the child hears (`listen`).
+line now and then (`Child.tell`), which the child hears (`listen`). On a second pipe the child tells how far it is
+(`tell_parent`); that, and not an exit status that user code may choose, is what its end is judged by.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
+from zmqpipeline.runtime.told import Told
+
 PARENT_VARIABLE = "ZMQPIPELINE_PARENT"
-"""Names the parent's process id to a child; taken out of the environment again before user code runs."""
+"""Names to a child the parent's process id, and the file number on which it tells how far it is; taken out of the
+environment again before user code runs."""
 
 PATH_VARIABLE = "ZMQPIPELINE_PYTHONPATH"
 """The parent's own PYTHONPATH, which the child puts back for the programs that user code may start."""
@@ -30,6 +34,9 @@ LONGEST_LINE = 4000
 
 KEPT_LINES = 1000
 """So many lines are kept for a child that does not listen yet, the newest ones."""
+
+MOST_TOLD = 4096
+"""Bytes; a child tells far fewer."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -47,7 +54,9 @@ class Child:
         self.label = label
         self.started = time.monotonic()
         self.status: int | None = None
-        self._process = _spawn(arguments, stdout)
+        self.told = Told()
+        """What it has told of itself; known when it has ended."""
+        self._process, self._ear = _spawn(arguments, stdout)
         self._line_guard = threading.Lock()
         self._exited = exited
         self._waiter = threading.Thread(target=self._wait, name=f"wait for {label}", daemon=True)
@@ -92,27 +101,48 @@ class Child:
 
     def _wait(self) -> None:
         self.status = self._process.wait()
+        self.told = Told.read(_drained(self._ear))
         self.cut()
         self._exited(self)
 
 
-def _spawn(arguments: Sequence[str], stdout: int | None) -> subprocess.Popen[bytes]:
-    """Start it with SIGINT blocked, so that a Ctrl-C while it is still booting cannot kill it; `adopt` unblocks."""
+def _spawn(arguments: Sequence[str], stdout: int | None) -> tuple[subprocess.Popen[bytes], int]:
+    """Start it with SIGINT blocked, so that a Ctrl-C while it is still booting cannot kill it; `adopt` unblocks.
+
+    Returns it, and the file number where it can be read what it tells.
+    """
+    ear, voice = os.pipe()
     before = _mask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process = subprocess.Popen(
             [sys.executable, *_SAFE_PATH, *arguments],
             stdin=subprocess.PIPE,
             stdout=stdout,
-            env=child_environ(os.environ),
+            pass_fds=(voice,),
+            env=child_environ(os.environ, voice),
         )
-        if process.stdin is not None:
-            # a child that does not read, since something holds its GIL, must not hold up its parent
-            os.set_blocking(process.stdin.fileno(), False)
-        return process
+    except BaseException:
+        os.close(ear)
+        raise
     finally:
+        os.close(voice)
         if signal.SIGINT not in before:
             _mask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if process.stdin is not None:
+        # a child that does not read, since something holds its GIL, must not hold up its parent
+        os.set_blocking(process.stdin.fileno(), False)
+    return process, ear
+
+
+def _drained(ear: int) -> bytes:
+    """What a child that has ended left in its pipe. Nobody waits for the end of it: forks of user code may hold it."""
+    os.set_blocking(ear, False)
+    try:
+        return os.read(ear, MOST_TOLD)
+    except BlockingIOError:
+        return b""
+    finally:
+        os.close(ear)
 
 
 def _mask(how: int, signals: set[signal.Signals]) -> set[int]:
@@ -121,18 +151,20 @@ def _mask(how: int, signals: set[signal.Signals]) -> set[int]:
     return {int(number) for number in signal.pthread_sigmask(how, signals)}
 
 
-def child_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a child: ours, with our `sys.path` handed on and the parent's process id."""
+def child_environ(environ: Mapping[str, str], voice: int) -> dict[str, str]:
+    """The environment of a child: ours, with our `sys.path` handed on, the parent's process id, and its file number."""
     path = os.pathsep.join(dict.fromkeys(entry or os.getcwd() for entry in sys.path))  # noqa: PTH109
     return {
         **environ,
         "PYTHONPATH": path,
         PATH_VARIABLE: environ.get("PYTHONPATH", ""),
-        PARENT_VARIABLE: str(os.getpid()),
+        PARENT_VARIABLE: f"{os.getpid()} {voice}",
     }
 
 
 _adopted = threading.Event()
+_voice: tuple[int, int] | None = None
+"""In a child: its process id, and the file number on which it tells its parent how far it is."""
 
 
 class _Lines:
@@ -176,15 +208,29 @@ def is_child() -> bool:
 
 def adopt() -> None:
     """Called first thing in a child: ignore Ctrl-C, hold the lifeline, put the environment back. Elsewhere, nothing."""
-    parent = os.environ.pop(PARENT_VARIABLE, "")
-    if not parent.isdecimal():
+    global _voice
+    parent, _, voice = os.environ.pop(PARENT_VARIABLE, "").partition(" ")
+    if not (parent.isdecimal() and voice.isdecimal()):
         return
     _adopted.set()
+    # what user code starts shall not hold it
+    os.set_inheritable(int(voice), False)
+    _voice = (os.getpid(), int(voice))
     _restore_path(os.environ.pop(PATH_VARIABLE, ""))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _mask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _hold_lifeline()
     _die_with_parent(int(parent))
+
+
+def tell_parent(word: str) -> bool:
+    """Tell the parent how far this child is, in one of the words of `told`; False in any other process."""
+    if _voice is None or _voice[0] != os.getpid():
+        return False
+    # a parent that is gone need not know: the lifeline ends this process
+    with suppress(BrokenPipeError):
+        os.write(_voice[1], f"{word}\n".encode())
+    return True
 
 
 def _restore_path(before: str) -> None:

@@ -17,8 +17,9 @@ from typing import TypeAlias
 from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.events import Produced
 from zmqpipeline.protocol.messages import Blobs, Trouble
-from zmqpipeline.runtime.calls import Post, Serial, trouble_of
+from zmqpipeline.runtime.calls import Post, Serial
 from zmqpipeline.runtime.leading import Leadership
+from zmqpipeline.runtime.raised import trouble_of
 from zmqpipeline.runtime.ticker import INTERVAL, Ticker
 
 Step: TypeAlias = bytes | tuple[bytes, bytes]
@@ -105,6 +106,9 @@ def steps(step: Callable[[Produce], Step]) -> Take:
 STRIDE = 256
 """The most steps between two looks at the clock."""
 
+MAX_PATIENCE = 0.02
+"""The longest time (seconds) between two looks at a source whose step blocks: an idle role costs next to nothing."""
+
 
 class Producer:
     """Steps through the source of one task."""
@@ -118,6 +122,7 @@ class Producer:
         self._post = post
         self._part: list[Step] = []
         self._since = 0.0
+        self._patience = INTERVAL
         self._hand_over = threading.Lock()
         self._serial = Serial(f"zmqpipeline-produce-{task}", leadership)
         self._ticker = Ticker(f"zmqpipeline-produce-{task}-ticker", self._look)
@@ -202,7 +207,10 @@ class Producer:
     def _look(self, moment: float) -> float | None:
         """The ticker's look: hand over what has waited for 2 ms because a step blocks."""
         if not self._part:
-            return INTERVAL if self._is_striding else None
+            # a step that blocks for long, a quiet queue say, is looked at ever less often
+            self._patience = min(MAX_PATIENCE, 2 * self._patience)
+            return self._patience if self._is_striding else None
+        self._patience = INTERVAL
         if moment - self._since > INTERVAL:
             self._flush("more")
         return INTERVAL

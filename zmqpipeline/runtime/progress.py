@@ -19,6 +19,8 @@ class Progress:
     seconds: float = 0.0
     inherited: int = 0
     """How many items were done before, by processes that are gone."""
+    inherited_failed: int = 0
+    """How many of those had failed."""
     totals: Mapping[str, int | None] = field(default_factory=dict)
     """How many items each task announces, None where it does not say."""
     workers: int = 0
@@ -58,6 +60,6 @@ def read_progress(machine: Any, totals: Mapping[str, int | None], seconds: float
         for task, (collected, failed) in tasks.items()
     ]
     known = [total for total in totals.values() if total is not None]
-    inherited = 0 if machine is None else machine.inherited
+    inherited, failed = (0, 0) if machine is None else (machine.inherited, machine.inherited_failed)
     total = sum(known) if len(known) == len(totals) else None
-    return Progress(counts, total, seconds, inherited, totals, workers)
+    return Progress(counts, total, seconds, inherited, failed, totals, workers)

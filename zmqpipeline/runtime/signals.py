@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the first drains, the second ends at once."""
+"""SIGTERM and SIGINT: the first drains, the second waits for nothing any more."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from zmqpipeline.runtime.loop import Loop
 
 
 class draining:
-    """While this context is entered, a signal drains the loop's role; `signum` is the first that came, or None.
+    """While this context is entered, a signal drains the loop's role; `signum` is the one that came, or None.
 
-    A second signal raises KeyboardInterrupt (SIGINT) or SystemExit(143) (SIGTERM), and from then on a signal has its
+    A second SIGINT ends the drain: the role waits for nothing that runs, but still tells the others. A second SIGTERM
+    raises SystemExit(143), one more SIGINT, or one after the loop, KeyboardInterrupt; and from then on a signal has its
     default effect: the process dies of it. In any thread but the main one, where Python takes no signals, this does
     nothing.
     """
@@ -27,6 +28,8 @@ class draining:
         self._ignore_sigint = ignore_sigint
         self._before: dict[int, Any] = {}
         self._file_before = -1
+        self._is_looping = True
+        self._is_hurried = False
 
     def __enter__(self) -> draining:
         """Install the handlers."""
@@ -40,6 +43,7 @@ class draining:
 
     def stop_waking(self) -> None:
         """Write no more to the loop's file, which is about to be closed; the handlers stay."""
+        self._is_looping = False
         if self._before:
             signal.set_wakeup_fd(self._file_before)
 
@@ -48,11 +52,20 @@ class draining:
         self.stop_waking()
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if self._ignore_sigint and self._before:
+            # its supervisor may ask it to end while it does already: that shall not cut its last steps short
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _drain(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is None:
             self.signum = signum
-            self._loop.post(Drain(self._seconds))
+            # Ctrl-C is a person's, who ends the run; SIGTERM is a machine's, which may start this role again
+            self._loop.post(Drain(self._seconds, final=signum == signal.SIGINT))
+            return
+        if signum == signal.SIGINT and self._is_looping and not self._is_hurried:
+            self._is_hurried = True
+            self.signum = signum
+            self._loop.post(Drain(0.0, final=True))
             return
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)

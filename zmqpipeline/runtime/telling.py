@@ -39,20 +39,5 @@ class Teller:
 
 
 def warn(text: str) -> None:
-    """Log a warning; to stderr if this program has not said where log lines go, since here silence would do harm."""
-    if _is_heard():
-        log.warning("%s", text)
-    elif logging.lastResort is not None:
-        logging.lastResort.handle(log.makeRecord(log.name, logging.WARNING, __file__, 0, text, (), None))
-
-
-def _is_heard() -> bool:
-    """Whether some handler gets what this logger says, or the program has turned it off."""
-    if not log.isEnabledFor(logging.WARNING):
-        return True
-    logger: logging.Logger | None = log
-    while logger is not None:
-        if any(not isinstance(one, logging.NullHandler) for one in logger.handlers):
-            return True
-        logger = logger.parent if logger.propagate else None
-    return False
+    """Log a warning; it reaches stderr if this program has not said where log lines go."""
+    log.warning("%s", text)

@@ -17,9 +17,10 @@ class Ticker:
     next kick. It must not raise.
     """
 
-    def __init__(self, name: str, look: Callable[[float], float | None]) -> None:
-        """`name` is that of the thread."""
+    def __init__(self, name: str, look: Callable[[float], float | None], interval: float = INTERVAL) -> None:
+        """`name` is that of the thread; `interval` the shortest time (seconds) between two looks of a busy one."""
         self._look = look
+        self._interval = interval
         self._asleep = True
         self._kicked = False
         """Since the last look."""
@@ -57,14 +58,14 @@ class Ticker:
                 wait = self._look(moment)
             except MemoryError:
                 # whoever has taken it all is told so, and lets go of it
-                wait = INTERVAL
-            if wait is None and was_kicked and moment - last < 2 * INTERVAL:
+                wait = self._interval
+            if wait is None and was_kicked and moment - last < 2 * self._interval:
                 # kicked as often as this, to look costs less than to be woken
-                wait = INTERVAL
+                wait = self._interval
             last = moment
-            if wait is not None and wait <= INTERVAL:
+            if wait is not None and wait <= self._interval:
                 self._asleep = False
-                time.sleep(INTERVAL)
+                time.sleep(self._interval)
             else:
                 self._event.wait(wait)
 

@@ -17,9 +17,10 @@ from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.seqset import spans_of
 from zmqpipeline.protocol.worker import WorkerMachine
-from zmqpipeline.runtime.calls import trouble_of
+from zmqpipeline.runtime.calls import EachAck
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.producer import Exhausted, Gated, Keep, PassOver, Step, Take
+from zmqpipeline.runtime.raised import trouble_of
 from zmqpipeline.serialize import unpack
 from zmqpipeline.testing import nodes
 from zmqpipeline.worker import Worker
@@ -208,9 +209,10 @@ class AppCollector(nodes.CollectorNode):
         if journal is not None:
             self.later(lambda: journal.begin(command), 0)
 
-    def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes) -> None:
+    def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes, each: bool) -> None:
         """Call the function for each of these."""
         (call, placed), world = self.role._collecting(task, attempt), self.world
+        told = EachAck(self._ack_data_of_one, lambda error, _: self._broken(error)) if each else None
         good: list[int] = []
         digests = b""
         failures: list[tuple[int, m.Trouble, bytes]] = []
@@ -218,6 +220,8 @@ class AppCollector(nodes.CollectorNode):
             try:
                 data = unpack(payload)
                 self.role._note(call(number, data) if placed else call(data))
+                if told is not None:
+                    told.collected(b"")
             except JournalLost:
                 raise
             except _RAISED as error:
@@ -229,12 +233,16 @@ class AppCollector(nodes.CollectorNode):
                 digests += keys[m.KEY_BYTES * index : m.KEY_BYTES * (index + 1)]
         ack, trouble = b"", None
         try:
-            ack = self.role._take_ack_data()
+            ack = self.role._take_ack_data() if told is None else told.newest
         except _RAISED as error:
             trouble = self._broken(error)
         if self._journal is not None:
             self._journal.collected(task, good, digests, ack)
-        self._hold(e.Collected(task, spans_of(good), failures, ack, attempt, trouble))
+        if told is not None:
+            trouble = told.trouble
+        self._hold(
+            e.Collected(task, spans_of(good), failures, ack, attempt, trouble, [] if told is None else told.runs)
+        )
 
     def call_failed(self, failures: list[m.FailedItem]) -> None:
         """Call the `failed` function for each."""
@@ -255,16 +263,24 @@ class AppCollector(nodes.CollectorNode):
             self._hold(e.FailedCalled(task, spans_of(numbers), troubles.get(task)))
 
     def finish(self, command: c.CallFinished) -> None:
-        """Write down the end, then call `finished`."""
-        if self._journal is not None:
-            self._journal.finish(command.ok, command.counts)
+        """Write down that all is done, call `finished`, then write down that it returned."""
+        journal = self._journal
+        if journal is not None:
+            journal.over(command.ok, command.counts)
         self._settle()
         try:
             data = self.role._call_finished() or b""
+        except JournalLost:
+            raise
         except _RAISED as error:
+            if journal is not None:
+                journal.rollback()
             self.tell(e.FinishedCalled(self._broken(error)))
-        else:
-            self.tell(e.FinishedCalled(None, data))
+            return
+        if journal is not None:
+            journal.finish()
+        self._settle()
+        self.tell(e.FinishedCalled(None, data))
 
     def stop(self) -> None:
         """The process ended in good order."""
@@ -283,6 +299,13 @@ class AppCollector(nodes.CollectorNode):
             self._journal.rollback()
             self._journal.close()
             self._journal = self.role._journal = None
+
+    def _ack_data_of_one(self) -> bytes:
+        try:
+            return self.role._take_ack_data()
+        except _RAISED as error:
+            self._broken(error)
+            raise
 
     def _broken(self, error: BaseException) -> m.Trouble:
         """A function that is for no one item raised: the run goes on, and the test fails at its end."""

@@ -28,9 +28,9 @@ class Leftovers:
         self._transports = set(open_transports())
         self._folders: dict[Path, set[str]] = {}
 
-    def watch_app(self, name: str) -> None:
-        """Also look at the private folder of the pipeline of this name, from now on."""
-        folder = private_folder(name)
+    def watch_app(self, name: str, file: str = "") -> None:
+        """Also look at the private folder of the pipeline of this name, made in this file, from now on."""
+        folder = private_folder(name, file)
         self._folders.setdefault(folder, _listed(folder))
 
     def found(self, grace: float = GRACE_SECONDS) -> list[str]:

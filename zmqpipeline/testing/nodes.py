@@ -76,6 +76,8 @@ class WorkerNode(Node):
                 self.stage.after(1e-4, lambda: self.tell(e.TakenBack(numbers)))
             case c.SetMetadata(metadata):
                 self.set_metadata(metadata)
+            case c.LookForEnd():
+                pass  # here is no host on which a note could be left
             case _:
                 super().act(command)
 
@@ -284,15 +286,15 @@ class CollectorNode(MainNode):
 
     def _part_of(self, command: c.Collect, numbers: list[int], low: int, high: int) -> Callable[[], None]:
         payloads, keys = command.payloads[low:high], command.keys[m.KEY_BYTES * low : m.KEY_BYTES * high]
-        return lambda: self.collect(command.task, command.attempt, numbers[low:high], payloads, keys)
+        return lambda: self.collect(command.task, command.attempt, numbers[low:high], payloads, keys, command.each)
 
     @abstractmethod
     def set_run(self, command: c.SetRun) -> None:
         """A run begins here."""
 
     @abstractmethod
-    def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes) -> None:
-        """Call the function for these items, and tell the machine."""
+    def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes, each: bool) -> None:
+        """Call the function for these items, and tell the machine; `each` as in Collect."""
 
     @abstractmethod
     def call_failed(self, failures: list[m.FailedItem]) -> None:

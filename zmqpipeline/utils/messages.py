@@ -1,7 +1,8 @@
 """Messages as single frames: data with the name of its task and what kind of message it is.
 
-The roles speak the richer language of `protocol.messages` with each other; handlers still get one of these types as
-their `msgtype`, and a frame made here is read by `get` here.
+They are for programs that store or send data of their own with a task and a type: a frame made here is read by `get`
+here. They are not what travels between roles, which speak the richer language of `protocol.messages` with each other
+and drop what is none of it: to ask a service, use `ServiceClient`. Handlers get one of these types as their `msgtype`.
 """
 
 from __future__ import annotations

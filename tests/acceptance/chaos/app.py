@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.chaos.plan import Plan
+from tests.acceptance.chaos.plan import STATUSES, Plan
 from zmqpipeline import Pipeline
 
 PLAN = Plan.from_environ()
@@ -55,6 +55,8 @@ def execute(data: dict[str, Any], task_type: str, attempt: int) -> dict[str, Any
     note("executions", task_type, data["n"], attempt)
     if task_type == "A" and data["n"] in PLAN.hungry:
         eat()
+    if task_type == "A" and data["n"] in PLAN.deadly:
+        os._exit(STATUSES[(PLAN.seed + PLAN.deadly.index(data["n"])) % len(STATUSES)])
     time.sleep(PLAN.seconds)
     return data
 
@@ -82,7 +84,7 @@ def limit_memory() -> None:
 
 
 for _task in PLAN.sizes:
-    app.add_worker(_task, execute, threads=PLAN.threads)
+    app.add_worker(_task, execute, threads=PLAN.threads, max_items=PLAN.max_items)
     app.add_worker_init(_task, limit_memory)
 
 

@@ -14,6 +14,9 @@ VARIABLE = "CHAOS_PLAN"
 WORK_SECONDS = 1.2
 """How long the workers of a task are busy with it, if nothing goes wrong and the machine has nothing else to do."""
 
+STATUSES = (2, 0, 1, 3, 139, 70)
+"""What user code may end a process with."""
+
 MOST_ITEMS = 1500
 """Of short items, no more than so many: each one writes lines."""
 
@@ -38,10 +41,19 @@ class Plan:
     """Whether the collector writes through the journal's transaction, else to a file."""
     hungry: tuple[int, ...] = ()
     """The items of A that take all memory there is."""
+    deadly: tuple[int, ...] = ()
+    """The items of A that end their worker, with one of STATUSES each."""
+    max_items: int | None = None
+    """After so many items a worker process retires."""
     spare_bytes: int = 0
     """How much memory a worker may still allocate when its first item comes; 0: what the machine has."""
     file_bytes: int = 0
     """How large a collector's files may become; 0: no limit."""
+
+    @property
+    def may_fail(self) -> set[int]:
+        """The items of A that are to fail."""
+        return {*self.hungry, *self.deadly}
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -56,7 +68,7 @@ class Plan:
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Plan:
         """The plan that this process was started with."""
         given = json.loads(environ[VARIABLE])
-        return cls(**{**given, "hungry": tuple(given["hungry"])})
+        return cls(**{**given, "hungry": tuple(given["hungry"]), "deadly": tuple(given["deadly"])})
 
 
 def draw_work(rng: random.Random, work: float = WORK_SECONDS) -> tuple[int, float, int]:

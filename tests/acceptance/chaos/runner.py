@@ -76,6 +76,8 @@ def draw(seed: int, name: str, folder: str = ".", *, work: float = WORK_SECONDS)
         threads=threads,
         journal=fault.journal,
         hungry=tuple(sorted(rng.sample(range(items), fault.hungry))),
+        deadly=tuple(sorted(rng.sample(range(items), min(items, fault.deadly)))),
+        max_items=rng.choice([5, 20, 100]) if fault.retiring else None,
         spare_bytes=fault.spare_bytes,
         file_bytes=SMALL_FILES if limited else 0,
     )
@@ -165,7 +167,7 @@ def _history(stage: Stage, extra: list[object]) -> History:
         collected=[line for line in collected if line.item[0] not in stage.left_out()],
         failures=read_lines(folder / "failures"),
         hits=stage.hits,
-        may_fail={("A", n) for n in plan.hungry},
+        may_fail={("A", n) for n in plan.may_fail},
         journal=plan.journal,
         ordered=isinstance(stage, PipelineStage),
     )

@@ -38,7 +38,7 @@ class PipelineStage(Stage):
 
     def total(self) -> int:
         """All items but those that are to fail."""
-        return sum(self.plan.sizes.values()) - len(self.plan.hungry)
+        return sum(self.plan.sizes.values()) - len(self.plan.may_fail)
 
     def is_over(self) -> bool:
         """Whether distributor or collector has come to a good end: it does so only when all is done."""
@@ -106,7 +106,7 @@ class RunStage(PipelineStage):
 
     def begin(self, rng: random.Random) -> None:
         """Start the command."""
-        self.start("run")
+        self.start("run").wanted = {1 if self.plan.may_fail else 0}
 
     def children(self, role: str) -> set[int]:
         """The process ids of the command's children of this role; none of a command that has ended."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zmqpipeline.errors import JournalError
-from zmqpipeline.runtime.journal.file import BEGIN, COMMIT, explained, locked, reading, writable
+from zmqpipeline.runtime.journal.file import BEGIN, COMMIT, explained, locked, read, writable
 
 # A failed item with a key may have been sent again by its source, and collected: then it is not dead.
 _DEAD = (
@@ -44,10 +44,13 @@ def dead_items(path: str | Path) -> list[DeadItem]:
     Raises:
         JournalError: there is none, or it is no sound journal.
     """
-    with reading(Path(path).resolve()) as db:
+
+    def rows_of(db: sqlite3.Connection | None) -> list[DeadItem]:
         columns = "t.name, f.number, attempts, stage, error, message, traceback, payload, failed_at, retrying"
         rows = _existing(path, db).execute(f"SELECT {columns} {_DEAD} ORDER BY failed_at, t.id, f.number")
         return [_dead_item(row) for row in rows]
+
+    return read(Path(path).resolve(), rows_of)
 
 
 def retry(path: str | Path, ids: Collection[tuple[str, int]] | None) -> int:
@@ -62,17 +65,16 @@ def retry(path: str | Path, ids: Collection[tuple[str, int]] | None) -> int:
     real = Path(path).resolve()
     lock = locked(real)
     try:
-        with reading(real) as found:
-            _existing(path, found)
+        read(real, lambda found: _existing(path, found))
         with explained(real), contextlib.closing(writable(real)) as db:
             db.execute(BEGIN)
             # one that was to be sent again in a run that is over was not: its source did not yield it
-            left = "(NOT retrying OR (SELECT finished FROM zmqpipeline_run))"
+            left = "(NOT retrying OR (SELECT over FROM zmqpipeline_run))"
             rows = db.execute(f"SELECT t.name, f.task, f.number {_DEAD} AND {left}").fetchall()
             chosen = [row[1:] for row in rows if ids is None or (row[0], row[2]) in ids]
             db.executemany("UPDATE zmqpipeline_failed SET retrying = 1 WHERE task = ? AND number = ?", chosen)
             if chosen:
-                db.execute("UPDATE zmqpipeline_run SET finished = 0, ok = 0")
+                db.execute("UPDATE zmqpipeline_run SET over = 0, finished = 0, ok = 0")
             db.execute(COMMIT)
             return len(chosen)
     finally:

@@ -7,17 +7,19 @@ in this process (fcntl locks are the process's).
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import json
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
-from zmqpipeline.errors import JournalError
+from zmqpipeline.errors import JournalError, JournalUnavailable
 from zmqpipeline.protocol.events import Restored
 from zmqpipeline.protocol.messages import TaskCounts, TaskProgress
 from zmqpipeline.protocol.seqset import spans_of
@@ -26,7 +28,7 @@ from zmqpipeline.runtime.locks import PathLock
 APPLICATION_ID = 0x7A6D7170
 """``zmqp``, in the header of the file: what tells a journal from other sqlite files."""
 
-FORMAT = 1
+FORMAT = 2
 """The version of the tables, the file's ``user_version``."""
 
 LOCKED_SECONDS = 20.0
@@ -37,7 +39,8 @@ PREFIX = "zmqpipeline_"
 
 TABLES = {
     "zmqpipeline_run": "(id INTEGER PRIMARY KEY CHECK (id = 1), pipeline TEXT NOT NULL, run TEXT NOT NULL, "
-    "metadata BLOB NOT NULL, finished INTEGER NOT NULL DEFAULT 0, ok INTEGER NOT NULL DEFAULT 0, "
+    "run_id TEXT NOT NULL DEFAULT '', metadata BLOB NOT NULL, over INTEGER NOT NULL DEFAULT 0, "
+    "finished INTEGER NOT NULL DEFAULT 0, ok INTEGER NOT NULL DEFAULT 0, "
     "counts TEXT NOT NULL DEFAULT '[]', ack_task TEXT NOT NULL DEFAULT '', ack_data BLOB NOT NULL DEFAULT x'')",
     "zmqpipeline_tasks": "(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, repeated INTEGER NOT NULL DEFAULT 0)",
     "zmqpipeline_done": "(task INTEGER, start INTEGER, stop INTEGER NOT NULL, PRIMARY KEY (task, start)) WITHOUT ROWID",
@@ -46,22 +49,43 @@ TABLES = {
     "error TEXT NOT NULL, message TEXT NOT NULL, traceback TEXT NOT NULL, payload BLOB NOT NULL, key BLOB NOT NULL, "
     "failed_at REAL NOT NULL, retrying INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (task, number))",
 }
-"""Done items are half-open ranges that do not touch; a `retrying` failure is to be sent again, and counts no more."""
+"""Done items are half-open ranges that do not touch; a `retrying` failure is to be sent again, and counts no more.
+
+A run is `over` when every item is done, and `finished` when its `finished` function has returned, too.
+"""
 
 # The comments keep these apart from the same words of a user: sqlite asks about a statement when it is first prepared.
 BEGIN, COMMIT, ROLLBACK = (f"{word} /* {PREFIX} */" for word in ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"))
 
 
+MAX_LOOKS = 100
+"""So often a file is read again that others begin or cease to write meanwhile."""
+
+Found = TypeVar("Found")
+
+_OF_A_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
 @dataclass(frozen=True)
 class Held:
-    """What a journal says of its run. `metadata` is a packed dict; `ok` and `counts` are known when it is finished."""
+    """What a journal says of its run. `metadata` is a packed dict; `ok` and `counts` are known when it is `over`.
+
+    `over`: every item is done; `finished`: the `finished` function has returned, too. `run_id` is what the user calls
+    it, `run` what its processes do.
+    """
 
     pipeline: str
     run: str
     metadata: bytes
+    over: bool
     finished: bool
     ok: bool
     counts: list[TaskCounts]
+    run_id: str = ""
+
+    def goes_on(self, run_id: str | None) -> bool:
+        """Whether a run that the user calls by this id is this one; by none, it is."""
+        return run_id is None or run_id == self.run_id
 
 
 def peek(path: str | Path) -> Held | None:
@@ -70,33 +94,57 @@ def peek(path: str | Path) -> Held | None:
     Raises:
         JournalError: it is no sound journal.
     """
-    with reading(Path(path).resolve()) as db:
-        return None if db is None else held_in(db)
+    return read(Path(path).resolve(), lambda db: None if db is None else held_in(db))
 
 
 # opening --------------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
-    """A read-only connection to a journal that was found sound, for the body; None for no file, or an empty one.
+def read(path: Path, use: Callable[[sqlite3.Connection | None], Found]) -> Found:
+    """What `use` returns for a read-only connection to a journal that was found sound; None: no file, or an empty one.
+
+    It is called again if somebody began or ceased to write the file meanwhile, so it must not mind.
 
     Raises:
         JournalError: it is no sound journal, or sqlite cannot read it.
     """
     log = path.with_name(f"{path.name}-wal")
-    if not _has_content(path, log):
-        yield None
-        return
-    # Without a log nobody has it open. "immutable" then keeps sqlite from making one, and needs no right to do so.
-    how = "mode=ro" if log.exists() else "mode=ro&immutable=1"
-    with explained(path), contextlib.closing(_connect(f"{path.as_uri()}?{how}", uri=True)) as db:
-        _check(path, log, db)
-        yield db
+    for _ in range(MAX_LOOKS):
+        if not _has_content(path, log):
+            return use(None)
+        before = _moment(path, log)
+        is_alone = before[0] is None
+        # Without a log nobody has it open. "immutable" then keeps sqlite from making one, and needs no right to do so;
+        # but it takes no locks either: if somebody came to write meanwhile, what was read may be of two states.
+        how = "mode=ro&immutable=1" if is_alone else "mode=ro"
+        try:
+            with explained(path), contextlib.closing(_connect(f"{path.as_uri()}?{how}", uri=True)) as db:
+                _check(path, log, db)
+                found = use(db)
+        except JournalError:
+            if _moment(path, log) == before:
+                raise
+        else:
+            if not is_alone or _moment(path, log) == before:
+                return found
+    raise JournalUnavailable(f"{_name(path)} is opened and closed by others all the time. Try again later.")
+
+
+def _moment(path: Path, log: Path) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """What changes if somebody writes the file, or opens it to write: which log there is, if any, and which file."""
+
+    def stamp(one: Path) -> tuple[int, ...] | None:
+        try:
+            found = one.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    return stamp(log), stamp(path)
 
 
 def writable(path: Path, *, durable: bool = True) -> sqlite3.Connection:
-    """A connection that writes, in WAL mode, durable with each commit. Check the file with `reading` first."""
+    """A connection that writes, in WAL mode, durable with each commit. Check the file with `read` first."""
     _check_rights(path)
     with explained(path):
         db = _connect(path)
@@ -142,13 +190,14 @@ def locked(path: Path) -> PathLock:
     """Take the writer's lock of a journal.
 
     Raises:
-        JournalError: another process, or another collector of this one, has it; or the folder cannot be written.
+        JournalUnavailable: another process, or another collector of this one, has it.
+        JournalError: the folder cannot be written.
     """
     notice = path.with_name(f"{path.name}.lock")
     try:
         lock = PathLock(str(path))
     except BlockingIOError as error:
-        raise JournalError(
+        raise JournalUnavailable(
             f"{_name(path)} is in use by {_holder(notice)}: one collector at a time writes it. "
             "Wait for that one, end it, or name another file."
         ) from error
@@ -157,7 +206,7 @@ def locked(path: Path) -> PathLock:
             f"{_name(path)} cannot be made: there is no folder {str(path.parent)!r}. Make it, or correct the path."
         ) from error
     except OSError as error:
-        raise _forbidden(path, error.strerror) from error
+        raise _of_the_system(path, error) from error
     with contextlib.suppress(OSError):
         # only for the message of whom it keeps out
         notice.write_text(f"{os.getpid()}\n", encoding="utf-8")
@@ -261,7 +310,7 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _forbidden(path, error.strerror) from error
+        raise _of_the_system(path, error) from error
     except sqlite3.Error as error:
         text = str(error)
         if "not a database" in text:
@@ -270,9 +319,23 @@ def explained(path: Path) -> Iterator[None]:
             ) from error
         if "malformed" in text or isinstance(error, sqlite3.IntegrityError):
             raise _torn(path, f"sqlite says: {text}") from error
-        of_the_disk = "is full" in text or "I/O error" in text
-        todo = " Free some space, if the disk is full, or name a file on another one." if of_the_disk else ""
-        raise JournalError(f"{_name(path)} cannot be used; sqlite says: {text}.{todo}") from error
+        if not may_pass(error):
+            raise JournalError(f"{_name(path)} cannot be used; sqlite says: {text}.") from error
+        todo = "End the program that holds it" if "locked" in text else "Free some space, if the disk is full"
+        raise JournalUnavailable(
+            f"{_name(path)} cannot be used now; sqlite says: {text}. {todo}, or name a file on another disk."
+        ) from error
+
+
+def may_pass(error: sqlite3.Error) -> bool:
+    """Whether it is not the file that is wrong, but its disk is full or fails, or another program holds it."""
+    return any(words in str(error) for words in ("is full", "I/O error", "is locked"))
+
+
+def _of_the_system(path: Path, error: OSError) -> JournalError:
+    if error.errno in _OF_A_FULL_DISK:
+        return JournalUnavailable(f"{_name(path)} cannot be used now: {error.strerror}. Free some space.")
+    return _forbidden(path, error.strerror)
 
 
 def _torn(path: Path, why: str) -> JournalError:
@@ -297,11 +360,13 @@ def _name(path: Path) -> str:
 
 def held_in(db: sqlite3.Connection) -> Held | None:
     """The run of a journal; None if none has begun in it."""
-    row = db.execute("SELECT pipeline, run, metadata, finished, ok, counts FROM zmqpipeline_run").fetchone()
+    columns = "pipeline, run, metadata, over, finished, ok, counts, run_id"
+    row = db.execute(f"SELECT {columns} FROM zmqpipeline_run").fetchone()
     if row is None:
         return None
-    pipeline, run, metadata, finished, ok, counts = row
-    return Held(pipeline, run, metadata, bool(finished), bool(ok), [TaskCounts(**one) for one in json.loads(counts)])
+    pipeline, run, metadata, over, finished, ok, counts, run_id = row
+    known = [TaskCounts(**one) for one in json.loads(counts)]
+    return Held(pipeline, run, metadata, bool(over), bool(finished), bool(ok), known, run_id)
 
 
 def restored_from(db: sqlite3.Connection, held: Held) -> Restored:
@@ -326,7 +391,7 @@ def restored_from(db: sqlite3.Connection, held: Held) -> Restored:
     ack_task, ack_data = db.execute("SELECT ack_task, ack_data FROM zmqpipeline_run").fetchone()
     return Restored(
         *(held.run, held.metadata, progress, keys, failed_keys, held.finished, held.ok, held.counts),
-        *(ack_task, ack_data),
+        *(ack_task, ack_data, held.over),
     )
 
 

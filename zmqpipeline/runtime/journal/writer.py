@@ -11,7 +11,7 @@ from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
-from zmqpipeline.errors import JournalError
+from zmqpipeline.errors import JournalError, JournalUnavailable
 from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.protocol.events import Restored
 from zmqpipeline.protocol.keys import split_keys
@@ -32,6 +32,10 @@ class JournalLost(JournalError):
     """The journal can no longer be written. What is not committed is not in it: roll back, and collect no more."""
 
 
+class JournalHeldUp(JournalLost, JournalUnavailable):
+    """The same, for a reason that may pass: with the same journal the run may go on later."""
+
+
 class Journal:
     """One run's file, open for writing. Made on one thread, it may be used on another; on one at a time.
 
@@ -44,24 +48,31 @@ class Journal:
     restored: Restored | None
     """What it held when it was opened; None for a new one, and for one that is to begin afresh."""
 
+    forgotten: file.Held | None
+    """The run that it held and that is not to go on, since it has another `run_id`."""
+
     transaction: Transaction
     """What users' functions get; `item` lets them use it."""
 
-    def __init__(self, path: str | Path, *, pipeline: str, fresh: bool = False, durable: bool = True) -> None:
+    def __init__(
+        self, path: str | Path, *, pipeline: str, fresh: bool = False, run_id: str | None = None, durable: bool = True
+    ) -> None:
         """Open the file, which is made if there is none, and lock it.
 
         Args:
             path: the file, or ":memory:".
             pipeline: the name of the pipeline whose run it holds, or will hold.
             fresh: forget what it holds of an earlier run, as late as the new one begins; users' tables stay.
+            run_id: what the user calls the run; the file is `fresh` if it holds one that is called otherwise.
             durable: False for a simulation, which the machine's own end need not outlive.
 
         Raises:
             JournalError: it cannot be used; it is as it was before.
         """
         self.path = Path(path)
-        self.restored = None
+        self.restored = self.forgotten = None
         self._pipeline, self._fresh, self._durable = pipeline, fresh, durable
+        self._run_id = run_id
         self._marks: dict[str, tuple[list[int], list[bytes]]] = {}
         self._last_ack: tuple[str, bytes] | None = None
         self._task_ids: dict[str, int] = {}
@@ -74,26 +85,29 @@ class Journal:
     def _open(self, path: Path) -> sqlite3.Connection:
         self._lock = file.locked(path)
         try:
-            with file.reading(path) as found:
-                if found is not None:
-                    self._read(path, found)
-            if found is None:
+            if not file.read(path, lambda found: self._read(path, found)):
                 file.make(path)
             return file.writable(path, durable=self._durable)
         except BaseException:
             self._lock.release()
             raise
 
-    def _read(self, path: Path, found: sqlite3.Connection) -> None:
+    def _read(self, path: Path, found: sqlite3.Connection | None) -> bool:
+        """Take over what the file holds; False if there is none."""
+        if found is None:
+            return False
         held = file.held_in(found)
         if held is not None and held.pipeline != self._pipeline:
             raise JournalError(
                 f"The journal {path} belongs to the pipeline {held.pipeline!r}, not to {self._pipeline!r}. "
                 "Name another file."
             )
+        if held is not None and not self._fresh and not held.goes_on(self._run_id):
+            self._fresh, self.forgotten = True, held
         if held is not None and not self._fresh:
             self.restored = file.restored_from(found, held)
             self._retrying = file.retrying_in(found)
+        return True
 
     # what the collector does with it ----------------------------------------------------------------------------------
 
@@ -105,9 +119,12 @@ class Journal:
             for table in TABLES if self._fresh else ():
                 self._db.execute(f"DELETE FROM {table}")
             self._db.execute(
-                "INSERT OR IGNORE INTO zmqpipeline_run (id, pipeline, run, metadata, ack_task, ack_data) "
-                "VALUES (1, ?, ?, ?, ?, ?)",
-                (self._pipeline, command.run, command.metadata, command.ack_task, command.ack_data),
+                "INSERT OR IGNORE INTO zmqpipeline_run (id, pipeline, run, run_id, metadata, ack_task, ack_data) "
+                "VALUES (1, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(self._pipeline, command.run, self._run_id or "", command.metadata),
+                    *(command.ack_task, command.ack_data),
+                ),
             )
             (held,) = self._db.execute("SELECT run FROM zmqpipeline_run").fetchone()
             if held != command.run:
@@ -139,10 +156,10 @@ class Journal:
                 self._drop_retried(task, (item.number, item.key))
                 self._write_failed(task, item)
 
-    def finish(self, ok: bool, counts: Sequence[TaskCounts]) -> None:
-        """Write down, with the next commit, that the run is over.
+    def over(self, ok: bool, counts: Sequence[TaskCounts]) -> None:
+        """Write down, with the next commit, that every item is done, before the `finished` function is called.
 
-        It is not if a source raised: what that has not yielded is still to be sent, so the run goes on when it is
+        They are not if a source raised: what that has not yielded is still to be sent, so the run goes on when it is
         started again. If the metadata function raised there is nothing to go on with, and a new run begins.
         """
         states = {one.state for one in counts}
@@ -154,7 +171,12 @@ class Journal:
             return
         told = json.dumps([asdict(one) for one in counts])
         with self._written():
-            self._db.execute("UPDATE zmqpipeline_run SET finished = 1, ok = ?, counts = ?", (ok, told))
+            self._db.execute("UPDATE zmqpipeline_run SET over = 1, ok = ?, counts = ?", (ok, told))
+
+    def finish(self) -> None:
+        """Write down, with the next commit, that the `finished` function has returned, if every item is done."""
+        with self._written():
+            self._db.execute("UPDATE zmqpipeline_run SET finished = over")
 
     def commit(self) -> None:
         """Make durable what was said since the last commit: on return it is on the disk."""
@@ -204,7 +226,7 @@ class Journal:
     def _end_item(self, *statements: str) -> None:
         trouble = self._guard.trouble
         if trouble is not None:
-            raise self._lost(f"sqlite says: {trouble}") from trouble
+            raise self._lost(f"sqlite says: {trouble}", may_pass=file.may_pass(trouble)) from trouble
         if not self._db.in_transaction:
             raise self._lost("a function rolled back its whole transaction (OR ROLLBACK: write OR ABORT instead)")
         with self._written():
@@ -223,11 +245,14 @@ class Journal:
                 raise self._lost(
                     f"another program has kept it locked for {file.LOCKED_SECONDS:.0f} s (sqlite says: {error})",
                     "End that program, or have it write elsewhere",
+                    may_pass=True,
                 ) from error
-            raise self._lost(f"sqlite says: {error}", "Mend that (free space, if the disk is full)") from error
+            mend, may_pass = "Mend that (free space, if the disk is full)", file.may_pass(error)
+            raise self._lost(f"sqlite says: {error}", mend, may_pass=may_pass) from error
 
-    def _lost(self, why: str, mend: str = "Mend that") -> JournalLost:
-        return JournalLost(
+    def _lost(self, why: str, mend: str = "Mend that", *, may_pass: bool = False) -> JournalLost:
+        kind = JournalHeldUp if may_pass else JournalLost
+        return kind(
             f"The journal {self.path} cannot be written: {why}. Nothing more is collected; nothing that was "
             f"acknowledged is lost. {mend}, and start again with the same journal."
         )

@@ -33,6 +33,8 @@ class Fault:
     journal: bool = False
     disk: bool = False
     hungry: int = 0
+    deadly: int = 0
+    retiring: bool = False
     spare_bytes: int = 0
 
 

@@ -168,21 +168,48 @@ def kill_child(stage: RunStage, rng: random.Random) -> None:
             hit.healed = time.monotonic()
 
 
+@fault("run-workers-kill", RunStage, journal=True)
+def kill_workers_of_run(stage: RunStage, rng: random.Random) -> None:
+    """SIGKILL of all workers of `run --journal` at once, once or twice: it starts others, and goes on."""
+    for more in reversed(range(rng.choice([1, 2]))):
+        stage.moment(rng, more=more)
+        victims = stage.children("worker")
+        if stage.is_over() or not victims:
+            return
+        stage.hit(f"{len(victims)} workers killed", frozenset(victims), costs=1)
+        for victim in victims:
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+
+
+@fault("run-worker-exit", RunStage, journal=True, deadly=2)
+def end_workers_by_items(stage: RunStage, rng: random.Random) -> None:
+    """Two items of `run` end their worker with status 0, 1, 2, 3, 70 or 139: they fail by its third, no other does."""
+    stage.hit("items end their workers", costs=3 * len(stage.plan.deadly))
+    stage.wait(stage.is_over, "the command ends")
+
+
+@fault("run-worker-retire", RunStage, journal=True, retiring=True)
+def kill_those_that_retire(stage: RunStage, rng: random.Random) -> None:
+    """Workers of `run` retire after 5, 20 or 100 items (`max_items`), and one or two of them are killed meanwhile."""
+    kill_child(stage, rng)
+
+
 # the machine ----------------------------------------------------------------------------------------------------------
 
 
 @fault("disk-full", PipelineStage, journal=True, disk=True)
 def fill_disk(stage: PipelineStage, rng: random.Random, disk: Disk | Quota) -> None:
-    """The journal's disk is full; the collector says so and ends with status 2; with space it is started again."""
+    """The journal's disk is full; the collector says so and ends with status 75; with space it is started again."""
     victim = stage.one("collector")
-    victim.struck, victim.wanted = True, {2, 0}
+    victim.struck, victim.wanted = True, {75, 0}
     if disk.is_filled_by_us:
         stage.moment(rng)
     hit = stage.hit("the disk is full", costs=0)
     disk.fill()
     stage.wait(lambda: victim.program.ended() or stage.is_over(), "the collector ends, since its disk is full")
     disk.free()
-    if victim.program.ended() and victim.program.wait(1) == 2:
+    if victim.program.ended() and victim.program.wait(1) == 75:
         again(stage, victim, rng, hit)
 
 

@@ -1,0 +1,101 @@
+"""Workers that are there before the distributor, or come when the run is over: all programs end by themselves."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.acceptance import start_orders
+from tests.acceptance import test_spec_programs as spec
+from zmqpipeline.protocol.missed import PATIENCE_SECONDS
+
+if TYPE_CHECKING:
+    from tests.acceptance.conftest import Workshop
+
+pytestmark = pytest.mark.processes
+
+SHORT = """
+from zmqpipeline import Pipeline
+
+app = Pipeline("short")
+
+@app.task("C", times=5)
+def item():
+    return {}
+
+@app.worker("C")
+def work(data):
+    return data
+
+@app.collector
+def collect(data):
+    pass
+
+if __name__ == "__main__":
+    app.main()
+"""
+
+SEED, TRIALS, AT_ONCE = 2, 8, 4
+
+
+def test_a_sample_of_orders_ends_by_itself() -> None:
+    """`python -m tests.acceptance.start_orders` carries out as many as one likes."""
+    rng = random.Random(SEED)
+    trials = [start_orders.drawn(rng, number) for number in range(TRIALS)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        wrong = dict(zip(map(str, trials), pool.map(start_orders.carry_out, trials), strict=True))
+    assert {trial: what for trial, what in wrong.items() if what} == {}
+
+
+@pytest.mark.parametrize("transport", spec.TRANSPORTS)
+def test_workers_that_waited_end_with_a_run_that_they_did_not_meet(workshop: Workshop, transport: str) -> None:
+    """Three workers with ten threads have waited for 2.6 s or more; the run is over in a moment; each ends with 0."""
+    spec.write(workshop, transport)
+    workshop.write("tasks.py", spec.TASKS.replace(">= 100", ">= 5"))
+    programs = []
+    for gap in (0.0, 0.4, 0.5):
+        # the time of the start is the input here
+        time.sleep(gap)
+        programs.append(workshop.start("multi_worker.py"))
+    time.sleep(2.6)
+    rest = [workshop.start("collector.py"), workshop.start("run_distributor.py")]
+    spec.see_through(*rest)
+    assert [program.wait(5.0) for program in programs] == [0, 0, 0]
+    assert [program.err for program in programs] == ["", "", ""]
+    assert sum(map(spec.handled, programs)) == 5
+
+
+def test_a_worker_that_comes_too_late_ends_and_one_that_is_early_for_the_next_run_serves_it(
+    workshop: Workshop,
+) -> None:
+    """The one is alone, at addresses of its own; the other meets the programs of a second run."""
+    spec.write(workshop, "ipc")
+    workshop.write("tasks.py", spec.TASKS.replace(">= 100", ">= 5"))
+    names = ("collector.py", "run_distributor.py", "worker.py")
+    spec.see_through(*(workshop.start(name) for name in names))
+    early = workshop.start("worker.py")
+    # longer than it takes to see the note of the first run
+    time.sleep(2.0)
+    spec.see_through(early, *(workshop.start(name) for name in names[:2]))
+    assert spec.handled(early) == 5
+    late = workshop.start("worker.py")
+    assert late.wait(PATIENCE_SECONDS + 10.0) == 0
+    assert (spec.handled(late), late.err) == (0, "")
+
+
+def test_more_workers_than_a_short_run_needs_cost_little(workshop: Workshop) -> None:
+    """Five items: with four workers at most 0.3 s more than with one, in the median of five runs."""
+    workshop.write("short.py", SHORT)
+    seconds: dict[int, list[float]] = {1: [], 4: []}
+    for _ in range(5):
+        for workers, took in seconds.items():
+            began = time.monotonic()
+            status, program = workshop.run("-m", "short", "run", "--workers", f"{workers}")
+            took.append(time.monotonic() - began)
+            assert status == 0, program.err
+    assert statistics.median(seconds[4]) < statistics.median(seconds[1]) + 0.3, seconds

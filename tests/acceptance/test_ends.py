@@ -1,0 +1,262 @@
+"""How runs of the class API end: a broken run, Ctrl-C on each role, `shutdown`; each program, and those beside it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.acceptance.conftest import Program, Workshop
+
+pytestmark = pytest.mark.processes
+
+Eventually = Callable[..., None]
+
+PROGRAM = """
+import os, sys, threading, time
+from pathlib import Path
+import zmqpipeline as z
+
+z.TaskType.register_type("C")
+WORK, RESULTS, ACKS = (z.EndpointAddress(f"ipc://{name}.ipc") for name in ("work", "results", "acks"))
+BUG, ITEMS = os.environ.get("BUG"), int(os.environ.get("ITEMS", "40"))
+
+def note(name, text):
+    with open(name, "a") as file:
+        file.write(f"{text}\\n")
+
+class Numbers(z.Task):
+    task_type, endpoint, dependencies = z.TaskType("C"), WORK, []
+    def handle(self):
+        self.n_count += 1
+        if BUG == "source" and self.n_count == 20:
+            return ["no dict"]
+        self.is_complete = self.n_count == ITEMS
+        return {"n": self.n_count}
+
+class Works(z.SingleThreadedWorker):
+    task_type, endpoint, collector_endpoint = z.TaskType("C"), WORK, RESULTS
+    def handle_execution(self, data):
+        note("executed", data["n"])
+        if BUG == "hold":
+            while not Path("go").exists():
+                time.sleep(0.01)
+        time.sleep(float(os.environ.get("SLEEP", "0")))
+        if BUG == "worker" and data["n"] == 3:
+            raise ValueError("no three")
+        return data
+
+class Gathers(z.Collector):
+    endpoint, ack_endpoint = RESULTS, ACKS
+    def handle_collection(self, data):
+        if BUG == "collector" and data["n"] == 3:
+            raise ValueError("no three")
+        note("collected", data["n"])
+    def handle_finished(self):
+        print("finished", self.ok)
+
+def make(name):
+    if name == "distributor":
+        z.Distributor.register_task(Numbers)
+        return z.Distributor(RESULTS, ACKS)
+    return Works(stay="STAY" in os.environ) if name == "worker" else Gathers()
+
+role = make(sys.argv[1])
+if "SHUTDOWN" in os.environ:
+    def end():
+        while not Path("end").exists():
+            time.sleep(0.01)
+        role.shutdown()
+    threading.Thread(target=end, daemon=True).start()
+try:
+    role.run()
+except KeyboardInterrupt:
+    print("interrupted")
+    role.shutdown()
+    sys.exit(7)
+finally:
+    if sys.argv[1] != "worker":
+        print(role.ok, [one.message for one in role.failures], role.summary.ok, role.summary.tasks)
+"""
+ROLES = ("worker", "collector", "distributor")
+
+
+def start(workshop: Workshop, *roles: str, **environ: str) -> dict[str, Program]:
+    """Start these roles, a process each."""
+    workshop.write("prog.py", PROGRAM)
+    return {role: workshop.start("prog.py", role, **environ) for role in roles}
+
+
+def letter(program: Program) -> str:
+    """The one line that a program ended with: no traceback, status 1."""
+    assert program.wait(15) == 1, program.err
+    assert 'prog.py", line' not in program.err.splitlines()[-1]
+    last = program.err.splitlines()[-1]
+    assert last.startswith("Error: The run "), program.err
+    return last
+
+
+def test_a_run_whose_source_raised_is_a_failure_of_all(workshop: Workshop) -> None:
+    """The distributor raises its TypeError; collector and worker are told, and why; `handle_finished` is called."""
+    programs = start(workshop, *ROLES, BUG="source")
+    assert programs["distributor"].wait() == 1
+    assert "SerializeError: Numbers.handle returned a list" in programs["distributor"].err
+    assert "producer.py" not in programs["distributor"].err
+    for role in ("worker", "collector"):
+        assert "task 'C' was not sent in whole: " in letter(programs[role])
+    assert "finished False\nFalse [] False" in programs["collector"].out
+    assert sorted(workshop.numbers("collected")) == list(range(1, 20))
+
+
+@pytest.mark.parametrize("where", ["worker", "collector"])
+def test_a_run_with_a_failed_item_is_a_failure_of_all(where: str, workshop: Workshop) -> None:
+    """Each role ends in good order, raises RunFailed, and names task, number, error, file and line."""
+    programs = start(workshop, *ROLES, BUG=where)
+    line = 32 if where == "worker" else 39
+    for role in ROLES:
+        assert f"task 'C': 1 failed (ValueError: no three in prog.py:{line} " in letter(programs[role])
+    assert "finished False" in programs["collector"].out
+    for role in ("collector", "distributor"):
+        assert "False ['no three'] False" in programs[role].out, programs[role].out
+        assert "sent=40, collected=39, failed=1" in programs[role].out
+
+
+def test_a_good_run_is_a_success_of_all(workshop: Workshop) -> None:
+    """Nothing is raised, `ok` is True, and nothing is on stderr."""
+    programs = start(workshop, *ROLES)
+    assert [program.wait() for program in programs.values()] == [0, 0, 0]
+    assert [program.err for program in programs.values()] == ["", "", ""]
+    assert programs["collector"].out.startswith("finished True\nTrue [] True")
+    assert programs["distributor"].out.startswith("True [] True")
+
+
+def interrupted(program: Program) -> None:
+    """It was interrupted, entered its `except KeyboardInterrupt`, and is over."""
+    program.signal(signal.SIGINT)
+    assert program.wait(20) == 7, program.err
+    assert program.out.startswith("interrupted\n"), program.out
+
+
+def interrupted_twice(program: Program) -> None:
+    """Two of them, as fast as a person: it does not wait for what runs, and is over in the same way."""
+    program.signal(signal.SIGINT)
+    time.sleep(0.2)
+    if not program.ended():
+        program.signal(signal.SIGINT)
+    assert program.wait(8) == 7, program.err
+    assert program.out.startswith("interrupted\n"), program.out
+
+
+@pytest.mark.parametrize("role", ["distributor", "collector"])
+def test_ctrl_c_during_items_ends_the_run(role: str, workshop: Workshop, eventually: Eventually) -> None:
+    """Who was interrupted drains and raises KeyboardInterrupt; the others are told, and by whom the run ended early."""
+    programs = start(workshop, *ROLES, ITEMS="100000", SLEEP="0.005")
+    eventually(lambda: len(workshop.lines("collected")) > 20, "items")
+    interrupted(programs.pop(role))
+    for program in programs.values():
+        assert f"The run ended early: the {role} was interrupted or shut down." in letter(program)
+    if role == "distributor":
+        assert sorted(workshop.numbers("executed")) == sorted(workshop.numbers("collected"))
+    assert "finished" not in workshop.programs[1].out
+
+
+@pytest.mark.parametrize("role", ["distributor", "collector"])
+def test_ctrl_c_twice_waits_for_nothing_and_still_tells(role: str, workshop: Workshop, eventually: Eventually) -> None:
+    """An item holds the worker: the second Ctrl-C ends the drain of 25 s, and the others end, too."""
+    programs = start(workshop, *ROLES, BUG="hold")
+    eventually(lambda: workshop.lines("executed"), "an item that holds")
+    program = programs.pop(role)
+    interrupted_twice(program)
+    for other in programs.values():
+        assert "The run ended early" in letter(other)
+
+
+@pytest.mark.parametrize("roles", [("collector", "distributor"), ("worker", "distributor"), ROLES[:2]], ids="-".join)
+@pytest.mark.parametrize("at", [0, 1])
+def test_ctrl_c_before_any_item(roles: tuple[str, str], at: int, workshop: Workshop, eventually: Eventually) -> None:
+    """Two roles that wait for the third: who is interrupted raises; distributor and collector take the other along."""
+    programs = start(workshop, *roles, ZMQPIPELINE_LOG_LEVEL="debug")
+    for name in ("work", "results", "acks"):
+        needed = {"work": "distributor", "results": "collector", "acks": "collector"}[name]
+        if needed in roles:
+            eventually((workshop.folder / f"{name}.ipc").exists, f"{name} is bound")
+    # nothing that can be seen from outside says that they have spoken with each other: both have had the time for it
+    time.sleep(2.0)
+    assert not any(program.ended() for program in programs.values())
+    first, other = programs[roles[at]], programs[roles[1 - at]]
+    interrupted(first)
+    told = roles[at] == "distributor" or set(roles) == {"collector", "distributor"}
+    if told:
+        assert "The run ended early" in letter(other)
+    else:
+        interrupted(other)
+
+
+def test_ctrl_c_on_a_worker_ends_that_worker_alone(workshop: Workshop, eventually: Eventually) -> None:
+    """It drains and raises KeyboardInterrupt; another one does the rest, and the run is a good one."""
+    programs = start(workshop, *ROLES, ITEMS="300", SLEEP="0.005")
+    eventually(lambda: len(workshop.lines("collected")) > 20, "items")
+    another = workshop.start("prog.py", "worker", ITEMS="300", SLEEP="0.005")
+    interrupted(programs.pop("worker"))
+    assert [program.wait() for program in (*programs.values(), another)] == [0, 0, 0]
+    assert sorted(workshop.numbers("collected")) == list(range(1, 301))
+    assert len(workshop.numbers("executed")) == 300
+
+
+def test_ctrl_c_twice_on_a_worker_gives_up_its_item(workshop: Workshop, eventually: Eventually) -> None:
+    """It does not wait for the item that holds it, which another worker executes again."""
+    programs = start(workshop, *ROLES, BUG="hold", ITEMS="3")
+    eventually(lambda: workshop.lines("executed"), "an item that holds")
+    worker = programs.pop("worker")
+    interrupted_twice(worker)
+    (workshop.folder / "go").touch()
+    another = workshop.start("prog.py", "worker", BUG="hold", ITEMS="3")
+    assert [program.wait() for program in (*programs.values(), another)] == [0, 0, 0]
+    assert sorted(workshop.numbers("collected")) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("role", ["distributor", "collector"])
+def test_shutdown_ends_the_run_of_the_others(role: str, workshop: Workshop, eventually: Eventually) -> None:
+    """Who is shut down returns from `run` in good order; the others are told, and end with status 1."""
+    programs = start(workshop, *(one for one in ROLES if one != role), ITEMS="100000", SLEEP="0.005")
+    ended = workshop.start("prog.py", role, ITEMS="100000", SLEEP="0.005", SHUTDOWN="1")
+    eventually(lambda: len(workshop.lines("collected")) > 20, "items")
+    (workshop.folder / "end").touch()
+    assert ended.wait(15) == 0, ended.err
+    assert ended.out.startswith("False [] False")
+    for program in programs.values():
+        assert f"the {role} was interrupted or shut down" in letter(program)
+
+
+def test_sigterm_is_no_end_of_the_run(workshop: Workshop, eventually: Eventually) -> None:
+    """A distributor that SIGTERM ended may be started again: the others wait for the next one, which ends the run."""
+    programs = start(workshop, *ROLES, ITEMS="300", SLEEP="0.005")
+    eventually(lambda: len(workshop.lines("collected")) > 20, "items")
+    distributor = programs.pop("distributor")
+    distributor.signal(signal.SIGTERM)
+    assert distributor.wait() == 0, distributor.err
+    again = workshop.start("prog.py", "distributor", ITEMS="300", SLEEP="0.005")
+    assert [program.wait() for program in (*programs.values(), again)] == [0, 0, 0]
+    assert sorted(workshop.numbers("collected")) == list(range(1, 301))
+
+
+def test_a_worker_that_stays_serves_run_after_run(workshop: Workshop, eventually: Eventually) -> None:
+    """One that ended early, one with a failed item, a good one; SIGTERM ends it with status 0."""
+    (worker,) = start(workshop, "worker", STAY="1", BUG="worker", SLEEP="0.005").values()
+    programs = start(workshop, "collector", "distributor", ITEMS="100000")
+    eventually(lambda: len(workshop.lines("collected")) > 20, "items")
+    interrupted(programs["distributor"])
+    letter(programs["collector"])
+    programs = start(workshop, "collector", "distributor")
+    assert "1 failed" in letter(programs["distributor"])
+    assert "1 failed" in letter(programs["collector"])
+    programs = start(workshop, "collector", "distributor", ITEMS="2")
+    assert [program.wait() for program in programs.values()] == [0, 0], programs["distributor"].err
+    assert not worker.ended()
+    assert worker.err.count("This worker stays for the next run.") == 2, worker.err
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0

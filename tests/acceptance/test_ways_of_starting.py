@@ -1,0 +1,237 @@
+"""One app, however it is started: one name, one folder, and one pipeline for all modules that import it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.processes
+
+APP = """
+from zmqpipeline import Pipeline
+
+app = Pipeline(__name__)
+seen = []
+
+@app.collector
+def collect(data):
+    seen.append(data["n"])
+
+import tasks
+
+@app.finished
+def finish():
+    print(sorted(seen))
+
+if __name__ == "__main__":
+    app.main()
+"""
+TASKS = """
+from app import app
+
+@app.task("C")
+def numbers():
+    for n in range(3):
+        yield {"n": n}
+
+@app.worker("C")
+def work(data):
+    return data
+"""
+WAYS = [("-m", "app"), ("app.py",), ("-m", "zmqpipeline", "-A", "app"), ("-m", "zmqpipeline", "-A", "app.py")]
+PACKAGE_WAYS = [
+    ("-m", "pkg"),
+    ("-m", "zmqpipeline", "-A", "pkg:create_app"),
+    ("-m", "zmqpipeline", "-A", "pkg:create_app()"),
+    ("-m", "zmqpipeline", "-A", "pkg"),
+]
+
+
+def write_app(workshop: Any) -> None:
+    """An app in two modules: the pipeline in one, which is started, the tasks in the other."""
+    workshop.write("app.py", APP)
+    workshop.write("tasks.py", TASKS)
+
+
+def write_package(workshop: Any) -> None:
+    """A package with a factory, as Flask's documentation has it."""
+    (workshop.folder / "pkg").mkdir()
+    workshop.write(
+        "pkg/__init__.py",
+        "from zmqpipeline import Pipeline\n"
+        "def create_app(count=3):\n"
+        "    from pkg import collectors, tasks\n"
+        "    app = Pipeline(__name__)\n"
+        "    tasks.register(app, count)\n"
+        "    collectors.register(app)\n"
+        "    return app\n",
+    )
+    workshop.write(
+        "pkg/tasks.py",
+        "def register(app, count):\n"
+        "    app.add_task('C', lambda: ({'n': n} for n in range(count)))\n"
+        "    app.add_worker('C', lambda data: data)\n",
+    )
+    workshop.write(
+        "pkg/collectors.py",
+        "def register(app):\n"
+        "    seen = []\n"
+        "    app.add_collector(lambda data: seen.append(data['n']))\n"
+        "    app.add_finished(lambda: print(sorted(seen)))\n",
+    )
+    workshop.write("pkg/__main__.py", "from pkg import create_app\ncreate_app().main()\n")
+
+
+def base_of(workshop: Any, *way: str) -> str:
+    """The address that `check` names, started in this way, with the pipeline's name before it."""
+    status, program = workshop.run(*way, "check")
+    assert status == 0, program.err
+    return str(program.out.splitlines()[0])
+
+
+@pytest.mark.parametrize("way", WAYS, ids=" ".join)
+def test_a_pipeline_of_this_name_runs(workshop: Any, way: tuple[str, ...]) -> None:
+    """``Pipeline(__name__)``, with tasks in a second module, runs whole; the name is that of the module."""
+    write_app(workshop)
+    status, program = workshop.run(*way, "run")
+    assert (status, program.out) == (0, "[0, 1, 2]\n"), program.err
+    assert "app: 3 items in " in program.err
+
+
+@pytest.mark.parametrize("way", PACKAGE_WAYS, ids=" ".join)
+def test_a_factory_runs(workshop: Any, way: tuple[str, ...]) -> None:
+    """A function that makes the app, from ``python -m pkg`` and by ``-A``."""
+    write_package(workshop)
+    status, program = workshop.run(*way, "run")
+    assert (status, program.out) == (0, "[0, 1, 2]\n"), program.err
+    assert "pkg: 3 items in " in program.err
+
+
+@pytest.mark.parametrize(("write", "ways"), [(write_app, WAYS), (write_package, PACKAGE_WAYS)], ids=["file", "package"])
+def test_roles_meet_however_each_is_started(workshop: Any, write: Any, ways: list[tuple[str, ...]]) -> None:
+    """All agree on name and folder: a collector, a worker and a distributor, each started differently, do one run."""
+    write(workshop)
+    assert len({base_of(workshop, *way) for way in ways}) == 1
+    collector = workshop.start(*ways[0], "collector")
+    worker = workshop.start(*ways[1], "worker")
+    distributor = workshop.start(*ways[2], "distributor")
+    assert distributor.wait() == 0, distributor.err
+    assert (collector.wait(), collector.out) == (0, "[0, 1, 2]\n"), collector.err
+    assert worker.wait() == 0, worker.err
+
+
+def test_two_scripts_of_one_name_do_not_share_a_folder(workshop: Any) -> None:
+    """There are many an app.py: each file has its own."""
+    for folder in ("one", "two"):
+        (workshop.folder / folder).mkdir()
+        workshop.write(
+            f"{folder}/app.py", APP.replace("import tasks\n", "app.task('C')(list)\napp.worker('C')(dict)\n")
+        )
+    assert base_of(workshop, "one/app.py") != base_of(workshop, "two/app.py")
+    assert base_of(workshop, "one/app.py") == base_of(workshop, str(workshop.folder / "one" / "app.py"))
+
+
+def test_the_second_module_may_be_imported_first(workshop: Any) -> None:
+    """The twin is then complete before the started module makes its pipeline; the functions are those of the latter."""
+    text = APP.replace("import tasks\n", "").replace("app.main()", "app.test_run()\n    print(len(seen))")
+    workshop.write("app.py", "import tasks\n" + text)
+    workshop.write("tasks.py", TASKS)
+    status, program = workshop.run("-m", "app")
+    assert (status, program.out) == (0, "[0, 1, 2]\n3\n"), program.err
+
+
+def test_a_module_that_its_package_imports_may_be_started(workshop: Any) -> None:
+    """``python -m pkg.app``, where the package imports pkg.app itself: python has run the file by then."""
+    (workshop.folder / "pkg").mkdir()
+    workshop.write("pkg/__init__.py", "from pkg.app import app\n")
+    workshop.write("pkg/app.py", APP.replace("import tasks", "import pkg.tasks"))
+    workshop.write("pkg/tasks.py", TASKS.replace("from app", "from pkg.app"))
+    status, program = workshop.run("-m", "pkg.app", "run")
+    assert (status, program.out) == (0, "[0, 1, 2]\n"), program.err
+    assert "pkg.app: 3 items in " in program.err
+
+
+def test_a_file_in_a_package_has_the_name_of_its_module(workshop: Any) -> None:
+    """``python pkg/app.py`` and ``python -m pkg.app`` agree."""
+    (workshop.folder / "pkg").mkdir()
+    workshop.write("pkg/__init__.py", "")
+    workshop.write("pkg/app.py", APP.replace("import tasks", "import pkg.tasks"))
+    workshop.write("pkg/tasks.py", TASKS.replace("from app", "from pkg.app"))
+    ways = [
+        ("pkg/app.py",),
+        ("-m", "pkg.app"),
+        ("-m", "zmqpipeline", "-A", "pkg.app"),
+        ("-m", "zmqpipeline", "-A", "pkg/app.py"),
+    ]
+    workshop.environ["PYTHONPATH"] += f":{workshop.folder}"
+    assert len({base_of(workshop, *way) for way in ways}) == 1
+    for way in ways:
+        status, program = workshop.run(*way, "run")
+        assert (status, program.out) == (0, "[0, 1, 2]\n"), program.err
+
+
+def test_app_run_works_from_the_started_module(workshop: Any) -> None:
+    """``app.run()`` in the started module fills the list of that module, not that of the twin."""
+    workshop.write("app.py", APP.replace("app.main()", "print(app.run().ok, len(seen), app.name)"))
+    workshop.write("tasks.py", TASKS)
+    status, program = workshop.run("app.py")
+    assert (status, program.out) == (0, "[0, 1, 2]\nTrue 3 app\n"), program.err
+
+
+@pytest.mark.parametrize(
+    ("main", "said"),
+    [
+        ("create_app(5).main()", "of a module that makes it when it is called without arguments"),
+        ("create_app(count=5).main()", "without arguments"),
+    ],
+)
+def test_a_factory_that_was_given_something_is_refused(workshop: Any, main: str, said: str) -> None:
+    """The processes that `run` starts would make another app: one line, status 2."""
+    write_package(workshop)
+    workshop.write("pkg/__main__.py", f"from pkg import create_app\n{main}\n")
+    status, program = workshop.run("-m", "pkg", "run")
+    assert (status, len(program.err.splitlines())) == (2, 1), program.err
+    assert said in program.err
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        ("def create_app(name): pass", "takes name, and is called without arguments"),
+        ("def create_app(): return 5", "returned a int, no Pipeline"),
+        ("def create_app(): 1 / 0", "raised ZeroDivisionError: division by zero (at "),
+        ("create_app = int", "is a type, no Pipeline"),
+        ("", "has no 'create_app'"),
+    ],
+)
+def test_a_factory_that_makes_no_app_is_told(workshop: Any, factory: str, said: str) -> None:
+    """One line, with the name of the factory."""
+    workshop.write("made.py", factory + "\n")
+    status, program = workshop.run("-m", "zmqpipeline", "-A", "made:create_app", "check")
+    assert (status, len(program.err.splitlines())) == (2, 1), program.err
+    assert said in program.err
+
+
+def test_a_package_whose_app_is_in_a_module_is_told(workshop: Any) -> None:
+    """``-A pkg`` where pkg.app was meant."""
+    (workshop.folder / "pkg").mkdir()
+    workshop.write("pkg/__init__.py", "")
+    workshop.write("pkg/app.py", "")
+    status, program = workshop.run("-m", "zmqpipeline", "-A", "pkg", "check")
+    assert status == 2
+    assert "Did you mean -A pkg.app?" in program.err
+
+
+def test_two_pipelines_of_one_name_are_told(workshop: Any) -> None:
+    """Where the one in use has no tasks and another has: which modules made them, and what to type."""
+    workshop.write("app.py", "from zmqpipeline import Pipeline\napp = Pipeline('x')\nimport other\napp.main()\n")
+    workshop.write(
+        "other.py",
+        "from zmqpipeline import Pipeline\napp = Pipeline('x')\napp.add_task('C', list)\napp.add_worker('C', dict)\n",
+    )
+    status, program = workshop.run("app.py", "run")
+    assert (status, len(program.err.splitlines())) == (2, 1), program.err
+    assert "made in '__main__', has no tasks" in program.err
+    assert "made in 'other'" in program.err
+    assert "zmqpipeline -A other run" in program.err

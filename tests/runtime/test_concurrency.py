@@ -1,0 +1,124 @@
+"""ThreadLimit: how many of a worker's threads execute."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from zmqpipeline.runtime.concurrency import HOLD, ThreadLimit, WantedTime
+
+QUANTUM = 0.01
+
+
+@dataclass
+class Work:
+    """What so many threads at once do: items a second in all, and how many cores they want."""
+
+    rate: Callable[[int], float]
+    load: Callable[[int], float]
+
+
+HOLDS_THE_INTERPRETER = Work(rate=lambda threads: 10_000 * (1.0 if threads == 1 else 0.85), load=lambda threads: 1.0)
+LETS_GO_OF_IT = Work(rate=lambda threads: 5_000 * min(2.0, threads), load=lambda threads: min(2.0, threads))
+WAITS = Work(rate=lambda threads: 100.0 * threads, load=lambda threads: 0.01 * threads)
+HALF_AND_HALF = Work(rate=lambda threads: 500 * min(2.0, threads), load=lambda threads: min(1.0, 0.5 * threads))
+
+
+class Pool:
+    """Threads that execute by quanta, all of those that may at once."""
+
+    def __init__(self, threads: int, work: Work) -> None:
+        self.limit = ThreadLimit(threads)
+        self.work = work
+        self.now = 100.0
+        self.items = 0.0
+        self.spent: dict[int, float] = {}
+        """Seconds at each limit."""
+
+    def run(self, seconds: float) -> Pool:
+        """Be busy for so long."""
+        end = self.now + seconds
+        while self.now < end:
+            count = self.limit.limit
+            for _ in range(count):
+                self.limit.enter(self.now)
+            self.now += QUANTUM
+            wanted = QUANTUM * self.work.load(count) / count
+            done = QUANTUM * self.work.rate(count)
+            before, self.items = int(self.items), self.items + done
+            each, rest = divmod(int(self.items) - before, count)
+            for index in range(count):
+                self.limit.leave(self.now, wanted, each + (index < rest))
+            self.spent[count] = self.spent.get(count, 0.0) + QUANTUM
+        return self
+
+    def share(self, limit: int) -> float:
+        """Which part of the time so many were allowed to execute."""
+        return self.spent.get(limit, 0.0) / sum(self.spent.values())
+
+
+@pytest.mark.parametrize("threads", [2, 10])
+def test_one_executes_alone_if_all_hold_the_interpreter(threads: int) -> None:
+    """Threads that only take the interpreter from each other are as good as one, and cost as much as one."""
+    assert Pool(threads, HOLDS_THE_INTERPRETER).run(10.0).share(1) > 0.97
+
+
+@pytest.mark.parametrize("threads", [2, 10])
+def test_all_execute_if_they_let_go_of_the_interpreter(threads: int) -> None:
+    """With a core to spare each thread does as much as one alone; to try it costs less than 3 %."""
+    assert Pool(threads, LETS_GO_OF_IT).run(10.0).share(threads) > 0.97
+
+
+def test_threads_that_wait_are_left_alone() -> None:
+    """Nothing is tried while the process is idle: one alone would do a tenth of what ten do."""
+    assert Pool(10, WAITS).run(10.0).share(10) == 1.0
+
+
+def test_threads_that_compute_and_wait_all_execute() -> None:
+    """Two that wait half of the time keep the process busy; one would not."""
+    assert Pool(2, HALF_AND_HALF).run(10.0).share(2) > 0.97
+
+
+def test_one_that_begins_to_wait_has_the_others_back_at_once() -> None:
+    """The work may change: a worker that computed and now waits uses all of its threads within two windows."""
+    pool = Pool(10, HOLDS_THE_INTERPRETER).run(10.0)
+    assert pool.limit.limit == 1
+    pool.work = WAITS
+    pool.run(0.2)
+    assert pool.limit.limit == 10
+
+
+def test_work_that_lets_go_of_the_interpreter_later_is_found_out() -> None:
+    """A computing process is tried again with all threads, if more and more seldom."""
+    pool = Pool(2, HOLDS_THE_INTERPRETER).run(2 * HOLD)
+    pool.work, pool.spent = LETS_GO_OF_IT, {}
+    assert pool.run(20 * HOLD).share(2) > 0.8
+
+
+def test_a_lost_thread_ends_the_choice() -> None:
+    """The one that executes alone could be the one that is lost."""
+    pool = Pool(2, HOLDS_THE_INTERPRETER).run(1.0)
+    assert pool.limit.limit == 1
+    pool.limit.end()
+    assert pool.run(10.0).limit.limit == 2
+    assert pool.spent[2] > 9.9
+
+
+def test_a_thread_that_sleeps_wants_no_core_and_one_that_computes_does() -> None:
+    """The kernel says so, whatever else keeps the machine busy."""
+    wanted = WantedTime()
+    try:
+        began = wanted()
+        time.sleep(0.1)
+        slept = wanted() - began
+        end = time.perf_counter() + 0.1
+        while time.perf_counter() < end:
+            pass
+        computed = wanted() - began - slept
+    finally:
+        wanted.close()
+    assert slept < 0.05
+    assert computed > 0.05

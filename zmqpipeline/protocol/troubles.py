@@ -1,0 +1,53 @@
+"""What user code raised, and for which items: records of messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+    from zmqpipeline.protocol.frozen import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a call of user code failed, as text: the type's name, its message, the traceback.
+
+    `place` is where it was raised, ``boom.py:14 collect``; empty if nothing was raised.
+    """
+
+    error: str
+    message: str
+    traceback: str = ""
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTrouble:
+    """What the source, gate, key or metadata function of a task raised; `task` is "metadata" for the last."""
+
+    task: str
+    trouble: Trouble
+
+
+@dataclass(frozen=True, slots=True)
+class FailedItem:
+    """One item that is given up. `stage` is where: worker, collector, distributor or crash."""
+
+    task: str
+    number: int
+    attempts: int
+    stage: str
+    trouble: Trouble
+    payload: bytes
+    key: bytes = b""
+    """The digest of its key, if its task has keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedKind:
+    """So many items failed alike, and the first of them, perhaps without its payload."""
+
+    items: int
+    first: FailedItem

@@ -1,0 +1,176 @@
+"""How many of a worker's threads execute: all of them, or one, if that is as fast.
+
+Python code holds the interpreter, so several threads that compute only take it from each other. On two cores, with
+loops of 80 us and turns of 5 ms, two threads do 0.93 and ten 0.83 of what one does; functions that let go of the
+interpreter for microseconds (small files that are read and hashed) fare worse, since each time another thread takes it.
+Threads that wait, or compute without the interpreter, gain by each other. Which of the two an item does cannot be seen
+from outside, so it is tried.
+
+The law:
+
+* All threads execute until they are seen to compete: several execute, and in sum they want a core (`MIN_LOAD`).
+* Then one executes alone for a window. It goes on alone if it is not slower (`ALONE`); else all go on.
+* The other way is tried again after a while, which doubles each time that nothing changes. All threads come back only
+  if they are clearly faster (`TOGETHER`): with a core to spare two are nearly twice as fast.
+* One that executes alone and waits, so that it leaves its core idle, has the others back at once.
+
+What is compared is items per second in which anybody executes, so that times without work do not count. A thread wants
+a core while it runs or is kept from running by other programs: the kernel's own account, so that a busy machine is not
+taken for work that waits.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+WINDOW = 0.03
+"""The shortest time (seconds) that is compared."""
+
+MIN_LOAD = 0.7
+"""Seconds a second in which threads want a core; below it they wait, and do not compete."""
+
+ALONE = 0.93
+"""One thread goes on alone if it does so much of what all did."""
+
+TOGETHER = 1.15
+"""All threads come back if they do so many times what one did."""
+
+HOLD, MAX_HOLD = 0.5, 8.0
+"""Seconds before the other way is tried again, at first and at most."""
+
+_NEWEST = 0.6
+"""The weight of the newest window in a rate."""
+
+
+class ThreadLimit:
+    """See the module. Not thread-safe: the pool calls it under its lock. Times in seconds, of any one clock."""
+
+    def __init__(self, threads: int) -> None:
+        """All of them execute at first."""
+        self.threads = threads
+        self.limit = threads
+        """How many execute."""
+        self._rates: dict[int, float] = {}
+        self._active = 0
+        self._since = 0.0
+        self._hold = HOLD
+        self._held_since = 0.0
+        self._is_trial = self._is_over = False
+        self._open()
+
+    def _open(self) -> None:
+        """Begin a window."""
+        self._busy = self._shared = self._wanted = 0.0
+        self._items = 0
+
+    def enter(self, now: float) -> None:
+        """A thread begins to execute."""
+        self._count(now)
+        self._active += 1
+
+    def leave(self, now: float, wanted: float, items: int) -> bool:
+        """A thread has executed so many items since it entered, and has wanted a core for so many seconds of that.
+
+        Returns whether the limit has changed.
+        """
+        self._count(now)
+        self._active -= 1
+        self._items += items
+        self._wanted += wanted
+        if self.limit == 1 and self._active:
+            # others have not ended what they had begun: this is no time of one alone
+            self._open()
+        if self._is_over or self._busy < WINDOW or self._items < 2 * self.limit:
+            return False
+        before = self.limit
+        self._close(now)
+        return self.limit != before
+
+    def lift(self, now: float) -> bool:
+        """The one that executes alone waits: all execute; returns whether the limit has changed."""
+        if self.limit == self.threads:
+            return False
+        self._set(self.threads, now)
+        return True
+
+    def end(self) -> None:
+        """All execute from here on: one of them is lost, and could be the one that executes alone."""
+        self.limit, self._is_over = self.threads, True
+
+    def _count(self, now: float) -> None:
+        if self._active:
+            self._busy += max(0.0, now - self._since)
+            self._shared += self._active * max(0.0, now - self._since)
+        self._since = now
+
+    def _close(self, now: float) -> None:
+        """A window is over."""
+        rate, load, together = self._items / self._busy, self._wanted / self._busy, self._shared / self._busy
+        known = self._rates.get(self.limit)
+        if known is not None and not self._is_trial:
+            rate = known + _NEWEST * (rate - known)
+        self._rates[self.limit] = rate
+        self._open()
+        if self.limit == 1:
+            self._judge_one(now, load)
+        else:
+            self._judge_all(now, load, together)
+
+    def _judge_one(self, now: float, load: float) -> None:
+        is_busy = load >= MIN_LOAD
+        if self._is_trial:
+            is_as_good = self._rates[1] >= ALONE * self._rates.get(self.threads, 0.0)
+            self._decide(1 if is_busy and is_as_good else self.threads, now)
+        elif not is_busy:
+            self._set(self.threads, now)
+        elif now - self._held_since >= self._hold:
+            self._try(self.threads)
+
+    def _judge_all(self, now: float, load: float, together: float) -> None:
+        if self._is_trial:
+            self._decide(self.threads if self._rates[self.threads] > TOGETHER * self._rates[1] else 1, now)
+        elif load >= MIN_LOAD and together > 1.5 and (not self._held_since or now - self._held_since >= self._hold):
+            self._try(1)
+
+    def _try(self, limit: int) -> None:
+        self.limit, self._is_trial = limit, True
+
+    def _decide(self, limit: int, now: float) -> None:
+        """The trial is over: the limit is what it was before, or the one that was tried."""
+        self._hold = HOLD if limit == self.limit else min(MAX_HOLD, 2 * self._hold)
+        self.limit, self._is_trial, self._held_since = limit, False, now
+
+    def _set(self, limit: int, now: float) -> None:
+        """Change the limit without a trial."""
+        self._rates.pop(1, None)
+        self.limit, self._is_trial, self._held_since, self._hold = limit, False, now, HOLD
+
+
+class WantedTime:
+    """For how many seconds the thread that asks has run, or was ready to run; to be asked by that thread alone.
+
+    The kernel's schedstat of a thread: time on a core and time in the queue for one. Where there is none, the first.
+    """
+
+    __slots__ = ("_file",)
+
+    def __init__(self) -> None:
+        """For the thread that calls this."""
+        try:
+            self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._file = -1
+
+    def __call__(self) -> float:
+        """Seconds so far."""
+        if self._file < 0:
+            return time.thread_time()
+        running, waiting, _ = os.pread(self._file, 64, 0).split()
+        return (int(running) + int(waiting)) * 1e-9
+
+    def close(self) -> None:
+        """Once the thread ends."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1

@@ -1,0 +1,120 @@
+"""What user code raised, as text: for the wire, for the log, for people.
+
+It becomes a Trouble, SystemExit and KeyboardInterrupt included: a function does not end the process that calls it.
+"""
+
+from __future__ import annotations
+
+import os
+import reprlib
+import sysconfig
+import traceback
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from zmqpipeline.protocol.messages import Trouble
+
+TEXT_LIMIT = 65536
+"""The most characters of a message or a traceback that travel with a failure."""
+
+PLACE_LIMIT = 1000
+"""The most characters of where it was raised."""
+
+SHOWN = 300
+"""So much of an item is shown."""
+
+_PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
+_LIBRARIES = ("<frozen ", *{path + os.sep for name, path in sysconfig.get_paths().items() if name.endswith("lib")})
+_INSTALLED = tuple(f"{os.sep}{folder}{os.sep}" for folder in ("site-packages", "dist-packages"))
+
+
+def trouble_of(error: BaseException) -> Trouble:
+    """What was raised, as text that can be sent: type, message, the traceback without our own frames, and the place."""
+    place = place_of(error.__traceback__)
+    if isinstance(error, MemoryError):
+        # the frames that it came through hold what there was no more room beside, and so would this text find none
+        traceback.clear_frames(error.__traceback__)
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        message = str(error)
+    except Exception as second:
+        message = f"(its message cannot be shown: str() raised {type(second).__name__})"
+    shown = _sendable(_traceback(error))[-TEXT_LIMIT:]
+    return Trouble(name[:TEXT_LIMIT], _sendable(message)[:TEXT_LIMIT], shown, place)
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, users_part(error.__traceback__)))
+    except Exception as second:
+        return f"(its traceback cannot be shown: {type(second).__name__})"
+
+
+def users_part(frames: TracebackType | None) -> TracebackType | None:
+    """A traceback without our own frames that come before the first one of user code."""
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        frames = frames.tb_next
+    return frames
+
+
+def place_of(frames: TracebackType | None) -> str:
+    """Where it was raised: ``boom.py:14 collect``; empty if no code of a user was at work.
+
+    That is the last line of the user's own code; what it called in a library is in the traceback. Of code that is
+    installed as a library itself it is the first line, that of the function which we called.
+    """
+    mine, first = None, None
+    while frames is not None:
+        file = frames.tb_frame.f_code.co_filename
+        if not file.startswith(_PACKAGE):
+            first = first or (frames.tb_frame, frames.tb_lineno)
+            if not file.startswith(_LIBRARIES) and not any(one in file for one in _INSTALLED):
+                mine = (frames.tb_frame, frames.tb_lineno)
+        frames = frames.tb_next
+    where = mine or first
+    return "" if where is None else _sendable(_place(*where))[-PLACE_LIMIT:]
+
+
+def _place(frame: FrameType, line: int) -> str:
+    file = frame.f_code.co_filename
+    try:
+        here = os.getcwd() + os.sep  # noqa: PTH109 - text is compared with text
+    except OSError:
+        here = os.sep
+    return f"{file.removeprefix(here) if here != os.sep else file}:{line} {frame.f_code.co_name}"
+
+
+def _sendable(text: str) -> str:
+    # A message may quote a file name with lone surrogates, which UTF-8 has no bytes for.
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class _Shown(reprlib.Repr):
+    """A repr of bounded length and cost, whatever it is of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 12
+        self.maxstring = self.maxother = 120
+        self.maxlevel = 4
+
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        most = self.maxstring
+        return repr(value) if len(value) <= most else f"{value[:most]!r}... ({len(value):,} bytes)"
+
+    repr_bytearray = repr_memoryview = repr_bytes
+
+    def repr_ndarray(self, value: Any, level: int) -> str:
+        return f"array of shape {value.shape}, {value.dtype}"
+
+
+def shown(value: object) -> str:
+    """An item for a line of the log: at most `SHOWN` characters."""
+    try:
+        text = _Shown().repr(value)
+    except Exception as error:
+        text = f"(it cannot be shown: {type(error).__name__})"
+    text = _sendable(text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text))
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

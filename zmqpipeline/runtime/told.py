@@ -1,0 +1,56 @@
+"""What a child process tells its parent of itself. Its end is judged by this alone.
+
+User code may end a process with any exit status and by any signal, so neither says anything. What counts is the last
+word that the library itself said there: a child that dies before it is ready has failed to start; a status is what it
+chose if it said so (``exit 2``), else an accident.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+READY = "ready"
+"""The role runs; a worker has no item yet, so that it has not called the user's init functions."""
+
+STARTING = "starting"
+"""The user's init functions are called: until they have returned it is not ready."""
+
+WORKING = "working"
+"""They have returned, and its first item is about to be executed."""
+
+REPLACE = "replace"
+"""It has done all the work that one process may do, and leaves in good order: another one shall take its place."""
+
+EXIT = "exit"
+"""It ends by itself, with the status that follows."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a child had told when it ended."""
+
+    is_ready: bool = False
+    """It was initialised, or had nothing to be initialised for."""
+
+    has_worked: bool = False
+    """It had begun to execute an item."""
+
+    wants_successor: bool = False
+    """It left so that another process takes its place."""
+
+    status: int | None = None
+    """The exit status that it chose; None if it was killed, crashed, or was ended by user code."""
+
+    @classmethod
+    def read(cls, text: bytes) -> Told:
+        """From its lines, in order; the last one may be torn."""
+        lines = [line.partition(" ") for line in text.decode(errors="replace").split("\n")[:-1]]
+        words = [word for word, _, _ in lines]
+        states = [word for word in words if word in (READY, STARTING, WORKING)]
+        chosen = [int(value) for word, _, value in lines if word == EXIT and value.isdecimal()]
+        return cls(
+            is_ready=bool(states) and states[-1] != STARTING,
+            has_worked=WORKING in states,
+            wants_successor=REPLACE in words,
+            status=chosen[-1] if chosen else None,
+        )
