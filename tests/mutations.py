@@ -23,9 +23,9 @@ from zmqpipeline.protocol.lifespan import Lifespan
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.moves import TaskMoves
 from zmqpipeline.protocol.outgoing import Outgoing
+from zmqpipeline.protocol.parts import Parts
 from zmqpipeline.protocol.progress import Progress
 from zmqpipeline.protocol.result_credit import Credits
-from zmqpipeline.protocol.told_keys import ToldKeys
 from zmqpipeline.protocol.worker import WorkerMachine
 
 Patch = tuple[Any, str, Any]
@@ -34,7 +34,7 @@ Patch = tuple[Any, str, Any]
 def _no_reack() -> list[Patch]:
     """The collector does not acknowledge again, and does not tell what it holds when it is asked a second time."""
 
-    def holding(self: CollectorMachine) -> m.Holding:
+    def holding(self: CollectorMachine, progress: list[m.TaskProgress]) -> m.Holding:
         return m.Holding(self.run, self.phase == "finished", self.metadata, self.count, [])
 
     return [
@@ -130,8 +130,8 @@ def _no_crash_limit() -> list[Patch]:
     """An item that kills its workers is sent again for ever."""
     lost = Ledger.lost
 
-    def forgiving(self: Ledger, worker: bytes, *, crashed: bool, done: Any) -> tuple[int, list[m.FailedItem]]:
-        return lost(self, worker, crashed=False, done=done)
+    def forgiving(self: Ledger, worker: bytes, *, crashed: bool, word: Any) -> tuple[int, list[m.FailedItem]]:
+        return lost(self, worker, crashed=False, word=word)
 
     return [(Ledger, "lost", forgiving)]
 
@@ -156,7 +156,7 @@ def _keys_not_told() -> list[Patch]:
     """A collector does not tell a new distributor which keys are done, and that one does not wait for them."""
     return [
         (CollectorMachine, "_say_keys", lambda self, peer: None),
-        (ToldKeys, "lacks", lambda self, holding: False),
+        (Parts, "lacks", lambda self, holding: False),
     ]
 
 

@@ -194,10 +194,13 @@ def test_an_item_the_function_raised_for_is_told_to_failed_then_acknowledged_as_
 
 
 def test_what_the_distributor_gave_up_is_told_to_failed_once(scene: Scene) -> None:
-    """GiveUp is answered with an ACK like a collected item; said again, it is acknowledged again."""
+    """GiveUp is answered at once, and with an ACK like a collected item; said again, it is answered again."""
     scene.distributor.says(m.GiveUp("run", given_up(0, 1)))
     assert [item.number for item in scene.bench.one(c.CallFailed).failures] == [0, 1]
-    assert scene.distributor.says(m.GiveUp("run", given_up(0))) == []
+    assert scene.bench.said_one(m.Noted) == m.Noted("run", "A", (0, 2))
+    scene.distributor.says(m.GiveUp("run", given_up(0)))
+    assert scene.bench.said_one(m.Noted) == m.Noted("run", "A", (0, 1))
+    assert scene.bench.of(c.CallFailed) == []
     scene.bench.tell(e.FailedCalled("A", (0, 2)))
     scene.distributor.says(m.GiveUp("run", given_up(0)))
     assert scene.bench.of(c.CallFailed) == []

@@ -75,31 +75,39 @@ def test_remote_metadata_is_waited_for_and_warned_of() -> None:
     assert "Waiting for the metadata worker" in scene.bench.logged()
     sender = Stranger(scene.bench, "metadata", b"m")
     sender.says(m.Metadata(b"meta"))
-    assert sender.was_told(m.MetadataTaken)
     assert scene.bench.said_one(m.Begin).metadata == b"meta"
+    assert sender.was_told(m.MetadataTaken) == [], "no collector has the run yet"
+    scene.holding("run")
+    assert sender.was_told(m.MetadataTaken)
 
 
 def test_remote_metadata_that_comes_first_is_kept() -> None:
-    """The metadata worker may come before the collector; said again, it is answered again."""
+    """The metadata worker may come before the collector; it is answered when that one has the run, not before."""
     scene = Scene(running=False, metadata="remote")
     sender = Stranger(scene.bench, "metadata", b"m")
     for _ in range(2):
         sender.says(m.Metadata(b"meta"))
-        assert sender.was_told(m.MetadataTaken)
+        assert sender.was_told(m.MetadataTaken) == []
     scene.connect()
     scene.holding()
     assert scene.bench.said_one(m.Begin).metadata == b"meta"
+    assert sender.was_told(m.MetadataTaken) == []
+    scene.holding("run")
+    assert sender.was_told(m.MetadataTaken)
+    sender.says(m.Metadata(b"meta"))
+    assert sender.was_told(m.MetadataTaken), "said again, it is answered again"
 
 
 def test_metadata_that_come_too_late_are_not_opened() -> None:
     """Who sends them when the run has some is told that they are taken, and ends."""
     scene = Scene(running=False, metadata="remote")
     opened = []
-    scene.machine._is_dict = lambda packed: bool(opened.append(packed)) or True
+    scene.machine._giving._is_dict = lambda packed: bool(opened.append(packed)) or True
     sender = Stranger(scene.bench, "metadata", b"m")
     sender.says(m.Metadata(b"meta"))
     scene.connect()
     scene.holding()
+    scene.holding("run")
     sender.says(m.Metadata(b"others"))
     assert sender.was_told(m.MetadataTaken)
     assert opened == [b"meta"]
@@ -182,7 +190,9 @@ def test_a_new_collector_is_told_what_is_done() -> None:
     assert "connection to the collector broke" in scene.bench.logged()
     scene.collector = Stranger(scene.bench, "acks", who=b"another")
     scene.connect()
-    assert scene.bench.said_one(m.Begin).progress == [m.TaskProgress("A", (0, 1), ())]
+    assert scene.bench.said_one(m.Begin).progress == [m.TaskProgress("A", (), (), told=1)], "only how much it is"
+    scene.holding()
+    assert scene.bench.said_one(m.Begin).progress == [m.TaskProgress("A", (0, 1), ())], "it has nothing: all of it"
     scene.holding("run", m.TaskProgress("A", (0, 2), ()), count=2)
     assert scene.machine.snapshot().leased == {"A": 0}
 

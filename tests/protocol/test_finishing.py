@@ -42,7 +42,7 @@ def test_a_distributor_that_comes_while_finished_runs_waits_for_it(ok: bool, sta
     assert scene.bench.ended is None
     assert (scene.bench.of(c.Produce), scene.bench.of(c.StartTasks), worker.was_told(m.Work)) == ([], [], [])
     assert scene.bench.said(m.Finish)[-1] == m.Finish("old", ok, counts)
-    assert scene.bench.said(m.Begin)[-1] == m.Begin("pipe", "old", b"meta", progress)
+    assert scene.bench.said(m.Begin)[-1] == m.Begin("pipe", "old", b"meta", [m.TaskProgress("A", (), (), told=3)])
     scene.collector.says(m.Finished("old"))
     (told,) = worker.was_told(m.RunEnded)
     assert (told.run, told.ok) == ("old", ok)

@@ -41,10 +41,11 @@ from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.kinds import FailedItems
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
+from zmqpipeline.protocol.parts import in_parts
 from zmqpipeline.protocol.progress import Progress
 from zmqpipeline.protocol.result_credit import Credits, bytes_of
 from zmqpipeline.protocol.roster import LONGEST_NAME, Links
-from zmqpipeline.protocol.seqset import first_of, numbers_of, size
+from zmqpipeline.protocol.seqset import first_of, numbers_of, size, spans_of
 from zmqpipeline.protocol.snapshots import CollectorSnapshot
 from zmqpipeline.protocol.strangers import Strangers
 from zmqpipeline.protocol.waiting import NOBODY_CAME
@@ -177,7 +178,8 @@ class CollectorMachine:
         for name, one in self._tasks.items():
             one.check(name)
         self._credits.check()
-        done = sum(one.done for one in self._tasks.values())
+        # what is told of a run that is not begun here is no more than that
+        done = sum(one.done for one in self._tasks.values()) if self.run else 0
         assert self.count == done, f"{done} items done, counted {self.count}"
 
     # peers -------------------------------------------------------------------------------------------------------
@@ -197,7 +199,9 @@ class CollectorMachine:
                 self._results(peer, body)
             case m.Kept():
                 self._kept(peer, body)
-            case m.Propose() | m.Begin() | m.Keys() | m.GiveUp() | m.Finish() | m.Bye() | m.RunEnded():
+            case (
+                m.Propose() | m.Begin() | m.Keys() | m.Ranges() | m.GiveUp() | m.Finish() | m.Bye() | m.RunEnded()
+            ):  # fmt: skip
                 self._from_distributor(peer, body, now)
             case _:
                 pass
@@ -236,11 +240,11 @@ class CollectorMachine:
             case m.Propose():
                 self._found(peer)
                 self._say_keys(peer)
-                self._send(peer, self._holding())
+                self._say_holding(peer)
             case m.Begin():
                 self._begin(peer, body)
-            case m.Keys() if self.phase == "empty":
-                self._learn_keys(body)
+            case m.Keys() | m.Ranges() if self.phase == "empty":
+                self._learn(body)
             case m.RunEnded(run) if self.phase == "empty" or run == self.run:
                 self._ended_early(peer, body, now)
             case m.GiveUp(run) | m.Finish(run) | m.Bye(run) if self.run and run == self.run:
@@ -268,7 +272,7 @@ class CollectorMachine:
     def _of_our_run(self, peer: e.Peer, body: m.Message) -> None:
         match body:
             case m.GiveUp(_, failures) if self.phase in ("active", "draining"):
-                self._give_up(failures)
+                self._give_up(peer, failures)
             case m.Finish():
                 self._finish_run(peer, body)
             case m.Bye() if self.phase == "finished":
@@ -305,7 +309,7 @@ class CollectorMachine:
         )
 
     def _begin(self, peer: e.Peer, body: m.Begin) -> None:
-        if self.phase == "empty" and not self._lacks_keys(body):
+        if self.phase == "empty" and not self._lacks_parts(body):
             self._begin_run(body)
         elif self.phase != "empty" and body.run != self.run:
             self._send(peer, m.Refused(f"This collector holds the run {self.run}, not {body.run}. Start it anew, too."))
@@ -316,7 +320,7 @@ class CollectorMachine:
         self._is_gated = body.gated
         if body.gated and body.ack_id < self.count:
             self._tell_acks(self._acked.after(body.ack_id), "", (), (), b"")
-        self._send(peer, self._holding())
+        self._say_holding(peer)
 
     def _begin_run(self, body: m.Begin) -> None:
         self.phase = "active"
@@ -324,7 +328,7 @@ class CollectorMachine:
         self._remember(body.ack_task, body.ack_data)
         keys = {name: set(one.keys.done) for name, one in self._tasks.items() if one.keys.done}
         failed_keys = {name: dict(one.keys.failed) for name, one in self._tasks.items() if one.keys.failed}
-        self._do(c.SetRun(body.run, body.metadata, body.progress, keys, failed_keys, *self._last_ack))
+        self._do(c.SetRun(body.run, body.metadata, self._progress(), keys, failed_keys, *self._last_ack))
         self._call_workers()
 
     def _hold(self, run: str, metadata: bytes, progress: list[m.TaskProgress]) -> None:
@@ -341,15 +345,18 @@ class CollectorMachine:
         if self.count:
             self._acked.add(m.AckNote(task, self.count, self.count, data))
 
-    def _lacks_keys(self, body: m.Begin) -> bool:
-        self._expect_keys_of(body.run)
-        return any(self._task(known.task).keys.lacks(known) for known in body.progress)
+    def _lacks_parts(self, body: m.Begin) -> bool:
+        self._expect_parts_of(body.run)
+        return any(self._task(known.task).lacks(known) for known in body.progress)
 
-    def _learn_keys(self, body: m.Keys) -> None:
-        self._expect_keys_of(body.run)
-        self._task(body.task).keys.learn(body)
+    def _learn(self, part: m.Keys | m.Ranges) -> None:
+        self._expect_parts_of(part.run)
+        if isinstance(part, m.Keys):
+            self._task(part.task).keys.learn(part)
+        else:
+            self._task(part.task).learn(m.TaskProgress(part.task, part.collected, part.failed))
 
-    def _expect_keys_of(self, run: str) -> None:
+    def _expect_parts_of(self, run: str) -> None:
         if run != self._told_run:
             self._told_run = run
             self._tasks.clear()
@@ -391,9 +398,18 @@ class CollectorMachine:
             if peer[0] == "results":
                 self._send(peer, m.Missing(self.run, "", ()))
 
-    def _holding(self) -> m.Holding:
+    def _progress(self) -> list[m.TaskProgress]:
+        return [one.told(name) for name, one in self._tasks.items()] if self.run else []
+
+    def _say_holding(self, peer: e.Peer) -> None:
+        """Say all that is held, the ranges of it before, if they are many."""
+        progress, parts = in_parts(self.run, self._progress())
+        for part in parts:
+            self._send(peer, part)
+        self._send(peer, self._holding(progress))
+
+    def _holding(self, progress: list[m.TaskProgress]) -> m.Holding:
         finished, finishing = self.phase == "finished", self.phase == "finishing"
-        progress = [one.told(name) for name, one in self._tasks.items()] if self.run else []
         kept_from = self._acked.oldest if self._is_gated else 0
         end = (finishing, self._is_good(), self.counts) if finished or finishing else ()
         return m.Holding(self.run, finished, self.metadata, self.count, progress, *self._last_ack, kept_from, *end)
@@ -402,7 +418,7 @@ class CollectorMachine:
         """Whether the exit status of a run that is over is 0, as far as it is known."""
         return self.ok and not self.troubles
 
-    def _give_up(self, failures: list[m.FailedItem]) -> None:
+    def _give_up(self, peer: e.Peer, failures: list[m.FailedItem]) -> None:
         new = []
         for item in failures:
             progress = self._task(item.task)
@@ -413,6 +429,11 @@ class CollectorMachine:
                 self._ack_again(item.task, (item.number, item.number + 1))
         if new:
             self._call_failed(new, len({item.task for item in new}))
+        # those that wait for their call by now, whether they came just now or before
+        for task in {item.task for item in failures}:
+            spans = spans_of([item.number for item in failures if item.task == task])
+            if waits := self._task(task).pending.common(spans):
+                self._send(peer, m.Noted(self.run, task, waits))
 
     def _finish_run(self, peer: e.Peer, body: m.Finish) -> None:
         if self.phase == "active":

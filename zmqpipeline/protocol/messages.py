@@ -79,6 +79,8 @@ class TaskProgress:
     keys: int = 0
     failed_keys: int = 0
     repeated: int = 0
+    told: int = 0
+    """So many done items are told by `Ranges`, in place of those here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,8 @@ MOST_NAMED = 64
 class WorkerReport:
     """How a worker stands. `window` is how many unstarted and running items it wants, `backlog` how many it has.
 
-    `held` (all items not yet released, results included) and `done` (those of them with a result or a failure) are
-    given in a full report, after a connection, a gap or a second of silence; otherwise None.
+    `held` (all items not yet released, results included) is given in a full report, after a connection, a gap or a
+    second of silence; otherwise None. `done` are those of them with a result or a failure.
     """
 
     run: str
@@ -131,6 +133,8 @@ class WorkerReport:
     """How many items it has executed in its life, failed ones included."""
     running: list[RunningItem] | None = None
     """What its threads execute now; in a full report."""
+    begun: Spans | None = None
+    """Given while each thread is busy with an item that takes long: these have begun, and nothing behind them can."""
     kept_bytes: int = 0
     """How many bytes the results have that it keeps."""
 
@@ -187,6 +191,8 @@ class Work:
     released: Spans
     payloads: Blobs
     keys: bytes = b""
+    trial: bool = False
+    """They were lost with a worker before: begin them when the distributor has heard that they are here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +353,16 @@ class Keys:
     failed_keys: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """A part of what is done of one task: said before a Holding or a Begin, if all of it is too much for these."""
+
+    run: str
+    task: str
+    collected: Spans
+    failed: Spans
+
+
 # collector -> distributor ---------------------------------------------------------------------------------------------
 
 
@@ -397,6 +413,15 @@ class Ack:
     """The oldest ACK that the collector can tell of again; 0 if it tells of none by itself."""
     queued: int = 0
     """How many bytes of results wait for the collector's function."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """The collector's answer to GiveUp: it has these, and need not be told again while it lives; their Ack follows."""
+
+    run: str
+    task: str
+    spans: Spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -590,8 +615,10 @@ Message: TypeAlias = (
     | Finish
     | Bye
     | Keys
+    | Ranges
     | Holding
     | Ack
+    | Noted
     | Finished
     | Metadata
     | MetadataTaken

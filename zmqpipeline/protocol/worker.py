@@ -5,6 +5,7 @@ The law:
 * An item that is held (queued, running, or done and not yet released) is not taken twice.
 * A result goes to the collector at once and is kept; a failure goes to the distributor and is kept. Only the
   distributor's word (`released`) lets go of either, since it speaks after the collector has acknowledged.
+* What was lost with another worker is on trial. What is known to have begun is told (see `protocol.suspicion`).
 * What is sent when, and how much is kept at most, `outgoing` says: who keeps too much takes no items for a while.
 * Every report tells the whole state. A full one goes out at each connection, after a gap, to a new distributor, and
   from time to time; it is answered. The results kept are told to the collector in the same way (Kept, Missing).
@@ -42,6 +43,7 @@ from zmqpipeline.protocol.running import Running
 from zmqpipeline.protocol.runs import Runs
 from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, sequence_of, spans_of
 from zmqpipeline.protocol.snapshots import WorkerSnapshot
+from zmqpipeline.protocol.trials import Trials
 
 REPORT_SECONDS = 1.0
 """How often a full report is said while anything is held or unanswered."""
@@ -118,6 +120,9 @@ class WorkerMachine:
         )
         self._running = Running()
         self._recalled = False
+        self._trials = Trials()
+        self._begun: m.Spans | None = None
+        """The only items that have begun, if that is known."""
         self._ghosts: set[int] = set()
         """Items that were released while they were queued or running here: their outcome is nobody's."""
         self._next_run: m.Welcome | None = None
@@ -144,6 +149,9 @@ class WorkerMachine:
                 self._received(event, now)
             case e.Executed():
                 self._executed(event, now)
+            case e.Running(numbers) if not self._answers and self._next_run is None:
+                self._begun = spans_of(numbers)
+                self._report(now, full=False)
             case e.Connected(hop):
                 self._connect(hop, now)
             case e.Disconnected(hop):
@@ -287,6 +295,8 @@ class WorkerMachine:
                 self._end(2, reason)
         if self.phase != "ended" and verdict in (Verdict.GAP, Verdict.NEW):
             self._report(now, full=True)
+        if self._trials.waiting:
+            self._out += self._trials.heard(self._workers.confirmed)
 
     def _from_collector(self, envelope: m.Envelope, now: float) -> None:
         verdict = self._results.admit(envelope)
@@ -309,6 +319,8 @@ class WorkerMachine:
 
     def _welcome(self, body: m.Welcome, now: float) -> None:
         if not body.run or body.run == self.run:
+            if body.run and self._next_run is None:
+                self._report(now, full=True)  # a distributor that was started anew waits for it
             return
         if self.run:
             held = len(self._pending) + len(self._kept) + len(self._failures)
@@ -334,12 +346,12 @@ class WorkerMachine:
         self._outgoing.clear()
         self._failures.clear()
         self._keys.clear()
-        self._newest = -1
+        self._newest, self._begun = -1, None
         self._next_run = body
         if self._pending or self._ghosts:
             # What runs now would be taken for an item of the new run with the same number: wait for it.
             self._set_phase("changing")
-            self._do(c.TakeBack(None))
+            self._take_back()
         else:
             self._change_run(now)
 
@@ -392,10 +404,20 @@ class WorkerMachine:
             # An idle worker reports more seldom; now there is something to lose.
             soon = now + REPORT_SECONDS
             self._report_at = soon if self._report_at is None else min(self._report_at, soon)
-            self._do(c.Execute(body.task, body.attempt, body.timeout, numbers, payloads))
+            command = c.Execute(body.task, body.attempt, body.timeout, numbers, payloads)
+            if body.trial:
+                self._trials.add(self._workers.sent + 1, command)
+                self._report(now, full=True)
+            else:
+                self._do(command)
         if self.phase == "draining":
-            self._do(c.TakeBack(None))
+            self._take_back()
         self._results_moved(now)
+
+    def _take_back(self) -> None:
+        """Nothing more is to be begun."""
+        self._trials.end()
+        self._do(c.TakeBack(None))
 
     def _holds_any(self, spans: m.Spans) -> bool:
         if self._pending.common(spans) or any(self._kept.touching(*one) for one in pairs(spans)):
@@ -434,6 +456,9 @@ class WorkerMachine:
             self._keep(event.numbers, event.payloads, event.attempt)
         if event.failures:
             self._fail(event.failures)
+        if self._begun is not None and self._pending.common(self._begun) != self._begun:
+            self._begun = None
+            self._room.tell_soon(now)
         self._after_items(now)
 
     def _drop_old_run(self, event: e.Executed, now: float) -> None:
@@ -510,7 +535,7 @@ class WorkerMachine:
                 if spare > 0:
                     self._do(c.TakeBack(spare))
         elif outgoing.is_over() and self._pending:
-            self._do(c.TakeBack(None))
+            self._take_back()
 
     def _settled(self, body: m.Settled, now: float) -> None:
         if body.run != self.run or self._next_run is not None:
@@ -557,6 +582,10 @@ class WorkerMachine:
             ready.update(pending)
             held = ready.spans()
             running = self._running.named(pending, self._attempts, self.slots, self._idle_since or now, now)
+        elif not self._answers:
+            done = (
+                spans_of([*numbers_of(self._kept.spans()), *self._failures]) if self._failures else self._kept.spans()
+            )
         takes_nothing = self.phase in ("draining", "changing") or self._outgoing.is_full
         backlog = len(self._pending) + len(self._ghosts)
         self._room.told(backlog)
@@ -575,6 +604,7 @@ class WorkerMachine:
                 idempotent=self._idempotent,
                 executed=self.executed,
                 running=running,
+                begun=self._begun,
                 kept_bytes=self._kept.size,
             )
         )
@@ -590,7 +620,7 @@ class WorkerMachine:
         if self.phase != "draining":
             self.phase = "draining"
             self._deadline = deadline
-            self._do(c.TakeBack(None))
+            self._take_back()
             self._report(now, full=True)
         else:
             self._deadline = deadline if self._deadline is None or deadline is None else min(self._deadline, deadline)
@@ -609,9 +639,10 @@ class WorkerMachine:
             self._end(1, f"{trouble.error}: {trouble.message}", trouble)
         elif self._init_trouble is None:
             self._init_trouble = trouble
-            self._do(c.TakeBack(None))
+            self._take_back()
 
     def _taken_back(self, numbers: list[int], now: float) -> None:
+        numbers = [*numbers, *self._trials.take_left()]
         mine = self._pending.common(spans_of(numbers))
         self._pending.difference_update(mine)
         self._ghosts.difference_update(numbers)

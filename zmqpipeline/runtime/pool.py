@@ -36,6 +36,7 @@ from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
 from zmqpipeline.protocol.messages import Trouble
 from zmqpipeline.runtime import leading
+from zmqpipeline.runtime.busy import Busy
 from zmqpipeline.runtime.calls import Post
 from zmqpipeline.runtime.concurrency import ThreadLimit, WantedTime
 from zmqpipeline.runtime.execution import Execution, Job, Piece, Slot
@@ -114,6 +115,7 @@ class Pool(Hand):
         self._closed = False
         self._is_to_lead = False
         self._ticker = Ticker("zmqpipeline-worker-ticker", self._look, quantum)
+        self._busy = Busy(self._slots, post)
 
     def submit(self, command: Execute) -> None:
         """Queue these items; Executed answers, in parts. From the loop's thread only, as all that follows."""
@@ -421,11 +423,11 @@ class Pool(Hand):
         if slot.job.timeout:
             return self._execute_timed(slot, call, end)
         take, pack, keep, clock = slot.todo.popleft, slot.pack, slot.part.append, time.perf_counter
-        threads, began = self._threads, slot.last
+        began = slot.last
         while slot.todo and began < end:
             stride = min(slot.stride, len(slot.todo))
-            if stride > 1 or slot.part or (threads > 1 and (len(slot.todo) > 1 or self._waiting)):
-                # what is there must not wait for an item that is a long one, nor what is behind it
+            if stride > 1 or slot.part or len(slot.todo) > 1 or self._waiting:
+                # what is there must not wait for a long item, nor be what is behind it blamed for what it does
                 self._ticker.kick()
             executed = stride
             # the ticker must not fall asleep before the end of the stride, should the items become long ones
@@ -542,6 +544,8 @@ class Pool(Hand):
             if slot.timed is not None and not slot.lost:
                 left = self._check_timeout(slot, moment)
                 wait = left if wait is None else min(wait, left)
+        if self._busy.tell(waiting=bool(self._waiting)):
+            return self._quantum
         sums = self._failures.look(moment)
         return sums if wait is None else wait
 
