@@ -122,3 +122,20 @@ def test_a_thread_that_sleeps_wants_no_core_and_one_that_computes_does() -> None
         wanted.close()
     assert slept < 0.05
     assert computed > 0.05
+
+
+def test_one_does_not_execute_alone_for_as_long_as_another_is_in_a_long_item() -> None:
+    """What one does alone cannot be seen then; threads that wait now and then would all wait for that item's end."""
+    limit, now, alone, executing = ThreadLimit(4), 100.0, 0.0, 3
+    for _ in range(4):
+        limit.enter(now)
+    # one of these is in an item of 20 s from here on
+    while now < 120.0:
+        now += QUANTUM
+        alone += QUANTUM if executing == 1 else 0.0
+        for _ in range(executing):
+            limit.leave(now, 0.4 * QUANTUM, 1)
+        executing = 1 if limit.limit == 1 else 3
+        for _ in range(executing):
+            limit.enter(now)
+    assert 0.0 < alone < 2.0

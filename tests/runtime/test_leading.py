@@ -278,7 +278,7 @@ class Puppet(Hand):
     def __init__(self, leadership: Leadership, invite: Callable[[Puppet], bool]) -> None:
         super().__init__(leadership)
         self._invite = invite
-        self.asked = False
+        self.asked = self.slack = False
         self.threads: list[threading.Thread] = []
         self.errors: list[BaseException] = []
 
@@ -298,6 +298,9 @@ class Puppet(Hand):
 
     def is_asked(self) -> bool:
         return self.asked
+
+    def is_slack(self, calls: leading.Calls) -> bool:
+        return self.slack
 
     def serve(self) -> bool:
         raise AssertionError("it has no brief call")
@@ -382,6 +385,38 @@ def test_a_lead_that_comes_back_while_it_is_taken_is_back_once() -> None:
     hand.threads[1].join(10)
     assert not hand.errors
     turns.await_turn(OWN)
+    turns.ends.put(Ended(0))
+    thread.join(10)
+    assert ended == [Ended(0)]
+
+
+def test_a_lead_that_comes_back_during_its_invitation_is_back_once() -> None:
+    """A hand took it by itself and gave it back before it said that it would not lead; the next lead is watched."""
+    leadership, turns, is_first = Leadership(), Turns(), True
+
+    def invite(hand: Puppet) -> bool:
+        nonlocal is_first
+        was_first, is_first = is_first, False
+        hand.slack = was_first
+        hand.begin()
+        if was_first:
+            hand.threads[0].join(10)
+        return not was_first
+
+    hand = Puppet(leadership, invite)
+    leadership.offer(hand)
+    thread, ended = running(leadership, turns)
+    turns.await_turn(OWN)
+    turns.ends.put(None)
+    turns.await_turn(OWN)
+    leadership.offer(hand)
+    turns.ends.put(None)
+    turns.await_turn(HAND)
+    # it is watched: idle, it is called back
+    hand.threads[1].join(10)
+    assert not hand.errors
+    turns.await_turn(OWN)
+    assert not leadership.is_given(hand)
     turns.ends.put(Ended(0))
     thread.join(10)
     assert ended == [Ended(0)]

@@ -102,8 +102,8 @@ class WorkerMachine:
         self._connected: set[str] = set()
         others = {"workers": "a broker"} if answers else {"workers": "a distributor", "results": "a collector"}
         self._absence = Absence(others, self._options.exit_when_idle)
-        self._missed = None if answers else MissedRun(self._options)
-        """None: a broker's worker belongs to no run."""
+        self._missed = None if answers or stay else MissedRun(self._options)
+        """None: a worker of a broker, or one that stays, belongs to no single run."""
         held = self._held = Held()
         self._pending, self._kept, self._failures = held.pending, held.kept, held.failures
         most, link = self._options.max_held_bytes, self._results

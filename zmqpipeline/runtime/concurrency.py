@@ -10,6 +10,7 @@ The law:
 
 * All threads execute until they are seen to compete: several execute, and in sum they want a core (`MIN_LOAD`).
 * Then one executes alone for a window. It goes on alone if it is not slower (`ALONE`); else all go on.
+* While another one is still in a long item, how one alone does cannot be seen: then all go on (`PATIENCE`).
 * The other way is tried again after a while, which doubles each time that nothing changes. All threads come back only
   if they are clearly faster (`TOGETHER`): with a core to spare two are nearly twice as fast.
 * One that executes alone and waits, so that it leaves its core idle, has the others back at once.
@@ -39,6 +40,12 @@ TOGETHER = 1.15
 HOLD, MAX_HOLD = 0.5, 8.0
 """Seconds before the other way is tried again, at first and at most."""
 
+PATIENCE = 0.05
+"""So long (seconds), for each thread, one executes alone while others are still in what they had begun.
+
+Items that compute for longer lift the limit themselves, and those of all threads share the interpreter.
+"""
+
 _NEWEST = 0.6
 """The weight of the newest window in a rate."""
 
@@ -55,7 +62,7 @@ class ThreadLimit:
         self._active = 0
         self._since = 0.0
         self._hold = HOLD
-        self._held_since = 0.0
+        self._held_since = self._alone_since = 0.0
         self._is_trial = self._is_over = False
         self._open()
 
@@ -81,6 +88,9 @@ class ThreadLimit:
         if self.limit == 1 and self._active:
             # others have not ended what they had begun: this is no time of one alone
             self._open()
+            if now - self._alone_since > PATIENCE * self.threads:
+                self._decide(self.threads, now)
+                return True
         if self._is_over or self._busy < WINDOW or self._items < 2 * self.limit:
             return False
         before = self.limit
@@ -125,20 +135,23 @@ class ThreadLimit:
         elif not is_busy:
             self._set(self.threads, now)
         elif now - self._held_since >= self._hold:
-            self._try(self.threads)
+            self._is_trial, self.limit = True, self.threads
 
     def _judge_all(self, now: float, load: float, together: float) -> None:
         if self._is_trial:
             self._decide(self.threads if self._rates[self.threads] > TOGETHER * self._rates[1] else 1, now)
         elif load >= MIN_LOAD and together > 1.5 and (not self._held_since or now - self._held_since >= self._hold):
-            self._try(1)
+            self.try_one(now)
 
-    def _try(self, limit: int) -> None:
-        self.limit, self._is_trial = limit, True
+    def try_one(self, now: float) -> None:
+        """One executes alone for a window."""
+        self.limit, self._is_trial, self._alone_since = 1, True, now
 
     def _decide(self, limit: int, now: float) -> None:
         """The trial is over: the limit is what it was before, or the one that was tried."""
         self._hold = HOLD if limit == self.limit else min(MAX_HOLD, 2 * self._hold)
+        if limit != self.limit:
+            self._alone_since = now
         self.limit, self._is_trial, self._held_since = limit, False, now
 
     def _set(self, limit: int, now: float) -> None:

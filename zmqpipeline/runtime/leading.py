@@ -184,7 +184,7 @@ class Leadership:
             if hand.invite() or not self._held.acquire(blocking=False):
                 self._watch(hand.look)
             else:
-                self._leader = None
+                self._end_lead()
         except BaseException:
             self._call_back()
             raise
@@ -202,9 +202,7 @@ class Leadership:
                 seen, idle = steps, 0.0
             elif self._held.acquire(blocking=False):
                 # For a whole look the lead was free, or given to a thread that did not come for it.
-                self._leader = None
-                # or it came back just now, of which the next watch shall hear nothing
-                self._stepped_back.acquire(blocking=False)
+                self._end_lead()
                 return
             else:
                 idle += look
@@ -212,6 +210,11 @@ class Leadership:
                     self._is_called_back = True
                     self._loop.wake()
         self._held.acquire()
+
+    def _end_lead(self) -> None:
+        """The lead is taken; or it came back just now, of which the next watch shall hear nothing."""
+        self._leader = None
+        self._stepped_back.acquire(blocking=False)
 
     def _call_back(self) -> None:
         """An interrupt: what whoever leads would use is about to be closed."""

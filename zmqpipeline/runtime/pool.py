@@ -109,6 +109,8 @@ class Pool(Hand):
         """Threads that execute nothing while one does as much as all."""
         self._limit = ThreadLimit(threads)
         """Under the lock, but for a look at the limit."""
+        self._waiting_since = 0.0
+        """Since when items wait (time.perf_counter) for the one that executes alone."""
         self._started = False
         self._all_here = threading.Event()
         """No user code runs before all threads have begun."""
@@ -119,13 +121,21 @@ class Pool(Hand):
 
     def submit(self, command: Execute) -> None:
         """Queue these items; Executed answers, in parts. From the loop's thread only, as all that follows."""
-        job = Job(command.attempt, command.timeout)
+        job, were_waiting = Job(command.attempt, command.timeout), bool(self._waiting)
         self._waiting.append(Piece(job, self.execution, command.numbers, command.payloads))
         if not self._started:
             self._start()
         # Whoever is about to be idle looks at the deque once more after it has put itself on the list.
         if self._idle:
             self._wake(len(command.numbers))
+        if not were_waiting:
+            self._wait_for_one()
+
+    def _wait_for_one(self) -> None:
+        """Items wait from now on; if only one thread may execute, the ticker looks whether it is in a long item."""
+        if self._limit.limit < self._threads:
+            self._waiting_since = time.perf_counter()
+            self._ticker.kick()
 
     def _wake(self, count: int, among: deque[Slot] | None = None) -> None:
         """Open the gates of up to `count` idle threads."""
@@ -154,6 +164,8 @@ class Pool(Hand):
     def close(self, timeout: float) -> None:
         """Drop what is queued and end the threads; wait at most `timeout` seconds for the items that run."""
         self._closed = True
+        # one of them may not have begun: the others wait for it
+        self._all_here.set()
         with self._lock:
             self._waiting.clear()
             for slot in self._slots:
@@ -205,6 +217,8 @@ class Pool(Hand):
 
     def _serve_to_the_end(self, slot: Slot) -> None:
         self._all_here.wait()
+        if self._closed:
+            return
         if self._thread_start is not None:
             try:
                 self._thread_start(slot.index)
@@ -276,6 +290,7 @@ class Pool(Hand):
             for slot in self._slots[1:]:
                 self._share_again(slot)
             if self._waiting:
+                self._wait_for_one()
                 self._wake(1)
 
     def _is_parked(self, slot: Slot) -> bool:
@@ -367,6 +382,9 @@ class Pool(Hand):
                 self._lead_idle(slot)
             if slot.lost:
                 return False
+            if self._waiting and self._is_parked(slot):
+                # it was woken for these while the limit changed
+                self._wake(1)
         slot.mark = slot.last = time.perf_counter()
         return not self._closed and not slot.lost
 
@@ -553,7 +571,7 @@ class Pool(Hand):
         """This thread is in a long item: others take what it has not begun, if they may execute."""
         if self._limit.limit > 1:
             self._share_again(slot)
-        elif moment - slot.last > STUCK_SECONDS:
+        elif moment - max(slot.last, self._waiting_since) > STUCK_SECONDS:
             with self._lock:
                 has_changed = self._limit.lift(moment)
             if has_changed:
@@ -565,7 +583,9 @@ class Pool(Hand):
             numbers, values = slot.unload()
             if values and slot.execution is not None and not self._closed:
                 self._waiting.appendleft(Piece(slot.job, slot.execution, numbers, (), values))
-        self._wake(len(values))
+        if values:
+            self._wait_for_one()
+            self._wake(len(values))
 
     def _check_timeout(self, slot: Slot, moment: float) -> float:
         """Give the thread up if its item ran too long; returns in how many seconds to look again."""
