@@ -14,9 +14,10 @@ from unittest import mock
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import CollectorMachine
-from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
+from zmqpipeline.protocol.dispatch import Dispatcher
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.gates import AckLog
+from zmqpipeline.protocol.held import Held
 from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.lifespan import Lifespan
@@ -26,6 +27,7 @@ from zmqpipeline.protocol.outgoing import Outgoing
 from zmqpipeline.protocol.parts import Parts
 from zmqpipeline.protocol.progress import Progress
 from zmqpipeline.protocol.result_credit import Credits
+from zmqpipeline.protocol.taskstate import TaskState
 from zmqpipeline.protocol.worker import WorkerMachine
 
 Patch = tuple[Any, str, Any]
@@ -93,10 +95,10 @@ def _repeats_taken() -> list[Patch]:
         verdict = admit(self, envelope)
         return Verdict.FRESH if verdict is Verdict.REPEAT and envelope.number else verdict
 
-    def all_new(self: WorkerMachine, numbers: list[int], payloads: list[bytes], attempt: int) -> Any:
-        return numbers, payloads
+    def all_new(self: Held, spans: m.Spans, payloads: list[bytes], attempt: int) -> Any:
+        return spans, payloads
 
-    return [(Link, "admit", taking), (WorkerMachine, "_not_held", all_new)]
+    return [(Link, "admit", taking), (Held, "new_of", all_new)]
 
 
 def _no_resend() -> list[Patch]:
@@ -178,8 +180,8 @@ def _said_before_done() -> list[Patch]:
     """The collector acknowledges a result before its function was called, and before it is in the journal."""
     results = CollectorMachine._results
 
-    def early(self: CollectorMachine, body: m.Results) -> None:
-        results(self, body)
+    def early(self: CollectorMachine, peer: Any, body: m.Results) -> None:
+        results(self, peer, body)
         if body.run == self.run and self.phase == "active":
             self._ack(body.task, body.spans, (), b"")
 

@@ -558,7 +558,7 @@ def test_who_claims_to_keep_everything_is_asked_for_no_more_than_a_message_can_t
     """The answer to a huge claim is cut short; nothing of it is kept."""
     for number in range(0, 2 * MOST_RANGES + 10, 2):
         scene.machine._task("A").collected.add(number, number + 1)
-    scene.machine.count = MOST_RANGES + 5
+    scene.machine._acks.count = MOST_RANGES + 5
     scene.worker.says(m.Kept("run", "A", (0, 2**62)))
     (missing,) = scene.worker.was_told(m.Missing)
     assert len(missing.spans) == 2 * MOST_RANGES

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from zmqpipeline.protocol.graph import TaskSpec
-from zmqpipeline.protocol.leases import drop_claims_in
-from zmqpipeline.protocol.ledger import Batch, Ledger
+from zmqpipeline.protocol.leases import Batch, drop_claims_in
+from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.messages import FailedItem, Trouble
 from zmqpipeline.protocol.seqset import SeqSet, numbers_of, spans_of
 from zmqpipeline.protocol.suspicion import LastWord

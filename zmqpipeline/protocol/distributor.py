@@ -39,7 +39,7 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.absence import how_to_start
-from zmqpipeline.protocol.dispatch import Dispatcher, TaskState, snapshot_of
+from zmqpipeline.protocol.dispatch import Dispatcher
 from zmqpipeline.protocol.ending import early, ended_early, over
 from zmqpipeline.protocol.failures import in_messages
 from zmqpipeline.protocol.givenup import GivenUp
@@ -56,6 +56,7 @@ from zmqpipeline.protocol.roster import Links
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts, StatusDesk
 from zmqpipeline.protocol.strangers import Strangers
+from zmqpipeline.protocol.taskstate import TaskState, snapshot_of
 from zmqpipeline.protocol.waiting import NOBODY_CAME, WARN_SECONDS, Waiting
 
 REPEAT_SECONDS = 1.0

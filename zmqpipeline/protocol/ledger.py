@@ -24,29 +24,25 @@ singled out, into dictionaries that are empty as a rule.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from zmqpipeline.protocol import batching
 from zmqpipeline.protocol.failures import killer_of_workers, too_large
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.keys import NEW, UNDER_WAY, KeyBook
-from zmqpipeline.protocol.leases import MOST_ATTEMPTS, MOST_CLAIMS, FirstDelivery, Leases, drop_claims_in, to_judge
+from zmqpipeline.protocol.leases import (
+    MOST_ATTEMPTS,
+    MOST_CLAIMS,
+    Batch,
+    FirstDelivery,
+    Leases,
+    drop_claims_in,
+    to_judge,
+)
 from zmqpipeline.protocol.messages import Blobs, FailedItem, Spans, TaskCounts, TaskProgress, Trouble
 from zmqpipeline.protocol.requeue import Requeue
 from zmqpipeline.protocol.runs import Runs
 from zmqpipeline.protocol.seqset import SeqSet, first_of, merged, numbers_of, pairs, size, spans_of
 from zmqpipeline.protocol.suspicion import LastWord
-
-
-@dataclass(slots=True)
-class Batch:
-    """Items that travel in one Work message: they share an attempt number."""
-
-    attempt: int
-    spans: Spans
-    payloads: list[bytes]
-    on_trial: bool = False
-    """They were lost with a worker before, while they may have been running."""
 
 
 class Ledger:

@@ -27,6 +27,13 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
+from zmqpipeline.protocol.standings import WORKER_STATES as WORKER_STATES
+from zmqpipeline.protocol.standings import AskStatus as AskStatus
+from zmqpipeline.protocol.standings import RunningItem as RunningItem
+from zmqpipeline.protocol.standings import Status as Status
+from zmqpipeline.protocol.standings import TaskCounts as TaskCounts
+from zmqpipeline.protocol.standings import TaskStanding as TaskStanding
+from zmqpipeline.protocol.standings import WorkerStanding as WorkerStanding
 from zmqpipeline.protocol.troubles import FailedItem as FailedItem
 from zmqpipeline.protocol.troubles import FailedKind as FailedKind
 from zmqpipeline.protocol.troubles import TaskTrouble as TaskTrouble
@@ -51,21 +58,6 @@ KEY_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class TaskCounts:
-    """What became of the items of one task: what the summary shows. `state` is one of graph.STATES."""
-
-    task: str
-    state: str
-    sent: int = 0
-    collected: int = 0
-    failed: int = 0
-    aborted: int = 0
-    skipped: int = 0
-    redelivered: int = 0
-    duplicates: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class TaskProgress:
     """The numbers of one task that are done, as a collector holds them.
 
@@ -81,15 +73,6 @@ class TaskProgress:
     repeated: int = 0
     told: int = 0
     """So many done items are told by `Ranges`, in place of those here."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunningItem:
-    """An item that is being executed, and for how many seconds so far."""
-
-    number: int
-    attempt: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,72 +434,6 @@ class Metadata:
 @dataclass(frozen=True, slots=True)
 class MetadataTaken:
     """The distributor has the metadata; the metadata worker ends."""
-
-
-# whoever watches <-> distributor --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class AskStatus:
-    """Asks how the run stands; answered by Status, on no link: nothing depends on it."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskStanding:
-    """How one task stands. `why` says what holds it up, if anything does, for people."""
-
-    counts: TaskCounts
-    total: int | None
-    """How many items it announces."""
-    waiting: int
-    """Items that could be sent now, if a worker had room."""
-    retrying: int
-    """Items that wait for the end of their back-off."""
-    leased: int
-    """Items that are with workers, up to their ACK."""
-    workers: int
-    seconds: float
-    """How long it has been open in the life of this distributor."""
-    inherited: int
-    """How many of its items were done when it opened, by a distributor before."""
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStanding:
-    """How one connected worker stands. `address` is what a task's `handle` knows it by."""
-
-    address: str
-    task: str
-    host: str
-    pid: int
-    threads: int
-    state: str
-    """One of WORKER_STATES."""
-    leased: int
-    executed: int
-    running: list[RunningItem]
-    kept_bytes: int = 0
-    """How many bytes the results have that it keeps."""
-
-
-WORKER_STATES = ("joining", "ready", "busy", "draining")
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How the run stands. `seconds` is how long it has been under way here; `why` is what holds all of it up."""
-
-    pipeline: str
-    run: str
-    phase: str
-    seconds: float
-    why: str
-    tasks: list[TaskStanding]
-    workers: list[WorkerStanding]
-    """The first four thousand; the tasks say how many there are."""
-    queued_bytes: int = 0
-    """How many bytes of results waited for the collector's function at its last ACK."""
 
 
 # service client -> broker; requests are numbered by the client, from 0 ------------------------------------------------

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from zmqpipeline.protocol.dispatch import TaskState
 from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.messages import Holding, Keys, Ranges, TaskProgress
 from zmqpipeline.protocol.seqset import MOST_RANGES, SeqSet, size
+from zmqpipeline.protocol.taskstate import TaskState
 
 MOST_MERGED = 1000
 """So many parts are remembered as heard."""
