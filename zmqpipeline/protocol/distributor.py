@@ -30,37 +30,20 @@ ended
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
 from operator import is_not
 
-from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.absence import how_to_start
-from zmqpipeline.protocol.dispatch import Dispatcher
-from zmqpipeline.protocol.ending import early, ended_early, over
-from zmqpipeline.protocol.failures import in_messages
-from zmqpipeline.protocol.givenup import GivenUp
-from zmqpipeline.protocol.graph import TaskSpec, order
-from zmqpipeline.protocol.kinds import said, told
-from zmqpipeline.protocol.ledger import Ledger
-from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.ending import early
+from zmqpipeline.protocol.link import Verdict
 from zmqpipeline.protocol.machine import soonest
-from zmqpipeline.protocol.metadata import MetadataGiven
-from zmqpipeline.protocol.missed import Stay
-from zmqpipeline.protocol.moves import TaskMoves
-from zmqpipeline.protocol.parts import Parts, in_parts, only_counted
-from zmqpipeline.protocol.roster import Links
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
-from zmqpipeline.protocol.status import HOP, Facts, StatusDesk
-from zmqpipeline.protocol.strangers import Strangers
+from zmqpipeline.protocol.status import HOP, Facts
 from zmqpipeline.protocol.taskstate import TaskState, snapshot_of
-from zmqpipeline.protocol.waiting import NOBODY_CAME, WARN_SECONDS, Waiting
-
-REPEAT_SECONDS = 1.0
-"""How often something unanswered is said again, and how long no ACK may come before the collector is asked."""
+from zmqpipeline.protocol.telling import COLLECTOR, REPEAT_SECONDS, ToCollector
+from zmqpipeline.protocol.waiting import NOBODY_CAME, WARN_SECONDS
 
 FAREWELL_SECONDS = 2.0
 """How long the workers have to say goodbye."""
@@ -68,91 +51,14 @@ FAREWELL_SECONDS = 2.0
 HURRY_SECONDS = 0.2
 """The same after a drain that ran out of time."""
 
-_COLLECTOR: e.Peer = ("acks", b"")
 _OVER = ("complete", "failed", "aborted")
 
 
-class DistributorMachine:
+class DistributorMachine(ToCollector):
     """See the module. `run` is the id proposed for a new run; `metadata` is where its metadata comes from.
 
     Hops: ``workers``, ``workers/1``, ..., ``metadata`` and ``status`` (bound), ``acks`` (to the collector).
     """
-
-    def __init__(
-        self,
-        pipeline: str,
-        tasks: Sequence[TaskSpec],
-        *,
-        incarnation: bytes,
-        run: str,
-        options: Options | None = None,
-        rng: random.Random | None = None,
-        metadata: str = "none",
-        supervised: str = "",
-        stay: float = 0.0,
-        command: str = "",
-        show: Callable[[bytes], str] = repr,
-        is_dict: Callable[[bytes], bool] = bool,
-    ) -> None:
-        """`supervised`: the host on which whoever started the workers tells by WorkerDied how they end; `command` is
-        what starts roles of this pipeline.
-
-        `stay`: for so many seconds from its first event on it does not end, so that workers which try to connect from
-        time to time hear that a short run is over.
-
-        `show` makes text for people of a packed value, `is_dict` tells whether one is a dict: what is in one is not
-        known here.
-        """
-        self.pipeline = pipeline
-        self.phase = "greeting"
-        self.run = ""
-        self.metadata = b""
-        self.troubles: dict[str, m.Trouble] = {}
-        self.failed = GivenUp()
-        self.ok: bool | None = None
-        """Whether everything was collected, once the run has ended."""
-        self.early = ""
-        """Why the run ends before its time, if it does."""
-        self._early_status = 0
-        self._is_final = self._collector_heard = False
-        self.finished_data = b""
-        self.tasks = {name: TaskState(_spec(tasks, name), Ledger(_spec(tasks, name))) for name in order(tasks)}
-        self._proposed = run
-        self._parts = Parts(self.tasks)
-        self._queued = 0
-        self._merged: list[m.TaskProgress] = []
-        """What a collector has said last that it holds."""
-        self._rng = rng or random.Random()
-        self._source = metadata
-        self._links = Links(incarnation)
-        self._acks = Link(incarnation)
-        self._desk = StatusDesk(incarnation)
-        self._strangers = Strangers()
-        self._giving = MetadataGiven(is_dict, self._strangers)
-        self._command = command
-        self._connected = False
-        self._dispatcher = Dispatcher(
-            self.tasks,
-            self._links,
-            options=options or Options(),
-            rng=self._rng,
-            tell_given_up=self._tell_given_up,
-            supervised=supervised,
-        )
-        self._gates = self._dispatcher.gates
-        self._moves = TaskMoves(self.tasks, self._dispatcher, show, self._note_failed, self._log)
-        self._deadline: float | None = None
-        self._repeat_at: float | None = None
-        self._waiting = Waiting((options or Options()).exit_when_idle, command)
-        self._loading = False
-        self._stay = Stay(stay)
-        self.is_over = False
-        """The run was seen to its end."""
-        self._was_finished = False
-        """The run was over before this process began."""
-        self._told_end: m.Finish | None = None
-        """What became of the items, as the collector says: they were all done before this process began."""
-        self._out: list[c.Command] = []
 
     # the contract ------------------------------------------------------------------------------------------------
 
@@ -209,17 +115,6 @@ class DistributorMachine:
             for task in self.tasks.values():
                 times += (task.ledger.next_due(), task.unserved_at)
         return soonest(times)
-
-    @property
-    def last_ack(self) -> tuple[str, int, bytes]:
-        """Task, count and packed data of the newest ACK."""
-        return self._gates.last_ack
-
-    def counts(self) -> list[m.TaskCounts]:
-        """The figures of each task, for the summary."""
-        if self._told_end is not None:
-            return self._told_end.counts
-        return [task.counts() for task in self.tasks.values()]
 
     def facts(self) -> Facts:
         """What an answer on the hop ``status`` is built from."""
@@ -291,22 +186,12 @@ class DistributorMachine:
             return
         self._dispatcher.received(envelope, peer, link, verdict, now)
 
-    def _tell_given_up(self, failures: list[m.FailedItem], worker: str) -> None:
-        self._out += self.failed.lines(failures, worker, self._dispatcher.now)
-        if self._dispatcher.stage != "before":
-            self._say_given_up(failures)
-
     def _produced(self, event: e.Produced) -> None:
         if self.phase != "running":
             return
         self._dispatcher.produced(event)
         if event.state == "failed":
             self._note_failed(self.tasks[event.task], event.trouble or m.Trouble("Error", "the source failed"))
-
-    def _note_failed(self, task: TaskState, trouble: m.Trouble) -> None:
-        self.troubles[task.spec.task_type], task.over_at = trouble, self._dispatcher.now
-        name = task.spec.task_type
-        self._log(40, f"Task {name!r} failed: {said(trouble)}\n{trouble.traceback}".rstrip(), task=name)
 
     # the collector -----------------------------------------------------------------------------------------------
 
@@ -363,7 +248,7 @@ class DistributorMachine:
         """What is said to be done, without what cannot be: it was never sent."""
         sent = [task.ledger.sent_of(spans) for spans in told]
         if any(map(is_not, sent, told)):
-            self._out += self._strangers.note(_COLLECTOR, f"acknowledged items of {task.spec.task_type!r} never sent")
+            self._out += self._strangers.note(COLLECTOR, f"acknowledged items of {task.spec.task_type!r} never sent")
         return sent
 
     def _holding(self, holding: m.Holding, now: float) -> None:
@@ -416,15 +301,6 @@ class DistributorMachine:
             if task is not None and counts.state in _OVER:
                 task.state, task.over_at = counts.state, now
 
-    def _say_all(self) -> None:
-        """The collector holds no run although one is under way: it is a new one, and is told all that is done."""
-        progress, ranges = in_parts(self.run, [task.ledger.progress() for task in self.tasks.values()])
-        for keys in self._parts.keys(self.run):
-            self._to_collector(keys)
-        for part in ranges:
-            self._to_collector(part)
-        self._to_collector(self._begin_message(progress))
-
     def _merge(self, holding: m.Holding, now: float) -> None:
         # each answer to a repeated question says all of it again, and half a million ranges take seconds
         news = [] if holding.progress == self._merged else holding.progress
@@ -445,42 +321,6 @@ class DistributorMachine:
     def _hear(self, ack: m.Ack, *, news: bool) -> None:
         if self._gates.hear(ack.notes, ack.kept_from, ack.count, news=news):
             self._to_collector(self._begin_message(self._counted()))
-
-    def _tell_given_up_again(self) -> None:
-        self._say_given_up([item for task in self.tasks.values() for item in task.ledger.untold()])
-
-    def _say_given_up(self, failures: list[m.FailedItem]) -> None:
-        for some in in_messages(failures) if self._connected else ():
-            self._to_collector(m.GiveUp(self.run, some))
-
-    def _say_again(self, now: float) -> None:
-        """Say what the phase says, at each connection and while it is not answered."""
-        self._repeat_at = now + REPEAT_SECONDS
-        if not self._connected:
-            return
-        if self.phase == "greeting":
-            self._to_collector(m.Propose(self.pipeline, self._proposed))
-        elif self.phase in ("beginning", "finishing") or (
-            self.phase in ("running", "draining") and self._is_waiting_for_acks()
-        ):
-            # Finishing, too: a collector that was started anew knows nothing of the run that it shall finish.
-            self._to_collector(self._begin_message(self._counted()))
-        if self.phase == "farewell" and self.early and not self._collector_heard:
-            self._to_collector(self._verdict())
-        if self.phase == "finishing":
-            self._to_collector(m.Finish(self.run, self._is_good(), self.counts(), told(self.troubles)))
-
-    def _begin_message(self, progress: list[m.TaskProgress]) -> m.Begin:
-        ack_task, _, ack_data = self._gates.last_ack
-        gated, heard = self._gates.exist, self._gates.heard
-        return m.Begin(self.pipeline, self.run, self.metadata, progress, ack_task, ack_data, gated, heard)
-
-    def _counted(self) -> list[m.TaskProgress]:
-        """What is done is told to one that holds nothing only, when it has said so: it may be millions of ranges."""
-        return [only_counted(task.ledger.progress()) for task in self.tasks.values()]
-
-    def _is_waiting_for_acks(self) -> bool:
-        return self._gates.lacks_acks or any(task.ledger.leased or task.ledger.given_up for task in self.tasks.values())
 
     # the beginning -----------------------------------------------------------------------------------------------
 
@@ -549,11 +389,6 @@ class DistributorMachine:
                 self._dispatcher.release_all()
                 self._drained(now)
 
-    def _is_good(self) -> bool:
-        if self._told_end is not None:
-            return self._told_end.ok
-        return all(task.is_good for task in self.tasks.values())
-
     # the end -----------------------------------------------------------------------------------------------------
 
     def _finish(self, now: float) -> None:
@@ -580,14 +415,6 @@ class DistributorMachine:
         self._dispatcher.say_farewell(self._verdict())
         if self.early:
             self._say_again(now)
-
-    def _verdict(self) -> m.RunEnded:
-        """How the run ended, as the others are told."""
-        if self.early:
-            return ended_early(self.run or self._proposed, self.early)
-        if self._is_good() and "finished" not in self.troubles:
-            return m.RunEnded(self.run)
-        return over(self.run, self.counts(), self.troubles, self.failed.troubles())
 
     def _end_early(self, why: str, status: int, now: float) -> None:
         self.early, self._early_status = why, status
@@ -624,18 +451,3 @@ class DistributorMachine:
         self.phase = "ended"
         self._out += self.failed.rest(self._dispatcher.now)
         self._do(c.Ended(status, reason))
-
-    # out ---------------------------------------------------------------------------------------------------------
-
-    def _to_collector(self, body: m.Message) -> None:
-        self._do(c.Send(_COLLECTOR, self._acks.wrap(body)))
-
-    def _do(self, command: c.Command) -> None:
-        self._out.append(command)
-
-    def _log(self, level: int, text: str, **about: str | int) -> None:
-        self._do(c.Log(level, text, about))
-
-
-def _spec(tasks: Sequence[TaskSpec], name: str) -> TaskSpec:
-    return next(one for one in tasks if one.task_type == name)
