@@ -21,7 +21,7 @@ PAGE = (ROOT / "docs/howto/resume.md").read_text()
 
 def test_the_program_and_commands_of_the_page(workshop: Workshop) -> None:
     """A run with a failed item, what `dead` says of it, and the run that goes on once the program is mended."""
-    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    program, *_ = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     path = workshop.write("survey.py", program)
     first, *others = re.findall(r"^python -m (survey .*)$", PAGE, re.MULTILINE)
     assert [line.split()[1:3] for line in (first, *others)] == [

@@ -69,7 +69,8 @@ def work(data):
 """
 DEATHS = {
     **{f"status {status}": f"os._exit({status})" for status in (0, 1, 2, 3, 70, 139)},
-    "SIGSEGV": "os.kill(os.getpid(), signal.SIGSEGV)",
+    # the signal may come to another thread: this one must not return meanwhile
+    "SIGSEGV": "os.kill(os.getpid(), signal.SIGSEGV); time.sleep(9)",
     "abort": "os.abort()",
 }
 
