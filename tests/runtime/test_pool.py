@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.runtime.support import Posts
+from zmqpipeline.protocol.batching import MAX_BATCH_BYTES
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
 from zmqpipeline.protocol.packed import Packed
@@ -609,3 +610,13 @@ def test_threads_that_wait_for_another_to_begin_end_if_it_cannot(make: Make, mon
     pool.close(5.0)
     assert time.monotonic() - began < 4.0
     assert not called
+
+
+def test_a_message_that_is_full_in_bytes_goes_at_once(make: Make, posts: Posts) -> None:
+    """Large results of quick items are not gathered for a whole quantum."""
+    result = bytes(MAX_BATCH_BYTES // 8)
+    pool = make(1, lambda index, payload, number, attempt: result)
+    pool.submit(items(*range(400)))
+    sizes = [sum(map(len, one.payloads)) for one in posts.until(executed(400))]
+    assert max(sizes) <= 2 * MAX_BATCH_BYTES
+    assert len(sizes) > 20
