@@ -12,28 +12,47 @@ if TYPE_CHECKING:
     from tests.world import World
     from zmqpipeline.protocol.collector import CollectorMachine
     from zmqpipeline.protocol.ledger import Ledger
+    from zmqpipeline.protocol.messages import FailedItem
+    from zmqpipeline.protocol.roster import Member
 
 LOOK_SECONDS = 0.25
 IDLE_SECONDS = 1.5
 """How long a thread may be idle beside an item that waits behind a running one: what is on its way needs some of it."""
 
 
-def check_alone(ledger: Ledger, worker: bytes, numbers: list[int]) -> None:
+def check_alone(ledger: Ledger, member: Member, numbers: list[int]) -> None:
     """These items are sent to this worker: one on its last try is beside no other, or it would take that one with it.
 
-    What a worker brought with it is not chosen: it may have been given one after the other.
+    Nor is one of a group beside others than those of groups. What the worker has finished cannot be taken with it. What
+    it brought with it is not chosen: it may have been given one after the other.
     """
     if not ledger.tried():
         return
-    held = {*ledger.held_by(worker), *numbers}
+    unfinished = [number for number in ledger.held_by(member.who, after=member.finished) if number not in member.done]
+    held = {*unfinished, *numbers}
     last = [number for number in held if _is_last_try(ledger, number)]
     if last and len(held) > 1:
         raise SimulationError(f"{last} of {ledger.spec.task_type} are on their last try beside {sorted(held)}")
+    grouped = held & ledger._again._group.keys()
+    if grouped and held - grouped - ledger._reclaimed:
+        raise SimulationError(f"the group {grouped} of {ledger.spec.task_type} is tried beside {sorted(held)}")
+
+
+def check_blame(world: World, failures: list[FailedItem]) -> None:
+    """Whoever is given up as a killer of workers has run, or was on trial.
+
+    A worker that was killed between its word that the item is there and the beginning may have begun it.
+    """
+    for item in failures:
+        one = world.ident(item.task, item.number)
+        if item.stage == "crash" and not world.executions[one] and one not in world.tried:
+            raise SimulationError(f"item {item.number} of {item.task} is blamed for a death, and never ran")
 
 
 def _is_last_try(ledger: Ledger, number: int) -> bool:
     losses = ledger._again.lost_with(number)
-    return 0 < losses >= ledger.spec.crash_limit - 1 and number not in ledger._reclaimed
+    is_lone = number not in ledger._again._group and number not in ledger._reclaimed
+    return 0 < losses >= ledger.spec.crash_limit - 1 and is_lone
 
 
 def check_kept(worker: WorkerNode) -> None:

@@ -14,18 +14,20 @@ from unittest import mock
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import CollectorMachine
-from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
+from zmqpipeline.protocol.dispatch import Dispatcher
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.gates import AckLog
+from zmqpipeline.protocol.held import Held
 from zmqpipeline.protocol.keys import KeyBook
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.lifespan import Lifespan
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.moves import TaskMoves
 from zmqpipeline.protocol.outgoing import Outgoing
+from zmqpipeline.protocol.parts import Parts
 from zmqpipeline.protocol.progress import Progress
 from zmqpipeline.protocol.result_credit import Credits
-from zmqpipeline.protocol.told_keys import ToldKeys
+from zmqpipeline.protocol.taskstate import TaskState
 from zmqpipeline.protocol.worker import WorkerMachine
 
 Patch = tuple[Any, str, Any]
@@ -34,7 +36,7 @@ Patch = tuple[Any, str, Any]
 def _no_reack() -> list[Patch]:
     """The collector does not acknowledge again, and does not tell what it holds when it is asked a second time."""
 
-    def holding(self: CollectorMachine) -> m.Holding:
+    def holding(self: CollectorMachine, progress: list[m.TaskProgress]) -> m.Holding:
         return m.Holding(self.run, self.phase == "finished", self.metadata, self.count, [])
 
     return [
@@ -93,10 +95,10 @@ def _repeats_taken() -> list[Patch]:
         verdict = admit(self, envelope)
         return Verdict.FRESH if verdict is Verdict.REPEAT and envelope.number else verdict
 
-    def all_new(self: WorkerMachine, numbers: list[int], payloads: list[bytes], attempt: int) -> Any:
-        return numbers, payloads
+    def all_new(self: Held, spans: m.Spans, payloads: list[bytes], attempt: int) -> Any:
+        return spans, payloads
 
-    return [(Link, "admit", taking), (WorkerMachine, "_not_held", all_new)]
+    return [(Link, "admit", taking), (Held, "new_of", all_new)]
 
 
 def _no_resend() -> list[Patch]:
@@ -130,8 +132,8 @@ def _no_crash_limit() -> list[Patch]:
     """An item that kills its workers is sent again for ever."""
     lost = Ledger.lost
 
-    def forgiving(self: Ledger, worker: bytes, *, crashed: bool, done: Any) -> tuple[int, list[m.FailedItem]]:
-        return lost(self, worker, crashed=False, done=done)
+    def forgiving(self: Ledger, worker: bytes, *, crashed: bool, word: Any) -> tuple[int, list[m.FailedItem]]:
+        return lost(self, worker, crashed=False, word=word)
 
     return [(Ledger, "lost", forgiving)]
 
@@ -156,7 +158,7 @@ def _keys_not_told() -> list[Patch]:
     """A collector does not tell a new distributor which keys are done, and that one does not wait for them."""
     return [
         (CollectorMachine, "_say_keys", lambda self, peer: None),
-        (ToldKeys, "lacks", lambda self, holding: False),
+        (Parts, "lacks", lambda self, holding: False),
     ]
 
 
@@ -178,8 +180,8 @@ def _said_before_done() -> list[Patch]:
     """The collector acknowledges a result before its function was called, and before it is in the journal."""
     results = CollectorMachine._results
 
-    def early(self: CollectorMachine, body: m.Results) -> None:
-        results(self, body)
+    def early(self: CollectorMachine, peer: Any, body: m.Results) -> None:
+        results(self, peer, body)
         if body.run == self.run and self.phase == "active":
             self._ack(body.task, body.spans, (), b"")
 

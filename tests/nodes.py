@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tests.laws import check_alone, check_kept, check_queued
+from tests.laws import check_alone, check_blame, check_kept, check_queued
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
@@ -44,7 +44,9 @@ class WorkerNode(nodes.WorkerNode):
         self.world.check_metadata(self.name, self.machine.run, metadata)
 
     def tell(self, event: e.Event) -> None:
-        """Look at how much is kept after each event."""
+        """Note what has arrived on trial; look at how much is kept after each event."""
+        if isinstance(event, e.Received) and isinstance(body := event.envelope.body, m.Work) and body.trial:
+            self.world.tried.update(self.world.ident(body.task, number) for number in numbers_of(body.spans))
         super().tell(event)
         check_kept(self)
 
@@ -123,9 +125,13 @@ class DistributorNode(nodes.DistributorNode):
         if isinstance(body, m.Work):
             numbers = numbers_of(body.spans)
             self.world.learn(body.task, numbers, body.payloads)
-            check_alone(self.machine.tasks[body.task].ledger, envelope.addressee, numbers)
+            check_alone(
+                self.machine.tasks[body.task].ledger, self.machine._dispatcher.members[envelope.addressee], numbers
+            )
             if not self.is_first:
                 self.world.note_sent(self, peer[1], body.task, numbers)
+        elif isinstance(body, m.GiveUp):
+            check_blame(self.world, body.failures)
         super().send(peer, envelope)
 
     def tell(self, event: e.Event) -> None:

@@ -415,3 +415,11 @@ def test_which_function_needs_a_journal_is_known_by_name(journal: Journal) -> No
     assert seen == [(7, "none"), (8, journal.transaction)]
     assert "collector function 'test_which" in make_collector(C=can_do_without, D=needs)._journal_user()
     assert "failed function" in make_collector({"failed": needs})._journal_user()
+
+
+def test_start_and_a_key_do_not_go_together() -> None:
+    """How many are done from the first on says nothing of items that are known by keys: refused when decorated."""
+    with pytest.raises(RegistrationError, match="takes `start`, and has key="):
+        task_entry("C", lambda start: [{"n": start}], key="n")
+    with pytest.raises(RegistrationError, match="'start', which nobody provides"):
+        task_entry("C", lambda start: {"n": start}, times=3)

@@ -20,8 +20,8 @@ STOREYS = {
     "living floor": "declared handlers failure summary places role execution task worker collector distributor "
     "metadata service client",
     "roof": "origin injection keywords registry entries classes decorators adapters compiling app standstill testrun "
-    "importing launch loglines group supervisor tables standing drawing scaffold cli cli_service cli_dead cli_keygen cli_new "
-    "cli_progress cli_status __main__ zmqpipeline",
+    "importing launch loglines group supervisor tables standing drawing scaffold cli cli_service cli_dead cli_keygen "
+    "cli_new cli_progress cli_status __main__ zmqpipeline",
     "annexes": "testing pytest_plugin contrib",
 }
 THIRD_PARTY = {

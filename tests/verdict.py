@@ -9,7 +9,7 @@ from zmqpipeline.testing.stage import SimulationError
 
 if TYPE_CHECKING:
     from tests.world import World
-    from zmqpipeline.protocol.dispatch import TaskState
+    from zmqpipeline.protocol.taskstate import TaskState
 
 
 def judge(world: World) -> None:

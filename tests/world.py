@@ -35,6 +35,8 @@ class World(Stage):
         self.plan = self.weather = draw(self.seed)
         self.disk = Disk() if self.plan.journal else None
         self.options = self.plan.options
+        self.tried: set[tuple[str, int]] = set()
+        """The items that any worker has received on trial."""
         self.executions: Counter[Item] = Counter()
         self.faults: Counter[Item] = Counter()
         self.collected: Counter[Item] = Counter()

@@ -17,7 +17,7 @@ from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.registry import ServiceEntry, TaskEntry, WorkerEntry
 from zmqpipeline.runtime.execution import Execution
-from zmqpipeline.runtime.producer import Exhausted, Source
+from zmqpipeline.runtime.producer import Begun, Exhausted, Keep, PassOver, Source
 from zmqpipeline.serialize import item_packer, pack_item
 from zmqpipeline.service import Call, ServiceWorker
 from zmqpipeline.task import LastAck, Step, Task, keyed
@@ -59,19 +59,20 @@ class FunctionTask(Task):
     def _spec(self) -> TaskSpec:
         return replace(self._entry.spec, has_gate=self._gate is not None)
 
-    def _start(self, metadata: dict[str, Any]) -> Step:
+    def _start(self, metadata: dict[str, Any], start: int = 0) -> Step:
         _log.info("Task %r begins.", str(self.task_type))
         self.initialize(metadata)
-        step = self._times_step() if self._entry.times is not None else self._items_step()
+        step = self._times_step() if self._entry.times is not None else self._items_step(start)
         if self._entry.key is not None:
             step = self._keyed(step, self._entry.key)
-        return step if self._gate is None else self._gated(step, self._gate)
+        if self._gate is not None:
+            step = self._gated(step, self._gate)
+        return Begun(step, start) if self._entry.plan is not None and "start" in self._entry.plan.names else step
 
-    def _bound(self) -> Bound:
+    def _bound(self, start: int = 0) -> Bound:
         assert self._entry.plan is not None
-        return self._entry.plan.bind(
-            {"metadata": self.metadata, "task_type": self.task_type, "msgtype": MESSAGE_TYPE_READY}
-        )
+        constants = {"metadata": self.metadata, "task_type": self.task_type, "msgtype": MESSAGE_TYPE_READY}
+        return self._entry.plan.bind({**constants, "start": start})
 
     def _call(self, bound: Bound, command: Produce, number: int = 0) -> Any:
         if not bound.rest:
@@ -93,8 +94,8 @@ class FunctionTask(Task):
             )
         return iter(made)
 
-    def _items_step(self) -> Step:
-        bound = self._bound()
+    def _items_step(self, start: int) -> Step:
+        bound = self._bound(start)
         return _Items(lambda command: self._iterate(bound, command), item_packer(bound.what))
 
     def _times_step(self) -> Step:
@@ -142,9 +143,17 @@ class _Items(Source):
         assert isinstance(packed, bytes)
         return packed
 
-    def take(self, command: Produce, count: int, keep: Callable[[bytes | tuple[bytes, bytes]], object]) -> None:
+    def take(self, command: Produce, count: int, keep: Keep) -> None:
         if self._items is None:
             self._items = self._begin(command)
+        if type(keep) is PassOver:
+            # what is done needs no packing
+            before = keep.count
+            for keep.count, _ in zip(range(before + 1, before + count + 1), self._items, strict=False):
+                pass
+            if keep.count < before + count:
+                raise Exhausted
+            return
         pack, left = self._pack, count
         # the range comes first: it must not end by taking an item that nobody asked for
         for left, item in zip(range(count - 1, -1, -1), self._items, strict=False):  # noqa: B007

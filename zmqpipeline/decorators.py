@@ -56,7 +56,8 @@ class Decorated(Original):
         It may be a generator, return an iterable of dicts, or return one dict or None. It may be called again, when a
         distributor is started anew in the middle of a run: it must then give the same items in the same order, or, with
         `key`, items with the same keys in any order. By name it may take metadata, task_type, ack_data, address,
-        msgtype, and with `times` number.
+        msgtype, with `times` number, and without `times` and `key` start: how many items, from the first on without a
+        gap, are done by then; it begins behind these.
 
         Args:
             task_type: the name of the task.

@@ -25,7 +25,7 @@ from zmqpipeline.runtime.calls import Serial
 from zmqpipeline.runtime.endpoints import is_near, longest_wait
 from zmqpipeline.runtime.ends import leave_note
 from zmqpipeline.runtime.loop import Loop
-from zmqpipeline.runtime.producer import Exhausted, Gated, Producer, Step, Take, steps
+from zmqpipeline.runtime.producer import Exhausted, Gated, Keep, Producer, Take, steps
 from zmqpipeline.runtime.raised import trouble_of, users_part
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import METADATA_BYTES, is_dict, pack_aside, pack_identity, unpack
@@ -246,12 +246,12 @@ class Distributor(Role):
         """The task's own steps, which begin with the first, on its own thread; what they raise is kept for `run()`."""
         inner: Take | None = None
 
-        def take(command: Produce, count: int, keep: Callable[[Step], object]) -> None:
+        def take(command: Produce, count: int, keep: Keep) -> None:
             nonlocal inner
             try:
                 about_thread(task=str(task.task_type))
                 if inner is None:
-                    inner = steps(task._start(dict(self._metadata)))
+                    inner = steps(task._start(dict(self._metadata), command.over))
                 inner(command, count, keep)
             except (Exhausted, Gated):
                 raise

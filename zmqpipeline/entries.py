@@ -74,6 +74,11 @@ def task_entry(
         keyed=key is not None,
     )
     made = _task_plan(function, name, times)
+    if key is not None and "start" in made.names:
+        raise RegistrationError(
+            f"The {made.what} takes `start`, and has key=. Items with keys are known by these, wherever they "
+            "come in the order: how many are done from the first on says nothing of them. Take `start` or key= away."
+        )
     address = None if endpoint is None else EndpointAddress(endpoint)
     return TaskEntry(name, spec, made, times=times, key=key, endpoint=address)
 

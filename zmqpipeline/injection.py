@@ -34,8 +34,9 @@ class Place:
     may_yield: bool = False
 
 
-TASK = Place("task", None, ("metadata", "task_type", "ack_data", "address", "msgtype"), may_yield=True)
-TIMES = Place("task", None, (*TASK.names, "number"))
+_TASK_NAMES = ("metadata", "task_type", "ack_data", "address", "msgtype")
+TASK = Place("task", None, (*_TASK_NAMES, "start"), may_yield=True)
+TIMES = Place("task", None, (*_TASK_NAMES, "number"))
 WORKER = Place("worker", "the item", ("metadata", "task_type", "thread_index", "number", "attempt", "resource"))
 SERVICE = Place("service", "the request", ("task_type", "thread_index", "attempt", "resource", "msgtype"))
 WORKER_INIT = Place("worker_init", None, ("metadata", "task_type"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.gates import AckLog
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.messages import AckNote
-from zmqpipeline.runtime.producer import Exhausted, Gated
+from zmqpipeline.runtime.producer import Begun, Exhausted, Gated
 from zmqpipeline.serialize import pack_identity, pack_item, unpack
 from zmqpipeline.tasktype import TaskType
 from zmqpipeline.utils.messages import MESSAGE_TYPE_READY
@@ -74,7 +75,11 @@ class Task(Declared):
         return task
 
     def initialize(self, metadata: dict[str, Any] = {}) -> None:  # noqa: B006
-        """Called once, before the first `handle`; keeps the metadata on the task."""
+        """Called once, before the first `handle`; keeps the metadata on the task.
+
+        Override it as ``initialize(self, metadata, start)`` if `handle` can begin later: `start` items, from the first
+        without a gap, are done by an earlier life of the run, and the first call of `handle` makes the next one.
+        """
         self.metadata = metadata
 
     @abstractmethod
@@ -120,10 +125,17 @@ class Task(Declared):
             "Write key = 'url', or def key(self, item): return item['url']."
         )
 
-    def _start(self, metadata: dict[str, Any]) -> Step:
-        """Initialize the task; return what is then called for each item, always on the same thread."""
+    def _start(self, metadata: dict[str, Any], start: int = 0) -> Step:
+        """Initialize the task; return what is then called for each item, always on the same thread.
+
+        So many items from the first on are done: `start` is for who can begin after them.
+        """
         _log.info("Task %r begins.", str(self.task_type))
-        fitted(self.initialize, 1)(metadata)
+        takes_start = "start" in inspect.signature(self.initialize).parameters
+        if takes_start:
+            self.initialize(metadata, start=start)  # type: ignore[call-arg]
+        else:
+            fitted(self.initialize, 1)(metadata)
         handle = fitted(self.handle, 4)
         gate = fitted(self.is_available_for_handling, 1) if self._has_gate() else None
         what = f"{type(self).__name__}.handle"
@@ -139,6 +151,8 @@ class Task(Declared):
                 raise Exhausted if item is None else Exhausted(pack_item(item, what))
             return pack_item(item, what)
 
+        if takes_start:
+            return Begun(step, start)
         key = self._key()
         return step if key is None else keyed(step, key, str(self.task_type))
 

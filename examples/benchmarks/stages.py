@@ -130,7 +130,7 @@ def _pool(items: list[bytes]) -> Stage:
         pool._waiting.append(Piece(slot.job, execution, range(BATCH), (), list(items)))
         slot.mark = slot.last = time.perf_counter()
         assert pool._take_share(slot)
-        pool._execute(slot)
+        pool._execute(slot, float("inf"))
         with slot.lock:
             pool._hand_over(slot)
         assert sum(len(one.numbers) for one in said) == BATCH

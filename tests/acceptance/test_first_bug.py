@@ -69,7 +69,7 @@ RAISED = "KeyError: 'm' in app.py:13 bug"
 def test_the_first_bug_is_told_within_a_second(where: str, workshop: Workshop, eventually: Eventually) -> None:
     """In the middle of a run that goes on: what was raised, in which file and line, with its traceback."""
     workshop.write("app.py", APP)
-    program = workshop.start("-m", "app", "run", BUG=where, SLEEP="0.02")
+    program = workshop.start("-m", "app", "run", "--workers", "1", BUG=where, SLEEP="0.02")
     eventually((workshop.folder / "raised").exists, "the bug", timeout=30)
     began = time.monotonic()
     eventually(lambda: f"{RAISED}" in program.err and "Traceback" in program.err, "the line", timeout=5)
@@ -83,7 +83,7 @@ def test_the_first_bug_is_told_within_a_second(where: str, workshop: Workshop, e
 def test_a_thousand_failures_of_a_kind_are_one_thing(where: str, workshop: Workshop) -> None:
     """One traceback, one item, their number at the end and in the summary; no line for each."""
     workshop.write("app.py", APP)
-    status, program = workshop.run("-m", "app", "run", BUG=where, ITEMS="1000")
+    status, program = workshop.run("-m", "app", "run", "--workers", "1", BUG=where, ITEMS="1000")
     assert status == 1
     assert program.err.count("Traceback") == 1, program.err
     assert program.err.count("KeyError") < 10, program.err
@@ -95,7 +95,7 @@ def test_a_thousand_failures_of_a_kind_are_one_thing(where: str, workshop: Works
 def test_a_function_beside_the_collector_that_always_raises_is_told_once(where: str, workshop: Workshop) -> None:
     """Two thousand items: one traceback of it, a number, and the status."""
     workshop.write("app.py", APP.replace('bug("worker", data)', '1 / int(BUG != "failed")'))
-    status, program = workshop.run("-m", "app", "run", BUG=where, ITEMS="2000")
+    status, program = workshop.run("-m", "app", "run", "--workers", "1", BUG=where, ITEMS="2000")
     assert status == 1
     assert program.err.count(f"The {where} function raised {RAISED}") == 1, program.err
     assert program.err.count("Traceback") == (2 if where == "failed" else 1), program.err

@@ -44,9 +44,11 @@ RUN = ("-m", "app", "run", "--json", "--no-progress")
 
 
 def start(workshop: Workshop, body: str, *arguments: str, **environ: str) -> Program:
-    """Start this app with these arguments."""
+    """Start this app with these arguments; `run` with one worker, if they do not say how many."""
     workshop.write("app.py", HEAD + body + MAIN)
-    return workshop.start(*(arguments or RUN), **environ)
+    arguments = arguments or RUN
+    one = ("--workers", "1") if "run" in arguments and "--workers" not in arguments else ()
+    return workshop.start(*arguments, *one, **environ)
 
 
 def collected(workshop: Workshop) -> list[int]:

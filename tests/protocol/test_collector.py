@@ -2,57 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
+from tests.protocol.collector_scene import Scene
 from tests.protocol.support import TROUBLE, Bench, Stranger
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import (
     ABSENT_SECONDS,
-    MOST_TASKS,
     STAY_SECONDS,
     WARN_FIRST_SECONDS,
     WARN_SECONDS,
     CollectorMachine,
 )
-from zmqpipeline.protocol.progress import Progress
-from zmqpipeline.protocol.seqset import MOST_RANGES, spans_of
-
-
-class Scene:
-    """A collector, with a distributor and a worker played by hand."""
-
-    def __init__(self, *, begun: bool = True) -> None:
-        self.machine = CollectorMachine("pipe", incarnation=b"collector")
-        self.bench = Bench(self.machine)
-        self.distributor = Stranger(self.bench, "acks", b"d1", who=b"distributor")
-        self.worker = Stranger(self.bench, "results", b"w1", who=b"worker")
-        if begun:
-            self.begin()
-            # its credit is told once, and is no part of what follows
-            self.worker.says(m.Kept("run", "A", ()))
-
-    def begin(self, *progress: m.TaskProgress, run: str = "run") -> list[c.Command]:
-        """The distributor tells its run."""
-        return self.distributor.says(m.Begin("pipe", run, b"meta", list(progress)))
-
-    def results(self, *numbers: int, run: str = "run", task: str = "A", attempt: int = 1) -> list[c.Command]:
-        """The worker sends these results."""
-        return self.worker.says(m.Results(run, task, attempt, spans_of(numbers), [b"r%d" % n for n in sorted(numbers)]))
-
-    def collected(
-        self, *numbers: int, failing: Sequence[int] = (), data: bytes = b"", task: str = "A", attempt: int = 1
-    ) -> list[c.Command]:
-        """The collector's thread is done with these."""
-        failures = [(number, TROUBLE, b"r%d" % number) for number in failing]
-        return self.bench.tell(e.Collected(task, spans_of(numbers), failures, data, attempt))
-
-    def finish(self, *, ok: bool = True) -> list[c.Command]:
-        """The distributor says that every item is acknowledged."""
-        return self.distributor.says(m.Finish("run", ok, [m.TaskCounts("A", "complete", sent=2)]))
 
 
 @pytest.fixture
@@ -194,10 +157,13 @@ def test_an_item_the_function_raised_for_is_told_to_failed_then_acknowledged_as_
 
 
 def test_what_the_distributor_gave_up_is_told_to_failed_once(scene: Scene) -> None:
-    """GiveUp is answered with an ACK like a collected item; said again, it is acknowledged again."""
+    """GiveUp is answered at once, and with an ACK like a collected item; said again, it is answered again."""
     scene.distributor.says(m.GiveUp("run", given_up(0, 1)))
     assert [item.number for item in scene.bench.one(c.CallFailed).failures] == [0, 1]
-    assert scene.distributor.says(m.GiveUp("run", given_up(0))) == []
+    assert scene.bench.said_one(m.Noted) == m.Noted("run", "A", (0, 2))
+    scene.distributor.says(m.GiveUp("run", given_up(0)))
+    assert scene.bench.said_one(m.Noted) == m.Noted("run", "A", (0, 1))
+    assert scene.bench.of(c.CallFailed) == []
     scene.bench.tell(e.FailedCalled("A", (0, 2)))
     scene.distributor.says(m.GiveUp("run", given_up(0)))
     assert scene.bench.of(c.CallFailed) == []
@@ -505,101 +471,3 @@ def test_a_collector_without_memory_learns_the_last_ack_from_begin_and_one_with_
     scene.distributor.says(m.Propose("pipe", "another"))
     told = scene.bench.said_one(m.Holding)
     assert (told.ack_task, told.ack_data) == ("A", b"kept")
-
-
-# lies -----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "body",
-    [m.Propose("pipe", "mine"), m.Bye("x"), m.Finish("x", True, []), m.GiveUp("x", []), m.Keys("x", "A", b"", (), b"")],
-    ids=lambda body: type(body).__name__,
-)
-def test_who_does_not_know_the_run_keeps_nobody_from_being_its_distributor(body: m.Message) -> None:
-    """A stranger that was there first, and says what only a distributor says, has not taken its place."""
-    scene = Scene(begun=False)
-    stranger = Stranger(scene.bench, "acks", b"s")
-    stranger.says(body)
-    scene.begin()
-    stranger.says(body)
-    assert scene.results(0)
-    scene.collected(0)
-    assert scene.distributor.was_told(m.Ack)
-    assert scene.machine.phase == "active"
-
-
-def test_a_second_distributor_is_told_of_once(scene: Scene) -> None:
-    """However often it asks; after its next connection again."""
-    stranger = Stranger(scene.bench, "acks", b"s")
-    stranger.says(m.Propose("pipe", "mine"))
-    assert "second distributor" in scene.bench.logged()
-    stranger.says(m.Propose("pipe", "mine"))
-    assert scene.bench.last == []
-    scene.bench.tell(e.PeerLost(stranger.peer))
-    stranger.says(m.Propose("pipe", "mine"))
-    assert "second distributor" in scene.bench.logged()
-
-
-def test_a_run_with_metadata_that_nobody_could_open_is_not_begun() -> None:
-    """It is told and dropped; one that is sound begins."""
-    scene = Scene(begun=False)
-    scene.machine._is_dict = lambda packed: packed == b"meta"
-    scene.distributor.says(m.Begin("pipe", "run", b"bad", []))
-    assert scene.machine.phase == "empty"
-    assert "no packed dict" in scene.bench.logged()
-    scene.begin()
-    assert scene.machine.phase == "active"
-
-
-def test_who_claims_to_keep_everything_is_asked_for_no_more_than_a_message_can_tell(scene: Scene) -> None:
-    """The answer to a huge claim is cut short; nothing of it is kept."""
-    for number in range(0, 2 * MOST_RANGES + 10, 2):
-        scene.machine._task("A").collected.add(number, number + 1)
-    scene.machine.count = MOST_RANGES + 5
-    scene.worker.says(m.Kept("run", "A", (0, 2**62)))
-    (missing,) = scene.worker.was_told(m.Missing)
-    assert len(missing.spans) == 2 * MOST_RANGES
-    assert len(scene.machine._tasks["A"].pending) == 0
-
-
-def test_results_of_endless_tasks_are_dropped(scene: Scene) -> None:
-    """Who makes up names of tasks cannot fill the memory with them; the tasks that there are go on."""
-    scene.results(0)
-    scene.machine._tasks |= {f"t{count}": Progress() for count in range(MOST_TASKS)}
-    assert not [one for one in scene.results(1, task="another") if not isinstance(one, c.Log)]
-    scene.worker.says(m.Kept("run", "another", (0, 1)))
-    assert scene.bench.last == []
-    assert "another" not in scene.machine._tasks
-    assert scene.results(1)
-
-
-def test_results_of_tasks_that_the_distributor_has_not_named_are_dropped_and_told_of_once() -> None:
-    """Nobody makes up an item of a task that is none, however early; and no made-up names keep a real task out."""
-    scene = Scene(begun=False)
-    scene.begin(m.TaskProgress("A", (), ()), m.TaskProgress("B", (), ()))
-    scene.machine._tasks |= {f"t{count}": Progress() for count in range(MOST_TASKS)}
-    (told,) = scene.results(0, task="another")
-    assert isinstance(told, c.Log)
-    assert "speaks of a task 'another', which this pipeline has not" in told.text
-    assert scene.worker.says(m.Kept("run", "another", (0, 1))) == []
-    assert [one.task for one in scene.results(0, task="B") if isinstance(one, c.Collect)] == ["B"]
-
-
-def test_a_collector_with_a_journal_takes_the_tasks_that_its_distributor_names() -> None:
-    """It may hold nothing of a task that begins later; whoever sends results first does not keep that task out."""
-    scene = Scene(begun=False)
-    scene.bench.tell(e.Restored("run", b"meta", [m.TaskProgress("A", (0, 1), ())]))
-    scene.machine._tasks |= {f"t{count}": Progress() for count in range(MOST_TASKS)}
-    assert not [one for one in scene.results(0, task="B") if isinstance(one, c.Collect)]
-    scene.begin(m.TaskProgress("A", (), ()), m.TaskProgress("B", (), ()))
-    assert [one.task for one in scene.results(0, task="B") if isinstance(one, c.Collect)] == ["B"]
-
-
-def test_one_connection_speaks_for_one_process(scene: Scene) -> None:
-    """A peer that changes its name is told of once, and what it says under another one is dropped."""
-    scene.results(0)
-    for count in range(3):
-        liar = Stranger(scene.bench, "results", b"w1", who=b"n%d" % count)
-        liar.says(m.Results("run", "A", 1, (5, 6), [b"x"]))
-        assert scene.bench.of(c.Collect) == []
-    assert scene.results(1)

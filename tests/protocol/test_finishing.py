@@ -42,12 +42,13 @@ def test_a_distributor_that_comes_while_finished_runs_waits_for_it(ok: bool, sta
     assert scene.bench.ended is None
     assert (scene.bench.of(c.Produce), scene.bench.of(c.StartTasks), worker.was_told(m.Work)) == ([], [], [])
     assert scene.bench.said(m.Finish)[-1] == m.Finish("old", ok, counts)
-    assert scene.bench.said(m.Begin)[-1] == m.Begin("pipe", "old", b"meta", progress)
+    assert scene.bench.said(m.Begin)[-1] == m.Begin("pipe", "old", b"meta", [m.TaskProgress("A", (), (), told=3)])
     scene.collector.says(m.Finished("old"))
-    assert worker.was_told(m.RunEnded) == [m.RunEnded("old")]
+    (told,) = worker.was_told(m.RunEnded)
+    assert (told.run, told.ok) == ("old", ok)
     scene.bench.wait(FAREWELL_SECONDS + 0.1)
     assert scene.bench.said_one(m.Bye).run == "old"
-    assert scene.bench.one(c.Ended) == c.Ended(status, "the run is over")
+    assert scene.bench.one(c.Ended) == c.Ended(status, told.reason or "the run is over")
 
 
 def test_a_collector_that_does_not_answer_is_told_of_each_minute() -> None:

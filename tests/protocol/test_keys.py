@@ -107,7 +107,8 @@ def test_a_new_distributor_learns_the_keys_before_it_goes_on() -> None:
     assert scene.bench.said(m.Propose)
     scene.collector.says(m.Keys("old", "A", keys("a", "b"), (2, 3), keys("c")))
     scene.holding("old", told, count=3)
-    assert scene.bench.said_one(m.Begin).progress == [told]
+    (begun,) = scene.bench.said_one(m.Begin).progress
+    assert (begun.keys, begun.failed_keys, begun.told) == (2, 1, 3)
     scene.holding("old", told, count=3)
     worker = scene.worker()
     worker.report(4, run="old", held=(), done=())
@@ -352,7 +353,7 @@ def test_a_journal_in_which_all_is_done_has_finished_called_again() -> None:
     bench.tell(e.FinishedCalled())
     assert bench.said_one(m.Finished).run == "run"
     distributor.says(m.Bye("run"))
-    assert bench.ended == c.Ended(1, "the run is over")
+    assert bench.ended == c.Ended(1, "The run is over, but not everything was collected: task 'A': 1 failed.")
 
 
 def test_finished_that_was_called_again_waits_a_minute_for_a_distributor() -> None:

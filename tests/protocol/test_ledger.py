@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from zmqpipeline.protocol.graph import TaskSpec
-from zmqpipeline.protocol.leases import drop_claims_in
-from zmqpipeline.protocol.ledger import Batch, Ledger
+from zmqpipeline.protocol.leases import Batch, drop_claims_in
+from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.messages import FailedItem, Trouble
 from zmqpipeline.protocol.seqset import SeqSet, numbers_of, spans_of
+from zmqpipeline.protocol.suspicion import LastWord
 
 WORKERS = st.sampled_from([b"w1", b"w2", b"w3"])
 TROUBLE = Trouble("ValueError", "no")
@@ -89,7 +90,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """A worker that holds nothing is given one item on its last try, if there is one, and is then alone with it."""
         worker = data.draw(st.sampled_from([worker for worker in (b"w1", b"w2", b"w3") if not self.of(worker)]))
         last = [number for number in self.of("queue") if len(self.crashed.get(number, ())) == 2]
-        assert self.ledger.has_last_try == bool(last)
+        assert self.ledger.has_alone == bool(last)
         batch = self.ledger.take_alone(worker)
         assert (batch is not None) == bool(last) == self.ledger.is_alone(worker)
         if batch is not None:
@@ -149,7 +150,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """A worker is gone: what it was not done with counts against the item if it crashed."""
         mine = self.of(worker)
         done = set(data.draw(st.sets(st.sampled_from(mine)))) if mine else set()
-        back, given_up = self.ledger.lost(worker, crashed=crashed, done=SeqSet(spans_of(list(done))))
+        back, given_up = self.ledger.lost(worker, crashed=crashed, word=LastWord(SeqSet(spans_of(list(done)))))
         for number in mine:
             self.attempt[number] = self.attempt.get(number, 0) + 1
             if crashed and number not in done:
@@ -302,7 +303,7 @@ def test_claims_end_with_the_source_the_worker_or_the_ack() -> None:
     one.reconcile(b"w1", SeqSet((0, 3)), 0)
     one.reconcile(b"w2", SeqSet((5, 6)), 0)
     one.acknowledge((0, 1), ())
-    one.lost(b"w1", crashed=True, done=SeqSet())
+    one.lost(b"w1", crashed=True, word=LastWord())
     assert one._claims == {5: b"w2"}
     one.drop_claims()
     assert one._claims == {}
@@ -323,7 +324,7 @@ def test_what_another_worker_has_may_be_kept_by_both() -> None:
     """A late result still counts: a worker thought lost keeps what it holds, though another one runs it now."""
     one = ledger(1)
     take(one, b"w1")
-    one.lost(b"w1", crashed=True, done=SeqSet())
+    one.lost(b"w1", crashed=True, word=LastWord())
     take(one, b"w2")
     assert one.reconcile(b"w1", SeqSet((0, 1)), 9) == ()
     assert one.is_with(b"w2", 0)
@@ -343,11 +344,11 @@ def test_a_connection_that_comes_back_was_no_crash() -> None:
     one = ledger(1, crash_limit=2)
     take(one, b"w1")
     for _ in range(5):
-        one.lost(b"w1", crashed=True, done=SeqSet())
-        assert one.has_last_try
+        one.lost(b"w1", crashed=True, word=LastWord())
+        assert one.has_alone
         assert one.reconcile(b"w1", SeqSet((0, 1)), 9) == ()
-        assert not one.has_last_try
-    assert one.lost(b"w1", crashed=True, done=SeqSet())[1] == []
+        assert not one.has_alone
+    assert one.lost(b"w1", crashed=True, word=LastWord())[1] == []
     one.check()
 
 
@@ -355,17 +356,17 @@ def test_a_worker_that_comes_back_is_no_loss_although_another_has_its_item() -> 
     """Three connections that break one after the other have killed nobody; a worker that stays away counts on."""
     one = ledger(1, crash_limit=3)
     for worker in (b"w1", b"w2", b"w3"):
-        take(one, worker, slots=1) if not one.has_last_try else one.take_alone(worker)
+        take(one, worker, slots=1) if not one.has_alone else one.take_alone(worker)
         assert one.is_with(worker, 0)
-        assert one.lost(worker, crashed=True, done=SeqSet())[1] == []
+        assert one.lost(worker, crashed=True, word=LastWord())[1] == []
         if worker != b"w2":
             one.reconcile(worker, SeqSet(), 9)
         one.check()
     assert one.has_suspects
-    assert not one.has_last_try
+    assert not one.has_alone
     for worker in (b"w4", b"w5"):
-        take(one, worker, slots=1) if not one.has_last_try else one.take_alone(worker)
-        given_up = one.lost(worker, crashed=True, done=SeqSet())[1]
+        take(one, worker, slots=1) if not one.has_alone else one.take_alone(worker)
+        given_up = one.lost(worker, crashed=True, word=LastWord())[1]
     (item,) = given_up
     assert "3 workers were lost" in item.trouble.message
     one.check()
@@ -386,7 +387,7 @@ def test_a_failure_of_a_reclaimed_item_is_heard() -> None:
     one = ledger(1, retries=1, backoff=2.0)
     take(one, b"w1")
     for _ in range(2):
-        one.lost(b"w1", crashed=True, done=SeqSet())
+        one.lost(b"w1", crashed=True, word=LastWord())
         one.reconcile(b"w1", SeqSet((0, 1)), 9)
     assert one.failed_at(b"w1", failure(0, attempts=1), 10.0, 1.0) is None
     assert one.next_due() == 12.0
@@ -427,7 +428,7 @@ def test_a_suspect_goes_to_a_free_slot_only() -> None:
     """After a crash an item is never prefetched; what was done with when the worker died is no suspect."""
     one = ledger(3)
     take(one, b"w1")
-    one.lost(b"w1", crashed=True, done=SeqSet((1, 2)))
+    one.lost(b"w1", crashed=True, word=LastWord(SeqSet((1, 2))))
     assert numbers_of(take(one, b"w2", slots=0).spans) == [1]
     assert one.take(b"w2", 10, 0, MEBIBYTE) is None
     assert numbers_of(take(one, b"w2", count=10, slots=1).spans) == [0]
@@ -437,7 +438,7 @@ def test_a_retry_of_a_suspect_goes_to_a_free_slot_only() -> None:
     """An item that was lost with a worker, and then raised in another, is no less suspected when it is tried again."""
     one = ledger(1, retries=1, backoff=1.0)
     take(one, b"w1")
-    one.lost(b"w1", crashed=True, done=SeqSet())
+    one.lost(b"w1", crashed=True, word=LastWord())
     take(one, b"w2")
     assert one.failed_at(b"w2", failure(0, attempts=2), 0.0, 1.0) is None
     one.ripen(9.0)
@@ -449,7 +450,7 @@ def test_the_last_try_is_for_a_worker_of_its_own() -> None:
     """An item that may not be lost once more is in no batch; whoever takes it is alone until it is over."""
     one = ledger(2, crash_limit=2)
     take(one, b"w1")
-    one.lost(b"w1", crashed=True, done=SeqSet((1, 2)))
+    one.lost(b"w1", crashed=True, word=LastWord(SeqSet((1, 2))))
     assert numbers_of(take(one, b"w2", slots=9).spans) == [1]
     assert one.take(b"w2", 10, 9, MEBIBYTE) is None
     batch = one.take_alone(b"w3")
@@ -466,9 +467,9 @@ def test_the_crash_limit_gives_an_item_up() -> None:
     one = ledger(1, crash_limit=3)
     for worker in (b"w1", b"w2"):
         take(one, worker)
-        assert one.lost(worker, crashed=True, done=SeqSet()) == (1, [])
+        assert one.lost(worker, crashed=True, word=LastWord()) == (1, [])
     assert one.take_alone(b"w3") is not None
-    back, (item,) = one.lost(b"w3", crashed=True, done=SeqSet())
+    back, (item,) = one.lost(b"w3", crashed=True, word=LastWord())
     assert back == 0
     assert (item.stage, item.attempts, item.trouble.error) == ("crash", 3, "WorkerLost")
     assert "3 workers were lost" in item.trouble.message

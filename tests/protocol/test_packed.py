@@ -81,7 +81,7 @@ def test_those_of_a_service_stay_apart() -> None:
 def test_spans_that_the_bytes_cannot_hold_are_refused() -> None:
     """Ten bytes are no ten thousand values: nothing is built for them."""
     code = wire._CODE_OF[m.Work]
-    fields = [code, b"s", b"a", 1, 0, "run", "C", 1, 0.0, [0, 10_000], [], b"", b"\x01" * 10]
+    fields = [code, b"s", b"a", 1, 0, "run", "C", 1, 0.0, [0, 10_000], [], b"", False, b"\x01" * 10]
     with pytest.raises(WireError, match="10 bytes of values"):
         wire.decode([bytes([wire.VERSION]) + msgpack.packb(fields)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -403,9 +404,9 @@ def test_a_worker_whose_items_become_longer_says_at_once_that_it_has_too_much() 
     scene.work(*range(100, 100 + told))
     said = []
     for number in range(100, 130):
-        scene.execute(number, seconds=0.005)
+        scene.execute(number, seconds=0.01)
         said += [one.window for one in scene.bench.said(m.WorkerReport)]
-    assert said[-1] <= 8
+    assert said[-1] <= 9
     assert all(2 * after <= before for before, after in zip([told, *said], said, strict=False))
 
 
@@ -552,3 +553,46 @@ def test_results_out_of_order_keep_their_numbers(scene: Scene) -> None:
     sent = [one.envelope.body for one in commands if isinstance(one, c.Send)]
     (results,) = [body for body in sent if isinstance(body, m.Results)]
     assert (results.spans, list(results.payloads)) == ((0, 4), [b"r0", b"r1", b"r2", b"r3"])
+
+
+def test_a_worker_that_is_welcomed_to_its_own_run_reports_at_once(scene: Scene) -> None:
+    """A distributor that was started anew goes on with the run: it hands out nothing before it has heard it."""
+    scene.distributor.says(m.Welcome("run", b"meta"))
+    assert scene.bench.said_one(m.WorkerReport).held is not None
+
+
+def test_what_is_on_trial_begins_when_the_distributor_has_heard_that_it_is_here(scene: Scene) -> None:
+    """The worker says so at once; the answer to that, and no other message, lets it begin."""
+    scene.distributor.says(m.Work("run", "C", 2, 0.0, (7, 8), (), [b"x"], b"", True))
+    assert scene.bench.of(c.Execute) == []
+    report = scene.bench.said_one(m.WorkerReport)
+    assert report.held == (7, 8)
+    said = scene.bench.of(c.Send)[-1].envelope.number
+    peer, link = scene.distributor.peer, scene.distributor.link
+    for received, begun in ((said - 1, 0), (said, 1)):
+        envelope = replace(link.wrap(m.Settled("run", "C", ())), received=received)
+        scene.bench.tell(e.Received(peer, envelope))
+        assert len(scene.bench.of(c.Execute)) == begun
+
+
+def test_what_is_on_trial_is_handed_back_by_a_drain(scene: Scene) -> None:
+    """It had not begun: it goes back with what the threads had not."""
+    scene.distributor.says(m.Work("run", "C", 2, 0.0, (7, 8), (), [b"x"], b"", True))
+    scene.bench.tell(e.Drain(10.0))
+    scene.bench.tell(e.TakenBack([]))
+    assert scene.bench.said_one(m.ItemsReturned).spans == (7, 8)
+    assert scene.bench.of(c.Ended)
+
+
+def test_what_keeps_the_threads_busy_is_told_until_it_ends(scene: Scene) -> None:
+    """All reports name it; what is handed over meanwhile changes nothing, its own end does."""
+    scene.distributor.says(m.Work("run", "C", 1, 0.0, (0, 9), (), [b"x"] * 9))
+    scene.bench.tell(e.Running([1]))
+    assert scene.bench.said_one(m.WorkerReport).begun == (1, 2)
+    scene.bench.tell(e.Executed(1, [0], [b"r"], [], 1e-5))
+    scene.bench.wait(1.0)
+    assert [one.begun for one in scene.bench.said(m.WorkerReport)][-1] == (1, 2)
+    scene.bench.tell(e.Executed(1, [1], [b"r"], [], 1.0))
+    reports = scene.bench.said(m.WorkerReport)
+    scene.bench.wait(0.01)
+    assert next(one.begun for one in (*reports, *scene.bench.said(m.WorkerReport))) is None

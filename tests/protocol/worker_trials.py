@@ -75,7 +75,8 @@ class WorkerTrial(Trial):
                 most = len(self.waiting) if count is None else min(count, len(self.waiting))
                 self.posted.append(e.TakenBack(sorted(self.waiting.pop()[0] for _ in range(most))))
             case _:
-                assert isinstance(command, c.SetMetadata)
+                # of a run that has ended there is no note
+                assert isinstance(command, (c.SetMetadata, c.LookForEnd))
                 assert not self.waiting, "the run changes under what waits"
                 assert not self.running, "the run changes under what runs"
 

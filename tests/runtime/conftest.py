@@ -1,14 +1,20 @@
-"""Journals for the tests of the ground floor."""
+"""Journals and pools for the tests of the runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.runtime.journals import RUN, Open
+from tests.runtime.pools import Make
+from tests.runtime.support import Posts
+from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.journal import Journal
+from zmqpipeline.runtime.pool import Pool
 
 
 @pytest.fixture
@@ -37,3 +43,28 @@ def journal(open_journal: Open) -> Journal:
     made = open_journal()
     made.begin(RUN)
     return made
+
+
+@pytest.fixture
+def posts() -> Posts:
+    """Where the pool answers."""
+    return Posts()
+
+
+@pytest.fixture
+def make(posts: Posts) -> Iterator[Make]:
+    """Makes pools, closes them, and sees to it that none of their threads is left."""
+    before = set(threading.enumerate())
+    pools: list[Pool] = []
+
+    def make_pool(threads: int, execute: Callable[[int, bytes, int, int], bytes], **more: Any) -> Pool:
+        def call(item: bytes, index: int, number: int, attempt: int) -> bytes:
+            return execute(index, item, number, attempt)
+
+        pools.append(Pool(threads, Execution(call, lambda: bytes, placed=True), posts, **more))
+        return pools[-1]
+
+    yield make_pool
+    for pool in pools:
+        pool.close(5.0)
+    assert set(threading.enumerate()) <= before

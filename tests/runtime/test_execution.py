@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.runtime.support import Posts
 from zmqpipeline.protocol.commands import Execute
-from zmqpipeline.protocol.events import Executed
+from zmqpipeline.protocol.events import Executed, Running
 from zmqpipeline.protocol.packed import Packed
 from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.pool import Pool
@@ -31,6 +31,8 @@ def execute(payloads, numbers):
     done, failed = {}, {}
     while len(done) + len(failed) < len(numbers):
         event = posts.next()
+        if isinstance(event, Running):
+            continue
         assert isinstance(event, Executed), event
         done.update(zip(event.numbers, map(bytes.decode, event.payloads)))
         failed.update((number, trouble.error) for number, trouble in event.failures)

@@ -7,64 +7,21 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.runtime.pools import Make, executed, items, results
 from tests.runtime.support import Posts
 from zmqpipeline.protocol.batching import MAX_BATCH_BYTES
 from zmqpipeline.protocol.commands import Execute
-from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
+from zmqpipeline.protocol.events import Executed, InitFailed, Running, TakenBack, ThreadLost
 from zmqpipeline.protocol.packed import Packed
 from zmqpipeline.runtime.execution import Execution
-from zmqpipeline.runtime.pool import BATCH_ITEMS, Pool
+from zmqpipeline.runtime.pool import Pool
+from zmqpipeline.runtime.shares import BATCH_ITEMS
 from zmqpipeline.serialize import pack
-
-Make = Callable[..., Pool]
-
-
-@pytest.fixture
-def posts() -> Posts:
-    """Where the pool answers."""
-    return Posts()
-
-
-@pytest.fixture
-def make(posts: Posts) -> Iterator[Make]:
-    """Makes pools, closes them, and sees to it that none of their threads is left."""
-    before = set(threading.enumerate())
-    pools: list[Pool] = []
-
-    def make_pool(threads: int, execute: Callable[[int, bytes, int, int], bytes], **more: Any) -> Pool:
-        def call(item: bytes, index: int, number: int, attempt: int) -> bytes:
-            return execute(index, item, number, attempt)
-
-        pools.append(Pool(threads, Execution(call, lambda: bytes, placed=True), posts, **more))
-        return pools[-1]
-
-    yield make_pool
-    for pool in pools:
-        pool.close(5.0)
-    assert set(threading.enumerate()) <= before
-
-
-def items(*numbers: int, attempt: int = 1, timeout: float = 0.0) -> Execute:
-    """An Execute whose items are their numbers as text."""
-    return Execute("C", attempt, timeout, list(numbers), [pack(b"%d" % number) for number in numbers])
-
-
-def results(events: list[Any]) -> dict[int, bytes]:
-    """What was returned, by number."""
-    done = [one for one in events if isinstance(one, Executed)]
-    return {n: p for one in done for n, p in zip(one.numbers, one.payloads, strict=True)}
-
-
-def executed(count: int) -> Callable[[list[Any]], bool]:
-    """Whether so many items have come back, returned or failed."""
-    return lambda events: (
-        sum(len(one.numbers) + len(one.failures) for one in events if isinstance(one, Executed)) >= count
-    )
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -176,7 +133,7 @@ def test_seconds_are_the_busy_time(make: Make, posts: Posts) -> None:
     time.sleep(0.2)
     pool.submit(items(2, 3))
     events += posts.until(executed(2))
-    assert 0.04 <= sum(one.seconds for one in events) < 0.15
+    assert 0.04 <= sum(one.seconds for one in events if isinstance(one, Executed)) < 0.15
 
 
 def test_thread_start_comes_first_and_once_in_each_thread(make: Make, posts: Posts) -> None:
@@ -504,112 +461,27 @@ def test_what_an_item_that_took_all_memory_held_is_free_when_it_is_reported(make
     assert seen == [True]
 
 
-def test_a_share_that_lasts_several_quanta_keeps_its_numbers(make: Make, posts: Posts) -> None:
-    """Between two quanta the thread leaves its share and comes back: each item is called with its own number."""
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_keeps_all_threads_busy_is_told_once(threads: int, make: Make, posts: Posts) -> None:
+    """Long items in the midst of short ones: when all threads are at one, and others wait, these are named."""
+    gate = threading.Event()
+    long = [700, 1400][:threads]
 
-    def check(index: int, payload: bytes, number: int, attempt: int) -> bytes:
-        time.sleep(0.0005)
-        return b"%d" % (payload == b"%d" % number)
+    def call(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+        if number in long:
+            gate.wait(20)
+        return b""
 
-    pool = make(1, check)
-    pool.submit(items(*range(300)))
-    assert set(results(posts.until(executed(300))).values()) == {b"1"}
+    pool = make(threads, call)
+    pool.submit(items(*range(5000)))
+    events = posts.until(lambda some: bool(some) and isinstance(some[-1], Running))
+    assert sorted(events[-1].numbers) == long
+    gate.set()
 
+    def executed_in_all(some: list[Any]) -> bool:
+        return sum(len(one.numbers) for one in (*events, *some) if isinstance(one, Executed)) == 5000
 
-def test_threads_that_hold_the_interpreter_are_parked_and_end_all_the_same(make: Make, posts: Posts) -> None:
-    """One of four executes alone after a while; each item comes back once, and closing ends those that are parked."""
-    pool = make(4, lambda index, payload, number, attempt: b"%d" % (index + 0 * sum(range(5000))))
-    end, last, done = time.monotonic() + 60.0, 0, dict[int, bytes]()
-    while pool._limit.limit == 4:
-        assert time.monotonic() < end
-        for _ in range(8):
-            pool.submit(items(*range(last, last + 100)))
-            last += 100
-        done |= results(posts.until(executed(800)))
-    assert sorted(done) == list(range(last))
-    assert set(done.values()) >= {b"0", b"1", b"2", b"3"}
-
-
-@pytest.fixture
-def held(make: Make, posts: Posts) -> Iterator[tuple[Pool, threading.Event]]:
-    """A pool of two threads whose first one is in item 0, until the event is set, while the other one is idle."""
-    go_on, begun = threading.Event(), threading.Event()
-
-    def execute(index: int, payload: bytes, number: int, attempt: int) -> bytes:
-        if number == 0 and index == 0:
-            begun.set()
-            go_on.wait(20)
-        return b"%d" % index
-
-    pool, end = make(2, execute), time.monotonic() + 20.0
-    while not begun.is_set():
-        assert time.monotonic() < end
-        pool.submit(items(0))
-        if not begun.wait(0.1):
-            posts.next()
-    while pool._slots[1] not in pool._idle:
-        assert time.monotonic() < end
-        time.sleep(0.001)
-    yield pool, go_on
-    go_on.set()
-
-
-def limit_to_one(pool: Pool) -> None:
-    """As if threads had been seen to compete."""
-    with pool._lock:
-        pool._limit.try_one(time.perf_counter())
-    pool._follow_limit()
-
-
-def asleep(pool: Pool) -> None:
-    """Wait until the ticker has nothing to look after."""
-    while not pool._ticker._asleep:
-        time.sleep(0.001)
-
-
-def test_an_item_is_not_given_to_a_thread_that_may_not_execute(
-    held: tuple[Pool, threading.Event], posts: Posts
-) -> None:
-    """One thread was idle when the choice fell on the other one alone: an item that comes alone wakes that one."""
-    pool, go_on = held
-    limit_to_one(pool)
-    go_on.set()
-    assert posts.next().numbers == [0]
-    while len(pool._idle) + len(pool._parked) < 2:
-        time.sleep(0.001)
-    asleep(pool)
-    pool.submit(items(1))
-    assert results([posts.next()]) == {1: b"0"}
-
-
-def test_what_comes_during_a_long_item_of_the_one_that_executes_alone_is_not_kept_waiting(
-    held: tuple[Pool, threading.Event], posts: Posts
-) -> None:
-    """The others have been parked: one of them executes it, although nothing waited when the long item began."""
-    pool, _ = held
-    limit_to_one(pool)
-    asleep(pool)
-    pool.submit(items(1))
-    assert results([posts.next()]) == {1: b"1"}
-
-
-def test_threads_that_wait_for_another_to_begin_end_if_it_cannot(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There may be no more threads to be had: then the pool closes at once, and calls no user code."""
-    start, called = threading.Thread.start, list[int]()
-
-    def fail_the_third(thread: threading.Thread) -> None:
-        if thread.name == "zmqpipeline-worker-2":
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", fail_the_third)
-    pool = make(4, lambda index, payload, number, attempt: payload, thread_start=called.append)
-    with pytest.raises(RuntimeError):
-        pool.submit(items(1))
-    began = time.monotonic()
-    pool.close(5.0)
-    assert time.monotonic() - began < 4.0
-    assert not called
+    assert not any(isinstance(one, Running) for one in posts.until(executed_in_all))
 
 
 def test_a_message_that_is_full_in_bytes_goes_at_once(make: Make, posts: Posts) -> None:
@@ -617,6 +489,6 @@ def test_a_message_that_is_full_in_bytes_goes_at_once(make: Make, posts: Posts) 
     result = bytes(MAX_BATCH_BYTES // 8)
     pool = make(1, lambda index, payload, number, attempt: result)
     pool.submit(items(*range(400)))
-    sizes = [sum(map(len, one.payloads)) for one in posts.until(executed(400))]
+    sizes = [sum(map(len, one.payloads)) for one in posts.until(executed(400)) if isinstance(one, Executed)]
     assert max(sizes) <= 2 * MAX_BATCH_BYTES
     assert len(sizes) > 20

@@ -13,7 +13,7 @@ import pytest
 from tests.runtime.support import Posts
 from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.events import Produced
-from zmqpipeline.runtime.producer import Exhausted, Gated, Producer, Step, steps
+from zmqpipeline.runtime.producer import Begun, Exhausted, Gated, Producer, Step, steps
 
 Make = Callable[[Callable[[Produce], Step]], Producer]
 
@@ -266,3 +266,37 @@ def test_a_source_that_was_quick_and_blocks_is_handed_over(make: Make, posts: Po
     go_on.set()
     events += posts.until(ended)
     assert payloads(events) == [b"%d" % number for number in range(5000)]
+
+
+def test_what_is_done_is_passed_over_without_being_kept(make: Make, posts: Posts) -> None:
+    """So many steps are taken first, and only counted; the answer says how many they were."""
+    numbers = iter(range(1000))
+    producer = make(lambda command: b"%d" % next(numbers))
+    producer.produce(Produce("C", 2, "w1", "", 0, b"", over=700))
+    events = posts.until(ended)
+    assert sum(one.over for one in events) == 700
+    assert payloads(events) == [b"700", b"701"]
+
+
+def test_a_source_that_ends_while_it_passes_over_says_how_far_it_came(make: Make, posts: Posts) -> None:
+    """It is exhausted; what it has passed over counts."""
+    numbers = iter(range(5))
+
+    def step(command: Produce) -> bytes:
+        for number in numbers:
+            return b"%d" % number
+        raise Exhausted
+
+    make(step).produce(Produce("C", 2, "w1", "", 0, b"", over=700))
+    events = posts.until(ended)
+    assert (sum(one.over for one in events), payloads(events), events[-1].state) == (5, [], "exhausted")
+
+
+def test_a_source_that_began_behind_what_is_done_takes_no_step_for_it(make: Make, posts: Posts) -> None:
+    """It was told how many are done: the first that are to be passed over cost nothing, later ones a step each."""
+    numbers = iter(range(700, 1000))
+    producer = make(Begun(lambda command: b"%d" % next(numbers), 700))
+    producer.produce(Produce("C", 1, "w1", "", 0, b"", over=700))
+    assert payloads(posts.until(ended)) == [b"700"]
+    producer.produce(Produce("C", 1, "w1", "", 0, b"", over=9))
+    assert payloads(posts.until(ended))[-1] == b"710"

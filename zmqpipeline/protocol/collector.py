@@ -35,16 +35,18 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.acks import Acks
 from zmqpipeline.protocol.ending import early, ended_early, not_collected
-from zmqpipeline.protocol.gates import AckLog, in_messages
+from zmqpipeline.protocol.gathered import Gathered
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.kinds import FailedItems
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
+from zmqpipeline.protocol.parts import in_parts
 from zmqpipeline.protocol.progress import Progress
 from zmqpipeline.protocol.result_credit import Credits, bytes_of
 from zmqpipeline.protocol.roster import LONGEST_NAME, Links
-from zmqpipeline.protocol.seqset import first_of, numbers_of, size
+from zmqpipeline.protocol.seqset import first_of, numbers_of, size, spans_of
 from zmqpipeline.protocol.snapshots import CollectorSnapshot
 from zmqpipeline.protocol.strangers import Strangers
 from zmqpipeline.protocol.waiting import NOBODY_CAME
@@ -81,7 +83,6 @@ class CollectorMachine:
         self.metadata = b""
         self.counts: list[m.TaskCounts] = []
         self.ok = False
-        self.count = 0
         self.inherited = 0
         """How many of these were done before this process came to the run."""
         self.inherited_failed = 0
@@ -95,7 +96,8 @@ class CollectorMachine:
         """Why the run ended before its time, if it did so by the distributor's word."""
         self._is_final = False
         self._options = options or Options()
-        self._tasks: dict[str, Progress] = {}
+        self._tasks = Gathered()
+        self._acks = Acks()
         self._links = Links(incarnation)
         self._strangers = Strangers()
         self._credits = Credits(self._options.max_held_bytes)
@@ -105,16 +107,9 @@ class CollectorMachine:
         self._distributor: e.Peer | None = None
         self._was_served = False
         """A distributor of this run has spoken to this process."""
-        self._last_ack = ("", b"")
-        """Task and data of the newest ACK, for a distributor that has not heard it."""
-        self._acked = AckLog()
-        """What the last ACKs carried, for gates."""
-        self._is_gated = False
         self._calls = 0
         self._finish: m.Finish | None = None
         self._finished_data = b""
-        self._told_run = ""
-        """The run whose keys a distributor has told this collector, which holds none yet."""
         self._was_finished = False
         self._deadline: float | None = None
         self._drain_by: float | None = None
@@ -160,6 +155,11 @@ class CollectorMachine:
         self._move_on(now)
         return self._out
 
+    @property
+    def count(self) -> int:
+        """How many items are acknowledged so far."""
+        return self._acks.count
+
     def next_deadline(self) -> float | None:
         """See `Machine.next_deadline`."""
         if not self._born:
@@ -177,7 +177,8 @@ class CollectorMachine:
         for name, one in self._tasks.items():
             one.check(name)
         self._credits.check()
-        done = sum(one.done for one in self._tasks.values())
+        # what is told of a run that is not begun here is no more than that
+        done = self._tasks.done if self.run else 0
         assert self.count == done, f"{done} items done, counted {self.count}"
 
     # peers -------------------------------------------------------------------------------------------------------
@@ -197,7 +198,9 @@ class CollectorMachine:
                 self._results(peer, body)
             case m.Kept():
                 self._kept(peer, body)
-            case m.Propose() | m.Begin() | m.Keys() | m.GiveUp() | m.Finish() | m.Bye() | m.RunEnded():
+            case (
+                m.Propose() | m.Begin() | m.Keys() | m.Ranges() | m.GiveUp() | m.Finish() | m.Bye() | m.RunEnded()
+            ):  # fmt: skip
                 self._from_distributor(peer, body, now)
             case _:
                 pass
@@ -236,11 +239,11 @@ class CollectorMachine:
             case m.Propose():
                 self._found(peer)
                 self._say_keys(peer)
-                self._send(peer, self._holding())
+                self._say_holding(peer)
             case m.Begin():
                 self._begin(peer, body)
-            case m.Keys() if self.phase == "empty":
-                self._learn_keys(body)
+            case m.Keys() | m.Ranges() if self.phase == "empty":
+                self._tasks.learn(body)
             case m.RunEnded(run) if self.phase == "empty" or run == self.run:
                 self._ended_early(peer, body, now)
             case m.GiveUp(run) | m.Finish(run) | m.Bye(run) if self.run and run == self.run:
@@ -268,7 +271,7 @@ class CollectorMachine:
     def _of_our_run(self, peer: e.Peer, body: m.Message) -> None:
         match body:
             case m.GiveUp(_, failures) if self.phase in ("active", "draining"):
-                self._give_up(failures)
+                self._give_up(peer, failures)
             case m.Finish():
                 self._finish_run(peer, body)
             case m.Bye() if self.phase == "finished":
@@ -305,7 +308,7 @@ class CollectorMachine:
         )
 
     def _begin(self, peer: e.Peer, body: m.Begin) -> None:
-        if self.phase == "empty" and not self._lacks_keys(body):
+        if self.phase == "empty" and not self._tasks.lacks(body.run, body.progress):
             self._begin_run(body)
         elif self.phase != "empty" and body.run != self.run:
             self._send(peer, m.Refused(f"This collector holds the run {self.run}, not {body.run}. Start it anew, too."))
@@ -313,18 +316,17 @@ class CollectorMachine:
         self._named = frozenset(known.task for known in body.progress)
         # one that holds no run after a Begin lacks the keys of what is done: it is told them
         self._serves(peer)
-        self._is_gated = body.gated
+        self._acks.is_gated = body.gated
         if body.gated and body.ack_id < self.count:
-            self._tell_acks(self._acked.after(body.ack_id), "", (), (), b"")
-        self._send(peer, self._holding())
+            self._tell_acks(self._acks.after(body.ack_id), "", (), (), b"")
+        self._say_holding(peer)
 
     def _begin_run(self, body: m.Begin) -> None:
         self.phase = "active"
         self._hold(body.run, body.metadata, body.progress)
-        self._remember(body.ack_task, body.ack_data)
-        keys = {name: set(one.keys.done) for name, one in self._tasks.items() if one.keys.done}
-        failed_keys = {name: dict(one.keys.failed) for name, one in self._tasks.items() if one.keys.failed}
-        self._do(c.SetRun(body.run, body.metadata, body.progress, keys, failed_keys, *self._last_ack))
+        self._acks.remember(body.ack_task, body.ack_data)
+        begun = (body.run, body.metadata, self._tasks.told(), *self._tasks.keys_done(), *self._acks.newest)
+        self._do(c.SetRun(*begun))
         self._call_workers()
 
     def _hold(self, run: str, metadata: bytes, progress: list[m.TaskProgress]) -> None:
@@ -332,37 +334,17 @@ class CollectorMachine:
         self.run, self.metadata = run, metadata
         for known in progress:
             self._task(known.task).learn(known)
-        self.count = self.inherited = sum(one.done for one in self._tasks.values())
-        self.inherited_failed = sum(len(one.failed) for one in self._tasks.values())
-
-    def _remember(self, task: str, data: bytes) -> None:
-        """What the last ACK carried, which another process has sent."""
-        self._last_ack = (task, data)
-        if self.count:
-            self._acked.add(m.AckNote(task, self.count, self.count, data))
-
-    def _lacks_keys(self, body: m.Begin) -> bool:
-        self._expect_keys_of(body.run)
-        return any(self._task(known.task).keys.lacks(known) for known in body.progress)
-
-    def _learn_keys(self, body: m.Keys) -> None:
-        self._expect_keys_of(body.run)
-        self._task(body.task).keys.learn(body)
-
-    def _expect_keys_of(self, run: str) -> None:
-        if run != self._told_run:
-            self._told_run = run
-            self._tasks.clear()
+        self._acks.count = self.inherited = self._tasks.done
+        self.inherited_failed = self._tasks.failed
 
     def _say_keys(self, peer: e.Peer) -> None:
         """Before a Holding that answers a distributor without a run: the keys that its progress counts."""
-        for name, one in self._tasks.items() if self.run else ():
-            for part in one.keys.messages(self.run, name):
-                self._send(peer, part)
+        for part in self._tasks.messages(self.run) if self.run else ():
+            self._send(peer, part)
 
     def _restored(self, event: e.Restored, now: float) -> None:
         self._hold(event.run, event.metadata, event.progress)
-        self._remember(event.ack_task, event.ack_data)
+        self._acks.remember(event.ack_task, event.ack_data)
         for name, keys in event.keys.items():
             self._task(name).keys.done |= keys
         for name, failed_keys in event.failed_keys.items():
@@ -391,18 +373,24 @@ class CollectorMachine:
             if peer[0] == "results":
                 self._send(peer, m.Missing(self.run, "", ()))
 
-    def _holding(self) -> m.Holding:
+    def _say_holding(self, peer: e.Peer) -> None:
+        """Say all that is held, the ranges of it before, if they are many."""
+        progress, parts = in_parts(self.run, self._tasks.told() if self.run else [])
+        for part in parts:
+            self._send(peer, part)
+        self._send(peer, self._holding(progress))
+
+    def _holding(self, progress: list[m.TaskProgress]) -> m.Holding:
         finished, finishing = self.phase == "finished", self.phase == "finishing"
-        progress = [one.told(name) for name, one in self._tasks.items()] if self.run else []
-        kept_from = self._acked.oldest if self._is_gated else 0
         end = (finishing, self._is_good(), self.counts) if finished or finishing else ()
-        return m.Holding(self.run, finished, self.metadata, self.count, progress, *self._last_ack, kept_from, *end)
+        acks = (*self._acks.newest, self._acks.kept_from)
+        return m.Holding(self.run, finished, self.metadata, self.count, progress, *acks, *end)
 
     def _is_good(self) -> bool:
         """Whether the exit status of a run that is over is 0, as far as it is known."""
         return self.ok and not self.troubles
 
-    def _give_up(self, failures: list[m.FailedItem]) -> None:
+    def _give_up(self, peer: e.Peer, failures: list[m.FailedItem]) -> None:
         new = []
         for item in failures:
             progress = self._task(item.task)
@@ -413,6 +401,11 @@ class CollectorMachine:
                 self._ack_again(item.task, (item.number, item.number + 1))
         if new:
             self._call_failed(new, len({item.task for item in new}))
+        # those that wait for their call by now, whether they came just now or before
+        for task in {item.task for item in failures}:
+            spans = spans_of([item.number for item in failures if item.task == task])
+            if waits := self._task(task).pending.common(spans):
+                self._send(peer, m.Noted(self.run, task, waits))
 
     def _finish_run(self, peer: e.Peer, body: m.Finish) -> None:
         if self.phase == "active":
@@ -455,7 +448,7 @@ class CollectorMachine:
         if new:
             self._credits.arrived(who or b"", size(new), payloads)
             progress.expect(new, split_keys(keys))
-            self._call(c.Collect(body.task, body.attempt, new, payloads, keys, self._is_gated), size(new))
+            self._call(c.Collect(body.task, body.attempt, new, payloads, keys, self._acks.is_gated), size(new))
 
     def _kept(self, peer: e.Peer, body: m.Kept) -> None:
         if body.run == self.run and self.phase == "active" and not self._is_no_task(peer, body.task):
@@ -471,23 +464,14 @@ class CollectorMachine:
         collected, failed = progress.collected.common(spans), progress.failed.common(spans)
         if collected or failed:
             # it is news to a distributor that has missed an ACK, and perhaps the newest one: that one's data go along
-            newest, data = self._last_ack
+            newest, data = self._acks.newest
             self._tell_acks([], task, collected, failed, data, newest if newest != task else "")
 
     def _ack(
         self, task: str, collected: m.Spans, failed: m.Spans, data: bytes, each: Sequence[tuple[int, bytes]] = ()
     ) -> None:
         """Acknowledge what has just been done; `each` as in Collected."""
-        before = self.count
-        number = size(collected) + size(failed)
-        self.count += number
-        self._last_ack = (task, data)
-        notes = []
-        for many, one in each or ((number, data),):
-            notes.append(m.AckNote(task, before + 1, before + many, one))
-            before += many
-        for note in notes:
-            self._acked.add(note)
+        notes = self._acks.add(task, size(collected) + size(failed), data, each)
         self._tell_acks(notes, task, collected, failed, data)
 
     def _tell_acks(
@@ -499,22 +483,11 @@ class CollectorMachine:
         data: bytes,
         data_of: str = "",
     ) -> None:
-        if self._distributor is None:
-            return
-        known = self._tasks.get(task) or Progress()
-        counts = (known.duplicates, self.count, data, known.repeated, data_of)
-        if not self._is_gated:
-            self._send(
-                self._distributor, m.Ack(self.run, task, collected, failed, *counts, queued=self._credits.queued)
-            )
-            return
-        *parts, last = in_messages(notes)
-        for part in parts:
-            self._send(
-                self._distributor, m.Ack(self.run, "", (), (), 0, self.count, b"", 0, "", part, self._acked.oldest)
-            )
-        told = (last, self._acked.oldest, self._credits.queued)
-        self._send(self._distributor, m.Ack(self.run, task, collected, failed, *counts, *told))
+        if self._distributor is not None:
+            known, queued = self._tasks.get(task) or Progress(), self._credits.queued
+            done = (collected, failed)
+            for ack in self._acks.messages(self.run, notes, task, done, data, data_of, known, queued):
+                self._send(self._distributor, ack)
 
     # answers of the collector's thread -----------------------------------------------------------------------------
 
@@ -650,10 +623,7 @@ class CollectorMachine:
         return True
 
     def _task(self, name: str) -> Progress:
-        progress = self._tasks.get(name)
-        if progress is None:
-            progress = self._tasks[name] = Progress()
-        return progress
+        return self._tasks.of(name)
 
     def _link(self, peer: e.Peer) -> Link | None:
         who = self._links.who(peer)

@@ -61,6 +61,7 @@ class Produce:
     """Take up to `count` steps of this task's source for a worker; Produced answers, perhaps in several parts.
 
     `address` names the worker for `handle`; `ack_task`, `ack_id`, `ack_data` are those of the last Ack.
+    Before these, `over` items are passed over: they are done, and nobody needs to see them.
     """
 
     task: str
@@ -71,6 +72,7 @@ class Produce:
     ack_data: bytes
     acks: list[AckNote] = field(default_factory=list)
     """For a task with a gate: the ACKs that it has not been asked with, up to that one."""
+    over: int = 0
 
 
 # worker ---------------------------------------------------------------------------------------------------------------

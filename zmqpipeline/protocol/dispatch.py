@@ -7,9 +7,10 @@ The law:
 
 * A worker is **hungry** while its last report, less what was sent since, leaves room.
 * The hungry get what waits (suspects and returned items first); only when nothing waits is the source asked, for one
-  hungry worker at a time and for no more than its room. So nothing is produced ahead of demand.
-* An item on its last try (it was lost with workers before) goes to a worker that holds nothing else, which gets nothing
-  beside it; if there is none, one is kept from more until it has finished what it holds.
+  hungry worker at a time and for no more than its room. So nothing is produced ahead of demand. What an earlier life of
+  the run has done is passed over at once, however much it is: it takes no room.
+* An item on its last try (it was lost with workers before), or a group of suspects, goes to a worker that has nothing
+  else to do, which gets nothing beside it; if there is none, one is kept from more until it has finished what it holds.
 * When the source is exhausted, what still waits is spread evenly over the hungry.
 * The items of a service come from clients: they are handed out at the end of the broker's turn, to the least loaded.
 * Releases travel with the next work; alone after 20 ms, or when many, or when a worker drains.
@@ -22,22 +23,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import batching
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.gates import AckLog, Gates
-from zmqpipeline.protocol.graph import TaskSpec
-from zmqpipeline.protocol.ledger import Batch, Ledger
+from zmqpipeline.protocol.gates import Gates
+from zmqpipeline.protocol.leases import Batch
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.obituary import Obituaries
 from zmqpipeline.protocol.roster import LONGEST_NAME, Links, Member
 from zmqpipeline.protocol.seqset import SeqSet
-from zmqpipeline.protocol.snapshots import DistributorSnapshot
+from zmqpipeline.protocol.suspicion import LastWord
+from zmqpipeline.protocol.taskstate import TaskState
 
 RELEASE_SECONDS = 0.02
 """How long releases wait for a message that they can travel with."""
@@ -55,65 +55,6 @@ MOST_SHOWN = 100
 """So many of the tasks are named to a worker that asked for none of them."""
 
 _ALL = 1 << 30
-
-
-@dataclass
-class TaskState:
-    """One task as the distributor sees it; `state` is one of graph.STATES."""
-
-    spec: TaskSpec
-    ledger: Ledger
-    state: str = "waiting"
-    producing: bytes | None = None
-    asked_ack: tuple[str, int, bytes] | None = None
-    gated: bool = False
-    unasked: AckLog = field(default_factory=AckLog)
-    """The ACKs that its gate, if it has one, has not been asked with."""
-    reserved: bytes | None = None
-    """The worker that gets nothing more until it is free for an item on its last try."""
-    hungry: dict[bytes, None] = field(default_factory=dict)
-    workers: int = 0
-    unserved_at: float | None = None
-    opened_at: float | None = None
-    over_at: float | None = None
-    inherited: int = 0
-    """How many of its items were done when it opened."""
-    has_source: bool = True
-    """False for a service, whose items come from clients."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing of this task will happen any more."""
-        return self.state in ("complete", "aborted") or (self.state == "failed" and not self.ledger.unfinished)
-
-    @property
-    def is_good(self) -> bool:
-        """Whether every item was collected."""
-        return self.state == "complete" and not self.ledger.failed
-
-    def counts(self) -> m.TaskCounts:
-        """The figures for the summary; of a task that never began what it has announced is aborted."""
-        counts = self.ledger.counts(self.state)
-        if self.state == "aborted" and self.spec.total is not None and not counts.sent:
-            return m.TaskCounts(task=counts.task, state=counts.state, aborted=self.spec.total)
-        return counts
-
-    @property
-    def may_produce(self) -> bool:
-        """Whether its source can be asked for more."""
-        return self.has_source and self.state == "open" and self.producing is None and not self.gated
-
-
-def snapshot_of(phase: str, run: str, tasks: dict[str, TaskState]) -> DistributorSnapshot:
-    """How these tasks stand, for people."""
-    return DistributorSnapshot(
-        phase=phase,
-        run=run,
-        tasks=[task.counts() for task in tasks.values()],
-        waiting={name: task.ledger.waiting for name, task in tasks.items()},
-        leased={name: task.ledger.leased for name, task in tasks.items()},
-        workers={name: task.workers for name, task in tasks.items()},
-    )
 
 
 class Dispatcher:
@@ -248,6 +189,8 @@ class Dispatcher:
             member.runs(report.running, self.now)
         if report.held is None:
             member.has_done_something(self.now)
+        if not member.load():
+            self.tasks[member.task].ledger.has_executed_all(member.who)
         if self.stage == "farewell":
             self._to(member, self._farewell)
             return
@@ -272,6 +215,7 @@ class Dispatcher:
     def _items_failed(self, member: Member, failures: list[m.FailedItem], now: float) -> None:
         ledger = self.tasks[member.task].ledger
         member.has_done_something(now)
+        member.has_ended([end for item in failures for end in (item.number, item.number + 1)])
         given_up = []
         for item in failures:
             jitter = 0.75 + 0.5 * self._rng.random()
@@ -326,13 +270,14 @@ class Dispatcher:
         del self.members[member.who]
         task.hungry.pop(member.who, None)
         task.workers -= 1
-        done = member.done if task.has_source else SeqSet()
+        # of a request nobody knows: what a broker has answered is no lease any more
+        word = member.last_word() if task.has_source else LastWord()
         if not crashed and not task.has_source:
             # What our last messages brought was not there any more when it left. All else it may have done, and could
             # not tell: a request that must not be executed twice is lost with its worker, however that one ended.
             task.ledger.hand_back(member.who, task.ledger.held_by(member.who, after=member.link.confirmed))
             crashed = task.spec.crash_limit == 1
-        back, given_up = task.ledger.lost(member.who, crashed=crashed, done=done)
+        back, given_up = task.ledger.lost(member.who, crashed=crashed, word=word)
         self._tell_given_up(given_up, member.name)
         self.feed(task)
         return back, f", {len(given_up)} are given up" if given_up else ""
@@ -354,8 +299,8 @@ class Dispatcher:
         if self.stage != "open" or task.state == "waiting":
             return
         ledger = task.ledger
-        if ledger.has_last_try or task.reserved is not None:
-            self._give_last_tries(task)
+        if ledger.has_alone or task.reserved is not None:
+            self._give_alone(task)
         # each ACK of a single item, and each answer of a source, comes by here
         if not (waiting := ledger.for_anyone) and not task.may_produce:
             return
@@ -396,19 +341,20 @@ class Dispatcher:
             del task.hungry[member.who]
         return False
 
-    def _give_last_tries(self, task: TaskState) -> None:
-        """Give each item on its last try to a worker of its own; reserve one as long as none is free."""
-        task.reserved = task.reserved if task.ledger.has_last_try else None
-        if not task.ledger.has_last_try:
+    def _give_alone(self, task: TaskState) -> None:
+        """Give each item on its last try, or group, to a worker of its own; reserve one as long as none is free."""
+        task.reserved = task.reserved if task.ledger.has_alone else None
+        if not task.ledger.has_alone:
             return
         able = [
             one for one in self.members.values() if one.task == task.spec.task_type and one.welcomed and one.window > 0
         ]
         for member in able:
-            batch = None if task.ledger.leases(member.who) else task.ledger.take_alone(member.who, member.link.sent + 1)
+            is_free = self._load(task, member) <= 0 and not task.ledger.is_alone(member.who)
+            batch = task.ledger.take_alone(member.who, member.link.sent + 1) if is_free else None
             if batch is not None:
                 self._send_work(task, member, batch)
-        rest = [one.who for one in able if not task.ledger.is_alone(one.who)] if task.ledger.has_last_try else []
+        rest = [one.who for one in able if not task.ledger.is_alone(one.who)] if task.ledger.has_alone else []
         if task.reserved not in rest:
             task.reserved = rest[0] if rest else None
 
@@ -482,6 +428,7 @@ class Dispatcher:
             member.take_releases(),
             batch.payloads,
             task.ledger.keys.joined(batch.spans),
+            batch.on_trial and task.has_source,
         )
         self._to(member, body)
         member.gave(len(batch.payloads), batch.attempt, self.now)
@@ -489,13 +436,15 @@ class Dispatcher:
     def _produce(self, task: TaskState, member: Member, room: int) -> None:
         task.producing = member.who
         task.asked_ack = self.gates.last_ack
-        count = min(room, batching.MAX_BATCH)
+        count = task.ledger.steps_for(min(room, batching.MAX_BATCH))
         ack = self.gates.newest_for(task)
-        self._do(c.Produce(task.spec.task_type, count, member.name, *ack, task.unasked.take()))
+        over = task.ledger.done_ahead()
+        self._do(c.Produce(task.spec.task_type, count, member.name, *ack, task.unasked.take(), over))
 
     def produced(self, event: e.Produced) -> None:
         """The source's answer, or a part of it; a failure of it is the machine's business."""
         task = self.tasks[event.task]
+        task.ledger.pass_over(event.over)
         too_large = task.ledger.add(event.payloads, event.keys, max_bytes=self._options.max_message_bytes)
         if too_large:
             self._tell_given_up(too_large, "")
@@ -570,6 +519,7 @@ class Dispatcher:
             if member is None:
                 continue
             member.may_drop(ranges)
+            member.has_ended(ranges)
             member.has_done_something(now)
             if member.draining or len(member.releases) >= RELEASE_ITEMS:
                 self._release(member)

@@ -7,6 +7,9 @@ The law:
 * An item is a worker's from when it is sent until its ACK. A worker that is gone loses what it has not finished; one
   that is only slow loses nothing.
 * What the collector acknowledges is done; the worker that kept it is told with whatever is sent to it next.
+* Metadata is taken when the collector has the run that they belong to: until then their giver has to stay, since nobody
+  else would know them if this process died.
+* What the collector says that it has, failed items and ranges, is not sent to it again.
 
 ========== ============================ ===========================================================================
 phase      entered by                   meaning
@@ -36,7 +39,7 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.absence import how_to_start
-from zmqpipeline.protocol.dispatch import Dispatcher, TaskState, snapshot_of
+from zmqpipeline.protocol.dispatch import Dispatcher
 from zmqpipeline.protocol.ending import early, ended_early, over
 from zmqpipeline.protocol.failures import in_messages
 from zmqpipeline.protocol.givenup import GivenUp
@@ -45,13 +48,15 @@ from zmqpipeline.protocol.kinds import said, told
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
+from zmqpipeline.protocol.metadata import MetadataGiven
 from zmqpipeline.protocol.missed import Stay
 from zmqpipeline.protocol.moves import TaskMoves
+from zmqpipeline.protocol.parts import Parts, in_parts, only_counted
 from zmqpipeline.protocol.roster import Links
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts, StatusDesk
 from zmqpipeline.protocol.strangers import Strangers
-from zmqpipeline.protocol.told_keys import ToldKeys
+from zmqpipeline.protocol.taskstate import TaskState, snapshot_of
 from zmqpipeline.protocol.waiting import NOBODY_CAME, WARN_SECONDS, Waiting
 
 REPEAT_SECONDS = 1.0
@@ -113,18 +118,18 @@ class DistributorMachine:
         self.finished_data = b""
         self.tasks = {name: TaskState(_spec(tasks, name), Ledger(_spec(tasks, name))) for name in order(tasks)}
         self._proposed = run
-        self._keys = ToldKeys(self.tasks)
+        self._parts = Parts(self.tasks)
         self._queued = 0
         self._merged: list[m.TaskProgress] = []
         """What a collector has said last that it holds."""
         self._rng = rng or random.Random()
         self._source = metadata
-        self._offered: bytes | None = None
         self._links = Links(incarnation)
         self._acks = Link(incarnation)
         self._desk = StatusDesk(incarnation)
         self._strangers = Strangers()
-        self._is_dict, self._command = is_dict, command
+        self._giving = MetadataGiven(is_dict, self._strangers)
+        self._command = command
         self._connected = False
         self._dispatcher = Dispatcher(
             self.tasks,
@@ -167,6 +172,7 @@ class DistributorMachine:
                 self._desk.lost(peer)
             case e.PeerLost(peer):
                 self._strangers.lost(peer)
+                self._giving.lost(peer)
                 self._dispatcher.peer_lost(peer)
             case e.Connected("acks"):
                 self._connected = True
@@ -278,13 +284,9 @@ class DistributorMachine:
             return
         body = envelope.body
         if isinstance(body, m.Metadata):
-            # later ones change nothing, and are not even opened
-            if self.phase in ("greeting", "metadata"):
-                if not self._is_dict(body.payload):
-                    self._out += self._strangers.note(peer, "gave metadata that are no packed dict")
-                    return
-                self._offered = body.payload
-            self._do(c.Send(peer, link.wrap(m.MetadataTaken())))
+            self._out += self._giving.given(body.payload, peer, link, is_open=self.phase in ("greeting", "metadata"))
+            if self.phase not in ("greeting", "metadata", "beginning"):
+                self._out += self._giving.take()
             self._metadata_ready(now)
             return
         self._dispatcher.received(envelope, peer, link, verdict, now)
@@ -312,15 +314,23 @@ class DistributorMachine:
         verdict = self._acks.admit(envelope)
         if verdict is Verdict.REPEAT:
             return
+        if verdict is Verdict.NEW:
+            # another collector process has nothing of what was told to the one before
+            for one in self.tasks.values():
+                one.ledger.told.clear()
         match envelope.body:
             case m.Ack() as ack if ack.run == self.run:
                 self._acknowledge(ack, now)
             case m.Holding() as holding:
                 self._holding(holding, now)
-            case m.Keys() as keys if self.phase == "greeting":
+            case m.Keys() | m.Ranges() as part if self.phase == "greeting":
                 # more of them may be on the way: it is not asked again meanwhile
                 self._repeat_at = now + REPEAT_SECONDS
-                self._keys.learn(keys)
+                self._parts.learn(part)
+            case m.Ranges(run, task, collected, failed) as part if run == self.run and self._parts.is_news(part):
+                self._merge_progress([m.TaskProgress(task, collected, failed)], now)
+            case m.Noted(run, task, spans) if run == self.run and task in self.tasks:
+                self.tasks[task].ledger.note_told(spans)
             case m.Finished(run) as finished if run == self.run and self.phase == "finishing":
                 self._farewell(finished, now)
             case m.RunEnded(run, _, reason) if run in ("", self.run or self._proposed):
@@ -360,7 +370,7 @@ class DistributorMachine:
         if self.phase == "greeting":
             self._take_over(holding, now)
         elif not holding.run and self.phase in ("beginning", "running", "draining", "finishing"):
-            self._say_keys()
+            self._say_all()
         elif self.phase in ("beginning", "running", "draining") and holding.run == self.run:
             self._repeat_at = now + REPEAT_SECONDS
             self._merge(holding, now)
@@ -371,7 +381,7 @@ class DistributorMachine:
 
     def _take_over(self, holding: m.Holding, now: float) -> None:
         if not holding.run:
-            self._keys.expect("")
+            self._parts.expect("")
             self.phase = "metadata"
             self._repeat_at = None
             self._metadata_ready(now)
@@ -382,14 +392,16 @@ class DistributorMachine:
             self._log(20, "The collector says that this run is already finished.")
             # the one before may have died before it told the workers, which are connecting again
             self._part(now)
-        elif not self._keys.lacks(holding):
+        elif not self._parts.lacks(holding):
             self.run, self.metadata = holding.run, holding.metadata
             for task in self.tasks.values():
                 task.ledger.take_over(self._rng.randrange(1, 1 << 30) << 32)
+            self._merge_progress(self._parts.progress(), now)
             self._merge(holding, now)
             if holding.finishing:
                 self._log(20, f"Every item of the run {holding.run} is done; the collector's `finished` still runs.")
                 self._take_over_end(holding, now)
+                self._out += self._giving.take()
                 self._dispatcher.begin(self.run, self.metadata)
                 self._finish(now)
             else:
@@ -404,32 +416,38 @@ class DistributorMachine:
             if task is not None and counts.state in _OVER:
                 task.state, task.over_at = counts.state, now
 
-    def _say_keys(self) -> None:
+    def _say_all(self) -> None:
         """The collector holds no run although one is under way: it is a new one, and is told all that is done."""
-        for part in self._keys.messages(self.run):
+        progress, ranges = in_parts(self.run, [task.ledger.progress() for task in self.tasks.values()])
+        for keys in self._parts.keys(self.run):
+            self._to_collector(keys)
+        for part in ranges:
             self._to_collector(part)
-        self._to_collector(self._begin_message())
+        self._to_collector(self._begin_message(progress))
 
     def _merge(self, holding: m.Holding, now: float) -> None:
         # each answer to a repeated question says all of it again, and half a million ranges take seconds
         news = [] if holding.progress == self._merged else holding.progress
         self._merged = holding.progress
-        for known in news:
+        self._merge_progress(news, now)
+        self._gates.told_last_ack(holding.ack_task, holding.count, holding.ack_data)
+        if self.phase != "greeting":
+            self._gates.hear([], holding.kept_from, holding.count, news=False)
+
+    def _merge_progress(self, progress: list[m.TaskProgress], now: float) -> None:
+        for known in progress:
             task = self.tasks.get(known.task)
             if task is not None:
                 done = self._believed(task, known.collected, known.failed)
                 self._dispatcher.note_released(task.ledger.acknowledge(*done), now)
                 task.ledger.learn_repeated(known.repeated)
-        self._gates.told_last_ack(holding.ack_task, holding.count, holding.ack_data)
-        if self.phase != "greeting":
-            self._gates.hear([], holding.kept_from, holding.count, news=False)
 
     def _hear(self, ack: m.Ack, *, news: bool) -> None:
         if self._gates.hear(ack.notes, ack.kept_from, ack.count, news=news):
-            self._to_collector(self._begin_message())
+            self._to_collector(self._begin_message(self._counted()))
 
     def _tell_given_up_again(self) -> None:
-        self._say_given_up([item for task in self.tasks.values() for item in task.ledger.given_up.values()])
+        self._say_given_up([item for task in self.tasks.values() for item in task.ledger.untold()])
 
     def _say_given_up(self, failures: list[m.FailedItem]) -> None:
         for some in in_messages(failures) if self._connected else ():
@@ -446,17 +464,20 @@ class DistributorMachine:
             self.phase in ("running", "draining") and self._is_waiting_for_acks()
         ):
             # Finishing, too: a collector that was started anew knows nothing of the run that it shall finish.
-            self._to_collector(self._begin_message())
+            self._to_collector(self._begin_message(self._counted()))
         if self.phase == "farewell" and self.early and not self._collector_heard:
             self._to_collector(self._verdict())
         if self.phase == "finishing":
             self._to_collector(m.Finish(self.run, self._is_good(), self.counts(), told(self.troubles)))
 
-    def _begin_message(self) -> m.Begin:
-        progress = [task.ledger.progress() for task in self.tasks.values()]
+    def _begin_message(self, progress: list[m.TaskProgress]) -> m.Begin:
         ack_task, _, ack_data = self._gates.last_ack
         gated, heard = self._gates.exist, self._gates.heard
         return m.Begin(self.pipeline, self.run, self.metadata, progress, ack_task, ack_data, gated, heard)
+
+    def _counted(self) -> list[m.TaskProgress]:
+        """What is done is told to one that holds nothing only, when it has said so: it may be millions of ranges."""
+        return [only_counted(task.ledger.progress()) for task in self.tasks.values()]
 
     def _is_waiting_for_acks(self) -> bool:
         return self._gates.lacks_acks or any(task.ledger.leased or task.ledger.given_up for task in self.tasks.values())
@@ -470,8 +491,8 @@ class DistributorMachine:
             if not self._loading:
                 self._loading = True
                 self._do(c.LoadMetadata())
-        elif self._source == "none" or self._offered is not None:
-            self.metadata = self._offered or b""
+        elif self._source == "none" or self._giving.offered is not None:
+            self.metadata = self._giving.offered or b""
             self.run = self._proposed
             self._begin(now)
 
@@ -492,6 +513,7 @@ class DistributorMachine:
 
     def _start(self, now: float) -> None:
         self.phase = "running"
+        self._out += self._giving.take()
         self._do(c.StartTasks(self.metadata))
         self._dispatcher.begin(self.run, self.metadata)
 
@@ -553,6 +575,7 @@ class DistributorMachine:
         self.phase = "farewell"
         self.is_over = True
         self._repeat_at = None
+        self._out += self._giving.take()
         self._deadline = now + (FAREWELL_SECONDS if self._deadline is None or now < self._deadline else HURRY_SECONDS)
         self._dispatcher.say_farewell(self._verdict())
         if self.early:

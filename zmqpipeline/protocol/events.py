@@ -79,6 +79,7 @@ class Produced:
 
     more: some now, the rest follows. ready: as many as asked for. gated: the gate said no. exhausted: there will be no
     more. failed: user code raised (`trouble`); the payloads before it count. `keys` are digests, one an item, or None.
+    `over` items were passed over before these.
     """
 
     task: str
@@ -86,6 +87,7 @@ class Produced:
     payloads: Blobs = field(default_factory=list)
     keys: Blobs | None = None
     trouble: Trouble | None = None
+    over: int = 0
 
 
 PRODUCED_STATES = ("more", "ready", "gated", "exhausted", "failed")
@@ -114,6 +116,13 @@ class Executed:
     payloads: Blobs
     failures: list[tuple[int, Trouble]]
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Each thread has been busy for some milliseconds, with these; until one of them ends, nothing else begins."""
+
+    numbers: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +270,7 @@ Event: TypeAlias = (
     | Produced
     | MetadataLoaded
     | Executed
+    | Running
     | TakenBack
     | EndFound
     | InitFailed

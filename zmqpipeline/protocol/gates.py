@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from zmqpipeline.protocol.messages import AckNote
 
 if TYPE_CHECKING:
-    from zmqpipeline.protocol.dispatch import TaskState
+    from zmqpipeline.protocol.taskstate import TaskState
 
 MOST_NOTES = 4096
 MOST_BYTES = 4 * 1024 * 1024

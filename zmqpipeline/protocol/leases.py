@@ -6,6 +6,7 @@ A lease is from when an item is sent until its ACK. Workers are named by their i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 
 from zmqpipeline.protocol.messages import Spans
 from zmqpipeline.protocol.runs import Run, Runs
@@ -42,6 +43,17 @@ def drop_claims_in(claims: dict[int, bytes], low: int, high: int) -> None:
     # who claims a million items shall not make each ACK a walk over them
     for number in range(low, high) if high - low < len(claims) else [one for one in claims if low <= one < high]:
         claims.pop(number, None)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Items that travel in one Work message: they share an attempt number."""
+
+    attempt: int
+    spans: Spans
+    payloads: list[bytes]
+    on_trial: bool = False
+    """They were lost with a worker before, while they may have been running."""
 
 
 class Leases:

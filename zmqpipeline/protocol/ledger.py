@@ -8,6 +8,7 @@ place        meaning
 fresh        yielded, never sent
 returned     was with a worker that is gone, or handed it back; sent again before anything fresh
 suspect      was lost with a worker while it may have been running: only ever sent to a free thread
+group        the same, as one of a crowd (`suspicion`): some go together to a worker that holds nothing else
 last try     the next such loss is its last: only ever sent to a worker that holds nothing else, and stays alone there
 later        its function raised; it is sent again when its back-off is over
 leased       with one worker, until the ACK
@@ -23,26 +24,25 @@ singled out, into dictionaries that are empty as a rule.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from zmqpipeline.protocol import batching
 from zmqpipeline.protocol.failures import killer_of_workers, too_large
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.keys import NEW, UNDER_WAY, KeyBook
-from zmqpipeline.protocol.leases import MOST_ATTEMPTS, MOST_CLAIMS, FirstDelivery, Leases, drop_claims_in, to_judge
+from zmqpipeline.protocol.leases import (
+    MOST_ATTEMPTS,
+    MOST_CLAIMS,
+    Batch,
+    FirstDelivery,
+    Leases,
+    drop_claims_in,
+    to_judge,
+)
 from zmqpipeline.protocol.messages import Blobs, FailedItem, Spans, TaskCounts, TaskProgress, Trouble
 from zmqpipeline.protocol.requeue import Requeue
 from zmqpipeline.protocol.runs import Runs
 from zmqpipeline.protocol.seqset import SeqSet, first_of, merged, numbers_of, pairs, size, spans_of
-
-
-@dataclass(slots=True)
-class Batch:
-    """Items that travel in one Work message: they share an attempt number."""
-
-    attempt: int
-    spans: Spans
-    payloads: list[bytes]
+from zmqpipeline.protocol.suspicion import LastWord
 
 
 class Ledger:
@@ -67,12 +67,15 @@ class Ledger:
         self.given_up: dict[int, FailedItem] = {}
         self.given_up_bytes = 0
         """How many bytes of packed items those have."""
+        self.told: set[int] = set()
+        """Those of them that the collector says it has."""
         self._fresh: Runs[None] = Runs()
         self._leases = Leases()
         self._payloads: dict[int, bytes] = {}
         """Those of the items that were singled out, as is all that follows."""
         self._again = Requeue(spec.crash_limit)
-        self._alone: dict[bytes, int] = {}
+        self._alone: dict[bytes, list[int]] = {}
+        """What each worker that gets nothing else beside it was given."""
         self._claims: dict[int, bytes] = {}
         self._prior: dict[int, int] = {}
         self._raised: dict[int, int] = {}
@@ -80,13 +83,15 @@ class Ledger:
         self._reclaimed: set[int] = set()
         """Leases that a worker brought with it: which attempt it is at is known to it alone."""
         self._skip_until = 0
+        self._passed = self._passed_in_a_row = 0
+        """How many keys of the source were known when it yielded them, in all and since the last new one."""
 
     # what is known -----------------------------------------------------------------------------------------------
 
     @property
     def waiting(self) -> int:
         """How many items could be sent now, if there were a worker."""
-        return self.for_anyone + len(self._again.last_tries)
+        return self.for_anyone + self._again.alone
 
     @property
     def for_anyone(self) -> int:
@@ -124,16 +129,23 @@ class Ledger:
         return bool(self._again.suspects)
 
     @property
-    def has_last_try(self) -> bool:
-        """Whether an item waits for a worker that holds nothing else."""
-        return bool(self._again.last_tries)
+    def has_alone(self) -> bool:
+        """Whether an item, or a group of them, waits for a worker that holds nothing else."""
+        return bool(self._again.last_tries or self._again.groups)
 
     def is_alone(self, worker: bytes) -> bool:
-        """Whether this worker holds an item on its last try, beside which it gets no other."""
+        """Whether this worker holds an item on its last try, or a group, beside which it gets no other."""
         if not self._alone:
             return False
-        number = self._alone.get(worker)
-        return number is not None and self._leases.owner.get(number) == worker
+        numbers = self._alone.get(worker, [])
+        while numbers and self._leases.owner.get(numbers[-1]) != worker:
+            numbers.pop()
+        return bool(numbers)
+
+    def has_executed_all(self, worker: bytes) -> None:
+        """This worker has nothing unfinished: it may get others."""
+        if self._alone:
+            self._alone.pop(worker, None)
 
     def leases(self, worker: bytes) -> int:
         """How many items this worker holds."""
@@ -226,6 +238,28 @@ class Ledger:
             self._add_one(payload, keys[i] if keys else None, max_bytes)
         return [item for number, item in self.given_up.items() if number >= start] if too_large else []
 
+    def done_ahead(self) -> int:
+        """How many of the items that the source yields next are done without a gap. Of keys nobody knows that."""
+        if self.next_number >= self._skip_until or self.spec.keyed:
+            return 0
+        end = self.next_number
+        while (further := self.failed.end_of(self.collected.end_of(end))) > end:
+            end = further
+        return end - self.next_number
+
+    def pass_over(self, count: int) -> None:
+        """The source has yielded so many of those that `done_ahead` counted."""
+        self.next_number += count
+
+    def steps_for(self, count: int) -> int:
+        """How many steps of the source to ask for, to get about `count` items.
+
+        A source with keys that begins anew yields first what is done, if it yields in the same order: as many as were
+        passed over in one go are asked for at once, up to a batch.
+        """
+        left = len(self.keys.done) + len(self.keys.failed) - self._passed
+        return max(count, min(self._passed_in_a_row, left, batching.MAX_BATCH)) if self.spec.keyed else count
+
     def _missing(self, start: int, stop: int) -> Spans:
         """Those of these numbers that are not done."""
         return self.failed.missing(self.collected.missing((start, stop)))
@@ -234,7 +268,10 @@ class Ledger:
         verdict = NEW if key is None else self.keys.judge(key)
         if verdict != NEW:
             self.skipped += verdict == UNDER_WAY
+            self._passed += 1
+            self._passed_in_a_row += 1
             return
+        self._passed_in_a_row = 0
         number = self.next_number
         self.next_number += 1
         if number in self.collected or number in self.failed:
@@ -269,39 +306,20 @@ class Ledger:
 
     def _take_fresh(self, worker: bytes, count: int, max_bytes: int, message: int) -> Batch | None:
         """Items from the front of those that were never sent, at least one of them if there is one."""
-        if (
-            self._fresh.runs == 1
-            and (only := self._fresh.first())
-            and len(only.payloads) <= count
-            and only.size <= max_bytes
-        ):
-            self._fresh.clear()
-            self._leases.first_delivery(only, worker, message)
-            return Batch(1, (only.start, only.stop), list(only.payloads))
-        spans: list[int] = []
-        payloads: list[bytes] = []
-        total = 0
-        while len(payloads) < count and (first := self._fresh.first()) is not None:
-            wanted = min(count - len(payloads), len(first.payloads))
-            fit = wanted
-            if total + first.size > max_bytes:
-                if payloads and total + len(first.payloads[0]) > max_bytes:
-                    break
-                fit = batching.cut(list(map(len, first.payloads[:wanted])), max_bytes=max_bytes - total)
-            for part in self._fresh.cut(first.start, first.start + fit):
-                spans += (part.start, part.stop)
-                payloads += part.payloads
-                self._leases.first_delivery(part, worker, message)
-                total += part.size
-            if fit < wanted:
-                break
-        return Batch(1, merged(spans), payloads) if payloads else None
+        parts = self._fresh.take_first(count, max_bytes)
+        for part in parts:
+            self._leases.first_delivery(part, worker, message)
+        if len(parts) <= 1:
+            return Batch(1, (parts[0].start, parts[0].stop), list(parts[0].payloads)) if parts else None
+        spans = merged([end for part in parts for end in (part.start, part.stop)])
+        return Batch(1, spans, [payload for part in parts for payload in part.payloads])
 
     def take_alone(self, worker: bytes, message: int = 0) -> Batch | None:
-        """Lease an item on its last try to this worker, which holds nothing."""
-        batch = self._take_from(self._again.last_tries, worker, 1, batching.NO_LIMIT, message)
+        """Lease an item on its last try, or a group of suspects, to this worker, which has nothing to do."""
+        queue, count = self._again.next_alone()
+        batch = self._take_from(queue, worker, count, batching.MAX_BATCH_BYTES, message)
         if batch is not None:
-            self._alone[worker] = batch.spans[0]
+            self._alone[worker] = numbers_of(batch.spans)
         return batch
 
     def _take_from(
@@ -329,7 +347,7 @@ class Ledger:
         payloads = [self._payloads[number] for number in numbers]
         self._leases.add(numbers, sum(map(len, payloads)), worker, message)
         self.redelivered += len(numbers) if attempt > 1 else 0
-        return Batch(attempt, spans_of(numbers), payloads)
+        return Batch(attempt, spans_of(numbers), payloads, on_trial=queue is not self._again.returned)
 
     def _unlease(self, number: int) -> None:
         """Take an item that was singled out from the worker that holds it."""
@@ -406,7 +424,8 @@ class Ledger:
         self._raised.pop(number, None)
         self._raised_at.pop(number, None)
         self._reclaimed.discard(number)
-        self._again.losses.pop(number, None)
+        self._again.forget(number)
+        self.told.discard(number)
         given_up = self.given_up.pop(number, None)
         if given_up is not None:
             self.given_up_bytes -= len(given_up.payload)
@@ -453,6 +472,15 @@ class Ledger:
         self.given_up_bytes += len(payload)
         return failed
 
+    def note_told(self, spans: Spans) -> None:
+        """The collector has these, which it was told are given up: they need not be told again."""
+        known = SeqSet(spans)
+        self.told.update(number for number in self.given_up if number in known)
+
+    def untold(self) -> list[FailedItem]:
+        """The items that are given up, and that the collector has not said to have."""
+        return [item for number, item in self.given_up.items() if number not in self.told]
+
     def ripen(self, now: float) -> None:
         """Put the retries that are due into the queue."""
         self._again.ripen(now)
@@ -467,20 +495,26 @@ class Ledger:
                 self._unlease(number)
                 self._again.put(number)
 
-    def lost(self, worker: bytes, *, crashed: bool, done: SeqSet) -> tuple[int, list[FailedItem]]:
+    def lost(self, worker: bytes, *, crashed: bool, word: LastWord) -> tuple[int, list[FailedItem]]:
         """A worker is gone: how many items go back to the queue, and which are given up as killers of workers.
 
-        An item counts as a suspect unless the worker had said that it was `done` with it.
+        Which of them are suspects follows from its last `word`. What it had not begun comes at the same attempt again.
         """
         back = 0
         given_up = []
         self._single_out(self._leases.single_out_of(worker))
-        for number in sorted(self._leases.singly.get(worker, ()), reverse=True):
+        held = dict(self._leases.singly.get(worker, {}))
+        suspects = word.suspects_of(held, self._again.losses) if crashed else set()
+        begun = {*suspects, *word.finished_of(held)} if crashed else held
+        is_exact, group = word.is_exact(suspects, held), word.group_of(suspects)
+        for number in sorted(held, reverse=True):
             self._unlease(number)
-            self._prior[number] = self._prior.get(number, 0) + 1
-            if crashed and number not in done:
-                self._again.blame(number, worker)
-            if (losses := self._again.lost_with(number)) >= self.spec.crash_limit:
+            if number in begun:
+                self._prior[number] = self._prior.get(number, 0) + 1
+            if number in suspects:
+                self._again.blame(number, worker, group)
+            losses = self._again.lost_with(number)
+            if number in suspects and is_exact and losses >= self.spec.crash_limit:
                 trouble = killer_of_workers(self.spec, number, losses)
                 given_up.append(self._give_up(number, "crash", trouble))
             else:

@@ -27,6 +27,13 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
+from zmqpipeline.protocol.standings import WORKER_STATES as WORKER_STATES
+from zmqpipeline.protocol.standings import AskStatus as AskStatus
+from zmqpipeline.protocol.standings import RunningItem as RunningItem
+from zmqpipeline.protocol.standings import Status as Status
+from zmqpipeline.protocol.standings import TaskCounts as TaskCounts
+from zmqpipeline.protocol.standings import TaskStanding as TaskStanding
+from zmqpipeline.protocol.standings import WorkerStanding as WorkerStanding
 from zmqpipeline.protocol.troubles import FailedItem as FailedItem
 from zmqpipeline.protocol.troubles import FailedKind as FailedKind
 from zmqpipeline.protocol.troubles import TaskTrouble as TaskTrouble
@@ -51,21 +58,6 @@ KEY_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class TaskCounts:
-    """What became of the items of one task: what the summary shows. `state` is one of graph.STATES."""
-
-    task: str
-    state: str
-    sent: int = 0
-    collected: int = 0
-    failed: int = 0
-    aborted: int = 0
-    skipped: int = 0
-    redelivered: int = 0
-    duplicates: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class TaskProgress:
     """The numbers of one task that are done, as a collector holds them.
 
@@ -79,15 +71,8 @@ class TaskProgress:
     keys: int = 0
     failed_keys: int = 0
     repeated: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RunningItem:
-    """An item that is being executed, and for how many seconds so far."""
-
-    number: int
-    attempt: int
-    seconds: float
+    told: int = 0
+    """So many done items are told by `Ranges`, in place of those here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +96,8 @@ MOST_NAMED = 64
 class WorkerReport:
     """How a worker stands. `window` is how many unstarted and running items it wants, `backlog` how many it has.
 
-    `held` (all items not yet released, results included) and `done` (those of them with a result or a failure) are
-    given in a full report, after a connection, a gap or a second of silence; otherwise None.
+    `held` (all items not yet released, results included) is given in a full report, after a connection, a gap or a
+    second of silence; otherwise None. `done` are those of them with a result or a failure.
     """
 
     run: str
@@ -131,6 +116,8 @@ class WorkerReport:
     """How many items it has executed in its life, failed ones included."""
     running: list[RunningItem] | None = None
     """What its threads execute now; in a full report."""
+    begun: Spans | None = None
+    """Given while each thread is busy with an item that takes long: these have begun, and nothing behind them can."""
     kept_bytes: int = 0
     """How many bytes the results have that it keeps."""
 
@@ -187,6 +174,8 @@ class Work:
     released: Spans
     payloads: Blobs
     keys: bytes = b""
+    trial: bool = False
+    """They were lost with a worker before: begin them when the distributor has heard that they are here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +336,16 @@ class Keys:
     failed_keys: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """A part of what is done of one task: said before a Holding or a Begin, if all of it is too much for these."""
+
+    run: str
+    task: str
+    collected: Spans
+    failed: Spans
+
+
 # collector -> distributor ---------------------------------------------------------------------------------------------
 
 
@@ -400,6 +399,15 @@ class Ack:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """The collector's answer to GiveUp: it has these, and need not be told again while it lives; their Ack follows."""
+
+    run: str
+    task: str
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The collector has run `finished`. `trouble` is what the user's functions at the end raised, if they did.
 
@@ -426,72 +434,6 @@ class Metadata:
 @dataclass(frozen=True, slots=True)
 class MetadataTaken:
     """The distributor has the metadata; the metadata worker ends."""
-
-
-# whoever watches <-> distributor --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class AskStatus:
-    """Asks how the run stands; answered by Status, on no link: nothing depends on it."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskStanding:
-    """How one task stands. `why` says what holds it up, if anything does, for people."""
-
-    counts: TaskCounts
-    total: int | None
-    """How many items it announces."""
-    waiting: int
-    """Items that could be sent now, if a worker had room."""
-    retrying: int
-    """Items that wait for the end of their back-off."""
-    leased: int
-    """Items that are with workers, up to their ACK."""
-    workers: int
-    seconds: float
-    """How long it has been open in the life of this distributor."""
-    inherited: int
-    """How many of its items were done when it opened, by a distributor before."""
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStanding:
-    """How one connected worker stands. `address` is what a task's `handle` knows it by."""
-
-    address: str
-    task: str
-    host: str
-    pid: int
-    threads: int
-    state: str
-    """One of WORKER_STATES."""
-    leased: int
-    executed: int
-    running: list[RunningItem]
-    kept_bytes: int = 0
-    """How many bytes the results have that it keeps."""
-
-
-WORKER_STATES = ("joining", "ready", "busy", "draining")
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How the run stands. `seconds` is how long it has been under way here; `why` is what holds all of it up."""
-
-    pipeline: str
-    run: str
-    phase: str
-    seconds: float
-    why: str
-    tasks: list[TaskStanding]
-    workers: list[WorkerStanding]
-    """The first four thousand; the tasks say how many there are."""
-    queued_bytes: int = 0
-    """How many bytes of results waited for the collector's function at its last ACK."""
 
 
 # service client -> broker; requests are numbered by the client, from 0 ------------------------------------------------
@@ -590,8 +532,10 @@ Message: TypeAlias = (
     | Finish
     | Bye
     | Keys
+    | Ranges
     | Holding
     | Ack
+    | Noted
     | Finished
     | Metadata
     | MetadataTaken

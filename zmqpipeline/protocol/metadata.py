@@ -1,11 +1,18 @@
-"""The metadata worker's machine: says its metadata each second until the distributor has taken it."""
+"""The metadata worker's machine: says its metadata each second until the distributor has taken it; and the other side.
+
+They are taken when the collector has the run that they belong to: if the distributor dies before, nobody but the
+metadata worker knows them.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.strangers import Strangers
 
 REPEAT_SECONDS = 1.0
 """How often it is said."""
@@ -60,3 +67,34 @@ class MetadataMachine:
     def check(self) -> None:
         """Nothing is due once the metadata is taken."""
         assert self._next is None or not self.taken, "something is due although the metadata is taken"
+
+
+class MetadataGiven:
+    """A distributor's side: what was offered, and who waits for the word that it is taken."""
+
+    def __init__(self, is_dict: Callable[[bytes], bool], strangers: Strangers) -> None:
+        """`is_dict` tells whether a packed value is a dict."""
+        self.offered: bytes | None = None
+        self._is_dict = is_dict
+        self._strangers = strangers
+        self._givers: dict[e.Peer, Link] = {}
+
+    def given(self, payload: bytes, peer: e.Peer, link: Link, *, is_open: bool) -> list[c.Command]:
+        """A metadata worker says this; later ones change nothing once it `is_open` no more. What is to be logged."""
+        # it is said each second: the same is not opened again
+        if is_open and payload != self.offered:
+            if not self._is_dict(payload):
+                return self._strangers.note(peer, "gave metadata that are no packed dict")
+            self.offered = payload
+        self._givers[peer] = link
+        return []
+
+    def take(self) -> list[c.Command]:
+        """The collector has the run: whoever gave metadata may go."""
+        said: list[c.Command] = [c.Send(peer, link.wrap(m.MetadataTaken())) for peer, link in self._givers.items()]
+        self._givers.clear()
+        return said
+
+    def lost(self, peer: e.Peer) -> None:
+        """This connection is gone."""
+        self._givers.pop(peer, None)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
+from zmqpipeline.protocol.dispatch import Dispatcher
 from zmqpipeline.protocol.failures import gate_closed
 from zmqpipeline.protocol.messages import Trouble
+from zmqpipeline.protocol.taskstate import TaskState
 
 WARN_SECONDS = 5.0
 """After so long a task without a worker is worth a warning."""

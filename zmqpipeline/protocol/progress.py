@@ -88,6 +88,10 @@ class Progress:
         self.failed.update(self.collected.missing(known.failed))
         self.repeated = min(max(self.repeated, known.repeated), len(self.collected))
 
+    def lacks(self, known: m.TaskProgress) -> bool:
+        """Whether keys or ranges that were told before this have not arrived."""
+        return self.keys.lacks(known) or len(self.collected) + len(self.failed) < known.told
+
     def told(self, name: str) -> m.TaskProgress:
         """All of it, for a distributor."""
         return m.TaskProgress(

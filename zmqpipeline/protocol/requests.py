@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.batching import NO_LIMIT
-from zmqpipeline.protocol.dispatch import TaskState
 from zmqpipeline.protocol.events import Peer
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.ledger import Ledger
 from zmqpipeline.protocol.link import Link
 from zmqpipeline.protocol.seqset import SeqSet, numbers_of, spans_of
+from zmqpipeline.protocol.taskstate import TaskState
 
 _ALL = 1 << 30
 

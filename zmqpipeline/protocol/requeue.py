@@ -9,10 +9,10 @@ from collections import OrderedDict
 class Requeue:
     """The items of one task that were sent before, or singled out, and are with no worker. Numbers only.
 
-    The three queues are read, and taken from, by the ledger.
+    The four queues are read, and taken from, by the ledger.
     """
 
-    __slots__ = ("_crash_limit", "_later", "last_tries", "losses", "returned", "suspects")
+    __slots__ = ("_crash_limit", "_group", "_later", "groups", "last_tries", "losses", "returned", "suspects")
 
     def __init__(self, crash_limit: int) -> None:
         """An item that was lost with all but one of `crash_limit` workers is on its last try."""
@@ -20,6 +20,10 @@ class Requeue:
         """Nothing is held against these."""
         self.suspects: OrderedDict[int, None] = OrderedDict()
         self.last_tries: OrderedDict[int, None] = OrderedDict()
+        self.groups: OrderedDict[int, None] = OrderedDict()
+        """Suspects of a crowd, which are tried in groups."""
+        self._group: dict[int, int] = {}
+        """Of how many the group is in which an item is tried."""
         self.losses: dict[int, set[bytes]] = {}
         """The workers that were lost while they may have been running an item, and have not come back."""
         self._later: list[tuple[float, int]] = []
@@ -30,6 +34,8 @@ class Requeue:
         losses = len(self.losses.get(number, ()))
         if not losses:
             return self.returned
+        if number in self._group:
+            return self.groups
         return self.suspects if losses < self._crash_limit - 1 else self.last_tries
 
     def put(self, number: int) -> None:
@@ -71,9 +77,27 @@ class Requeue:
         """How many are put off."""
         return len(self._later)
 
-    def blame(self, number: int, worker: bytes) -> None:
-        """An item may have been what killed this worker."""
+    @property
+    def alone(self) -> int:
+        """How many wait for a worker that holds nothing else."""
+        return len(self.groups) + len(self.last_tries)
+
+    def next_alone(self) -> tuple[OrderedDict[int, None], int]:
+        """From which queue the next are taken that are sent to a worker alone, and how many of it."""
+        if self.last_tries or not self.groups:
+            return self.last_tries, 1
+        return self.groups, self._group[next(iter(self.groups))]
+
+    def blame(self, number: int, worker: bytes, group: int = 0) -> None:
+        """An item may have been what killed this worker; `group`: as one of a crowd, tried with so many next.
+
+        Who was in a group already is tried by itself: the crowd was that group.
+        """
         self.losses.setdefault(number, set()).add(worker)
+        if group and number not in self._group:
+            self._group[number] = group
+        else:
+            self._group.pop(number, None)
 
     def lost_with(self, number: int) -> int:
         """How many workers it may have killed."""
@@ -88,16 +112,22 @@ class Requeue:
             was_here = self.take(number)
             self.losses[number].discard(worker)
             if not self.losses[number]:
-                del self.losses[number]
+                self.forget(number)
             if was_here:
                 self.put(number)
 
+    def forget(self, number: int) -> None:
+        """Nothing is held against an item any more."""
+        self.losses.pop(number, None)
+        self._group.pop(number, None)
+
     def numbers(self) -> list[int]:
         """All that wait."""
-        return [*self.returned, *self.suspects, *self.last_tries, *(number for _, number in self._later)]
+        queues = (self.returned, self.suspects, self.groups, self.last_tries)
+        return [*(number for queue in queues for number in queue), *(number for _, number in self._later)]
 
     def clear(self) -> None:
         """Nothing waits any more; who is to blame for what is kept."""
-        for queue in (self.returned, self.suspects, self.last_tries):
+        for queue in (self.returned, self.suspects, self.groups, self.last_tries):
             queue.clear()
         self._later.clear()

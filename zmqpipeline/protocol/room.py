@@ -48,6 +48,11 @@ class Room:
         """The window was told, and that so many are held."""
         self._told, self._known, self.tell_at = self.window, self.window - held, None
 
+    def tell_soon(self, now: float) -> None:
+        """There is something to be told that may wait as long as room may."""
+        if self.tell_at is None:
+            self.tell_at = now + ROOM_SECONDS
+
     def is_another(self) -> bool:
         """Whether a broker, which knows by the answers what a worker still has, should hear of the window."""
         return batching.is_another(self.window, self._told)

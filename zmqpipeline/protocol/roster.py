@@ -10,6 +10,7 @@ from zmqpipeline.protocol.failures import printable
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.messages import MOST_NAMED, Envelope, RunningItem, Spans, WorkerReport
 from zmqpipeline.protocol.seqset import SeqSet, first_of
+from zmqpipeline.protocol.suspicion import LastWord
 
 REMEMBERED = 10_000
 """How many processes that are not connected are remembered, so that their old messages are known as old."""
@@ -98,8 +99,9 @@ class Member:
     """A connected worker, as its last report says it stands."""
 
     __slots__ = (
-        "active_at", "backlog", "done", "draining", "executed", "given_at", "given_attempt", "host", "inflight",
-        "kept_bytes", "link", "name", "peer", "pid", "recalled", "releases", "running", "slots", "stuck", "task",
+        "active_at", "backlog", "begun", "done", "draining", "executed", "finished", "given_at", "given_attempt",
+        "host", "inflight", "kept_bytes", "link", "name", "peer", "pid", "recalled", "releases", "running", "slots",
+        "stuck", "task",
         "unseen", "welcomed", "who", "window",
     )  # fmt: skip
 
@@ -118,6 +120,10 @@ class Member:
         self.draining = False
         self.welcomed = False
         self.done = SeqSet()
+        self.begun: SeqSet | None = None
+        """All that its threads have begun and not finished, while they are all busy with what takes long."""
+        self.finished = 0
+        """All that our messages up to this one brought is finished."""
         self.unseen: deque[tuple[int, int]] = deque()
         """(message number, items) of the work that the last report could not know of."""
         self.releases = SeqSet()
@@ -159,8 +165,11 @@ class Member:
         self.name = f"{self.host}/{report.pid}" if report.pid else self.who.hex()[:6]
         if report.done is not None:
             self.done = SeqSet(first_of(report.done))
-            if self.recalled <= received:
-                self.recalled = 0
+        if report.held is not None and self.recalled <= received:
+            self.recalled = 0
+        self.begun = None if report.begun is None else SeqSet(report.begun[: 2 * self.slots])
+        if not report.backlog:
+            self.finished = received
         self.executed, self.kept_bytes = report.executed, report.kept_bytes
         while self.unseen and self.unseen[0][0] <= received:
             self.inflight -= self.unseen.popleft()[1]
@@ -169,8 +178,20 @@ class Member:
         """A full report names these."""
         self.running = [(one, now - one.seconds) for one in items[: min(self.slots, MOST_NAMED)]]
 
+    def has_ended(self, ranges: Sequence[int]) -> None:
+        """Some items are over: if one of them kept a thread busy, another one may have begun."""
+        if self.begun is not None and self.begun.common(tuple(ranges)):
+            self.begun = None
+
+    def last_word(self) -> LastWord:
+        """What is known of its items, now that it is lost."""
+        return LastWord(self.done, self.begun, self.finished, self.link.confirmed, self.slots)
+
     def gave(self, items: int, attempt: int, now: float) -> None:
         """Work of so many items has just been sent; each of them is at this attempt."""
+        if self.begun is not None and len(self.begun) < self.slots:
+            # a thread may be free for it
+            self.begun = None
         self.given_at, self.given_attempt = now, attempt
         self.unseen.append((self.link.sent, items))
         self.inflight += items

@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
+from zmqpipeline.protocol import batching
 from zmqpipeline.protocol.messages import Spans
 from zmqpipeline.protocol.seqset import pairs
 
@@ -132,6 +133,27 @@ class Runs(Generic[Tag]):
         self._starts[low:high] = [one.start for one in rest]
         self.count -= sum(one.stop - one.start for one in parts)
         self.size -= sum(one.size for one in parts)
+        return parts
+
+    def take_first(self, count: int, max_bytes: int) -> list[Run[Tag]]:
+        """Take out the first `count` numbers, or as many of them as have `max_bytes`, but at least one; as runs."""
+        if self.runs == 1 and (only := self._runs[0]) and len(only.payloads) <= count and only.size <= max_bytes:
+            self.clear()
+            return [only]
+        parts: list[Run[Tag]] = []
+        items = total = 0
+        while items < count and (first := self.first()) is not None:
+            wanted = fit = min(count - items, len(first.payloads))
+            if total + first.size > max_bytes:
+                if parts and total + len(first.payloads[0]) > max_bytes:
+                    break
+                fit = batching.cut(list(map(len, first.payloads[:wanted])), max_bytes=max_bytes - total)
+            for part in self.cut(first.start, first.start + fit):
+                parts.append(part)
+                items += len(part.payloads)
+                total += part.size
+            if fit < wanted:
+                break
         return parts
 
     def _places(self, start: int, stop: int) -> tuple[int, int]:

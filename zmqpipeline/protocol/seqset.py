@@ -108,6 +108,11 @@ class SeqSet:
         i = bisect_right(self._starts, number) - 1
         return i >= 0 and number < self._stops[i]
 
+    def end_of(self, number: int) -> int:
+        """The first number from this one on that is not in the set."""
+        i = bisect_right(self._starts, number) - 1
+        return max(number, self._stops[i]) if i >= 0 else number
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SeqSet) and self.spans() == other.spans()
 

@@ -39,12 +39,13 @@ from zmqpipeline.protocol import batching
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.dispatch import Dispatcher, TaskState
+from zmqpipeline.protocol.dispatch import Dispatcher
 from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.requests import Client, Service
 from zmqpipeline.protocol.roster import REMEMBERED, Links
 from zmqpipeline.protocol.seqset import SeqSet, first_of, numbers_of, spans_of
 from zmqpipeline.protocol.strangers import Strangers
+from zmqpipeline.protocol.taskstate import TaskState
 
 GRACE_SECONDS = 5.0
 """How long requests wait for a worker of their service, after the broker's start or the loss of the last worker."""

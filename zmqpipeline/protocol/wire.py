@@ -48,8 +48,7 @@ MAX_FIELDS_BYTES = 4 * 1024 * 1024
 """The most bytes of a message's own fields, in a frame of their own."""
 
 MAX_STATE_BYTES = 16 * 1024 * 1024
-"""The same for the messages that tell all of a run. A run in which every second item fails has three million ranges
-after six million items, which are 6 MB; nothing else comes near it."""
+"""The same for the messages that tell all of a run. What is done of it comes in parts, if it is much (`Ranges`)."""
 
 LEAST_LIMIT = 1024 * 1024
 """Payloads of so many bytes in all are read whatever `max_message_bytes` says: a batch of smaller ones has them."""
@@ -69,7 +68,7 @@ _CODES: tuple[type, ...] = (
     m.Probe, m.Refused, m.WorkerReport, m.ItemsFailed, m.ItemsReturned, m.Goodbye, m.Welcome, m.Work, m.Settled,
     m.RunEnded, m.Results, m.Kept, m.Missing, m.Propose, m.Begin, m.GiveUp, m.Finish, m.Bye, m.Holding, m.Ack,
     m.Finished, m.Metadata, m.MetadataTaken, m.Requests, m.Asking, m.Withdrawn, m.Replies, m.Declined, m.Unknown,
-    m.Recall, m.Keys, m.AskStatus, m.Status, m.Credit,
+    m.Recall, m.Keys, m.AskStatus, m.Status, m.Credit, m.Noted, m.Ranges,
 )  # fmt: skip
 _CODE_OF = {cls: code for code, cls in enumerate(_CODES)}
 

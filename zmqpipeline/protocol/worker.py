@@ -5,6 +5,7 @@ The law:
 * An item that is held (queued, running, or done and not yet released) is not taken twice.
 * A result goes to the collector at once and is kept; a failure goes to the distributor and is kept. Only the
   distributor's word (`released`) lets go of either, since it speaks after the collector has acknowledged.
+* What was lost with another worker is on trial. What is known to have begun is told (see `protocol.suspicion`).
 * What is sent when, and how much is kept at most, `outgoing` says: who keeps too much takes no items for a while.
 * Every report tells the whole state. A full one goes out at each connection, after a gap, to a new distributor, and
   from time to time; it is answered. The results kept are told to the collector in the same way (Kept, Missing).
@@ -31,6 +32,7 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.absence import Absence
 from zmqpipeline.protocol.failures import in_messages
+from zmqpipeline.protocol.held import Held
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.lifespan import Lifespan
 from zmqpipeline.protocol.link import Link, Verdict
@@ -39,9 +41,9 @@ from zmqpipeline.protocol.missed import MissedRun
 from zmqpipeline.protocol.outgoing import Outgoing
 from zmqpipeline.protocol.room import Room
 from zmqpipeline.protocol.running import Running
-from zmqpipeline.protocol.runs import Runs
 from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, sequence_of, spans_of
 from zmqpipeline.protocol.snapshots import WorkerSnapshot
+from zmqpipeline.protocol.trials import Trials
 
 REPORT_SECONDS = 1.0
 """How often a full report is said while anything is held or unanswered."""
@@ -100,26 +102,19 @@ class WorkerMachine:
         self._connected: set[str] = set()
         others = {"workers": "a broker"} if answers else {"workers": "a distributor", "results": "a collector"}
         self._absence = Absence(others, self._options.exit_when_idle)
-        self._missed = None if answers else MissedRun(self._options)
-        """None: a broker's worker belongs to no run."""
-        self._newest = -1
-        """The highest number that has come."""
-        self._pending = SeqSet()
-        """Queued or running; `_attempts` holds which attempt it is, if it is not the first."""
-        self._attempts: dict[int, int] = {}
-        self._kept: Runs[int] = Runs()
-        """Results, with their attempt."""
-        self._failures: dict[int, m.FailedItem] = {}
-        self._keys: dict[int, bytes] = {}
-        """The keys of what is held, if the task has keys: the collector knows an item by its key."""
+        self._missed = None if answers or stay else MissedRun(self._options)
+        """None: a worker of a broker, or one that stays, belongs to no single run."""
+        held = self._held = Held()
+        self._pending, self._kept, self._failures = held.pending, held.kept, held.failures
         most, link = self._options.max_held_bytes, self._results
         self._outgoing = Outgoing(
-            task, self._kept, self._keys, link, self._collector, max_held_bytes=most, unbounded=answers
+            task, held.kept, held.keys, link, self._collector, max_held_bytes=most, unbounded=answers
         )
         self._running = Running()
         self._recalled = False
-        self._ghosts: set[int] = set()
-        """Items that were released while they were queued or running here: their outcome is nobody's."""
+        self._trials = Trials()
+        self._begun: m.Spans | None = None
+        """The only items that have begun, if that is known."""
         self._next_run: m.Welcome | None = None
         self._room = Room(slots, self._options)
         self._room.shrink(self.lifespan.left(0))
@@ -144,6 +139,9 @@ class WorkerMachine:
                 self._received(event, now)
             case e.Executed():
                 self._executed(event, now)
+            case e.Running(numbers) if not self._answers and self._next_run is None:
+                self._begun = spans_of(numbers)
+                self._report(now, full=False)
             case e.Connected(hop):
                 self._connect(hop, now)
             case e.Disconnected(hop):
@@ -197,14 +195,10 @@ class WorkerMachine:
         )
 
     def check(self) -> None:
-        """An item is pending, kept as a result, or kept as a failure, never two of these."""
-        self._kept.check()
+        """No item is in two places, and none is of no run."""
+        self._held.check()
         self._outgoing.check()
-        places = [*numbers_of(self._pending.spans()), *numbers_of(self._kept.spans()), *self._failures]
-        assert len(places) == len(set(places)), "a worker holds an item twice"
-        assert all(map(self._pending.__contains__, self._attempts)), "an attempt of an item that is not pending"
-        assert self.run or not places, "a worker holds items of no run"
-        assert set(self._keys) <= set(places), "a key of an item that is not held"
+        assert self.run or not len(self._held), "a worker holds items of no run"
         assert self.executed + len(self._pending) <= (self.lifespan.most or 1 << 53), "more than max_items"
 
     # the clock ---------------------------------------------------------------------------------------------------
@@ -213,8 +207,9 @@ class WorkerMachine:
         if self.phase == "ended":
             return
         if self._deadline is not None and now >= self._deadline:
-            held = len(self._pending) + len(self._kept) + len(self._failures)
-            self._log(30, f"The drain time is over; {held} items that are not acknowledged go to other workers.")
+            self._log(
+                30, f"The drain time is over; {len(self._held)} items that are not acknowledged go to other workers."
+            )
             self._end(0, "drained")
             return
         idle_at = self._idle_at()
@@ -287,6 +282,8 @@ class WorkerMachine:
                 self._end(2, reason)
         if self.phase != "ended" and verdict in (Verdict.GAP, Verdict.NEW):
             self._report(now, full=True)
+        if self._trials.waiting:
+            self._out += self._trials.heard(self._workers.confirmed)
 
     def _from_collector(self, envelope: m.Envelope, now: float) -> None:
         verdict = self._results.admit(envelope)
@@ -309,9 +306,11 @@ class WorkerMachine:
 
     def _welcome(self, body: m.Welcome, now: float) -> None:
         if not body.run or body.run == self.run:
+            if body.run and self._next_run is None:
+                self._report(now, full=True)  # a distributor that was started anew waits for it
             return
         if self.run:
-            held = len(self._pending) + len(self._kept) + len(self._failures)
+            held = len(self._held)
             why = "If it was not over, its distributor and its collector both died, without a journal."
             self._log(30, f"A new run begins; of the end of {self.run} no word came, {held} item(s) are dropped. {why}")
         self._leave_run(body, now)
@@ -330,21 +329,18 @@ class WorkerMachine:
 
     def _leave_run(self, body: m.Welcome, now: float) -> None:
         """Drop what is held, for the sake of the next run, or of none yet."""
-        self._kept.clear()
+        self._held.drop_done()
         self._outgoing.clear()
-        self._failures.clear()
-        self._keys.clear()
-        self._newest = -1
-        self._next_run = body
-        if self._pending or self._ghosts:
+        self._begun, self._next_run = None, body
+        if self._held.at_hand:
             # What runs now would be taken for an item of the new run with the same number: wait for it.
             self._set_phase("changing")
-            self._do(c.TakeBack(None))
+            self._take_back()
         else:
             self._change_run(now)
 
     def _change_run(self, now: float) -> None:
-        if self._next_run is None or self._pending or self._ghosts:
+        if self._next_run is None or self._held.at_hand:
             return
         self.run = self._outgoing.run = self._next_run.run
         metadata, self._next_run = self._next_run.metadata, None
@@ -368,56 +364,38 @@ class WorkerMachine:
             return
         if body.released:
             self._release(body.released)
-        spans, payloads = body.spans, body.payloads
-        keys = dict(zip(numbers_of(spans), split_keys(body.keys), strict=True)) if body.keys else {}
-        # as a rule all are newer than whatever came before
-        if spans and spans[0] <= self._newest and self._holds_any(spans):
-            spans, payloads = self._not_held(spans, payloads, body.attempt)
+        keys = dict(zip(numbers_of(body.spans), split_keys(body.keys), strict=True)) if body.keys else {}
+        spans, payloads = self._held.new_of(body.spans, body.payloads, body.attempt)
         if spans and self.lifespan.most is not None:
-            engaged = self.executed + len(self._pending) + len(self._ghosts)
+            engaged = self.executed + self._held.at_hand
             spans, payloads, others = self.lifespan.split(spans, payloads, engaged)
             if others:
                 self._to_distributor(m.ItemsReturned(self.run, self.task, others))
                 self._report(now, full=False)
         if spans:
-            self._newest, self._idle_since = max(self._newest, spans[-1] - 1), now
-            self._pending.update(spans)
-            numbers = sequence_of(spans)
+            self._idle_since, numbers = now, sequence_of(spans)
+            self._held.take(spans, numbers, body.attempt)
             # what was lost with another worker comes to free threads only: the next waits for the word that one is free
             self._room.took(len(numbers) if body.attempt == 1 else self._room.window)
-            if body.attempt > 1:
-                self._attempts.update(dict.fromkeys(numbers, body.attempt))
             if keys:
-                self._keys.update((number, keys[number]) for number in numbers)
+                self._held.keys.update((number, keys[number]) for number in numbers)
             # An idle worker reports more seldom; now there is something to lose.
             soon = now + REPORT_SECONDS
             self._report_at = soon if self._report_at is None else min(self._report_at, soon)
-            self._do(c.Execute(body.task, body.attempt, body.timeout, numbers, payloads))
+            command = c.Execute(body.task, body.attempt, body.timeout, numbers, payloads)
+            if body.trial:
+                self._trials.add(self._workers.sent + 1, command)
+                self._report(now, full=True)
+            else:
+                self._do(command)
         if self.phase == "draining":
-            self._do(c.TakeBack(None))
+            self._take_back()
         self._results_moved(now)
 
-    def _holds_any(self, spans: m.Spans) -> bool:
-        if self._pending.common(spans) or any(self._kept.touching(*one) for one in pairs(spans)):
-            return True
-        new = SeqSet(spans)
-        return any(number in new for number in self._failures)
-
-    def _not_held(self, spans: m.Spans, payloads: m.Blobs, attempt: int) -> tuple[m.Spans, m.Blobs]:
-        """Of a delivery that brings some items again, those that are to be executed."""
-        new = []
-        for number, payload in zip(numbers_of(spans), payloads, strict=True):
-            if number in self._pending:
-                if attempt > self._attempts.get(number, 1):
-                    self._attempts[number] = attempt
-                continue
-            failure = self._failures.get(number)
-            if failure is not None and failure.attempts < attempt:
-                del self._failures[number]
-            elif failure is not None or number in self._kept:
-                continue
-            new.append((number, payload))
-        return spans_of([number for number, _ in new]), [payload for _, payload in new]
+    def _take_back(self) -> None:
+        """Nothing more is to be begun."""
+        self._trials.end()
+        self._do(c.TakeBack(None))
 
     def _executed(self, event: e.Executed, now: float) -> None:
         done = len(event.numbers) + len(event.failures)
@@ -428,52 +406,26 @@ class WorkerMachine:
         if self._next_run is not None:
             self._drop_old_run(event, now)
             return
-        if self._ghosts:
-            self._ghosts.difference_update(event.numbers, [number for number, _ in event.failures])
+        if self._held.ghosts:
+            self._held.ghosts.difference_update(event.numbers, [number for number, _ in event.failures])
         if event.numbers:
             self._keep(event.numbers, event.payloads, event.attempt)
         if event.failures:
-            self._fail(event.failures)
+            self._say_failed(self._held.fail(self.task, event.failures))
+        if self._begun is not None and self._pending.common(self._begun) != self._begun:
+            self._begun = None
+            self._room.tell_soon(now)
         self._after_items(now)
 
     def _drop_old_run(self, event: e.Executed, now: float) -> None:
-        gone = spans_of([*event.numbers, *(number for number, _ in event.failures)])
-        self._pending.difference_update(gone)
-        self._ghosts.difference_update(numbers_of(gone))
-        self._attempts.clear()
+        self._held.drop(spans_of([*event.numbers, *(number for number, _ in event.failures)]))
         self._change_run(now)
 
     def _keep(self, numbers: Sequence[int], payloads: m.Blobs, attempt: int) -> None:
-        spans = spans_of(numbers)
-        expected = self._pending.common(spans)
-        if spans != expected or (type(numbers) is not range and list(numbers) != numbers_of(spans)):
-            # some are nobody's any more, or they are out of order
-            given = dict(zip(numbers, payloads, strict=True))
-            spans, payloads = expected, [given[number] for number in numbers_of(expected)]
-        self._pending.difference_update(spans)
-        if self._attempts:
-            for number in numbers_of(spans):
-                self._attempts.pop(number, None)
         before = self._kept.size
-        if len(spans) == 2:
-            self._kept.add(spans[0], list(payloads), attempt)
-        else:
-            at = 0
-            for start, stop in pairs(spans):
-                self._kept.add(start, list(payloads[at : at + stop - start]), attempt)
-                at += stop - start
+        spans, payloads = self._held.keep(numbers, payloads, attempt)
         self._outgoing.observe(len(payloads), before)
         self._outgoing.send(attempt, spans, payloads)
-
-    def _fail(self, failures: list[tuple[int, m.Trouble]]) -> None:
-        new = []
-        for number, trouble in failures:
-            attempt = self._attempts.pop(number, 1)
-            if number in self._pending:
-                self._pending.discard(number, number + 1)
-                new.append(m.FailedItem(self.task, number, attempt, "worker", trouble, b""))
-        self._failures.update({item.number: item for item in new})
-        self._say_failed(new)
 
     def _say_failed(self, items: list[m.FailedItem]) -> None:
         for some in in_messages(items):
@@ -510,7 +462,7 @@ class WorkerMachine:
                 if spare > 0:
                     self._do(c.TakeBack(spare))
         elif outgoing.is_over() and self._pending:
-            self._do(c.TakeBack(None))
+            self._take_back()
 
     def _settled(self, body: m.Settled, now: float) -> None:
         if body.run != self.run or self._next_run is not None:
@@ -524,22 +476,7 @@ class WorkerMachine:
     def _release(self, spans: m.Spans) -> None:
         for start, stop in pairs(spans):
             self._outgoing.drop(start, stop)
-            gone = sum(run.stop - run.start for run in self._kept.cut(start, stop))
-            if self._keys:
-                for number in [number for number in self._keys if start <= number < stop]:
-                    del self._keys[number]
-            if gone < stop - start:
-                self._forget(start, stop)
-
-    def _forget(self, start: int, stop: int) -> None:
-        """Let go of those of these that have no result: they failed, or are queued or running."""
-        for number in [number for number in self._failures if start <= number < stop]:
-            del self._failures[number]
-        ghosts = self._pending.common((start, stop))
-        self._pending.discard(start, stop)
-        for number in numbers_of(ghosts):
-            self._attempts.pop(number, None)
-            self._ghosts.add(number)
+            self._held.release(start, stop)
 
     # reports -----------------------------------------------------------------------------------------------------
 
@@ -550,15 +487,15 @@ class WorkerMachine:
         held = done = running = None
         if full:
             self._report_at = now + (REPORT_SECONDS if self._is_busy() else IDLE_REPORT_SECONDS)
-            ready = SeqSet(self._kept.spans())
-            for number in self._failures:
-                ready.add(number, number + 1)
-            done, pending = ready.spans(), self._pending.spans()
+            done, pending = self._held.done(), self._pending.spans()
+            ready = SeqSet(done)
             ready.update(pending)
             held = ready.spans()
-            running = self._running.named(pending, self._attempts, self.slots, self._idle_since or now, now)
+            running = self._running.named(pending, self._held.attempts, self.slots, self._idle_since or now, now)
+        elif not self._answers:
+            done = self._held.done()
         takes_nothing = self.phase in ("draining", "changing") or self._outgoing.is_full
-        backlog = len(self._pending) + len(self._ghosts)
+        backlog = self._held.at_hand
         self._room.told(backlog)
         self._to_distributor(
             m.WorkerReport(
@@ -575,6 +512,7 @@ class WorkerMachine:
                 idempotent=self._idempotent,
                 executed=self.executed,
                 running=running,
+                begun=self._begun,
                 kept_bytes=self._kept.size,
             )
         )
@@ -590,7 +528,7 @@ class WorkerMachine:
         if self.phase != "draining":
             self.phase = "draining"
             self._deadline = deadline
-            self._do(c.TakeBack(None))
+            self._take_back()
             self._report(now, full=True)
         else:
             self._deadline = deadline if self._deadline is None or deadline is None else min(self._deadline, deadline)
@@ -609,15 +547,10 @@ class WorkerMachine:
             self._end(1, f"{trouble.error}: {trouble.message}", trouble)
         elif self._init_trouble is None:
             self._init_trouble = trouble
-            self._do(c.TakeBack(None))
+            self._take_back()
 
     def _taken_back(self, numbers: list[int], now: float) -> None:
-        mine = self._pending.common(spans_of(numbers))
-        self._pending.difference_update(mine)
-        self._ghosts.difference_update(numbers)
-        for number in numbers_of(mine) if self._keys or self._attempts else ():
-            self._keys.pop(number, None)
-            self._attempts.pop(number, None)
+        mine = self._held.hand_back([*numbers, *self._trials.take_left()])
         was_recalled, self._recalled = self._recalled, False
         if self._next_run is not None:
             self._change_run(now)
@@ -630,7 +563,7 @@ class WorkerMachine:
             self._maybe_drained()
 
     def _maybe_drained(self) -> None:
-        if self.phase == "draining" and not (self._pending or self._kept or self._failures):
+        if self.phase == "draining" and not len(self._held):
             self.lifespan.has_ended = True
             self._end(0, "drained")
 

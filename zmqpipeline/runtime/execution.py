@@ -185,6 +185,14 @@ class Slot:
             at -= len(share)
         raise AssertionError("A thread executes an item that is not in its share. This is a bug of zmqpipeline.")
 
+    def running(self) -> int | None:
+        """The number of the item that the thread is at; None between two. For whoever looks at it."""
+        with self.lock:
+            at = self._handed + len(self.part)
+            if at + len(self.todo) >= sum(map(len, self._shares)):
+                return None
+            return self.number_of_next()
+
     def take_results(self) -> tuple[Sequence[int], list[bytes], list[tuple[int, Trouble]]]:
         """What is to be handed over: numbers, their results, and failures; under the lock."""
         count = len(self.part)

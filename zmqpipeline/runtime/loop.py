@@ -195,7 +195,14 @@ class Loop:
         peer, envelope = command.peer, command.envelope
         if self._is_chatty:
             self._tell("sent", peer, envelope.body)
-        self._transport.send(peer, self._encode(envelope))
+        try:
+            frames = self._encode(envelope)
+        except WireError as error:
+            # the run goes on without it; whoever waits for it asks again
+            if self._may_warn():
+                self._log.error("A message on %s is not sent: %s. This is a bug of zmqpipeline.", peer[0], error)
+            return
+        self._transport.send(peer, frames)
 
     def _write(self, command: Log) -> None:
         self._log.log(command.level, "%s", command.text, extra={"about": command.about})

@@ -39,8 +39,23 @@ class Gated(Exception):
     """Raised by a step: the gate says no for now."""
 
 
-Take: TypeAlias = Callable[[Produce, int, Callable[[Step], object]], None]
+Keep: TypeAlias = Callable[[Step], object]
+
+Take: TypeAlias = Callable[[Produce, int, Keep], None]
 """``take(command, count, keep)``: takes `count` steps of a source and keeps each; raises what a step raises."""
+
+
+class PassOver:
+    """The `keep` of steps whose items are done already: it counts them. A source may add several at once to `count`."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, step: Step) -> None:
+        """One was passed over."""
+        self.count += 1
 
 
 class Source(ABC):
@@ -51,8 +66,29 @@ class Source(ABC):
         """Take one step: return an item, or raise Exhausted or Gated."""
 
     @abstractmethod
-    def take(self, command: Produce, count: int, keep: Callable[[Step], object]) -> None:
+    def take(self, command: Produce, count: int, keep: Keep) -> None:
         """Take `count` steps, and `keep` each; raises what a step raises, after what came before is kept."""
+
+
+class Begun(Source):
+    """A source that was told how many items are done from the first on, and begins after these."""
+
+    def __init__(self, step: Callable[[Produce], Step], start: int) -> None:
+        """`step` makes the items from number `start` on."""
+        self._step, self._take = step, steps(step)
+        self._start = start
+
+    def __call__(self, command: Produce) -> Step:
+        """Take one step."""
+        return self._step(command)
+
+    def take(self, command: Produce, count: int, keep: Keep) -> None:
+        """The first that are to be passed over are those before `start`: there is nothing to do for them."""
+        if self._start and isinstance(keep, PassOver):
+            keep.count += self._start
+            self._start = 0
+            return
+        self._take(command, count, keep)
 
 
 def steps(step: Callable[[Produce], Step]) -> Take:
@@ -60,7 +96,7 @@ def steps(step: Callable[[Produce], Step]) -> Take:
     if isinstance(step, Source):
         return step.take
 
-    def take(command: Produce, count: int, keep: Callable[[Step], object]) -> None:
+    def take(command: Produce, count: int, keep: Keep) -> None:
         for _ in range(count):
             keep(step(command))
 
@@ -106,6 +142,8 @@ class Producer:
     def _answer(self, command: Produce) -> tuple[str, Trouble | None]:
         """Take the steps; returns the state and the trouble that end the answer."""
         try:
+            if command.over:
+                self._pass_over(command)
             self._take_steps(command)
         except Exhausted as end:
             if end.last is not None:
@@ -116,6 +154,23 @@ class Producer:
         except BaseException as error:
             return "failed", trouble_of(error)
         return "ready", None
+
+    def _pass_over(self, command: Produce) -> None:
+        """Take the steps whose items are done; how many they were is said every 2 ms, as it is of others."""
+        clock, passed, told = time.perf_counter, PassOver(), 0
+        moment = said = clock()
+        try:
+            while (left := command.over - passed.count) > 0:
+                began = moment
+                self._take(command, min(left, self._stride), passed)
+                moment = clock()
+                self._look_back(moment - began)
+                if moment - said > INTERVAL:
+                    self._post(Produced(self._task, "more", over=passed.count - told))
+                    said, told = moment, passed.count
+        finally:
+            if passed.count > told:
+                self._post(Produced(self._task, "more", over=passed.count - told))
 
     def _take_steps(self, command: Produce) -> None:
         clock, left = time.perf_counter, command.count

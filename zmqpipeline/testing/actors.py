@@ -19,7 +19,7 @@ from zmqpipeline.protocol.seqset import spans_of
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.runtime.calls import EachAck
 from zmqpipeline.runtime.journal import Journal, JournalLost
-from zmqpipeline.runtime.producer import Exhausted, Gated, Step, Take
+from zmqpipeline.runtime.producer import Exhausted, Gated, Keep, PassOver, Step, Take
 from zmqpipeline.runtime.raised import trouble_of
 from zmqpipeline.serialize import unpack
 from zmqpipeline.testing import nodes
@@ -86,6 +86,23 @@ class AppWorker(nodes.WorkerNode):
         return self._outcomes.pop(number)
 
 
+class _Watched(PassOver):
+    """Keeps the items that are passed over: that a source yields the same each time is looked at here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[Step] = []
+
+    def __call__(self, step: Step) -> None:
+        """One was passed over."""
+        super().__call__(step)
+        self.steps.append(step)
+
+
+def _payload(step: Step) -> bytes:
+    return step[0] if isinstance(step, tuple) else step
+
+
 class AppDistributor(nodes.DistributorNode):
     """The distributor of the app, with its tasks, gates, keys and metadata."""
 
@@ -121,28 +138,45 @@ class AppDistributor(nodes.DistributorNode):
         """Some at once, some in two parts."""
         return count if self.world.rng.random() < 0.7 else self.world.rng.randint(0, count)
 
+    def pass_over(self, command: c.Produce) -> e.Produced:
+        """Take the steps whose items are done, as the source's thread does."""
+        passed = _Watched()
+        state, trouble, _ = self._take(command, command.over, passed)
+        # a source that was told how many are done has begun after these
+        self._taken[command.task] += passed.count - len(passed.steps)
+        self._note_steps(command.task, state, [_payload(one) for one in passed.steps], [])
+        return e.Produced(command.task, state or "more", trouble=trouble, over=passed.count)
+
+    def _take(self, command: c.Produce, count: int, keep: Keep) -> tuple[str, m.Trouble | None, Step | None]:
+        """Take so many steps: how the answer ends, if it does, the trouble that ends it, and an item beside the end."""
+        try:
+            self._steps[command.task](command, count, keep)
+        except Exhausted as end:
+            return "exhausted", None, end.last
+        except Gated:
+            return "gated", None, None
+        except _RAISED as error:
+            return "failed", trouble_of(error), None
+        return "", None, None
+
     def steps(self, command: c.Produce, part: int, count: int) -> e.Produced:
         """Take these steps of the source, as its thread does."""
         taken: list[Step] = []
-        state, trouble = "ready" if part == count else "more", None
-        try:
-            self._steps[command.task](command, part, taken.append)
-        except Exhausted as end:
-            state = "exhausted"
-            if end.last is not None:
-                taken.append(end.last)
-        except Gated:
-            state = "gated"
-        except _RAISED as error:
-            state, trouble = "failed", trouble_of(error)
-        payloads = [one[0] if isinstance(one, tuple) else one for one in taken]
+        ended, trouble, last = self._take(command, part, taken.append)
+        state = ended or ("ready" if part == count else "more")
+        if last is not None:
+            taken.append(last)
+        payloads = [_payload(one) for one in taken]
         keys = [one[1] for one in taken if isinstance(one, tuple)]
-        for index, payload in enumerate(payloads):
-            self.world.note_step(command.task, self._taken[command.task], payload, keys[index] if keys else b"")
-            self._taken[command.task] += 1
-        if state == "exhausted":
-            self.world.note_end_of_source(command.task, self._taken[command.task])
+        self._note_steps(command.task, state, payloads, keys)
         return e.Produced(command.task, state, payloads, keys or None, trouble)
+
+    def _note_steps(self, task: str, state: str, payloads: list[bytes], keys: list[bytes]) -> None:
+        for index, payload in enumerate(payloads):
+            self.world.note_step(task, self._taken[task], payload, keys[index] if keys else b"")
+            self._taken[task] += 1
+        if state == "exhausted":
+            self.world.note_end_of_source(task, self._taken[task])
 
     def send(self, peer: e.Peer, envelope: m.Envelope) -> None:
         """What is sent has a number: of a task with keys, the world learns for which key it stands."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
@@ -18,6 +19,9 @@ from zmqpipeline.protocol.seqset import numbers_of
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.testing.network import Node
 from zmqpipeline.testing.stage import SimulationError, Stage
+
+LONG_SECONDS = 0.004
+"""An item that takes longer is told of, if others wait behind it."""
 
 BATCH_SECONDS = 0.002
 """So long a thread executes short items before it hands over their results."""
@@ -49,6 +53,10 @@ class WorkerNode(Node):
         self.free = list(range(machine.slots))
         """The threads that have nothing to do."""
         self.queue: deque[tuple[int, int, bytes]] = deque()
+        self.begun: set[int] = set()
+        """The items that its threads have begun and not handed over."""
+        self._at: dict[int, tuple[int, float]] = {}
+        """The long items that threads are at, with the time when they began."""
 
     @property
     def idle(self) -> int:
@@ -104,7 +112,10 @@ class WorkerNode(Node):
             number, _, payload = self.queue.popleft()
             batch.append((number, payload))
             before = seconds
+            self.begun.add(number)
             seconds += self.begin(thread, number, attempt, payload)
+        if seconds - before > LONG_SECONDS:
+            self.stage.after(before, lambda: self._is_at(thread, batch[-1][0]))
         if before and seconds > 2 * BATCH_SECONDS:
             # what is done does not wait for the long item that came last
             short, batch = batch[:-1], batch[-1:]
@@ -113,8 +124,20 @@ class WorkerNode(Node):
         else:
             self.stage.after(seconds, lambda: self._done(thread, attempt, batch, seconds))
 
+    def _is_at(self, thread: int, number: int) -> None:
+        """A thread begins with a long item; when all are at one, and others wait, that is told."""
+        self._at[thread] = number, self.stage.now
+        self.stage.after(LONG_SECONDS, self._tell_busy)
+
+    def _tell_busy(self) -> None:
+        since = self.stage.now - LONG_SECONDS
+        is_busy = len(self._at) == self.machine.slots and all(began <= since for _, began in self._at.values())
+        if self.running and not self.frozen and self.queue and is_busy:
+            self.tell(e.Running([number for number, _ in self._at.values()]))
+
     def _done(self, thread: int, attempt: int, batch: list[tuple[int, bytes]], seconds: float) -> None:
         """The thread hands over what it did, and is free."""
+        self._at.pop(thread, None)
         if self.frozen and self.running:
             self.stage.after(0.5, lambda: self._done(thread, attempt, batch, seconds))
         elif self._hand_over(attempt, batch, seconds):
@@ -132,6 +155,7 @@ class WorkerNode(Node):
         numbers: list[int] = []
         results: list[bytes] = []
         failures: list[tuple[int, m.Trouble]] = []
+        self.begun.difference_update(number for number, _ in batch)
         for number, payload in batch:
             what = self.outcome(number, payload)
             if isinstance(what, m.Trouble):
@@ -171,7 +195,7 @@ class DistributorNode(MainNode):
             case c.Produce():
                 if not self.started:
                     raise SimulationError("a source was asked before the tasks were started")
-                self.stage.after(self.stage.weather.delay, lambda: self._produce(command, command.count))
+                self.stage.after(self.stage.weather.delay, lambda: self._pass_over(command))
             case _:
                 super().act(command)
 
@@ -194,6 +218,26 @@ class DistributorNode(MainNode):
     def pause(self) -> float:
         """How long the source takes before the next part, in seconds."""
         return self.stage.weather.delay * 3
+
+    def pass_over(self, command: c.Produce) -> e.Produced:
+        """Take the steps whose items are done, without keeping these."""
+        taken = self.steps(command, command.over, command.over)
+        state = "more" if taken.state == "ready" else taken.state
+        return replace(taken, state=state, payloads=[], keys=None, over=len(taken.payloads))
+
+    def _pass_over(self, command: c.Produce) -> None:
+        """What is done comes first; then the items asked for."""
+        if not self.running:
+            return
+        if self.frozen:
+            self.stage.after(0.5, lambda: self._pass_over(command))
+            return
+        if command.over:
+            passed = self.pass_over(command)
+            self.tell(passed)
+            if passed.state != "more":
+                return
+        self._produce(command, command.count)
 
     def _produce(self, command: c.Produce, count: int) -> None:
         """Some of the items asked for; the rest in further parts."""

@@ -1,0 +1,103 @@
+"""Who is blamed for a worker's death: what had begun. All else goes to others, at full speed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.acceptance.conftest import Workshop
+
+pytestmark = pytest.mark.processes
+
+Eventually = Callable[..., None]
+
+APP = """
+import os, signal, time
+from zmqpipeline import Pipeline
+
+app = Pipeline("blame")
+ITEMS, LIMIT = int(os.environ["ITEMS"]), int(os.environ.get("LIMIT", "3"))
+
+def note(name, text):
+    with open(name, "a") as file:
+        file.write(f"{text}\\n")
+
+@app.task("C", crash_limit=LIMIT)
+def numbers():
+    for n in range(ITEMS):
+        yield {"n": n}
+
+@app.worker_init("C")
+def init():
+    note("workers", os.getpid())
+
+@app.worker("C")
+def work(data):
+    TRIAL
+    return data
+
+count = 0
+
+@app.collector
+def collect(data):
+    global count
+    count += 1
+    if count % 1000 == 0:
+        note("collected", time.monotonic())
+
+@app.failed
+def failed(failure):
+    note("failed", failure.data["n"])
+    note("stages", failure.stage)
+
+if __name__ == "__main__":
+    app.main()
+"""
+
+
+def test_what_a_killed_worker_had_queued_goes_out_at_full_speed(workshop: Workshop, eventually: Eventually) -> None:
+    """kill -9 of one of two workers with thousands of trivial items at hand: the next 30,000 take no second."""
+    workshop.write("app.py", APP.replace("TRIAL", "pass"))
+    items = 1_500_000
+    program = workshop.start("-m", "app", "run", "--workers", "2", "--json", ITEMS=str(items))
+    eventually(lambda: len(workshop.lines("collected")) >= 300, "300,000 items collected", timeout=40)
+    os.kill(workshop.numbers("workers")[0], signal.SIGKILL)
+    at = len(workshop.lines("collected"))
+    assert program.wait(60) == 0, program.err
+    assert program.json["tasks"]["C"]["collected"] == items
+    times = [float(line) for line in workshop.lines("collected")]
+    slowest = max(later - earlier for earlier, later in zip(times[at - 5 : at + 60], times[at + 25 :], strict=False))
+    print(f"the slowest 30,000 items around the death took {slowest:.2f} s")
+    assert slowest < 1.0
+
+
+def test_an_item_that_never_ran_is_never_blamed(workshop: Workshop, eventually: Eventually) -> None:
+    """With crash_limit=1, a worker is killed in its long item, behind which thousands wait: that one alone fails."""
+    trial = 'data["n"] == 60_000 and (note("long", data["n"]), time.sleep(1000))'
+    workshop.write("app.py", APP.replace("TRIAL", trial))
+    program = workshop.start("-m", "app", "run", "--json", ITEMS="120000", LIMIT="1")
+    eventually(lambda: workshop.lines("long"), "the long item", timeout=40)
+    # it is told of some milliseconds after it began; what came before must be collected by then
+    eventually(lambda: len(workshop.lines("collected")) >= 60, "all before it collected")
+    os.kill(workshop.numbers("workers")[0], signal.SIGKILL)
+    assert program.wait(60) == 1, program.err
+    assert workshop.numbers("failed") == [60_000]
+    assert workshop.lines("stages") == ["crash"]
+    assert program.json["tasks"]["C"]["collected"] == 119_999
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_killer_among_thousands_of_short_items_is_found(limit: int, workshop: Workshop) -> None:
+    """It kills at once, in the midst of a batch: within three deaths it is known and failed, and no other with it."""
+    trial = 'data["n"] == 30_000 and (note("killed", os.getpid()), os.kill(os.getpid(), signal.SIGKILL))'
+    workshop.write("app.py", APP.replace("TRIAL", trial))
+    status, program = workshop.run("-m", "app", "run", "--json", ITEMS="60000", LIMIT=str(limit), timeout=60)
+    assert status == 1, program.err
+    assert workshop.numbers("failed") == [30_000]
+    assert program.json["tasks"]["C"]["collected"] == 59_999
+    assert len(workshop.lines("killed")) <= 3

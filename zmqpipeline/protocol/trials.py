@@ -1,0 +1,38 @@
+"""Items on trial at a worker: they were lost with another one, and begin when the distributor has heard they are here.
+
+So the distributor knows of each whether it can have begun: who is lost before, was not killed by it.
+"""
+
+from __future__ import annotations
+
+from zmqpipeline.protocol.commands import Execute
+
+
+class Trials:
+    """What waits for the distributor's word."""
+
+    __slots__ = ("_left", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[int, Execute]] = []
+        self._left: list[int] = []
+
+    def add(self, message: int, command: Execute) -> None:
+        """These are here; our message of this number is the first to say so."""
+        self.waiting.append((message, command))
+
+    def heard(self, message: int) -> list[Execute]:
+        """The distributor has received our messages up to this one: what may begin."""
+        begin = [command for number, command in self.waiting if number <= message]
+        self.waiting = [one for one in self.waiting if one[0] > message]
+        return begin
+
+    def end(self) -> None:
+        """Nothing of it is to begin any more: all is taken back."""
+        self._left += [number for _, command in self.waiting for number in command.numbers]
+        self.waiting.clear()
+
+    def take_left(self) -> list[int]:
+        """The items that did not begin, since all was taken back."""
+        left, self._left = self._left, []
+        return left
