@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 
 from tests.runtime.support import QUICK, Posts
-from zmqpipeline.protocol.commands import Collect, Command, Ended, TakeBack
-from zmqpipeline.protocol.events import Collected, Drain, Event, TakenBack, Tick
+from zmqpipeline.protocol.commands import Collect, Command, Ended, Execute, TakeBack
+from zmqpipeline.protocol.events import Collected, Drain, Event, Executed, TakenBack, Tick
 from zmqpipeline.runtime import leading
 from zmqpipeline.runtime.calls import Gatherer, Serial
+from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.journal import MEMORY, Journal
 from zmqpipeline.runtime.leading import STREAK, Hand, Leadership
 from zmqpipeline.runtime.loop import Loop
+from zmqpipeline.runtime.pool import Pool
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import pack
 
@@ -488,3 +490,43 @@ def test_no_post_is_lost_whoever_leads(look: float, monkeypatch: pytest.MonkeyPa
                 hand.close(10)
     finally:
         sys.setswitchinterval(turns)
+
+
+def test_what_a_leading_worker_hands_over_is_sent_before_its_quantum_is_over() -> None:
+    """The loop has a turn after each handing over: the distributor hears of room before there is nothing left."""
+    done, seen = 0, list[tuple[int, int]]()
+
+    class Machine:
+        def handle(self, event: Event, now: float) -> list[Command]:
+            nonlocal done
+            if isinstance(event, Executed):
+                seen.append((done, event.numbers[-1] + 1))
+                if event.numbers[-1] != 29:
+                    return []
+                if len(seen) > 60:
+                    return [Ended(0)]
+            done = 0
+            return [Execute("C", 1, 0.0, list(range(30)), [pack(b"")] * 30)]
+
+        def next_deadline(self) -> float | None:
+            return None
+
+    def call(item: bytes) -> bytes:
+        nonlocal done
+        time.sleep(0.0005)
+        done += 1
+        return item
+
+    leadership = Leadership()
+    with Transport(QUICK) as transport:
+        ended: list[Ended] = []
+        pool = Pool(1, Execution(call, lambda: bytes), lambda event: loop.post(event), leadership=leadership)
+        loop = Loop(Machine(), transport, {Execute: pool.submit}, log=LOG, leadership=leadership)
+        loop.post(Tick())
+        thread = threading.Thread(target=lambda: ended.append(loop.run()), daemon=True)
+        thread.start()
+        thread.join(30)
+        assert ended == [Ended(0)]
+        pool.close(10)
+    # of most of them, the machine heard before another item was executed
+    assert sum(one == count for count, one in seen) > len(seen) * 0.8

@@ -14,6 +14,7 @@ import pytest
 
 from tests.runtime.pools import Make, executed, items, results
 from tests.runtime.support import Posts
+from zmqpipeline.protocol.batching import MAX_BATCH_BYTES
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, InitFailed, Running, TakenBack, ThreadLost
 from zmqpipeline.protocol.packed import Packed
@@ -481,3 +482,13 @@ def test_what_keeps_all_threads_busy_is_told_once(threads: int, make: Make, post
         return sum(len(one.numbers) for one in (*events, *some) if isinstance(one, Executed)) == 5000
 
     assert not any(isinstance(one, Running) for one in posts.until(executed_in_all))
+
+
+def test_a_message_that_is_full_in_bytes_goes_at_once(make: Make, posts: Posts) -> None:
+    """Large results of quick items are not gathered for a whole quantum."""
+    result = bytes(MAX_BATCH_BYTES // 8)
+    pool = make(1, lambda index, payload, number, attempt: result)
+    pool.submit(items(*range(400)))
+    sizes = [sum(map(len, one.payloads)) for one in posts.until(executed(400)) if isinstance(one, Executed)]
+    assert max(sizes) <= 2 * MAX_BATCH_BYTES
+    assert len(sizes) > 20

@@ -123,6 +123,10 @@ class Slot:
         self.pack: Callable[[Any], bytes] = bytes
         # Handed over up to `mark`, busy up to `last` (time.perf_counter).
         self.mark = self.last = 0.0
+        self.end = 0.0
+        """Of this quantum."""
+        self.bytes = 0
+        """About so many in `part`."""
         self.executed = 0
         """In this quantum."""
         self.wanted: WantedTime | None = None

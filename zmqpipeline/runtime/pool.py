@@ -9,8 +9,9 @@ a deque is atomic, so that no item can be both executed and taken back.
 
 When results are handed over, and how the items are shared, `shares` says.
 
-After each quantum a thread lets its role's loop have a turn (`leading`), so that a worker which computes needs no
-second thread: no message waits for the interpreter, and no thread is woken beside the one that computes.
+After each quantum, and after each handing over within one, a thread lets its role's loop have a turn (`leading`), so
+that a worker which computes needs no second thread: no message waits for the interpreter, and no thread is woken beside
+the one that computes.
 """
 
 from __future__ import annotations
@@ -177,10 +178,10 @@ class Pool(Hand, Shares):
 
     def _work_for_a_quantum(self, slot: Slot) -> bool:
         """Execute until a quantum is over, and hand over; False if nothing is left to take before that."""
-        end = slot.last + self._quantum
+        slot.end = slot.last + self._quantum
         if self._threads > 1:
             self._begin_to_execute(slot)
-        while (slot.todo or self._take_share(slot)) and self._execute(slot, end) and slot.last < end:
+        while (slot.todo or self._take_share(slot)) and self._execute(slot) and slot.last < slot.end:
             pass
         if self._threads > 1:
             self._have_executed(slot)
@@ -290,6 +291,11 @@ class Pool(Hand, Shares):
         except ValueError:
             return True
         return False
+
+    def _has_handed_over(self, slot: Slot) -> None:
+        if self.is_given():
+            # nobody sends it before this thread lets the loop have a turn
+            slot.end = slot.last
 
     def _lead_idle(self, slot: Slot) -> None:
         """The lead was given to this pool while this thread is idle: the only one waits at the sockets."""

@@ -8,7 +8,7 @@ sent when somebody waits for it, or when it is worth its message:
 * A thread whose work at hand runs low, with less left than it has done since it handed over, hands over what is worth
   a message (`MESSAGE_SECONDS`): the distributor hears of room before there is nothing left.
 * While there is enough to do, everybody is busy, and nobody gains by a message sooner than every `QUANTUM`.
-* A full message goes at once, in items and in bytes.
+* A full message goes at once, in items and in bytes (those of the last result of each stride, times its items).
 
 The constants were measured by ``python -m examples.benchmarks granularity``; see `QUANTUM`.
 """
@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from zmqpipeline.protocol.batching import ServiceTime
+from zmqpipeline.protocol.batching import MAX_BATCH_BYTES, ServiceTime
 from zmqpipeline.protocol.events import Executed, ThreadLost
 from zmqpipeline.protocol.messages import Trouble
 from zmqpipeline.runtime.busy import Busy
@@ -174,17 +174,17 @@ class Shares:
                 self._hand_over(slot)
             slot.job = job
 
-    def _execute(self, slot: Slot, end: float) -> bool:
-        """Execute this thread's share until `end`, handing over on the way; False if the thread is lost."""
+    def _execute(self, slot: Slot) -> bool:
+        """Execute this thread's share for a quantum, handing over on the way; False if the thread is lost."""
         execution, call = slot.execution, slot.call
         assert execution is not None
         if execution.placed:
             call = _placed(call, slot)
         if slot.job.timeout:
-            return self._execute_timed(slot, call, end)
+            return self._execute_timed(slot, call)
         take, pack, keep, clock = slot.todo.popleft, slot.pack, slot.part.append, time.perf_counter
         began = slot.last
-        while slot.todo and began < end:
+        while slot.todo and began < slot.end:
             stride = min(slot.stride, len(slot.todo))
             if stride > 1 or slot.part or len(slot.todo) > 1 or self._waiting:
                 # what is there must not wait for a long item, nor be what is behind it blamed for what it does
@@ -212,18 +212,29 @@ class Shares:
         """A thread has executed so many items, which took so long."""
         slot.executed += executed
         self._pace.observe(executed, spent)
-        if spent > STRIDE_SECONDS:
+        size = 0
+        # the ticker may have taken it
+        for result in slot.part[-1:]:
+            size = executed * len(result or b"")
+        slot.bytes += size
+        if spent > STRIDE_SECONDS or size > MAX_BATCH_BYTES:
             slot.stride = max(1, slot.stride // 4)
-        elif spent < STRIDE_SECONDS / 4:
+        elif spent < STRIDE_SECONDS / 4 and size < MAX_BATCH_BYTES / 4:
             slot.stride = min(STRIDE, slot.stride * 2)
         if self._is_worth_a_message(slot):
             with slot.lock:
                 self._hand_over(slot)
+            self._has_handed_over(slot)
+
+    def _has_handed_over(self, slot: Slot) -> None:
+        """This thread has handed over, and goes on."""
 
     def _is_worth_a_message(self, slot: Slot) -> bool:
         """The law of handing over, for a thread that goes on; see the module."""
         done, left, seconds = len(slot.part), len(slot.todo), slot.last - slot.mark
-        if done + max(1, min(slot.stride, left)) > BATCH_ITEMS or seconds > self._quantum:
+        if done + max(1, min(slot.stride, left)) > BATCH_ITEMS or slot.bytes >= MAX_BATCH_BYTES:
+            return True
+        if seconds > self._quantum:
             return True
         return seconds > MESSAGE_SECONDS and done >= left + self._left()
 
@@ -232,10 +243,10 @@ class Shares:
         # a copy, made in one step: the loop appends without the lock
         return sum(len(one.numbers) for one in tuple(self._waiting)) // self._limit.limit
 
-    def _execute_timed(self, slot: Slot, call: Callable[..., object], end: float) -> bool:
+    def _execute_timed(self, slot: Slot, call: Callable[..., object]) -> bool:
         """The same for items with a timeout: the thread and the ticker must agree on who was first."""
         clock, timeout = time.perf_counter, slot.job.timeout
-        while slot.todo and slot.last < end:
+        while slot.todo and slot.last < slot.end:
             try:
                 value = slot.todo.popleft()
             except IndexError:
@@ -279,6 +290,7 @@ class Shares:
         if not slot.part:
             return
         numbers, results, failures = slot.take_results()
+        slot.bytes = 0
         seconds, slot.mark = slot.last - slot.mark, slot.last
         self._post(Executed(slot.job.attempt, numbers, results, failures, max(0.0, seconds)))
 
