@@ -29,6 +29,13 @@ Call = Callable[[int, int, int, Any], Any]
 """Calls the handler for one request: thread index, number, attempt, data."""
 
 
+REPLY_SECONDS = 0.004
+"""Replies wait for so much work at most: each has a client who waits, while a worker's results have a collector.
+
+A hundred requests of 0.3 ms at once, one thread: 95 of 100 are answered within 4 ms, and within 17 with 20 ms.
+"""
+
+
 class Service(Role):
     """The broker: takes requests at its frontend, gives each to the least loaded worker at its backend.
 
@@ -179,6 +186,7 @@ class ServiceWorker(Role):
             post,
             thread_start=beginning.begin,
             leadership=self._leadership,
+            quantum=REPLY_SECONDS,
             task=str(self.task_type),
             # the client is told, with the traceback: as a rule the mistake is its own
             failures=FailureLog(self._log, noun="Request", level=logging.INFO),

@@ -77,7 +77,7 @@ def draw(seed: int, name: str, folder: str = ".", *, work: float = WORK_SECONDS)
         journal=fault.journal,
         hungry=tuple(sorted(rng.sample(range(items), fault.hungry))),
         deadly=tuple(sorted(rng.sample(range(items), min(items, fault.deadly)))),
-        max_items=rng.choice([5, 20, 100]) if fault.retiring else None,
+        max_items=rng.choice([50, 100, 300]) if fault.retiring else None,
         spare_bytes=fault.spare_bytes,
         file_bytes=SMALL_FILES if limited else 0,
     )

@@ -191,7 +191,7 @@ def end_workers_by_items(stage: RunStage, rng: random.Random) -> None:
 
 @fault("run-worker-retire", RunStage, journal=True, retiring=True)
 def kill_those_that_retire(stage: RunStage, rng: random.Random) -> None:
-    """Workers of `run` retire after 5, 20 or 100 items (`max_items`), and one or two of them are killed meanwhile."""
+    """Workers of `run` retire after 50, 100 or 300 items (`max_items`), and one or two of them are killed meanwhile."""
     kill_child(stage, rng)
 
 
