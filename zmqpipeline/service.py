@@ -30,10 +30,7 @@ Call = Callable[[int, int, int, Any], Any]
 
 
 REPLY_SECONDS = 0.004
-"""Replies wait for so much work at most: each has a client who waits, while a worker's results have a collector.
-
-A hundred requests of 0.3 ms at once, one thread: 95 of 100 are answered within 4 ms, and within 17 with 20 ms.
-"""
+"""Replies wait for so much work (seconds) at most: each has a client who waits, while results have a collector."""
 
 
 class Service(Role):
