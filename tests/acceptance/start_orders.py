@@ -1,8 +1,8 @@
 """The documented programs, started in any order and at any time: ``python -m tests.acceptance.start_orders --seed 1``.
 
 Each trial draws an example, an order of its programs, the gaps between their starts (none to 5 s), 1 to 4 workers of
-each task, and 5 to 1,000 items. All processes must end by themselves with status 0 and nothing on stderr but that they wait, and each item
-must have been collected once: also when the run is over before a worker is there, or has connected.
+each task, and 5 to 1,000 items. All processes must end by themselves with status 0 and nothing on stderr but that they
+wait, and each item must have been collected once: also when the run is over before a worker is there, or has connected.
 """
 
 from __future__ import annotations
