@@ -68,6 +68,23 @@ def test_what_a_dead_worker_was_given_comes_back() -> None:
     assert told(credits, 3)[b"b"] == (400, 6000)
 
 
+def test_who_was_given_a_message_and_keeps_nothing_is_asked_while_another_waits() -> None:
+    """Its answer was lost, and it says nothing by itself: what it was given would never come back."""
+    credits = Credits(BOUND)
+    for who in (b"a", b"b"):
+        credits.join(who)
+    told(credits)
+    credits.said(b"a", 400, 5000, 1)
+    assert told(credits, 2) == {b"a": (400, 5000)}
+    credits.said(b"b", 400, 6000, 1)
+    assert told(credits, 3) == {}
+    credits.said(b"b", 400, 6000, 1)
+    assert told(credits, 3) == {b"a": (400, 0)}
+    assert told(credits, 4) == {}
+    credits.said(b"a", 400, 0, 3)
+    assert told(credits, 4) == {b"b": (400, 6000)}
+
+
 def test_a_worker_that_has_forgotten_its_credit_is_told_again() -> None:
     """Its connection broke and came back, and nobody here had noticed."""
     credits = Credits(BOUND)

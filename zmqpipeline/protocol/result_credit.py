@@ -18,7 +18,8 @@ workers there are; more only if the first credits of all of them (64 KiB each) a
 It cannot stand still: what is queued is called, acknowledged and released, unless the collector's function does not
 return; so the outstanding bytes of every worker fall to nothing, and nothing beyond the shares is under way: then the
 first that asks is given what it asks for. Each word may be lost: `Kept` comes again each second, with the credit that
-the worker believes in, and is answered by the right one.
+the worker believes in, and is answered by the right one. A worker that was given a message and keeps nothing any more
+says no Kept by itself: while another one asks in vain, it is told its credit again, which it answers.
 """
 
 from __future__ import annotations
@@ -87,6 +88,10 @@ class Credits:
         """Those that are to be told of a smaller one."""
         self._asking: dict[bytes, int] = {}
         """Who has asked for a message, and of how many bytes; in that order."""
+        self._given: dict[bytes, None] = {}
+        """Who was given a message and has not said since that it has heard of it."""
+        self._asked_again = False
+        """Somebody who had asked has asked again, since those were told again."""
         self._calls: deque[tuple[_Giving, int, int]] = deque()
         """The results that wait for the collector's function, in order: whose they are, items, bytes."""
         self._called = 0
@@ -118,7 +123,7 @@ class Credits:
         one = self._workers.pop(who, None)
         if one is None:
             return
-        for places in (self._short, self._lowered, self._asking):
+        for places in (self._short, self._lowered, self._asking, self._given):
             places.pop(who, None)
         self._change(one, most=0, reserved=0)
         if self._parts > 1 and len(self._workers) * 4 < self._parts:
@@ -160,9 +165,11 @@ class Credits:
                 self._lowered[who] = None
         if one.reserved_at <= confirmed and one.reserved:
             self._change(one, reserved=0)
+            self._given.pop(who, None)
         if not wants:
             self._asking.pop(who, None)
         elif not one.reserved:
+            self._asked_again = self._asked_again or who in self._asking
             self._asking[who] = wants
 
     def arrived(self, who: bytes, items: int, payloads: Blobs) -> None:
@@ -228,10 +235,14 @@ class Credits:
             who, wants = next(iter(self._asking.items()))
             fits = self._weight + wants <= self.bound and not self._short
             if not fits and self._beyond:
+                if self._asked_again:
+                    told = {**dict.fromkeys(self._given, 0), **told}
                 break
             del self._asking[who]
             self._change(self._workers[who], reserved=wants)
+            self._given[who] = None
             told[who] = wants
+        self._asked_again = False
         return [(who, self._workers[who].told, once) for who, once in told.items()]
 
     def _raise(self, who: bytes) -> bool:

@@ -316,9 +316,9 @@ class Shares:
             if slot.timed is not None and not slot.lost:
                 left = self._check_timeout(slot, moment)
                 wait = left if wait is None else min(wait, left)
-        if self._busy.tell(waiting=bool(self._waiting)):
-            return self._quantum
         sums = self._failures.look(moment)
+        if self._busy.tell(waiting=bool(self._waiting)):
+            wait = self._quantum if wait is None else min(wait, self._quantum)
         return sums if wait is None else wait
 
     def _look_at_stuck(self, slot: Slot, moment: float) -> None:
