@@ -129,8 +129,10 @@ def _pool(items: list[bytes]) -> Stage:
         said.clear()
         pool._waiting.append(Piece(slot.job, execution, range(BATCH), (), list(items)))
         slot.mark = slot.last = time.perf_counter()
+        slot.end = float("inf")
         assert pool._take_share(slot)
-        pool._execute(slot, float("inf"))
+        while slot.todo:
+            pool._execute(slot)
         with slot.lock:
             pool._hand_over(slot)
         assert sum(len(one.numbers) for one in said) == BATCH
