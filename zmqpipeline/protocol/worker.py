@@ -17,7 +17,8 @@ seeking    start                          no distributor has welcomed this worke
 working    Welcome with a run             takes items
 changing   Welcome with another run       waits for what still runs of the old run; then working
 draining   Drain, Retire, idle time-out   takes nothing; hands back what is unstarted; waits for releases
-ended      RunEnded, EndFound, drained, init failed; one that stays goes back to seeking at RunEnded
+ended      RunEnded, EndFound, drained,   one that stays goes back to seeking at RunEnded
+           init failed
 ========== ============================== ======================================================================
 """
 
