@@ -169,7 +169,7 @@ def test_results_carry_the_keys_of_their_items() -> None:
     body = bench.said_one(m.Results)
     assert (body.spans, body.keys) == ((4, 5, 6, 7), keys("a", "c"))
     distributor.says(m.Settled("run", "A", (4, 7)))
-    assert bench.machine._keys == {}
+    assert bench.machine._held.keys == {}
 
 
 # the collector --------------------------------------------------------------------------------------------------------
