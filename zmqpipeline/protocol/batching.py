@@ -4,11 +4,11 @@ The law. A worker with `slots` threads wants ``slots + prefetch`` items unstarte
 
     prefetch = slots * (prefetch_seconds / service_time - 1), rounded up, between 0 and max_prefetch
 
-so that with 20 ms of `prefetch_seconds` an item of 20 ms or more is never hoarded behind another, and one of 5 ms has
-three others waiting for its thread. Items that are shorter than a quarter of `prefetch_seconds` have more at hand,
-those of some microseconds three times as much: a worker reports, and looks for more, once a quantum of 20 ms
-(`runtime.pool`), so that 60 ms of work cover that, the way to the distributor and back, and a machine that is busy
-besides.
+so that with 40 ms of `prefetch_seconds` an item of 40 ms or more is never hoarded behind another, and one of 20 ms has
+one other waiting for its thread: the way to the distributor and back takes milliseconds where all cores compute. Items
+that are shorter than a quarter of `prefetch_seconds` have more at hand, those of some microseconds half as much again:
+a worker reports, and looks for more, once a quantum of 20 ms (`runtime.shares`), so that 60 ms of work cover that, the
+way to the distributor and back, and a machine that is busy besides.
 
 `service_time` is observed: the seconds of the last batches by their items, so that a batch weighs as much as it has
 items. One item that a busy machine held up for half a millisecond, among thousands that took half a microsecond, is
@@ -89,7 +89,7 @@ def window(slots: int, service_time: float | None, last: int, *, prefetch_second
     """How many items to want in all, given the last answer (so that it grows by doubling)."""
     if service_time is None:
         return slots
-    prefetch_seconds += 2 * max(0.0, prefetch_seconds - 4 * service_time)
+    prefetch_seconds += max(0.0, prefetch_seconds / 2 - 2 * service_time)
     if service_time * (max_prefetch + slots) <= prefetch_seconds * slots:
         ahead = max_prefetch
     else:
