@@ -92,7 +92,7 @@ def test_a_worker_that_comes_too_late_ends_and_one_that_is_early_for_the_next_ru
 
 
 def test_more_workers_than_a_short_run_needs_cost_little(workshop: Workshop) -> None:
-    """Five items: with four workers at most 0.3 s more than with one, in the median of five runs."""
+    """Five items: with four workers at most 0.3 s more than with one, where that takes 0.7: medians of five runs."""
     workshop.write("short.py", SHORT)
     seconds: dict[int, list[float]] = {1: [], 4: []}
     for _ in range(5):
@@ -101,4 +101,5 @@ def test_more_workers_than_a_short_run_needs_cost_little(workshop: Workshop) -> 
             status, program = workshop.run("-m", "short", "run", "--workers", f"{workers}")
             took.append(time.monotonic() - began)
             assert status == 0, program.err
-    assert statistics.median(seconds[4]) < statistics.median(seconds[1]) + 0.3, seconds
+    # as a ratio, since on a machine that is busy with other tests both take several times as long
+    assert statistics.median(seconds[4]) < statistics.median(seconds[1]) * (0.7 + 0.3) / 0.7, seconds
