@@ -141,11 +141,14 @@ class AppDistributor(nodes.DistributorNode):
     def pass_over(self, command: c.Produce) -> e.Produced:
         """Take the steps whose items are done, as the source's thread does."""
         passed = _Watched()
-        state, trouble, _ = self._take(command, command.over, passed)
+        state, trouble, last = self._take(command, command.over, passed)
         # a source that was told how many are done has begun after these
         self._taken[command.task] += passed.count - len(passed.steps)
-        self._note_steps(command.task, state, [_payload(one) for one in passed.steps], [])
-        return e.Produced(command.task, state or "more", trouble=trouble, over=passed.count)
+        # an item that comes with the end is no step that was passed over
+        beside = [] if last is None else [last]
+        payloads, keys = [_payload(one) for one in beside], [one[1] for one in beside if isinstance(one, tuple)]
+        self._note_steps(command.task, state, [*(_payload(one) for one in passed.steps), *payloads], [])
+        return e.Produced(command.task, state or "more", payloads, keys or None, trouble, passed.count)
 
     def _take(self, command: c.Produce, count: int, keep: Keep) -> tuple[str, m.Trouble | None, Step | None]:
         """Take so many steps: how the answer ends, if it does, the trouble that ends it, and an item beside the end."""
