@@ -266,7 +266,8 @@ class Distributor(Role):
 
     def _leave_note(self) -> None:
         """For workers that have not met the run, or have missed the word of its end."""
-        if self.machine is not None and self.machine.is_over:
+        # of one that ended before any run there is nothing to say
+        if self.machine is not None and self.machine.is_over and self.machine.run:
             try:
                 leave_note(self._task_places(), self.machine.run)
             except OSError as error:

@@ -109,11 +109,11 @@ def test_whoever_dies_while_results_wait_the_run_ends(workshop: Workshop, eventu
     distributor = started(workshop, "distributor", **sizes)  # type: ignore[arg-type]
     workers = [started(workshop, "worker", "P", **sizes) for _ in range(3)]  # type: ignore[arg-type]
     collector = started(workshop, "collector", **sizes)  # type: ignore[arg-type]
-    eventually(lambda: len(workshop.lines("collected")) > 40, "forty results")
+    eventually(lambda: len(workshop.lines("collected")) > 40, "forty results", 60)
     collector.signal(signal.SIGKILL)
     collector.wait()
     collector = started(workshop, "collector", **sizes)  # type: ignore[arg-type]
-    eventually(lambda: len(workshop.lines("collected")) > 90, "fifty more")
+    eventually(lambda: len(workshop.lines("collected")) > 90, "fifty more", 60)
     workers[0].signal(signal.SIGKILL)
     workers[1].signal(signal.SIGTERM)
     assert workers[1].wait() == 0, workers[1].err

@@ -67,7 +67,7 @@ if sys.orig_argv[-1] == "examples.class_api.worker":
 
 @pytest.mark.parametrize("command", PRINTED)
 def test_it_prints_what_its_readme_says_and_ends_with_0(workshop: Workshop, command: str) -> None:
-    """Nothing but what is promised on stdout; on stderr no traceback and no warning, but that a worker is slow to come."""
+    """Nothing but what is promised on stdout; on stderr no traceback, and no warning but of a worker that is slow."""
     status, program = workshop.run("-m", *f"examples.{command}".split())
     assert status == 0, program.out + program.err
     assert re.fullmatch(PRINTED[command], program.out), program.out

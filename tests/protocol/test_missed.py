@@ -84,6 +84,13 @@ def test_a_lost_word_of_the_end_is_made_good() -> None:
     assert ended_with(bench) == (0, "the run is over")
 
 
+def test_a_distributor_that_ended_before_any_run_ends_no_worker() -> None:
+    """It has no run, and neither has a worker that waits: that is not the same run."""
+    bench = waiting()
+    bench.tell(e.EndFound("", 30.0))
+    assert bench.ended is None
+
+
 def test_the_end_of_another_run_does_not_end_one_that_works() -> None:
     """It was over before this one lost its distributor, which may come back; one that is over later has replaced it."""
     bench, _ = working()

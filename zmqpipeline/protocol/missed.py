@@ -72,7 +72,7 @@ class MissedRun:
         if self._unserved is None or self._born is None:
             return None
         at = now - seconds
-        if ended == run:
+        if run and ended == run:
             return "the run is over"
         # one that has worked for a run may have seen the end of the one before
         if at >= (self._unserved if run else self._born):
