@@ -92,7 +92,7 @@ def test_a_worker_that_comes_too_late_ends_and_one_that_is_early_for_the_next_ru
 
 
 def test_more_workers_than_a_short_run_needs_cost_little(workshop: Workshop) -> None:
-    """Five items: with four workers at most 0.3 s more than with one, where that takes 0.7: medians of five runs."""
+    """Five items: four workers take less than twice what one takes, with all else that a busy machine does."""
     workshop.write("short.py", SHORT)
     seconds: dict[int, list[float]] = {1: [], 4: []}
     for _ in range(5):
@@ -101,5 +101,6 @@ def test_more_workers_than_a_short_run_needs_cost_little(workshop: Workshop) -> 
             status, program = workshop.run("-m", "short", "run", "--workers", f"{workers}")
             took.append(time.monotonic() - began)
             assert status == 0, program.err
-    # as a ratio, since on a machine that is busy with other tests both take several times as long
-    assert statistics.median(seconds[4]) < statistics.median(seconds[1]) * (0.7 + 0.3) / 0.7, seconds
+    # On an idle machine it is 0.1 s more than 0.7. Beside other tests three more processes that start cost half as much
+    # again; when all four were waited for it was twice as long, and with a reconnect of a second four times.
+    assert statistics.median(seconds[4]) < statistics.median(seconds[1]) * 1.75, seconds
