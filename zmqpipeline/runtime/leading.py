@@ -241,11 +241,6 @@ class Leadership:
                 self._step_back()
                 return
 
-    def give_back(self, hand: Hand) -> None:
-        """One of the hand's threads is idle: the loop's own thread leads, unless another one is in the loop."""
-        if self._take(hand):
-            self._step_back()
-
     def _take(self, hand: Hand) -> bool:
         """Take the lead, if it is still this hand's."""
         if not self._held.acquire(blocking=False):
