@@ -98,13 +98,16 @@ class Workshop:
         }
 
     def write(self, name: str, text: str) -> Path:
-        """Write a program or a file; a program that takes the place of another is a second newer."""
+        """Write a program or a file, at once; a program that takes the place of another is a second newer."""
         path = self.folder / name
         before = path.stat().st_mtime if path.exists() else 0.0
-        path.write_text(text)
+        # a program that was just started may be reading the one before: it must never see half a file
+        new = self.folder / f"{name}.new"
+        new.write_text(text)
         # whether its bytecode is still right, python tells by whole seconds and the size
-        moment = max(path.stat().st_mtime, before + 1)
-        os.utime(path, (moment, moment))
+        moment = max(new.stat().st_mtime, before + 1)
+        os.utime(new, (moment, moment))
+        new.replace(path)
         return path
 
     def start(self, *arguments: str, **environ: str) -> Program:

@@ -62,7 +62,8 @@ def family(pid: int) -> list[int]:
 
 def started(workshop: Workshop, *arguments: str, items: int, size: int, seconds: float) -> Program:
     """One role or all of the app."""
-    workshop.write("app.py", APP)
+    if not workshop.programs:
+        workshop.write("app.py", APP)
     environ = {"ITEMS": str(items), "SIZE": str(size), "SECONDS": str(seconds)}
     return workshop.start("-m", "app", *arguments, ZMQPIPELINE_MAX_HELD_BYTES=str(BOUND), **environ)
 
