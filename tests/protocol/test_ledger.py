@@ -174,6 +174,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def reconcile(self, worker: bytes, data: st.DataObject) -> None:
         """A full report of a worker that received everything: what it has not goes back, the rest is all its own."""
         mine = self.of(worker)
+        # it lives, so that no item has killed it
+        for killed in self.crashed.values():
+            killed.discard(worker)
         held = sorted(data.draw(st.sets(st.sampled_from(mine)))) if mine else []
         droppable = self.ledger.reconcile(worker, SeqSet(spans_of(held)), 1 << 60)
         assert droppable == ()
