@@ -1,3 +1,3 @@
-"""What all tests may use: pytest's way to test plugins, an order by chance, bytecode, and the library's own plugin."""
+"""What all tests may use: pytest's way to test plugins, an order by chance, marks, bytecode, our own plugin."""
 
-pytest_plugins = ["pytester", "tests.order", "tests.bytecode", "zmqpipeline.pytest_plugin"]
+pytest_plugins = ["pytester", "tests.order", "tests.marks", "tests.bytecode", "zmqpipeline.pytest_plugin"]

@@ -93,6 +93,7 @@ def client(place: Place) -> Iterator[ServiceClient]:
         place.gate.set()
 
 
+@pytest.mark.slow
 def test_a_list_of_a_hundred_thousand_comes_back_in_order(client: ServiceClient) -> None:
     """However long the list, it does not fill the broker's queue, and each reply is at its place."""
     requests = [{"n": n} for n in range(100_000)]

@@ -51,6 +51,7 @@ def test_the_order_is_another_each_time(order_of: Order) -> None:
         assert sum(here != there for here, there in pairwise(modules)) == len(NAMES) - 1
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_an_order(order_of: Order) -> None:
     """Also in a process of xdist; 0 is the order in which they are written."""
     seed, order = order_of()
@@ -59,6 +60,7 @@ def test_a_seed_repeats_an_order(order_of: Order) -> None:
     assert order_of("--order-seed", "0") == (0, AS_WRITTEN)
 
 
+@pytest.mark.slow
 def test_all_processes_have_the_same_order(order_of: Order) -> None:
     """Without a seed, too: xdist refuses processes that differ."""
     assert sorted(order_of("-n", "2")[1]) == sorted(AS_WRITTEN)

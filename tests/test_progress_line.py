@@ -122,6 +122,7 @@ def test_a_log_line_clears_what_was_drawn(monkeypatch: pytest.MonkeyPatch) -> No
         assert stream.getvalue().startswith(begin)
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_a_run_on_a_terminal_draws_its_line(tmp_path: Path) -> None:
     """With a real terminal: the last line says that all is done, and by how many workers."""

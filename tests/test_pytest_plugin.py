@@ -150,6 +150,7 @@ def test_what_a_source_or_an_init_raises_is_shown_likewise(write_app: Any, where
     result.stdout.fnmatch_lines([">*raise LookupError('here it is')", "*test_it.py:*: LookupError"])
 
 
+@pytest.mark.slow
 def test_a_hang_ends_with_what_every_role_waits_for(write_app: Any) -> None:
     """In time: the task that waits, the worker that executes, and the line of the function that hangs."""
     result = write_app(
@@ -172,6 +173,7 @@ def test_a_hang_ends_with_what_every_role_waits_for(write_app: Any) -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_behind_is_an_error_of_the_test(write_app: Any) -> None:
     """A function that never returns keeps its thread: the fixture says which one, and where it is."""
     result = write_app(

@@ -73,6 +73,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+@pytest.mark.slow
 @given(values)
 def test_any_value_arrives_as_it_was_sent(value: Any) -> None:
     """Whatever is built of the listed types comes back equal, and of the same types."""

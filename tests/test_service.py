@@ -304,6 +304,7 @@ def test_a_pipelines_worker_is_refused_by_a_broker(here: Place) -> None:
         assert client.request({"n": 1}, timeout=10) == {"n": 1}
 
 
+@pytest.mark.slow
 def test_a_service_that_is_named_wrongly_by_one_client_is_right_for_the_other(here: Place) -> None:
     """The broker is young: the wrong name waits, the right one is answered in the meantime."""
     with running(here.broker(), here.worker()), here.client("test-other") as wrong, here.client() as right:

@@ -232,6 +232,7 @@ def test_a_source_that_is_not_repeatable_is_found(first: range, again: range, te
         run_some_seeds()
 
 
+@pytest.mark.slow
 def test_a_collector_that_keeps_its_results_in_memory_loses_them() -> None:
     """What a process forgets, the test can make it forget; with a journal the same seeds lose nothing."""
     rows: list[int] = []

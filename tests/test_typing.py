@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 PROGRAMS = sorted((ROOT / "tests" / "typing").glob("*.py"))
 MISTAKES = ROOT / "tests" / "typing" / "mistakes.py"
@@ -56,6 +58,7 @@ def expected() -> set[tuple[str, int]]:
     return found
 
 
+@pytest.mark.slow
 def test_mypy_finds_each_mistake_and_nothing_else(tmp_path: Path) -> None:
     """Decorated functions keep their types, and what would be refused when it runs is refused before."""
     assert mypy_errors(tmp_path) == expected()

@@ -192,6 +192,7 @@ def test_every_benchmark_is_tried_here() -> None:
     assert [name for name in BENCHMARKS if f"| `{name}` |" not in readme] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_a_benchmark_prints_its_table(workshop: Workshop, name: str) -> None:
     """It ends with 0, and every row has its figures and says what is promised, if anything is."""
@@ -214,6 +215,7 @@ def _number(text: str) -> float:
     return float(text.replace(",", ""))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "third", "compared"), [("latency", None, "ratio"), ("overhead", "plain_loop", "difference")]
 )
@@ -241,6 +243,7 @@ def test_a_benchmark_as_json(workshop: Workshop, name: str, third: str | None, c
 DRIVER = "from examples.benchmarks.sides import run_ours; run_ours('mutant', items={items}, size=100, mark=10)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("app", "right", "wrong", "message"),
     [
@@ -324,6 +327,7 @@ def test_a_peer_that_loses_or_changes_an_item_is_found_out() -> None:
             peers.check(wrong, 3)
 
 
+@pytest.mark.slow
 def test_peers_with_naps(workshop: Workshop) -> None:
     """Percent beyond the naps, in the place of a rate; what gets its items in chunks is left out."""
     arguments = "--naps 4 --workers 2 --only pool --rounds 1 --json"

@@ -60,6 +60,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.alone
 def test_what_a_killed_worker_had_queued_goes_out_at_full_speed(workshop: Workshop, eventually: Eventually) -> None:
     """kill -9 of one of two workers with thousands of trivial items at hand: the next 30,000 take no second."""
     workshop.write("app.py", APP.replace("TRIAL", "pass"))
@@ -76,6 +77,7 @@ def test_what_a_killed_worker_had_queued_goes_out_at_full_speed(workshop: Worksh
     assert slowest < 1.0
 
 
+@pytest.mark.slow
 def test_an_item_that_never_ran_is_never_blamed(workshop: Workshop, eventually: Eventually) -> None:
     """With crash_limit=1, a worker is killed in its long item, behind which thousands wait: that one alone fails."""
     trial = 'data["n"] == 60_000 and (note("long", data["n"]), time.sleep(1000))'
@@ -91,6 +93,7 @@ def test_an_item_that_never_ran_is_never_blamed(workshop: Workshop, eventually: 
     assert program.json["tasks"]["C"]["collected"] == 119_999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_a_killer_among_thousands_of_short_items_is_found(limit: int, workshop: Workshop) -> None:
     """It kills at once, in the midst of a batch: within three deaths it is known and failed, and no other with it."""

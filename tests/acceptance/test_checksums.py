@@ -44,6 +44,7 @@ def fill(folder: Path) -> None:
     (folder / "link").symlink_to("plain")
 
 
+@pytest.mark.slow
 def test_odd_names_arrive_as_they_are(workshop: Any) -> None:
     """Backslashes, newlines, undecodable bytes: one line a file, each accepted; the manifest does not list itself."""
     folder = workshop.folder / "data"
@@ -59,6 +60,7 @@ def test_odd_names_arrive_as_they_are(workshop: Any) -> None:
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_listed_and_the_rest_is_there(workshop: Any) -> None:
     """A broken link is a failed item, listed at the end; status 1; every other file is in the manifest."""
     folder, out = workshop.folder / "data", workshop.folder / "out"
@@ -74,6 +76,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_there(workshop: Any) -> N
     check(folder, out)
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_not_there_is_said(workshop: Any) -> None:
     """A wrong path fails the task with a sentence that says what to do; no manifest of nothing is trusted: status 1."""
     status, program = workshop.run("-m", "examples.checksums", "run", "--meta", "path=/no/such/folder")

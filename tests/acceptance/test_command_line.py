@@ -135,6 +135,7 @@ def test_an_app_that_is_not_there_is_one_line(target: str, said: list[str], work
     assert all(word in line for word in said), line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["app", "app:app", "app.py", "app.py:app", "pkg.inner:app"])
 def test_an_app_is_found(target: str, workshop: Any) -> None:
     """-A takes a module or a file, with or without the app's name, and its children find it, too."""
@@ -147,6 +148,7 @@ def test_an_app_is_found(target: str, workshop: Any) -> None:
     assert program.out.splitlines() == ["collected 1", "collected 2"]
 
 
+@pytest.mark.slow
 def test_a_script_runs_from_anywhere(workshop: Any) -> None:
     """`python folder/app.py run` and `python -m app run` work; the children import what the script could import."""
     (workshop.folder / "deep").mkdir()
@@ -231,6 +233,7 @@ def test_help_lists_the_commands(workshop: Any) -> None:
     assert workshop.run("-m", "app")[0] == 2
 
 
+@pytest.mark.slow
 def test_help_says_what_the_flags_do(workshop: Any) -> None:
     """Every role and `run` take --drain-timeout; --fresh says what it leaves alone; `dead` lists its three commands."""
     workshop.write("app.py", APP + MAIN)
@@ -254,6 +257,7 @@ COMMANDS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_help_has_an_example_of_every_command(workshop: Any) -> None:
     """Each --help ends with a command line that click can read: a command and flags that there are."""
     workshop.write("app.py", APP + MAIN)
@@ -273,6 +277,7 @@ def test_help_has_an_example_of_every_command(workshop: Any) -> None:
             assert all(f"{flag} " in program.out.partition("Example:")[0] for flag in flags), example
 
 
+@pytest.mark.slow
 def test_workers_of_every_task_by_one_command(workshop: Any) -> None:
     """`worker` without a task starts a process for each task; all roles end with status 0."""
     workshop.write("app.py", APP + MAIN)
@@ -281,6 +286,7 @@ def test_workers_of_every_task_by_one_command(workshop: Any) -> None:
     assert programs[1].out.splitlines() == ["collected 1", "collected 2"]
 
 
+@pytest.mark.slow
 def test_log_lines_may_be_json(workshop: Any) -> None:
     """--log-json writes every log line of every process as a JSON object; --log-level says which."""
     workshop.write("app.py", APP + MAIN)

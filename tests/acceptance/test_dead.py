@@ -14,7 +14,7 @@ from zmqpipeline.runtime.journal import peek
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 APP = """
 import time

@@ -28,9 +28,11 @@ RUN_BY_OTHERS = {
 }
 """Pages that have a test of their own, which runs what is on them."""
 
+README = ROOT / "README.md"
+
 PAGES = [
     page
-    for page in (ROOT / "README.md", *DOCS)
+    for page in (README, *DOCS)
     if name_of(page) not in RUN_BY_OTHERS and any(one.language in ("python", "sh") for one in blocks_of(page))
 ]
 
@@ -95,7 +97,9 @@ def check_syntax(block: Block, where: str) -> None:
         assert done.returncode == 0, f"{where}: {done.stderr}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize(
+    "page", [pytest.param(one, marks=[] if one == README else [pytest.mark.slow]) for one in PAGES], ids=name_of
+)
 def test_what_is_on_the_page_runs(workshop: Workshop, page: Path) -> None:
     """From the first block to the last, each ends with status 0 and prints what the page says it prints."""
     story = Story(page, workshop)

@@ -43,6 +43,7 @@ if __name__ == "__main__":
 SEED, TRIALS, AT_ONCE = 2, 8, 4
 
 
+@pytest.mark.slow
 def test_a_sample_of_orders_ends_by_itself() -> None:
     """`python -m tests.acceptance.start_orders` carries out as many as one likes."""
     rng = random.Random(SEED)
@@ -52,6 +53,7 @@ def test_a_sample_of_orders_ends_by_itself() -> None:
     assert {trial: what for trial, what in wrong.items() if what} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", spec.TRANSPORTS)
 def test_workers_that_waited_end_with_a_run_that_they_did_not_meet(workshop: Workshop, transport: str) -> None:
     """Three workers with ten threads have waited for 2.6 s or more; the run is over in a moment; each ends with 0."""
@@ -70,6 +72,7 @@ def test_workers_that_waited_end_with_a_run_that_they_did_not_meet(workshop: Wor
     assert sum(map(spec.handled, programs)) == 5
 
 
+@pytest.mark.slow
 def test_a_worker_that_comes_too_late_ends_and_one_that_is_early_for_the_next_run_serves_it(
     workshop: Workshop,
 ) -> None:
@@ -91,6 +94,7 @@ def test_a_worker_that_comes_too_late_ends_and_one_that_is_early_for_the_next_ru
     ]
 
 
+@pytest.mark.alone
 def test_more_workers_than_a_short_run_needs_cost_little(workshop: Workshop) -> None:
     """Five items: four workers take less than twice what one takes, with all else that a busy machine does."""
     workshop.write("short.py", SHORT)

@@ -65,6 +65,7 @@ if sys.orig_argv[-1] == "examples.class_api.worker":
 """Holds the second worker back."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", PRINTED)
 def test_it_prints_what_its_readme_says_and_ends_with_0(workshop: Workshop, command: str) -> None:
     """Nothing but what is promised on stdout; on stderr no traceback, and no warning but of a worker that is slow."""
@@ -85,6 +86,7 @@ def test_the_list_of_examples_is_whole() -> None:
     assert folders == run | {"benchmarks", "checksums", "class_api"}
 
 
+@pytest.mark.slow
 def test_the_dependencies_hold(workshop: Workshop) -> None:
     """With several workers for each task: nothing of a task is done before the last of those that it needs."""
     status, program = workshop.run("-m", "examples.dependencies", "run", "--workers", "2", "--meta", "cakes=30")
@@ -111,6 +113,7 @@ def test_log_lines_go_where_they_should(workshop: Workshop) -> None:
     assert len({found for line in lines for found in re.findall(r"process (\d+)", line)}) == 3
 
 
+@pytest.mark.slow
 def test_the_classes_share_the_naps(workshop: Workshop) -> None:
     """Four programs in a folder of their own: what the two workers did adds up; nothing is left behind."""
     # unbuffered, a line is written in two pieces, between which another program may write
@@ -136,6 +139,7 @@ def test_the_classes_meet_over_tcp_in_any_order(workshop: Workshop, free_port: i
     assert list(workshop.folder.glob("*.ipc")) == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_comes_too_late_ends_by_itself(workshop: Workshop) -> None:
     """One worker stays away until the run is over, and waits a while for another: the script still ends, with 0."""
     workshop.write("sitecustomize.py", LATE)
@@ -158,6 +162,7 @@ def test_a_program_that_fails_takes_the_others_along(workshop: Workshop, free_po
     assert "collector:" not in program.out
 
 
+@pytest.mark.slow
 def test_the_words_are_those_of_a_counter(workshop: Workshop) -> None:
     """Every count of every word is what one Counter finds by a way of its own, with two workers a task."""
     out = workshop.folder / "words.txt"
@@ -196,6 +201,7 @@ def test_without_all_texts_there_is_no_count(workshop: Workshop) -> None:
     assert list(workshop.folder.glob("wordcount-*")) == []
 
 
+@pytest.mark.slow
 def test_own_pictures_become_small(workshop: Workshop) -> None:
     """Large, small, turned and transparent ones are as they should be; a file that is none is said, with status 1."""
     large = workshop.folder / "own"
@@ -222,6 +228,7 @@ def test_own_pictures_become_small(workshop: Workshop) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_thumbnail_on_request(workshop: Workshop) -> None:
     """A broker and a worker that stay, asked from outside; what is no picture is said in one line, and they go on."""
     source, out = workshop.folder / "source.png", workshop.folder / "out.png"

@@ -114,6 +114,7 @@ def check_once(workshop: Workshop, *, takes_journal: bool, calls: int) -> None:
     assert len(workshop.lines("finished")) == calls, "`finished` was called again after it had returned"
 
 
+@pytest.mark.slow
 def test_finished_is_called_again_after_a_kill(takes_journal: bool, workshop: Workshop, eventually: Eventually) -> None:
     """kill -9 of everything while it runs, twice: the same line calls it again, and nothing else; then it is over."""
     for times in (1, 2):
@@ -126,6 +127,7 @@ def test_finished_is_called_again_after_a_kill(takes_journal: bool, workshop: Wo
     check_once(workshop, takes_journal=takes_journal, calls=3)
 
 
+@pytest.mark.slow
 def test_finished_is_called_again_after_a_drain(
     takes_journal: bool, workshop: Workshop, eventually: Eventually
 ) -> None:
@@ -139,6 +141,7 @@ def test_finished_is_called_again_after_a_drain(
     check_once(workshop, takes_journal=takes_journal, calls=2)
 
 
+@pytest.mark.slow
 def test_finished_is_called_again_after_it_raised(takes_journal: bool, workshop: Workshop) -> None:
     """Status 1, each time; as soon as it returns, the run is finished, with status 0."""
     for times in (1, 2):
@@ -151,6 +154,7 @@ def test_finished_is_called_again_after_it_raised(takes_journal: bool, workshop:
     check_once(workshop, takes_journal=takes_journal, calls=3)
 
 
+@pytest.mark.slow
 def test_what_finished_returns_may_be_refused(workshop: Workshop) -> None:
     """It returns what cannot be sent: that is an exception like any other, and its rows are undone with it."""
     write(workshop, "journal")
@@ -163,6 +167,7 @@ def test_what_finished_returns_may_be_refused(workshop: Workshop) -> None:
     assert reports(workshop) == 1
 
 
+@pytest.mark.slow
 def test_a_lone_collector_calls_finished_again(workshop: Workshop, eventually: Eventually) -> None:
     """All roles are killed while it runs. Collector and distributor, without any worker, see the run to its end."""
     write(workshop)
@@ -176,6 +181,7 @@ def test_a_lone_collector_calls_finished_again(workshop: Workshop, eventually: E
     check_once(workshop, takes_journal=False, calls=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", [None, "7"], ids=["all collected", "one failed"])
 @pytest.mark.parametrize("journal", [(), ("--journal", "run.db")], ids=["no journal", "journal"])
 def test_a_distributor_killed_during_finished_under_run(
@@ -200,6 +206,7 @@ def waits(eventually: Eventually, program: Program) -> None:
     assert not program.ended(), program.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", [None, "7"], ids=["all collected", "one failed"])
 def test_a_lone_distributor_killed_during_finished(
     fails: str | None, workshop: Workshop, eventually: Eventually
@@ -219,6 +226,7 @@ def test_a_lone_distributor_killed_during_finished(
     assert len(workshop.lines("reported")) == 1
 
 
+@pytest.mark.slow
 def test_a_collector_killed_during_finished_under_a_second_distributor(
     workshop: Workshop, eventually: Eventually
 ) -> None:
@@ -239,6 +247,7 @@ def test_a_collector_killed_during_finished_under_a_second_distributor(
     assert sorted(workshop.numbers("collected")) == [n for n in range(20) if n != 7]
 
 
+@pytest.mark.slow
 def test_a_finished_run_with_failed_items_keeps_its_status(workshop: Workshop) -> None:
     """Started again it ends with 1 again, and says why; retried and collected, it ends with 0 from then on."""
     write(workshop)
@@ -261,6 +270,7 @@ def test_a_finished_run_with_failed_items_keeps_its_status(workshop: Workshop) -
     assert [workshop.run(*RUN)[0] for _ in range(2)] == [0, 0]
 
 
+@pytest.mark.slow
 def test_lone_roles_keep_the_status_of_a_finished_run(workshop: Workshop) -> None:
     """A collector on its finished journal, and the distributor that it tells so, end with 1 if an item had failed."""
     write(workshop)

@@ -65,6 +65,7 @@ if __name__ == "__main__":
 RAISED = "KeyError: 'm' in app.py:13 bug"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("where", ["source", "worker", "collector", "finished"])
 def test_the_first_bug_is_told_within_a_second(where: str, workshop: Workshop, eventually: Eventually) -> None:
     """In the middle of a run that goes on: what was raised, in which file and line, with its traceback."""
@@ -79,6 +80,7 @@ def test_the_first_bug_is_told_within_a_second(where: str, workshop: Workshop, e
     assert RAISED in summary, program.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["worker", "collector"])
 def test_a_thousand_failures_of_a_kind_are_one_thing(where: str, workshop: Workshop) -> None:
     """One traceback, one item, their number at the end and in the summary; no line for each."""
@@ -91,6 +93,7 @@ def test_a_thousand_failures_of_a_kind_are_one_thing(where: str, workshop: Works
     assert program.err.splitlines()[-1] == f"  C: {RAISED}: 1,000 items; first: {{'n': 0}}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["ack_data", "failed"])
 def test_a_function_beside_the_collector_that_always_raises_is_told_once(where: str, workshop: Workshop) -> None:
     """Two thousand items: one traceback of it, a number, and the status."""

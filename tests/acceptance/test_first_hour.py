@@ -31,6 +31,7 @@ def collect(data):
 """
 
 
+@pytest.mark.slow
 def test_app_run_returns_results_on_request(workshop: Any) -> None:
     """As `test_run` has them: pairs of task type and data, as they came, without the failed one; else an empty list."""
     call = 'if __name__ == "__main__":\n    summary = app.run(collect_results=True)\n'
@@ -40,6 +41,7 @@ def test_app_run_returns_results_on_request(workshop: Any) -> None:
     assert (status, program.out) == (0, "[('C', 0), ('C', 2), ('C', 4)] False\n[]\n"), program.err
 
 
+@pytest.mark.slow
 def test_a_journal_gives_the_results_of_this_call(workshop: Any) -> None:
     """A finished run is not started again, and has no results to give."""
     call = "    print(len(app.run(collect_results=True, journal='run.db').results))\n"
@@ -57,6 +59,7 @@ def test_a_task_that_takes_an_item_is_told_of_the_worker(workshop: Any) -> None:
     assert "is decorated with `@app.worker`" in program.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "told"),
     [
@@ -121,6 +124,7 @@ def distribute():
 """
 
 
+@pytest.mark.slow
 def test_an_endpoint_may_be_a_str_everywhere(workshop: Any) -> None:
     """Class attributes, one that `__init__` sets, a property and arguments: all roles find each other."""
     workshop.write("classes.py", CLASSES)
@@ -173,6 +177,7 @@ broker.join()
 """
 
 
+@pytest.mark.slow
 def test_nobody_is_said_of_a_short_timeout_too(workshop: Any) -> None:
     """A broker younger than 5 s knows that nobody serves a name; a request that a worker has is merely late."""
     workshop.write("service.py", SERVICE.replace('task_type = ""', 'task_type = ""\n    n_threads = 2'))

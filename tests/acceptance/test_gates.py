@@ -110,6 +110,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_the_sixth_item_waits_for_the_third_ack(workshop: Workshop) -> None:
     """Five are out, and come back in any order and together; twelve runs of twelve are good."""
     workshop.write("gate.py", APP)
@@ -141,6 +142,7 @@ def test_the_documented_classes_wait_for_a_particular_ack(workshop: Workshop) ->
     assert "collected 6 3\n" in programs[0].out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["distributor", "collector"])
 def test_a_gate_goes_on_after_a_restart(workshop: Workshop, role: str, eventually: Any) -> None:
     """Lock-step by the data of the ACKs: a killed role is started again, with a journal, and all are collected once."""

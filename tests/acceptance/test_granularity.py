@@ -25,6 +25,7 @@ def rate(side: str, length: float, share: float, workers: int = 2, target: str =
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_all_sides_are_compared_with_the_bare_loops(workshop: Workshop) -> None:
     """Three tables: the shares by length, METG, and what each role used."""
@@ -42,6 +43,7 @@ def test_all_sides_are_compared_with_the_bare_loops(workshop: Workshop) -> None:
     assert [line.split("  ")[0] for line in metgs[2:]] == ["2 workers, METG(50 %)", "2 workers, METG(90 %)"]
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_two_sides_as_json(workshop: Workshop) -> None:
     """A result a line: two rates, METG of each level, and three roles for each length, with figures that can be."""

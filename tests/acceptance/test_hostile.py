@@ -15,6 +15,7 @@ from tests.fuzz.frames import KINDS
 pytestmark = pytest.mark.processes
 
 
+@pytest.mark.slow
 def test_a_run_finishes_while_hostile_peers_talk_to_each_socket(tmp_path: Path) -> None:
     """Each item comes back once and right, each request is answered, nobody raises, grows or stays."""
     found = course(8000, 1, tmp_path)

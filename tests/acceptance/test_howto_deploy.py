@@ -136,6 +136,7 @@ class Cluster:
             return int(db.execute("SELECT count(*) FROM squares").fetchone()[0])
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_the_script_for_slurm_runs_to_its_end(workshop: Workshop) -> None:
     """Server and workers find each other, all is collected, nobody stays, and the job is not requeued."""
@@ -146,6 +147,7 @@ def test_the_script_for_slurm_runs_to_its_end(workshop: Workshop) -> None:
     assert "requeued" not in job.out
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_a_job_that_is_warned_is_requeued_and_goes_on(workshop: Workshop, eventually: Callable[..., None]) -> None:
     """SIGTERM to the script drains the roles and requeues the job; the second start does what is left."""

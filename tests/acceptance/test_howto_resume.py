@@ -14,7 +14,7 @@ from tests.acceptance.conftest import ROOT
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 PAGE = (ROOT / "docs/howto/resume.md").read_text()
 

@@ -25,6 +25,7 @@ def block(first_line: str) -> str:
     return str(found[0])
 
 
+@pytest.mark.slow
 def test_the_programs_and_commands_of_the_page(workshop: Workshop) -> None:
     """The service, the commands of the three terminals, the client, and the error that is shown."""
     workshop.write("shop.py", block("shop.py"))

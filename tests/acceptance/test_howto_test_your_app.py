@@ -31,6 +31,7 @@ def results(workshop: Workshop) -> dict[str, str]:
     return told
 
 
+@pytest.mark.slow
 def test_the_tests_of_the_page(results: dict[str, str]) -> None:
     """Those that are to pass do, the failing one shows what the page shows, and of the seeds some find the mistake."""
     assert sorted(results) == ["test_failing.py", "test_mended.py", "test_temperatures.py", "test_trouble.py"]

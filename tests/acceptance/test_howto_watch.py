@@ -44,6 +44,7 @@ def test_the_commands_before_it_runs(crawl: Workshop) -> None:
     assert "task0 -> task1" in dotted
 
 
+@pytest.mark.slow
 def test_the_commands_while_it_runs(crawl: Workshop, eventually: Callable[..., None]) -> None:
     """The tables have the columns that are shown; an object a line; --watch goes on until the run ends."""
     run = crawl.start("-m", *COMMANDS[3].split())
@@ -75,6 +76,7 @@ def test_the_commands_while_it_runs(crawl: Workshop, eventually: Callable[..., N
     assert watching.out.count("crawl at ipc://") >= 1
 
 
+@pytest.mark.slow
 def test_the_lines_of_a_run_in_json(crawl: Workshop) -> None:
     """What the worker's function logs has the fields that the page shows."""
     crawl.write("crawl.py", block("python")[0].replace("time.sleep(0.5)", "time.sleep(0.01)"))

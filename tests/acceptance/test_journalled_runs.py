@@ -104,6 +104,7 @@ def kill(program: Program) -> None:
     assert program.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [APP, KEYED], ids=["numbers", "keys in another order each time"])
 def test_a_run_that_is_killed_again_and_again(text: str, workshop: Workshop, eventually: Eventually) -> None:
     """kill -9 of the whole group at random moments, and the same command again: each item is one row, at the end."""
@@ -141,6 +142,7 @@ def work(data):
 """The same with items that take no time and leave no trace but their rows."""
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_kills_among_items_that_take_no_time(workshop: Workshop, eventually: Eventually) -> None:
     """kill -9 of everything at five random moments; in the end there are exactly so many rows, each item once."""
@@ -173,6 +175,7 @@ def test_a_run_that_is_killed_before_it_begins(workshop: Workshop, eventually: E
     assert rows(workshop) == list(range(20))
 
 
+@pytest.mark.slow
 def test_a_distributor_that_is_killed_takes_the_run_over(workshop: Workshop, eventually: Eventually) -> None:
     """kill -9 of the distributor, twice, in the middle of a run with a journal: each item is one row."""
     workshop.write("app.py", APP)
@@ -199,6 +202,7 @@ def test_a_drained_run_goes_on(workshop: Workshop, eventually: Eventually) -> No
     assert rows(workshop) == sorted(workshop.numbers("executed")) == list(range(1500))
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_started_again(workshop: Workshop) -> None:
     """`run` says so, with the counts, and status 0; --json gives the usual object; --fresh starts again."""
     workshop.write("app.py", APP)
@@ -219,6 +223,7 @@ def test_a_finished_run_is_not_started_again(workshop: Workshop) -> None:
     assert len(workshop.lines("executed")) == 35
 
 
+@pytest.mark.slow
 def test_fresh_leaves_the_tables_of_the_user_alone(workshop: Workshop) -> None:
     """It clears what the journal knows of the run, and nothing else: rows of the first run are there beside the new."""
     workshop.write("app.py", APP)
@@ -228,6 +233,7 @@ def test_fresh_leaves_the_tables_of_the_user_alone(workshop: Workshop) -> None:
     assert rows(workshop) == sorted([*range(10), *range(10)])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_own_metadata_only(workshop: Workshop, eventually: Eventually) -> None:
     """Other metadata than the unfinished journal holds are refused, by key and values; the same, or none, go on."""
     workshop.write("app.py", APP)
@@ -247,6 +253,7 @@ def test_a_run_goes_on_with_its_own_metadata_only(workshop: Workshop, eventually
     assert rows(workshop) == list(range(200))
 
 
+@pytest.mark.slow
 def test_a_lone_distributor_with_other_metadata_is_refused(workshop: Workshop, eventually: Eventually) -> None:
     """It meets a collector that holds the run with other metadata: one line, status 2; the next one goes on."""
     workshop.write("app.py", APP)
@@ -267,6 +274,7 @@ def test_a_lone_distributor_with_other_metadata_is_refused(workshop: Workshop, e
     assert rows(workshop) == list(range(300))
 
 
+@pytest.mark.slow
 def test_roles_that_are_all_killed_go_on(workshop: Workshop, eventually: Eventually) -> None:
     """Collector with a journal, distributor and workers, started one by one, all killed, and all started again."""
     workshop.write("app.py", APP)
@@ -286,6 +294,7 @@ def test_roles_that_are_all_killed_go_on(workshop: Workshop, eventually: Eventua
     assert rows(workshop) == list(range(1500))
 
 
+@pytest.mark.slow
 def test_a_lone_collector_says_that_the_run_is_finished(workshop: Workshop) -> None:
     """On a finished journal it tells a distributor so, which ends with 0, and ends itself after 10 s, with 0."""
     workshop.write("app.py", APP)
@@ -336,6 +345,7 @@ def test_a_file_that_is_no_journal_of_ours_is_refused(what: str, command: tuple[
         assert "'lasting'" in line
 
 
+@pytest.mark.slow
 def test_a_journal_in_use_is_refused(workshop: Workshop, eventually: Eventually) -> None:
     """A second run with the same journal: one line that names the first one's process, status 75; that one goes on."""
     workshop.write("app.py", APP)
@@ -352,6 +362,7 @@ def test_a_journal_in_use_is_refused(workshop: Workshop, eventually: Eventually)
     assert first.wait() == 143, first.err
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_write_its_journal_ends_and_goes_on_later(workshop: Workshop) -> None:
     """Status 75 and one letter, soon; with room again the same command does the rest, and each item is one row."""
     workshop.write("app.py", APP)
@@ -451,6 +462,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_gate_that_reads_ack_data_outlives_its_distributor(workshop: Workshop, eventually: Eventually) -> None:
     """A new one knows what the last ACK carried: it hands out what the gate lets through, and the run ends well."""
     workshop.write("app.py", LOCKSTEP)
@@ -462,6 +474,7 @@ def test_a_gate_that_reads_ack_data_outlives_its_distributor(workshop: Workshop,
     assert sorted(workshop.numbers("collected")) == list(range(40))
 
 
+@pytest.mark.slow
 def test_a_gate_that_reads_ack_data_outlives_everybody(workshop: Workshop, eventually: Eventually) -> None:
     """The journal keeps what the last ACK carried."""
     workshop.write("app.py", LOCKSTEP)
@@ -507,6 +520,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["source", "metadata"])
 def test_a_run_whose_source_raised_goes_on_when_it_is_started_again(part: str, workshop: Workshop) -> None:
     """Status 1, and no word of "finished"; then the rest is sent. Keys that are sets are known again."""
@@ -551,6 +565,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_metadata_that_hold_a_set_are_known_again(workshop: Workshop) -> None:
     """They are told at each start, packed in the order of that process: the same ones all the same."""
     workshop.write("app.py", TOLD)

@@ -16,7 +16,7 @@ from zmqpipeline.runtime.journal import Journal
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 Eventually = Callable[..., None]
 

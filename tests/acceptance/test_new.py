@@ -19,6 +19,7 @@ from zmqpipeline.scaffold import write_app
 pytestmark = pytest.mark.processes
 
 
+@pytest.mark.slow
 def test_what_it_writes_runs_and_passes(workshop: Any) -> None:
     """As a newcomer would: new, run, run with metadata, and the tests; nothing is edited."""
     status, program = workshop.run("-m", "zmqpipeline", "new", "squares")
@@ -42,6 +43,7 @@ def test_what_it_writes_runs_and_passes(workshop: Any) -> None:
     assert "2 passed" in tests.stdout
 
 
+@pytest.mark.slow
 def test_the_readme_is_true(workshop: Any) -> None:
     """Each command that it shows is one that there is, with flags that it takes."""
     assert workshop.run("-m", "zmqpipeline", "new", "squares")[0] == 0

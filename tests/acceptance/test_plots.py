@@ -160,6 +160,7 @@ def test_a_table_says_what_the_lines_say() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_results_are_kept_with_their_command(workshop: Workshop) -> None:
     """Measured again, they take the place of the old ones; the rest stays; the machine is told."""

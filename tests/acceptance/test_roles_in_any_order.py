@@ -45,6 +45,7 @@ ORDERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("transport", "order"), ORDERS, ids=lambda value: value if isinstance(value, str) else value[0]
 )
@@ -61,6 +62,7 @@ def test_four_processes_in_any_order(transport: str, order: tuple[str, ...], wor
     assert sorted(workshop.numbers("collected")) == list(range(10_000))
 
 
+@pytest.mark.alone
 def test_a_killed_worker_costs_nothing_but_its_time(workshop: Any, eventually: Callable[..., None]) -> None:
     """kill -9 of one of two workers: 2,000 collected, none twice, within 2 s of what one worker alone needs."""
     threads, seconds = 2, 0.01
@@ -96,6 +98,7 @@ def test_roles_end_well_on_sigterm(workshop: Any, eventually: Callable[..., None
     assert len(set(collected)) == len(collected)
 
 
+@pytest.mark.slow
 def test_worker_processes_share_one_command(workshop: Any) -> None:
     """`worker --processes 2` starts two workers, serves every task, and ends with 0 when both have."""
     workshop.write("app.py", APP.format(items=200, threads=1, seconds=0.01))

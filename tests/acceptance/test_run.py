@@ -69,6 +69,7 @@ def test_run_collects_everything_and_says_so(workshop: Any) -> None:
     assert program.out == ""
 
 
+@pytest.mark.slow
 def test_run_leaves_no_folder_behind(workshop: Any) -> None:
     """The private folder for the sockets is gone afterwards."""
     workshop.write("app.py", SLEEPER)
@@ -78,6 +79,7 @@ def test_run_leaves_no_folder_behind(workshop: Any) -> None:
     assert list((workshop.folder / "t").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_json_is_one_object_whatever_is_printed(workshop: Any) -> None:
     """With --json, prints of user functions in every process go to stderr, and stdout is one JSON object."""
     text = SLEEPER.replace('    note("started", data["n"])', '    print("chatter")').replace(
@@ -124,6 +126,7 @@ def test_ctrl_c_drains(workshop: Any, eventually: Callable[..., None], is_gone: 
     assert all(is_gone(pid) for pid in workshop.numbers("pids"))
 
 
+@pytest.mark.slow
 def test_sigterm_drains(workshop: Any, eventually: Callable[..., None]) -> None:
     """SIGTERM to `run` alone does the same, with status 143."""
     workshop.write("app.py", SLEEPER)
@@ -204,6 +207,7 @@ def collect_other(data):
 )
 
 
+@pytest.mark.slow
 def test_holding_the_gil_is_not_death(workshop: Any) -> None:
     """Workers that hold the GIL for 8 s, one of two and one with thousands waiting, keep their items: no redelivery."""
     workshop.write("app.py", HOLDERS)
@@ -217,6 +221,7 @@ def test_holding_the_gil_is_not_death(workshop: Any) -> None:
         assert counts["redelivered"] == counts["duplicates"] == 0
 
 
+@pytest.mark.slow
 def test_an_item_that_kills_its_workers_is_given_up(workshop: Any) -> None:
     """An item that takes its worker with it three times is failed; the rest is collected; status 1."""
     text = SLEEPER.replace(
@@ -229,6 +234,7 @@ def test_an_item_that_kills_its_workers_is_given_up(workshop: Any) -> None:
     assert program.json["failures"] == 1
 
 
+@pytest.mark.slow
 def test_an_item_that_kills_its_workers_takes_no_other_with_it(workshop: Any) -> None:
     """Its neighbours in the other threads of a killed worker are collected: on its last try an item runs alone."""
     text = SLEEPER.replace('@app.worker("C")', '@app.worker("C", threads=4)').replace(
@@ -242,6 +248,7 @@ def test_an_item_that_kills_its_workers_takes_no_other_with_it(workshop: Any) ->
     assert program.json["failures"] == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_start_ends_the_run(workshop: Any) -> None:
     """worker_init that raises five times in a row: status 3, and one line that says so."""
     text = SLEEPER.replace('    note("workers", os.getpid())', '    raise RuntimeError("no database")')
@@ -259,6 +266,7 @@ def distributors(workshop: Any) -> list[int]:
     return [pid for pid in workshop.numbers("pids") if pid not in workers]
 
 
+@pytest.mark.slow
 def test_a_killed_distributor_is_started_again(workshop: Any, eventually: Callable[..., None]) -> None:
     """kill -9 of the distributor, three times in the middle: the run goes on, and every item is collected once."""
     workshop.write("app.py", SLEEPER)
@@ -278,6 +286,7 @@ def test_a_killed_distributor_is_started_again(workshop: Any, eventually: Callab
     assert program.err.count("a new one starts in") == 3
 
 
+@pytest.mark.slow
 def test_a_distributor_that_keeps_dying_ends_the_run(workshop: Any) -> None:
     """Five deaths in a row without an item collected in between: status 3, one line, and what was collected is kept."""
     text = SLEEPER.replace("        yield", "        n == 5 and os.kill(os.getpid(), signal.SIGSEGV)\n        yield")
@@ -302,6 +311,7 @@ def test_a_run_drains_while_its_distributor_is_away(workshop: Any, eventually: C
     assert "Traceback" not in program.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [0, 1, 2])
 def test_a_distributor_that_user_code_ends_keeps_dying(status: int, workshop: Any) -> None:
     """Whatever status a source ends it with, it is started again; the fifth time ends the run with 3, and one line."""
@@ -311,6 +321,7 @@ def test_a_distributor_that_user_code_ends_keeps_dying(status: int, workshop: An
     assert f"kept dying (5 times in a row, last by status {status})" in program.err
 
 
+@pytest.mark.slow
 def test_sys_exit_in_a_source_fails_its_task(workshop: Any) -> None:
     """SystemExit is what the source raised, not the end of the distributor: what was yielded is collected, status 1."""
     workshop.write("app.py", SLEEPER.replace("        yield", "        n == 5 and sys.exit(5)\n        yield"))
@@ -329,6 +340,7 @@ def test_failures_are_counted_and_the_run_goes_on(workshop: Any) -> None:
     assert program.json["tasks"]["C"]["collected"] == 40
 
 
+@pytest.mark.slow
 def test_a_source_that_raises_is_told_once(workshop: Any) -> None:
     """The distributor's error appears once; what was yielded before is collected; status 1."""
     workshop.write("app.py", SLEEPER.replace('        yield {"n": n}', '        yield {"n": n // (n < 7)}'))
@@ -351,6 +363,7 @@ def test_metadata_that_raises_ends_the_run(workshop: Any) -> None:
     assert workshop.lines("collected") == []
 
 
+@pytest.mark.slow
 def test_metadata_of_any_type_reaches_the_roles(workshop: Any) -> None:
     """`app.run(metadata=...)` takes what items take; `--meta` gives strings; both beat what the function returns."""
     text = (
@@ -399,6 +412,7 @@ def program(what: str) -> str:
     return API.replace("WHAT", what.strip().replace("\n", "\n    "))
 
 
+@pytest.mark.slow
 def test_app_run_returns_the_summary_and_collects_here(workshop: Any) -> None:
     """`app.run()` in a script: the collector's function runs in this process, and it may be called twice."""
     workshop.write(
@@ -420,6 +434,7 @@ print(os.path.getsize("collected"))
     assert sorted(workshop.numbers("collected")) == sorted([*range(100), *range(100)])
 
 
+@pytest.mark.slow
 def test_app_run_may_be_called_in_a_thread(workshop: Any) -> None:
     """Outside the main thread there are no signal handlers; everything else is the same."""
     workshop.write(
@@ -438,6 +453,7 @@ assert found[0].ok
     assert status == 0, script.err
 
 
+@pytest.mark.slow
 def test_a_time_limit_drains_and_raises(workshop: Any, is_gone: Callable[[int], bool]) -> None:
     """Past `timeout`, what runs is finished and PipelineTimeout is raised."""
     workshop.write(

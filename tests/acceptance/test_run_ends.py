@@ -196,6 +196,7 @@ def test_ctrl_c_before_any_item(roles: tuple[str, str], at: int, workshop: Works
         interrupted(other)
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_a_worker_ends_that_worker_alone(workshop: Workshop, eventually: Eventually) -> None:
     """It drains and raises KeyboardInterrupt; another one does the rest, and the run is a good one."""
     programs = start(workshop, *ROLES, ITEMS="300", SLEEP="0.005")
@@ -232,6 +233,7 @@ def test_shutdown_ends_the_run_of_the_others(role: str, workshop: Workshop, even
         assert f"the {role} was interrupted or shut down" in letter(program)
 
 
+@pytest.mark.slow
 def test_sigterm_is_no_end_of_the_run(workshop: Workshop, eventually: Eventually) -> None:
     """A distributor that SIGTERM ended may be started again: the others wait for the next one, which ends the run."""
     programs = start(workshop, *ROLES, ITEMS="300", SLEEP="0.005")
@@ -244,6 +246,7 @@ def test_sigterm_is_no_end_of_the_run(workshop: Workshop, eventually: Eventually
     assert sorted(workshop.numbers("collected")) == list(range(1, 301))
 
 
+@pytest.mark.slow
 def test_a_worker_that_stays_serves_run_after_run(workshop: Workshop, eventually: Eventually) -> None:
     """One that ended early, one with a failed item, a good one; SIGTERM ends it with status 0."""
     (worker,) = start(workshop, "worker", STAY="1", BUG="worker", SLEEP="0.005").values()

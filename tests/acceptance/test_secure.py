@@ -62,6 +62,7 @@ def check_collected(program: Program) -> None:
     assert sorted(map(int, program.out.split())) == sorted(SQUARES)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page(site: Site, eventually: Callable[..., None]) -> None:
     """Keys, the roles with them, a key that is handed out: all is collected; once removed, the key is refused."""
     keygens, roles, handing, removal = COMMANDS[:2], COMMANDS[2:4], COMMANDS[4:7], COMMANDS[7]
@@ -91,6 +92,7 @@ def test_the_commands_of_the_page(site: Site, eventually: Callable[..., None]) -
     check_collected(collector)
 
 
+@pytest.mark.slow
 def test_keygen_makes_closed_files_and_overwrites_none(site: Site) -> None:
     """Folders of mode 0700 and files of 0600, whatever the mask; a second time nothing is touched, and the status 2."""
     keys = site.make_keys()
@@ -121,6 +123,7 @@ def test_a_run_hands_its_keys_on(site: Site) -> None:
     assert "no keys" in program.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["without keys", "of a client", "of another server"])
 def test_a_worker_with_the_wrong_key_gets_nothing(site: Site, who: str, eventually: Callable[..., None]) -> None:
     """It never executes anything and says why, so does the distributor, and the run ends with the right one."""
@@ -150,6 +153,7 @@ def test_a_worker_with_the_wrong_key_gets_nothing(site: Site, who: str, eventual
     assert wrong.wait() == 0
 
 
+@pytest.mark.slow
 def test_a_service_with_keys(site: Site, eventually: Callable[..., None]) -> None:
     """A client with its key has a reply; one without has none, nor one that has a worker's key, and both are told."""
     keys = site.make_keys()
@@ -170,6 +174,7 @@ def test_a_service_with_keys(site: Site, eventually: Callable[..., None]) -> Non
     assert (broker.wait(), worker.wait()) == (143, 0)
 
 
+@pytest.mark.slow
 def test_an_open_address_needs_keys_or_a_word(site: Site, eventually: Callable[..., None]) -> None:
     """Refused in one line with status 2, by the command line and by a program; with --insecure it warns and runs."""
     open_ = site.endpoint.replace("127.0.0.1", "0.0.0.0")
@@ -245,6 +250,7 @@ def distributor():
 """
 
 
+@pytest.mark.slow
 def test_metadata_come_from_who_has_their_key(site: Site, free_port: int, eventually: Callable[..., None]) -> None:
     """One without a key, or with a worker's, gives nothing and is told why; the run begins with the right one's."""
     keys = site.make_keys()

@@ -126,6 +126,7 @@ def test_sixteen_thousand_right_answers_although_two_of_four_workers_are_killed(
     assert [one.wait() for one in workers] == [-signal.SIGKILL, -signal.SIGKILL, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_killed_and_started_anew_loses_no_request(services: Services, eventually: Eventually) -> None:
     """Clients and workers find the new one; what waits of an idempotent service is answered, each request rightly."""
     broker = services.start("service")
@@ -143,6 +144,7 @@ def test_a_broker_that_is_killed_and_started_anew_loses_no_request(services: Ser
     assert [one.wait() for one in workers] == [0, 0]
 
 
+@pytest.mark.slow
 def test_a_request_that_may_not_be_executed_twice_is_not(services: Services, eventually: Eventually) -> None:
     """Its worker is killed while it runs, then the broker while another one does: both callers are told so."""
     broker = services.start("service")
@@ -168,6 +170,7 @@ def test_a_request_that_may_not_be_executed_twice_is_not(services: Services, eve
     assert second.wait() == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_asked_to_end_answers_what_it_has_begun(services: Services, eventually: Eventually) -> None:
     """SIGTERM: the running request is answered, the one behind it goes to the next worker, the status is 0."""
     broker = services.start("service")
@@ -187,6 +190,7 @@ def test_a_worker_that_is_asked_to_end_answers_what_it_has_begun(services: Servi
     assert (broker.wait(), successor.wait()) == (143, 0)
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_asked_to_end_waits_for_what_runs(services: Services, eventually: Eventually) -> None:
     """SIGTERM: the running request is answered first; a new one is refused in the meantime; then all end."""
     broker = services.start("service")
@@ -202,6 +206,7 @@ def test_a_broker_that_is_asked_to_end_waits_for_what_runs(services: Services, e
     assert (broker.wait(), worker.wait()) == (143, 0)
 
 
+@pytest.mark.slow
 def test_call_prints_the_reply_as_json_and_its_errors_as_one_line(services: Services) -> None:
     """Also what JSON has no form for; each error with its cause, and the status that the command line promises."""
     broker = services.start("service")
@@ -228,6 +233,7 @@ def test_call_prints_the_reply_as_json_and_its_errors_as_one_line(services: Serv
     assert "timeout 0.3 s" in line
 
 
+@pytest.mark.slow
 def test_a_service_that_nobody_serves_is_said_to_be_unavailable_once_the_broker_is_5_s_old(services: Services) -> None:
     """The first call waits for the young broker's 5 s, the second one does not."""
     services.start("service")
@@ -237,6 +243,7 @@ def test_a_service_that_nobody_serves_is_said_to_be_unavailable_once_the_broker_
     assert "Nobody serves 'once'. Served now: none." in second[1]
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_a_usage_error(services: Services) -> None:
     """An unknown service, and a second broker at the same address."""
     status, worker = services.workshop.run("-m", "services", "service-worker", "squares")

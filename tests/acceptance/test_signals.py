@@ -83,6 +83,7 @@ def end(programs: dict[str, Program], roles: tuple[str, ...], signum: int, timeo
         assert "Traceback" not in programs[role].err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_roles_of_tasks_drain(signum: int, workshop: Workshop, eventually: Eventually) -> None:
     """Workers alone and in groups, distributor and collector, in the middle of work: all executed is collected."""
@@ -98,6 +99,7 @@ def test_roles_of_tasks_drain(signum: int, workshop: Workshop, eventually: Event
     assert sorted(workshop.numbers("collected")) == sorted(workshop.numbers("executed"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_roles_of_services_drain(signum: int, workshop: Workshop) -> None:
     """Service workers alone and in groups, and the broker, which has answered before."""
@@ -128,6 +130,7 @@ def hold_up(workshop: Workshop, eventually: Eventually, held: str, *flags: str) 
     return dict(zip(roles, programs.values(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("held", "role"), BUSY, ids=[role for _, role in BUSY])
 def test_a_drain_has_an_end(held: str, role: str, workshop: Workshop, eventually: Eventually) -> None:
     """With `--drain-timeout 0.5`, who waits for what does not come ends all the same, soon, with its usual status."""
@@ -135,6 +138,7 @@ def test_a_drain_has_an_end(held: str, role: str, workshop: Workshop, eventually
     end(programs, (role,), signal.SIGTERM, timeout=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("held", "role"), BUSY, ids=[role for _, role in BUSY])
 def test_a_second_signal_ends_at_once(held: str, role: str, workshop: Workshop, eventually: Eventually) -> None:
     """Whichever of two signals is second, nobody waits for the drain time-out of 25 s."""

@@ -71,6 +71,7 @@ def status_of(workshop: Any, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in program.out.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_is_found_and_told(workshop: Any, began: Callable[[], None]) -> None:
     """`status` alone finds the private addresses of `run`: tasks, workers, what runs, and why something does not."""
     workshop.write("app.py", APP)
@@ -95,6 +96,7 @@ def test_a_run_is_found_and_told(workshop: Any, began: Callable[[], None]) -> No
     assert run.wait() == 0, run.err
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_are_both_told(workshop: Any, began: Callable[[], None]) -> None:
     """One object a line, one line a run; the one that was started first comes first; --endpoint asks one of them."""
     workshop.write("app.py", APP)
@@ -124,6 +126,7 @@ def test_a_run_that_was_killed_is_not_found(workshop: Any, began: Callable[[], N
     assert not list(workshop.folder.rglob("run-*"))
 
 
+@pytest.mark.slow
 def test_roles_started_one_by_one_are_told(workshop: Any, free_port: int, eventually: Callable[..., None]) -> None:
     """A distributor alone says that it has no collector, and then which task has no worker."""
     workshop.write("app.py", APP)
@@ -171,6 +174,7 @@ def test_who_answers_something_else_is_told(workshop: Any, free_port: int, event
     assert "is none of this version: protocol version 7" in asker.err
 
 
+@pytest.mark.slow
 def test_watch_asks_until_the_run_is_over(workshop: Any, began: Callable[[], None], eventually: Any) -> None:
     """An object each interval, with rates; then the word that nobody answers, and status 0."""
     workshop.write("app.py", APP)
@@ -187,6 +191,7 @@ def test_watch_asks_until_the_run_is_over(workshop: Any, began: Callable[[], Non
     assert {one["run"] for one in told} == {told[0]["run"]}
 
 
+@pytest.mark.slow
 def test_strangers_on_the_status_address_are_dropped(
     workshop: Any, free_port: int, began: Callable[[], None], eventually: Callable[..., None]
 ) -> None:

@@ -75,6 +75,7 @@ DEATHS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", DEATHS)
 def test_an_item_that_ends_its_worker_is_failed_alone(how: str, workshop: Workshop) -> None:
     """Whatever status its function ends the process with: it is tried three times, all others are done, status 1."""
@@ -85,6 +86,7 @@ def test_an_item_that_ends_its_worker_is_failed_alone(how: str, workshop: Worksh
     assert program.err.count("a new one starts in 0.1 s") == 3, program.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_ten_items_in_a_row_that_kill_their_worker(workers: int, workshop: Workshop) -> None:
     """Thirty deaths with not one item collected between them: ten failed items, 290 collected, status 1."""
@@ -103,24 +105,26 @@ def work(data):
     assert program.json["failures"] == 10
 
 
+@pytest.mark.slow
 def test_many_items_past_their_timeout(workshop: Workshop) -> None:
-    """Each costs its worker, which leaves with status 70 and is started again: 25 failed, the others done, status 1."""
+    """Each costs its worker, which leaves with status 70 and is started again: 12 failed, the others done, status 1."""
     body = """
-app.task("C", timeout=0.1)(lambda: items(60))
+app.task("C", timeout=0.1)(lambda: items(40))
 
 @app.worker("C")
 def work(data):
-    if data["n"] < 25:
+    if data["n"] < 12:
         time.sleep(60)
     return data
 """
     program = start(workshop, body)
     assert program.wait(60) == 1, program.err
-    assert collected(workshop) == list(range(25, 60))
-    assert program.json["failures"] == 25
-    assert program.err.count("ended by status 70") == 25
+    assert collected(workshop) == list(range(12, 40))
+    assert program.json["failures"] == 12
+    assert program.err.count("ended by status 70") == 12
 
 
+@pytest.mark.slow
 def test_many_workers_may_die_at_once(workshop: Workshop, eventually: Eventually) -> None:
     """Twenty of 22 are killed at the same moment, before any item is collected: all is done all the same, status 0."""
     body = """
@@ -143,6 +147,7 @@ def work(data):
     assert collected(workshop) == list(range(100))
 
 
+@pytest.mark.slow
 def test_workers_that_die_idle_are_started_later_and_later(workshop: Workshop, eventually: Eventually) -> None:
     """A worker that has nothing to do is killed six times: it is never given up, and the run ends well."""
     body = """
@@ -203,6 +208,7 @@ def work(data):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("death", ["os._exit(0)", "os._exit(2)", "os.abort()", "raise OSError('no database')"])
 def test_a_worker_that_never_becomes_ready_ends_the_run(death: str, workshop: Workshop) -> None:
     """Whatever its init function does to it: the fifth time ends the run, with status 3; no item was executed."""
@@ -213,6 +219,7 @@ def test_a_worker_that_never_becomes_ready_ends_the_run(death: str, workshop: Wo
     assert workshop.lines("executed") == []
 
 
+@pytest.mark.slow
 def test_one_worker_that_can_start_is_enough(workshop: Workshop) -> None:
     """Those beside it whose start fails are tried again and again, and do not end the run."""
     body = STARTS.replace("DEATH", "os.open('lock', os.O_CREAT | os.O_EXCL)").replace(
@@ -249,6 +256,7 @@ def group(workshop: Workshop, body: str, *flags: str) -> list[Program]:
     return [workshop.start("-m", "app", *role) for role in roles]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["status 0", "status 2", "status 3", "SIGSEGV"])
 def test_no_item_ends_a_group_of_workers(how: str, workshop: Workshop) -> None:
     """`worker --processes 3` goes on, whatever status an item ends its process with; the group ends with 0."""
@@ -261,6 +269,7 @@ def test_no_item_ends_a_group_of_workers(how: str, workshop: Workshop) -> None:
     assert workers.err.count("a new one starts in 0.1 s") == 3
 
 
+@pytest.mark.slow
 def test_a_group_that_cannot_start_ends(workshop: Workshop) -> None:
     """When each worker's start has failed five times in a row: status 3, and a line that says so."""
     distributor, collector, workers = group(workshop, STARTS.replace("DEATH", "os._exit(0)"), "--processes", "2")

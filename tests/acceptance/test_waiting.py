@@ -85,6 +85,7 @@ sys.exit(role.status)
 NO_ANSWER = "Waiting for the collector to answer: another distributor is connected to it"
 
 
+@pytest.mark.slow
 def test_a_second_distributor_says_what_it_waits_for(workshop: Workshop, eventually: Eventually) -> None:
     """It has addresses of its own and the same collector: it says so again and again, and takes over in the end."""
     workshop.write("node.py", NODE)
@@ -97,6 +98,7 @@ def test_a_second_distributor_says_what_it_waits_for(workshop: Workshop, eventua
     eventually(lambda: "No worker serves task 'C'" in second.err, "the second one takes over")
 
 
+@pytest.mark.slow
 def test_a_second_distributor_need_not_wait_for_ever(workshop: Workshop, eventually: Eventually) -> None:
     """With the option it ends with 75; the first one is not disturbed."""
     workshop.write("node.py", NODE)
@@ -129,6 +131,7 @@ def test_a_role_that_waits_for_nobody_ends(role: str, status: int, said: str, wo
         assert said in program.err
 
 
+@pytest.mark.slow
 def test_roles_that_have_each_other_do_not_end(workshop: Workshop, eventually: Eventually) -> None:
     """An item takes longer than the option says; nobody waits for anybody who is not there."""
     workshop.write("app.py", APP)
@@ -158,6 +161,7 @@ def test_run_does_not_end_while_a_role_of_it_is_started(workshop: Workshop) -> N
     assert sorted(workshop.numbers("collected")) == list(range(10))
 
 
+@pytest.mark.slow
 def test_several_workers_of_one_command_end_too(workshop: Workshop) -> None:
     """By the flag and by the variable, each of them, and the command with status 0."""
     workshop.write("app.py", APP)
@@ -167,6 +171,7 @@ def test_several_workers_of_one_command_end_too(workshop: Workshop) -> None:
         assert (status, program.err.count("(exit_when_idle): ending")) == (0, 2), program.err
 
 
+@pytest.mark.slow
 def test_a_distributor_killed_in_the_farewell(workshop: Workshop, eventually: Eventually) -> None:
     """A stopped worker holds up its end. Killed then and started again it ends with 0, and the collector with it.
 

@@ -90,6 +90,7 @@ def base_of(workshop: Any, *way: str) -> str:
     return str(program.out.splitlines()[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS, ids=" ".join)
 def test_a_pipeline_of_this_name_runs(workshop: Any, way: tuple[str, ...]) -> None:
     """``Pipeline(__name__)``, with tasks in a second module, runs whole; the name is that of the module."""
@@ -99,6 +100,7 @@ def test_a_pipeline_of_this_name_runs(workshop: Any, way: tuple[str, ...]) -> No
     assert "app: 3 items in " in program.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", PACKAGE_WAYS, ids=" ".join)
 def test_a_factory_runs(workshop: Any, way: tuple[str, ...]) -> None:
     """A function that makes the app, from ``python -m pkg`` and by ``-A``."""
@@ -108,6 +110,7 @@ def test_a_factory_runs(workshop: Any, way: tuple[str, ...]) -> None:
     assert "pkg: 3 items in " in program.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("write", "ways"), [(write_app, WAYS), (write_package, PACKAGE_WAYS)], ids=["file", "package"])
 def test_roles_meet_however_each_is_started(workshop: Any, write: Any, ways: list[tuple[str, ...]]) -> None:
     """All agree on name and folder: a collector, a worker and a distributor, each started differently, do one run."""
@@ -121,6 +124,7 @@ def test_roles_meet_however_each_is_started(workshop: Any, write: Any, ways: lis
     assert worker.wait() == 0, worker.err
 
 
+@pytest.mark.slow
 def test_two_scripts_of_one_name_do_not_share_a_folder(workshop: Any) -> None:
     """There are many an app.py: each file has its own."""
     for folder in ("one", "two"):
@@ -141,6 +145,7 @@ def test_the_second_module_may_be_imported_first(workshop: Any) -> None:
     assert (status, program.out) == (0, "[0, 1, 2]\n3\n"), program.err
 
 
+@pytest.mark.slow
 def test_a_module_that_its_package_imports_may_be_started(workshop: Any) -> None:
     """``python -m pkg.app``, where the package imports pkg.app itself: python has run the file by then."""
     (workshop.folder / "pkg").mkdir()
@@ -152,6 +157,7 @@ def test_a_module_that_its_package_imports_may_be_started(workshop: Any) -> None
     assert "pkg.app: 3 items in " in program.err
 
 
+@pytest.mark.slow
 def test_a_file_in_a_package_has_the_name_of_its_module(workshop: Any) -> None:
     """``python pkg/app.py`` and ``python -m pkg.app`` agree."""
     (workshop.folder / "pkg").mkdir()
@@ -171,6 +177,7 @@ def test_a_file_in_a_package_has_the_name_of_its_module(workshop: Any) -> None:
         assert (status, program.out) == (0, "[0, 1, 2]\n"), program.err
 
 
+@pytest.mark.slow
 def test_app_run_works_from_the_started_module(workshop: Any) -> None:
     """``app.run()`` in the started module fills the list of that module, not that of the twin."""
     workshop.write("app.py", APP.replace("app.main()", "print(app.run().ok, len(seen), app.name)"))

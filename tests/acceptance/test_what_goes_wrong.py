@@ -174,6 +174,7 @@ def odd(data):
     assert collected(workshop) == [3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_item_past_its_timeout_is_failed(threads: int, workshop: Workshop) -> None:
     """Its thread is lost: a worker without another one ends with status 70, the next does the rest, the run ends."""
@@ -195,6 +196,7 @@ def work(data):
     assert (left, len(workshop.lines("workers"))) == ((True, 2) if threads == 1 else (False, 1)), program.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["worker_init", "thread_init"])
 def test_a_worker_that_cannot_begin_says_so_and_leaves(part: str, workshop: Workshop, eventually: Eventually) -> None:
     """One line of why, and status 1; its items wait, and the next worker, which can, has them all."""
@@ -306,6 +308,7 @@ for task in "ABC":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", BROKEN)
 def test_a_task_whose_part_raises_is_failed_alone(part: str, workshop: Workshop) -> None:
     """What it had yielded is collected, what depends on it is aborted, the others finish; said once, status 1."""
@@ -318,6 +321,7 @@ def test_a_task_whose_part_raises_is_failed_alone(part: str, workshop: Workshop)
     assert failures(workshop) == []
 
 
+@pytest.mark.slow
 def test_the_distributor_raises_it_at_the_end(workshop: Workshop) -> None:
     """`Distributor.run()` in a program of one's own: all else is collected before the source's error comes out."""
     raised = """
@@ -333,6 +337,7 @@ if __name__ == "__main__" and sys.argv[1] == "distributor":
     assert programs[0].out == "no more today 30\n"
 
 
+@pytest.mark.slow
 def test_a_gate_that_stays_closed_fails_its_task(workshop: Workshop) -> None:
     """When no ACK can come any more that would open it, the run does not wait: it says which one, and status 1."""
     body = """
@@ -355,6 +360,7 @@ def gate(last_ack_data):
     assert collected(workshop, "D") == list(range(20))
 
 
+@pytest.mark.slow
 def test_a_dependent_chooses_what_a_failed_item_means(workshop: Workshop) -> None:
     """One is aborted, with what depends on it in turn; one goes on all the same, after all of the first is done."""
     body = """
@@ -381,6 +387,7 @@ for task in "BCD":
 # the collector --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_collector_that_raises_fails_the_item(workshop: Workshop) -> None:
     """Stage collector, with the traceback; everything else is collected, and nothing is executed again."""
     body = """
@@ -406,6 +413,7 @@ def strict(data):
     assert (summary["failures"], summary["tasks"]["C"]["failed"]) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["finished", "ack_data", "failed"])
 def test_a_function_beside_the_collector_that_raises_is_logged(part: str, workshop: Workshop) -> None:
     """`finished`, `ack_data`, `failed`: everything is collected all the same, once; the status is 1."""
@@ -428,6 +436,7 @@ def odd():
     assert collected(workshop) == [n for n in range(10) if n != 4 or part != "failed"]
 
 
+@pytest.mark.slow
 def test_a_failed_item_is_told_in_the_collector_and_by_each_status(workshop: Workshop) -> None:
     """The function runs in the collector's process; that and the distributor end with 1, a worker with 0."""
     body = """
@@ -469,6 +478,7 @@ NO_COLLECTOR = "Waiting for a collector"
 NO_WORKER = "No worker serves task 'C'; its items wait. Start one: python -m app worker C"
 
 
+@pytest.mark.slow
 def test_who_is_alone_waits_and_says_again_and_again_what_for(workshop: Workshop, eventually: Eventually) -> None:
     """A collector for a distributor, and a distributor for a collector, then for a worker; then there is peace."""
     workshop.write("go", "")
@@ -488,6 +498,7 @@ def test_who_is_alone_waits_and_says_again_and_again_what_for(workshop: Workshop
     assert collected(workshop) == list(range(100))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["distributor", "collector"])
 def test_who_is_left_by_a_role_that_died_waits_for_it(role: str, workshop: Workshop, eventually: Eventually) -> None:
     """Killed in the middle and not started again: the others say so again and again, and go on with the next one."""
@@ -516,6 +527,7 @@ HOPS = ("workers", "results", "acks")
 """What listens at a base address, and at the next two ports."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["distributor", "collector"])
 @pytest.mark.parametrize("transport", ["ipc", "tcp"])
 def test_a_second_role_on_the_same_address_is_refused(

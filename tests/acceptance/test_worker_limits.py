@@ -15,7 +15,7 @@ from tests.acceptance.test_supervision import HEAD, MAIN, RUN, Eventually, colle
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 # the initialisation ---------------------------------------------------------------------------------------------------
 
@@ -116,7 +116,7 @@ def test_a_process_executes_so_many_items_and_no_more(
     most: int, threads: int, workers: int, workshop: Workshop
 ) -> None:
     """Each is replaced when it has; nothing is executed twice, nothing is a failed start, nobody waits: status 0."""
-    count = min(1000, 20 * most)
+    count = min(1000, 8 * most)
     body = COUNTED.replace("THREADS", str(threads)).replace("MOST", str(most))
     program = start(workshop, body, *RUN, "--workers", str(workers), ITEMS=str(count))
     assert program.wait(60) == 0, program.err

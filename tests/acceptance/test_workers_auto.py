@@ -54,6 +54,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "workers"),
     [
@@ -84,6 +85,7 @@ def test_affinity_counts_and_the_summary_says_so(workshop: Any) -> None:
     assert tasks == ["  A: sent 20, collected 20, workers 1", "  B: sent 1, collected 1, workers 1"]
 
 
+@pytest.mark.slow
 def test_app_run_takes_the_same(workshop: Any) -> None:
     """From Python: a dict for some, nothing, and "auto"."""
     workshop.write("app.py", APP)
@@ -120,6 +122,7 @@ def cpu_seconds(pid: int) -> float:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
+@pytest.mark.alone
 def test_idle_roles_cost_under_one_percent_of_a_core(workshop: Any, eventually: Callable[..., None]) -> None:
     """While one item is under way all roles but one wait: none of them, nor that one, uses 1 %."""
     workshop.write("app.py", APP)

@@ -44,6 +44,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["another run", "another pipeline"])
 def test_a_collector_with_a_wrong_journal_does_not_end_the_run(
     wrong: str, workshop: Workshop, eventually: Eventually
@@ -135,6 +136,7 @@ for n in range(int(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 def test_failed_items_are_read_beside_a_writer_that_comes_and_goes(workshop: Workshop, eventually: Eventually) -> None:
     """Two hundred collectors, one after the other, each with one more; a reader sees each file whole, and says so."""
     workshop.write("reader.py", READER)

@@ -200,6 +200,7 @@ def test_a_timeout_says_that_nobody_is_there() -> None:
     assert "waited for earlier ones" in scene.bench.one(c.Reject).trouble.message
 
 
+@pytest.mark.slow
 def test_answered_requests_do_not_pile_up_until_their_time(scene: Scene) -> None:
     """A long time-out costs nothing once the answer is there."""
     scene.submit(timeout=None)

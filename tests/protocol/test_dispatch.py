@@ -463,6 +463,7 @@ def test_a_worker_that_claims_all_there_is_gets_and_hurts_nothing(body: m.Messag
     assert not ledger._claims
 
 
+@pytest.mark.slow
 def test_claims_on_another_distributors_items_are_believed_within_bounds() -> None:
     """Nobody knows which numbers there were: so many are believed, and no more kept for any claim."""
     scene = Scene(running=False)
@@ -562,6 +563,7 @@ def test_what_a_worker_calls_its_host_is_one_line() -> None:
     assert line.startswith("Worker h??[31mERROR/7 was lost")
 
 
+@pytest.mark.slow
 def test_a_worker_of_no_task_is_told_of_some() -> None:
     """Of a hundred tasks: the refusal is a message, too, however many there are."""
     scene = Scene(*(Task(f"task {number}") for number in range(5000)))

@@ -105,6 +105,7 @@ def courses(trial: type[Trial]) -> st.SearchStrategy[list[Step]]:
     return st.tuples(some, some, some).map(lambda three: [*three[0], *three[1], *three[2]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRIALS)
 def test_any_course_of_events_is_survived(name: str) -> None:
     """From any scene on, any course of lies, breaks, answers and waits leaves the machine whole, and it can end."""

@@ -42,6 +42,7 @@ def test_a_message_is_bounded_in_items_and_in_bytes(sizes: list[int], counts: li
     assert all(len(some) <= MAX_BATCH for some in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["error", "message", "traceback", "stage"])
 def test_whatever_texts_they_have_a_message_of_them_can_be_sent(where: str) -> None:
     """A worker says them, and the distributor says them again: one that it could not encode would end it."""

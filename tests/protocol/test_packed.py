@@ -29,6 +29,7 @@ def work(payloads: m.Blobs) -> m.Work:
     return m.Work("run", "C", 1, 0.0, (5, 5 + len(payloads)) if payloads else (), (), payloads)
 
 
+@pytest.mark.slow
 @given(values=st.lists(VALUES, max_size=8))
 def test_each_value_is_found_again(values: list[object]) -> None:
     """As a sequence it is the bytes of each value, by index and slice, too."""

@@ -33,6 +33,7 @@ def collector() -> tuple[Bench, Stranger]:
     return bench, Stranger(bench, "acks", b"d", who=b"distributor")
 
 
+@pytest.mark.slow
 def test_a_collector_tells_millions_of_ranges_and_a_distributor_takes_them_over() -> None:
     """Each part fits into a message; a distributor that has missed one asks again, and begins with all of it."""
     bench, distributor = collector()
@@ -54,6 +55,7 @@ def test_a_collector_tells_millions_of_ranges_and_a_distributor_takes_them_over(
     assert (ledger.collected.spans(), ledger.failed.spans()) == (ALL.collected, ALL.failed)
 
 
+@pytest.mark.slow
 def test_a_new_collector_is_told_millions_of_ranges() -> None:
     """The distributor says how much is done; one that holds nothing of it says so, and is told all of it in parts."""
     scene = Scene(running=False)
@@ -81,6 +83,7 @@ def test_a_new_collector_is_told_millions_of_ranges() -> None:
     assert isinstance(sent(bench)[-1], m.Holding)
 
 
+@pytest.mark.slow
 def test_no_part_is_more_than_a_message_may_have() -> None:
     """All ranges of a run in one message were an error that ended the distributor; a part has a tenth of the bound."""
     many = tuple(end for at in range(1_700_000) for end in (at << 33, (at << 33) + 1))

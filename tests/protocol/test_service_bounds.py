@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.protocol.services import RUN, Broker, Server
 from tests.protocol.support import TROUBLE
 from zmqpipeline.options import Options
@@ -75,6 +77,7 @@ def test_after_the_last_goodbye_nobody_serves(broker: Broker) -> None:
     assert second.given() == [1]
 
 
+@pytest.mark.slow
 def test_misspelled_names_do_not_use_up_the_room_for_names() -> None:
     """As many names as are known at most may be asked in the first seconds; afterwards all of them are forgotten."""
     broker = Broker(young=True)
@@ -278,6 +281,7 @@ def test_a_huge_withdrawal_and_question_are_answered_in_a_word(broker: Broker) -
     assert not broker.machine._clients[asker.link.incarnation].open
 
 
+@pytest.mark.slow
 def test_an_answer_to_endless_ranges_is_a_message(broker: Broker) -> None:
     """As many ranges as a question can hold, which the client's own requests split further, are not all said back."""
     broker.server()

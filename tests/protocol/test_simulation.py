@@ -53,7 +53,9 @@ SAMPLE = 300
 """So many seeds are run here; the command runs as many as one likes."""
 
 
-@pytest.mark.parametrize("first", range(0, SAMPLE, 20))
+@pytest.mark.parametrize(
+    "first", [pytest.param(first, marks=[pytest.mark.slow] if first else []) for first in range(0, SAMPLE, 20)]
+)
 def test_the_invariants_hold(first: int) -> None:
     """Whatever strikes, each item is collected once or failed, nothing is done in vain, and the run ends."""
     for seed in range(first, first + 20):
@@ -85,6 +87,7 @@ def test_the_plans_are_as_mean_as_they_should_be() -> None:
     assert any(plan.is_calm for plan in (draw(seed) for seed in range(20)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MUTATIONS))
 def test_every_deliberate_defect_is_found(name: str) -> None:
     """Each defect makes one of its seeds fail; without it, the same seeds pass, here or in the test of the sample."""

@@ -499,6 +499,7 @@ def test_what_is_small_on_the_wire_is_small_in_memory(inner: bytes) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_what_an_honest_role_tells_is_within_the_bounds() -> None:
     """A batch of failed items, 10,000 tasks, and 1200 workers that name 64 items each, are read."""
     trouble = m.Trouble("ValueError", "no", "Traceback\n" * 20)

@@ -107,6 +107,7 @@ def test_a_lost_thread_ends_the_choice() -> None:
     assert pool.spent[2] > 9.9
 
 
+@pytest.mark.alone
 def test_a_thread_that_sleeps_wants_no_core_and_one_that_computes_does() -> None:
     """The kernel says so, whatever else keeps the machine busy."""
     wanted = WantedTime()

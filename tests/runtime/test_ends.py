@@ -112,6 +112,7 @@ def test_how_long_who_waits_may_take(address: str, near: bool, seconds: float) -
     assert longest_wait(EndpointAddress(address)) == seconds
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("protocol", ["ipc", "tcp"])
 def test_who_has_waited_is_in_within_a_tenth_of_a_second(protocol: str, tmp_path: Path) -> None:
     """After two seconds of waiting, in the median of five times."""
@@ -131,6 +132,7 @@ def test_who_has_waited_is_in_within_a_tenth_of_a_second(protocol: str, tmp_path
     assert sorted(took)[2] < 0.1, took
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("protocol", ["ipc", "tcp"])
 def test_waiting_costs_under_one_percent_of_a_core(protocol: str, tmp_path: Path) -> None:
     """A worker's two hops, for four seconds, libzmq's own thread included."""

@@ -305,6 +305,7 @@ def test_a_page_of_ours_that_was_overwritten_is_refused(journal: Journal, path: 
 # what was killed ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_collector_leaves_marks_and_rows_of_the_same_items(path: Path) -> None:
     """Again and again, at any moment: all that it said to be committed is there, and the next one goes on with it."""
     rng = random.Random(23)

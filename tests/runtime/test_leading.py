@@ -492,6 +492,7 @@ def test_no_post_is_lost_whoever_leads(look: float, monkeypatch: pytest.MonkeyPa
         sys.setswitchinterval(turns)
 
 
+@pytest.mark.alone
 def test_what_a_leading_worker_hands_over_is_sent_before_its_quantum_is_over() -> None:
     """The loop has a turn after each handing over: the distributor hears of room before there is nothing left."""
     done, seen = 0, list[tuple[int, int]]()

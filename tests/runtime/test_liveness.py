@@ -43,6 +43,7 @@ def _lost(found: list[object]) -> bool:
     return any(isinstance(one, PeerLost) for one in found)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("protocol", ["tcp", "ipc"])
 def test_a_killed_peer_is_lost_within_half_a_second(protocol: str, tmp_path: Path) -> None:
     """SIGKILL of a peer's process is PeerLost for its connection alone, although another peer stays silent, too."""
@@ -59,7 +60,7 @@ def test_a_killed_peer_is_lost_within_half_a_second(protocol: str, tmp_path: Pat
             assert server.poll(0.4) == []
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("protocol", ["tcp", "ipc"])
 def test_a_frozen_peer_is_lost_and_comes_back(protocol: str, tmp_path: Path) -> None:
     """SIGSTOP is noticed by the heartbeats within 4 s; after SIGCONT the peer is there by a new connection."""
@@ -94,6 +95,7 @@ def test_a_held_gil_is_not_a_loss(protocol: str, tmp_path: Path) -> None:
             assert time.monotonic() - began > 5
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("protocol", ["tcp", "ipc"])
 def test_a_killed_server_is_noticed_and_found_again(protocol: str, tmp_path: Path) -> None:
     """The connecting side sees a bound process killed and meets the next one on the same address."""
@@ -112,6 +114,7 @@ def test_a_killed_server_is_noticed_and_found_again(protocol: str, tmp_path: Pat
             assert time.monotonic() - gone < 0.5
 
 
+@pytest.mark.alone
 def test_heartbeats_follow_the_options(tmp_path: Path) -> None:
     """With a time-out of 0.5 s a frozen peer is lost within 1.5 s."""
     address = new_address("tcp", tmp_path)

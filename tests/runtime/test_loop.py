@@ -113,6 +113,7 @@ def test_what_an_action_raises_comes_out_of_run() -> None:
             loop.run()
 
 
+@pytest.mark.alone
 def test_ticks_come_at_the_deadline() -> None:
     """The machine gets a Tick not before its deadline and soon after; without messages nothing else is told."""
     machine = Scripted(end_on(Tick), deadline=time.monotonic() + 0.1)
@@ -123,6 +124,7 @@ def test_ticks_come_at_the_deadline() -> None:
     assert machine.told == [Tick()]
 
 
+@pytest.mark.alone
 def test_a_deadline_is_met_while_posts_pour_in() -> None:
     """Events posted without end do not keep the Tick away."""
     machine = Scripted(end_on(Tick), deadline=time.monotonic() + 0.1)
@@ -194,6 +196,7 @@ def test_garbage_is_counted_and_logged_once_a_peer(tmp_path: Path, caplog: pytes
     assert isinstance(machine.told[-1], Received)
 
 
+@pytest.mark.alone
 def test_a_loop_passes_more_than_20000_messages_in_a_second_of_its_thread(tmp_path: Path) -> None:
     """Small messages, one by one, through the sockets, decode and the machine; what else runs here is not counted."""
     count = 10000

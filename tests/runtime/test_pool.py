@@ -126,6 +126,7 @@ def test_attempts_do_not_share_a_batch(make: Make, posts: Posts) -> None:
         assert set(event.payloads) == {b"%d" % event.attempt}
 
 
+@pytest.mark.alone
 def test_seconds_are_the_busy_time(make: Make, posts: Posts) -> None:
     """The seconds of all batches together are the time in the function; waiting for work does not count."""
     pool = make(1, lambda index, payload, number, attempt: time.sleep(0.01) or b"")
@@ -205,6 +206,7 @@ def test_no_item_is_both_executed_and_taken_back(make: Make, posts: Posts) -> No
     assert fates == Counter(range(30000))
 
 
+@pytest.mark.alone
 def test_an_item_past_its_timeout_costs_its_thread(make: Make, posts: Posts) -> None:
     """The item fails with a TimeoutError at its time, its late result is dropped, the other thread goes on."""
     release = threading.Event()
@@ -247,6 +249,7 @@ def test_items_at_the_edge_of_their_timeout_have_one_fate(make: Make, posts: Pos
     assert len(lost) == sum(len(one.failures) for one in events if isinstance(one, Executed))
 
 
+@pytest.mark.alone
 def test_close_does_not_wait_longer_than_told(make: Make, posts: Posts) -> None:
     """A close with an item that runs on returns in time and drops what is queued."""
     started, release = threading.Event(), threading.Event()

@@ -103,6 +103,7 @@ def test_a_long_answer_comes_in_parts_of_about_2_ms(make: Make, posts: Posts) ->
     assert events[-1].state == "ready"
 
 
+@pytest.mark.alone
 def test_what_is_there_is_handed_over_while_the_source_blocks(make: Make, posts: Posts) -> None:
     """Three items and then a source that blocks: they are there within some milliseconds, not when it goes on."""
     release = threading.Event()
@@ -235,6 +236,7 @@ def test_keys_travel_beside_the_items(make: Make, posts: Posts) -> None:
     assert [key for one in events for key in one.keys or ()] == [b"k0", b"k1", b"k2"]
 
 
+@pytest.mark.alone
 def test_close_does_not_wait_for_a_blocked_source_longer_than_told(make: Make, posts: Posts) -> None:
     """A source that never returns costs a close its time-out, not for ever."""
     release = threading.Event()

@@ -211,6 +211,7 @@ def hand_out(yard: Yard, name: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_key_that_is_authorized_while_its_worker_waits_is_used(yard: Yard, caplog: pytest.LogCaptureFixture) -> None:
     """Both sides say what is missing within 3 s, and within 3 s of its being mended the worker is in."""
     folder = hand_out(yard, "worker-3")

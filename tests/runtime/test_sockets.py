@@ -252,6 +252,7 @@ def test_garbage_on_a_port_harms_nobody(garbage: bytes) -> None:
         assert PeerLost(peer) not in found + server.poll(0.4)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "garbage",
     [
@@ -337,6 +338,7 @@ def _bind_when_free(server: Transport, address: EndpointAddress) -> None:
             return
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("sent", [1, 3000])
 def test_close_ends_within_linger_without_a_peer(protocol: str, sent: int, tmp_path: Path) -> None:
@@ -354,6 +356,7 @@ def test_close_ends_within_linger_without_a_peer(protocol: str, sent: int, tmp_p
     assert set(threading.enumerate()) == threads
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("protocol", ["tcp", "ipc"])
 def test_close_ends_within_linger_when_nobody_reads(protocol: str, tmp_path: Path) -> None:
     """A server with megabytes for a peer that is connected but never reads closes within its linger."""

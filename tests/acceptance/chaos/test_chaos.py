@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance.chaos.faults import FAULTS
 from tests.acceptance.chaos.runner import run
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 SEED = 1
 """With this one something is done in every run of the sample."""

@@ -149,6 +149,7 @@ def test_a_black_hole_gives_back_what_fell_into_it(line: Line) -> None:
                 assert connection.recv(4) == b"sent"
 
 
+@pytest.mark.alone
 def test_a_delay_is_one_each_way(line: Line) -> None:
     """There and back takes at least twice the delay, and no time to speak of once it is lifted."""
     with line.connect() as connection:
