@@ -274,7 +274,7 @@ def test_a_threads_own_resource_goes_before_the_workers() -> None:
 
 def test_a_bad_result_names_the_function() -> None:
     """The user sees which function returned what."""
-    with pytest.raises(TypeError, match=r"worker function '.*' of task 'C' returned a list"):
+    with pytest.raises(TypeError, match=r"worker function '.*' of task 'C' \(\S+:\d+\) returned a list"):
         executed(make_worker(lambda data: [1]), 0, {})
 
 

@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 
 # From the bottom to the top; what stands on a storey may import it and the ones before it.
 STOREYS = {
-    "stairwell": "errors address tasktype options sizes unpacking serialize serialize_ext logconfig messages plainly "
-    "itemlog utils",
+    "stairwell": "errors address tasktype options sizes unpacking serialize serialize_ext logconfig messages itemlog "
+    "utils",
     "cellar": "protocol",
     "ground floor": "runtime",
     "living floor": "declared handlers failure summary places role execution task worker collector distributor "

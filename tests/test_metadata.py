@@ -78,7 +78,7 @@ def test_nothing_begins_before_the_metadata_is_there(rig: Rig) -> None:
 
 def test_metadata_that_is_no_dict_is_refused_by_name(rig: Rig) -> None:
     """The error comes out of run(), before anything is sent."""
-    with pytest.raises(TypeError, match=r"Meta\.get_metadata returned a list"):
+    with pytest.raises(TypeError, match=r"Meta\.get_metadata \(\S+:\d+\) returned a list"):
         metadata_worker(rig, ["a"]).run()
 
 

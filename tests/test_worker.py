@@ -223,7 +223,7 @@ def test_a_worker_that_cannot_be_initialized_says_why_and_ends(rig: Rig, method:
 @pytest.mark.parametrize(
     ("returned", "expected"),
     [
-        (["a"], r"handle_execution returned a list"),
+        (["a"], r"handle_execution \(\S+test_worker\.py:\d+\) returned a list"),
         ({"when": object()}, r"\$\.when"),
         ({"blob": b"x" * 200}, r"more than max_message_bytes \(100\)"),
     ],
@@ -259,7 +259,7 @@ def test_what_handle_execution_hands_to_the_thread_must_be_a_dict(rig: Rig) -> N
     with pytest.raises(RunFailed, match="1 failed"):
         run_to_the_end(rig.distributor(), Bad(), rig.collector())
     assert [set(data) for data, _, _ in rig.collected] == [{"index"}]
-    assert "handle_execution returned a list" in rig.failures[0].message
+    assert re.search(r"handle_execution \(\S+:\d+\) returned a list", rig.failures[0].message)
 
 
 def test_shutdown_before_run_ends_the_run_at_once(rig: Rig) -> None:

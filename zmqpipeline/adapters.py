@@ -18,6 +18,7 @@ from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.registry import ServiceEntry, TaskEntry, WorkerEntry
 from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.producer import Begun, Exhausted, Keep, PassOver, Source
+from zmqpipeline.runtime.raised import named
 from zmqpipeline.serialize import item_packer, pack_item
 from zmqpipeline.service import Call, ServiceWorker
 from zmqpipeline.task import LastAck, Step, Task, keyed
@@ -89,25 +90,25 @@ class FunctionTask(Task):
             return iter((made,))
         if isinstance(made, (str, bytes)) or not isinstance(made, Iterable):
             raise SerializeError(
-                f"The {bound.what} returned a {type(made).__name__}. "
+                f"The {_named(bound)} returned a {type(made).__name__}. "
                 "Yield dicts, or return an iterable of them, one dict, or None."
             )
         return iter(made)
 
     def _items_step(self, start: int) -> Step:
         bound = self._bound(start)
-        return _Items(lambda command: self._iterate(bound, command), item_packer(bound.what))
+        return _Items(lambda command: self._iterate(bound, command), item_packer(_named(bound)))
 
     def _times_step(self) -> Step:
         bound, times = self._bound(), self._entry.times or 0
-        done = 0
+        what, done = _named(bound), 0
 
         def step(command: Produce) -> bytes:
             nonlocal done
             if done >= times:
                 raise Exhausted
             done += 1
-            packed = pack_item(self._call(bound, command, done - 1), bound.what)
+            packed = pack_item(self._call(bound, command, done - 1), what)
             # the last one says so, so that no gate is asked for an item that never comes
             if done == times:
                 raise Exhausted(packed)
@@ -160,6 +161,10 @@ class _Items(Source):
             keep(pack(item))
         if left:
             raise Exhausted
+
+
+def _named(bound: Bound) -> str:
+    return named(bound.what, bound.function)
 
 
 def _names(unnamed: tuple[str, str], worker_init: Plan | None, thread_init: Plan | None) -> tuple[str, str]:
@@ -229,7 +234,7 @@ class FunctionWorker(Worker):
 
     def _make_execution(self) -> Execution:
         bound = self._bound()
-        function, rest, packer = bound.function, bound.rest, self._packer(f"The {bound.what}")
+        function, rest, packer = bound.function, bound.rest, self._packer(f"The {_named(bound)}")
         if not rest:
             return Execution(function, packer)
 
@@ -314,6 +319,10 @@ class FunctionCollector(Collector):
         with self._journal.item() as transaction:
             return bound(*first, journal=transaction, **values)
 
+    def _whose(self, handler: str) -> str:
+        plan = self._single["ack_data" if handler == "get_ack_data" else "finished"]
+        return f"The {named(plan.what, plan.function)}"
+
     def _journal_user(self) -> str:
         plans = (*self._collectors.values(), *self._single.values())
         return next((plan.what for plan in plans if plan.needs("journal")), "")
@@ -362,7 +371,7 @@ class FunctionServiceWorker(ServiceWorker):
         return _names(super()._init_names(), self._worker_init, self._thread_init)
 
     def _what(self) -> str:
-        return f"The {self._plan.what}"
+        return f"The {named(self._plan.what, self._plan.function)}"
 
     def _make_call(self) -> Call:
         bound = self._plan.bind({"task_type": self.task_type, "msgtype": MESSAGE_TYPE_DATA})

@@ -11,7 +11,7 @@ from zmqpipeline.address import EndpointAddress
 from zmqpipeline.decorators import Decorated
 from zmqpipeline.errors import ConfigurationError, RegistrationError
 from zmqpipeline.options import Options
-from zmqpipeline.origin import namesakes, twice
+from zmqpipeline.origin import namesakes, twice, without_tasks
 from zmqpipeline.places import Places, default_base
 from zmqpipeline.registry import Registry
 from zmqpipeline.tasktype import why_no_name
@@ -100,6 +100,8 @@ class Pipeline(Decorated):
         """
         if not self.registry.tasks and (others := [one for one in namesakes(self) if one.registry.tasks]):
             raise RegistrationError(twice(self, others[0]))
+        if not (self.registry.tasks or self.registry.services) and self.origin.at_import:
+            raise RegistrationError(without_tasks(self))
         return self.registry.check(self.name)
 
     def freeze(self) -> None:

@@ -23,7 +23,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import click
 
-from zmqpipeline import drawing, importing, launch
+from zmqpipeline import drawing, importing, launch, origin
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli_dead import command_of, dead_command
 from zmqpipeline.cli_keygen import keygen
@@ -47,6 +47,7 @@ from zmqpipeline.role import Role
 from zmqpipeline.runtime import processes, told
 from zmqpipeline.runtime.journal import dead_items
 from zmqpipeline.runtime.memory import keep_freed_memory
+from zmqpipeline.runtime.raised import users_line
 from zmqpipeline.summary import Summary
 from zmqpipeline.supervisor import Outcome
 from zmqpipeline.worker import Worker
@@ -128,7 +129,9 @@ def _carry_out(app: Pipeline | None, argv: Sequence[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
     except PipelineError as error:
-        return _say(str(error), error.exit_status)
+        # of what a decorator refuses while `-A` imports the app, the line of the user's file
+        place = users_line(error.__traceback__)
+        return _say(f"{place}: {error}" if place else str(error), error.exit_status)
     return status if isinstance(status, int) else 0
 
 
@@ -268,6 +271,13 @@ def _journalled(function: Function) -> Function:
     return function
 
 
+def _check_task(name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        # whoever started this process has it
+        late = f" It is added too late: {origin.NOT_IMPORTED}." if processes.is_child() else ""
+        raise ConfigurationError(_unknown("task", name, known) + late)
+
+
 def _check_journal(options: Options, fresh: bool) -> None:
     if fresh and options.journal is None:
         raise ConfigurationError("--fresh starts the run of a journal again. Say which: --journal FILE.")
@@ -356,12 +366,17 @@ def _run(
 @click.command("distributor", epilog="Example: python -m app distributor --endpoint tcp://0.0.0.0:5550")
 @_meta
 @click.option("--meta-file", type=click.Path(path_type=Path), hidden=True)
+@click.option("--task", "tasks", multiple=True, hidden=True)
 @_exit_when_idle
 @_common
 @click.pass_obj
-def _distributor(app: Pipeline, /, meta: dict[str, str], meta_file: Path | None, **flags: Any) -> int:
+def _distributor(
+    app: Pipeline, /, meta: dict[str, str], meta_file: Path | None, tasks: Sequence[str], **flags: Any
+) -> int:
     """Hand out the items of all tasks."""
     options = _settle(app, flags)
+    for name in tasks:
+        _check_task(name, app.task_types)
     metadata = launch.read_metadata(meta_file) if meta_file else meta
     return _serve(app.compile("distributor", options=_patient(options, flags), metadata=metadata))
 
@@ -385,8 +400,8 @@ def _worker(
     """Execute the items of one task; of each task, in a process each, if none is named."""
     options = _settle(app, flags)
     known = app.worker_types
-    if task_type is not None and task_type not in known:
-        raise ConfigurationError(_unknown("task", task_type, known))
+    if task_type is not None:
+        _check_task(task_type, known)
     types = [task_type] if task_type is not None else known
     if len(types) == 1 and processes is None:
         about_process(task=types[0], worker=f"{socket.gethostname()}/{os.getpid()}")
@@ -477,7 +492,9 @@ def _report(name: str, outcome: Outcome, as_json: bool) -> None:
 def _summary_lines(name: str, outcome: Outcome) -> list[str]:
     summary, workers = outcome.summary, sum(outcome.workers.values())
     collected = sum(one.collected for one in summary.tasks.values())
-    what = "all collected" if summary.ok else "not all collected"
+    what = "all collected" if summary.ok or outcome.is_whole else "not all collected"
+    if outcome.is_whole and (raised := [repr(one.task) for one in summary.reasons]):
+        what += f", but {' and '.join(raised)} raised"
     what += f"; stopped: {summary.stopped}" if summary.stopped else ""
     by = f" by {workers} worker{'' if workers == 1 else 's'}" if workers else ""
     head = f"{name}: {collected} items in {summary.seconds:.1f} s{by}, {what}"

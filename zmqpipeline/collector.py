@@ -23,6 +23,7 @@ from zmqpipeline.runtime.calls import Gatherer
 from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.journal import Journal
 from zmqpipeline.runtime.progress import read_progress
+from zmqpipeline.runtime.raised import named
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import ACK_DATA_BYTES, is_dict, pack_aside, pack_item, unpack, within_depth
 from zmqpipeline.summary import Reason, Summary
@@ -136,7 +137,10 @@ class Collector(Role):
 
     @property
     def failures(self) -> list[Failure]:
-        """The items that were given up, in order, the first thousand of them; `handle_failed` is called for each."""
+        """The items that were given up, wherever, in order: the first thousand, and of these so many as fit in 16 MiB.
+
+        `handle_failed` is called for each of all of them; their numbers are in `summary`.
+        """
         return [] if self.machine is None else [Failure.from_item(item) for item in list(self.machine.failed.first)]
 
     @property
@@ -180,7 +184,11 @@ class Collector(Role):
         answer = self._finish()
         if not isinstance(answer, dict):
             return b""
-        return pack_aside(answer, f"{type(self).__name__}.handle_finished", ACK_DATA_BYTES)
+        return pack_aside(answer, self._whose("handle_finished"), ACK_DATA_BYTES)
+
+    def _whose(self, handler: str) -> str:
+        """A handler for messages about what it returned."""
+        return named(f"{type(self).__name__}.{handler}", getattr(self, handler))
 
     def _journal_user(self) -> str:
         """Which function takes `journal`, for messages; empty if none does."""
@@ -227,7 +235,7 @@ class Collector(Role):
         if self._has_ack_data():
             more = self.get_ack_data()
             if more is not None and not isinstance(more, dict):
-                pack_item(more, f"{type(self).__name__}.get_ack_data")
+                pack_item(more, self._whose("get_ack_data"))
             ack.update(more or {})
         return pack_aside(ack, f"the ACK data of {type(self).__name__}", ACK_DATA_BYTES) if ack else b""
 

@@ -17,6 +17,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.places import Places, make_folder, places_under
 from zmqpipeline.registry import ServiceEntry, TaskEntry, WorkerEntry, listed, unknown_task
 from zmqpipeline.role import Role
+from zmqpipeline.runtime.raised import named
 from zmqpipeline.serialize import METADATA_BYTES, pack_aside
 from zmqpipeline.service import Service, ServiceWorker
 from zmqpipeline.task import Task
@@ -122,7 +123,7 @@ def _metadata_source(app: Pipeline, extra: Mapping[str, Any]) -> Callable[[], di
 
     def source() -> dict[str, Any]:
         made = plan.function()
-        pack_aside(made, f"The {plan.what}", METADATA_BYTES)
+        pack_aside(made, f"The {named(plan.what, plan.function)}", METADATA_BYTES)
         return {**(made or {}), **extra}
 
     return source

@@ -135,7 +135,7 @@ def _fitted(value: Any, name: str, kind: Kind, cls: type) -> Any:
         try:
             return EndpointAddress(value)
         except EndpointError as error:
-            raise DefinitionError(f"{cls.__name__}.{name}: {error}") from error
+            raise DefinitionError(f"{cls.__name__}.{name}: {error}") from None
     if not kind.fits(value):
         raise DefinitionError(
             f"{cls.__name__}.{name} must be {kind.expected}, not {value!r} ({type(value).__name__}). "

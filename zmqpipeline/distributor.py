@@ -132,10 +132,10 @@ class Distributor(Role):
 
     @property
     def failures(self) -> list[Failure]:
-        """The items that were given up, in order, the first thousand of them.
+        """The items that were given up, in order: the first thousand of them, and of these so many as fit in 16 MiB.
 
-        Of those that failed in the collector it is told at the end, the first of each kind: same type, same place.
-        `Collector.failures` has all.
+        Of those that failed in the collector it is told at the end, the first of each kind (same task, type and place),
+        of twenty kinds at most. Their numbers are in `summary`, the items themselves in `Collector.failures`.
         """
         return [] if self.machine is None else [Failure.from_item(item) for item in list(self.machine.failed.first)]
 

@@ -36,8 +36,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
-from zmqpipeline.plainly import Plain
-
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a message about a wrong name: `` Did you mean 'x'?`` if one of the known ones is close, else empty."""
@@ -55,8 +53,11 @@ class PipelineError(Exception):
     """What a command exits with if this error ends it."""
 
 
-class ConfigurationError(PipelineError, Plain):
-    """Something was set up wrongly; nothing has run. Commands show it as one line and exit with status 2."""
+class ConfigurationError(PipelineError):
+    """Something was set up wrongly; nothing has run. Commands show it as one line and exit with status 2.
+
+    A program that does not catch it ends as with any exception: a traceback, whose last line is the message, status 1.
+    """
 
     exit_status: ClassVar[int] = 2
 
@@ -114,16 +115,13 @@ class WireError(PipelineError):
     """The frames of a peer are no message of this protocol and version. Counted and dropped, never fatal."""
 
 
-class RunFailed(PipelineError, Plain):
+class RunFailed(PipelineError):
     """A run that came to its end in good order, and did not collect everything; or that was ended early.
 
     Raised out of `run()` of a distributor, a collector and a worker.
     """
 
     exit_status: ClassVar[int] = 1
-
-    # where `run()` was called is no place of a failed run
-    says_place: ClassVar[bool] = False
 
     def __init__(self, message: str = "", troubles: Mapping[str, object] | None = None) -> None:
         """`troubles` says what was raised, as text (`protocol.messages.Trouble`), the first of each.

@@ -88,7 +88,9 @@ def start(
         _check_doors(app, options)
         common = [*flags, "--endpoint", base]
         command = ["-m", "zmqpipeline", "-A", target]
-        asked = [*command, "distributor", *_metadata_arguments(metadata, folder), *common]
+        # a task that is added too late for the distributor would be missed by nobody
+        tasks = [argument for name in app.task_types for argument in ("--task", name)]
+        asked = [*command, "distributor", *tasks, *_metadata_arguments(metadata, folder), *common]
         collector = cast("Collector", app.compile("collector", options=options))
         collector._fresh = fresh
         if results is not None:

@@ -10,6 +10,7 @@ from zmqpipeline.address import EndpointAddress
 from zmqpipeline.declared import ENDPOINT, Kind
 from zmqpipeline.protocol.metadata import MetadataMachine
 from zmqpipeline.role import Actions, Role, new_incarnation
+from zmqpipeline.runtime.raised import named
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import METADATA_BYTES, pack_aside
 
@@ -30,7 +31,8 @@ class MetaDataWorker(Role):
         """The metadata of the run: for tasks, workers and the collector. Called once."""
 
     def _prepare(self) -> None:
-        self._payload = pack_aside(self.get_metadata(), f"{type(self).__name__}.get_metadata", METADATA_BYTES)
+        what = named(f"{type(self).__name__}.get_metadata", self.get_metadata)
+        self._payload = pack_aside(self.get_metadata(), what, METADATA_BYTES)
 
     def _places(self) -> Iterable[EndpointAddress]:
         return (self._address("metadata", self.endpoint),)

@@ -248,6 +248,24 @@ def twice(app: Any, other: Any) -> str:
     )
 
 
+def without_tasks(app: Any) -> str:
+    """The sentence about a pipeline that has nothing to run when its module has been executed."""
+    file = Path(app.origin.file).name or "its file"
+    add = (
+        f"Add a function with `@app.task('NAME')` at the top level of {file}, or import the module that adds them there"
+    )
+    if app.origin.module in STARTED:
+        return f"Pipeline {app.name!r} has no tasks. {add}, before `app.main()` or `app.run()`."
+    return f"Pipeline {app.name!r} has no tasks after {app.origin.module!r} was imported. {add}: {NOT_IMPORTED}."
+
+
+NOT_IMPORTED = (
+    "what a function such as main() adds or imports, or what stands below `if __name__ == '__main__':`, is missing in "
+    "the processes that import this file, as those that `run` starts do"
+)
+"""Why tasks are there in the process that was started, and not in others."""
+
+
 class Original:
     """Base of `Pipeline`: in a twin, the constructor returns what the started module made."""
 

@@ -21,6 +21,7 @@ from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.pool import Pool
+from zmqpipeline.runtime.raised import named
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import bounded, pack, within_depth
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA
@@ -141,7 +142,7 @@ class ServiceWorker(Role):
         return f"{name}.init_worker", f"{name}.init_thread"
 
     def _what(self) -> str:
-        return f"{type(self).__name__}.handle_message"
+        return named(f"{type(self).__name__}.handle_message", self.handle_message)
 
     def _places(self) -> Iterable[EndpointAddress]:
         return (self._address("workers", self.endpoint),)

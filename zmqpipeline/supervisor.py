@@ -76,6 +76,8 @@ class Outcome:
     signum: int | None = None
     abandoned: bool = False
     """The collector's thread still runs: a function of it did not return in time."""
+    is_whole: bool = False
+    """Every item was collected, though a function for no one item, `finished` say, may have raised."""
     was_finished: bool = False
     """The journal says that the run was over before: nothing was started."""
     workers: Mapping[str, int] = field(default_factory=dict)
@@ -370,7 +372,9 @@ class RunSupervisor:
         counts = list(collector.counts) or self._progress().counts
         seconds, reasons = time.monotonic() - self.began, collector._reasons()
         summary = Summary.from_counts(counts, ok=status == 0, seconds=seconds, reasons=reasons, stopped=self.stopped)
-        return Outcome(summary, status, self.error, self.signum, abandoned=not self.collector_ended)
+        is_whole = self._is_over and collector.machine.ok
+        abandoned = not self.collector_ended
+        return Outcome(summary, status, self.error, self.signum, abandoned=abandoned, is_whole=is_whole)
 
     def _status(self) -> int:
         if self.error is not None and not isinstance(self.error, PipelineTimeout):

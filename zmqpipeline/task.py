@@ -18,6 +18,7 @@ from zmqpipeline.protocol.gates import AckLog
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.messages import AckNote
 from zmqpipeline.runtime.producer import Begun, Exhausted, Gated
+from zmqpipeline.runtime.raised import named
 from zmqpipeline.serialize import pack_identity, pack_item, unpack
 from zmqpipeline.tasktype import TaskType
 from zmqpipeline.utils.messages import MESSAGE_TYPE_READY
@@ -138,7 +139,7 @@ class Task(Declared):
             fitted(self.initialize, 1)(metadata)
         handle = fitted(self.handle, 4)
         gate = fitted(self.is_available_for_handling, 1) if self._has_gate() else None
-        what = f"{type(self).__name__}.handle"
+        what = named(f"{type(self).__name__}.handle", self.handle)
         acks = LastAck(gated=gate is not None)
 
         def step(command: Produce) -> bytes:

@@ -27,6 +27,7 @@ from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.memory import retiring
 from zmqpipeline.runtime.pool import Pool
+from zmqpipeline.runtime.raised import named
 from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import item_packer, unpack, within_depth
 from zmqpipeline.sizes import size_in_bytes
@@ -113,7 +114,7 @@ class Worker(Role):
 
     def _make_execution(self) -> Execution:
         """What is called for each item, once the metadata is known."""
-        what = f"{type(self).__name__}.handle_execution"
+        what = named(f"{type(self).__name__}.handle_execution", self.handle_execution)
         return Execution(fitted(self.handle_execution, 1), self._packer(what))
 
     def _execution(self) -> Execution:
@@ -248,6 +249,8 @@ class MultiThreadedWorker(Worker):
     def _make_execution(self) -> Execution:
         name = type(self).__name__
         prepare, execute = fitted(self.handle_execution, 1), fitted(self.handle_thread_execution, 2)
+        prepares = named(f"{name}.handle_execution", self.handle_execution)
+        executes = named(f"{name}.handle_thread_execution", self.handle_thread_execution)
         one_at_a_time = threading.Lock()
 
         def call(item: Any, index: int, number: int, attempt: int) -> Any:
@@ -256,10 +259,10 @@ class MultiThreadedWorker(Worker):
             if data is None:
                 data = {}
             elif not isinstance(data, dict):
-                raise SerializeError(_no_dict(f"{name}.handle_execution", data))
+                raise SerializeError(_no_dict(prepares, data))
             return execute(data, index)
 
-        return Execution(call, self._packer(f"{name}.handle_thread_execution"), placed=True)
+        return Execution(call, self._packer(executes), placed=True)
 
 
 def _no_dict(what: str, seen: object) -> str:

@@ -78,6 +78,8 @@ def test_the_first_bug_is_told_within_a_second(where: str, workshop: Workshop, e
     assert program.wait() == 1
     summary = program.err[program.err.index("bugs: ") :]
     assert RAISED in summary, program.err
+    whole = "all collected, but 'finished' raised"
+    assert f"1 worker, {whole if where == 'finished' else 'not all collected'}\n" in summary, program.err
 
 
 @pytest.mark.slow
@@ -103,6 +105,19 @@ def test_a_function_beside_the_collector_that_always_raises_is_told_once(where: 
     assert program.err.count(f"The {where} function raised {RAISED}") == 1, program.err
     assert program.err.count("Traceback") == (2 if where == "failed" else 1), program.err
     assert f"  {where}: {RAISED} (collector)" in program.err
+    what = "all collected, but 'ack_data' raised" if where == "ack_data" else "not all collected"
+    assert f"1 worker, {what}\n" in program.err
+
+
+@pytest.mark.parametrize("where", ["ack_data", "finished"])
+def test_what_was_collected_is_not_said_to_be_missing(where: str, workshop: Workshop) -> None:
+    """Role by role: all three say that everything was collected; the statuses are 1, 1 and 0."""
+    workshop.write("app.py", APP)
+    roles = [workshop.start("-m", "app", one, BUG=where) for one in ("collector", "distributor", "worker")]
+    assert [role.wait() for role in roles] == [1, 1, 0]
+    for role in roles:
+        assert "The run is over and everything was collected, but the " in role.err, role.err
+        assert f"function raised {RAISED}" in role.err
 
 
 CLASSES = """
@@ -167,3 +182,58 @@ def test_a_program_that_wants_silence_has_it(workshop: Workshop) -> None:
     for program in programs.values():
         program.wait()
     assert "Item 0" not in programs["collector"].err
+
+
+@pytest.mark.parametrize("where", ["yield", "return", "worker", "ack_data", "finished"])
+def test_a_wrong_type_is_told_with_the_line_of_the_function(where: str, workshop: Workshop) -> None:
+    """A list where a dict is wanted, or too much: no traceback leads to the function, so the message does."""
+    number = 1 + next(n for n, line in enumerate(WRONG.splitlines()) if f"# {where}" in line)
+    workshop.write("app.py", WRONG)
+    status, program = workshop.run("-m", "app", "run", "--workers", "1", WRONG=where)
+    seen = "returned 1,0" if where == "finished" else "returned a list"
+    assert f"(app.py:{number}) {seen}" in program.err, program.err
+    assert status == 1
+
+
+WRONG = """
+import os
+from zmqpipeline import Pipeline
+
+app = Pipeline("wrong")
+WRONG = os.environ["WRONG"]
+
+def made(where, value):
+    return [value] if where == WRONG else value
+
+@app.task("C")  # yield
+def numbers():
+    for n in range(5):
+        yield made("yield", {"n": n})
+
+@app.task("D", times=3)  # return
+def more():
+    return made("return", {"n": 1})
+
+@app.worker("D")
+def pass_on(data):
+    return data
+
+@app.worker("C")  # worker
+def work(data):
+    return made("worker", data)
+
+@app.collector
+def collect(data):
+    pass
+
+@app.ack_data  # ack_data
+def ack_data():
+    return ["a"] if WRONG == "ack_data" else None
+
+@app.finished  # finished
+def done():
+    return {"a": [1] * 10**6} if WRONG == "finished" else None
+
+if __name__ == "__main__":
+    app.main()
+"""

@@ -55,6 +55,8 @@ class Gathers(z.Collector):
     def handle_collection(self, data):
         if BUG == "collector" and data["n"] == 3:
             raise ValueError("no three")
+        if BUG == "fives" and data["n"] % 5 == 0:
+            raise ValueError("no five")
         note("collected", data["n"])
     def handle_finished(self):
         print("finished", self.ok)
@@ -92,11 +94,12 @@ def start(workshop: Workshop, *roles: str, **environ: str) -> dict[str, Program]
 
 
 def letter(program: Program) -> str:
-    """The one line that a program ended with: no traceback, status 1."""
+    """The last line of a program that did not catch RunFailed: status 1, and the call of `run` in the traceback."""
     assert program.wait(15) == 1, program.err
-    assert 'prog.py", line' not in program.err.splitlines()[-1]
     last = program.err.splitlines()[-1]
-    assert last.startswith("Error: The run "), program.err
+    assert last.startswith("zmqpipeline.errors.RunFailed: The run "), program.err
+    assert program.err.count("Traceback") >= 1
+    assert "role.run()" in program.err
     return last
 
 
@@ -104,7 +107,7 @@ def test_a_run_whose_source_raised_is_a_failure_of_all(workshop: Workshop) -> No
     """The distributor raises its TypeError; collector and worker are told, and why; `handle_finished` is called."""
     programs = start(workshop, *ROLES, BUG="source")
     assert programs["distributor"].wait() == 1
-    assert "SerializeError: Numbers.handle returned a list" in programs["distributor"].err
+    assert "SerializeError: Numbers.handle (prog.py:16) returned a list" in programs["distributor"].err
     assert "producer.py" not in programs["distributor"].err
     for role in ("worker", "collector"):
         assert "task 'C' was not sent in whole: " in letter(programs[role])
@@ -123,6 +126,15 @@ def test_a_run_with_a_failed_item_is_a_failure_of_all(where: str, workshop: Work
     for role in ("collector", "distributor"):
         assert "False ['no three'] False" in programs[role].out, programs[role].out
         assert "sent=40, collected=39, failed=1" in programs[role].out
+
+
+def test_who_knows_which_items_failed(workshop: Workshop) -> None:
+    """Eight alike in the collector: it has all of them, the distributor the first; both have the number."""
+    programs = start(workshop, *ROLES, BUG="fives")
+    for role, known in (("collector", 8), ("distributor", 1)):
+        assert "task 'C': 8 failed (ValueError: no five in prog.py:41 handle_collection)" in letter(programs[role])
+        assert f"False {['no five'] * known} False" in programs[role].out
+        assert "sent=40, collected=32, failed=8" in programs[role].out
 
 
 def test_a_good_run_is_a_success_of_all(workshop: Workshop) -> None:

@@ -242,3 +242,48 @@ def test_two_pipelines_of_one_name_are_told(workshop: Any) -> None:
     assert "made in '__main__', has no tasks" in program.err
     assert "made in 'other'" in program.err
     assert "zmqpipeline -A other run" in program.err
+
+
+LATE = """
+from zmqpipeline import Pipeline
+
+app = Pipeline(__name__)
+
+def main():
+    import tasks
+    app.main()
+
+if __name__ == "__main__":
+    main()
+"""
+EARLY = """
+@app.task("B")
+def others():
+    return {}
+
+@app.worker("B")
+def work(data):
+    return data
+"""
+
+
+@pytest.mark.parametrize("way", [("-m", "app"), ("app.py",), ("-m", "zmqpipeline", "-A", "app")], ids=" ".join)
+def test_tasks_that_are_imported_in_a_function_are_told(workshop: Any, way: tuple[str, ...]) -> None:
+    """The processes that `run` starts import the file, and do not call its main(): what happened, and what to type."""
+    workshop.write("app.py", LATE)
+    workshop.write("tasks.py", TASKS)
+    status, program = workshop.run(*way, "run")
+    assert status == 2, program.err
+    line = program.err.splitlines()[0]
+    assert line.startswith("Error: Pipeline 'app' has no tasks after 'app' was imported. "), program.err
+    assert "at the top level of app.py, or import the module that adds them there: what a function " in line
+    assert "Traceback" not in program.err
+
+
+def test_one_of_two_tasks_that_is_imported_in_a_function_is_told(workshop: Any) -> None:
+    """Its worker is started, and does not find it."""
+    workshop.write("app.py", LATE.replace("def main", f"{EARLY}\ndef main"))
+    workshop.write("tasks.py", TASKS)
+    status, program = workshop.run("-m", "app", "run")
+    assert status == 2, program.err
+    assert "There is no task 'C'. Known: 'B'. It is added too late: what a function such as main()" in program.err

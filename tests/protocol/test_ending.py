@@ -31,6 +31,22 @@ def test_a_letter_names_tasks_numbers_and_reasons() -> None:
     assert not_collected(many, {}, {}).endswith("task 'T4': 1 failed; and 95 more.")
 
 
+def test_a_letter_does_not_say_that_something_is_missing_where_nothing_is() -> None:
+    """A function that is for no one item raised; of a source that did, and of an item that failed, something is."""
+    whole = [m.TaskCounts("A", "complete", collected=5)]
+    for name in ("finished", "ack_data", "failed"):
+        assert not_collected(whole, {name: KEY}, {}) == (
+            f"The run is over and everything was collected, but the {name} function raised "
+            "KeyError: 'm' in boom.py:14 work."
+        )
+    for counts, unsent in (
+        ([m.TaskCounts("finished", "failed")], {"finished": KEY}),
+        (whole, {"A": KEY, "finished": KEY}),
+        ([m.TaskCounts("A", "complete", failed=1)], {"finished": KEY}),
+    ):
+        assert "but not everything was collected: " in not_collected(counts, unsent, {})
+
+
 def test_workers_and_collector_are_told_what_a_source_raised() -> None:
     """Finish carries it to the collector, RunEnded to the workers; the status is 1, and the reason a letter."""
     scene = Scene()

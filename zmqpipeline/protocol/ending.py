@@ -17,24 +17,34 @@ MOST_NAMED = 5
 FUNCTIONS = ("metadata", "ack_data", "failed", "finished")
 """Names of functions among troubles, which are otherwise those of tasks."""
 
+AT_THE_END = ("ack_data", "failed", "finished")
+"""Those of them that cost no item: whether everything was collected is another question."""
+
 
 def not_collected(counts: Iterable[TaskCounts], unsent: Mapping[str, Trouble], failed: Mapping[str, Trouble]) -> str:
-    """A letter about a run that is over: of which tasks what is missing, and why.
+    """A letter about a run that did not go well: of which tasks what is missing, and why; which functions raised.
 
     `unsent` is what sources and functions raised, `failed` what the first failed item of a task failed of.
     """
-    parts = [f"{_what(name)} {said(trouble).rstrip('.')}" for name, trouble in unsent.items()]
-    for one in counts:
-        both = ((one.failed, "failed"), (one.aborted, "aborted"))
-        numbers = [f"{number:,} {what}" for number, what in both if number]
-        if not numbers and one.state == "aborted":
-            numbers = ["aborted"]
-        if numbers:
-            why = f" ({said(failed[one.task]).rstrip('.')})" if one.task in failed else ""
-            parts.append(f"task {one.task!r}: {', '.join(numbers)}{why}")
+    counts = list(counts)
+    raised = [f"{_what(name)} {said(trouble).rstrip('.')}" for name, trouble in unsent.items()]
+    lacking = [part for one in counts if (part := _lacking(one, failed.get(one.task)))]
+    parts = [*raised, *lacking]
     more = [f"and {len(parts) - MOST_NAMED} more"] if len(parts) > MOST_NAMED else []
-    named = f": {'; '.join([*parts[:MOST_NAMED], *more])}" if parts else ""
-    return f"The run is over, but not everything was collected{named}."
+    named = "; ".join([*parts[:MOST_NAMED], *more])
+    is_whole = not lacking and unsent.keys() <= set(AT_THE_END) and all(one.state != "failed" for one in counts)
+    if raised and is_whole:
+        return f"The run is over and everything was collected, but {named}."
+    return f"The run is over, but not everything was collected{f': {named}' if parts else ''}."
+
+
+def _lacking(one: TaskCounts, why: Trouble | None) -> str:
+    both = ((one.failed, "failed"), (one.aborted, "aborted"))
+    numbers = [f"{number:,} {what}" for number, what in both if number]
+    if not numbers and one.state == "aborted":
+        numbers = ["aborted"]
+    reason = "" if why is None else f" ({said(why).rstrip('.')})"
+    return f"task {one.task!r}: {', '.join(numbers)}{reason}" if numbers else ""
 
 
 def _what(name: str) -> str:

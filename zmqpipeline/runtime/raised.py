@@ -5,12 +5,14 @@ It becomes a Trouble, SystemExit and KeyboardInterrupt included: a function does
 
 from __future__ import annotations
 
+import inspect
 import os
 import reprlib
 import sysconfig
 import traceback
+from functools import partial
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from zmqpipeline.protocol.messages import Trouble
@@ -65,25 +67,53 @@ def place_of(frames: TracebackType | None) -> str:
     That is the last line of the user's own code; what it called in a library is in the traceback. Of code that is
     installed as a library itself it is the first line, that of the function which we called.
     """
-    mine, first = None, None
+    where = _last_of_users(frames) or _first_not_ours(frames)
+    if where is None:
+        return ""
+    frame, line = where
+    return _sendable(f"{_line(frame.f_code, line)} {frame.f_code.co_name}")[-PLACE_LIMIT:]
+
+
+def users_line(frames: TracebackType | None) -> str:
+    """The last line of the user's own code: ``boom.py:14``; empty if it was not at work."""
+    where = _last_of_users(frames)
+    return "" if where is None else _sendable(_line(where[0].f_code, where[1]))
+
+
+def _last_of_users(frames: TracebackType | None) -> tuple[FrameType, int] | None:
+    found = None
     while frames is not None:
         file = frames.tb_frame.f_code.co_filename
-        if not file.startswith(_PACKAGE):
-            first = first or (frames.tb_frame, frames.tb_lineno)
-            if not file.startswith(_LIBRARIES) and not any(one in file for one in _INSTALLED):
-                mine = (frames.tb_frame, frames.tb_lineno)
+        if not file.startswith((_PACKAGE, *_LIBRARIES)) and not any(one in file for one in _INSTALLED):
+            found = frames.tb_frame, frames.tb_lineno
         frames = frames.tb_next
-    where = mine or first
-    return "" if where is None else _sendable(_place(*where))[-PLACE_LIMIT:]
+    return found
 
 
-def _place(frame: FrameType, line: int) -> str:
-    file = frame.f_code.co_filename
+def _first_not_ours(frames: TracebackType | None) -> tuple[FrameType, int] | None:
+    frames = users_part(frames)
+    return None if frames is None else (frames.tb_frame, frames.tb_lineno)
+
+
+def named(what: str, function: Any) -> str:
+    """A function of the user for a message, with where it is written: ``Numbers.handle (tasks.py:12)``.
+
+    For what it returned, which no traceback leads to. A decorated function begins with its first decorator.
+    """
+    while isinstance(function, partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return f"{what} ({_sendable(_line(code, code.co_firstlineno))})" if isinstance(code, CodeType) else what
+
+
+def _line(code: CodeType, line: int) -> str:
+    file = code.co_filename
     try:
         here = os.getcwd() + os.sep  # noqa: PTH109 - text is compared with text
     except OSError:
         here = os.sep
-    return f"{file.removeprefix(here) if here != os.sep else file}:{line} {frame.f_code.co_name}"
+    return f"{file.removeprefix(here) if here != os.sep else file}:{line}"
 
 
 def _sendable(text: str) -> str:
