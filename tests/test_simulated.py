@@ -77,6 +77,14 @@ def journalled() -> Pipeline:
     return app
 
 
+def retiring() -> Pipeline:
+    """Workers that execute seven items each."""
+    app = Pipeline("retiring")
+    app.add_task("A", lambda: ({"n": n} for n in range(COUNT)))
+    app.add_worker("A", lambda data: data, threads=2, max_items=7)
+    return app
+
+
 def flaky() -> Pipeline:
     """Each item fails once, wherever its first execution is."""
     app = Pipeline("flaky")
@@ -380,3 +388,17 @@ def test_a_defect_of_the_library_is_found_by_a_users_app(name: str) -> None:
 
     with mutated(name):
         assert any(fails(seed) for seed in range(10))
+
+
+def test_a_worker_with_max_items_is_replaced() -> None:
+    """Without trouble each executes seven and retires; with it no item is lost or collected twice."""
+    restarts: Counter[str] = Counter()
+    app = retiring()
+    calm = SimulatedPipeline(app, seed=1, workers=1, faults=[], on_restart=lambda role: restarts.update([role])).run()
+    assert (len(calm.results), calm.notes["retired"]) == (COUNT, COUNT // 7)
+    assert restarts == {"worker": COUNT // 7}
+    assert set(calm.executions.values()) == {1}
+    for seed in range(20):
+        run = SimulatedPipeline(app, seed=seed).run()
+        assert sorted(data["n"] for _, data in run.results) == list(range(COUNT))
+        assert run.notes["retired"]

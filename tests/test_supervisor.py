@@ -154,6 +154,23 @@ def test_a_distributor_that_keeps_dying_ends_the_run() -> None:
     assert scene.distributor.restart_at is None
 
 
+def test_deaths_of_the_distributor_while_finished_runs_do_not_end_the_run() -> None:
+    """However many: it is started again each time; those before and after count as ever."""
+    scene = Scene()
+    for _ in range(DISTRIBUTOR_DEATHS_LIMIT - 1):
+        scene.ends(scene.distributor, -9)
+    scene.collector.is_finishing = True
+    for _ in range(3 * DISTRIBUTOR_DEATHS_LIMIT):
+        scene.ends(scene.distributor, -9)
+        assert scene.distributor.restart_at is not None
+    assert scene.error is None
+    scene.collector.is_finishing = False
+    for _ in range(DISTRIBUTOR_DEATHS_LIMIT):
+        assert scene.error is None
+        scene.ends(scene.distributor, -9)
+    assert isinstance(scene.error, RoleDied)
+
+
 @pytest.mark.parametrize(("status", "error"), [(0, RoleDied), (1, RoleDied), (2, ConfigurationError)])
 def test_a_distributor_that_leaves_early_is_not_started_again(status: int, error: type[PipelineError]) -> None:
     """It ended of its own accord, or could not start: another one would do the same."""

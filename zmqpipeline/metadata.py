@@ -41,7 +41,8 @@ class MetaDataWorker(Role):
         transport.connect("metadata", self._address("metadata", self.endpoint))
 
     def _make_machine(self) -> MetadataMachine:
-        return MetadataMachine(self._payload, incarnation=new_incarnation())
+        patience = self.options.exit_when_idle
+        return MetadataMachine(self._payload, incarnation=new_incarnation(), exit_when_idle=patience)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         return {}

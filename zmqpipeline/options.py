@@ -58,10 +58,10 @@ class Options:
     exit_when_idle: float | None = None
     """A role that has waited for so long (0.01 or more) for one that is not there ends. None: it waits for ever.
 
-    A distributor or a collector ends with status 75, since not every item is collected as far as it knows; a worker
-    that executes nothing with 0. Who waits for whom: a distributor for a collector that answers, and for a metadata
-    worker; a collector for a distributor; a worker for both, a service worker for its broker. A `run` waits for its
-    own roles.
+    A distributor or a collector ends with status 75, since not every item is collected as far as it knows, and so does
+    a metadata worker whose metadata nobody took; a worker that executes nothing with 0. Who waits for whom: a
+    distributor for a collector that answers, and for a metadata worker; a collector and a metadata worker for a
+    distributor; a worker for both, a service worker for its broker. A `run` waits for its own roles.
     """
 
     heartbeat_interval: float = 0.5

@@ -41,7 +41,10 @@ OVERTIME = 3.0
 """Seconds beyond the drain time-out before a child that still runs is killed."""
 
 DISTRIBUTOR_DEATHS_LIMIT = 5
-"""So many deaths of the distributor in a row without one item collected or failed between them end the run."""
+"""So many deaths of the distributor in a row without one item collected or failed between them end the run.
+
+Those while the collector's `finished` runs do not count: there is no item left, and `finished` needs no distributor.
+"""
 
 FIRST_WAVE_SECONDS, FIRST_WAVE_LOOK = 2.0, 0.02
 """Seconds after which the workers that were not started at once are started at the latest, and between two looks
@@ -239,6 +242,9 @@ class RunSupervisor:
             log.warning("%s The run goes on.", end.describe(now))
 
     def _distributor_keeps_dying(self) -> bool:
+        if self.plan.collector.is_finishing:
+            self.distributor_deaths = 0
+            return False
         done, before = self._progress().done, self.done
         self.done, self.distributor_deaths = done, self.distributor_deaths + 1 if done == before else 1
         return self.distributor_deaths >= DISTRIBUTOR_DEATHS_LIMIT

@@ -200,6 +200,20 @@ def test_a_distributor_killed_during_finished_under_run(
     assert len(workshop.lines("sources")) == 1
 
 
+def test_a_distributor_killed_again_and_again_during_finished(workshop: Workshop, eventually: Eventually) -> None:
+    """Six times within one call of it: `finished` is not cut off, and the run ends with 0."""
+    write(workshop)
+    program = workshop.start("-m", "app", "run", HANGS="yes")
+    begun(workshop, eventually)
+    for number in range(2, 8):
+        os.kill(workshop.numbers("distributors")[-1], signal.SIGKILL)
+        eventually(lambda number=number: len(workshop.lines("distributors")) == number, "another distributor")
+    assert not program.ended(), program.err
+    let_go(workshop)
+    assert program.wait() == 0, program.err
+    assert (len(workshop.lines("finished")), len(workshop.lines("reported"))) == (1, 1)
+
+
 def waits(eventually: Eventually, program: Program) -> None:
     """Wait until a distributor has heard that `finished` still runs, and see that it waits."""
     eventually(lambda: "`finished` still runs" in program.err, "the distributor hears it")

@@ -131,6 +131,29 @@ def test_a_role_that_waits_for_nobody_ends(role: str, status: int, said: str, wo
         assert said in program.err
 
 
+META = """
+import sys, zmqpipeline
+
+class Meta(zmqpipeline.MetaDataWorker):
+    endpoint = "ipc://meta.ipc"
+
+    def get_metadata(self):
+        return {}
+
+meta = Meta()
+meta.run()
+sys.exit(meta.status)
+"""
+
+
+def test_a_metadata_worker_that_waits_for_nobody_ends(workshop: Workshop) -> None:
+    """With status 75, since nobody took its metadata; it says why."""
+    workshop.write("meta.py", META)
+    status, program = workshop.run("meta.py", ZMQPIPELINE_EXIT_WHEN_IDLE="0.5")
+    assert status == 75, program.err
+    assert "No distributor was there for 0.5 s (exit_when_idle)." in program.err
+
+
 @pytest.mark.slow
 def test_roles_that_have_each_other_do_not_end(workshop: Workshop, eventually: Eventually) -> None:
     """An item takes longer than the option says; nobody waits for anybody who is not there."""

@@ -18,7 +18,7 @@ def scene() -> tuple[Bench, Stranger]:
 def test_it_speaks_when_it_is_connected_and_each_second_until_it_is_answered() -> None:
     """A lost message is followed by another."""
     bench, _ = scene()
-    assert bench.wait(60.0) == []
+    assert bench.wait(9.0) == []
     bench.tell(e.Connected("metadata"))
     assert bench.said_one(m.Metadata).payload == b"meta"
     bench.wait(3.5)
@@ -38,13 +38,12 @@ def test_it_ends_when_it_is_taken() -> None:
 
 
 def test_a_broken_connection_is_waited_for() -> None:
-    """Without a connection it says nothing, and waits for no time; with the next one it speaks at once."""
+    """Without a connection it says nothing to anybody; with the next one it speaks at once."""
     bench, _ = scene()
     bench.tell(e.Connected("metadata"))
     bench.tell(e.Disconnected("metadata"))
     bench.wait(10.0)
     assert bench.said(m.Metadata) == []
-    assert bench.machine.next_deadline() is None
     bench.tell(e.Connected("metadata"))
     assert bench.said(m.Metadata)
 
@@ -63,3 +62,32 @@ def test_another_message_is_not_an_answer() -> None:
     distributor.says(m.Refused("no"))
     bench.tell(e.Received(("metadata", b""), m.Envelope(b"distributor", b"", 0, 0, m.Probe())))
     assert bench.ended is None
+
+
+def test_it_says_who_it_waits_for() -> None:
+    """After ten seconds without a distributor, then each minute; not while one is there."""
+    bench, _ = scene()
+    bench.wait(135.0)
+    told = [one.text for one in bench.of(c.Log)]
+    assert len(told) == 3
+    assert told[0].startswith("Waiting for a distributor to connect to")
+    bench.tell(e.Connected("metadata"))
+    bench.wait(135.0)
+    assert bench.of(c.Log) == []
+
+
+def test_it_ends_when_nobody_comes() -> None:
+    """With `exit_when_idle` it ends with 75 after so many seconds without a distributor, and not beside one."""
+    bench = Bench(MetadataMachine(b"meta", incarnation=b"metadata", exit_when_idle=3.0))
+    bench.tell(e.Tick())
+    bench.wait(2.0)
+    bench.tell(e.Connected("metadata"))
+    bench.wait(20.0)
+    assert bench.of(c.Ended) == []
+    bench.tell(e.Disconnected("metadata"))
+    bench.wait(2.9)
+    assert bench.of(c.Ended) == []
+    bench.wait(0.2)
+    ended = bench.one(c.Ended)
+    assert (ended.status, ended.reason) == (75, "No distributor was there for 3 s (exit_when_idle).")
+    assert bench.machine.next_deadline() is None

@@ -1,7 +1,8 @@
 """The metadata worker's machine: says its metadata each second until the distributor has taken it; and the other side.
 
 They are taken when the collector has the run that they belong to: if the distributor dies before, nobody but the
-metadata worker knows them.
+metadata worker knows them. Without a distributor it says who it waits for, and ends with the option
+`exit_when_idle`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from collections.abc import Callable
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.absence import Absence
 from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.strangers import Strangers
+from zmqpipeline.protocol.waiting import NOBODY_CAME
 
 REPEAT_SECONDS = 1.0
 """How often it is said."""
@@ -21,33 +25,52 @@ REPEAT_SECONDS = 1.0
 class MetadataMachine:
     """`payload` is the packed dict. Hop: ``metadata``."""
 
-    def __init__(self, payload: bytes, *, incarnation: bytes) -> None:
+    def __init__(self, payload: bytes, *, incarnation: bytes, exit_when_idle: float | None = None) -> None:
+        """`exit_when_idle`: after so many seconds without a distributor it ends."""
         self._payload = payload
+        self._patience = exit_when_idle
+        self._absence = Absence({"metadata": "a distributor"}, exit_when_idle)
         self._link = Link(incarnation)
         self._connected = False
         self._next: float | None = None
         self.taken = False
+        self._is_over = False
+        self._has_looked = False
 
     def handle(self, event: e.Event, now: float) -> list[c.Command]:
         """See `Machine.handle`."""
-        if self.taken:
+        if self._is_over:
             return []
         match event:
             case e.Connected():
                 self._connected = True
+                self._look(now)
                 return self._say(now)
             case e.Disconnected():
                 self._connected = False
             case e.Drain():
-                self._next = None
-                return [c.Ended(0, "stopped before any distributor took the metadata")]
+                return self._end(0, "stopped before any distributor took the metadata")
             case e.Received(_, envelope) if self._link.admit(envelope) is not Verdict.REPEAT:
                 if isinstance(envelope.body, m.MetadataTaken):
-                    self.taken, self._next = True, None
-                    return [c.Ended(0, "the distributor has the metadata")]
+                    self.taken = True
+                    return self._end(0, "the distributor has the metadata")
+        self._look(now)
+        until, here = self._absence.until(), {"metadata"} if self._connected else set()
+        if until is not None and now >= until:
+            return self._end(NOBODY_CAME, f"No distributor was there for {self._patience:g} s (exit_when_idle).")
+        if text := self._absence.warning(here, now):
+            return [c.Log(30, text)]
         if self._next is not None and now >= self._next:
             return self._say(now)
         return []
+
+    def _look(self, now: float) -> None:
+        self._has_looked = True
+        self._absence.look({"metadata"} if self._connected else set(), now)
+
+    def _end(self, status: int, reason: str) -> list[c.Command]:
+        self._is_over, self._next = True, None
+        return [c.Ended(status, reason)]
 
     def _say(self, now: float) -> list[c.Command]:
         if not self._connected:
@@ -58,7 +81,11 @@ class MetadataMachine:
 
     def next_deadline(self) -> float | None:
         """See `Machine.next_deadline`."""
-        return self._next
+        if self._is_over:
+            return None
+        if not self._has_looked:
+            return 0.0
+        return soonest((self._next, self._absence.next_time(), self._absence.until()))
 
     def snapshot(self) -> bool:
         """Whether the metadata is taken."""

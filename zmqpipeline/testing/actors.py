@@ -42,7 +42,12 @@ class AppWorker(nodes.WorkerNode):
         """It executes the items of `task`."""
         self.role = cast(Worker, world.make("worker", task))
         machine = WorkerMachine(
-            task, slots=self.role._slots(), incarnation=world.incarnation(), host=name, options=world.options
+            task,
+            slots=self.role._slots(),
+            incarnation=world.incarnation(),
+            host=name,
+            options=world.options,
+            max_items=self.role.max_items,
         )
         super().__init__(world, name, machine, task)
         self.world = world
@@ -54,6 +59,13 @@ class AppWorker(nodes.WorkerNode):
         self._begun: set[int] = set()
         self._execution = self.role._make_execution()
         self._outcomes: dict[int, bytes | m.Trouble] = {}
+
+    def stop(self) -> None:
+        """Another one takes the place of a worker that has executed its `max_items`."""
+        super().stop()
+        if self.machine.lifespan.has_ended and self.machine.lifespan.reason:
+            self.world.note("retired", self.name)
+            self.world.after(0.0, self.world.worker_starter(self.task, again=True))
 
     def set_metadata(self, metadata: bytes) -> None:
         """The role's functions get it from here on."""

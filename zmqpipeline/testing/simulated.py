@@ -54,7 +54,7 @@ class SimulatedRun(TestRun):
     """What struck, in order."""
 
     notes: dict[str, int] = field(default_factory=dict)
-    """How often what happened: "lost" messages, and each sort of fault."""
+    """How often what happened: "lost" messages, "retired" workers, and each sort of fault."""
 
     executions: Counter[Item] = field(default_factory=Counter)
     """How often the worker's function was called for each item."""
@@ -72,7 +72,8 @@ class SimulatedPipeline:
     """An app in a simulated world: ``SimulatedPipeline(app, seed=17).run()``.
 
     Its tasks, workers and collector run as with `app.test_run`, but in one thread, on virtual time, through the trouble
-    that the seed has drawn. Services and the `timeout=` of tasks are not simulated.
+    that the seed has drawn. A worker with `max_items=` retires, and another one takes its place. Services, the
+    `timeout=` of tasks and the `max_memory=` of workers are not simulated: all processes are one here.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class SimulatedPipeline:
                 takes it. With one, distributor and collector may be killed at the same time.
             item_seconds: virtual seconds that an item takes; by default as the seed has it.
             on_restart: called with "distributor", "collector" or "worker" when one is started again after it was
-                killed. A process forgets its variables then; yours it can make forget theirs here.
+                killed, or has retired. A process forgets its variables then; yours it can make forget theirs here.
 
         Raises:
             ConfigurationError: the app does not fit together, or an argument is wrong.
@@ -253,7 +254,7 @@ class World(Stage):
         self.collector.arm()
 
     def tell_restart(self, role: str) -> None:
-        """A process that was killed is started again."""
+        """A process that was killed, or has retired, is started again."""
         if self.on_restart is not None:
             self.on_restart(role)
 
