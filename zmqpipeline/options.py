@@ -88,7 +88,7 @@ class Options:
     max_depth: int = 1000
     """How deeply lists, dicts and the like may be nested in an item, a result, a request or a reply that is opened."""
 
-    prefetch_seconds: float = 0.04
+    prefetch_seconds: float = 0.08
     """How much work, by the observed service time, a worker has at hand."""
 
     max_prefetch: int = 12288

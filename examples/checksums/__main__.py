@@ -26,7 +26,7 @@ def files(metadata: dict[str, str]) -> Any:
     return manifest.walk(Path(metadata["path"]), leave_out=Path(metadata["out"]))
 
 
-@app.worker("file", threads=2)
+@app.worker("file")
 def checksum(data: dict[str, str], metadata: dict[str, str]) -> dict[str, str]:
     """Read one file; what cannot be read raises, and is a failed item."""
     if "error" in data:

@@ -4,10 +4,10 @@ The law. A worker with `slots` threads wants ``slots + prefetch`` items unstarte
 
     prefetch = slots * (prefetch_seconds / service_time - 1), rounded up, between 0 and max_prefetch
 
-so that with 40 ms of `prefetch_seconds` an item of 40 ms or more is never hoarded behind another, and one of 20 ms has
+so that with 80 ms of `prefetch_seconds` an item of 80 ms or more is never hoarded behind another, and one of 40 ms has
 one other waiting for its thread: the way to the distributor and back takes milliseconds where all cores compute. Items
 that are shorter than a quarter of `prefetch_seconds` have more at hand, those of some microseconds half as much again:
-a worker reports, and looks for more, once a quantum of 20 ms (`runtime.shares`), so that 60 ms of work cover that, the
+a worker reports, and looks for more, once a quantum of 40 ms (`runtime.shares`), so that 120 ms of work cover that, the
 way to the distributor and back, and a machine that is busy besides.
 
 `service_time` is observed: the seconds of the last batches by their items, so that a batch weighs as much as it has

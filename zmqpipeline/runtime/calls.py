@@ -22,7 +22,7 @@ from zmqpipeline.protocol.messages import KEY_BYTES, FailedItem, Trouble
 from zmqpipeline.protocol.seqset import sequence_of, spans_of
 from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.journal import Journal, JournalLost
-from zmqpipeline.runtime.leading import Hand, Leadership
+from zmqpipeline.runtime.leading import BRIEF, LOOK, Hand, Leadership
 from zmqpipeline.runtime.raised import trouble_of
 from zmqpipeline.runtime.ticker import Ticker
 from zmqpipeline.runtime.values import open_all
@@ -31,6 +31,9 @@ from zmqpipeline.serialize import unpack
 Post = Callable[[Event], None]
 """How the threads answer: `Loop.post`."""
 
+Part = Callable[[], object]
+"""What a `Serial` calls. If it returns another one, this is called next, before what was submitted since."""
+
 PART_SECONDS = 0.01
 """So long the collector calls its functions before it hands over what was collected, and commits it first."""
 
@@ -38,12 +41,19 @@ _log = logging.getLogger("zmqpipeline.runtime")
 
 
 class Serial(Hand):
-    """One thread that calls what is submitted, in order; with a `leadership` it may lead."""
+    """One thread that calls what is submitted, in order; with a `leadership` it may lead.
 
-    def __init__(self, name: str, leadership: Leadership | None = None) -> None:
-        """`name` is that of the thread, which starts with the first call."""
+    A call that has much to do does a part of it and returns the next part: whoever leads makes a turn of the loop
+    between two of them.
+    """
+
+    def __init__(self, name: str, leadership: Leadership | None = None, *, brief: float = BRIEF) -> None:
+        """`name` is that of the thread, which starts with the first call; `brief` is for `Hand`, in seconds."""
         super().__init__(leadership)
-        self._waiting: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self.brief, self.look = brief, max(LOOK, brief)
+        self._waiting: SimpleQueue[Part | None] = SimpleQueue()
+        self._next: Part | None = None
+        """The next part of what was called last."""
         self._to_lead = partial(self.lead, self)
         self._is_invited = False
         """`_to_lead` is among what waits."""
@@ -51,7 +61,7 @@ class Serial(Hand):
         self._lock = threading.Lock()
         self._started = False
 
-    def submit(self, call: Callable[[], object]) -> None:
+    def submit(self, call: Part) -> None:
         """Have this called after all that was submitted before; from any thread. What it raises is logged."""
         self._waiting.put(call)
         if not self._started:
@@ -61,40 +71,45 @@ class Serial(Hand):
                     self._started = True
 
     def _run(self) -> None:
-        while (call := self._waiting.get()) is not None:
+        while (call := self._next or self._waiting.get()) is not None:
             if call is self._to_lead:
                 self._is_invited = False
                 call()
-            else:
-                began = time.perf_counter()
-                self._call(call)
-                self.served(time.perf_counter() - began)
+                continue
+            began = time.perf_counter()
+            self._call(call)
+            self.served(time.perf_counter() - began)
+            if self.is_given():
+                self.lead(self)
 
-    def _call(self, call: Callable[[], object]) -> None:
+    def _call(self, call: Part) -> None:
+        self._next = None
         try:
-            call()
+            rest = call()
         except BaseException:
             _log.exception("A call on the thread %r raised. The thread goes on with the next.", self._thread.name)
+            return
+        if callable(rest):
+            self._next = rest
 
     def is_idle(self) -> bool:
         """Whether nothing waits to be called; to lead is no call."""
-        return self._waiting.qsize() <= int(self._is_invited)
+        return self._next is None and self._waiting.qsize() <= int(self._is_invited)
 
     def is_asked(self) -> bool:
         """Whether something waits to be called."""
-        return not self._waiting.empty()
+        return self._next is not None or not self._waiting.empty()
 
     def invite(self) -> bool:
-        """Have the thread lead, unless something waits to be called."""
-        if self._is_invited or self.is_asked():
-            return False
-        self._is_invited = True
-        self.submit(self._to_lead)
+        """Have the thread lead: now, or after the call that it is at."""
+        if not self.is_asked():
+            self._is_invited = True
+            self.submit(self._to_lead)
         return True
 
     def serve(self) -> bool:
         """Call what waits, between two turns of the loop; False if it is the end."""
-        call = self._waiting.get_nowait()
+        call = self._next or self._waiting.get_nowait()
         if call is None:
             # for `_run`
             self._waiting.put(None)
@@ -158,7 +173,7 @@ class Gatherer:
         self._due = 0.0
         self.lost: BaseException | None = None
         """What the journal could not be written for."""
-        self._serial = Serial("zmqpipeline-collect", leadership)
+        self._serial = Serial("zmqpipeline-collect", leadership, brief=1.5 * PART_SECONDS)
 
     def begin(self, command: SetRun) -> None:
         """Write down that the run begins, if there is a journal; nothing answers."""
@@ -168,7 +183,7 @@ class Gatherer:
 
     def collect(self, command: Collect) -> None:
         """Call the function for each item; Collected answers, in parts of at most 10 ms and the call that ends them."""
-        self.submit(lambda: self._collect(command))
+        self.submit(lambda: self._collect(Collection(command)))
 
     def call_failed(self, command: CallFailed) -> None:
         """Call the `failed` function for each item; FailedCalled answers, one for each task."""
@@ -182,9 +197,9 @@ class Gatherer:
         """
         self.submit(lambda: self._finish(command))
 
-    def submit(self, call: Callable[[], object]) -> None:
+    def submit(self, call: Part) -> None:
         """Have something else called on this thread, in its turn."""
-        self._serial.submit(call if self._journal is None else lambda: self._journalled(call))
+        self._serial.submit(call if self._journal is None else partial(self._journalled, call))
 
     def close(self, timeout: float) -> None:
         """End the thread after what was asked for; wait for it at most `timeout` seconds."""
@@ -198,16 +213,19 @@ class Gatherer:
 
     # written down before it is said -----------------------------------------------------------------------------------
 
-    def _journalled(self, call: Callable[[], object]) -> None:
+    def _journalled(self, call: Part) -> Part | None:
         if self.lost is not None:
-            return
+            return None
         try:
-            call()
+            rest = call()
+            if callable(rest):
+                return partial(self._journalled, rest)
             if self._serial.is_idle():
                 self._settle()
         except BaseException as error:
             # No user's exception comes here. What is held is not on the disk, and so is not said.
             self._lose(error)
+        return None
 
     def _begin_part(self) -> float:
         """When the part that begins now is over: with a journal, together with the transaction that is open."""
@@ -240,26 +258,21 @@ class Gatherer:
 
     # the calls --------------------------------------------------------------------------------------------------------
 
-    def _collect(self, command: Collect) -> None:
-        numbers = sequence_of(command.spans)
-        values = open_all(command.payloads)
-        # one of them cannot be opened: it fails, and no other with it
-        one_by_one = values is None
-        values = list(command.payloads) if values is None else values
-        done = 0
-        while done < len(numbers):
-            call, placed = self._collecting(command.task, command.attempt)
-            if one_by_one:
-                call = _opening(call)
-            if placed:
-                call = _numbered(call, iter(numbers[done:]))
-            done = self._collect_part(command, call, numbers, values, done)
+    def _collect(self, work: Collection) -> Part | None:
+        """Call the function for one part; returns the next one."""
+        command = work.command
+        call, placed = self._collecting(command.task, command.attempt)
+        if work.one_by_one:
+            call = _opening(call)
+        if placed:
+            call = _numbered(call, iter(work.numbers[work.done :]))
+        self._collect_part(work, call)
+        return partial(self._collect, work) if work.done < len(work.numbers) else None
 
-    def _collect_part(
-        self, command: Collect, call: Callable[[Any], Any], numbers: Sequence[int], values: list[Any], first: int
-    ) -> int:
-        """Collect from `first` on until the part's time is over; returns where the next part begins."""
+    def _collect_part(self, work: Collection, call: Callable[[Any], Any]) -> None:
+        """Collect from `work.done` on until the part's time is over."""
         failures: list[tuple[int, Trouble, bytes]] = []
+        command, numbers, values, first = work.command, work.numbers, work.values, work.done
         data, clock, note, index = b"", time.perf_counter, self._note, first
         each = EachAck(self._ack_data, self._of_call) if command.each else None
         end = self._begin_part()
@@ -280,8 +293,8 @@ class Gatherer:
             if clock() > end:
                 break
         keys = command.keys[first * KEY_BYTES : index * KEY_BYTES]
+        work.done = index
         self._answer_part(command, numbers[first:index], keys, failures, data, each)
-        return index
 
     def _answer_part(
         self,
@@ -362,6 +375,22 @@ class Gatherer:
             self._sums.kick()
         except RuntimeError:
             _log.debug("No thread can be started to sum up failures: they are summed up at the end.")
+
+
+class Collection:
+    """What one Collect brought, and how much of it is done."""
+
+    __slots__ = ("command", "done", "numbers", "one_by_one", "values")
+
+    def __init__(self, command: Collect) -> None:
+        """Nothing of it is done."""
+        self.command = command
+        self.numbers = sequence_of(command.spans)
+        self.done = 0
+        values = open_all(command.payloads)
+        self.one_by_one = values is None
+        """One of them cannot be opened: it fails, and no other with it."""
+        self.values: list[Any] = list(command.payloads) if values is None else values
 
 
 class EachAck:

@@ -32,6 +32,9 @@ from zmqpipeline.protocol.commands import Ended
 LOOK = 0.005
 """Seconds between two looks of the loop's own thread at whoever leads: in the second one, a call is taken for long."""
 
+MAX_LOOK = 0.025
+"""While whoever leads makes turns, the time between two looks grows up to this: each look takes the interpreter."""
+
 IDLE_SECONDS = 0.1
 """After so long beside an idle leader the loop's own thread leads again: an idle role is not to be woken."""
 
@@ -200,6 +203,7 @@ class Leadership:
             steps = self._steps
             if steps != seen:
                 seen, idle = steps, 0.0
+                look = max(look, min(MAX_LOOK, look * 1.1))
             elif self._held.acquire(blocking=False):
                 # For a whole look the lead was free, or given to a thread that did not come for it.
                 self._end_lead()

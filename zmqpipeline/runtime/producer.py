@@ -124,36 +124,39 @@ class Producer:
         self._since = 0.0
         self._patience = INTERVAL
         self._hand_over = threading.Lock()
-        self._serial = Serial(f"zmqpipeline-produce-{task}", leadership)
+        self._serial = Serial(f"zmqpipeline-produce-{task}", leadership, brief=3 * INTERVAL)
         self._ticker = Ticker(f"zmqpipeline-produce-{task}-ticker", self._look)
 
     def produce(self, command: Produce) -> None:
         """Take up to `count` steps; Produced answers, in one part or more. From the loop's thread only."""
-        self._serial.submit(partial(self._serve, command))
+        self._serial.submit(partial(self._serve, command, command.count))
 
     def close(self, timeout: float) -> None:
         """End the thread after the step that it is in; wait for it at most `timeout` seconds."""
         self._serial.close(timeout)
         self._ticker.close(timeout)
 
-    def _serve(self, command: Produce) -> None:
-        self._flush(*self._answer(command))
+    def _serve(self, command: Produce, left: int) -> Callable[[], object] | None:
+        """Take steps for 2 ms, and hand over; returns the next part, if any of these steps are left."""
+        left, state, trouble = self._answer(command, left)
+        self._flush(state, trouble)
+        return partial(self._serve, command, left) if state == "more" else None
 
-    def _answer(self, command: Produce) -> tuple[str, Trouble | None]:
-        """Take the steps; returns the state and the trouble that end the answer."""
+    def _answer(self, command: Produce, left: int) -> tuple[int, str, Trouble | None]:
+        """Take steps; returns how many are left, and the state and the trouble of the answer."""
         try:
-            if command.over:
+            if command.over and left == command.count:
                 self._pass_over(command)
-            self._take_steps(command)
+            left = self._take_steps(command, left)
         except Exhausted as end:
             if end.last is not None:
                 self._part.append(end.last)
-            return "exhausted", None
+            return 0, "exhausted", None
         except Gated:
-            return "gated", None
+            return 0, "gated", None
         except BaseException as error:
-            return "failed", trouble_of(error)
-        return "ready", None
+            return 0, "failed", trouble_of(error)
+        return left, "more" if left else "ready", None
 
     def _pass_over(self, command: Produce) -> None:
         """Take the steps whose items are done; how many they were is said every 2 ms, as it is of others."""
@@ -172,8 +175,9 @@ class Producer:
             if passed.count > told:
                 self._post(Produced(self._task, "more", over=passed.count - told))
 
-    def _take_steps(self, command: Produce) -> None:
-        clock, left = time.perf_counter, command.count
+    def _take_steps(self, command: Produce, left: int) -> int:
+        """Take as many steps as are left, or those of 2 ms; returns how many are left then."""
+        clock = time.perf_counter
         moment = clock()
         end = moment + INTERVAL
         while left:
@@ -193,10 +197,9 @@ class Producer:
                 self._since = moment
                 self._ticker.kick()
             self._look_back(moment - began)
-            if left and moment > end:
-                self._flush("more")
-                moment = clock()
-                end = moment + INTERVAL
+            if moment > end:
+                break
+        return left
 
     def _look_back(self, spent: float) -> None:
         if spent < INTERVAL / 8:

@@ -31,8 +31,12 @@ from zmqpipeline.runtime.execution import Execution, Job, Piece, Slot
 from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.ticker import Ticker
 
-QUANTUM = 0.02
-"""Seconds of work between two handings over, and between two turns of the loop, while there is enough to do."""
+QUANTUM = 0.04
+"""Seconds of work between two handings over, and between two turns of the loop, while there is enough to do.
+
+What the roles exchange once a quantum costs them some 2 ms of two busy cores, since each wakes up to cold caches. Items
+of 500 us on two workers, with 20 and with 40 ms: a worker was in the function for 0.87 and for 0.91 of its time.
+"""
 
 MESSAGE_SECONDS = 0.002
 """Results of so much work (seconds) are worth a message when little is left to do."""
@@ -46,8 +50,8 @@ STUCK_SECONDS = 0.05
 STRIDE = 256
 """The most items between two looks at the clock, which costs some 2 us."""
 
-STRIDE_SECONDS = 0.001
-"""The longest stride, about."""
+STRIDE_PART = 0.1
+"""The longest stride, about, as a part of the quantum."""
 
 _TIMEOUT_LOOK = 0.05
 
@@ -70,6 +74,7 @@ class Shares:
         """May be replaced; an Execute is executed by what there is when it is submitted."""
         self._post = post
         self._quantum = quantum
+        self._stride_seconds = STRIDE_PART * quantum
         self._task = task
         self._failures = failures or FailureLog(logging.getLogger("zmqpipeline.worker"))
         self._lock = threading.Lock()
@@ -217,9 +222,9 @@ class Shares:
         for result in slot.part[-1:]:
             size = executed * len(result or b"")
         slot.bytes += size
-        if spent > STRIDE_SECONDS or size > MAX_BATCH_BYTES:
+        if spent > self._stride_seconds or size > MAX_BATCH_BYTES:
             slot.stride = max(1, slot.stride // 4)
-        elif spent < STRIDE_SECONDS / 4 and size < MAX_BATCH_BYTES / 4:
+        elif spent < self._stride_seconds / 4 and size < MAX_BATCH_BYTES / 4:
             slot.stride = min(STRIDE, slot.stride * 2)
         if self._is_worth_a_message(slot):
             with slot.lock:
