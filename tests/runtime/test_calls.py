@@ -78,6 +78,35 @@ def test_serial_keeps_order_and_survives_what_is_raised(caplog: pytest.LogCaptur
     assert "test-serial" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_the_parts_of_a_call_come_before_what_was_submitted_since() -> None:
+    """A call that returns another one goes on with it; one that raises in a later part ends there."""
+    seen: list[str] = []
+    serial = Serial("test-serial")
+
+    def count(name: str, left: int) -> Callable[[], object] | None:
+        seen.append(f"{name}{left}")
+        if left == 1 and name == "b":
+            raise ValueError(name)
+        return (lambda: count(name, left - 1)) if left else None
+
+    for name in "abc":
+        serial.submit(lambda name=name: count(name, 2))  # type: ignore[misc]
+    serial.close(5.0)
+    assert seen == ["a2", "a1", "a0", "b2", "b1", "c2", "c1", "c0"]
+
+
+def test_parts_of_one_message_come_before_those_of_the_next(make: Make, posts: Posts) -> None:
+    """Slow calls of two messages, then failed items: in the order in which they were asked for."""
+    seen: list[bytes] = []
+    gatherer = make(lambda task, attempt, number, payload: time.sleep(0.004) or seen.append(payload) or b"")
+    for name in (b"a", b"b"):
+        gatherer.collect(command("C", 1, (0, 9), [name] * 9))
+    gatherer.call_failed(CallFailed([FailedItem("C", 99, 1, "worker", Trouble("E", "e"), b"")]))
+    events = posts.until(lambda events: isinstance(events[-1], FailedCalled))
+    assert total([one for one in events if isinstance(one, Collected)]) == 18
+    assert seen == [b"a"] * 9 + [b"b"] * 9
+
+
 def test_items_are_collected_in_order_with_their_numbers(make: Make, posts: Posts) -> None:
     """Spans and payloads are matched; quick items come back as one part with the spans as they were."""
     seen: list[object] = []

@@ -136,6 +136,26 @@ def test_the_hand_leads_after_some_brief_calls_and_not_before(role: Role) -> Non
     assert role.led().ask() == HAND
 
 
+def test_a_hand_that_is_never_idle_leads_between_two_parts(role: Role) -> None:
+    """A call in very many parts: after the first ones its thread runs the loop, a turn between two of them."""
+    parts, threads, is_over = 0, list[str](), threading.Event()
+
+    def part() -> object:
+        nonlocal parts
+        parts += 1
+        while not role.machine.told.empty():
+            event, name = role.machine.told.get()
+            threads.extend([name] if isinstance(event, Tick) else [])
+        role.loop.post(Tick())
+        if threads.count(HAND) < 10 and parts < 100_000:
+            return part
+        return is_over.set()
+
+    role.hand.submit(part)
+    assert is_over.wait(30)
+    assert threads.count(HAND) == 10, f"none of {parts} parts led"
+
+
 def test_the_lead_is_taken_from_a_call_that_goes_on(role: Role) -> None:
     """The machine is told of what is posted while the call blocks, on the loop's own thread, and all goes on then."""
     go_on = threading.Event()
