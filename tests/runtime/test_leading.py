@@ -153,7 +153,7 @@ def test_a_hand_that_is_never_idle_leads_between_two_parts(role: Role) -> None:
 
     role.hand.submit(part)
     assert is_over.wait(30)
-    assert threads.count(HAND) == 10, f"none of {parts} parts led"
+    assert threads.count(HAND) >= 10, f"{parts} parts, and the hand led {threads.count(HAND)} turns"
 
 
 def test_the_lead_is_taken_from_a_call_that_goes_on(role: Role) -> None:
