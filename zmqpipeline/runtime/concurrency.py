@@ -9,6 +9,7 @@ from outside, so it is tried.
 The law:
 
 * All threads execute until they are seen to compete: several execute, and in sum they want a core (`MIN_LOAD`).
+  Threads that run for clearly more than one core's time (`PARALLEL`) do let go of the interpreter: nothing is tried.
 * Then one executes alone for a window. It goes on alone if it is not slower (`ALONE`); else all go on.
 * While another one is still in a long item, how one alone does cannot be seen: then all go on (`PATIENCE`).
 * The other way is tried again after a while, which doubles each time that nothing changes. All threads come back only
@@ -24,12 +25,19 @@ from __future__ import annotations
 
 import os
 import time
+from typing import NamedTuple
 
 WINDOW = 0.03
 """The shortest time (seconds) that is compared."""
 
 MIN_LOAD = 0.7
 """Seconds a second in which threads want a core; below it they wait, and do not compete."""
+
+PARALLEL = 1.3
+"""Seconds a second which threads run; above it they cannot be taking the interpreter from each other only.
+
+A thread that waits for the interpreter looks up once a turn, which is some hundredths.
+"""
 
 ALONE = 0.93
 """One thread goes on alone if it does so much of what all did."""
@@ -50,6 +58,19 @@ _NEWEST = 0.6
 """The weight of the newest window in a rate."""
 
 
+class CoreTime(NamedTuple):
+    """What one thread had of a core, in seconds."""
+
+    ran: float
+    """It was on a core."""
+    wanted: float
+    """It was on a core, or ready to run and in the queue for one."""
+
+    def since(self, before: CoreTime) -> CoreTime:
+        """What came after that."""
+        return CoreTime(self.ran - before.ran, self.wanted - before.wanted)
+
+
 class ThreadLimit:
     """See the module. Not thread-safe: the pool calls it under its lock. Times in seconds, of any one clock."""
 
@@ -68,7 +89,7 @@ class ThreadLimit:
 
     def _open(self) -> None:
         """Begin a window."""
-        self._busy = self._shared = self._wanted = 0.0
+        self._busy = self._shared = self._wanted = self._ran = 0.0
         self._items = 0
 
     def enter(self, now: float) -> None:
@@ -76,15 +97,16 @@ class ThreadLimit:
         self._count(now)
         self._active += 1
 
-    def leave(self, now: float, wanted: float, items: int) -> bool:
-        """A thread has executed so many items since it entered, and has wanted a core for so many seconds of that.
+    def leave(self, now: float, core: CoreTime, items: int) -> bool:
+        """A thread has executed so many items since it entered, and has had and wanted so much of a core for that.
 
         Returns whether the limit has changed.
         """
         self._count(now)
         self._active -= 1
         self._items += items
-        self._wanted += wanted
+        self._wanted += core.wanted
+        self._ran += core.ran
         if self.limit == 1 and self._active:
             # others have not ended what they had begun: this is no time of one alone
             self._open()
@@ -117,6 +139,7 @@ class ThreadLimit:
     def _close(self, now: float) -> None:
         """A window is over."""
         rate, load, together = self._items / self._busy, self._wanted / self._busy, self._shared / self._busy
+        is_parallel = self._ran > PARALLEL * self._busy
         known = self._rates.get(self.limit)
         if known is not None and not self._is_trial:
             rate = known + _NEWEST * (rate - known)
@@ -125,7 +148,7 @@ class ThreadLimit:
         if self.limit == 1:
             self._judge_one(now, load)
         else:
-            self._judge_all(now, load, together)
+            self._judge_all(now, load, together, is_parallel=is_parallel)
 
     def _judge_one(self, now: float, load: float) -> None:
         is_busy = load >= MIN_LOAD
@@ -137,10 +160,12 @@ class ThreadLimit:
         elif now - self._held_since >= self._hold:
             self._is_trial, self.limit = True, self.threads
 
-    def _judge_all(self, now: float, load: float, together: float) -> None:
+    def _judge_all(self, now: float, load: float, together: float, *, is_parallel: bool) -> None:
         if self._is_trial:
             self._decide(self.threads if self._rates[self.threads] > TOGETHER * self._rates[1] else 1, now)
-        elif load >= MIN_LOAD and together > 1.5 and (not self._held_since or now - self._held_since >= self._hold):
+        elif is_parallel or load < MIN_LOAD or together <= 1.5:
+            return
+        elif not self._held_since or now - self._held_since >= self._hold:
             self.try_one(now)
 
     def try_one(self, now: float) -> None:
@@ -160,8 +185,8 @@ class ThreadLimit:
         self.limit, self._is_trial, self._held_since, self._hold = limit, False, now, HOLD
 
 
-class WantedTime:
-    """For how many seconds the thread that asks has run, or was ready to run; to be asked by that thread alone.
+class CoreClock:
+    """What the thread that asks has had of a core so far; to be asked by that thread alone.
 
     The kernel's schedstat of a thread: time on a core and time in the queue for one. Where there is none, the first.
     """
@@ -175,12 +200,13 @@ class WantedTime:
         except OSError:
             self._file = -1
 
-    def __call__(self) -> float:
+    def __call__(self) -> CoreTime:
         """Seconds so far."""
         if self._file < 0:
-            return time.thread_time()
+            return CoreTime(time.thread_time(), time.thread_time())
         running, waiting, _ = os.pread(self._file, 64, 0).split()
-        return (int(running) + int(waiting)) * 1e-9
+        ran = int(running) * 1e-9
+        return CoreTime(ran, ran + int(waiting) * 1e-9)
 
     def close(self) -> None:
         """Once the thread ends."""

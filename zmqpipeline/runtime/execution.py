@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from zmqpipeline.protocol.messages import Blobs, Trouble
-from zmqpipeline.runtime.concurrency import WantedTime
+from zmqpipeline.runtime.concurrency import CoreClock, CoreTime
 from zmqpipeline.runtime.values import open_all
 from zmqpipeline.serialize import unpack
 
@@ -129,9 +129,10 @@ class Slot:
         """About so many in `part`."""
         self.executed = 0
         """In this quantum."""
-        self.wanted: WantedTime | None = None
+        self.clock: CoreClock | None = None
         """The thread's own; made on it, if there are several."""
-        self.wanted_before = 0.0
+        self.entered = CoreTime(0.0, 0.0)
+        """What its clock said as this quantum began."""
         self.stride = 1
         """After so many items it looks at the clock: one at the beginning of a share, more if they are short."""
         self.striding = False

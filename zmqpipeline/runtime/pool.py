@@ -132,8 +132,8 @@ class Pool(Hand, Shares):
             # in our own code, beside a function that takes all there is; what its frames hold is free after this
             is_known = False
         finally:
-            if slot.wanted is not None:
-                slot.wanted.close()
+            if slot.clock is not None:
+                slot.clock.close()
         while not is_known and not self._closed:
             is_known = self._leave()
 

@@ -26,7 +26,7 @@ from zmqpipeline.protocol.events import Executed, ThreadLost
 from zmqpipeline.protocol.messages import Trouble
 from zmqpipeline.runtime.busy import Busy
 from zmqpipeline.runtime.calls import Post
-from zmqpipeline.runtime.concurrency import ThreadLimit, WantedTime
+from zmqpipeline.runtime.concurrency import CoreClock, ThreadLimit
 from zmqpipeline.runtime.execution import Execution, Job, Piece, Slot
 from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.ticker import Ticker
@@ -117,17 +117,17 @@ class Shares:
     # how many execute -------------------------------------------------------------------------------------------------
 
     def _begin_to_execute(self, slot: Slot) -> None:
-        if slot.wanted is None:
-            slot.wanted = WantedTime()
-        slot.executed, slot.wanted_before = 0, slot.wanted()
+        if slot.clock is None:
+            slot.clock = CoreClock()
+        slot.executed, slot.entered = 0, slot.clock()
         with self._lock:
             self._limit.enter(slot.last)
 
     def _have_executed(self, slot: Slot) -> None:
-        assert slot.wanted is not None
-        wanted = slot.wanted() - slot.wanted_before
+        assert slot.clock is not None
+        core = slot.clock().since(slot.entered)
         with self._lock:
-            has_changed = self._limit.leave(slot.last, wanted, slot.executed)
+            has_changed = self._limit.leave(slot.last, core, slot.executed)
         if has_changed:
             self._follow_limit()
         elif self._is_parked(slot):
