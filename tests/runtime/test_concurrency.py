@@ -10,7 +10,7 @@ import pytest
 
 from zmqpipeline.runtime.concurrency import HOLD, CoreClock, CoreTime, ThreadLimit
 
-QUANTUM = 0.01
+QUANTUM = 0.04
 
 
 @dataclass
@@ -31,8 +31,9 @@ HALF_AND_HALF = Work(rate=lambda threads: 500 * min(2.0, threads), load=lambda t
 class Pool:
     """Threads that execute by quanta, all of those that may at once."""
 
-    def __init__(self, threads: int, work: Work) -> None:
+    def __init__(self, threads: int, work: Work, quantum: float = QUANTUM) -> None:
         self.limit = ThreadLimit(threads)
+        self.quantum = quantum
         self.work = work
         self.now = 100.0
         self.items = 0.0
@@ -46,14 +47,14 @@ class Pool:
             count = self.limit.limit
             for _ in range(count):
                 self.limit.enter(self.now)
-            self.now += QUANTUM
-            wanted = QUANTUM * self.work.load(count) / count
-            done = QUANTUM * self.work.rate(count)
+            self.now += self.quantum
+            wanted = self.quantum * self.work.load(count) / count
+            done = self.quantum * self.work.rate(count)
             before, self.items = int(self.items), self.items + done
             each, rest = divmod(int(self.items) - before, count)
             for index in range(count):
                 self.limit.leave(self.now, CoreTime(wanted, wanted), each + (index < rest))
-            self.spent[count] = self.spent.get(count, 0.0) + QUANTUM
+            self.spent[count] = self.spent.get(count, 0.0) + self.quantum
         return self
 
     def share(self, limit: int) -> float:
@@ -61,21 +62,23 @@ class Pool:
         return self.spent.get(limit, 0.0) / sum(self.spent.values())
 
 
+@pytest.mark.parametrize("quantum", [0.01, QUANTUM, 0.1])
 @pytest.mark.parametrize("threads", [2, 10])
-def test_one_executes_alone_if_all_hold_the_interpreter(threads: int) -> None:
+def test_one_executes_alone_if_all_hold_the_interpreter(threads: int, quantum: float) -> None:
     """Threads that only take the interpreter from each other are as good as one, and cost as much as one."""
-    assert Pool(threads, HOLDS_THE_INTERPRETER).run(10.0).share(1) > 0.97
+    assert Pool(threads, HOLDS_THE_INTERPRETER, quantum).run(10.0).share(1) > 0.95
 
 
+@pytest.mark.parametrize("quantum", [0.01, QUANTUM, 0.1])
 @pytest.mark.parametrize("threads", [2, 10])
-def test_all_execute_if_they_let_go_of_the_interpreter(threads: int) -> None:
+def test_all_execute_if_they_let_go_of_the_interpreter(threads: int, quantum: float) -> None:
     """Threads that run for two cores' time in sum are seen to let go of it: nothing is tried."""
-    assert Pool(threads, LETS_GO_OF_IT).run(10.0).share(threads) == 1.0
+    assert Pool(threads, LETS_GO_OF_IT, quantum).run(10.0).share(threads) == 1.0
 
 
 def test_all_execute_if_they_let_go_of_the_interpreter_and_other_programs_have_the_cores() -> None:
     """They want two cores and get one, as threads that hold the interpreter may; to try it costs less than 3 %."""
-    assert Pool(2, CROWDED).run(10.0).share(2) > 0.97
+    assert Pool(2, CROWDED).run(10.0).share(2) > 0.95
 
 
 def test_threads_that_wait_are_left_alone() -> None:

@@ -28,7 +28,10 @@ import time
 from typing import NamedTuple
 
 WINDOW = 0.03
-"""The shortest time (seconds) that is compared."""
+"""The shortest time (seconds) that is compared.
+
+What a thread has done is known when its quantum is over, so that each must have ended one, too.
+"""
 
 MIN_LOAD = 0.7
 """Seconds a second in which threads want a core; below it they wait, and do not compete."""
@@ -90,7 +93,7 @@ class ThreadLimit:
     def _open(self) -> None:
         """Begin a window."""
         self._busy = self._shared = self._wanted = self._ran = 0.0
-        self._items = 0
+        self._items = self._left = 0
 
     def enter(self, now: float) -> None:
         """A thread begins to execute."""
@@ -105,6 +108,7 @@ class ThreadLimit:
         self._count(now)
         self._active -= 1
         self._items += items
+        self._left += 1
         self._wanted += core.wanted
         self._ran += core.ran
         if self.limit == 1 and self._active:
@@ -113,7 +117,7 @@ class ThreadLimit:
             if now - self._alone_since > PATIENCE * self.threads:
                 self._decide(self.threads, now)
                 return True
-        if self._is_over or self._busy < WINDOW or self._items < 2 * self.limit:
+        if self._is_over or self._busy < WINDOW or self._items < 2 * self.limit or self._left < self.limit:
             return False
         before = self.limit
         self._close(now)
