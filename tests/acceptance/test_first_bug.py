@@ -235,6 +235,19 @@ def test_a_bug_in_an_init_function_ends_a_run_role_by_role(workshop: Workshop, e
     assert "aborted" in collector.err
 
 
+def test_a_run_that_an_init_function_ended_goes_on_with_its_journal(workshop: Workshop) -> None:
+    """It is not finished: when the bug is mended, the same commands do the rest."""
+    commands = (("distributor", "--exit-when-idle", "2"), ("collector", "--journal", "run.db"), ("worker",))
+    workshop.write("app.py", INITS.replace("PART", "worker_init"))
+    assert [role.wait() for role in [workshop.start("-m", "app", *one) for one in commands]] == [1, 1, 1]
+    workshop.write("app.py", INITS.replace("PART", "worker_init").replace('return {}["model"]', "return 5"))
+    roles = [workshop.start("-m", "app", *one) for one in commands]
+    assert [role.wait() for role in roles] == [0, 0, 0], roles[1].err
+    status, program = workshop.run("-m", "app", "run", "--journal", "run.db")
+    assert status == 0, program.err
+    assert "collected 20" in program.err, program.err
+
+
 def test_a_group_of_workers_tells_a_bug_in_an_init_function_once(workshop: Workshop) -> None:
     """`worker --processes 2`: one traceback, their number, the reason, status 3; so many lines in the distributor."""
     workshop.write("app.py", INITS.replace("PART", "worker_init"))

@@ -50,7 +50,7 @@ class FailedStarts:
         """This worker left, since it could not be initialized; `items` says what becomes of what it held."""
         name = task.spec.task_type
         is_first = self._kinds.add(name, trouble, lambda: worker, now, "workers")
-        text = f"Worker {worker} of {name!r} could not be initialized, {items}: {said(trouble)}"
+        text = f"Worker {worker} of {name!r} could not be initialized, {items}: {said(trouble).rstrip('.')}"
         if task.has_source and not self._is_supervised and not task.is_over:
             row = self._row_of(task)
             if row is None:
