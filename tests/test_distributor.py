@@ -115,7 +115,7 @@ def test_a_handle_that_returns_no_dict_is_raised_after_the_others_were_told(rig:
             assert not thread.is_alive()
     error = threads[2].error
     assert isinstance(error, TypeError)
-    assert "Bad.handle returned" in str(error)
+    assert "Bad.handle (" in str(error)
     assert (worker.status, distributor.status) == (0, 1)
     assert len(rig.collected) == 2
 

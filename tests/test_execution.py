@@ -75,7 +75,7 @@ def test_one_that_raises_keeps_all_from_beginning(index: int) -> None:
     scene = Scene(init_thread=init)
     assert scene.run() == dict.fromkeys(range(3), "OSError: no camera")
     assert scene.words == ["starting"]
-    with pytest.raises(WorkerInitError, match=r"^The worker could not start: OSError: no camera$"):
+    with pytest.raises(WorkerInitError, match=r"^The worker could not start: OSError: no camera in \S+:\d+ init$"):
         scene.preparation.conclude("The worker")
 
 

@@ -179,7 +179,7 @@ def test_handle_may_return_only_a_dict_or_none(value: object) -> None:
 
     step = Gives()._start({})
     assert unpack(step(produce())) == {}
-    with pytest.raises(TypeError, match=r"Gives\.handle returned"):
+    with pytest.raises(TypeError, match=r"Gives\.handle \(\S+:\d+\) returned"):
         step(produce())
 
 

@@ -47,7 +47,7 @@ from zmqpipeline.role import Role
 from zmqpipeline.runtime import processes, told
 from zmqpipeline.runtime.journal import dead_items
 from zmqpipeline.runtime.memory import keep_freed_memory
-from zmqpipeline.runtime.raised import users_line
+from zmqpipeline.runtime.raised import trouble_of, users_line
 from zmqpipeline.summary import Summary
 from zmqpipeline.supervisor import Outcome
 from zmqpipeline.worker import Worker
@@ -219,7 +219,10 @@ def _serve(role: Role, *, worker: bool = False) -> int:
     except (ConfigurationError, KeyboardInterrupt):
         raise
     except WorkerInitError as error:
-        log.error("%s", error, exc_info=error.__cause__)
+        trouble = trouble_of(error.__cause__ or error)
+        # of many that fail alike, whoever has started them says it once
+        if not processes.tell_parent(told.failed_start(trouble)):
+            log.error("%s\n%s", error, trouble.traceback.rstrip())
         return role.status or 1
     except RunFailed as error:
         if not processes.is_child():

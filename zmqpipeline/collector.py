@@ -20,6 +20,7 @@ from zmqpipeline.protocol.events import Event
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.calls import Gatherer
+from zmqpipeline.runtime.endpoints import STAY_FACTOR, longest_wait
 from zmqpipeline.runtime.failurelog import FailureLog
 from zmqpipeline.runtime.journal import Journal
 from zmqpipeline.runtime.progress import read_progress
@@ -279,7 +280,13 @@ class Collector(Role):
         transport.bind("acks", self._address("acks", self.ack_endpoint))
 
     def _make_machine(self) -> CollectorMachine:
-        return CollectorMachine(self._pipeline, incarnation=new_incarnation(), options=self.options, is_dict=is_dict)
+        return CollectorMachine(
+            self._pipeline,
+            incarnation=new_incarnation(),
+            options=self.options,
+            is_dict=is_dict,
+            stay=STAY_FACTOR * max(map(longest_wait, self._places())),
+        )
 
     def _first_events(self) -> Iterable[Event]:
         return [] if self._journal is None or self._journal.restored is None else [self._journal.restored]

@@ -17,12 +17,13 @@ from zmqpipeline.protocol.commands import Ended, LoadMetadata, Produce, StartTas
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.events import MetadataLoaded, WorkerDied
 from zmqpipeline.protocol.graph import order
+from zmqpipeline.protocol.kinds import said
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.protocol.status import HOP as STATUS_HOP
 from zmqpipeline.role import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime import processes
 from zmqpipeline.runtime.calls import Serial
-from zmqpipeline.runtime.endpoints import is_near, longest_wait
+from zmqpipeline.runtime.endpoints import STAY_FACTOR, is_near, longest_wait
 from zmqpipeline.runtime.ends import leave_note
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.producer import Exhausted, Gated, Keep, Producer, Take, steps
@@ -31,9 +32,6 @@ from zmqpipeline.runtime.sockets import Transport
 from zmqpipeline.serialize import METADATA_BYTES, is_dict, pack_aside, pack_identity, unpack
 from zmqpipeline.summary import Reason, Summary
 from zmqpipeline.task import Task
-
-STAY_FACTOR = 1.25
-"""So many times the longest wait between two attempts to connect it stays, since an attempt takes time, too."""
 
 LONGEST_VALUE = 200
 """So many characters of a metadata value are shown in an error."""
@@ -291,7 +289,7 @@ class Distributor(Role):
         names = {str(task.task_type) for task in self._tasks} | {"metadata"}
         troubles = {name: trouble for name, trouble in self.machine.troubles.items() if name in names}
         if troubles:
-            lines = "; ".join(f"task {name!r}: {one.error}: {one.message}" for name, one in troubles.items())
+            lines = "; ".join(f"task {name!r}: {said(one)}" for name, one in troubles.items())
             raise RunFailed(f"Not everything was sent: {lines}", troubles)
         super()._conclude(ended)
 

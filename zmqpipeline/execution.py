@@ -12,7 +12,7 @@ from zmqpipeline.errors import WorkerInitError
 from zmqpipeline.protocol.events import InitFailed
 from zmqpipeline.runtime import told
 from zmqpipeline.runtime.calls import Post
-from zmqpipeline.runtime.raised import trouble_of
+from zmqpipeline.runtime.raised import place_of, trouble_of
 
 WARN_AFTER = 5.0
 """Seconds after which a line says which function has not returned."""
@@ -65,8 +65,11 @@ class Preparation:
     def conclude(self, whose: str) -> None:
         """Raise WorkerInitError, caused by the error, if there was one; `whose` names the worker."""
         if self.error is not None:
-            text = f"{whose} could not start: {type(self.error).__name__}: {self.error}"
-            raise WorkerInitError(text) from self.error
+            place = place_of(self.error.__traceback__)
+            where = f" in {place}" if place else ""
+            raise WorkerInitError(f"{whose} could not start: {type(self.error).__name__}: {self.error}{where}") from (
+                self.error
+            )
 
 
 class Beginning:

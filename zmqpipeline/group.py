@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from zmqpipeline.errors import ConfigurationError, RoleDied
 from zmqpipeline.runtime.crew import ChildEnded, Crew, Signalled, Verdict, about_child
+from zmqpipeline.runtime.starts import FailedStarts
 from zmqpipeline.supervisor import OVERTIME
 
 log = logging.getLogger("zmqpipeline.worker")
@@ -24,6 +25,7 @@ class WorkerGroup:
     signum: int | None = None
     kill_at: float | None = None
     ending: bool = False
+    starts: FailedStarts = field(default_factory=lambda: FailedStarts(log))
     began: float = field(default_factory=time.monotonic)
 
     def run(self) -> int:
@@ -39,6 +41,7 @@ class WorkerGroup:
                     self._turn()
             finally:
                 self.crew.kill()
+                self.starts.close()
         return 128 + self.signum if self.signum == signal.SIGINT else self.status
 
     def _turn(self) -> None:
@@ -62,15 +65,16 @@ class WorkerGroup:
         self._end(now)
 
     def _ended(self, end: ChildEnded, now: float) -> None:
-        place, verdict = end.place, self.crew.judge(end, now)
+        place, verdict, is_told = end.place, self.crew.judge(end, now), self.starts.note(end)
         if self.ending:
             place.restart_at = None
         elif verdict in (Verdict.MISCONFIGURED, Verdict.HOPELESS):
-            log.error("The %s cannot be started; its message is above. The other workers drain.", place.label)
             is_wrong = verdict is Verdict.MISCONFIGURED
+            why = "; its message is above" if is_wrong else self.starts.reason(place.task).rstrip(".")
+            log.error("The %s cannot be started%s. The other workers drain.", place.label, why)
             self.status = (ConfigurationError if is_wrong else RoleDied).exit_status
             self._end(now)
-        elif verdict is Verdict.DIED:
+        elif verdict is Verdict.DIED and not is_told:
             about = {"about": about_child(place, end.pid)}
             log.warning("%s Its items are handed out again.", end.describe(now), extra=about)
 

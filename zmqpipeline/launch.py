@@ -89,7 +89,7 @@ def start(
         common = [*flags, "--endpoint", base]
         command = ["-m", "zmqpipeline", "-A", target]
         # a task that is added too late for the distributor would be missed by nobody
-        tasks = [argument for name in app.task_types for argument in ("--task", name)]
+        tasks = [f"--task={name}" for name in app.task_types]
         asked = [*command, "distributor", *tasks, *_metadata_arguments(metadata, folder), *common]
         collector = cast("Collector", app.compile("collector", options=options))
         collector._fresh = fresh

@@ -61,7 +61,9 @@ class Options:
     A distributor or a collector ends with status 75, since not every item is collected as far as it knows, and so does
     a metadata worker whose metadata nobody took; a worker that executes nothing with 0. Who waits for whom: a
     distributor for a collector that answers, and for a metadata worker; a collector and a metadata worker for a
-    distributor; a worker for both, a service worker for its broker. A `run` waits for its own roles.
+    distributor; a worker for both, a service worker for its broker. A `run` waits for its own roles. A shorter time
+    than a minute also shortens the minute after which a distributor gives up a task of which no worker can be
+    initialized.
     """
 
     heartbeat_interval: float = 0.5

@@ -10,6 +10,7 @@ from zmqpipeline.address import EndpointAddress
 from zmqpipeline.errors import RegistrationError, did_you_mean
 from zmqpipeline.injection import Plan
 from zmqpipeline.protocol.graph import TaskSpec, order
+from zmqpipeline.runtime.raised import named
 
 if TYPE_CHECKING:
     from zmqpipeline.collector import Collector
@@ -90,7 +91,8 @@ class Registry:
         ordered = order(entry.spec for entry in self.tasks.values())
         for name in ordered:
             if name not in self.workers:
-                raise RegistrationError(_no_worker(name, self.workers))
+                what = named(f"task {name!r}", _function_of(self.tasks[name]))
+                raise RegistrationError(_no_worker(what, name, self.workers))
         return ordered
 
     def forget(self, module: str) -> None:
@@ -115,9 +117,8 @@ class Registry:
         ):
             for name in names:
                 if name and name not in self.tasks and not (name in self.services and decorator.endswith("_init")):
-                    raise RegistrationError(
-                        unknown_task(f"`@app.{decorator}({name!r})` is for a task that", self.tasks, name)
-                    )
+                    what = named(f"`@app.{decorator}({name!r})`", _function_of(names[name]))
+                    raise RegistrationError(unknown_task(f"{what} is for a task that", self.tasks, name))
         for decorator, inits in (("worker_init", self.worker_inits), ("thread_init", self.thread_inits)):
             for name in inits:
                 self._check_init(decorator, name)
@@ -157,9 +158,12 @@ def add_once(entries: dict[str, Value], key: str, value: Value, what: str, name:
 
 def _module_of(entry: Any) -> str:
     """Where the function or class of an entry was defined."""
+    return str(getattr(_function_of(entry), "__module__", ""))
+
+
+def _function_of(entry: Any) -> Any:
     made = entry if isinstance(entry, Plan) else entry.plan or entry.cls
-    function = made.function if isinstance(made, Plan) else made
-    return str(getattr(function, "__module__", ""))
+    return made.function if isinstance(made, Plan) else made
 
 
 def unknown_task(beginning: str, known: Iterable[str], name: str) -> str:
@@ -173,9 +177,9 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names) or "none"
 
 
-def _no_worker(name: str, workers: Iterable[str]) -> str:
+def _no_worker(what: str, name: str, workers: Iterable[str]) -> str:
     return (
-        f"No worker for task {name!r}. Known: {listed(sorted(workers))}. "
+        f"No worker for {what}. Known: {listed(sorted(workers))}. "
         f"Add a function with `@app.worker({name!r})`, or check the spelling."
     )
 

@@ -27,6 +27,7 @@ from zmqpipeline.errors import ConfigurationError, PipelineError, PipelineTimeou
 from zmqpipeline.runtime.crew import ChildEnded, Crew, Happening, Place, RoleEnded, Signalled, Verdict, about_child
 from zmqpipeline.runtime.processes import death_notice, describe_status
 from zmqpipeline.runtime.progress import Progress, read_progress
+from zmqpipeline.runtime.starts import FailedStarts
 from zmqpipeline.summary import Summary
 
 log = logging.getLogger("zmqpipeline.run")
@@ -107,6 +108,7 @@ class RunSupervisor:
     done: int = -1
     """How many items were done when it died last."""
     collector_ended: bool = False
+    starts: FailedStarts = field(default_factory=lambda: FailedStarts(None))
     stopped: str = ""
     """Why the run drains, if too many items failed."""
     deadlines: dict[str, float] = field(default_factory=dict)
@@ -124,6 +126,7 @@ class RunSupervisor:
                 raise
             finally:
                 self.crew.kill()
+                self.starts.close()
         self._observe()
         return self._outcome()
 
@@ -256,17 +259,18 @@ class RunSupervisor:
             distributor.tell(death_notice(end.pid, end.status))
 
     def _worker_ended(self, end: ChildEnded, verdict: Verdict, now: float) -> None:
-        place = end.place
+        place, is_told = end.place, self.starts.note(end)
         if self.ending:
             place.restart_at = None
         elif verdict is Verdict.MISCONFIGURED:
             self._give_up(ConfigurationError(f"The {place.label} could not start: its message is above."), now)
         elif verdict is Verdict.HOPELESS:
-            text = f"The {place.label} failed to start {place.failed_starts} times in a row; its messages are above."
+            why = self.starts.reason(place.task).rstrip(".")
+            text = f"The {place.label} failed to start {place.failed_starts} times in a row{why}."
             self._give_up(WorkerInitError(text), now)
         elif verdict is Verdict.LEFT:
             place.restart_at = now + GRACE  # most likely it heard END a moment before us
-        elif verdict is Verdict.DIED:
+        elif verdict is Verdict.DIED and not is_told:
             # what becomes of its items is the distributor's to say
             log.warning("%s", end.describe(now), extra={"about": about_child(place, end.pid)})
 

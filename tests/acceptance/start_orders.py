@@ -52,7 +52,7 @@ class Trial:
 
 def _troubles(said: str) -> list[str]:
     """The lines on stderr but those of who waits for the others, as each says after ten seconds."""
-    return [line for line in said.splitlines() if not line.startswith("Waiting for ")]
+    return [line for line in said.splitlines() if not line.startswith(("Waiting for ", "Still waiting for "))]
 
 
 def drawn(rng: random.Random, number: int) -> Trial:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -172,6 +174,113 @@ def test_a_program_of_classes_says_on_stderr_what_it_raised(where: str, workshop
     assert f"Item 0 of 'C' failed ({where}): KeyError: 'm' in prog.py:{line} {name}. The item: {{'n': 1}}" in told, told
     assert f"KeyError: 'm' in prog.py:{line} {name}: 300 items; first: {{'n': 1}}" in told
     assert told.count('File "') == 1 or "RunFailed" in told
+
+
+INITS = """
+import os, time
+from pathlib import Path
+from zmqpipeline import Pipeline
+
+app = Pipeline("inits")
+
+@app.task("C")
+def numbers():
+    yield from ({"n": n} for n in range(20))
+
+@app.PART("C")
+def load():
+    Path("raised").touch()
+    return {}["model"]
+
+@app.worker("C", threads=2)
+def work(data):
+    return data
+
+if __name__ == "__main__":
+    app.main()
+"""
+AT_INIT = "KeyError: 'model' in app.py:15 load"
+
+
+@pytest.mark.parametrize("part", ["worker_init", "thread_init"])
+def test_a_bug_in_an_init_function_is_told_once_and_ends_the_run(
+    part: str, workshop: Workshop, eventually: Eventually
+) -> None:
+    """Four workers, each started five times or more: one traceback within a second, their number, and the reason."""
+    workshop.write("app.py", INITS.replace("PART", part))
+    program = workshop.start("-m", "app", "run", "--workers", "4")
+    eventually((workshop.folder / "raised").exists, "the bug", timeout=30)
+    began = time.monotonic()
+    line = f"could not be initialized, its 2 item(s) go to others: {AT_INIT}.\nTraceback "
+    eventually(lambda: line in program.err, "the line", timeout=5)
+    assert time.monotonic() - began < 1.0
+    assert program.wait() == 3, program.err
+    assert program.err.count("Traceback") == 1, program.err
+    numbers = re.findall(r"load: (\d+) workers of 'C' could not be initialized", program.err)
+    assert int(numbers[-1]) >= 20, program.err
+    assert f"failed to start 5 times in a row: {AT_INIT}." in program.err
+    assert program.err.count(AT_INIT) <= 8, program.err
+
+
+def test_a_bug_in_an_init_function_ends_a_run_role_by_role(workshop: Workshop, eventually: Eventually) -> None:
+    """The worker has the traceback, the distributor the line; nobody comes within its patience, and the run is over."""
+    workshop.write("app.py", INITS.replace("PART", "worker_init"))
+    distributor = workshop.start("-m", "app", "distributor", "--exit-when-idle", "2")
+    collector, worker = (workshop.start("-m", "app", one) for one in ("collector", "worker"))
+    assert worker.wait() == 1, worker.err
+    line = f"could not be initialized, its 2 item(s) go to others: {AT_INIT}. "
+    eventually(lambda: line in distributor.err, "the line", timeout=1)
+    assert "if none can begin within 2 s, the task fails" in distributor.err
+    assert (worker.err.count("Traceback"), worker.err.count("KeyError: 'model' in ")) == (1, 1), worker.err
+    assert [distributor.wait(), collector.wait()] == [1, 1]
+    for role in (distributor, collector):
+        assert "no worker could be initialized, the last one of KeyError: 'model' in app.py:15 load" in role.err
+    assert "aborted" in collector.err
+
+
+def test_a_run_that_an_init_function_ended_goes_on_with_its_journal(workshop: Workshop) -> None:
+    """It is not finished: when the bug is mended, the same commands do the rest."""
+    commands = (("distributor", "--exit-when-idle", "2"), ("collector", "--journal", "run.db"), ("worker",))
+    workshop.write("app.py", INITS.replace("PART", "worker_init"))
+    assert [role.wait() for role in [workshop.start("-m", "app", *one) for one in commands]] == [1, 1, 1]
+    workshop.write("app.py", INITS.replace("PART", "worker_init").replace('return {}["model"]', "return 5"))
+    roles = [workshop.start("-m", "app", *one) for one in commands]
+    assert [role.wait() for role in roles] == [0, 0, 0], roles[1].err
+    status, program = workshop.run("-m", "app", "run", "--journal", "run.db")
+    assert status == 0, program.err
+    assert "collected 20" in program.err, program.err
+
+
+def test_a_group_of_workers_tells_a_bug_in_an_init_function_once(workshop: Workshop) -> None:
+    """`worker --processes 2`: one traceback, their number, the reason, status 3; so many lines in the distributor."""
+    workshop.write("app.py", INITS.replace("PART", "worker_init"))
+    commands = (("distributor",), ("collector",), ("worker", "--processes", "2"))
+    distributor, collector, workers = (workshop.start("-m", "app", *one) for one in commands)
+    assert workers.wait() == 3, workers.err
+    assert workers.err.count("Traceback") == 1, workers.err
+    assert f"cannot be started: {AT_INIT}. " in workers.err
+    assert f"{AT_INIT}: 10 starts of workers of 'C' failed" in workers.err
+    distributor.signal(signal.SIGINT)
+    assert [distributor.wait(), collector.wait()] == [130, 1]
+    assert f"{AT_INIT}: 10 workers of 'C' could not be initialized" in distributor.err
+    assert "Traceback" not in distributor.err
+
+
+def test_a_bug_in_init_worker_of_a_class_ends_the_run(workshop: Workshop) -> None:
+    """The worker raises WorkerInitError, and names the place; distributor and collector raise RunFailed."""
+    before = "    def handle_execution"
+    workshop.write("prog.py", CLASSES.replace(before, f"    def init_worker(self):\n        self.no\n{before}"))
+    environ = {"BUG": "", "ZMQPIPELINE_EXIT_WHEN_IDLE": "2"}
+    programs = {role: workshop.start("prog.py", role, **environ) for role in ("worker", "collector", "distributor")}
+    assert [program.wait() for program in programs.values()] == [1, 1, 1]
+    place = "AttributeError: 'Works' object has no attribute 'no' in prog.py:19 init_worker"
+    last = programs["worker"].err.splitlines()[-1]
+    assert last == f"zmqpipeline.errors.WorkerInitError: The worker for task 'C' could not start: {place}"
+    assert f"could not be initialized, its 1 item(s) go to others: {place}. " in programs["distributor"].err
+    for role in ("collector", "distributor"):
+        last = programs[role].err.splitlines()[-1]
+        assert last.startswith("zmqpipeline.errors.RunFailed: "), programs[role].err
+        assert place in last
 
 
 def test_a_program_that_wants_silence_has_it(workshop: Workshop) -> None:

@@ -214,3 +214,17 @@ if __name__ == "__main__":
     assert (status, program.out) == (1, "False True\n"), program.err
     assert program.err.splitlines()[-1] == "ZeroDivisionError: division by zero"
     assert "Traceback" in program.err
+
+
+def test_a_wrong_task_name_is_told_with_its_line(workshop: Any) -> None:
+    """A worker for a task that there is not, and a task without a worker."""
+    text = APP.replace('@app.worker("C")', '@app.worker("D")')
+    number = 1 + text.splitlines().index('@app.worker("D")')
+    workshop.write("app.py", text + 'if __name__ == "__main__":\n    app.main()\n')
+    status, program = workshop.run("-m", "app", "run")
+    said = f"Error: `@app.worker('D')` (app.py:{number}) is for a task that does not exist. Known: 'C'."
+    assert (status, program.err.startswith(said), len(program.err.splitlines())) == (2, True, 1), program.err
+    workshop.write("app.py", text.replace('@app.worker("D")', "") + 'if __name__ == "__main__":\n    app.main()\n')
+    status, program = workshop.run("-m", "app", "run")
+    number = 1 + next(n for n, line in enumerate(text.splitlines()) if line.startswith("@app.task"))
+    assert (status, program.err.startswith(f"Error: No worker for task 'C' (app.py:{number}). ")) == (2, True)

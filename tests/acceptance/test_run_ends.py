@@ -190,7 +190,10 @@ def test_ctrl_c_twice_waits_for_nothing_and_still_tells(role: str, workshop: Wor
 @pytest.mark.parametrize("roles", [("collector", "distributor"), ("worker", "distributor"), ROLES[:2]], ids="-".join)
 @pytest.mark.parametrize("at", [0, 1])
 def test_ctrl_c_before_any_item(roles: tuple[str, str], at: int, workshop: Workshop, eventually: Eventually) -> None:
-    """Two roles that wait for the third: who is interrupted raises; distributor and collector take the other along."""
+    """Two roles that wait for the third: who is interrupted raises; distributor and collector take the other along.
+
+    Also a collector a worker, that no distributor could tell.
+    """
     programs = start(workshop, *roles, ZMQPIPELINE_LOG_LEVEL="debug")
     for name in ("work", "results", "acks"):
         needed = {"work": "distributor", "results": "collector", "acks": "collector"}[name]
@@ -201,11 +204,10 @@ def test_ctrl_c_before_any_item(roles: tuple[str, str], at: int, workshop: Works
     assert not any(program.ended() for program in programs.values())
     first, other = programs[roles[at]], programs[roles[1 - at]]
     interrupted(first)
-    told = roles[at] == "distributor" or set(roles) == {"collector", "distributor"}
-    if told:
-        assert "The run ended early" in letter(other)
-    else:
+    if roles[at] == "worker":
         interrupted(other)
+    else:
+        assert f"The run ended early: the {roles[at]} was interrupted or shut down" in letter(other)
 
 
 @pytest.mark.slow
@@ -243,6 +245,32 @@ def test_shutdown_ends_the_run_of_the_others(role: str, workshop: Workshop, even
     assert ended.out.startswith("False [] False")
     for program in programs.values():
         assert f"the {role} was interrupted or shut down" in letter(program)
+
+
+@pytest.mark.parametrize("role", ["distributor", "collector"])
+def test_shutdown_before_run_ends_the_run_of_those_who_wait(role: str, workshop: Workshop) -> None:
+    """They try to connect from time to time: who was shut down stays as long as that takes, tells them, and returns."""
+    programs = start(workshop, *(one for one in ROLES if one != role))
+    # they have looked for it in vain, and look again in intervals
+    time.sleep(2.0)
+    assert not any(program.ended() for program in programs.values())
+    workshop.write("early.py", PROGRAM.replace("try:\n    role.run()", "role.shutdown()\ntry:\n    role.run()"))
+    ended = workshop.start("early.py", role)
+    assert ended.wait(5) == 0, ended.err
+    for program in programs.values():
+        assert f"the {role} was interrupted or shut down" in letter(program)
+
+
+def test_who_comes_after_a_collector_was_ended_says_that_it_waits(workshop: Workshop, eventually: Eventually) -> None:
+    """Nobody is there that could tell it: a line after five seconds, and the end, if `exit_when_idle` says when."""
+    (collector,) = start(workshop, "collector").values()
+    eventually((workshop.folder / "acks.ipc").exists, "it is there")
+    interrupted(collector)
+    (distributor,) = start(workshop, "distributor", ZMQPIPELINE_EXIT_WHEN_IDLE="6").values()
+    eventually(lambda: "Waiting for a collector to connect to." in distributor.err, "the line", timeout=8)
+    distributor.wait(8)
+    assert "No collector was there for 6 s (exit_when_idle)." in distributor.err
+    assert distributor.out.startswith("False [] False")
 
 
 @pytest.mark.slow

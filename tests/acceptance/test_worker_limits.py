@@ -43,7 +43,10 @@ def test_an_initialisation_that_hangs_is_ended(part: str, workshop: Workshop) ->
     assert program.wait() == 0, program.err
     assert collected(workshop) == sorted(workshop.numbers("executed")) == list(range(5))
     said = f"The {part} function 'load_model' of task 'C' did not return within 0.5 s (init_timeout=)"
-    assert program.err.count(f"could not start: TimeoutError: {said}; it is in load_model, line") == 2, program.err
+    told = f" go to others: TimeoutError: {said}; it is in load_model, line"
+    assert told in program.err
+    assert ": 2 workers of 'C' could not be initialized" in program.err
+    assert program.err.count(said) == 2, program.err
     assert "ended by status 1" in program.err
 
 

@@ -268,7 +268,7 @@ def test_a_goodbye_returns_what_is_left() -> None:
     worker, other = scene.worker(), scene.worker()
     scene.produce(0)
     worker.says(m.Goodbye("run", "A", TROUBLE))
-    assert "gives up, 1 item(s) go to others: ValueError: as planned" in scene.bench.logged()
+    assert "could not be initialized, its 1 item(s) go to others: ValueError: as planned." in scene.bench.logged()
     assert other.given() == [0]
     assert scene.machine.snapshot().workers == {"A": 1}
 

@@ -10,8 +10,10 @@ from tests.protocol.support import TROUBLE, Bench, Stranger
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.distributor import FAREWELL_SECONDS, HURRY_SECONDS
+from zmqpipeline.protocol.collector import CollectorMachine
+from zmqpipeline.protocol.distributor import FAREWELL_SECONDS, HURRY_SECONDS, DistributorMachine
 from zmqpipeline.protocol.ending import early, not_collected
+from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.troubles import FailedItem, FailedKind, Trouble
 from zmqpipeline.protocol.worker import WorkerMachine
 
@@ -195,6 +197,52 @@ def test_a_final_drain_of_a_collector_is_told(final: bool) -> None:
     assert scene.bench.one(c.Ended) == c.Ended(0, "drained")
 
 
+def test_workers_without_a_distributor_are_told_by_the_collector() -> None:
+    """Those that wait for a run have said that they are here."""
+    scene = test_collector.Scene(begun=False)
+    scene.worker.says(m.Kept("", "A", ()))
+    scene.bench.tell(e.Drain(25.0, True))
+    assert scene.worker.was_told(m.RunEnded) == [m.RunEnded("", False, OF_COLLECTOR)]
+    assert scene.bench.one(c.Ended) == c.Ended(0, "drained")
+
+
+def test_a_collector_that_was_just_begun_stays_for_those_who_wait() -> None:
+    """Whoever tries to connect meanwhile is told, once; then it ends. One that is older ends at once."""
+    bench = Bench(CollectorMachine("pipe", incarnation=b"collector", stay=0.1))
+    bench.tell(e.Drain(25.0, True))
+    assert bench.ended is None
+    bench.wait(0.05)
+    worker = Stranger(bench, "results", b"w1", who=b"worker")
+    distributor = Stranger(bench, "acks", b"d1", who=b"distributor")
+    worker.says(m.Kept("", "A", ()))
+    assert worker.was_told(m.RunEnded)
+    distributor.says(m.Propose("pipe", "run"))
+    assert distributor.was_told(m.RunEnded)
+    assert worker.was_told(m.RunEnded) == []
+    distributor.says(m.RunEnded("run", False, OF_COLLECTOR))
+    bench.wait(0.06)
+    assert bench.ended == c.Ended(0, "drained")
+    older = Bench(CollectorMachine("pipe", incarnation=b"collector", stay=0.1))
+    older.tell(e.Tick())
+    older.wait(0.2)
+    older.tell(e.Drain(25.0, True))
+    assert older.ended == c.Ended(0, "drained")
+
+
+def test_a_distributor_that_was_just_begun_stays_for_those_who_wait() -> None:
+    """A worker that comes meanwhile is told, and a collector that it finds."""
+    machine = DistributorMachine("pipe", [TaskSpec("A")], incarnation=b"distributor", run="run", stay=0.1)
+    bench = Bench(machine)
+    bench.tell(e.Drain(25.0, True))
+    assert bench.ended is None
+    worker = Stranger(bench, "workers", b"w1", who=b"worker")
+    worker.says(m.WorkerReport("", "A", 1, 1, 0, False, (), (), "host", 1))
+    assert worker.was_told(m.RunEnded) == [m.RunEnded("run", False, OF_DISTRIBUTOR)]
+    worker.says(m.Goodbye("", "A"))
+    bench.wait(0.11)
+    assert bench.ended == c.Ended(0, "drained")
+
+
 def test_a_collector_says_what_failed_in_it() -> None:
     """Its kinds go with the last word; those that the distributor has given up itself are not told back."""
     scene = test_collector.Scene()
@@ -212,6 +260,26 @@ def test_a_collector_says_what_failed_in_it() -> None:
 
 
 # the worker -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("run", "told", "ends"), [("", "", True), ("", "run", True), ("run", "", True), ("run", "another", False)]
+)
+def test_a_worker_without_a_distributor_believes_the_collector(run: str, told: str, ends: bool) -> None:
+    """While a distributor is there, the word is that one's."""
+    bench = Bench(WorkerMachine("A", slots=1, incarnation=b"worker"))
+    distributor = Stranger(bench, "workers", who=b"distributor")
+    collector = Stranger(bench, "results", who=b"collector")
+    bench.tell(e.Connected("results"))
+    assert collector.was_told(m.Kept) == [m.Kept("", "A", (), bench.machine._outgoing.credit, 0)]
+    bench.tell(e.Connected("workers"))
+    if run:
+        distributor.says(m.Welcome(run, b""))
+    collector.says(m.RunEnded(told, False, OF_COLLECTOR))
+    assert bench.ended is None
+    bench.tell(e.Disconnected("workers"))
+    collector.says(m.RunEnded(told, False, OF_COLLECTOR))
+    assert (bench.ended == c.Ended(0, OF_COLLECTOR)) is ends
 
 
 def test_a_worker_keeps_how_the_run_ended() -> None:

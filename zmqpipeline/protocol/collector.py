@@ -21,7 +21,8 @@ empty      start                    no run; results are dropped (their workers k
 active     Begin, Restored          collects and acknowledges
 finishing  Finish, all called       `finished` runs, for as long as it takes; Holding says so
 finished   FinishedCalled, Restored stays for the distributor's Bye, or 10 s; for one that is cut off 60 s
-draining   Drain, RunEnded          finishes what its thread has, acknowledges, ends; after a final Drain it says so
+draining   Drain, RunEnded          finishes what its thread has, acknowledges, ends; after a final Drain it says so to
+                                    distributor and workers, also to who comes until `stay` is over
 ended
 ========== ======================== =============================================================================
 """
@@ -62,6 +63,7 @@ class CollectorMachine(CollectedResults):
         self._out = []
         if self.phase == "ended":
             return []
+        self._stay_young.pass_time(now)
         if not self._born:
             self._born, self._warn_at, self._alone_since = True, now + WARN_FIRST_SECONDS, now
         match event:
@@ -415,14 +417,22 @@ class CollectorMachine(CollectedResults):
             self._end(1, self.early)
         else:
             self._say_early()
+            if self._is_final and self._stay_young.until is not None:
+                # who waits for this address may not have come yet
+                self._deadline = self._stay_young.until
+                return
             is_finishing = self.phase == "finishing"
             why = "drained before its `finished` function returned" if is_finishing else "drained"
             self._end(1 if self.troubles or is_finishing else 0, why)
 
     def _say_early(self) -> None:
-        """Nobody comes in our place, says our user: without a collector the run is over."""
+        """Nobody comes in our place, says our user: without a collector the run is over.
+
+        The workers are told, too: there may be no distributor to do it.
+        """
         for peer in self._links.peers() if self._is_final else ():
-            if peer[0] == "acks":
+            if peer not in self._told_early:
+                self._told_early.add(peer)
                 self._send(peer, ended_early(self.run, early("collector")))
 
     def _end(self, status: int, reason: str) -> None:

@@ -36,6 +36,7 @@ from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.obituary import Obituaries
 from zmqpipeline.protocol.roster import LONGEST_NAME, Links, Member
 from zmqpipeline.protocol.seqset import SeqSet
+from zmqpipeline.protocol.starts import FailedStarts
 from zmqpipeline.protocol.suspicion import LastWord
 from zmqpipeline.protocol.taskstate import TaskState
 
@@ -89,6 +90,7 @@ class Dispatcher:
         """Services with requests to be handed out at the end of the broker's turn."""
         self._obituaries = Obituaries(supervised=bool(supervised))
         self._supervised = supervised
+        self.starts = FailedStarts(patience=options.exit_when_idle, supervised=bool(supervised))
         self._recalls: dict[str, float] = {}
         """When to look for stuck workers, by task."""
         self._links = links
@@ -110,7 +112,8 @@ class Dispatcher:
 
     def next_time(self) -> float | None:
         """When `by_the_clock` has something to do."""
-        return soonest((self.release_at, self._obituaries.next_time(), *self._recalls.values()))
+        others = (self._obituaries.next_time(), self.starts.next_time(self.now))
+        return soonest((self.release_at, *others, *self._recalls.values()))
 
     def by_the_clock(self, now: float) -> None:
         """Do what is due."""
@@ -120,6 +123,7 @@ class Dispatcher:
             for name in [name for name, due in self._recalls.items() if now >= due]:
                 self._look_for_stuck(self.tasks.get(name), name)
         self.out += self._obituaries.overdue(now)
+        self.out += self.starts.sums(now)
 
     def check(self) -> None:
         """The ledgers hold, only who is here is hungry, the workers of each task are counted right.
@@ -229,12 +233,11 @@ class Dispatcher:
         self.feed(self.tasks[member.task])
 
     def _goodbye(self, member: Member, goodbye: m.Goodbye) -> None:
-        why = f"{goodbye.trouble.error}: {goodbye.trouble.message}" if goodbye.trouble else ""
         back, lost = self._remove(member, crashed=False)
         about: dict[str, str | int] = {"task": member.task, "worker": member.name}
-        if why:
-            text = f"Worker {member.name} of {member.task!r} gives up, {back} item(s) go to others{lost}: {why}"
-            self._do(c.Log(40, text, about))
+        if goodbye.trouble is not None:
+            items = f"its {back} item(s) go to others{lost}"
+            self._do(self.starts.failed(self.tasks[member.task], member.name, goodbye.trouble, items, self.now))
         elif back or lost:
             text = f"Worker {member.name} of {member.task!r} left; its {back} item(s) go to others{lost}."
             self._do(c.Log(20, text, about))
@@ -448,6 +451,10 @@ class Dispatcher:
         too_large = task.ledger.add(event.payloads, event.keys, max_bytes=self._options.max_message_bytes)
         if too_large:
             self._tell_given_up(too_large, "")
+        if task.is_hopeless:
+            # the source was asked before
+            task.ledger.abandon()
+            return
         self.feed(task)
         if event.state == "more":
             return

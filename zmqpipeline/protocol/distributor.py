@@ -39,6 +39,7 @@ from zmqpipeline.protocol.absence import how_to_start
 from zmqpipeline.protocol.ending import early
 from zmqpipeline.protocol.link import Verdict
 from zmqpipeline.protocol.machine import soonest
+from zmqpipeline.protocol.moves import UNSERVED_SECONDS
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts
 from zmqpipeline.protocol.taskstate import TaskState, snapshot_of
@@ -113,7 +114,7 @@ class DistributorMachine(ToCollector):
             times.append(self._stay.until)
         if self.phase == "running":
             for task in self.tasks.values():
-                times += (task.ledger.next_due(), task.unserved_at)
+                times += (task.ledger.next_due(), None if task.is_over else task.unserved_at)
         return soonest(times)
 
     def facts(self) -> Facts:
@@ -143,8 +144,11 @@ class DistributorMachine(ToCollector):
                 if due is not None and now >= due:
                     task.ledger.ripen(now)
                     self._dispatcher.feed(task)
-                if task.unserved_at is not None and now >= task.unserved_at:
-                    self._warn_unserved(task, now)
+                if task.is_hopeless:
+                    # what came back from a worker that was lost
+                    task.ledger.abandon()
+                elif not task.workers and task.state != "waiting" and not task.is_over:
+                    self._look_for_workers(task, now)
 
     def _look_around(self, now: float, *, is_told: bool) -> None:
         """Say who is not there, if it is time."""
@@ -154,6 +158,15 @@ class DistributorMachine(ToCollector):
             self._end(NOBODY_CAME, reason)
         elif warning := self._waiting.warning(now):
             self._log(30, warning)
+
+    def _look_for_workers(self, task: TaskState, now: float) -> None:
+        """It has none: say so after a while; give it up if none can begin."""
+        if trouble := self._dispatcher.starts.in_vain(task, now):
+            self._moves.give_up(task, trouble)
+        elif task.unserved_at is None:
+            task.unserved_at = now + UNSERVED_SECONDS
+        elif now >= task.unserved_at:
+            self._warn_unserved(task, now)
 
     def _warn_unserved(self, task: TaskState, now: float) -> None:
         name = task.spec.task_type
@@ -368,7 +381,8 @@ class DistributorMachine(ToCollector):
         elif self.phase == "farewell":
             is_late = self._deadline is not None and now >= self._deadline
             if self.early:
-                if is_late or not (self._dispatcher.members or (self._connected and not self._collector_heard)):
+                lacks_answer = self._connected and not self._collector_heard
+                if is_late or not (self._dispatcher.members or lacks_answer or self._stay.until):
                     self._end(self._early_status, self.early if self._early_status else "drained")
             elif self._was_finished and is_late:
                 self._to_collector(m.Bye(self.run))
@@ -450,4 +464,5 @@ class DistributorMachine(ToCollector):
         self.ok = status == 0 and self.phase == "farewell" and not self.early
         self.phase = "ended"
         self._out += self.failed.rest(self._dispatcher.now)
+        self._out += self._dispatcher.starts.rest(self._dispatcher.now)
         self._do(c.Ended(status, reason))

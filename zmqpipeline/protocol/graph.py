@@ -9,7 +9,8 @@ waiting     something that it depends on is not over
 open        its items are handed out
 exhausted   its source has no more; some items are still out
 complete    every item is collected, or failed for good
-failed      its source, gate or key function raised; what it had yielded still finishes
+failed      its source, gate or key function raised: what it had yielded still finishes; or no worker of it could be
+            initialized: what was not done is given up
 aborted     it never started, or was given up, since something it depends on failed
 ==========  ===========================================================================================
 """

@@ -54,7 +54,8 @@ class Kind(Generic[First]):
 
     def said(self) -> str:
         """``KeyError: 'm' in boom.py:14 collect: 1,000 items``."""
-        return f"{said(self.trouble)}: {self.count:,} {self.unit if self.count != 1 else self.unit.removesuffix('s')}"
+        unit = self.unit if self.count != 1 else self.unit.removesuffix("s")
+        return f"{said(self.trouble).rstrip('.')}: {self.count:,} {unit}"
 
 
 class Kinds(Generic[First]):

@@ -200,7 +200,8 @@ class Recall:
 @dataclass(frozen=True, slots=True)
 class RunEnded:
     """The run is over; a worker answers Goodbye and ends. On the hop ``acks`` either side says it if it ends the run
-    early, and is answered by the same.
+    early, and is answered by the same. A collector that ends it early says it on ``results``, too, for workers that
+    have no distributor.
 
     `ok` is False if not everything was collected; `reason` says why, as a sentence, and `troubles` what was raised.
     """
@@ -209,6 +210,10 @@ class RunEnded:
     ok: bool = True
     reason: str = ""
     troubles: list[TaskTrouble] = field(default_factory=list)
+
+    def concerns(self, run: str) -> bool:
+        """Whether a role of this run, or of none yet, is meant. A collector that was started anew knows of none."""
+        return not run or self.run in ("", run)
 
 
 # worker -> collector, and back ----------------------------------------------------------------------------------------

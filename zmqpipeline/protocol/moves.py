@@ -12,7 +12,7 @@ from zmqpipeline.protocol.failures import gate_closed
 from zmqpipeline.protocol.messages import Trouble
 from zmqpipeline.protocol.taskstate import TaskState
 
-WARN_SECONDS = 5.0
+UNSERVED_SECONDS = 5.0
 """After so long a task without a worker is worth a warning."""
 
 
@@ -57,11 +57,18 @@ class TaskMoves:
                 self.abort(task, f"{bad[0].spec.task_type!r}, which it depends on, did not succeed")
             elif all(one.is_over for one in needed):
                 task.state, task.opened_at, task.inherited = "open", now, task.ledger.done
-                task.unserved_at = None if task.workers else now + WARN_SECONDS
+                task.unserved_at = None if task.workers else now + UNSERVED_SECONDS
                 self._dispatcher.welcome_hungry(task)
 
     def _is_enough(self, task: TaskState, needed: TaskState) -> bool:
         return needed.state == "complete" and (needed.is_good or task.spec.on_failed == "continue")
+
+    def give_up(self, task: TaskState, why: Trouble) -> None:
+        """No worker of it can begin: what was not done is aborted."""
+        task.state, task.is_hopeless, task.unserved_at = "failed", True, None
+        task.ledger.drop_claims()
+        task.ledger.abandon()
+        self._note_failed(task, why)
 
     def abort(self, task: TaskState, why: str) -> None:
         task.state = "aborted"

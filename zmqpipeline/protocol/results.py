@@ -13,6 +13,7 @@ from zmqpipeline.protocol.gathered import Gathered
 from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.kinds import FailedItems
 from zmqpipeline.protocol.link import Link
+from zmqpipeline.protocol.missed import Stay
 from zmqpipeline.protocol.progress import Progress
 from zmqpipeline.protocol.result_credit import Credits, bytes_of
 from zmqpipeline.protocol.roster import LONGEST_NAME, Links
@@ -33,8 +34,13 @@ class CollectedResults:
         incarnation: bytes,
         options: Options | None = None,
         is_dict: Callable[[bytes], bool] = lambda packed: True,
+        stay: float = 0.0,
     ) -> None:
-        """`is_dict` tells whether a packed value is a dict: what is in one is not known here."""
+        """`is_dict` tells whether a packed value is a dict: what is in one is not known here.
+
+        `stay`: one that is ended by its user within so many seconds from its first event on stays until they are over,
+        so that those who try to connect from time to time hear of it.
+        """
         self.pipeline = pipeline
         self.phase = "empty"
         self.run = ""
@@ -53,6 +59,9 @@ class CollectedResults:
         self.early = ""
         """Why the run ended before its time, if it did so by the distributor's word."""
         self._is_final = False
+        self._told_early: set[e.Peer] = set()
+        """Who was told so by us."""
+        self._stay_young = Stay(stay)
         self._options = options or Options()
         self._tasks = Gathered()
         self._acks = Acks()

@@ -32,6 +32,8 @@ class TaskState:
     over_at: float | None = None
     inherited: int = 0
     """How many of its items were done when it opened."""
+    is_hopeless: bool = False
+    """No worker of it can begin: nothing of it is handed out any more."""
     has_source: bool = True
     """False for a service, whose items come from clients."""
 

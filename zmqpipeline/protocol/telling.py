@@ -131,7 +131,9 @@ class ToCollector:
     def _note_failed(self, task: TaskState, trouble: m.Trouble) -> None:
         self.troubles[task.spec.task_type], task.over_at = trouble, self._dispatcher.now
         name = task.spec.task_type
-        self._log(40, f"Task {name!r} failed: {said(trouble)}\n{trouble.traceback}".rstrip(), task=name)
+        # where no code of the user was at work there are no frames
+        shown = f"\n{trouble.traceback}" if "Traceback" in trouble.traceback else ""
+        self._log(40, f"Task {name!r} failed: {said(trouble)}{shown}".rstrip(), task=name)
 
     def _say_all(self) -> None:
         """The collector holds no run although one is under way: it is a new one, and is told all that is done."""

@@ -249,8 +249,9 @@ class WorkerMachine:
         if hop == "workers":
             self._answered = False
             self._report(now, full=True)
-        elif self._kept:
-            self._outgoing.say(now)
+        elif self._kept or not self.run:
+            # who waits for a run says that it is here: the collector may be ended before there is one
+            self._outgoing.say(now, is_answer=not self._kept)
 
     def _received(self, event: e.Received, now: float) -> None:
         hop = event.peer[0]
@@ -302,6 +303,8 @@ class WorkerMachine:
                 outgoing.send_again(body.spans, now)
             elif not body.task or verdict is Verdict.NEW:
                 outgoing.say(now)
+        elif isinstance(body, m.RunEnded) and body.concerns(self.run) and "workers" not in self._connected:
+            self._run_ended(body, now)
 
     # the run -----------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,10 @@ def is_near(address: EndpointAddress) -> bool:
         return False
 
 
+STAY_FACTOR = 1.25
+"""So many times the longest wait between two attempts a role stays for who waits, since an attempt takes time, too."""
+
+
 def longest_wait(address: EndpointAddress) -> float:
     """How many seconds may pass until somebody who waits for this address to be bound tries again."""
     if address.protocol == "inproc":

@@ -51,8 +51,8 @@ class FailureLog:
             tries = f", attempt {attempt}" if attempt > 1 else ""
             self._write(
                 self._level,
-                f"{self._noun} {number}{of} failed ({stage}{tries}): {said(trouble)}. The {self._noun.lower()}: "
-                f"{shown(value)}",
+                f"{self._noun} {number}{of} failed ({stage}{tries}): {said(trouble).rstrip('.')}. "
+                f"The {self._noun.lower()}: {shown(value)}",
                 trouble,
                 {"item": number, "attempt": attempt, **({"task": task} if task else {})},
             )
@@ -61,7 +61,7 @@ class FailureLog:
         """A function that is for no one item raised this; the same as text."""
         trouble = trouble_of(error)
         if self._is_first(function, trouble, str, "calls"):
-            self._write(logging.ERROR, f"The {function} function raised {said(trouble)}", trouble, {})
+            self._write(logging.ERROR, f"The {function} function raised {said(trouble).rstrip('.')}", trouble, {})
         return trouble
 
     def look(self, now: float) -> float | None:
@@ -87,4 +87,6 @@ class FailureLog:
 
     def _write(self, level: int, text: str, trouble: Trouble, about: dict[str, str | int]) -> None:
         again = "The next of this kind are counted."
-        self._log.log(level, "%s. %s\n%s", text, again, trouble.traceback.rstrip(), extra={"about": about})
+        # where no code of the user was at work there are no frames
+        shown = f"\n{trouble.traceback.rstrip()}" if "Traceback" in trouble.traceback else ""
+        self._log.log(level, "%s. %s%s", text, again, shown, extra={"about": about})

@@ -35,8 +35,8 @@ LONGEST_LINE = 4000
 KEPT_LINES = 1000
 """So many lines are kept for a child that does not listen yet, the newest ones."""
 
-MOST_TOLD = 4096
-"""Bytes; a child tells far fewer."""
+MOST_TOLD = 65536
+"""Bytes; a child tells fewer."""
 
 _PR_SET_PDEATHSIG = 1
 

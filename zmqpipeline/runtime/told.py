@@ -7,7 +7,10 @@ chose if it said so (``exit 2``), else an accident.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+
+from zmqpipeline.protocol.messages import Trouble
 
 READY = "ready"
 """The role runs; a worker has no item yet, so that it has not called the user's init functions."""
@@ -24,6 +27,18 @@ REPLACE = "replace"
 EXIT = "exit"
 """It ends by itself, with the status that follows."""
 
+FAILED_START = "failed-start"
+"""One of the user's init functions raised what follows."""
+
+MOST_TEXT, MOST_TRACEBACK = 500, 4000
+"""So many characters of a message and of a traceback, its end, are told."""
+
+
+def failed_start(trouble: Trouble) -> str:
+    """The line that says what an init function raised."""
+    texts = (trouble.error[:MOST_TEXT], trouble.message[:MOST_TEXT], trouble.traceback[-MOST_TRACEBACK:])
+    return f"{FAILED_START} {json.dumps([*texts, trouble.place[:MOST_TEXT]])}"
+
 
 @dataclass(frozen=True)
 class Told:
@@ -38,6 +53,9 @@ class Told:
     wants_successor: bool = False
     """It left so that another process takes its place."""
 
+    init_trouble: Trouble | None = None
+    """What one of the user's init functions raised."""
+
     status: int | None = None
     """The exit status that it chose; None if it was killed, crashed, or was ended by user code."""
 
@@ -47,10 +65,12 @@ class Told:
         lines = [line.partition(" ") for line in text.decode(errors="replace").split("\n")[:-1]]
         words = [word for word, _, _ in lines]
         states = [word for word in words if word in (READY, STARTING, WORKING)]
+        raised = [Trouble(*json.loads(value)) for word, _, value in lines if word == FAILED_START]
         chosen = [int(value) for word, _, value in lines if word == EXIT and value.isdecimal()]
         return cls(
             is_ready=bool(states) and states[-1] != STARTING,
             has_worked=WORKING in states,
             wants_successor=REPLACE in words,
+            init_trouble=raised[-1] if raised else None,
             status=chosen[-1] if chosen else None,
         )
