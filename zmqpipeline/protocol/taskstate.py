@@ -32,6 +32,8 @@ class TaskState:
     over_at: float | None = None
     inherited: int = 0
     """How many of its items were done when it opened."""
+    item_bytes: int = 0
+    """How large the last item was that the source yielded."""
     has_source: bool = True
     """False for a service, whose items come from clients."""
 
