@@ -1,4 +1,4 @@
-"""The command `status`: asks running distributors how they stand, once or again and again."""
+"""The command `status`: asks running distributors and brokers how they stand, once or again and again."""
 
 from __future__ import annotations
 
@@ -41,11 +41,13 @@ def status_command(common: Callable[[Callable[..., Any]], Callable[..., Any]], s
     def status(app: Pipeline, /, as_json: bool, watch: bool, interval: float, **flags: Any) -> int:
         """Ask a running distributor how it stands: tasks, workers, what runs now, and why something does not.
 
-        It finds each `run` of this user, and the roles at the usual address; --endpoint asks at that address alone.
+        Of an app with services it asks their broker, too. It finds each `run` of this user, and the roles at the usual
+        address; --endpoint asks at that address alone.
         """
         options = settle(app, flags)
         bases = _bases(app, options, flags["endpoint"] or os.environ.get(variable("endpoint")))
-        places = {derive(base, "status"): base for base in bases}
+        roles = ("status", "service-clients") if app.service_names else ("status",)
+        places = {derive(base, role): base for base in bases for role in roles}
         with Watcher(list(places), options) as watcher:
             show = _Show(places, as_json=as_json, clear=watch)
             answers = watcher.ask()

@@ -266,9 +266,10 @@ def read_metadata(file: Path) -> dict[str, Any]:
 
 
 def status_bases(app: Pipeline, options: Options) -> list[str]:
-    """The base addresses at which a distributor of this app may be: of runs of this user, and the usual one."""
+    """The base addresses at which a distributor or broker of this app may be: of runs of this user, the usual one."""
     usual = app.places(options).base
-    if usual.protocol == "ipc" and not Path(derive(usual, "status").path).exists():
+    roles = ("status", "service-clients") if app.service_names else ("status",)
+    if usual.protocol == "ipc" and not any(Path(derive(usual, role).path).exists() for role in roles):
         return announced_in(_notes(app))
     return list(dict.fromkeys([*announced_in(_notes(app)), usual]))
 

@@ -100,10 +100,11 @@ class Options:
     """The most items that one worker holds: unstarted, running, and done but not yet acknowledged."""
 
     max_held_bytes: int = 64 * 1024 * 1024
-    """The most bytes of packed items that one worker holds, of results that it keeps, of results that are with the
-    collector or on their way there, and of the requests of one service in its broker.
+    """The most bytes of packed items that all workers of a distributor hold, of results that one worker keeps, of
+    results that are with the collector or on their way there, and of the requests and replies that wait at a broker.
 
-    A single value may have more, and passes alone. Give all roles the same.
+    A single value may have more, and passes alone; a worker has two items for each of its threads at any size. Give
+    all roles the same.
     """
 
     max_queued_requests: int = 10_000

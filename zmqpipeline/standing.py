@@ -42,6 +42,7 @@ def as_object(address: str, status: Status, before: Status | None = None) -> dic
         "seconds": round(status.seconds, 3),
         "why": status.why,
         "queued_bytes": status.queued_bytes,
+        "held_bytes": status.held_bytes,
         "tasks": {one.counts.task: _task_object(one, _rate(one, status, before)) for one in status.tasks},
         "workers": [_worker_object(one) for one in status.workers],
     }
@@ -58,6 +59,8 @@ def as_lines(address: str, status: Status, before: Status | None = None) -> list
     ]
     if status.queued_bytes:
         lines += ["", f"{_size(status.queued_bytes)} of results wait for the collector's function"]
+    if status.held_bytes:
+        lines += ["", f"{_size(status.held_bytes)} of requests and replies wait at the broker"]
     if status.workers:
         workers = sorted(status.workers, key=lambda one: (one.task, one.address))
         lines += ["", *table(_WORKERS, [_worker_row(one) for one in workers], right=_NUMBERS)]

@@ -120,3 +120,15 @@ def test_whoever_dies_while_results_wait_the_run_ends(workshop: Workshop, eventu
     assert workers[1].wait() == 0, workers[1].err
     assert (collector.wait(60), distributor.wait(), workers[2].wait()) == (0, 0, 0), collector.err
     assert set(workshop.numbers("collected")) == set(range(300))
+
+
+def test_large_items_wait_at_many_workers_in_bounded_memory(workshop: Workshop, eventually: Eventually) -> None:
+    """Items of 256 KiB for eight workers, and a slow collector: the distributor holds 32 MiB of them, not 256."""
+    app = APP.replace('{"n": n}', '{"n": n, "given": bytes(256 * 1024)}').replace("size = int", "size = 0 * int")
+    workshop.write("app.py", app.replace('"picture": bytes(size)', '"picture": b""'))
+    environ = {"ITEMS": "2000", "SIZE": "0", "SECONDS": "0.004"}
+    flags = ("run", "--no-progress", "--workers", "8")
+    program = workshop.start("-m", "app", *flags, ZMQPIPELINE_MAX_HELD_BYTES=str(32 * 1024 * 1024), **environ)
+    most = largest_until_the_end(program, eventually)
+    assert sorted(workshop.numbers("collected")) == list(range(2000))
+    assert most < 150, f"a process had {most:.0f} MB"

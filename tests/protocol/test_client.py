@@ -10,7 +10,7 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.batching import MAX_BATCH_BYTES
-from zmqpipeline.protocol.client import ASK_ANSWERS, ASK_SECONDS, WINDOW, ClientMachine
+from zmqpipeline.protocol.client import ASK_ANSWERS, ASK_SECONDS, FIRST_REQUESTS, WINDOW, ClientMachine
 from zmqpipeline.protocol.seqset import numbers_of, spans_of
 
 
@@ -234,6 +234,41 @@ def test_the_window_is_of_bytes_too(scene: Scene, monkeypatch: pytest.MonkeyPatc
     assert list(scene.asked()) == [0]
     scene.replies(0)
     assert list(scene.asked()) == [1]
+
+
+def test_no_more_is_asked_for_than_has_replies_that_the_broker_has_room_for(scene: Scene) -> None:
+    """Eight while nothing is known of their size; then as many as fit, by the size of the last ones, at least one."""
+    scene.says(m.Unknown((), (), 1_000_000))
+    scene.submit(100)
+    assert len(scene.asked()) == FIRST_REQUESTS
+    scene.says(m.Replies((0, 1), [bytes(50_000)]))
+    assert len(scene.asked()) == 20 - FIRST_REQUESTS + 1
+    scene.says(m.Replies((1, 2), [bytes(3_000_000)]))
+    assert scene.asked() == {}
+    waiting = list(scene.machine._sent)
+    scene.says(m.Replies(spans_of(waiting), [bytes(2_000_000) for _ in waiting]))
+    assert len(scene.asked()) == 1
+
+
+def test_as_long_as_no_reply_comes_more_is_asked_for_each_second(scene: Scene) -> None:
+    """The replies take long: many workers may be there that could be busy meanwhile."""
+    scene.says(m.Unknown((), (), 1_000_000))
+    scene.submit(100, timeout=None)
+    told = []
+    for _ in range(4):
+        scene.bench.wait(ASK_SECONDS)
+        told.append(len(scene.machine._sent))
+    assert told == [16, 32, 64, 100]
+
+
+def test_replies_are_confirmed_before_their_room_is_used_up(scene: Scene) -> None:
+    """The broker sends no more than the room: after half of it the client says what it has."""
+    scene.says(m.Unknown((), (), 1000))
+    scene.submit(4)
+    scene.says(m.Replies((0, 1), [bytes(499)]))
+    assert scene.bench.said(m.Asking) == []
+    scene.says(m.Replies((1, 2), [bytes(1)]))
+    assert scene.bench.said(m.Asking)
 
 
 def test_withdrawn_requests_leave_the_window(scene: Scene) -> None:

@@ -10,6 +10,9 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.seqset import spans_of
 
+ROOM = 16 * 1024 * 1024
+"""What a single client is told."""
+
 # the way of a request -------------------------------------------------------------------------------------------------
 
 
@@ -135,7 +138,7 @@ def test_what_never_arrived_is_said_to_be_unknown(broker: Broker) -> None:
     assert asker.unknown() == [0]
     asker.asks(0)
     asker.waits_for(0, 1)
-    assert asker.was_told(m.Unknown) == [m.Unknown(())]
+    assert asker.was_told(m.Unknown) == [m.Unknown((), (), ROOM)]
 
 
 def test_an_absurd_asking_costs_nothing(broker: Broker) -> None:
@@ -144,7 +147,7 @@ def test_an_absurd_asking_costs_nothing(broker: Broker) -> None:
     asker = broker.asker()
     asker.asks(5)
     asker.tells(m.Asking((0, 2**60)))
-    assert asker.was_told(m.Unknown) == [m.Unknown((0, 5, 6, 2**60))]
+    assert asker.was_told(m.Unknown) == [m.Unknown((0, 5, 6, 2**60), (), ROOM)]
     asker.tells(m.Withdrawn((0, 2**60)))
 
 

@@ -10,9 +10,10 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.broker_bytes import LEAST_ROOM, BrokerBytes
 from zmqpipeline.protocol.link import Link
-from zmqpipeline.protocol.requests import MOST_ANSWER_BYTES, MOST_ANSWERS, MOST_REMEMBERED, Client
-from zmqpipeline.protocol.seqset import MOST_RANGES, SeqSet
+from zmqpipeline.protocol.requests import MOST_ANSWERS, MOST_REMEMBERED, Client
+from zmqpipeline.protocol.seqset import MOST_RANGES, SeqSet, spans_of
 from zmqpipeline.protocol.service import (
     FAREWELL_SECONDS,
     FORGET_SECONDS,
@@ -238,18 +239,125 @@ def test_long_life_leaves_no_trace(broker: Broker) -> None:
     assert not broker.machine._clients[asker.link.incarnation].answers
 
 
+# bytes ----------------------------------------------------------------------------------------------------------------
+
+
+def results(*numbers: int, size: int) -> m.Results:
+    """Replies of this size, by the broker's numbers."""
+    return m.Results(RUN, "upper", 1, spans_of(numbers), [bytes(size) for _ in numbers])
+
+
+def test_requests_of_all_services_have_one_bound() -> None:
+    """What one service holds is lacking to the other; answered and confirmed it makes room again."""
+    broker = Broker(options=Options(max_held_bytes=100))
+    server, asker = broker.server(), broker.asker()
+    broker.server("lower")
+    asker.tells(m.Requests("upper", False, (0, 1), [bytes(80)]))
+    asker.tells(m.Requests("lower", False, (1, 2), [bytes(30)]))
+    assert asker.refused() == {1: "unavailable"}
+    assert "100 bytes (max_held_bytes) wait at the broker" in asker.was_told(m.Declined)[0].trouble.message
+    asker.waits_for(0)
+    server.tells(results(0, size=40))
+    assert (broker.machine.snapshot().held_bytes, len(asker.got())) == (40, 1)
+    asker.tells(m.Requests("lower", False, (2, 3), [bytes(70)]))
+    assert asker.refused() == {2: "unavailable"}
+    asker.tells(m.Asking(()))
+    asker.tells(m.Requests("lower", False, (3, 4), [bytes(130)]))
+    assert asker.refused() == {}, "nothing else waits: one of any size is taken"
+
+
+def test_a_client_that_does_not_read_costs_nobody_else_a_reply() -> None:
+    """Replies have half of the bound: the one with the most loses its newest, and is told; others get all of theirs."""
+    broker = Broker(options=Options(max_held_bytes=10_000))
+    server, deaf, asker = broker.server(window=20), broker.asker(), broker.asker()
+    deaf.asks(*range(12))
+    asker.asks(0, 1)
+    server.tells(results(*range(10), size=1000))
+    assert sorted(deaf.refused()) == [4, 5, 6, 7, 8, 9], "the letters about them take some room, too"
+    assert "It was executed." in deaf.was_told(m.Declined)[0].trouble.message
+    server.tells(results(12, 13, size=1000))
+    assert list(asker.got()) == [0, 1]
+    assert asker.refused() == {}
+    assert deaf.refused(), "these took the room of some more"
+    for peer in (deaf, asker):
+        peer.is_lost()
+    broker.bench.wait(FORGET_SECONDS + 1)
+    assert broker.machine.totals.replies == 0
+
+
+def test_one_reply_of_any_size_waits_for_a_client() -> None:
+    """It is larger than all that may wait, and comes all the same."""
+    broker = Broker(options=Options(max_held_bytes=100))
+    server, asker = broker.server(), broker.asker()
+    asker.asks(0)
+    server.tells(results(0, size=5000))
+    assert list(asker.got()) == [0]
+    assert asker.refused() == {}
+
+
+def test_what_is_sent_and_not_confirmed_has_a_bound() -> None:
+    """The rest is sent when the client has confirmed what it got; a broker that ends sends all."""
+    broker = Broker(options=Options(max_held_bytes=4 * 1024 * 1024))
+    server, asker = broker.server(window=20), broker.asker()
+    asker.asks(*range(12))
+    size = 400 * 1024
+    server.tells(results(0, 1, 2, 3, 4, size=size))
+    assert list(asker.got()) == [0, 1, 2]
+    asker.waits_for(*range(3, 12))
+    assert list(asker.got()) == [3, 4]
+    server.tells(results(5, 6, size=size))
+    assert list(asker.got()) == [5]
+    broker.drain()
+    server.tells(results(*range(7, 11), size=1))
+    assert list(asker.got()) == list(range(6, 11))
+
+
+def test_a_broker_that_ends_sends_what_had_no_room() -> None:
+    """The client has not confirmed anything, and nothing more is to come."""
+    broker = Broker(options=Options(max_held_bytes=4 * 1024 * 1024))
+    server, asker = broker.server(window=20), broker.asker()
+    asker.asks(*range(5))
+    server.tells(results(*range(5), size=400 * 1024))
+    assert list(asker.got()) == [0, 1, 2]
+    broker.drain()
+    assert list(asker.got()) == [3, 4]
+
+
+def test_a_client_is_told_how_much_it_may_ask_for() -> None:
+    """A quarter of what may be held, divided among the clients; no less than 64 KiB."""
+    broker = Broker(options=Options(max_held_bytes=64 * 1024 * 1024))
+    rooms = []
+    for _ in range(300):
+        asker = broker.asker()
+        asker.waits_for()
+        rooms.append(asker.was_told(m.Unknown)[-1].room)
+    assert (rooms[0], rooms[1], rooms[-1]) == (16 * 1024 * 1024, 8 * 1024 * 1024, LEAST_ROOM)
+
+
+def test_a_broker_says_how_it_stands(broker: Broker) -> None:
+    """To whoever asks by the hop of the clients: services as tasks, and the bytes that wait."""
+    broker.server()
+    asker = broker.asker()
+    asker.asks(0, 1)
+    asker.tells(m.AskStatus())
+    (status,) = asker.was_told(m.Status)
+    assert (status.phase, status.held_bytes, [one.counts.task for one in status.tasks]) == ("serving", 4, ["upper"])
+    assert [one.task for one in status.workers] == ["upper"]
+
+
 # strangers ------------------------------------------------------------------------------------------------------------
 
 
 def test_answers_that_a_client_never_confirms_are_kept_within_bounds() -> None:
     """The oldest go first, by number and by size; one of any size is kept, and what is confirmed makes room."""
-    client = Client(Link(b"broker"), ("clients", b"1"))
+    totals = BrokerBytes(64 * 1024 * 1024)
+    client = Client(Link(b"broker"), ("clients", b"1"), totals)
     declined = m.Declined("unavailable", (0, 1), TROUBLE)
     for number in range(MOST_ANSWERS + 10):
         client.keep(number, declined)
     assert len(client.answers) == MOST_ANSWERS
     assert client.answers[0][0] == 10
-    large = m.Replies((0, 1), [bytes(MOST_ANSWER_BYTES)])
+    large = m.Replies((0, 1), [bytes(totals.most_replies)])
     for number in range(3):
         client.keep(number, large)
         assert [one for _, one in client.answers][-1] is large
@@ -258,7 +366,7 @@ def test_answers_that_a_client_never_confirms_are_kept_within_bounds() -> None:
     client.take_answers(SeqSet())
     client.keep(101, declined)
     assert len(client.answers) == 1
-    assert client._answer_bytes == len(TROUBLE.message)
+    assert client.reply_bytes == totals.replies == len(TROUBLE.message)
 
 
 def test_names_of_services_that_a_client_makes_up_are_not_all_remembered(broker: Broker) -> None:

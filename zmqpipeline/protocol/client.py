@@ -4,7 +4,9 @@ The law:
 
 * Nothing is asked before the broker has spoken on this connection: so it is known which broker was asked.
 * Of each service at most `WINDOW` requests are with the broker; further ones wait here, in order, so that a long list
-  does not fill the broker's queue, which is for all clients.
+  does not fill the broker's queue, which is for all clients. And no more than have replies, by the size of the last
+  ones, that the broker has room for, as it says (`broker_bytes`). As long as no reply has told their size, these are
+  `FIRST_REQUESTS`, and twice as many each second.
 * A request is sent again if a broker says that it does not know it. If an earlier broker was asked, that is said, too:
   the request may have been executed.
 * All that is awaited is asked for at each connection, after a gap, each second, and after many answers: that mends
@@ -43,6 +45,12 @@ WINDOW = 1000
 WINDOW_BYTES = 16 * 1024 * 1024
 """And the most bytes of them; one request of any size is sent."""
 
+FIRST_REQUESTS = 8
+"""So many requests of a service are with the broker while nothing is known of its replies."""
+
+MOST_SIZES = 1000
+"""The size of replies is known of so many services."""
+
 _BROKER: e.Peer = ("clients", b"")
 
 
@@ -52,6 +60,30 @@ class ClientSnapshot:
 
     connected: bool
     waiting: int
+
+
+class _Sizes:
+    """How large the replies of a service are: what came before is forgotten as more bytes come."""
+
+    __slots__ = ("bytes", "first", "items")
+
+    def __init__(self) -> None:
+        self.items = self.bytes = 0.0
+        self.first = FIRST_REQUESTS
+
+    def observe(self, size: int, room: int) -> None:
+        unit = max(1, room / 16)
+        kept = unit / (unit + size)
+        self.items = kept * self.items + 1
+        self.bytes = kept * self.bytes + size
+
+    def most(self, room: int) -> int:
+        """How many replies have room."""
+        if not room:
+            return WINDOW
+        if not self.items:
+            return self.first
+        return max(1, int(room * self.items / max(1.0, self.bytes)))
 
 
 class _Line:
@@ -65,8 +97,8 @@ class _Line:
         self.count = 0
         self.bytes = 0
 
-    def has_room(self) -> bool:
-        return self.count < WINDOW and (self.bytes < WINDOW_BYTES or not self.count)
+    def has_room(self, most: int) -> bool:
+        return self.count < min(WINDOW, most) and (self.bytes < WINDOW_BYTES or not self.count)
 
 
 class ClientMachine:
@@ -84,6 +116,9 @@ class ClientMachine:
         self._unserved = SeqSet()
         """The requests for which the broker has no worker, by its last word."""
         self._lines: dict[str, _Line] = {}
+        self._sizes: dict[str, _Sizes] = {}
+        self._room = 0
+        """So many bytes the replies may have that are asked for, by the broker's last word; 0: any number."""
         self._to_send: dict[str, None] = {}
         """Services with unsent requests and room for them."""
         self._due: list[tuple[float, int, list[int]]] = []
@@ -160,8 +195,9 @@ class ClientMachine:
         services, self._to_send = self._to_send, {}
         for service in services:
             line = self._lines[service]
+            most = self._sizes_of(service).most(self._room)
             numbers: list[int] = []
-            while line.unsent and line.has_room():
+            while line.unsent and line.has_room(most):
                 number = line.unsent.popleft()
                 if number in self._waiting:
                     line.count += 1
@@ -170,6 +206,27 @@ class ClientMachine:
             self._send(service, numbers, again=False)
             if not line.count and not line.unsent:
                 del self._lines[service]
+
+    def _sizes_of(self, service: str) -> _Sizes:
+        found = self._sizes.get(service)
+        if found is None:
+            if len(self._sizes) >= MOST_SIZES:
+                self._sizes.clear()
+            found = self._sizes[service] = _Sizes()
+        return found
+
+    def _ask_for_more(self) -> None:
+        """A second has passed: where no reply has come, more of what waits here may be asked for.
+
+        Not while the broker has no worker: they would only wait there.
+        """
+        if self._unserved:
+            return
+        for service, line in self._lines.items():
+            sizes = self._sizes_of(service)
+            if line.unsent and not sizes.items:
+                sizes.first = min(WINDOW, 2 * sizes.first)
+                self._to_send[service] = None
 
     def _send(self, service: str, numbers: list[int], *, again: bool) -> None:
         """Send these requests, in messages of a bounded size."""
@@ -216,19 +273,24 @@ class ClientMachine:
                 numbers = [number for number in sorted(self._waiting) if number in told and self._forget(number)]
                 if numbers:
                     self._do(c.Reject(numbers, kind, trouble))
-            case m.Unknown(spans, unserved):
+            case m.Unknown(spans, unserved, room):
+                self._room = room
                 self._unserved = SeqSet(unserved)
                 self._send_again(SeqSet(spans), envelope.sender)
             case _:
                 pass
 
     def _replies(self, numbers: list[int], payloads: m.Blobs, now: float) -> None:
+        for number, payload in zip(numbers, payloads, strict=True):
+            if number in self._waiting:
+                self._sizes_of(self._waiting[number][0]).observe(len(payload), self._room)
         good = [(n, one) for n, one in zip(numbers, payloads, strict=True) if self._forget(n)]
         if good:
             self._do(c.Resolve([number for number, _ in good], [one for _, one in good]))
         self._unconfirmed += len(numbers)
         self._unconfirmed_bytes += sum(map(len, payloads))
-        if self._unconfirmed >= ASK_ANSWERS or self._unconfirmed_bytes >= ASK_BYTES:
+        most = min(ASK_BYTES, self._room // 2) if self._room else ASK_BYTES
+        if self._unconfirmed >= ASK_ANSWERS or self._unconfirmed_bytes >= most:
             self._ask(now)
 
     def _forget(self, number: int) -> bool:
@@ -258,6 +320,7 @@ class ClientMachine:
         if self._ask_at is not None and now >= self._ask_at:
             # The last one, when nothing is awaited any more, lets the broker drop the answers that it keeps.
             self._ask(now)
+            self._ask_for_more()
         if isinstance(event, e.Tick):
             self._turn_at = None
             if self._heard:

@@ -9,6 +9,8 @@ The law:
 * The hungry get what waits (suspects and returned items first); only when nothing waits is the source asked, for one
   hungry worker at a time and for no more than its room. So nothing is produced ahead of demand. What an earlier life of
   the run has done is passed over at once, however much it is: it takes no room.
+* What workers hold has `max_held_bytes` as one sum: each has its share of it, and beyond that no more than two items a
+  thread. A message is no larger than the share, unless it is a single item.
 * An item on its last try (it was lost with workers before), or a group of suspects, goes to a worker that has nothing
   else to do, which gets nothing beside it; if there is none, one is kept from more until it has finished what it holds.
 * When the source is exhausted, what still waits is spread evenly over the hungry.
@@ -55,6 +57,9 @@ Longer than the 20 ms after which a busy worker of short items reports.
 MOST_SHOWN = 100
 """So many of the tasks are named to a worker that asked for none of them."""
 
+ITEMS_A_THREAD = 2
+"""So many items a worker may hold for each of its threads, however large they are: one runs, one is at hand."""
+
 _ALL = 1 << 30
 
 
@@ -95,6 +100,10 @@ class Dispatcher:
         """When to look for stuck workers, by task."""
         self._links = links
         self._options = options
+        self._share = options.max_held_bytes
+        """What one worker may hold of the bytes that all of them may."""
+        self._message = batching.MAX_BATCH_BYTES
+        """So many bytes go into one message, unless it is a single item."""
         self._rng = rng
         self._tell_given_up = tell_given_up
 
@@ -183,7 +192,13 @@ class Dispatcher:
         member = self.members[who] = Member(who, report.task, link, peer)
         task.workers += 1
         task.unserved_at = None
+        self._divide()
         return member
+
+    def _divide(self) -> None:
+        """There are more workers, or fewer."""
+        self._share = max(1, self._options.max_held_bytes // max(1, len(self.members)))
+        self._message = min(batching.MAX_BATCH_BYTES, self._share)
 
     def _report(self, report: m.WorkerReport, member: Member | None, link: Link) -> None:
         if member is None or member.task != report.task:
@@ -273,6 +288,7 @@ class Dispatcher:
         del self.members[member.who]
         task.hungry.pop(member.who, None)
         task.workers -= 1
+        self._divide()
         # of a request nobody knows: what a broker has answered is no lease any more
         word = member.last_word() if task.has_source else LastWord()
         if not crashed and not task.has_source:
@@ -368,7 +384,10 @@ class Dispatcher:
         one and make room for further crumbs: the silly window syndrome (RFC 813).
         """
         most = min(self._wanted(task, member) - member.slots, self._options.max_held_items, 2 * batching.MAX_BATCH)
-        return room >= most // 4 or self._load(task, member) < member.slots
+        load = self._load(task, member)
+        if room >= most // 4 or load < member.slots:
+            return True
+        return load < ITEMS_A_THREAD * member.slots and task.ledger.lease_bytes(member.who) >= self._share
 
     def _may_run_ahead(self, task: TaskState) -> bool:
         """Whether few enough items wait for a retry, or for the collector to write them down as failed.
@@ -393,9 +412,10 @@ class Dispatcher:
         if who == task.reserved or ledger.is_alone(who):
             return 0
         leases = ledger.leases(who)
-        if leases and ledger.lease_bytes(who) >= options.max_held_bytes:
-            return 0
-        return min(self._wants(task, member), options.max_held_items - leases)
+        most = options.max_held_items
+        if leases and (held := ledger.lease_bytes(who)) >= self._share:
+            most = min(most, ITEMS_A_THREAD * member.slots if held < options.max_held_bytes else 0)
+        return min(self._wants(task, member), most - leases)
 
     def _wanted(self, task: TaskState, member: Member) -> int:
         return min(member.window, member.slots) if task.ledger.has_suspects or member.stuck else member.window
@@ -413,7 +433,7 @@ class Dispatcher:
         left = room if share is None else min(room, share)
         while left > 0:
             free_slots = min(member.window, member.slots) - self._load(task, member) if task.ledger.has_suspects else 0
-            batch = task.ledger.take(member.who, left, free_slots, batching.MAX_BATCH_BYTES, member.link.sent + 1)
+            batch = task.ledger.take(member.who, left, free_slots, self._message, member.link.sent + 1)
             if batch is None:
                 break
             self._send_work(task, member, batch)
@@ -436,10 +456,15 @@ class Dispatcher:
         self._to(member, body)
         member.gave(len(batch.payloads), batch.attempt, self.now)
 
+    def _fitting(self, task: TaskState, member: Member) -> int:
+        """How many items, as large as the last one, have room in this worker's share, or in a message."""
+        left = max(self._message, self._share - task.ledger.lease_bytes(member.who))
+        return max(ITEMS_A_THREAD * member.slots, left // max(1, task.item_bytes))
+
     def _produce(self, task: TaskState, member: Member, room: int) -> None:
         task.producing = member.who
         task.asked_ack = self.gates.last_ack
-        count = task.ledger.steps_for(min(room, batching.MAX_BATCH))
+        count = task.ledger.steps_for(min(room, batching.MAX_BATCH, self._fitting(task, member)))
         ack = self.gates.newest_for(task)
         over = task.ledger.done_ahead()
         self._do(c.Produce(task.spec.task_type, count, member.name, *ack, task.unasked.take(), over))
@@ -448,6 +473,8 @@ class Dispatcher:
         """The source's answer, or a part of it; a failure of it is the machine's business."""
         task = self.tasks[event.task]
         task.ledger.pass_over(event.over)
+        if event.payloads:
+            task.item_bytes = len(event.payloads[-1])
         too_large = task.ledger.add(event.payloads, event.keys, max_bytes=self._options.max_message_bytes)
         if too_large:
             self._tell_given_up(too_large, "")

@@ -495,11 +495,13 @@ DECLINED_KINDS = ("unavailable", "error", "lost")
 class Unknown:
     """Of those that a client asks for, the broker has never heard of these; an empty answer is an answer, too.
 
-    `unserved` are all requests of this client that wait since nobody serves their names at the moment.
+    `unserved` are all requests of this client that wait since nobody serves their names at the moment. `room`: it asks
+    for no more at once than has replies of so many bytes; 0: as much as it likes.
     """
 
     spans: Spans
     unserved: Spans = ()
+    room: int = 0
 
 
 # on any hop -----------------------------------------------------------------------------------------------------------

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from zmqpipeline.protocol import batching
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.batching import NO_LIMIT
+from zmqpipeline.protocol.broker_bytes import BrokerBytes
 from zmqpipeline.protocol.events import Peer
 from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.ledger import Ledger
@@ -31,9 +33,6 @@ MOST_REMEMBERED = 1000
 MOST_ANSWERS = 20_000
 """So many messages to one client are kept that it has not confirmed; a client confirms after a thousand answers."""
 
-MOST_ANSWER_BYTES = 256 * 1024 * 1024
-"""And so many bytes in them; one message of any size is kept."""
-
 
 def _bytes_of(answer: m.Replies | m.Declined) -> int:
     if isinstance(answer, m.Replies):
@@ -44,11 +43,18 @@ def _bytes_of(answer: m.Replies | m.Declined) -> int:
 class Client:
     """One client: its open requests, and the answers that it may not have received."""
 
-    __slots__ = ("_answer_bytes", "answers", "forgotten", "highest", "link", "lost_at", "open", "peer", "ready")
+    __slots__ = (
+        "_answer_bytes", "_ready_bytes", "answers", "forgotten", "highest", "link", "lost_at", "open", "peer", "ready",
+        "totals",
+    )  # fmt: skip
 
-    def __init__(self, link: Link, peer: Peer, forgotten: dict[str, int] | None = None) -> None:
-        """`peer` is its newest connection; `forgotten` what it had asked last when it was forgotten, if it was."""
+    def __init__(self, link: Link, peer: Peer, totals: BrokerBytes, forgotten: dict[str, int] | None = None) -> None:
+        """`peer` is its newest connection; `forgotten` what it had asked last when it was forgotten, if it was.
+
+        Its replies are counted in `totals`.
+        """
         self.link = link
+        self.totals = totals
         self.peer = peer
         self.lost_at: float | None = None
         self.forgotten = forgotten or {}
@@ -58,9 +64,55 @@ class Client:
         """The client's number -> service, the number in its ledger."""
         self.answers: deque[tuple[int, m.Replies | m.Declined]] = deque()
         """What was sent, with the number of the message, until the client says that it does not wait for it."""
-        self._answer_bytes = 0
         self.ready: list[tuple[int, bytes]] = []
-        """Replies that go out at the end of this turn."""
+        """Replies that are not sent yet: they go out at the end of this turn, or when there is room for them."""
+        self._answer_bytes = self._ready_bytes = 0
+
+    @property
+    def reply_bytes(self) -> int:
+        """How many bytes wait for it, sent or not."""
+        return self._answer_bytes + self._ready_bytes
+
+    def reply(self, number: int, payload: bytes) -> None:
+        """This is the reply to one of its requests."""
+        self.ready.append((number, payload))
+        self._ready_bytes += len(payload)
+        self.totals.replies += len(payload)
+
+    def next_replies(self, room: int) -> m.Replies | None:
+        """The next message with replies, if it may have one: at most so many bytes are sent and not confirmed."""
+        if not self.ready or (self._answer_bytes and self._answer_bytes >= room):
+            return None
+        self.ready.sort()
+        sizes = [len(payload) for _, payload in self.ready[: batching.MAX_BATCH]]
+        count = batching.cut(sizes, max_bytes=min(batching.MAX_BATCH_BYTES, room))
+        some, self.ready = self.ready[:count], self.ready[count:]
+        self._ready_bytes -= sum(sizes[:count])
+        self.totals.replies -= sum(sizes[:count])
+        return m.Replies(spans_of([number for number, _ in some]), [payload for _, payload in some])
+
+    @property
+    def has_unsent_beside(self) -> bool:
+        """Whether a reply is not sent yet, beside another one that waits."""
+        return bool(self.ready) and (bool(self.answers) or len(self.ready) > 1)
+
+    def shed(self, excess: int) -> list[int]:
+        """Drop so many bytes of replies that are not sent yet, the newest first, but not the only one; the numbers."""
+        self.ready.sort()
+        dropped: list[int] = []
+        while excess > 0 and self.has_unsent_beside:
+            number, payload = self.ready.pop()
+            dropped.append(number)
+            excess -= len(payload)
+            self._ready_bytes -= len(payload)
+            self.totals.replies -= len(payload)
+        return sorted(dropped)
+
+    def forget(self) -> None:
+        """It is gone: nothing is kept for it."""
+        self.totals.replies -= self.reply_bytes
+        self.ready, self._ready_bytes, self._answer_bytes = [], 0, 0
+        self.answers.clear()
 
     def unknown_of(self, service: str, numbers: list[int]) -> list[int]:
         """Those of these requests that have not been heard of."""
@@ -74,10 +126,12 @@ class Client:
 
     def keep(self, number: int, answer: m.Replies | m.Declined) -> None:
         """An answer is sent in this message. One that never says what it has received is not kept everything for."""
+        before, most = self._answer_bytes, self.totals.most_replies
         self.answers.append((number, answer))
         self._answer_bytes += _bytes_of(answer)
-        while len(self.answers) > MOST_ANSWERS or (self._answer_bytes > MOST_ANSWER_BYTES and len(self.answers) > 1):
+        while len(self.answers) > MOST_ANSWERS or (self._answer_bytes > most and len(self.answers) > 1):
             self._answer_bytes -= _bytes_of(self.answers.popleft()[1])
+        self.totals.replies += self._answer_bytes - before
 
     def take_answers(self, wanted: SeqSet) -> list[m.Replies | m.Declined]:
         """Drop the answers whose message, or a later one, the client has received; those still wanted were lost."""
@@ -88,8 +142,9 @@ class Client:
                 under_way.append((number, answer))
             elif wanted.common(answer.spans):
                 lost.append(answer)
-        self.answers = under_way
+        self.answers, before = under_way, self._answer_bytes
         self._answer_bytes = sum(_bytes_of(answer) for _, answer in under_way)
+        self.totals.replies += self._answer_bytes - before
         return lost
 
     def known(self) -> SeqSet:
@@ -103,11 +158,13 @@ class Client:
 class Service:
     """One service: its open requests, and whether they may be executed twice."""
 
-    __slots__ = ("abandoned", "doubtful", "idempotent", "name", "origins", "state", "was_served")
+    __slots__ = ("_counted", "abandoned", "doubtful", "idempotent", "name", "origins", "state", "totals", "was_served")
 
-    def __init__(self, name: str) -> None:
-        """Nobody has served it yet."""
+    def __init__(self, name: str, totals: BrokerBytes) -> None:
+        """Nobody has served it yet. Its requests are counted in `totals`."""
         spec = TaskSpec(name)
+        self.totals = totals
+        self._counted = 0
         self.name = name
         self.state = TaskState(spec, Ledger(spec), state="open", has_source=False)
         self.origins: dict[int, tuple[Client, int]] = {}
@@ -124,20 +181,24 @@ class Service:
         """Where its requests are."""
         return self.state.ledger
 
-    def room_for(self, payloads: m.Blobs, most: int) -> int:
-        """How many of the first of these requests are taken, if all that are open may have so many bytes."""
-        room, count = most - self.ledger.payload_bytes, 0
-        for payload in payloads:
-            if len(payload) > room and (count or self.ledger.unfinished):
-                break
-            room -= len(payload)
-            count += 1
-        return count
+    def acknowledge(self, spans: m.Spans) -> dict[bytes, list[int]]:
+        """These are over, for whatever reason; which workers may drop what they keep of them."""
+        # all count as collected, so that the ledger keeps them as one range
+        released = self.ledger.acknowledge(spans, ())
+        self._weigh()
+        return released
+
+    def _weigh(self) -> None:
+        """The ledger has taken in requests, or let go of some."""
+        now = self.ledger.payload_bytes
+        self.totals.requests += now - self._counted
+        self._counted = now
 
     def open(self, client: Client, numbers: list[int], payloads: m.Blobs, *, again: bool) -> None:
         """Take in new requests of a client. `again`: they may have been executed before."""
         first = self.ledger.next_number
         self.ledger.add(payloads)
+        self._weigh()
         mine = range(first, first + len(numbers))
         client.open.update(zip(numbers, ((self, one) for one in mine), strict=True))
         self.origins.update(zip(mine, ((client, number) for number in numbers), strict=True))
@@ -165,8 +226,8 @@ class Service:
         self.drop(unstarted)
 
     def drop(self, numbers: Sequence[int]) -> None:
-        """These are over, for whatever reason: all count as collected, so that the ledger keeps them as one range."""
-        self.ledger.acknowledge(spans_of(numbers), ())
+        """These are over, and no worker keeps anything of them."""
+        self.acknowledge(spans_of(numbers))
 
     def drop_strays(self) -> None:
         """Abandoned requests that no worker has any more are not given to another."""
@@ -198,7 +259,7 @@ class Service:
                 client, number = self.origins[mine]
                 self.close([mine])
                 to.open(client, [number], [payload], again=mine in maybe_executed)
-            self.ledger.acknowledge(batch.spans, ())
+            self.acknowledge(batch.spans)
 
     def waiting(self) -> list[int]:
         """Open requests that no worker has."""
@@ -207,6 +268,7 @@ class Service:
     def check(self) -> None:
         """Each unfinished request is open or abandoned, and in its client's book."""
         self.ledger.check()
+        assert self._counted == self.ledger.payload_bytes, "the bytes of a service's requests are miscounted"
         assert not self.abandoned & self.origins.keys(), "a request both open and abandoned"
         assert len(self.origins) + len(self.abandoned) == self.ledger.unfinished, "a request is in no book"
         assert self.doubtful <= self.origins.keys(), "a doubtful request that is not open"

@@ -4,9 +4,9 @@ It hands out with the same `Dispatcher` and `Ledger` as the distributor; a servi
 clients. The law:
 
 * A request is known by its client and the client's number. Said twice, it is executed once.
-* It goes to the least loaded worker of its service that has room; otherwise it waits, within a bound of requests and
-  one of bytes; a single request may be larger than that, and is taken when there is no other.
+* It goes to the least loaded worker of its service that has room; otherwise it waits, within a bound of requests.
 * A reply is kept until the client says that it does not wait for it, since it may have been lost on the way.
+* The bytes of requests and replies have a bound, as one sum (`broker_bytes`).
 * What a client has asked and does not ask for any more is withdrawn, whether or not it said so.
 * A request whose worker was lost goes to another one if the service is idempotent; otherwise the client is told.
 * The workers of the blank service (its name is empty) answer for each name that nobody else serves.
@@ -35,15 +35,18 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from zmqpipeline.options import Options
-from zmqpipeline.protocol import batching
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.batching import NO_LIMIT
+from zmqpipeline.protocol.broker_bytes import BrokerBytes
 from zmqpipeline.protocol.dispatch import Dispatcher
 from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.refusals import ENDING, cut_short, dropped, maybe_executed, nobody, too_many, why_lost
 from zmqpipeline.protocol.requests import Client, Service
 from zmqpipeline.protocol.roster import REMEMBERED, Links
 from zmqpipeline.protocol.seqset import SeqSet, first_of, numbers_of, spans_of
+from zmqpipeline.protocol.status import Facts, StatusDesk
 from zmqpipeline.protocol.strangers import Strangers
 from zmqpipeline.protocol.taskstate import TaskState
 
@@ -59,14 +62,6 @@ FAREWELL_SECONDS = 2.0
 MAX_SERVICES = 10_000
 """So many names of services are known at most."""
 
-NAMES_SHOWN = 20
-"""So many of them are named in a refusal."""
-
-_ENDING = m.Trouble("ServiceUnavailable", "The broker is ending; ask again when it is back.")
-_ASK_AGAIN = (
-    "It may have been executed. Ask again if that does no harm; a service with idempotent=True does so by itself."
-)
-
 
 @dataclass(frozen=True)
 class ServiceSnapshot:
@@ -77,6 +72,8 @@ class ServiceSnapshot:
     running: dict[str, int]
     workers: dict[str, int]
     clients: int
+    held_bytes: int
+    """Of the requests and replies that are here."""
 
 
 class ServiceMachine:
@@ -93,6 +90,8 @@ class ServiceMachine:
         self._options = options or Options()
         self._links = Links(incarnation)
         self._strangers = Strangers()
+        self._desk = StatusDesk(incarnation)
+        self.totals = BrokerBytes(self._options.max_held_bytes)
         self._clients: dict[bytes, Client] = {}
         self._forgotten: OrderedDict[bytes, dict[str, int]] = OrderedDict()
         """Of clients that did not come back in time, what they had asked last."""
@@ -142,6 +141,8 @@ class ServiceMachine:
                 pass
         if self._given_up:
             self._refuse_given_up()
+        if self.totals.excess > 0:
+            self._shed()
         self._by_the_clock(now)
         if self._turn_at is None and (self._to_answer or self._dispatcher.unfed):
             self._turn_at = now
@@ -165,7 +166,13 @@ class ServiceMachine:
             running={name: one.ledger.leased for name, one in self._services.items()},
             workers={name: one.state.workers for name, one in self._services.items()},
             clients=sum(client.lost_at is None for client in self._clients.values()),
+            held_bytes=self.totals.total,
         )
+
+    def facts(self) -> Facts:
+        """What `status` tells: a service is shown like a task, and all that is over counts as collected."""
+        members = self._dispatcher.members
+        return Facts("services", "", self.phase, True, self._tasks, members, {}, held_bytes=self.totals.total)
 
     def check(self) -> None:
         """Every request is in exactly one ledger, and in the books of its client and its service."""
@@ -178,6 +185,10 @@ class ServiceMachine:
         opened = sum(len(client.open) for client in self._clients.values())
         assert opened == sum(len(one.origins) for one in self._services.values()), "a client's request is in no ledger"
         assert list(self._unserved.values()) == sorted(self._unserved.values()), "the graces are not in order"
+        waiting = sum(client.reply_bytes for client in self._clients.values())
+        assert self.totals.replies == waiting, "the bytes of replies are miscounted"
+        for client in self._clients.values() if self.totals.excess > 0 else ():
+            assert not client.has_unsent_beside, "more replies wait than are allowed"
         left = self._to_answer or self._dispatcher.unfed
         assert not left or self._turn_at is not None or self.phase == "ended", "something waits for a turn's end"
 
@@ -185,6 +196,9 @@ class ServiceMachine:
 
     def _received(self, event: e.Received, now: float) -> None:
         envelope, peer = event.envelope, event.peer
+        if isinstance(envelope.body, m.AskStatus):
+            self._out += self._desk.received(event, self.facts, now)
+            return
         if self._links.is_another(peer, envelope.sender):
             self._out += self._strangers.note(peer, "speaks for more than one process")
             return
@@ -224,7 +238,9 @@ class ServiceMachine:
     def _from_client(self, envelope: m.Envelope, peer: e.Peer, link: Link, now: float) -> None:
         client = self._clients.get(envelope.sender)
         if client is None:
-            client = self._clients[envelope.sender] = Client(link, peer, self._forgotten.pop(envelope.sender, None))
+            client = self._clients[envelope.sender] = Client(
+                link, peer, self.totals, self._forgotten.pop(envelope.sender, None)
+            )
         client.peer, client.lost_at = peer, None
         match envelope.body:
             case m.Requests() as requests:
@@ -252,12 +268,14 @@ class ServiceMachine:
             return
         service = self._service(name)
         if again and service.idempotent is False:
-            self._refuse(client, "lost", numbers, _maybe_executed(service))
+            self._refuse(client, "lost", numbers, maybe_executed(service))
             return
         room = max(0, self._options.max_queued_requests - service.ledger.waiting)
-        by_bytes = service.room_for(payloads, self._options.max_held_bytes)
+        by_bytes = self.totals.room_for(payloads)
         if (taken := min(room, by_bytes)) < len(numbers):
-            self._refuse(client, "unavailable", numbers[taken:], self._too_many(service, by_bytes=by_bytes < room))
+            self._refuse(
+                client, "unavailable", numbers[taken:], too_many(self._options, service, by_bytes=by_bytes < room)
+            )
             room = taken
             numbers, payloads = numbers[:room], payloads[:room]
         if not service.state.workers and service.name not in self._unserved:
@@ -265,7 +283,7 @@ class ServiceMachine:
         service.open(client, numbers, payloads, again=again)
         self._dispatcher.feed(service.state)
         if not service.state.workers:
-            self._send(client, m.Unknown((), self._unserved_of(client)))
+            self._say_known(client)
 
     def _serving(self, name: str) -> str:
         """The service whose workers answer for this name: those of the blank one for each that nobody else serves."""
@@ -273,31 +291,20 @@ class ServiceMachine:
         is_served = service is not None and service.state.workers
         return "" if not is_served and blank is not None and blank.state.workers else name
 
+    def _served(self) -> list[str]:
+        return [name for name, service in self._services.items() if service.state.workers]
+
     def _refusal(self, name: str, now: float) -> m.Trouble | None:
         """Why requests for this service cannot be taken."""
         if self.phase != "serving":
-            return _ENDING
+            return ENDING
         service = self._services.get(name)
         if service is None and len(self._services) >= MAX_SERVICES:
             return m.Trouble("ServiceUnavailable", f"More than {MAX_SERVICES} names of services were asked for.")
         has_grace = name in self._unserved or (self._born is not None and now < self._born + GRACE_SECONDS)
         if has_grace or (service is not None and service.state.workers):
             return None
-        return self._nobody(name)
-
-    def _nobody(self, name: str) -> m.Trouble:
-        served = [repr(one) for one, service in self._services.items() if service.state.workers]
-        more = f" and {len(served) - NAMES_SHOWN} more" if len(served) > NAMES_SHOWN else ""
-        known = ", ".join(served[:NAMES_SHOWN]) or "none"
-        text = f"Nobody serves {name!r}. Served now: {known}{more}. Start a worker for it, or check the name."
-        return m.Trouble("ServiceUnavailable", text)
-
-    def _too_many(self, service: Service, *, by_bytes: bool) -> m.Trouble:
-        most, bound = self._options.max_queued_requests, self._options.max_held_bytes
-        text = f"{most} requests (max_queued_requests) wait for service {service.name!r} already."
-        if by_bytes:
-            text = f"Requests of {bound} bytes (max_held_bytes) are with service {service.name!r} already."
-        return m.Trouble("ServiceUnavailable", f"{text} Start more workers, or ask more slowly.")
+        return nobody(name, self._served())
 
     def _asked(self, client: Client, spans: m.Spans) -> None:
         """Send again what was answered and lost; say what is not known here; drop what is not asked for any more."""
@@ -305,7 +312,15 @@ class ServiceMachine:
         self._withdraw(client, [number for number in client.open if number not in wanted])
         for answer in client.take_answers(wanted):
             self._send(client, answer)
-        self._send(client, m.Unknown(first_of(client.known().missing(spans)), self._unserved_of(client)))
+        self._say_known(client, first_of(client.known().missing(spans)))
+        if client.ready:
+            # there was no room for these
+            self._to_answer[client] = None
+
+    def _say_known(self, client: Client, unknown: m.Spans = ()) -> None:
+        """What this client asked for and is not known, what nobody serves, and how much it may ask for."""
+        room = self.totals.reply_room(len(self._clients))
+        self._send(client, m.Unknown(unknown, self._unserved_of(client), room))
 
     def _unserved_of(self, client: Client) -> m.Spans:
         """The client's requests that wait for a worker of a service that has none."""
@@ -314,7 +329,7 @@ class ServiceMachine:
     def _tell_unserved(self, service: Service) -> None:
         """Whoever waits for this service hears whether somebody serves it."""
         for client in dict.fromkeys(client for client, _ in service.origins.values()):
-            self._send(client, m.Unknown((), self._unserved_of(client)))
+            self._say_known(client)
 
     def _withdraw(self, client: Client, numbers: list[int]) -> None:
         by_service: dict[Service, list[int]] = {}
@@ -329,8 +344,9 @@ class ServiceMachine:
     def _service(self, name: str) -> Service:
         service = self._services.get(name)
         if service is None:
-            service = self._services[name] = Service(name)
+            service = self._services[name] = Service(name, self.totals)
             self._tasks[name] = service.state
+            service.state.opened_at = self._dispatcher.now
         return service
 
     def _report(
@@ -345,7 +361,7 @@ class ServiceMachine:
         service.was_served = True
         self._unserved.pop(report.task, None)
         if not report.idempotent:
-            self._refuse_of(service, service.maybe_executed(), "lost", _maybe_executed(service))
+            self._refuse_of(service, service.maybe_executed(), "lost", maybe_executed(service))
         service.judge(bool(report.idempotent))
         self._dispatcher.received(envelope, peer, link, verdict, now)
         if not service.name:
@@ -369,7 +385,7 @@ class ServiceMachine:
         for name in [name for name in self._unserved if not self._services[name].state.workers]:
             service = self._services[name]
             if not blank.idempotent:
-                self._refuse_of(service, service.maybe_executed(), "lost", _maybe_executed(service))
+                self._refuse_of(service, service.maybe_executed(), "lost", maybe_executed(service))
             service.hand_over(blank)
             if service.origins:
                 continue  # on their last try: for a worker of their own, if one comes in time
@@ -414,7 +430,7 @@ class ServiceMachine:
         """Of what a worker gave back, nobody waits for the abandoned; and a broker that ends gives nothing out."""
         service.drop_strays()
         if self.phase == "draining":
-            self._refuse_of(service, service.waiting(), "unavailable", _ENDING)
+            self._refuse_of(service, service.waiting(), "unavailable", ENDING)
 
     def _ask_for_results(self, who: bytes, report: m.WorkerReport) -> None:
         """Results that the worker keeps and that are still awaited were lost on the way."""
@@ -435,17 +451,24 @@ class ServiceMachine:
             if origin is not None:
                 client, number = origin
                 del client.open[number]
-                client.ready.append((number, payload))
+                client.reply(number, payload)
                 self._to_answer[client] = None
                 service.doubtful.discard(mine)
                 done.append(mine)
             elif mine in abandoned:
                 abandoned.discard(mine)
                 done.append(mine)
-        released = service.ledger.acknowledge(spans_of(done), ())
+        released = service.acknowledge(spans_of(done))
         self._dispatcher.note_released(released, now)
         for one in {who, *released}:
             self._dispatcher.has_room(one)
+
+    def _shed(self) -> None:
+        """More replies wait than are allowed: who has the most loses its newest."""
+        while self.totals.excess > 0 and (able := [one for one in self._clients.values() if one.has_unsent_beside]):
+            client = max(able, key=lambda one: one.reply_bytes)
+            numbers = client.shed(self.totals.excess)
+            self._refuse(client, "unavailable", numbers, dropped(self.totals.most_replies))
 
     # refused -----------------------------------------------------------------------------------------------------
 
@@ -456,7 +479,7 @@ class ServiceMachine:
         for item in items:
             kind, trouble = "error", item.trouble
             if item.stage == "crash":
-                kind, trouble = "lost", _why_lost(self._services[item.task])
+                kind, trouble = "lost", why_lost(self._services[item.task])
             alike.setdefault((item.task, kind, trouble), []).append(item.number)
         for (name, kind, trouble), numbers in alike.items():
             service = self._services[name]
@@ -485,20 +508,18 @@ class ServiceMachine:
             self._answer(client)
 
     def _answer(self, client: Client) -> None:
-        """Send the replies that are ready, in messages of a bounded size."""
-        ready, client.ready = client.ready, []
-        ready.sort()
-        while ready:
-            count = batching.cut([len(payload) for _, payload in ready[: batching.MAX_BATCH]])
-            numbers = [number for number, _ in ready[:count]]
-            self._send(client, m.Replies(spans_of(numbers), [payload for _, payload in ready[:count]]))
-            ready = ready[count:]
+        """Send the replies that are ready and have room, in bounded messages; a broker that ends sends all."""
+        room = self.totals.reply_room(len(self._clients)) if self.phase == "serving" else NO_LIMIT
+        while (replies := client.next_replies(room)) is not None:
+            self._send(client, replies)
 
     # the clock, and the end --------------------------------------------------------------------------------------
 
     def _by_the_clock(self, now: float) -> None:
-        while self._unserved and now >= next(iter(self._unserved.values())):
-            self._nobody_came(self._services[next(iter(self._unserved))])
+        if self._unserved and now >= next(iter(self._unserved.values())):
+            served = self._served()
+            while self._unserved and now >= next(iter(self._unserved.values())):
+                self._nobody_came(self._services[next(iter(self._unserved))], served)
         self._dispatcher.by_the_clock(now)
         if self._forget_at is not None and now >= self._forget_at:
             self._forget(now)
@@ -511,9 +532,9 @@ class ServiceMachine:
     def _is_late(self, now: float) -> bool:
         return self._deadline is not None and now >= self._deadline
 
-    def _nobody_came(self, service: Service) -> None:
+    def _nobody_came(self, service: Service, served: list[str]) -> None:
         del self._unserved[service.name]
-        self._refuse_of(service, list(service.origins), "unavailable", self._nobody(service.name))
+        self._refuse_of(service, list(service.origins), "unavailable", nobody(service.name, served))
         if not service.was_served:
             # The numbers of a service that a worker has seen must not begin anew; of all others nothing is left.
             del self._services[service.name], self._tasks[service.name]
@@ -529,6 +550,7 @@ class ServiceMachine:
             if now >= due:
                 self._withdraw(client, list(client.open))
                 self._to_answer.pop(client, None)
+                client.forget()
                 del self._clients[who]
                 self._forgotten[who] = client.highest
                 if len(self._forgotten) > REMEMBERED:
@@ -544,8 +566,9 @@ class ServiceMachine:
             self._settle(service)
 
     def _say_farewell(self, now: float) -> None:
+        self._to_answer.update(dict.fromkeys(client for client in self._clients.values() if client.ready))
         self._end_turn()
-        trouble = m.Trouble("ServiceUnavailable", f"The broker ended before the answer came. {_ASK_AGAIN}")
+        trouble = cut_short()
         for service in self._services.values():
             self._refuse_of(service, list(service.origins), "unavailable", trouble)
         self.phase = "farewell"
@@ -563,17 +586,3 @@ class ServiceMachine:
 
     def _do(self, command: c.Command) -> None:
         self._out.append(command)
-
-
-def _maybe_executed(service: Service) -> m.Trouble:
-    text = f"The broker or the worker of service {service.name!r} that had this request was lost."
-    return m.Trouble("WorkerLost", f"{text} {_ASK_AGAIN}")
-
-
-def _why_lost(service: Service) -> m.Trouble:
-    times = service.ledger.spec.crash_limit
-    if times > 1:
-        text = f"{times} workers of service {service.name!r} were lost while they had this request."
-        return m.Trouble("WorkerLost", f"{text} It is given to no further one.")
-    text = f"The worker of service {service.name!r} was lost while it had this request."
-    return m.Trouble("WorkerLost", f"{text} {_ASK_AGAIN}")

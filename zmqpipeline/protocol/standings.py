@@ -95,3 +95,5 @@ class Status:
     """The first four thousand; the tasks say how many there are."""
     queued_bytes: int = 0
     """How many bytes of results waited for the collector's function at its last ACK."""
+    held_bytes: int = 0
+    """How many bytes of requests and replies wait at a broker of services."""

@@ -55,6 +55,8 @@ class Facts:
     troubles: Mapping[str, m.Trouble]
     queued_bytes: int = 0
     """What waits for the collector's function, as its last ACK said."""
+    held_bytes: int = 0
+    """What waits at a broker of services."""
 
 
 class StatusDesk:
@@ -103,6 +105,7 @@ def status_of(facts: Facts, now: float) -> m.Status:
         tasks=[_task(facts, task, now) for task in facts.tasks.values()],
         workers=[_worker(facts.tasks[member.task], member, now) for member in members],
         queued_bytes=facts.queued_bytes,
+        held_bytes=facts.held_bytes,
     )
 
 

@@ -34,6 +34,8 @@ class TaskState:
     """How many of its items were done when it opened."""
     is_hopeless: bool = False
     """No worker of it can begin: nothing of it is handed out any more."""
+    item_bytes: int = 0
+    """How large the last item was that the source yielded."""
     has_source: bool = True
     """False for a service, whose items come from clients."""
 

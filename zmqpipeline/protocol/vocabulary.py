@@ -16,7 +16,7 @@ TO_BOUND: dict[str, frozenset[type]] = {
     "results": frozenset((m.Results, m.Kept, *_ANYBODY)),
     "acks": frozenset((m.Propose, m.Begin, m.Keys, m.Ranges, m.GiveUp, m.Finish, m.Bye, m.RunEnded, *_ANYBODY)),
     "metadata": frozenset((m.Metadata, *_ANYBODY)),
-    "clients": frozenset((m.Requests, m.Asking, m.Withdrawn, *_ANYBODY)),
+    "clients": frozenset((m.Requests, m.Asking, m.Withdrawn, m.AskStatus, *_ANYBODY)),
     "status": frozenset((m.AskStatus, *_ANYBODY)),
 }
 """By hop: what the connecting side says. The workers of a pipeline and those of a broker have one hop's name."""
@@ -26,7 +26,7 @@ TO_CONNECTED: dict[str, frozenset[type]] = {
     "results": frozenset((m.Missing, m.Credit, m.RunEnded, *_ANYBODY)),
     "acks": frozenset((m.Holding, m.Keys, m.Ranges, m.Ack, m.Noted, m.Finished, m.RunEnded, *_ANYBODY)),
     "metadata": frozenset((m.MetadataTaken, *_ANYBODY)),
-    "clients": frozenset((m.Replies, m.Declined, m.Unknown, *_ANYBODY)),
+    "clients": frozenset((m.Replies, m.Declined, m.Unknown, m.Status, *_ANYBODY)),
     "status": frozenset((m.Status, *_ANYBODY)),
 }
 """By hop: what the bound side says."""
