@@ -18,7 +18,6 @@ from zmqpipeline.protocol.service import (
     FAREWELL_SECONDS,
     FORGET_SECONDS,
     GRACE_SECONDS,
-    MAX_SERVICES,
 )
 from zmqpipeline.protocol.wire import MAX_FIELDS_BYTES, encode
 
@@ -78,18 +77,19 @@ def test_after_the_last_goodbye_nobody_serves(broker: Broker) -> None:
     assert second.given() == [1]
 
 
-@pytest.mark.slow
-def test_misspelled_names_do_not_use_up_the_room_for_names() -> None:
+def test_misspelled_names_do_not_use_up_the_room_for_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many names as are known at most may be asked in the first seconds; afterwards all of them are forgotten."""
+    most = 500
+    monkeypatch.setattr("zmqpipeline.protocol.service.MAX_SERVICES", most)
     broker = Broker(young=True)
     asker = broker.asker()
-    for number in range(MAX_SERVICES):
+    for number in range(most):
         broker.machine.handle(e.Received(asker.peer, asker.link.wrap(asker.request(number, service=f"s{number}"))), 100)
-    asker.asks(MAX_SERVICES, service="one more")
+    asker.asks(most, service="one more")
     assert "names of services" in asker.was_told(m.Declined)[-1].trouble.message
     broker.bench.wait(GRACE_SECONDS + 1)
     assert broker.machine.snapshot().waiting == {}
-    asker.asks(MAX_SERVICES + 1, service="late")
+    asker.asks(most + 1, service="late")
     assert "Nobody serves 'late'" in asker.was_told(m.Declined)[0].trouble.message
 
 
