@@ -37,23 +37,22 @@ import os, time
 from zmqpipeline import Pipeline
 
 app = Pipeline("large")
-END = float(os.environ["END"])
 
 def picture(name):
     return name.encode() * (256 * 1024 // len(name))
 
 @app.task("P")
 def names():
-    n = 0
-    while time.monotonic() < END:
-        yield {"p": f"{n:06d}"}
+    n, end = 0, time.monotonic() + float(os.environ["SECONDS"])
+    while time.monotonic() < end:
+        yield {"p": f"{n:06d}", "end": end}
         n += 1
     with open("yielded", "w") as file:
         file.write(f"{n}\\n")
 
 @app.worker("P")
 def draw(data):
-    return {"p": data["p"], "picture": picture(data["p"])}
+    return {"p": data["p"], "picture": picture(data["p"]), "end": data["end"]}
 
 @app.collector
 def collect(data):
@@ -61,7 +60,7 @@ def collect(data):
         raise ValueError(f"{data['p']} is not what was made of it")
     with open("collected", "a") as file:
         file.write(f"{int(data['p'])}\\n")
-    if time.monotonic() < END:
+    if time.monotonic() < data["end"]:
         time.sleep(0.02)
 
 if __name__ == "__main__":
@@ -136,15 +135,15 @@ def watch(workshop: Workshop, *, seconds: float, workers: int, bound: int) -> Wa
     """One run in this workshop, from its beginning to its end."""
     workshop.write("app.py", APP)
     watched = Watched(workers, bound)
-    end = time.monotonic() + seconds
+    patience = time.monotonic() + seconds + PATIENCE
     flags = ("run", "--no-progress", "--workers", str(workers))
-    environ = {"END": str(end), "ZMQPIPELINE_MAX_HELD_BYTES": str(bound)}
+    environ = {"SECONDS": str(seconds), "ZMQPIPELINE_MAX_HELD_BYTES": str(bound)}
     program = workshop.start("-m", "app", *flags, **environ)
     while not program.ended():
         if not watched.look(program.pid):
             watched.problems.append("a role had more memory than is allowed")
-        elif time.monotonic() > end + PATIENCE:
-            watched.problems.append(f"not over {PATIENCE:.0f} s after the source had ended")
+        elif time.monotonic() > patience:
+            watched.problems.append(f"not over {PATIENCE:.0f} s after the source must have ended")
         if watched.problems:
             program.close()
         time.sleep(0.05)
