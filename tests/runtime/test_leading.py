@@ -551,3 +551,43 @@ def test_what_a_leading_worker_hands_over_is_sent_before_its_quantum_is_over() -
         pool.close(10)
     # of most of them, the machine heard before another item was executed
     assert sum(one == count for count, one in seen) > len(seen) * 0.8
+
+
+def test_a_thread_without_work_does_not_ask_for_the_lead_again_and_again() -> None:
+    """Four threads that hold the interpreter, of which one executes alone: the others wait while it leads."""
+
+    class Counting(Leadership):
+        asked = 0
+
+        def lead(self, hand: Hand, calls: leading.Calls) -> None:
+            self.asked += 1
+            super().lead(hand, calls)
+
+    class Machine:
+        done = 0
+
+        def handle(self, event: Event, now: float) -> list[Command]:
+            if isinstance(event, Executed):
+                self.done += len(event.numbers)
+                return [Ended(0)] if self.done == 1600 else []
+            return [Execute("C", 1, 0.0, list(range(1600)), [pack(b"")] * 1600)] if isinstance(event, Tick) else []
+
+        def next_deadline(self) -> float | None:
+            return None
+
+    def call(item: bytes) -> bytes:
+        sum(range(20_000))
+        return item
+
+    leadership = Counting()
+    with Transport(QUICK) as transport:
+        ended: list[Ended] = []
+        pool = Pool(4, Execution(call, lambda: bytes), lambda event: loop.post(event), leadership=leadership)
+        loop = Loop(Machine(), transport, {Execute: pool.submit}, log=LOG, leadership=leadership)
+        loop.post(Tick())
+        thread = threading.Thread(target=lambda: ended.append(loop.run()), daemon=True)
+        thread.start()
+        thread.join(30)
+        assert ended == [Ended(0)]
+        pool.close(10)
+    assert leadership.asked < 1000, "a turn or two for each quantum of each thread"

@@ -99,6 +99,11 @@ class Hand(ABC):
         if self._leadership is not None:
             self._leadership.lead(self, calls)
 
+    def give_back(self) -> None:
+        """Have the loop's own thread lead again, unless one of this hand is at the loop, which looks for itself."""
+        if self._leadership is not None:
+            self._leadership.give_back(self)
+
     def served(self, seconds: float) -> None:
         """It has served on its own, for so long."""
         self._count(seconds)
@@ -244,6 +249,11 @@ class Leadership:
             if not (goes_on and is_brief):
                 self._step_back()
                 return
+
+    def give_back(self, hand: Hand) -> None:
+        """Give the lead back, if it is this hand's and none of its threads is at the loop."""
+        if self._take(hand):
+            self._step_back()
 
     def _take(self, hand: Hand) -> bool:
         """Take the lead, if it is still this hand's."""

@@ -173,7 +173,8 @@ class Pool(Hand, Shares):
             if self.is_given():
                 self.lead(calls)
                 slot.last = time.perf_counter()
-            elif is_idle:
+            # another thread may be at the loop: who has nothing to execute waits, and does not ask for it again
+            if is_idle and not self._is_asked(slot):
                 return
 
     def _work_for_a_quantum(self, slot: Slot) -> bool:
@@ -209,8 +210,10 @@ class Pool(Hand, Shares):
         return True
 
     def is_slack(self, calls: leading.Calls) -> bool:
-        """Whether one of several threads is idle."""
-        return self._limit.limit > 1 and (bool(self._idle) or not calls.is_asked())
+        """Whether one of several threads is idle: one that executes, or this one, which is not to execute."""
+        if self._limit.limit > 1:
+            return bool(self._idle) or not calls.is_asked()
+        return isinstance(calls, Calls) and calls.is_parked()
 
     def is_brief(self) -> bool:
         """Whether an item takes no longer than a call that is made between two turns may."""
@@ -265,9 +268,13 @@ class Pool(Hand, Shares):
             is_over = self._is_asked(slot) or self._closed or is_parked is not self._is_parked(slot)
             if is_over and not self._is_called(slot, others):
                 continue
-            if not is_parked and self.is_given() and not self._is_called(slot, others):
-                self._lead_idle(slot)
-                continue
+            if not is_parked and self.is_given():
+                if self._limit.limit > 1:
+                    # it stays on the list, so that another one that is at the loop gives it back after its turn
+                    self.give_back()
+                elif not self._is_called(slot, others):
+                    self._lead_idle(slot)
+                    continue
             slot.gate.acquire()
             if self._is_to_lead:
                 self._is_to_lead = False
@@ -314,6 +321,10 @@ class Calls:
     def is_asked(self) -> bool:
         """Whether there is something to execute."""
         return self._pool._is_asked(self._slot)
+
+    def is_parked(self) -> bool:
+        """Whether the thread is not to execute, since one does as much as all."""
+        return self._pool._is_parked(self._slot)
 
     def serve(self) -> bool:
         """Execute for a quantum."""

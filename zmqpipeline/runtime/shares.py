@@ -44,7 +44,7 @@ MESSAGE_SECONDS = 0.002
 BATCH_ITEMS = 3000
 """The most results in one Executed."""
 
-STUCK_SECONDS = 0.05
+STUCK_SECONDS = 0.1
 """A thread that executes alone has the others back when one of its items takes longer."""
 
 STRIDE = 256
