@@ -45,15 +45,15 @@ class Pool:
         end = self.now + seconds
         while self.now < end:
             count = self.limit.limit
-            for _ in range(count):
-                self.limit.enter(self.now)
+            for index in range(count):
+                self.limit.enter(self.now, index)
             self.now += self.quantum
             wanted = self.quantum * self.work.load(count) / count
             done = self.quantum * self.work.rate(count)
             before, self.items = int(self.items), self.items + done
             each, rest = divmod(int(self.items) - before, count)
             for index in range(count):
-                self.limit.leave(self.now, CoreTime(wanted, wanted), each + (index < rest))
+                self.limit.leave(self.now, index, CoreTime(wanted, wanted), each + (index < rest))
             self.spent[count] = self.spent.get(count, 0.0) + self.quantum
         return self
 
@@ -107,6 +107,17 @@ def test_work_that_lets_go_of_the_interpreter_later_is_found_out() -> None:
     assert pool.run(20 * HOLD).share(2) > 0.8
 
 
+def test_a_thread_that_is_in_its_quantum_counts_as_much_as_one_that_has_ended_it() -> None:
+    """Two that let go of the interpreter: one ends its quanta, the other one is in a long one. Nothing is tried."""
+    limit, now = ThreadLimit(2), 100.0
+    limit.enter(now, 1)
+    for _ in range(100):
+        limit.enter(now, 0)
+        now += QUANTUM
+        limit.leave(now, 0, CoreTime(QUANTUM, QUANTUM), 10)
+        assert limit.limit == 2
+
+
 def test_a_lost_thread_ends_the_choice() -> None:
     """The one that executes alone could be the one that is lost."""
     pool = Pool(2, HOLDS_THE_INTERPRETER).run(1.0)
@@ -137,16 +148,14 @@ def test_a_thread_that_sleeps_wants_no_core_and_one_that_computes_does() -> None
 
 def test_one_does_not_execute_alone_for_as_long_as_another_is_in_a_long_item() -> None:
     """What one does alone cannot be seen then; threads that wait now and then would all wait for that item's end."""
-    limit, now, alone, executing = ThreadLimit(4), 100.0, 0.0, 3
-    for _ in range(4):
-        limit.enter(now)
-    # one of these is in an item of 20 s from here on
+    limit, now, alone, executing = ThreadLimit(4), 100.0, 0.0, 4
     while now < 120.0:
+        for index in range(executing):
+            limit.enter(now, index)
         now += QUANTUM
         alone += QUANTUM if executing == 1 else 0.0
-        for _ in range(executing):
-            limit.leave(now, CoreTime(0.4 * QUANTUM, 0.4 * QUANTUM), 1)
-        executing = 1 if limit.limit == 1 else 3
-        for _ in range(executing):
-            limit.enter(now)
+        # the last of these is in an item of 20 s from its second one on
+        for index in range(executing if now < 100.0 + 1.5 * QUANTUM else min(3, executing)):
+            limit.leave(now, index, CoreTime(0.25 * QUANTUM, 0.25 * QUANTUM), 1)
+        executing = 1 if limit.limit == 1 else 4 if now < 100.0 + 1.5 * QUANTUM else 3
     assert 0.0 < alone < 2.0

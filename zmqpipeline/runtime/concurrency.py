@@ -29,8 +29,6 @@ from typing import NamedTuple
 
 WINDOW = 0.03
 """The shortest time (seconds) that is compared.
-
-What a thread has done is known when its quantum is over, so that each must have ended one, too.
 """
 
 MIN_LOAD = 0.7
@@ -83,41 +81,44 @@ class ThreadLimit:
         self.limit = threads
         """How many execute."""
         self._rates: dict[int, float] = {}
-        self._active = 0
+        self._active: dict[int, float] = {}
+        """The threads that execute, by their index, and since when."""
         self._since = 0.0
         self._hold = HOLD
         self._held_since = self._alone_since = 0.0
         self._is_trial = self._is_over = False
-        self._open()
+        self._open(0.0)
 
-    def _open(self) -> None:
+    def _open(self, now: float) -> None:
         """Begin a window."""
-        self._busy = self._shared = self._wanted = self._ran = 0.0
-        self._items = self._left = 0
+        self._opened = now
+        self._busy = self._shared = self._wanted = self._ran = self._spent = 0.0
+        self._items = 0
 
-    def enter(self, now: float) -> None:
+    def enter(self, now: float, thread: int) -> None:
         """A thread begins to execute."""
         self._count(now)
-        self._active += 1
+        self._active[thread] = now
 
-    def leave(self, now: float, core: CoreTime, items: int) -> bool:
+    def leave(self, now: float, thread: int, core: CoreTime, items: int) -> bool:
         """A thread has executed so many items since it entered, and has had and wanted so much of a core for that.
 
         Returns whether the limit has changed.
         """
         self._count(now)
-        self._active -= 1
-        self._items += items
-        self._left += 1
-        self._wanted += core.wanted
-        self._ran += core.ran
+        began = self._active.pop(thread, now)
+        if began >= self._opened:
+            self._spent += max(0.0, now - began)
+            self._items += items
+            self._wanted += core.wanted
+            self._ran += core.ran
         if self.limit == 1 and self._active:
             # others have not ended what they had begun: this is no time of one alone
-            self._open()
+            self._open(now)
             if now - self._alone_since > PATIENCE * self.threads:
                 self._decide(self.threads, now)
                 return True
-        if self._is_over or self._busy < WINDOW or self._items < 2 * self.limit or self._left < self.limit:
+        if self._is_over or self._busy < WINDOW or self._items < 2 * self.limit:
             return False
         before = self.limit
         self._close(now)
@@ -137,18 +138,21 @@ class ThreadLimit:
     def _count(self, now: float) -> None:
         if self._active:
             self._busy += max(0.0, now - self._since)
-            self._shared += self._active * max(0.0, now - self._since)
+            self._shared += len(self._active) * max(0.0, now - self._since)
         self._since = now
 
     def _close(self, now: float) -> None:
         """A window is over."""
-        rate, load, together = self._items / self._busy, self._wanted / self._busy, self._shared / self._busy
-        is_parallel = self._ran > PARALLEL * self._busy
+        together = self._shared / self._busy
+        # of one thread, by the quanta that began and ended within: what is done in others is not known, or was before
+        seconds = max(self._spent, 1e-6)
+        rate, load = together * self._items / seconds, together * self._wanted / seconds
+        is_parallel = together * self._ran / seconds > PARALLEL
         known = self._rates.get(self.limit)
         if known is not None and not self._is_trial:
             rate = known + _NEWEST * (rate - known)
         self._rates[self.limit] = rate
-        self._open()
+        self._open(now)
         if self.limit == 1:
             self._judge_one(now, load)
         else:

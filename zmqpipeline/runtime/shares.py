@@ -121,13 +121,13 @@ class Shares:
             slot.clock = CoreClock()
         slot.executed, slot.entered = 0, slot.clock()
         with self._lock:
-            self._limit.enter(slot.last)
+            self._limit.enter(slot.last, slot.index)
 
     def _have_executed(self, slot: Slot) -> None:
         assert slot.clock is not None
         core = slot.clock().since(slot.entered)
         with self._lock:
-            has_changed = self._limit.leave(slot.last, core, slot.executed)
+            has_changed = self._limit.leave(slot.last, slot.index, core, slot.executed)
         if has_changed:
             self._follow_limit()
         elif self._is_parked(slot):
