@@ -33,10 +33,10 @@ _INSTALLED = tuple(f"{os.sep}{folder}{os.sep}" for folder in ("site-packages", "
 
 def trouble_of(error: BaseException) -> Trouble:
     """What was raised, as text that can be sent: type, message, the traceback without our own frames, and the place."""
-    place = place_of(error.__traceback__)
     if isinstance(error, MemoryError):
-        # the frames that it came through hold what there was no more room beside, and so would this text find none
+        # the frames that it came through hold what there was no more room beside, and so would all of this find none
         traceback.clear_frames(error.__traceback__)
+    place = place_of(error.__traceback__)
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:
