@@ -1,1 +1,1 @@
-"""The tests, laid out as the storeys of the house are."""
+"""The tests, laid out as the folders of the package are."""

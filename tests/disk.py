@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.keys import split_keys
-from zmqpipeline.protocol.progress import Progress
-from zmqpipeline.protocol.seqset import spans_of
+from zmqpipeline.protocol.data.collected import Progress
+from zmqpipeline.protocol.data.dedup import split_keys
+from zmqpipeline.protocol.data.ranges import spans_of
 
 
 class Disk:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zmqpipeline.protocol.result_credit import first_credit
-from zmqpipeline.testing.stage import SimulationError
+from zmqpipeline.protocol.collection.result_credit import first_credit
+from zmqpipeline.testing.simulation.clock import SimulationError
 
 if TYPE_CHECKING:
     from tests.nodes import WorkerNode
     from tests.world import World
     from zmqpipeline.protocol.collector import CollectorMachine
-    from zmqpipeline.protocol.ledger import Ledger
+    from zmqpipeline.protocol.delivery.ledger import Ledger
+    from zmqpipeline.protocol.delivery.workers import Member
     from zmqpipeline.protocol.messages import FailedItem
-    from zmqpipeline.protocol.roster import Member
 
 LOOK_SECONDS = 0.25
 IDLE_SECONDS = 1.5

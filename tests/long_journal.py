@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.runtime.journal import Journal
-from zmqpipeline.serialize import pack_identity
+from zmqpipeline.serialization.pack import pack_identity
 
 BATCH = 3000
 

@@ -13,21 +13,21 @@ from unittest import mock
 
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.collection.outgoing import Outgoing
+from zmqpipeline.protocol.collection.result_credit import Credits
 from zmqpipeline.protocol.collector import CollectorMachine
-from zmqpipeline.protocol.dispatch import Dispatcher
+from zmqpipeline.protocol.data.collected import Progress
+from zmqpipeline.protocol.data.dedup import KeyBook
+from zmqpipeline.protocol.delivery.dispatcher import Dispatcher
+from zmqpipeline.protocol.delivery.gates import AckLog
+from zmqpipeline.protocol.delivery.held import Held
+from zmqpipeline.protocol.delivery.ledger import Ledger
+from zmqpipeline.protocol.delivery.lifespan import Lifespan
+from zmqpipeline.protocol.delivery.parts import Parts
+from zmqpipeline.protocol.delivery.task_state import TaskState
+from zmqpipeline.protocol.delivery.transitions import TaskMoves
 from zmqpipeline.protocol.distributor import DistributorMachine
-from zmqpipeline.protocol.gates import AckLog
-from zmqpipeline.protocol.held import Held
-from zmqpipeline.protocol.keys import KeyBook
-from zmqpipeline.protocol.ledger import Ledger
-from zmqpipeline.protocol.lifespan import Lifespan
-from zmqpipeline.protocol.link import Link, Verdict
-from zmqpipeline.protocol.moves import TaskMoves
-from zmqpipeline.protocol.outgoing import Outgoing
-from zmqpipeline.protocol.parts import Parts
-from zmqpipeline.protocol.progress import Progress
-from zmqpipeline.protocol.result_credit import Credits
-from zmqpipeline.protocol.taskstate import TaskState
+from zmqpipeline.protocol.peers import Link, Verdict
 from zmqpipeline.protocol.worker import WorkerMachine
 
 Patch = tuple[Any, str, Any]

@@ -12,12 +12,12 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import CollectorMachine
+from zmqpipeline.protocol.data.ranges import numbers_of, spans_of
+from zmqpipeline.protocol.delivery.gates import AckLog
 from zmqpipeline.protocol.distributor import DistributorMachine
-from zmqpipeline.protocol.gates import AckLog
-from zmqpipeline.protocol.seqset import numbers_of, spans_of
 from zmqpipeline.protocol.worker import WorkerMachine
-from zmqpipeline.testing import nodes
-from zmqpipeline.testing.stage import SimulationError
+from zmqpipeline.testing.simulation import nodes
+from zmqpipeline.testing.simulation.clock import SimulationError
 
 if TYPE_CHECKING:
     from tests.world import World

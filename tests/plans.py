@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, replace
 
 from zmqpipeline.options import Options
-from zmqpipeline.protocol.graph import TaskSpec
+from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 
 TROUBLE_SECONDS = 60.0
 """How long processes and connections are troubled; messages are lost and doubled to the end."""

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from zmqpipeline.address import EndpointAddress
-from zmqpipeline.collector import Collector
-from zmqpipeline.distributor import Distributor
+from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import RunFailed
-from zmqpipeline.role import Role
-from zmqpipeline.task import Task
-from zmqpipeline.tasktype import TaskType
-from zmqpipeline.worker import MultiThreadedWorker, SingleThreadedWorker
+from zmqpipeline.roles.base import Role
+from zmqpipeline.roles.collector import Collector
+from zmqpipeline.roles.distributor import Distributor
+from zmqpipeline.roles.task import Task
+from zmqpipeline.roles.task_type import TaskType
+from zmqpipeline.roles.worker import MultiThreadedWorker, SingleThreadedWorker
 
 TaskType.register_type("C")
 _numbers = itertools.count()

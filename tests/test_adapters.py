@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from zmqpipeline import injection
-from zmqpipeline.adapters import FunctionCollector, FunctionTask, FunctionWorker
-from zmqpipeline.address import EndpointAddress
-from zmqpipeline.entries import task_entry, worker_entry
+from zmqpipeline.addresses import EndpointAddress
+from zmqpipeline.definitions import signatures
+from zmqpipeline.definitions.entries import task_entry, worker_entry
+from zmqpipeline.definitions.functions import FunctionCollector, FunctionTask, FunctionWorker
+from zmqpipeline.definitions.signatures import plan
 from zmqpipeline.errors import RegistrationError
-from zmqpipeline.failure import Failure
-from zmqpipeline.injection import plan
 from zmqpipeline.protocol.commands import Produce
+from zmqpipeline.roles.results import Failure
 from zmqpipeline.runtime.journal import MEMORY, Journal
-from zmqpipeline.runtime.producer import Exhausted, Gated
-from zmqpipeline.serialize import pack, unpack
+from zmqpipeline.runtime.threads.source import Exhausted, Gated
+from zmqpipeline.serialization.pack import pack, unpack
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 
 ADDRESS = EndpointAddress("inproc://adapters")
@@ -54,31 +54,31 @@ def test_the_first_parameter_goes_by_place_and_the_others_by_name() -> None:
     def square(anything: Any, attempt: int, *, metadata: Any, number: int = 7, own: int = 1, **rest: Any) -> None:
         return None
 
-    assert plan(square, injection.WORKER).names == ("attempt", "metadata", "number")
+    assert plan(square, signatures.WORKER).names == ("attempt", "metadata", "number")
 
 
 def test_a_first_parameter_with_a_known_name_is_the_item_all_the_same() -> None:
     """Only its place counts."""
-    assert plan(lambda metadata: None, injection.WORKER).names == ()
+    assert plan(lambda metadata: None, signatures.WORKER).names == ()
 
 
 @pytest.mark.parametrize(
     ("function", "place", "expected"),
     [
-        (lambda data, colour: None, injection.WORKER, r"'colour', which nobody provides.*thread_index.*resource"),
-        (lambda data, address: None, injection.WORKER, r"'address', which nobody provides"),
-        (lambda data, resource: None, injection.COLLECTOR, r"metadata, task_type, number, attempt, msgtype, journal"),
-        (lambda data, journal: None, injection.WORKER, r"'journal', which nobody provides"),
-        (lambda journal: None, injection.ACK_DATA, r"'journal', which nobody provides"),
-        (lambda number: None, injection.TASK, r"'number', which nobody provides"),
-        (lambda data: None, injection.FINISHED, r"'data', which nobody provides"),
-        (lambda name: None, injection.METADATA, r"have a meaning there: none"),
-        (lambda: None, injection.WORKER, r"takes no parameter. Its first one is the item"),
-        (lambda *, data: None, injection.WORKER, r"takes no parameter. Its first one is the item"),
+        (lambda data, colour: None, signatures.WORKER, r"'colour', which nobody provides.*thread_index.*resource"),
+        (lambda data, address: None, signatures.WORKER, r"'address', which nobody provides"),
+        (lambda data, resource: None, signatures.COLLECTOR, r"metadata, task_type, number, attempt, msgtype, journal"),
+        (lambda data, journal: None, signatures.WORKER, r"'journal', which nobody provides"),
+        (lambda journal: None, signatures.ACK_DATA, r"'journal', which nobody provides"),
+        (lambda number: None, signatures.TASK, r"'number', which nobody provides"),
+        (lambda data: None, signatures.FINISHED, r"'data', which nobody provides"),
+        (lambda name: None, signatures.METADATA, r"have a meaning there: none"),
+        (lambda: None, signatures.WORKER, r"takes no parameter. Its first one is the item"),
+        (lambda *, data: None, signatures.WORKER, r"takes no parameter. Its first one is the item"),
     ],
 )
 def test_a_name_without_a_meaning_is_refused_with_those_that_have_one(
-    function: Callable[..., Any], place: injection.Place, expected: str
+    function: Callable[..., Any], place: signatures.Place, expected: str
 ) -> None:
     """The list is that of the place."""
     with pytest.raises(RegistrationError, match=expected):
@@ -92,7 +92,7 @@ def test_a_name_by_position_only_cannot_be_given() -> None:
         return None
 
     with pytest.raises(RegistrationError, match="Take the '/' out"):
-        plan(square, injection.WORKER)
+        plan(square, signatures.WORKER)
 
 
 def test_what_is_no_plain_function_is_refused() -> None:
@@ -106,13 +106,13 @@ def test_what_is_no_plain_function_is_refused() -> None:
 
     for bad, expected in ((later, "async"), (many, "yield"), (5, "needs a function")):
         with pytest.raises(RegistrationError, match=expected):
-            plan(bad, injection.WORKER)  # type: ignore[arg-type]
+            plan(bad, signatures.WORKER)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("function", [print, [].append, dict, max])
 def test_builtins_and_methods_are_called_with_the_item_alone(function: Callable[..., Any]) -> None:
     """A list's append is a fine collector."""
-    assert plan(function, injection.COLLECTOR).names == ()
+    assert plan(function, signatures.COLLECTOR).names == ()
 
 
 def test_constants_are_filled_in_once_and_the_rest_at_each_call() -> None:
@@ -124,8 +124,8 @@ def test_constants_are_filled_in_once_and_the_rest_at_each_call() -> None:
     def wants(data: Any, metadata: Any, number: int) -> Any:
         return data, metadata, number
 
-    assert plan(plain, injection.WORKER).bind({"metadata": 1}).function is plain
-    bound = plan(wants, injection.WORKER).bind({"metadata": 1, "task_type": "C"})
+    assert plan(plain, signatures.WORKER).bind({"metadata": 1}).function is plain
+    bound = plan(wants, signatures.WORKER).bind({"metadata": 1, "task_type": "C"})
     assert bound.rest == ("number",)
     assert bound("x", number=3, attempt=9) == ("x", 1, 3)
 
@@ -208,7 +208,7 @@ def test_a_key_is_a_field_or_a_callable_and_becomes_a_digest_of_16_bytes() -> No
 
 def test_a_gate_function_is_asked_before_each_item() -> None:
     """It gets the last ACK first, whatever the parameter is called; no item is lost when it says no."""
-    gate = plan(lambda last, metadata: last["_id"] >= metadata["from"], injection.AVAILABLE)
+    gate = plan(lambda last, metadata: last["_id"] >= metadata["from"], signatures.AVAILABLE)
     step = FunctionTask(task_entry("C", generator), ADDRESS, gate)._start({"from": 2})
     with pytest.raises(Gated):
         step(produce(1))
@@ -232,8 +232,8 @@ def make_worker(function: Callable[..., Any], init: Any = None, thread: Any = No
         worker_entry("C", function, 2),
         ADDRESS,
         ADDRESS,
-        init and plan(init, injection.WORKER_INIT),
-        thread and plan(thread, injection.THREAD_INIT),
+        init and plan(init, signatures.WORKER_INIT),
+        thread and plan(thread, signatures.THREAD_INIT),
     )
 
 
@@ -292,8 +292,8 @@ def test_a_plain_worker_function_costs_little_more_than_its_call() -> None:
 
 def make_collector(single: dict[str, Any] | None = None, **collectors: Any) -> FunctionCollector:
     """A collector of these functions; `every` is the one for all tasks."""
-    plans = {name.replace("every", ""): plan(one, injection.COLLECTOR) for name, one in collectors.items()}
-    places = {"finished": injection.FINISHED, "failed": injection.FAILED, "ack_data": injection.ACK_DATA}
+    plans = {name.replace("every", ""): plan(one, signatures.COLLECTOR) for name, one in collectors.items()}
+    places = {"finished": signatures.FINISHED, "failed": signatures.FAILED, "ack_data": signatures.ACK_DATA}
     return FunctionCollector(
         ADDRESS, ADDRESS, plans, {name: plan(one, places[name]) for name, one in (single or {}).items()}
     )

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from zmqpipeline.address import ROLE_OFFSETS, EndpointAddress, derive
+from zmqpipeline.addresses import ROLE_OFFSETS, EndpointAddress, derive
 from zmqpipeline.errors import ConfigurationError, EndpointError, PipelineError
 
 GOOD = [

@@ -12,13 +12,13 @@ import pytest
 
 from tests.roles import Rig
 from zmqpipeline.app import Pipeline
-from zmqpipeline.collector import Collector
-from zmqpipeline.distributor import Distributor
 from zmqpipeline.errors import ConfigurationError, DependencyError, EndpointError, RegistrationError
-from zmqpipeline.metadata import MetaDataWorker
 from zmqpipeline.options import Options
-from zmqpipeline.tasktype import TaskType
-from zmqpipeline.worker import Worker
+from zmqpipeline.roles.collector import Collector
+from zmqpipeline.roles.distributor import Distributor
+from zmqpipeline.roles.metadata import MetaDataWorker
+from zmqpipeline.roles.task_type import TaskType
+from zmqpipeline.roles.worker import Worker
 
 
 def one() -> Iterator[dict[str, Any]]:

@@ -1,90 +1,179 @@
-"""The house stands: who may import whom, which third-party package is used where, how long a file may be."""
+"""The layers: who may import whom, which third-party package is used where, how long a file may be."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "zmqpipeline"
 
-# From the bottom to the top; what stands on a storey may import it and the ones before it.
-STOREYS = {
-    "stairwell": "errors address tasktype options sizes unpacking serialize serialize_ext logconfig messages itemlog "
-    "utils",
-    "cellar": "protocol",
-    "ground floor": "runtime",
-    "living floor": "declared handlers failure summary places role execution task worker collector distributor "
-    "metadata service client",
-    "roof": "origin injection keywords registry entries classes decorators adapters compiling app standstill testrun "
-    "importing launch loglines group supervisor tables standing drawing scaffold cli cli_service cli_dead cli_keygen "
-    "cli_new cli_progress cli_status __main__ zmqpipeline",
-    "annexes": "testing pytest_plugin contrib",
+LAYERS = (
+    "errors",
+    "addresses",
+    "options log",
+    "serialization",
+    "messages utils",
+    "protocol.frozen protocol.error_info protocol.status_records protocol.messages protocol.events protocol.commands "
+    "protocol.allowed protocol.machine protocol.snapshots protocol.credit protocol.peers protocol.waiting "
+    "protocol.missed_run",
+    "protocol.data",
+    "protocol.fields protocol.codec",
+    "protocol.delivery",
+    "protocol.status protocol.run_end",
+    "protocol.collection",
+    "protocol.services",
+    "protocol",
+    "runtime.forks runtime.locks runtime.bind runtime.leader runtime.progress runtime.error_text runtime.failure_log "
+    "runtime.child runtime.child_report runtime.ended_runs",
+    "runtime.security",
+    "runtime.transport",
+    "runtime.journal",
+    "runtime.threads",
+    "runtime",
+    "roles",
+    "definitions",
+    "app",
+    "processes testing",
+    "cli",
+    "zmqpipeline __main__ pytest_plugin worker",
+)
+"""From the lowest; a module imports from its own layer and from those before it. A folder stands for what is in it, but
+for what has a layer of its own: `protocol` and `runtime` are what their other rows leave."""
+
+ALLOWED = {
+    ("app", "cli.main"): "app.main() is the command line; imported when it is called",
+    ("app", "testing.run"): "app.test_run(); imported when it is called",
+    ("definitions.build", "app"): "for types alone: what is compiled is a Pipeline",
+    ("protocol.delivery.gates", "protocol.delivery.task_state"): "for types alone: a task holds its gate",
+    ("testing.simulation.roles", "testing.simulation.pipeline"): "for types alone: the world that a role lives in",
+    ("testing.simulation.strikes", "testing.simulation.pipeline"): "for types alone: the world that is struck",
 }
+"""Imports upwards, or in a circle, each with its reason."""
+
 THIRD_PARTY = {
-    "click": ("cli", "cli_dead", "cli_keygen", "cli_new", "cli_progress", "cli_service", "cli_status"),
-    "zmq": ("runtime", "contrib"),
-    "msgpack": ("protocol.wire", "protocol.packed", "unpacking", "serialize", "serialize_ext", "utils"),
+    "click": ("cli",),
+    "zmq": ("runtime",),
+    "msgpack": ("protocol.codec", "serialization"),
     "sqlite3": ("runtime.journal",),
     "pytest": ("pytest_plugin",),
 }
-CELLAR_MAY_IMPORT = ("protocol", "errors", "options", "unpacking")
-CELLAR_MUST_NOT = {"asyncio", "os", "pathlib", "select", "socket", "sqlite3", "subprocess", "threading", "time", "zmq"}
-MODULES = sorted((ROOT / "zmqpipeline").rglob("*.py"))
+PURE_MAY_IMPORT = ("protocol", "errors", "options", "serialization")
+PURE_MUST_NOT = {"asyncio", "os", "pathlib", "select", "socket", "sqlite3", "subprocess", "threading", "time", "zmq"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
 FILES = sorted(path for folder in ("zmqpipeline", "tests", "examples") for path in (ROOT / folder).rglob("*.py"))
+
+
+class Imports(NamedTuple):
+    """What a module imports, wherever in it, be it for types alone: of the package, and of others."""
+
+    ours: frozenset[str]
+    others: frozenset[str]
 
 
 def name_of(path: Path) -> str:
     """The dotted name of a module below `zmqpipeline`, which itself is "zmqpipeline"."""
-    parts = [part for part in path.relative_to(ROOT / "zmqpipeline").with_suffix("").parts if part != "__init__"]
+    parts = [part for part in path.relative_to(PACKAGE).with_suffix("").parts if part != "__init__"]
     return ".".join(parts) or "zmqpipeline"
 
 
-def imports_of(path: Path) -> Iterator[str]:
-    """What a module imports, wherever in it, dotted; our own names without the package's."""
+NAMES = frozenset(name_of(path) for path in MODULES)
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Each name that is imported, dotted."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        yield from (name.removeprefix("zmqpipeline.") if name.startswith("zmqpipeline.") else name for name in names)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def storey_of(name: str) -> int:
-    """The number of the storey that a module stands on."""
-    found = [index for index, rooms in enumerate(STOREYS.values()) if name.split(".")[0] in rooms.split()]
-    assert found, f"{name} stands on no storey: add it to STOREYS"
-    return found[0]
+def module_of(name: str) -> str:
+    """The module of the package that this name is, or is in."""
+    inner = name.removeprefix("zmqpipeline").lstrip(".")
+    while inner and inner not in NAMES:
+        inner = inner.rpartition(".")[0]
+    return inner or "zmqpipeline"
 
 
-def is_ours(name: str) -> bool:
-    """Whether an import is of a module of the package, by the name that `imports_of` gives it."""
-    top = name.split(".")[0]
-    return any(top in rooms.split() for rooms in STOREYS.values()) and top not in THIRD_PARTY
+@cache
+def imports_of(path: Path) -> Imports:
+    """What this module imports, by module for our own."""
+    names = set(imported(path))
+    ours = {name for name in names if name.split(".")[0] == "zmqpipeline"}
+    return Imports(frozenset(map(module_of, ours)) - {name_of(path)}, frozenset(names - ours))
+
+
+def layer_of(module: str) -> int:
+    """The number of a module's layer: that of the longest name in the table that it is, or is in."""
+    found = [
+        (len(room), index)
+        for index, layer in enumerate(LAYERS)
+        for room in layer.split()
+        if f"{module}.".startswith(f"{room}.")
+    ]
+    assert found, f"{module} has no layer: add it to LAYERS"
+    return max(found)[1]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_imports_only_what_it_may(path: Path) -> None:
-    """No arrow points upwards, the cellar is pure, and each third-party package stays in its rooms."""
+    """None from above, the protocol is pure, and each third-party package stays in its folders."""
     module = name_of(path)
-    for name in imports_of(path):
+    for name in imports_of(path).ours:
+        if (module, name) not in ALLOWED:
+            assert layer_of(name) <= layer_of(module), f"{module} imports {name}, which is above it"
+        if module.startswith("protocol"):
+            assert name.split(".")[0] in PURE_MAY_IMPORT, f"{module} imports {name}: the protocol is pure"
+    for name in imports_of(path).others:
         top = name.split(".")[0]
-        if is_ours(name):
-            assert storey_of(name) <= storey_of(module), f"{module} imports {name}, which stands above it"
-        elif top in THIRD_PARTY:
-            allowed = THIRD_PARTY[top]
-            assert any(f"{module}.".startswith(f"{room}.") for room in allowed), f"{module} imports {top}"
+        if top in THIRD_PARTY:
+            assert any(f"{module}.".startswith(f"{room}.") for room in THIRD_PARTY[top]), f"{module} imports {top}"
         else:
             assert top in sys.stdlib_module_names, f"{module} imports {name}, which is no dependency or no module"
         if module.startswith("protocol"):
-            assert top in CELLAR_MAY_IMPORT or not is_ours(name), f"{module} imports {name}: the cellar is pure"
-            assert top not in CELLAR_MUST_NOT, f"{module} imports {name}: the cellar is pure"
+            assert top not in PURE_MUST_NOT, f"{module} imports {name}: the protocol is pure"
+
+
+def test_there_is_no_circle() -> None:
+    """Of modules that import each other, however late, and be it for types alone, but for those that are allowed."""
+    graph = {
+        name_of(path): {name for name in imports_of(path).ours if (name_of(path), name) not in ALLOWED}
+        for path in MODULES
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"a circle: {' is imported by '.join(error.args[1])}")
+
+
+def test_every_exception_is_needed() -> None:
+    """Each allowed import is there, and is one that the table or the circles would refuse."""
+    paths = {name_of(path): path for path in MODULES}
+    for module, name in ALLOWED:
+        assert name in imports_of(paths[module]).ours, f"{module} does not import {name} any more"
+
+
+def test_every_row_of_the_table_is_there() -> None:
+    """No name in it is of something that is gone."""
+    rooms = {room for layer in LAYERS for room in layer.split()}
+    assert rooms - NAMES == set()
+    assert {room for rooms in THIRD_PARTY.values() for room in rooms} - NAMES == set()
+
+
+def test_the_package_shows_at_most_twenty_names() -> None:
+    """Files and folders at its top."""
+    names = [path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(names) <= 20, sorted(names)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

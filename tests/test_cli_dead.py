@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from zmqpipeline.app import Pipeline
-from zmqpipeline.cli import run_command
+from zmqpipeline.cli.main import run_command
 from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts, Trouble
 from zmqpipeline.runtime.journal import Journal, dead_items, peek
-from zmqpipeline.serialize import pack
+from zmqpipeline.serialization.pack import pack
 
 Say = Callable[..., tuple[int, str, str]]
 

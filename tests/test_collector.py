@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from tests.roles import Rig, run_to_the_end, running
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.app import Pipeline
-from zmqpipeline.collector import Collector
 from zmqpipeline.errors import EndpointInUse, JournalError, RunFailed
 from zmqpipeline.options import Options
+from zmqpipeline.roles.collector import Collector
+from zmqpipeline.roles.task_type import TaskType
 from zmqpipeline.runtime.journal import Journal, dead_items, peek
 from zmqpipeline.runtime.locks import PathLock
-from zmqpipeline.tasktype import TaskType
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from tests.roles import Rig, run_to_the_end, running
-from zmqpipeline.address import EndpointAddress
-from zmqpipeline.distributor import Distributor
+from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import (
     ConfigurationError,
     DependencyError,
@@ -20,7 +19,8 @@ from zmqpipeline.errors import (
     RegistrationError,
     RunFailed,
 )
-from zmqpipeline.tasktype import TaskType
+from zmqpipeline.roles.distributor import Distributor
+from zmqpipeline.roles.task_type import TaskType
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_bad_addresses_are_refused_at_once() -> None:
 def test_registering_what_is_no_whole_task_is_a_type_error(rig: Rig, registry: dict[str, Any]) -> None:
     """No class, a class that leaves something open, and one without handle: each is named."""
     open_task = type("OpenTask", (rig.task,), {"endpoint": None})
-    from zmqpipeline.task import Task
+    from zmqpipeline.roles.task import Task
 
     attributes = {"task_type": TaskType("C"), "endpoint": EndpointAddress("inproc://x"), "dependencies": ()}
     for bad, expected in (

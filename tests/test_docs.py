@@ -16,10 +16,11 @@ import pytest
 
 import zmqpipeline
 from tests.pages import PAGES, ROOT, headings_of, name_of, without_blocks
-from zmqpipeline import cli, errors, options
-from zmqpipeline.address import ROLE_OFFSETS
+from zmqpipeline import errors, options
+from zmqpipeline.addresses import ROLE_OFFSETS
+from zmqpipeline.cli import main as cli
 from zmqpipeline.options import Options
-from zmqpipeline.protocol import fields, wire
+from zmqpipeline.protocol import codec, fields
 
 LINK = re.compile(r"(?<!!)\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)")
 
@@ -103,7 +104,7 @@ def test_every_documented_module_has_an_entry_with_all_its_names(name: str) -> N
         rf"^\.\. automodule:: zmqpipeline\.{re.escape(name)}$((?:\n   .*)*)", reference_text(), re.MULTILINE
     )
     assert found, name
-    if name in ("utils", "messages"):  # other modules, which have entries of their own
+    if name in ("utils", "utils.messages"):  # other modules, which have entries of their own
         return
     assert ":members:" in found[1]
     public = getattr(module, "__all__", None) or [
@@ -164,22 +165,22 @@ def test_the_page_of_exit_statuses_has_those_of_the_code() -> None:
 
 
 def test_the_page_of_the_wire_has_the_numbers_of_the_code() -> None:
-    """Its version, sizes and code of every message are those of `protocol.wire`."""
+    """Its version, sizes and code of every message are those of `protocol.codec`."""
     text = (ROOT / "docs/reference/wire.md").read_text(encoding="utf-8")
     for name, value in (
-        ("version", wire.VERSION),
-        ("payloads in the header up to", f"{wire.INLINE // 1024} KiB"),
-        ("a frame for each payload from", f"{wire.LARGE // 1024} KiB"),
+        ("version", codec.VERSION),
+        ("payloads in the header up to", f"{codec.INLINE // 1024} KiB"),
+        ("a frame for each payload from", f"{codec.LARGE // 1024} KiB"),
         ("the largest header", f"{Options().max_header_bytes // 1024} KiB (`max_header_bytes`)"),
-        ("the largest frame of fields", f"{wire.MAX_FIELDS_BYTES // 1024**2} MiB"),
-        ("of `Begin`, `Holding`, `Status`", f"{wire.MAX_STATE_BYTES // 1024**2} MiB"),
+        ("the largest frame of fields", f"{codec.MAX_FIELDS_BYTES // 1024**2} MiB"),
+        ("of `Begin`, `Holding`, `Status`", f"{codec.MAX_STATE_BYTES // 1024**2} MiB"),
         ("the longest name", f"{fields.MAX_NAME} characters"),
     ):
         assert f"| {name} | {value} |" in text
     rows = generated.messages_table().split("\n")[2:]
-    assert [row.split(" | ")[1].strip("`") for row in rows] == [cls.__name__ for cls in wire._CODES]
+    assert [row.split(" | ")[1].strip("`") for row in rows] == [cls.__name__ for cls in codec._CODES]
     records = generated.records_table()
-    nested = {str(one.type) for cls in wire._CODES for one in dataclasses.fields(cls)}
+    nested = {str(one.type) for cls in codec._CODES for one in dataclasses.fields(cls)}
     for name in ("Trouble", "FailedItem", "TaskCounts", "TaskProgress"):
         assert f"`{name}`" in records
     assert {"list[FailedItem]", "list[TaskCounts]", "list[TaskProgress]"} <= nested

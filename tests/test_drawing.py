@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from zmqpipeline import Options, Pipeline, SingleThreadedWorker, TaskType
-from zmqpipeline.address import EndpointAddress
-from zmqpipeline.drawing import describe, dot, mermaid
+from zmqpipeline.addresses import EndpointAddress
+from zmqpipeline.cli.describe import describe, dot, mermaid
 from zmqpipeline.errors import ConfigurationError
 
 PLACE = "tcp://127.0.0.1:5550"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from zmqpipeline.errors import WorkerInitError
-from zmqpipeline.execution import Beginning, Preparation
 from zmqpipeline.protocol.events import InitFailed
+from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
 
 LOG = logging.getLogger("zmqpipeline.test")
 

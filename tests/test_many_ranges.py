@@ -13,13 +13,13 @@ from tests.ports import free_ports
 from tests.roles import running
 from zmqpipeline import Pipeline
 from zmqpipeline.options import Options
+from zmqpipeline.protocol import codec
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol import wire
 
 LONG_NAME = "x" * 4000
 """A Begin names the pipeline, a Holding does not: it is longer by so much."""
 
-RANGES = (wire.MAX_STATE_BYTES - 1000) // 18
+RANGES = (codec.MAX_STATE_BYTES - 1000) // 18
 """Each takes 18 bytes: a gap and a length that need nine each. A Holding of these fits; a Begin of these does not."""
 
 SPANS = tuple(end for at in range(1, RANGES + 1) for end in (at << 34, (at << 34) + (1 << 33)))
@@ -36,8 +36,8 @@ class Collector(threading.Thread):
         self.has_heard = threading.Semaphore(0)
         self.is_over = threading.Event()
         holding = m.Holding("run", False, b"", RANGES << 33, [m.TaskProgress("C", SPANS, ())])
-        self.frames = wire.encode(m.Envelope(b"collector", b"", 1, 0, holding))[1:]
-        assert wire.MAX_STATE_BYTES - 2000 < len(self.frames[0]) <= wire.MAX_STATE_BYTES
+        self.frames = codec.encode(m.Envelope(b"collector", b"", 1, 0, holding))[1:]
+        assert codec.MAX_STATE_BYTES - 2000 < len(self.frames[0]) <= codec.MAX_STATE_BYTES
         self.holding = holding
 
     def run(self) -> None:
@@ -45,13 +45,13 @@ class Collector(threading.Thread):
         while not self.is_over.is_set():
             if self.socket.poll(50):
                 route, *frames = self.socket.recv_multipart()
-                self._take(route, wire.decode(frames))
+                self._take(route, codec.decode(frames))
 
     def _take(self, route: bytes, envelope: m.Envelope) -> None:
         if isinstance(envelope.body, m.Propose) and not self.said:
             self.said += 1
             answer = m.Envelope(b"collector", envelope.sender, self.said, envelope.number, self.holding)
-            self.socket.send_multipart([route, *wire.encode(answer)])
+            self.socket.send_multipart([route, *codec.encode(answer)])
         elif not isinstance(envelope.body, (m.Probe, m.Propose)):
             self.heard.append(envelope.body)
             self.has_heard.release()

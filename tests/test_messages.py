@@ -16,7 +16,7 @@ import zmqpipeline
 import zmqpipeline.messages
 import zmqpipeline.utils.messages
 from zmqpipeline.errors import SerializeError, WireError
-from zmqpipeline.protocol import wire
+from zmqpipeline.protocol import codec
 from zmqpipeline.utils import messages, serializer
 
 CREATORS = [
@@ -143,4 +143,4 @@ def test_kill_current_process_bears_a_closed_stdout() -> None:
 def test_no_role_takes_these_frames_for_its_own(frame: bytes) -> None:
     """What the roles say to each other is another language: such a frame is dropped, and is no message of it."""
     with pytest.raises(WireError):
-        wire.decode([frame])
+        codec.decode([frame])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.roles import Rig, run_to_the_end, running
-from zmqpipeline.metadata import MetaDataWorker
+from zmqpipeline.roles.metadata import MetaDataWorker
 
 
 @pytest.fixture

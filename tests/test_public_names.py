@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import zmqpipeline
-from zmqpipeline import errors, logconfig
+from zmqpipeline import errors, log
 
 
 def test_the_list_is_sorted_and_every_name_exists() -> None:
@@ -98,7 +98,7 @@ def test_configuring_nonsense_is_an_error() -> None:
     """A dictionary that dictConfig refuses is refused."""
     with pytest.raises(ValueError, match="version"):
         zmqpipeline.configureLogging({})
-    assert all(logging.getLogger(name).name == name for name in logconfig.LOGGERS)
+    assert all(logging.getLogger(name).name == name for name in log.LOGGERS)
 
 
 def test_an_app_is_defined_without_the_roles() -> None:
@@ -110,12 +110,12 @@ def test_an_app_is_defined_without_the_roles() -> None:
         "app.task('C')(lambda: [])\n"
         "app.worker('C')(lambda data: data)\n"
         "app.collector(lambda data: None)\n"
-        "print(sorted({'zmq', 'msgpack', 'click', 'asyncio', 'zmqpipeline.role'} & set(sys.modules)))\n"
+        "print(sorted({'zmq', 'msgpack', 'click', 'asyncio', 'zmqpipeline.roles.base'} & set(sys.modules)))\n"
         "app.compile('collector')\n"
-        "print(sorted({'zmq', 'msgpack', 'click', 'asyncio', 'zmqpipeline.role'} & set(sys.modules)))\n"
+        "print(sorted({'zmq', 'msgpack', 'click', 'asyncio', 'zmqpipeline.roles.base'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
-    assert done.stdout.splitlines() == ["[]", "['msgpack', 'zmq', 'zmqpipeline.role']"]
+    assert done.stdout.splitlines() == ["[]", "['msgpack', 'zmq', 'zmqpipeline.roles.base']"]
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

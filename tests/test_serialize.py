@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zmqpipeline.errors import PipelineError, SerializeError
-from zmqpipeline.serialize import (
+from zmqpipeline.serialization.pack import (
     MAX_DEPTH,
     METADATA_BYTES,
     check_depth,
@@ -414,7 +414,7 @@ def test_numpy_is_not_imported_unasked() -> None:
     """Packing and unpacking plain values never imports numpy; seen in a process of its own."""
     source = """
 import sys
-from zmqpipeline.serialize import pack, unpack
+from zmqpipeline.serialization.pack import pack, unpack
 unpack(pack({"a": [1, (2,)]}))
 try:
     pack(object())
@@ -426,7 +426,7 @@ except TypeError:
 
 
 IDENTITIES = """
-from zmqpipeline.serialize import pack_identity
+from zmqpipeline.serialization.pack import pack_identity
 words = ["w%d" % n for n in range(50)]
 values = [set(words), frozenset(words), {"a": [{"b": set(words)}, (frozenset(words), 1)]}, dict.fromkeys(words), 7]
 print([pack_identity(one).hex() for one in values])

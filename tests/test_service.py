@@ -15,7 +15,7 @@ import zmq
 from tests.ports import free_ports
 from tests.roles import RoleThread, running
 from zmqpipeline import EndpointAddress, Options, Pipeline, Service, ServiceClient, ServiceWorker, TaskType
-from zmqpipeline.address import derive
+from zmqpipeline.addresses import derive
 from zmqpipeline.errors import (
     ConfigurationError,
     EndpointInUse,
@@ -24,7 +24,7 @@ from zmqpipeline.errors import (
     WorkerInitError,
     WorkerLost,
 )
-from zmqpipeline.worker import SingleThreadedWorker
+from zmqpipeline.roles.worker import SingleThreadedWorker
 
 for _name in ("test-echo", "test-other"):
     TaskType.register_type(_name)

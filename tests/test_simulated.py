@@ -15,7 +15,7 @@ import pytest
 from tests.mutations import mutated
 from zmqpipeline import EndpointAddress, Pipeline, SingleThreadedWorker, Task, TaskType
 from zmqpipeline.errors import ConfigurationError, ItemFailed, PipelineTimeout, RunFailed, WorkerInitError
-from zmqpipeline.summary import TaskSummary
+from zmqpipeline.roles.results import TaskSummary
 from zmqpipeline.testing import FAULTS, SimulatedPipeline, SimulationError
 
 COUNT = 30

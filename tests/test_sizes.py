@@ -8,7 +8,7 @@ import pytest
 
 from zmqpipeline import Pipeline, TaskType
 from zmqpipeline.errors import DefinitionError, RegistrationError
-from zmqpipeline.sizes import shown_size, size_in_bytes
+from zmqpipeline.options import shown_size, size_in_bytes
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from zmqpipeline.cli.status import as_lines, as_object
+from zmqpipeline.cli.tables import duration
 from zmqpipeline.protocol.messages import RunningItem, Status, TaskCounts, TaskStanding, WorkerStanding
-from zmqpipeline.standing import as_lines, as_object
-from zmqpipeline.tables import duration
 
 RUNS = [RunningItem(4, 2, 0.5), RunningItem(1, 1, 75.0), RunningItem(2, 1, 9.0), RunningItem(3, 1, 0.1)]
 WORKER = WorkerStanding("box/7", "A", "box", 7, 4, "busy", 4, 60, RUNS)

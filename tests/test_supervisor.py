@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from zmqpipeline.errors import ConfigurationError, PipelineError, RoleDied, WorkerInitError
+from zmqpipeline.processes.slots import FAILED_STARTS_LIMIT, ChildEnded, Crew, Place
+from zmqpipeline.processes.supervisor import DISTRIBUTOR_DEATHS_LIMIT, GRACE, Plan, RunSupervisor
 from zmqpipeline.protocol.messages import TaskCounts
-from zmqpipeline.runtime.crew import FAILED_STARTS_LIMIT, ChildEnded, Crew, Place
-from zmqpipeline.runtime.processes import Child
-from zmqpipeline.runtime.told import Told
-from zmqpipeline.supervisor import DISTRIBUTOR_DEATHS_LIMIT, GRACE, Plan, RunSupervisor
+from zmqpipeline.runtime.child import Child
+from zmqpipeline.runtime.child_report import Told
 
 AT_WORK = b"ready\nstarting\nworking\n"
 """What a worker has told that executes items."""

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from tests.roles import Rig, run_to_the_end
-from zmqpipeline.address import EndpointAddress, WorkerAddress
+from zmqpipeline.addresses import EndpointAddress, WorkerAddress
 from zmqpipeline.errors import DefinitionError, PipelineError
 from zmqpipeline.protocol.commands import Produce
-from zmqpipeline.runtime.producer import Exhausted, Gated
-from zmqpipeline.serialize import pack, unpack
-from zmqpipeline.task import LastAck, Task
-from zmqpipeline.tasktype import TaskType
+from zmqpipeline.roles.task import LastAck, Task
+from zmqpipeline.roles.task_type import TaskType
+from zmqpipeline.runtime.threads.source import Exhausted, Gated
+from zmqpipeline.serialization.pack import pack, unpack
 from zmqpipeline.utils.messages import MESSAGE_TYPE_READY
 
 TaskType.register_type("T")

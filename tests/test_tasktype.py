@@ -11,7 +11,7 @@ import pytest
 from zmqpipeline.app import Pipeline
 from zmqpipeline.errors import ConfigurationError, PipelineError, TaskTypeError
 from zmqpipeline.protocol.fields import MAX_NAME
-from zmqpipeline.tasktype import TaskType, why_no_name
+from zmqpipeline.roles.task_type import TaskType, why_no_name
 
 
 def test_a_registered_type_is_a_string() -> None:

@@ -21,9 +21,8 @@ from zmqpipeline.errors import (
     RunFailed,
     SerializeError,
 )
-from zmqpipeline.failure import Failure
 from zmqpipeline.options import Options
-from zmqpipeline.summary import TaskSummary
+from zmqpipeline.roles.results import Failure, TaskSummary
 from zmqpipeline.testing import TestRun
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from tests.roles import Rig, run_to_the_end, running
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import DefinitionError, RunFailed, WorkerInitError
 from zmqpipeline.options import Options
-from zmqpipeline.tasktype import TaskType
-from zmqpipeline.worker import MetaDataWorker, MultiThreadedWorker, SingleThreadedWorker
+from zmqpipeline.roles.task_type import TaskType
+from zmqpipeline.roles.worker import MultiThreadedWorker, SingleThreadedWorker
+from zmqpipeline.worker import MetaDataWorker
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_a_worker_without_an_attribute_or_a_handler_cannot_be_made() -> None:
 
 def test_the_metadata_worker_is_importable_from_here_too() -> None:
     """The documentation names it `zmqpipeline.worker.MetaDataWorker`."""
-    assert MetaDataWorker.__module__ == "zmqpipeline.metadata"
+    assert MetaDataWorker.__module__ == "zmqpipeline.roles.metadata"
 
 
 def test_a_single_threaded_worker_executes_each_item_once(rig: Rig) -> None:

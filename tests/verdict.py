@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from zmqpipeline.testing.stage import SimulationError
+from zmqpipeline.testing.simulation.clock import SimulationError
 
 if TYPE_CHECKING:
     from tests.world import World
-    from zmqpipeline.protocol.taskstate import TaskState
+    from zmqpipeline.protocol.delivery.task_state import TaskState
 
 
 def judge(world: World) -> None:

@@ -17,9 +17,9 @@ from tests.plans import TROUBLE_SECONDS, draw
 from tests.verdict import judge
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.ledger import Ledger
-from zmqpipeline.testing.network import Node
-from zmqpipeline.testing.stage import SimulationError, Stage
+from zmqpipeline.protocol.delivery.ledger import Ledger
+from zmqpipeline.testing.simulation.clock import SimulationError, Stage
+from zmqpipeline.testing.simulation.network import Node
 
 Item = tuple[str, int]
 

@@ -10,20 +10,19 @@ import typing
 
 if typing.TYPE_CHECKING:
     from zmqpipeline import errors, messages, utils
-    from zmqpipeline.address import EndpointAddress
+    from zmqpipeline.addresses import EndpointAddress
     from zmqpipeline.app import Pipeline
-    from zmqpipeline.client import ServiceClient
-    from zmqpipeline.collector import Collector
-    from zmqpipeline.distributor import Distributor
-    from zmqpipeline.failure import Failure
-    from zmqpipeline.logconfig import configureLogging
-    from zmqpipeline.metadata import MetaDataWorker
+    from zmqpipeline.log import configureLogging
     from zmqpipeline.options import Options
-    from zmqpipeline.service import Service, ServiceWorker
-    from zmqpipeline.summary import Reason, Summary, TaskSummary
-    from zmqpipeline.task import Task
-    from zmqpipeline.tasktype import TaskType
-    from zmqpipeline.worker import MultiThreadedWorker, SingleThreadedWorker, Worker
+    from zmqpipeline.roles.client import ServiceClient
+    from zmqpipeline.roles.collector import Collector
+    from zmqpipeline.roles.distributor import Distributor
+    from zmqpipeline.roles.metadata import MetaDataWorker
+    from zmqpipeline.roles.results import Failure, Reason, Summary, TaskSummary
+    from zmqpipeline.roles.service import Service, ServiceWorker
+    from zmqpipeline.roles.task import Task
+    from zmqpipeline.roles.task_type import TaskType
+    from zmqpipeline.roles.worker import MultiThreadedWorker, SingleThreadedWorker, Worker
 
 __version__ = "0.1.0"
 
@@ -54,25 +53,25 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Collector": "collector",
-    "Distributor": "distributor",
-    "EndpointAddress": "address",
-    "Failure": "failure",
-    "MetaDataWorker": "metadata",
-    "MultiThreadedWorker": "worker",
+    "Collector": "roles.collector",
+    "Distributor": "roles.distributor",
+    "EndpointAddress": "addresses",
+    "Failure": "roles.results",
+    "MetaDataWorker": "roles.metadata",
+    "MultiThreadedWorker": "roles.worker",
     "Options": "options",
     "Pipeline": "app",
-    "Reason": "summary",
-    "Service": "service",
-    "ServiceClient": "client",
-    "ServiceWorker": "service",
-    "SingleThreadedWorker": "worker",
-    "Summary": "summary",
-    "Task": "task",
-    "TaskSummary": "summary",
-    "TaskType": "tasktype",
-    "Worker": "worker",
-    "configureLogging": "logconfig",
+    "Reason": "roles.results",
+    "Service": "roles.service",
+    "ServiceClient": "roles.client",
+    "ServiceWorker": "roles.service",
+    "SingleThreadedWorker": "roles.worker",
+    "Summary": "roles.results",
+    "Task": "roles.task",
+    "TaskSummary": "roles.results",
+    "TaskType": "roles.task_type",
+    "Worker": "roles.worker",
+    "configureLogging": "log",
 }
 _MODULES = ("errors", "messages", "utils")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from zmqpipeline.runtime import processes
+from zmqpipeline.runtime import child
 
 
 def _start() -> None:
     # before anything else is imported: from here on the process ends with the one that started it
-    processes.adopt()
-    from zmqpipeline.cli import main
+    child.adopt()
+    from zmqpipeline.cli.main import main
 
     main()
 

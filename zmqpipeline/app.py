@@ -7,23 +7,22 @@ from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from zmqpipeline.address import EndpointAddress
-from zmqpipeline.decorators import Decorated
+from zmqpipeline.addresses import EndpointAddress, Places, default_base
+from zmqpipeline.definitions.decorators import Decorated
+from zmqpipeline.definitions.origin import namesakes, twice, without_tasks
+from zmqpipeline.definitions.registry import Registry
 from zmqpipeline.errors import ConfigurationError, RegistrationError
 from zmqpipeline.options import Options
-from zmqpipeline.origin import namesakes, twice, without_tasks
-from zmqpipeline.places import Places, default_base
-from zmqpipeline.registry import Registry
-from zmqpipeline.tasktype import why_no_name
+from zmqpipeline.roles.task_type import why_no_name
 
 if TYPE_CHECKING:
-    from zmqpipeline.client import ServiceClient
-    from zmqpipeline.collector import Collector
-    from zmqpipeline.distributor import Distributor
-    from zmqpipeline.service import Service, ServiceWorker
-    from zmqpipeline.summary import Summary
-    from zmqpipeline.testrun import TestRun
-    from zmqpipeline.worker import Worker
+    from zmqpipeline.roles.client import ServiceClient
+    from zmqpipeline.roles.collector import Collector
+    from zmqpipeline.roles.distributor import Distributor
+    from zmqpipeline.roles.results import Summary
+    from zmqpipeline.roles.service import Service, ServiceWorker
+    from zmqpipeline.roles.worker import Worker
+    from zmqpipeline.testing.run import TestRun
 
 
 class Pipeline(Decorated):
@@ -122,7 +121,7 @@ class Pipeline(Decorated):
 
     def places(self, options: Options | None = None) -> Places:
         """The addresses of all roles, under these options (by default those of program and environment)."""
-        from zmqpipeline.compiling import places_of
+        from zmqpipeline.definitions.build import places_of
 
         return places_of(self, options)
 
@@ -147,7 +146,7 @@ class Pipeline(Decorated):
         Raises:
             ConfigurationError: the app does not fit together, or there is no such role or task.
         """
-        from zmqpipeline.compiling import compile_role
+        from zmqpipeline.definitions.build import compile_role
 
         self.freeze()
         return compile_role(self, role, task_type, options=options, metadata=metadata, threads=threads)
@@ -158,7 +157,7 @@ class Pipeline(Decorated):
         Raises:
             ConfigurationError: the app has no such service.
         """
-        from zmqpipeline.compiling import client_of
+        from zmqpipeline.definitions.build import client_of
 
         return client_of(self, name, options)
 
@@ -171,7 +170,7 @@ class Pipeline(Decorated):
         raise_failures: bool = True,
     ) -> TestRun:
         """Run the real roles as threads of this process and return what came of it; see `testrun.run_in_threads`."""
-        from zmqpipeline.testrun import run_in_threads
+        from zmqpipeline.testing.run import run_in_threads
 
         __tracebackhide__ = True
         return run_in_threads(self, workers=workers, metadata=metadata, timeout=timeout, raise_failures=raise_failures)
@@ -213,7 +212,7 @@ class Pipeline(Decorated):
             RoleDied, WorkerInitError: a process that the run needs kept dying.
             KeyboardInterrupt, SystemExit: SIGINT or SIGTERM ended the run, which has drained.
         """
-        from zmqpipeline.cli import run_app
+        from zmqpipeline.cli.main import run_app
 
         return run_app(
             self,
@@ -228,7 +227,7 @@ class Pipeline(Decorated):
 
     def main(self, argv: Sequence[str] | None = None) -> NoReturn:
         """Carry out the command that `argv` (by default the process's arguments) names, and exit with its status."""
-        from zmqpipeline.cli import main
+        from zmqpipeline.cli.main import main
 
         main(self, argv)
 

@@ -14,9 +14,9 @@ import pytest
 
 if TYPE_CHECKING:
     from zmqpipeline.app import Pipeline
-    from zmqpipeline.client import ServiceClient
-    from zmqpipeline.testing.leftovers import Leftovers
-    from zmqpipeline.testrun import TestRun
+    from zmqpipeline.roles.client import ServiceClient
+    from zmqpipeline.testing.leaks import Leftovers
+    from zmqpipeline.testing.run import TestRun
 
 __all__ = ["RunPipeline", "ServiceClientOf", "run_pipeline", "service_client"]
 
@@ -67,7 +67,7 @@ def service_client() -> Iterator[ServiceClientOf]:
 
     Broker, workers and client end with the test; what they leave behind is an error of the test.
     """
-    from zmqpipeline.testing.serving import serving
+    from zmqpipeline.testing.services import serving
 
     leftovers = _look()
     with ExitStack() as stack:
@@ -82,7 +82,7 @@ def service_client() -> Iterator[ServiceClientOf]:
 
 
 def _look() -> Leftovers:
-    from zmqpipeline.testing.leftovers import Leftovers
+    from zmqpipeline.testing.leaks import Leftovers
 
     return Leftovers()
 

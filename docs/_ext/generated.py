@@ -17,9 +17,10 @@ from typing import Any
 
 import click
 
-from zmqpipeline import cli, options
+from zmqpipeline import options
 from zmqpipeline.app import Pipeline
-from zmqpipeline.protocol import messages, wire
+from zmqpipeline.cli import main as cli
+from zmqpipeline.protocol import codec, messages
 
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 """Where something generated goes."""
@@ -107,7 +108,7 @@ def commands_pages() -> str:
 
 def message_types() -> list[tuple[int, type]]:
     """Each message type of the wire with its code."""
-    return list(enumerate(wire._CODES))
+    return list(enumerate(codec._CODES))
 
 
 def messages_table() -> str:

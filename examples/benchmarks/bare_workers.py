@@ -18,11 +18,11 @@ import zmq
 
 from examples.benchmarks.work import double
 from zmqpipeline import Options
+from zmqpipeline.protocol import codec
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
-from zmqpipeline.protocol import wire
 from zmqpipeline.protocol.worker import WorkerMachine
-from zmqpipeline.serialize import pack_item, unpack
+from zmqpipeline.serialization.pack import pack_item, unpack
 
 TICK = 0.05
 """How often the machines' deadlines are looked at, in seconds."""
@@ -45,7 +45,7 @@ class BareWorker:
         """Sockets that it has sent on: their descriptors may not tell any more that something arrived."""
         self.ended = False
         self._service = service
-        self._encode = wire.Encoder().encode
+        self._encode = codec.Encoder().encode
 
     def tell(self, event: e.Event) -> None:
         """An event for the machine; what it answers is done at once."""
@@ -75,7 +75,7 @@ class BareWorker:
                 frames = socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            self.tell(e.Received((hop, b""), wire.decode(frames)))
+            self.tell(e.Received((hop, b""), codec.decode(frames)))
 
 
 class Crowd:

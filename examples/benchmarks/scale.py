@@ -20,7 +20,7 @@ import click
 
 from examples.benchmarks.figures import Row, named, processes, row, show, standard
 from examples.benchmarks.sides import wait_for
-from zmqpipeline.address import derive
+from zmqpipeline.addresses import derive
 
 WORKERS = (1, 10, 100, 1000)
 TASKS = (1, 10, 100)

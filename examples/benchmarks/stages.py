@@ -18,18 +18,18 @@ import msgpack
 from examples.benchmarks import work
 from examples.benchmarks.figures import Row, row, show, standard
 from zmqpipeline import Pipeline
-from zmqpipeline.protocol import commands, events, messages, wire
-from zmqpipeline.protocol.graph import TaskSpec
-from zmqpipeline.protocol.ledger import Ledger
-from zmqpipeline.protocol.packed import Packed
-from zmqpipeline.protocol.progress import Progress
-from zmqpipeline.protocol.seqset import size
+from zmqpipeline.protocol import codec, commands, events, messages
+from zmqpipeline.protocol.data.collected import Progress
+from zmqpipeline.protocol.data.ranges import size
+from zmqpipeline.protocol.delivery.dependencies import TaskSpec
+from zmqpipeline.protocol.delivery.ledger import Ledger
 from zmqpipeline.protocol.worker import WorkerMachine
-from zmqpipeline.runtime.calls import Gatherer
-from zmqpipeline.runtime.execution import Execution, Piece
-from zmqpipeline.runtime.pool import Pool
-from zmqpipeline.runtime.producer import Producer, steps
-from zmqpipeline.runtime.values import open_all
+from zmqpipeline.runtime.threads.collecting import Gatherer
+from zmqpipeline.runtime.threads.execution import Execution, Piece
+from zmqpipeline.runtime.threads.pool import Pool
+from zmqpipeline.runtime.threads.source import Producer, steps
+from zmqpipeline.runtime.threads.values import open_all
+from zmqpipeline.serialization.packed import Packed
 
 BATCH = 500
 """So many items go through a stage at once, as they do in a run."""
@@ -202,13 +202,13 @@ def _envelope(results: list[bytes]) -> messages.Envelope:
 
 
 def _encode(results: list[bytes]) -> Stage:
-    encode, envelope = wire.Encoder(end_to_end=True).encode, _envelope(results)
+    encode, envelope = codec.Encoder(end_to_end=True).encode, _envelope(results)
     return lambda: encode(envelope)
 
 
 def _decode(results: list[bytes]) -> Stage:
-    frames = wire.Encoder(end_to_end=True).encode(_envelope(results))
-    return lambda: wire.decode(frames)
+    frames = codec.Encoder(end_to_end=True).encode(_envelope(results))
+    return lambda: codec.decode(frames)
 
 
 def _plain_decode(results: list[bytes]) -> Stage:

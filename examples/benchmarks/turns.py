@@ -1,6 +1,6 @@
 """What short turns cost threads that do nothing but compute: the same work with turns as a role sets them, and without.
 
-While a role runs, the threads of its process take shorter turns (`zmqpipeline.runtime.turns`): its loop must not wait
+While a role runs, the threads of its process take shorter turns (`zmqpipeline.runtime.tuning`): its loop must not wait
 5 ms for the interpreter. This is the price where nobody gains by it.
 """
 
@@ -14,7 +14,7 @@ from collections import defaultdict
 import click
 
 from examples.benchmarks.figures import Row, named, row, show, standard
-from zmqpipeline.runtime.turns import short_turns
+from zmqpipeline.runtime.tuning import short_turns
 
 THREADS = (1, 2, 4, 10)
 

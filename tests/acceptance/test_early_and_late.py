@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance import start_orders
 from tests.acceptance import test_spec_programs as spec
-from zmqpipeline.protocol.missed import PATIENCE_SECONDS
+from zmqpipeline.protocol.missed_run import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop

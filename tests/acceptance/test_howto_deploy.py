@@ -21,7 +21,8 @@ import pytest
 from tests.acceptance.conftest import ROOT, Program
 from tests.pages import blocks_of
 from tests.ports import free_ports
-from zmqpipeline import Pipeline, cli
+from zmqpipeline import Pipeline
+from zmqpipeline.cli import main as cli
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop

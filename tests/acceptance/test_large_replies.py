@@ -10,9 +10,9 @@ import pytest
 import zmq
 
 from tests.acceptance.large_results import MEBIBYTE, most_resident
-from zmqpipeline.protocol import wire
+from zmqpipeline.protocol import codec
 from zmqpipeline.protocol.messages import Envelope, Requests
-from zmqpipeline.serialize import pack
+from zmqpipeline.serialization.pack import pack
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Program, Workshop
@@ -95,7 +95,7 @@ def test_a_client_that_keeps_to_nothing_fills_no_memory(
     status, first = workshop.run("-m", "app", "asks", timeout=60)
     assert status == 0, first.err
     payloads = [pack({"n": n, "bytes": MEBIBYTE}) for n in range(1000, 1500)]
-    frames = wire.encode(Envelope(b"nobody", b"", 1, 0, Requests("picture", False, (0, 500), payloads)))
+    frames = codec.encode(Envelope(b"nobody", b"", 1, 0, Requests("picture", False, (0, 500), payloads)))
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.linger = 0
         socket.connect(f"ipc://{next(workshop.folder.rglob('service-clients.ipc'))}")

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.acceptance.conftest import ROOT
+from zmqpipeline.cli.new import write_app
 from zmqpipeline.errors import ConfigurationError
-from zmqpipeline.scaffold import write_app
 
 pytestmark = pytest.mark.processes
 

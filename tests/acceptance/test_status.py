@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import zmq
 
-from zmqpipeline.runtime.runs import announced, announced_in
+from zmqpipeline.processes.run_notes import announced, announced_in
 
 pytestmark = pytest.mark.processes
 

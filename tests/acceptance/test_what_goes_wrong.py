@@ -466,7 +466,7 @@ def work(data):
 HASTY = (
     WORK
     + """
-from zmqpipeline.protocol import absence, collector, distributor, waiting
+from zmqpipeline.protocol import peers as absence, collector, distributor, waiting
 
 # what is said after some seconds and each minute is said at once, and five times a second
 for role in (absence, collector, distributor, waiting):

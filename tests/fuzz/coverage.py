@@ -17,17 +17,17 @@ def look(seconds: int, seed: int) -> int:
         print("atheris is not installed. Install it (pip install atheris), or leave --atheris out.", file=sys.stderr)
         return 2
     with atheris.instrument_imports():
-        from zmqpipeline.protocol import wire
+        from zmqpipeline.protocol import codec
 
     def feed(data: bytes) -> None:
         # a byte says where the first frame ends
         cut = data[0] if data else 0
-        frames = [bytes([wire.VERSION]) + data[1 : 1 + cut], *([data[1 + cut :]] if len(data) > 1 + cut else [])]
+        frames = [bytes([codec.VERSION]) + data[1 : 1 + cut], *([data[1 + cut :]] if len(data) > 1 + cut else [])]
         try:
-            envelope = wire.decode(frames)
+            envelope = codec.decode(frames)
         except WireError:
             return
-        wire.encode(envelope)
+        codec.encode(envelope)
 
     atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", f"-seed={seed}"], feed)
     atheris.Fuzz()

@@ -14,9 +14,9 @@ from typing import Any
 
 import msgpack
 
-from zmqpipeline.protocol import fields, wire
+from zmqpipeline.protocol import codec, fields
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.seqset import size
+from zmqpipeline.protocol.data.ranges import size
 
 KINDS = ("garbage", "mutated", "replayed", "forged")
 MESSAGES: tuple[type, ...] = typing.get_args(m.Message)
@@ -65,10 +65,10 @@ class Forger:
         rng = self.rng
         frames = [rng.randbytes(rng.choice((0, 1, 5, 40, 300, 2000))) for _ in range(rng.randrange(1, 5))]
         if rng.random() < 0.5:
-            frames[0] = bytes([wire.VERSION]) + frames[0]
+            frames[0] = bytes([codec.VERSION]) + frames[0]
         elif rng.random() < 0.1:
             size = rng.choice((5000, 60_000))
-            frames[0] = bytes([wire.VERSION]) + (b"\xdd" + size.to_bytes(4, "big")) * (size // 5)
+            frames[0] = bytes([codec.VERSION]) + (b"\xdd" + size.to_bytes(4, "big")) * (size // 5)
         return frames
 
     def replayed(self) -> list[bytes]:
@@ -86,7 +86,7 @@ class Forger:
                 fields[5] = FORGED_RUN
             frames[0] = frames[0][:1] + msgpack.packb(fields, unicode_errors="surrogatepass")
         except (ValueError, IndexError, TypeError):
-            return frames if frames[0][:1] != bytes([wire.VERSION]) else self.garbage()
+            return frames if frames[0][:1] != bytes([codec.VERSION]) else self.garbage()
         keep = frames[0].find(self.sender) + len(self.sender)
         for _ in range(rng.randrange(1, 5)):
             which = rng.randrange(len(frames))
@@ -109,7 +109,7 @@ class Forger:
         number = rng.choice((max(0, self._number),) * 9 + (fields.MAX_NUMBER,))
         sender = self.sender if rng.random() < 0.9 else rng.randbytes(rng.randrange(17))
         envelope = m.Envelope(sender, rng.choice((b"", b"x", self.sender)), number, rng.choice(_NUMBERS), body)
-        return wire.encode(envelope)
+        return codec.encode(envelope)
 
     def body(self, cls: type) -> Any:
         """A message of this class, or a part of one."""

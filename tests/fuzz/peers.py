@@ -12,9 +12,9 @@ import zmq
 
 from tests.fuzz.frames import KINDS, Forger
 from tests.fuzz.site import Site
-from zmqpipeline.protocol import fields, wire
+from zmqpipeline.protocol import codec, fields
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.link import Link
+from zmqpipeline.protocol.peers import Link
 
 SOCKETS = {
     "distributor": ("workers", "metadata", "status"),
@@ -49,17 +49,17 @@ class Honest:
 
     def asks(self, body: m.Message, answer: type) -> Any:
         """Say this; the first answer of this kind. Fails if none comes in time."""
-        self._socket.send_multipart(wire.encode(self._link.wrap(body)))
+        self._socket.send_multipart(codec.encode(self._link.wrap(body)))
         end = time.monotonic() + PATIENCE
         while (left := end - time.monotonic()) > 0:
             if self._socket.poll(min(1000, int(left * 1000) + 1)):
-                envelope = wire.decode(self._socket.recv_multipart())
+                envelope = codec.decode(self._socket.recv_multipart())
                 self._link.admit(envelope)
                 if isinstance(envelope.body, answer):
                     return envelope.body
             else:
                 # a role that has no run yet does not answer everything
-                self._socket.send_multipart(wire.encode(self._link.wrap(body)))
+                self._socket.send_multipart(codec.encode(self._link.wrap(body)))
         raise AssertionError(f"no {answer.__name__} within {PATIENCE} s")
 
 
@@ -131,7 +131,7 @@ class Hostile(threading.Thread):
         report = m.WorkerReport(self._run, "C", 1, 0, 0, False, every, every, "box", 1)
         body = self._forger.rng.choice((report, m.ItemsReturned(self._run, "C", every)))
         self._forger._number += 1
-        return wire.encode(m.Envelope(self._forger.sender, b"", self._forger._number, 0, body))
+        return codec.encode(m.Envelope(self._forger.sender, b"", self._forger._number, 0, body))
 
     def _barrier(self) -> tuple[Honest, Callable[[], object]]:
         if self._role == "distributor":

@@ -13,7 +13,7 @@ from pathlib import Path
 import zmq
 
 from zmqpipeline import ServiceClient
-from zmqpipeline.address import ROLE_OFFSETS
+from zmqpipeline.addresses import ROLE_OFFSETS
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "tcp://127.0.0.1"

@@ -11,7 +11,7 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import (
     CollectorMachine,
 )
-from zmqpipeline.protocol.seqset import spans_of
+from zmqpipeline.protocol.data.ranges import spans_of
 
 
 class Scene:

@@ -1,4 +1,4 @@
-"""For all tests of the cellar: hypothesis without a time limit, since others share the machine; a broker."""
+"""For all tests of the protocol: hypothesis without a time limit, since others share the machine; a broker."""
 
 from __future__ import annotations
 

@@ -16,11 +16,11 @@ from typing import Any
 from hypothesis import strategies as st
 
 from zmqpipeline.errors import WireError
+from zmqpipeline.protocol import codec
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol import wire
-from zmqpipeline.protocol.packed import Packed
-from zmqpipeline.protocol.seqset import size
+from zmqpipeline.protocol.data.ranges import size
+from zmqpipeline.serialization.packed import Packed
 
 MESSAGES: tuple[type, ...] = typing.get_args(m.Message)
 EVENTS: tuple[type, ...] = typing.get_args(e.Event)
@@ -34,7 +34,7 @@ RUN = US.hex()
 
 def _travels(number: int) -> bool:
     try:
-        return wire.decode(wire.encode(m.Envelope(b"p", US, number, 0))).number == number
+        return codec.decode(codec.encode(m.Envelope(b"p", US, number, 0))).number == number
     except WireError:
         return False
 
@@ -143,4 +143,4 @@ def is_well_formed(body: Any) -> bool:
 
 def arrives(envelope: m.Envelope) -> m.Envelope:
     """This envelope, after its way over the wire. WireError: the far side would drop it as garbage."""
-    return wire.decode(wire.encode(envelope))
+    return codec.decode(codec.encode(envelope))

@@ -9,9 +9,9 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.data.ranges import numbers_of, spans_of
+from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.distributor import DistributorMachine
-from zmqpipeline.protocol.graph import TaskSpec
-from zmqpipeline.protocol.seqset import numbers_of, spans_of
 
 Task = TaskSpec
 

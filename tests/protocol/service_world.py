@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from zmqpipeline.options import Options
+from zmqpipeline.protocol import codec
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol import wire
-from zmqpipeline.protocol.client import ClientMachine
-from zmqpipeline.protocol.service import ServiceMachine
+from zmqpipeline.protocol.services.broker import ServiceMachine
+from zmqpipeline.protocol.services.client import ClientMachine
 from zmqpipeline.protocol.worker import WorkerMachine
 
 SERVICES = {"once": False, "often": True}
@@ -53,7 +53,7 @@ class Node:
     def perform(self, command: c.Command) -> None:
         """What all nodes do."""
         if isinstance(command, c.Send):
-            self.send(command.peer, wire.encode(command.envelope))
+            self.send(command.peer, codec.encode(command.envelope))
         elif isinstance(command, c.Ended):
             self.is_up = False
 
@@ -231,7 +231,7 @@ class World:
             return
         frames = queue.popleft()
         for _ in range({"lost": 0, "arrives": 1, "doubled": 2}[fate]):
-            envelope = wire.decode(frames)
+            envelope = codec.decode(frames)
             if upwards:
                 self.broker.tell(e.Received(line.peer, envelope))
             else:

@@ -9,8 +9,8 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.seqset import numbers_of, spans_of
-from zmqpipeline.protocol.service import ServiceMachine
+from zmqpipeline.protocol.data.ranges import numbers_of, spans_of
+from zmqpipeline.protocol.services.broker import ServiceMachine
 
 RUN = b"broker".hex()
 

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.link import Link
 from zmqpipeline.protocol.machine import Machine
+from zmqpipeline.protocol.peers import Link
 
 T = TypeVar("T")
 TROUBLE = m.Trouble("ValueError", "as planned")

@@ -7,15 +7,15 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zmqpipeline.protocol import batching
-from zmqpipeline.protocol.batching import MAX_BATCH, MAX_BATCH_BYTES, ServiceTime, cut
+from zmqpipeline.protocol import credit
+from zmqpipeline.protocol.credit import MAX_BATCH, MAX_BATCH_BYTES, ServiceTime, cut
 
 SECONDS = st.floats(1e-7, 100.0)
 
 
 def window(slots: int, service: float | None, last: int, *, prefetch: float = 0.04, most: int = 2048) -> int:
     """With the defaults of the options."""
-    return batching.window(slots, service, last, prefetch_seconds=prefetch, max_prefetch=most)
+    return credit.window(slots, service, last, prefetch_seconds=prefetch, max_prefetch=most)
 
 
 def test_before_the_first_observation_a_thread_gets_one_item() -> None:
@@ -151,21 +151,21 @@ def test_a_thread_never_idles_through_a_round_trip_for_items_under_40_millisecon
 
 def test_room_is_told_when_a_thread_is_idle_or_a_quarter_of_the_prefetch_is_used_up() -> None:
     """Of long items at each end of one; of short ones once in hundreds, and never later than for a whole batch."""
-    assert not batching.is_room(3, 3, 3)
-    assert batching.is_room(2, 3, 3)
-    assert not batching.is_room(310, 401, 1)
-    assert batching.is_room(301, 401, 1)
-    assert not batching.is_room(20_000 - MAX_BATCH + 1, 20_000, 1)
-    assert batching.is_room(20_000 - MAX_BATCH, 20_000, 1)
+    assert not credit.is_room(3, 3, 3)
+    assert credit.is_room(2, 3, 3)
+    assert not credit.is_room(310, 401, 1)
+    assert credit.is_room(301, 401, 1)
+    assert not credit.is_room(20_000 - MAX_BATCH + 1, 20_000, 1)
+    assert credit.is_room(20_000 - MAX_BATCH, 20_000, 1)
 
 
 def test_a_window_is_told_again_when_it_differs_by_more_than_a_quarter() -> None:
     """In both directions."""
-    assert [window for window in range(60, 140) if not batching.is_another(window, 100)] == list(range(75, 126))
+    assert [window for window in range(60, 140) if not credit.is_another(window, 100)] == list(range(75, 126))
 
 
 def test_too_much_is_told_when_the_window_has_shrunk_to_half_and_more_is_held() -> None:
     """A worker that wants less, or has less than it wants, has nothing to say."""
-    assert batching.is_too_much(60, 50, 100)
-    assert not batching.is_too_much(60, 51, 100)
-    assert not batching.is_too_much(50, 50, 100)
+    assert credit.is_too_much(60, 50, 100)
+    assert not credit.is_too_much(60, 51, 100)
+    assert not credit.is_too_much(50, 50, 100)

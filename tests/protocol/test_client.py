@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.protocol.support import TROUBLE, Bench, Stranger
-from zmqpipeline.protocol import client as client_module
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.batching import MAX_BATCH_BYTES
-from zmqpipeline.protocol.client import ASK_ANSWERS, ASK_SECONDS, FIRST_REQUESTS, WINDOW, ClientMachine
-from zmqpipeline.protocol.seqset import numbers_of, spans_of
+from zmqpipeline.protocol.credit import MAX_BATCH_BYTES
+from zmqpipeline.protocol.data.ranges import numbers_of, spans_of
+from zmqpipeline.protocol.services import client as client_module
+from zmqpipeline.protocol.services.client import ASK_ANSWERS, ASK_SECONDS, FIRST_REQUESTS, WINDOW, ClientMachine
 
 
 class Scene:

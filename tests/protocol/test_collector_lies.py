@@ -9,9 +9,9 @@ from tests.protocol.support import Stranger
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.progress import Progress
-from zmqpipeline.protocol.results import MOST_TASKS
-from zmqpipeline.protocol.seqset import MOST_RANGES
+from zmqpipeline.protocol.collection.collecting import MOST_TASKS
+from zmqpipeline.protocol.data.collected import Progress
+from zmqpipeline.protocol.data.ranges import MOST_RANGES
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pytest
 from tests.protocol.scenes import Hand, Scene, Task
 from tests.protocol.support import TROUBLE, Stranger
 from zmqpipeline.options import Options
+from zmqpipeline.protocol import codec
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol import wire
-from zmqpipeline.protocol.dispatch import RELEASE_ITEMS, RELEASE_SECONDS
+from zmqpipeline.protocol.delivery.dispatcher import RELEASE_ITEMS, RELEASE_SECONDS
 from zmqpipeline.protocol.fields import MAX_NUMBER
 
 # demand ---------------------------------------------------------------------------------------------------------------
@@ -464,7 +464,7 @@ def test_a_worker_that_claims_all_there_is_gets_and_hurts_nothing(body: m.Messag
 
 def test_claims_on_another_distributors_items_are_believed_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody knows which numbers there were: so many are believed, and no more kept for any claim."""
-    monkeypatch.setattr("zmqpipeline.protocol.ledger.MOST_CLAIMS", 10_000)
+    monkeypatch.setattr("zmqpipeline.protocol.delivery.ledger.MOST_CLAIMS", 10_000)
     scene = Scene(running=False)
     scene.connect()
     scene.holding("run")
@@ -546,7 +546,7 @@ def test_an_attempt_without_a_next_one_is_not_believed() -> None:
     liar.fails(0, attempt=MAX_NUMBER)
     honest = scene.worker(slots=2)
     (work,) = honest.was_told(m.Work)
-    assert wire.decode(wire.encode(m.Envelope(b"d", b"w", 1, 0, work))).body == work
+    assert codec.decode(codec.encode(m.Envelope(b"d", b"w", 1, 0, work))).body == work
     honest.fails(0, attempt=work.attempt)
     (again,) = honest.was_told(m.Work)
     assert again.attempt == work.attempt + 1

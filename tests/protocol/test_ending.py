@@ -11,10 +11,10 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import CollectorMachine
+from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.distributor import FAREWELL_SECONDS, HURRY_SECONDS, DistributorMachine
-from zmqpipeline.protocol.ending import early, not_collected
-from zmqpipeline.protocol.graph import TaskSpec
-from zmqpipeline.protocol.troubles import FailedItem, FailedKind, Trouble
+from zmqpipeline.protocol.error_info import FailedItem, FailedKind, Trouble
+from zmqpipeline.protocol.run_end import early, not_collected
 from zmqpipeline.protocol.worker import WorkerMachine
 
 KEY = Trouble("KeyError", "'m'", "", "boom.py:14 work")

@@ -9,10 +9,10 @@ from tests.protocol.support import TROUBLE
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.batching import MAX_BATCH, MAX_BATCH_BYTES
-from zmqpipeline.protocol.failures import in_a_line, in_messages
+from zmqpipeline.protocol.codec import decode, encode
+from zmqpipeline.protocol.credit import MAX_BATCH, MAX_BATCH_BYTES
+from zmqpipeline.protocol.delivery.failures import in_a_line, in_messages
 from zmqpipeline.protocol.fields import MAX_NAME, MAX_TEXT
-from zmqpipeline.protocol.wire import decode, encode
 
 
 def failures(*sizes: int) -> list[m.FailedItem]:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from zmqpipeline.errors import WireError
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.codec import _CODES
 from zmqpipeline.protocol.fields import MAX_NAME, MAX_NUMBER, SPANS, at_once, plan
-from zmqpipeline.protocol.wire import _CODES
 
 Read = Callable[[Any], Any]
 PLANS = [plan(cls, SPANS)[0] for cls in _CODES]

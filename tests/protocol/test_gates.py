@@ -7,12 +7,12 @@ import pytest
 from tests.protocol.support import Bench, Stranger
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
-from zmqpipeline.protocol import gates
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import CollectorMachine
+from zmqpipeline.protocol.delivery import gates
+from zmqpipeline.protocol.delivery.dependencies import TaskSpec
+from zmqpipeline.protocol.delivery.gates import AckLog, Hearing, in_messages
 from zmqpipeline.protocol.distributor import DistributorMachine
-from zmqpipeline.protocol.gates import AckLog, Hearing, in_messages
-from zmqpipeline.protocol.graph import TaskSpec
 
 
 def note(first: int, last: int | None = None, data: bytes = b"", task: str = "A") -> m.AckNote:

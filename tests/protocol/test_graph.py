@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zmqpipeline.errors import DependencyError
-from zmqpipeline.protocol.graph import TaskSpec, order
+from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
 
 
 def specs(**needs: str) -> list[TaskSpec]:

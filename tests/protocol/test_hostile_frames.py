@@ -12,18 +12,18 @@ from tests.protocol.test_every_event import QUIET, TRIALS
 from tests.protocol.trial import Trial
 from zmqpipeline.errors import WireError
 from zmqpipeline.options import Options
+from zmqpipeline.protocol import codec
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol import wire
-from zmqpipeline.protocol.vocabulary import said_by
+from zmqpipeline.protocol.allowed import said_by
 
-DECODE = wire.Decoder(Options()).decode
+DECODE = codec.Decoder(Options()).decode
 
 
 def recorded(trial: type[Trial]) -> list[list[bytes]]:
     """What its peers say, as frames."""
     forger = Forger(1, [])
-    return [wire.encode(m.Envelope(b"p1", US, 1 + at, 0, forger.body(cls))) for at, cls in enumerate(trial.hears * 3)]
+    return [codec.encode(m.Envelope(b"p1", US, 1 + at, 0, forger.body(cls))) for at, cls in enumerate(trial.hears * 3)]
 
 
 @pytest.mark.parametrize("name", TRIALS)

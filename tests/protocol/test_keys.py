@@ -12,8 +12,8 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import CollectorMachine
-from zmqpipeline.protocol.keys import FAILED_BEFORE, KEYS_A_MESSAGE, NEW, UNDER_WAY, KeyBook
-from zmqpipeline.protocol.seqset import spans_of
+from zmqpipeline.protocol.data.dedup import FAILED_BEFORE, KEYS_A_MESSAGE, NEW, UNDER_WAY, KeyBook
+from zmqpipeline.protocol.data.ranges import spans_of
 from zmqpipeline.protocol.worker import WorkerMachine
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from zmqpipeline.protocol import kinds
-from zmqpipeline.protocol.givenup import GivenUp
-from zmqpipeline.protocol.kinds import FailedItems, Kinds
+from zmqpipeline.protocol.delivery import failure_kinds
+from zmqpipeline.protocol.delivery.failure_kinds import FailedItems, Kinds
+from zmqpipeline.protocol.delivery.failure_summary import GivenUp
 from zmqpipeline.protocol.messages import FailedItem, Trouble
 
 KEY = Trouble("KeyError", "'m'", "Traceback ...", "boom.py:14 collect")
@@ -56,9 +56,9 @@ def test_kinds_differ_by_task_type_and_place() -> None:
 def test_kinds_without_number_are_bounded() -> None:
     """All that are too many count as one, and nothing grows."""
     counted: Kinds[int] = Kinds()
-    for n in range(10 * kinds.MOST_KINDS):
+    for n in range(10 * failure_kinds.MOST_KINDS):
         counted.add("C", Trouble("E", "", "", f"generated.py:{n} f"), lambda: 0, 0.0)
-    assert len(counted) == kinds.MOST_KINDS + 1
+    assert len(counted) == failure_kinds.MOST_KINDS + 1
     (rest,) = counted.rest(1.0)
     assert rest.said() == "other errors: of more than 100 kinds: 900 items"
 
@@ -66,9 +66,9 @@ def test_kinds_without_number_are_bounded() -> None:
 def test_what_is_kept_of_failed_items_is_bounded() -> None:
     """In number, and in bytes; a large item is not kept twice."""
     failed = FailedItems()
-    for n in range(2 * kinds.MOST_KEPT):
+    for n in range(2 * failure_kinds.MOST_KEPT):
         failed.add(item(n))
-    assert [one.number for one in failed.first] == list(range(kinds.MOST_KEPT))
+    assert [one.number for one in failed.first] == list(range(failure_kinds.MOST_KEPT))
     failed = FailedItems()
     for n in range(20):
         failed.add(item(n, payload=bytes(1024 * 1024)))

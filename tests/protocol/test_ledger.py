@@ -8,12 +8,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from zmqpipeline.protocol.graph import TaskSpec
-from zmqpipeline.protocol.leases import Batch, drop_claims_in
-from zmqpipeline.protocol.ledger import Ledger
+from zmqpipeline.protocol.data.ranges import SeqSet, numbers_of, spans_of
+from zmqpipeline.protocol.delivery.dependencies import TaskSpec
+from zmqpipeline.protocol.delivery.leases import Batch, drop_claims_in
+from zmqpipeline.protocol.delivery.ledger import Ledger
+from zmqpipeline.protocol.delivery.suspects import LastWord
 from zmqpipeline.protocol.messages import FailedItem, Trouble
-from zmqpipeline.protocol.seqset import SeqSet, numbers_of, spans_of
-from zmqpipeline.protocol.suspicion import LastWord
 
 WORKERS = st.sampled_from([b"w1", b"w2", b"w3"])
 TROUBLE = Trouble("ValueError", "no")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.messages import Bye, Envelope, Probe
+from zmqpipeline.protocol.peers import Link, Verdict
 
 
 def two() -> tuple[Link, Link]:

@@ -9,9 +9,9 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.distributor import DistributorMachine
-from zmqpipeline.protocol.graph import TaskSpec
-from zmqpipeline.protocol.missed import LOOK_SECONDS, PATIENCE_SECONDS, RECENT_SECONDS
+from zmqpipeline.protocol.missed_run import LOOK_SECONDS, PATIENCE_SECONDS, RECENT_SECONDS
 from zmqpipeline.protocol.worker import WorkerMachine
 
 

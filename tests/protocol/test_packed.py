@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zmqpipeline.errors import WireError
+from zmqpipeline.protocol import codec
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol import wire
-from zmqpipeline.protocol.packed import Packed
+from zmqpipeline.serialization.packed import Packed
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5) | st.binary(max_size=40),
@@ -53,27 +53,27 @@ def test_what_is_malformed_is_empty_bytes(data: bytes) -> None:
 def test_items_travel_end_to_end(size: int) -> None:
     """Of one item, of small ones, of many and of large ones: the payloads arrive, in as few frames as can be."""
     payloads = [msgpack.packb(b"x" * size), msgpack.packb(1), msgpack.packb({"a": 2})]
-    frames = wire.Encoder(end_to_end=True).encode(envelope(work(payloads)))
+    frames = codec.Encoder(end_to_end=True).encode(envelope(work(payloads)))
     assert len(frames) == {1: 1, 3000: 1, 40_000: 4}[size]
-    got = wire.decode(frames).body
+    got = codec.decode(frames).body
     assert isinstance(got, m.Work)
     assert list(got.payloads) == payloads
-    assert isinstance(got.payloads, Packed) == (size < wire.LARGE)
+    assert isinstance(got.payloads, Packed) == (size < codec.LARGE)
 
 
 def test_many_small_items_share_a_frame_as_they_are() -> None:
     """Two frames: a header, and the items with nothing between them."""
     payloads = [msgpack.packb({"n": n}) for n in range(2000)]
-    header, joined = wire.Encoder(end_to_end=True).encode(envelope(work(payloads)))
+    header, joined = codec.Encoder(end_to_end=True).encode(envelope(work(payloads)))
     assert joined == b"".join(payloads)
     assert len(header) < 100
-    assert wire.decode([header, joined]) == envelope(work(payloads))
+    assert codec.decode([header, joined]) == envelope(work(payloads))
 
 
 def test_those_of_a_service_stay_apart() -> None:
     """Without the word of who packed them, payloads are not joined: a client's bytes would shift the next one's."""
     payloads = [b"\x01\x02", b""] * 5
-    got = wire.decode(wire.encode(envelope(work(payloads)))).body
+    got = codec.decode(codec.encode(envelope(work(payloads)))).body
     assert isinstance(got, m.Work)
     assert got.payloads == payloads
     assert isinstance(got.payloads, list)
@@ -81,15 +81,15 @@ def test_those_of_a_service_stay_apart() -> None:
 
 def test_spans_that_the_bytes_cannot_hold_are_refused() -> None:
     """Ten bytes are no ten thousand values: nothing is built for them."""
-    code = wire._CODE_OF[m.Work]
+    code = codec._CODE_OF[m.Work]
     fields = [code, b"s", b"a", 1, 0, "run", "C", 1, 0.0, [0, 10_000], [], b"", False, b"\x01" * 10]
     with pytest.raises(WireError, match="10 bytes of values"):
-        wire.decode([bytes([wire.VERSION]) + msgpack.packb(fields)])
+        codec.decode([bytes([codec.VERSION]) + msgpack.packb(fields)])
 
 
 @pytest.mark.parametrize("frames", [1, 3])
 def test_a_frame_too_few_or_too_many_is_refused(frames: int) -> None:
     """The header says that the values are in one further frame."""
-    header, joined = wire.Encoder(end_to_end=True).encode(envelope(work([msgpack.packb(b"x" * 3000)] * 2)))
+    header, joined = codec.Encoder(end_to_end=True).encode(envelope(work([msgpack.packb(b"x" * 3000)] * 2)))
     with pytest.raises(WireError, match="end to end"):
-        wire.decode([header, joined, joined][:frames])
+        codec.decode([header, joined, joined][:frames])

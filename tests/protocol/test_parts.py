@@ -7,12 +7,12 @@ import pytest
 from tests.protocol.scenes import Scene
 from tests.protocol.support import Bench, Stranger
 from zmqpipeline.errors import WireError
+from zmqpipeline.protocol import codec
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol import wire
 from zmqpipeline.protocol.collector import CollectorMachine
-from zmqpipeline.protocol.parts import in_parts
+from zmqpipeline.protocol.delivery.parts import in_parts
 
 MANY = tuple(end for at in range(250_000) for end in (at << 33, (at << 33) + 1))
 """More ranges than one message tells."""
@@ -23,7 +23,7 @@ def sent(bench: Bench) -> list[m.Message]:
     """The last messages, each of which must have been one that can be sent."""
     found = [one.envelope for one in bench.of(c.Send)]
     for envelope in found:
-        wire.encode(envelope)
+        codec.encode(envelope)
     return [envelope.body for envelope in found]
 
 
@@ -90,9 +90,9 @@ def test_no_part_is_more_than_a_message_may_have() -> None:
     progress, parts = in_parts("run", [m.TaskProgress("A", many, ())])
     assert len(parts) == 17
     for body in (parts[-1], m.Holding("run", False, b"", 0, progress)):
-        wire.encode(m.Envelope(b"c", b"d", 1, 1, body))
+        codec.encode(m.Envelope(b"c", b"d", 1, 1, body))
     with pytest.raises(WireError, match="bytes of fields"):
-        wire.encode(m.Envelope(b"c", b"d", 1, 1, m.Holding("run", False, b"", 0, [m.TaskProgress("A", many, ())])))
+        codec.encode(m.Envelope(b"c", b"d", 1, 1, m.Holding("run", False, b"", 0, [m.TaskProgress("A", many, ())])))
 
 
 def test_parts_that_are_told_again_are_not_gone_through_again() -> None:

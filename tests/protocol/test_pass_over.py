@@ -6,7 +6,7 @@ from tests.protocol.scenes import Scene, Task
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.ledger import Ledger
+from zmqpipeline.protocol.delivery.ledger import Ledger
 
 
 def resumed(progress: m.TaskProgress, task: Task | None = None) -> Scene:

@@ -8,11 +8,11 @@ from tests.protocol.support import Bench, Stranger
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.dispatch import RECALL_SECONDS
+from zmqpipeline.protocol.data.ranges import numbers_of
+from zmqpipeline.protocol.delivery.dependencies import TaskSpec
+from zmqpipeline.protocol.delivery.dispatcher import RECALL_SECONDS
+from zmqpipeline.protocol.delivery.lost_workers import WAIT_SECONDS, Obituaries
 from zmqpipeline.protocol.distributor import DistributorMachine
-from zmqpipeline.protocol.graph import TaskSpec
-from zmqpipeline.protocol.obituary import WAIT_SECONDS, Obituaries
-from zmqpipeline.protocol.seqset import numbers_of
 from zmqpipeline.protocol.worker import WorkerMachine
 
 

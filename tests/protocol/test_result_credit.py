@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from zmqpipeline.protocol.link import Link
+from zmqpipeline.protocol.collection.outgoing import Outgoing
+from zmqpipeline.protocol.collection.result_credit import Credits, first_credit
+from zmqpipeline.protocol.data.segments import Runs
 from zmqpipeline.protocol.messages import Kept, Results
-from zmqpipeline.protocol.outgoing import Outgoing
-from zmqpipeline.protocol.result_credit import Credits, first_credit
-from zmqpipeline.protocol.runs import Runs
+from zmqpipeline.protocol.peers import Link
 
 BOUND = 1600
 FIRST = first_credit(BOUND)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zmqpipeline.options import Options
-from zmqpipeline.protocol.room import ROOM_SECONDS, Room
+from zmqpipeline.protocol.delivery.window import ROOM_SECONDS, Room
 
 
 def grown() -> Room:

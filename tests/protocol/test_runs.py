@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from zmqpipeline.protocol.runs import MERGE_ITEMS, Run, Runs
+from zmqpipeline.protocol.data.segments import MERGE_ITEMS, Run, Runs
 
 NUMBERS = st.integers(0, 60)
 

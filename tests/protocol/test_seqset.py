@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, size, spans_of
+from zmqpipeline.protocol.data.ranges import SeqSet, numbers_of, pairs, size, spans_of
 
 NUMBERS = st.integers(0, 60)
 RANGES = st.tuples(NUMBERS, NUMBERS)

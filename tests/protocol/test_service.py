@@ -8,7 +8,7 @@ from tests.protocol.services import RUN, Broker, Server
 from tests.protocol.support import TROUBLE
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.seqset import spans_of
+from zmqpipeline.protocol.data.ranges import spans_of
 
 ROOM = 16 * 1024 * 1024
 """What a single client is told."""

@@ -10,8 +10,8 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.kinds import SUM_SECONDS
-from zmqpipeline.protocol.starts import PATIENCE_SECONDS
+from zmqpipeline.protocol.delivery.failed_starts import PATIENCE_SECONDS
+from zmqpipeline.protocol.delivery.failure_kinds import SUM_SECONDS
 
 GOODBYE = m.Goodbye("run", "A", TROUBLE)
 

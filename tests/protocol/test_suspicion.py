@@ -8,9 +8,9 @@ import pytest
 
 from tests.protocol.scenes import Hand, Scene, Task
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.ledger import Ledger
-from zmqpipeline.protocol.seqset import SeqSet, numbers_of
-from zmqpipeline.protocol.suspicion import FEW, LastWord
+from zmqpipeline.protocol.data.ranges import SeqSet, numbers_of
+from zmqpipeline.protocol.delivery.ledger import Ledger
+from zmqpipeline.protocol.delivery.suspects import FEW, LastWord
 
 MEBIBYTE = 1 << 20
 

@@ -12,10 +12,10 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import CollectorMachine
+from zmqpipeline.protocol.data.ranges import numbers_of, size
+from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.distributor import DistributorMachine
-from zmqpipeline.protocol.graph import TaskSpec
 from zmqpipeline.protocol.metadata import MetadataMachine
-from zmqpipeline.protocol.seqset import numbers_of, size
 from zmqpipeline.protocol.worker import WorkerMachine
 
 

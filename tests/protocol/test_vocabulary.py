@@ -8,15 +8,15 @@ import pytest
 
 from zmqpipeline.errors import WireError
 from zmqpipeline.options import Options
+from zmqpipeline.protocol import codec
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol import wire
+from zmqpipeline.protocol.allowed import TO_BOUND, TO_CONNECTED, said_by
 from zmqpipeline.protocol.events import Peer
-from zmqpipeline.protocol.vocabulary import TO_BOUND, TO_CONNECTED, said_by
 
 
 def arrives(peer: Peer, body: m.Message) -> None:
     """Take this in from that peer, as a loop does. Raises WireError if it has no place there."""
-    wire.Decoder(Options()).decode(wire.encode(m.Envelope(b"a", b"b", 1, 0, body)), said_by(peer))
+    codec.Decoder(Options()).decode(codec.encode(m.Envelope(b"a", b"b", 1, 0, body)), said_by(peer))
 
 
 @pytest.mark.parametrize("kind", get_args(m.Message), ids=lambda kind: kind.__name__)
@@ -59,7 +59,7 @@ def test_a_hop_of_no_table_carries_what_it_likes() -> None:
 
 def test_what_has_no_place_is_refused_before_its_fields_are_opened() -> None:
     """However many they are, and whatever is in them."""
-    frames = wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Begin("pipe", "run", bytes(100_000), [])))
+    frames = codec.encode(m.Envelope(b"a", b"b", 1, 0, m.Begin("pipe", "run", bytes(100_000), [])))
     assert len(frames) == 2
     with pytest.raises(WireError, match="Begin is not said here"):
-        wire.Decoder(Options()).decode([frames[0], b"\xc1"], said_by(("workers", b"x")))
+        codec.Decoder(Options()).decode([frames[0], b"\xc1"], said_by(("workers", b"x")))

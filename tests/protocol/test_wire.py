@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from zmqpipeline.errors import WireError
 from zmqpipeline.options import Options
-from zmqpipeline.protocol import fields, wire
+from zmqpipeline.protocol import codec, fields
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.seqset import size, spans_of
+from zmqpipeline.protocol.data.ranges import size, spans_of
 
 COUNTS = st.integers(0, fields.MAX_NUMBER)
 SPANS = st.sets(st.integers(0, 50)).map(lambda numbers: spans_of(list(numbers)))
@@ -46,7 +46,7 @@ def bodies(draw: st.DrawFn, cls: type) -> Any:
     for one in dataclasses.fields(cls):
         if one.type == "Blobs":
             large = draw(st.booleans())
-            some = [bytes([i % 256]) * (wire.LARGE if large and not i else i) for i in range(size(found["spans"]))]
+            some = [bytes([i % 256]) * (codec.LARGE if large and not i else i) for i in range(size(found["spans"]))]
             found[one.name] = some
     if "key" in found:
         found["key"] = draw(st.sampled_from([b"", bytes(m.KEY_BYTES)]))
@@ -58,7 +58,7 @@ def bodies(draw: st.DrawFn, cls: type) -> Any:
     return cls(**found)
 
 
-CLASSES = wire._CODES
+CLASSES = codec._CODES
 MAX_HEADER = Options().max_header_bytes
 ENVELOPES = st.builds(
     m.Envelope,
@@ -73,26 +73,26 @@ WORK = m.Envelope(
     b"w",
     7,
     3,
-    m.Work("run", "A", 1, 0.0, (0, 2, 5, 6), (1, 2), [one * wire.INLINE for one in (b"a", b"b", b"c")]),
+    m.Work("run", "A", 1, 0.0, (0, 2, 5, 6), (1, 2), [one * codec.INLINE for one in (b"a", b"b", b"c")]),
 )
 """Its payloads have a frame, together."""
 
 
 def header(*fields: Any) -> bytes:
     """A header frame that holds these."""
-    return bytes([wire.VERSION]) + msgpack.packb(list(fields))
+    return bytes([codec.VERSION]) + msgpack.packb(list(fields))
 
 
 def refused(frames: list[bytes]) -> str:
     """Why these frames are no message."""
     with pytest.raises(WireError) as caught:
-        wire.decode(frames)
+        codec.decode(frames)
     return str(caught.value)
 
 
 def fields_of(envelope: m.Envelope) -> list[Any]:
     """The fields in the header of this envelope."""
-    found: list[Any] = msgpack.unpackb(wire.encode(envelope)[0][1:])
+    found: list[Any] = msgpack.unpackb(codec.encode(envelope)[0][1:])
     return found
 
 
@@ -109,19 +109,19 @@ def test_every_class_arrives_as_it_was_sent(cls: type) -> None:
     @settings(max_examples=25)
     @given(st.builds(m.Envelope, st.binary(max_size=16), st.binary(max_size=16), COUNTS, COUNTS, bodies(cls)))
     def arrives(envelope: m.Envelope) -> None:
-        assert wire.decode(wire.encode(envelope)) == envelope
+        assert codec.decode(codec.encode(envelope)) == envelope
 
     arrives()
 
 
 def test_small_payloads_share_a_frame_and_large_ones_have_their_own() -> None:
     """The smallest are in the header; thousands of others cost one frame; nothing large is copied into one."""
-    few = dataclasses.replace(WORK.body, spans=(0, 2), payloads=[b"x", b"y" * (wire.INLINE - 1)])
-    assert len(wire.encode(dataclasses.replace(WORK, body=few))) == 1
-    small = dataclasses.replace(WORK.body, spans=(0, 3), payloads=[b"x", b"y" * (wire.INLINE - 1), b"z"])
-    assert len(wire.encode(dataclasses.replace(WORK, body=small))) == 2
-    large = dataclasses.replace(small, payloads=[b"x", b"y" * wire.LARGE, b"z"])
-    frames = wire.encode(dataclasses.replace(WORK, body=large))
+    few = dataclasses.replace(WORK.body, spans=(0, 2), payloads=[b"x", b"y" * (codec.INLINE - 1)])
+    assert len(codec.encode(dataclasses.replace(WORK, body=few))) == 1
+    small = dataclasses.replace(WORK.body, spans=(0, 3), payloads=[b"x", b"y" * (codec.INLINE - 1), b"z"])
+    assert len(codec.encode(dataclasses.replace(WORK, body=small))) == 2
+    large = dataclasses.replace(small, payloads=[b"x", b"y" * codec.LARGE, b"z"])
+    frames = codec.encode(dataclasses.replace(WORK, body=large))
     assert frames[1:] == large.payloads
 
 
@@ -129,7 +129,7 @@ def test_small_payloads_share_a_frame_and_large_ones_have_their_own() -> None:
 @given(ENVELOPES, st.data())
 def test_flipped_bytes_are_a_wire_error_or_another_message(envelope: m.Envelope, data: st.DataObject) -> None:
     """Whatever bytes are changed, decode gives an envelope or WireError, never anything else."""
-    frames = wire.encode(envelope)
+    frames = codec.encode(envelope)
     for _ in range(data.draw(st.integers(1, 4))):
         i = data.draw(st.integers(0, len(frames) - 1))
         if frames[i]:
@@ -141,17 +141,17 @@ def test_flipped_bytes_are_a_wire_error_or_another_message(envelope: m.Envelope,
 def survives(frames: list[bytes]) -> None:
     """Decode these; only a sound envelope or WireError may come of it."""
     try:
-        envelope = wire.decode(frames)
+        envelope = codec.decode(frames)
     except WireError:
         return
     assert isinstance(envelope.body, CLASSES)
-    wire.encode(envelope)
+    codec.encode(envelope)
 
 
 @given(ENVELOPES, st.data())
 def test_a_truncated_message_is_a_wire_error(envelope: m.Envelope, data: st.DataObject) -> None:
     """A header that ends early is refused, wherever it ends; so is a message without its last frame."""
-    frames = wire.encode(envelope)
+    frames = codec.encode(envelope)
     cut = data.draw(st.integers(0, len(frames[0]) - 1))
     refused([frames[0][:cut], *frames[1:]])
     if len(frames) > 1:
@@ -161,7 +161,7 @@ def test_a_truncated_message_is_a_wire_error(envelope: m.Envelope, data: st.Data
 @given(ENVELOPES, st.binary(max_size=5))
 def test_more_than_a_message_is_a_wire_error(envelope: m.Envelope, more: bytes) -> None:
     """A frame too many, or bytes after the header's end, are refused."""
-    frames = wire.encode(envelope)
+    frames = codec.encode(envelope)
     refused([*frames, more])
     refused([frames[0] + (more or b"\x00"), *frames[1:]])
 
@@ -177,15 +177,15 @@ def test_garbage_is_a_wire_error(frames: list[bytes]) -> None:
 
 def test_another_version_is_refused_by_name() -> None:
     """The first byte tells; the error says both versions."""
-    frames = wire.encode(WORK)
+    frames = codec.encode(WORK)
     assert refused([b"\x01" + frames[0][1:], *frames[1:]]) == "protocol version 1, this is version 4"
 
 
 def test_nested_bombs_are_refused() -> None:
     """Deeply nested arrays and a frame that announces four thousand million entries build nothing."""
-    refused([bytes([wire.VERSION]) + b"\x91" * 100_000 + b"\x00"])
-    refused([bytes([wire.VERSION]) + b"\xdd\xff\xff\xff\xff"])
-    frames = wire.encode(WORK)
+    refused([bytes([codec.VERSION]) + b"\x91" * 100_000 + b"\x00"])
+    refused([bytes([codec.VERSION]) + b"\xdd\xff\xff\xff\xff"])
+    frames = codec.encode(WORK)
     refused([frames[0], b"\x91" * 100_000 + b"\x00"])
     refused([frames[0], b"\xdd\xff\xff\xff\xff"])
     refused([frames[0], b"\xc6\xff\xff\xff\xffx"])
@@ -193,7 +193,7 @@ def test_nested_bombs_are_refused() -> None:
 
 def test_a_header_that_is_too_long_is_refused_before_it_is_read() -> None:
     """Nobody needs a header of more than 64 KiB."""
-    assert "at most" in refused([bytes([wire.VERSION]) + bytes(MAX_HEADER)])
+    assert "at most" in refused([bytes([codec.VERSION]) + bytes(MAX_HEADER)])
 
 
 @pytest.mark.parametrize("value", [-1, True, 1.0, "1", None, [], b"1"], ids=repr)
@@ -201,7 +201,7 @@ def test_a_number_field_holds_a_number(value: Any) -> None:
     """Message numbers and attempts are whole and not negative."""
     fields = fields_of(WORK)
     for index in (3, 4, 7):
-        refused([header(*fields[:index], value, *fields[index + 1 :]), wire.encode(WORK)[1]])
+        refused([header(*fields[:index], value, *fields[index + 1 :]), codec.encode(WORK)[1]])
 
 
 @pytest.mark.parametrize(
@@ -212,21 +212,21 @@ def test_a_number_field_holds_a_number(value: Any) -> None:
 def test_spans_are_ascending_ranges(spans: Any) -> None:
     """Ranges that are empty, overlap, descend or are no numbers are refused."""
     fields = fields_of(WORK)
-    refused([header(*fields[:9], spans, *fields[10:]), wire.encode(WORK)[1]])
-    refused([header(*fields[:10], spans, *fields[11:]), wire.encode(WORK)[1]])
+    refused([header(*fields[:9], spans, *fields[10:]), codec.encode(WORK)[1]])
+    refused([header(*fields[:10], spans, *fields[11:]), codec.encode(WORK)[1]])
 
 
 @pytest.mark.parametrize("value", [-0.5, math.inf, math.nan, "1", None, True], ids=repr)
 def test_seconds_are_finite_and_not_negative(value: Any) -> None:
     """A time-out that is no time is refused."""
     fields = fields_of(WORK)
-    refused([header(*fields[:8], value, *fields[9:]), wire.encode(WORK)[1]])
+    refused([header(*fields[:8], value, *fields[9:]), codec.encode(WORK)[1]])
 
 
 def test_whole_seconds_may_be_an_integer() -> None:
     """A peer that packs 5.0 as 5 is understood."""
     fields = fields_of(WORK)
-    envelope = wire.decode([header(*fields[:8], 5, *fields[9:]), wire.encode(WORK)[1]])
+    envelope = codec.decode([header(*fields[:8], 5, *fields[9:]), codec.encode(WORK)[1]])
     assert envelope.body == dataclasses.replace(WORK.body, timeout=5.0)
 
 
@@ -236,19 +236,19 @@ def test_payloads_in_the_header_must_fit_their_spans(payloads: list[Any]) -> Non
     fields = fields_of(WORK)
     refused([header(*fields[:-1], payloads)])
     refused([header(*fields[:-1], [b"a", b"b", b"c"]), b""])
-    assert wire.decode([header(*fields[:-1], [b"a", b"b", b"c"])]).body.payloads == [b"a", b"b", b"c"]
+    assert codec.decode([header(*fields[:-1], [b"a", b"b", b"c"])]).body.payloads == [b"a", b"b", b"c"]
 
 
 @pytest.mark.parametrize("payloads", [[], [b"a"], [b"a"] * 4, [b"a", b"b", "c"], {}, b"abc", None, 3], ids=repr)
 def test_payloads_are_as_many_as_the_spans_say(payloads: Any) -> None:
     """Too few, too many, or something else than bytes are refused."""
-    refused([wire.encode(WORK)[0], msgpack.packb(payloads)])
+    refused([codec.encode(WORK)[0], msgpack.packb(payloads)])
 
 
 @pytest.mark.parametrize("length", [1, m.KEY_BYTES, 3 * m.KEY_BYTES - 1, 4 * m.KEY_BYTES])
 def test_keys_are_as_many_as_the_payloads(length: int) -> None:
     """Each item has a digest of the one size, or none of them has one."""
-    said = refused(wire.encode(dataclasses.replace(WORK, body=dataclasses.replace(WORK.body, keys=bytes(length)))))
+    said = refused(codec.encode(dataclasses.replace(WORK, body=dataclasses.replace(WORK.body, keys=bytes(length)))))
     assert f"{length} bytes of keys for 3 items" in said
 
 
@@ -259,7 +259,7 @@ def test_keys_are_as_many_as_the_payloads(length: int) -> None:
 ], ids=repr)  # fmt: skip
 def test_keys_of_done_items_are_whole_digests(body: m.Keys) -> None:
     """Every failed number has its digest, and none is cut short."""
-    assert "bytes of keys" in refused(wire.encode(m.Envelope(b"d", b"c", 1, 0, body)))
+    assert "bytes of keys" in refused(codec.encode(m.Envelope(b"d", b"c", 1, 0, body)))
 
 
 @pytest.mark.parametrize("announced", [1, 2, 4, 10**12, -1, True, None], ids=repr)
@@ -272,7 +272,7 @@ def test_payload_frames_are_as_many_as_announced(announced: Any) -> None:
 def test_a_huge_span_without_payloads_is_refused_without_being_built() -> None:
     """A range of 10**18 numbers costs nothing before it is refused."""
     fields = fields_of(WORK)
-    refused([header(*fields[:9], [0, 10**18], *fields[10:]), wire.encode(WORK)[1]])
+    refused([header(*fields[:9], [0, 10**18], *fields[10:]), codec.encode(WORK)[1]])
 
 
 @pytest.mark.parametrize("code", [-1, len(CLASSES), 2**63, "1", None, 1.0, True, []], ids=repr)
@@ -286,7 +286,7 @@ def test_an_unknown_code_is_refused(code: Any) -> None:
 def test_fields_too_few_or_too_many_are_refused() -> None:
     """Each message has exactly its fields, each nested record likewise."""
     fields = fields_of(WORK)
-    payloads = wire.encode(WORK)[1]
+    payloads = codec.encode(WORK)[1]
     refused([header(*fields[:-1]), payloads])
     refused([header(*fields, 0), payloads])
     refused([header(*fields[:4])])
@@ -305,7 +305,7 @@ def test_an_incarnation_is_short_and_bytes(who: Any) -> None:
 
 def long_fields(body: m.Message) -> list[bytes]:
     """The frames of a message whose fields have one of their own."""
-    frames = wire.encode(m.Envelope(b"a", b"b", 1, 0, body))
+    frames = codec.encode(m.Envelope(b"a", b"b", 1, 0, body))
     assert len(frames[0]) < 100
     return frames
 
@@ -319,7 +319,7 @@ LONG = [
     m.Work("run", "A", 1, 0.0, (0, 3), FAR_APART, [msgpack.packb(b"a" * 3000)] * 3),
     m.Work("run", "A", 1, 0.0, (0, 3), FAR_APART, [b"a"] * 3),
     m.Results("run", "A", 1, (0, 5000), [b"a"] * 5000, bytes(5000 * m.KEY_BYTES)),
-    m.Results("run", "A", 1, (0, 4200), [b"a" * wire.LARGE, *[b"a"] * 4199], bytes(4200 * m.KEY_BYTES)),
+    m.Results("run", "A", 1, (0, 4200), [b"a" * codec.LARGE, *[b"a"] * 4199], bytes(4200 * m.KEY_BYTES)),
     m.Metadata(bytes(2 * 1024 * 1024)),
 ]
 
@@ -329,10 +329,10 @@ LONG = [
 def test_long_fields_have_a_frame_of_their_own(body: m.Message, end_to_end: bool) -> None:
     """Whatever payloads there are beside them; a header has no more than 64 KiB, and ranges take a byte a number."""
     envelope = m.Envelope(b"a", b"b", 1, 0, body)
-    frames = wire.Encoder(end_to_end=end_to_end).encode(envelope)
+    frames = codec.Encoder(end_to_end=end_to_end).encode(envelope)
     assert len(frames) > 1
     assert len(frames[0]) < MAX_HEADER
-    assert wire.decode(frames) == envelope
+    assert codec.decode(frames) == envelope
     if isinstance(body, m.WorkerReport):
         assert len(frames[1]) < 1.1 * len(FAR_APART)
 
@@ -386,74 +386,74 @@ def test_ranges_that_touch_are_let_in_in_both_forms() -> None:
     """A peer may leave it to others to merge them."""
     want = m.Kept("run", "A", (0, 2, 2, 4))
     assert (
-        wire.decode(
+        codec.decode(
             [header(-1 - CLASSES.index(m.Kept), b"a", b"b", 1, 0), msgpack.packb(["run", "A", [0, 2, 0, 2], 0, 0])]
         ).body
         == want
     )
-    assert wire.decode(wire.encode(m.Envelope(b"a", b"b", 1, 0, want))).body == want
+    assert codec.decode(codec.encode(m.Envelope(b"a", b"b", 1, 0, want))).body == want
 
 
 def test_fields_that_nobody_would_read_are_not_sent() -> None:
     """They would be dropped, and said again, for ever; more is read of what tells all of a run."""
     with pytest.raises(WireError, match=r"a Metadata with .* bytes of fields"):
-        wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Metadata(bytes(wire.MAX_FIELDS_BYTES))))
-    assert len(long_fields(m.Begin("pipe", "run", bytes(wire.MAX_FIELDS_BYTES), []))) == 2
+        codec.encode(m.Envelope(b"a", b"b", 1, 0, m.Metadata(bytes(codec.MAX_FIELDS_BYTES))))
+    assert len(long_fields(m.Begin("pipe", "run", bytes(codec.MAX_FIELDS_BYTES), []))) == 2
 
 
 def test_what_is_larger_than_any_role_sends_is_refused_unread() -> None:
     """A frame of fields by what kind of message it is, the payloads by `max_message_bytes`."""
-    frame = bytes(wire.MAX_FIELDS_BYTES + 1)
+    frame = bytes(codec.MAX_FIELDS_BYTES + 1)
     assert "bytes of fields" in refused([header(-1 - CLASSES.index(m.Kept), b"a", b"b", 1, 0), frame])
-    small = wire.Decoder(Options(max_message_bytes=1))
-    most = wire.payload_limit(Options(max_message_bytes=1))
+    small = codec.Decoder(Options(max_message_bytes=1))
+    most = codec.payload_limit(Options(max_message_bytes=1))
     work = m.Envelope(b"a", b"b", 1, 0, m.Work("run", "A", 1, 0.0, (0, 1), (), [bytes(most)]))
-    assert small.decode(wire.encode(work)) == work
+    assert small.decode(codec.encode(work)) == work
     with pytest.raises(WireError, match="same max_message_bytes"):
-        small.decode([*wire.encode(work)[:1], bytes(most + 1)])
+        small.decode([*codec.encode(work)[:1], bytes(most + 1)])
 
 
 def test_a_smaller_limit_of_headers_is_kept_by_both_sides() -> None:
     """What one role with that limit sends, another one reads, and nothing longer."""
     options = Options(max_header_bytes=8192)
     envelope = m.Envelope(b"a", b"b", 1, 0, m.Metadata(bytes(10_000)))
-    assert wire.Decoder(options).decode(wire.Encoder(max_header_bytes=8192).encode(envelope)) == envelope
+    assert codec.Decoder(options).decode(codec.Encoder(max_header_bytes=8192).encode(envelope)) == envelope
     with pytest.raises(WireError, match="a header of"):
-        wire.Decoder(options).decode(wire.encode(envelope))
+        codec.Decoder(options).decode(codec.encode(envelope))
 
 
-@pytest.mark.parametrize("payloads", [[b""] * (wire.MAX_ITEMS + 1), [b"x" * 10] * (wire.MAX_ITEMS + 1)])
+@pytest.mark.parametrize("payloads", [[b""] * (codec.MAX_ITEMS + 1), [b"x" * 10] * (codec.MAX_ITEMS + 1)])
 def test_more_items_than_any_role_sends_are_refused(payloads: list[bytes]) -> None:
     """In each form, however small they are."""
     work = m.Envelope(b"a", b"b", 1, 0, m.Work("run", "A", 1, 0.0, (0, len(payloads)), (), payloads))
     for end_to_end in (False, True):
-        assert refused(wire.Encoder(end_to_end=end_to_end).encode(work))
+        assert refused(codec.Encoder(end_to_end=end_to_end).encode(work))
 
 
 def test_numbers_leave_room_for_their_sums() -> None:
     """The largest ones are refused, in fields as in ranges."""
-    assert "too large" in refused(wire.encode(m.Envelope(b"a", b"b", fields.MAX_NUMBER + 1, 0, m.Probe())))
-    assert "beyond" in refused(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Kept("r", "A", (0, fields.MAX_NUMBER + 2)))))
+    assert "too large" in refused(codec.encode(m.Envelope(b"a", b"b", fields.MAX_NUMBER + 1, 0, m.Probe())))
+    assert "beyond" in refused(codec.encode(m.Envelope(b"a", b"b", 1, 0, m.Kept("r", "A", (0, fields.MAX_NUMBER + 2)))))
 
 
 def test_names_are_short_and_texts_for_people_are_not() -> None:
     """A task's name of megabytes is not read; a traceback may be long."""
     assert "4096 characters" in refused(
-        wire.encode(m.Envelope(b"a", b"b", 1, 0, m.RunEnded("x" * (fields.MAX_NAME + 1))))
+        codec.encode(m.Envelope(b"a", b"b", 1, 0, m.RunEnded("x" * (fields.MAX_NAME + 1))))
     )
-    survives(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Refused("x" * (fields.MAX_NAME + 1)))))
+    survives(codec.encode(m.Envelope(b"a", b"b", 1, 0, m.Refused("x" * (fields.MAX_NAME + 1)))))
 
 
 def test_texts_have_a_bound_too() -> None:
     """What a failure says goes on to the collector in a message that has room for the texts of this library."""
     for text in ("x" * (fields.MAX_TEXT + 1), "\U0001f600" * (fields.MAX_TEXT + 1)):
-        assert "characters" in refused(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.Refused(text))))
+        assert "characters" in refused(codec.encode(m.Envelope(b"a", b"b", 1, 0, m.Refused(text))))
 
 
 def test_lone_surrogates_arrive_as_their_escapes() -> None:
     """In names as in texts: a journal that is given one cannot be written."""
     body = m.ItemsFailed("r\udcff", [m.FailedItem("\ud800", 0, 1, "worker", m.Trouble("E", "\udcff"), b"")])
-    assert wire.decode(wire.encode(m.Envelope(b"a", b"b", 1, 0, body))).body == m.ItemsFailed(
+    assert codec.decode(codec.encode(m.Envelope(b"a", b"b", 1, 0, body))).body == m.ItemsFailed(
         "r\\udcff", [m.FailedItem("\\ud800", 0, 1, "worker", m.Trouble("E", "\\udcff"), b"")]
     )
 
@@ -462,7 +462,7 @@ def test_lone_surrogates_arrive_as_their_escapes() -> None:
 def test_the_key_of_a_failed_item_is_a_digest(length: int) -> None:
     """One of another length would be taken for several, or for none."""
     failed = m.FailedItem("A", 0, 1, "worker", m.Trouble("E", "no"), b"", bytes(length))
-    assert "digest" in refused(wire.encode(m.Envelope(b"a", b"b", 1, 0, m.GiveUp("run", [failed]))))
+    assert "digest" in refused(codec.encode(m.Envelope(b"a", b"b", 1, 0, m.GiveUp("run", [failed]))))
 
 
 @pytest.mark.parametrize("size", [5000, MAX_HEADER - 1])
@@ -471,9 +471,9 @@ def test_announced_lengths_take_no_room(size: int) -> None:
     bomb = (b"\xdd" + size.to_bytes(4, "big")) * (size // 5)
     tracemalloc.start()
     try:
-        refused([bytes([wire.VERSION]) + bomb])
+        refused([bytes([codec.VERSION]) + bomb])
         refused([header(-1 - CLASSES.index(m.Kept), b"a", b"b", 1, 0), bomb])
-        refused([wire.encode(WORK)[0], bomb])
+        refused([codec.encode(WORK)[0], bomb])
         assert tracemalloc.get_traced_memory()[1] < 20 * 1024 * 1024
     finally:
         tracemalloc.stop()
@@ -491,7 +491,7 @@ def test_what_is_small_on_the_wire_is_small_in_memory(inner: bytes) -> None:
     bomb = nest(inner, 4000, 1_000_000 // 4000 // len(inner))
     tracemalloc.start()
     try:
-        refused([wire.encode(WORK)[0], bomb])
+        refused([codec.encode(WORK)[0], bomb])
         refused([header(CLASSES.index(m.Requests), b"a", b"b", 1, 0, "s", False, [0, 80], 0), bomb])
         refused([header(-1 - CLASSES.index(m.WorkerReport), b"a", b"b", 1, 0), bomb])
         assert tracemalloc.get_traced_memory()[1] < 12 * 1024 * 1024
@@ -513,27 +513,27 @@ def test_what_an_honest_role_tells_is_within_the_bounds() -> None:
         m.Status("p", "run", "running", 1.0, "", [], workers),
     ):
         envelope = m.Envelope(b"a", b"b", 1, 0, body)
-        assert wire.decode(wire.encode(envelope)) == envelope
+        assert codec.decode(codec.encode(envelope)) == envelope
 
 
-@pytest.mark.parametrize("sizes", [[], [0], [3, 0, 5], [5000, 1], [wire.LARGE, 1], [MAX_HEADER + 1, 7]])
+@pytest.mark.parametrize("sizes", [[], [0], [3, 0, 5], [5000, 1], [codec.LARGE, 1], [MAX_HEADER + 1, 7]])
 def test_the_data_of_failed_items_is_no_part_of_the_header(sizes: list[int]) -> None:
     """It may be as large as an item; so large a header would not be read."""
     trouble = m.Trouble("ValueError", "no")
     failures = [m.FailedItem("A", n, 1, "worker", trouble, b"%d" % n * size) for n, size in enumerate(sizes)]
     envelope = m.Envelope(b"a", b"b", 1, 0, m.GiveUp("run", failures))
-    frames = wire.encode(envelope)
+    frames = codec.encode(envelope)
     assert len(frames[0]) < MAX_HEADER
-    assert wire.decode(frames) == envelope
+    assert codec.decode(frames) == envelope
 
 
 def test_failed_items_without_their_data_are_refused() -> None:
     """As many payloads as items, whichever way they travel."""
     trouble = m.Trouble("ValueError", "no")
-    failures = [m.FailedItem("A", n, 1, "worker", trouble, b"x" * wire.LARGE) for n in range(2)]
-    frames = wire.encode(m.Envelope(b"a", b"b", 1, 0, m.GiveUp("run", failures)))
+    failures = [m.FailedItem("A", n, 1, "worker", trouble, b"x" * codec.LARGE) for n in range(2)]
+    frames = codec.encode(m.Envelope(b"a", b"b", 1, 0, m.GiveUp("run", failures)))
     refused(frames[:2])
     refused([*frames, b"x"])
-    small = wire.encode(m.Envelope(b"a", b"b", 1, 0, m.GiveUp("run", [m.FailedItem("A", 0, 1, "x", trouble, b"x")])))
+    small = codec.encode(m.Envelope(b"a", b"b", 1, 0, m.GiveUp("run", [m.FailedItem("A", 0, 1, "x", trouble, b"x")])))
     header = msgpack.unpackb(small[0][1:])
     assert "1 failed items" in refused([small[0][:1] + msgpack.packb([*header[:-1], [b"x", b"y"]])])

@@ -12,9 +12,9 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.batching import MAX_BATCH
-from zmqpipeline.protocol.room import ROOM_SECONDS
-from zmqpipeline.protocol.seqset import size, spans_of
+from zmqpipeline.protocol.credit import MAX_BATCH
+from zmqpipeline.protocol.data.ranges import size, spans_of
+from zmqpipeline.protocol.delivery.window import ROOM_SECONDS
 from zmqpipeline.protocol.worker import IDLE_REPORT_SECONDS, REPORT_SECONDS, WorkerMachine
 
 

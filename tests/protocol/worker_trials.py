@@ -13,10 +13,10 @@ from tests.protocol.trial import OPTIONS, Answer, Answers, Chosen, Happens, Says
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.client import ClientMachine
+from zmqpipeline.protocol.data.ranges import spans_of
 from zmqpipeline.protocol.machine import Machine
-from zmqpipeline.protocol.seqset import spans_of
-from zmqpipeline.protocol.service import ServiceMachine
+from zmqpipeline.protocol.services.broker import ServiceMachine
+from zmqpipeline.protocol.services.client import ClientMachine
 from zmqpipeline.protocol.worker import WorkerMachine
 
 # workers --------------------------------------------------------------------------------------------------------------

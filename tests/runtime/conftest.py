@@ -12,9 +12,9 @@ import pytest
 from tests.runtime.journals import RUN, Open
 from tests.runtime.pools import Make
 from tests.runtime.support import Posts
-from zmqpipeline.runtime.execution import Execution
 from zmqpipeline.runtime.journal import Journal
-from zmqpipeline.runtime.pool import Pool
+from zmqpipeline.runtime.threads.execution import Execution
+from zmqpipeline.runtime.threads.pool import Pool
 
 
 @pytest.fixture

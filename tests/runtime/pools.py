@@ -7,8 +7,8 @@ from typing import Any
 
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed
-from zmqpipeline.runtime.pool import Pool
-from zmqpipeline.serialize import pack
+from zmqpipeline.runtime.threads.pool import Pool
+from zmqpipeline.serialization.pack import pack
 
 Make = Callable[..., Pool]
 

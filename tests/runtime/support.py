@@ -1,4 +1,4 @@
-"""What the tests of the ground floor share: transports in pairs, addresses, and peers in processes of their own."""
+"""What the tests of the runtime share: transports in pairs, addresses, and peers in processes of their own."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.ports import free_port
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.options import Options
-from zmqpipeline.runtime.sockets import Transport, shared_context
+from zmqpipeline.runtime.transport.transport import Transport, shared_context
 
 QUICK = Options(linger=0.5)
 PROTOCOLS = ("tcp", "ipc", "inproc")

@@ -16,13 +16,13 @@ import pytest
 from tests.runtime.support import Posts
 from zmqpipeline.errors import JournalError
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, SetRun
+from zmqpipeline.protocol.data.ranges import SeqSet, numbers_of
 from zmqpipeline.protocol.events import Collected, FailedCalled, FinishedCalled, JournalFailed
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts, Trouble
-from zmqpipeline.protocol.seqset import SeqSet, numbers_of
-from zmqpipeline.runtime.calls import Gatherer, Serial
+from zmqpipeline.runtime.error_text import TEXT_LIMIT, trouble_of
 from zmqpipeline.runtime.journal import Journal, dead_items, peek
-from zmqpipeline.runtime.raised import TEXT_LIMIT, trouble_of
-from zmqpipeline.serialize import pack
+from zmqpipeline.runtime.threads.collecting import Gatherer, Serial
+from zmqpipeline.serialization.pack import pack
 
 Make = Callable[..., Gatherer]
 

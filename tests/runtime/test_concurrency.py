@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from zmqpipeline.runtime.concurrency import HOLD, CoreClock, CoreTime, ThreadLimit
+from zmqpipeline.runtime.threads.concurrency import HOLD, CoreClock, CoreTime, ThreadLimit
 
 QUANTUM = 0.04
 

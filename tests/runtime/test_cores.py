@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from zmqpipeline.runtime.cores import cores_under, cpu_quota, usable_cores
+from zmqpipeline.processes.cores import cores_under, cpu_quota, usable_cores
 
 V2 = "31 23 0:28 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = (
@@ -77,7 +77,7 @@ def test_the_least_limit_counts(available: int, limit: float | None, cores: int)
 def test_affinity_counts() -> None:
     """A process that may use one processor has one core, however many there are."""
     program = (
-        "import os; from zmqpipeline.runtime.cores import usable_cores; "
+        "import os; from zmqpipeline.processes.cores import usable_cores; "
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); print(usable_cores())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from zmqpipeline.runtime.crew import (
+from zmqpipeline.processes.slots import (
     FAILED_STARTS_LIMIT,
     FIRST_DELAY,
     LONGEST_DELAY,
@@ -20,7 +20,7 @@ from zmqpipeline.runtime.crew import (
     Signalled,
     Verdict,
 )
-from zmqpipeline.runtime.told import Told
+from zmqpipeline.runtime.child_report import Told
 
 IDLE, AT_WORK = b"ready\n", b"ready\nstarting\nworking\n"
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.ports import free_ports
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.events import Connected
-from zmqpipeline.runtime import endpoints, ends
-from zmqpipeline.runtime.endpoints import is_near, longest_wait
-from zmqpipeline.runtime.sockets import Transport
+from zmqpipeline.runtime import bind, ended_runs
+from zmqpipeline.runtime.bind import is_near, longest_wait
+from zmqpipeline.runtime.transport.transport import Transport
 
 
 @pytest.fixture(autouse=True)
@@ -32,14 +32,14 @@ def address_of(protocol: str, folder: Path) -> EndpointAddress:
 def test_a_note_is_found_at_its_address(protocol: str, tmp_path: Path) -> None:
     """With the run and how long ago it was over; the newest one counts, and another address has none."""
     address = address_of(protocol, tmp_path)
-    assert ends.find_note(address) is None
-    ends.leave_note([address], "one")
-    ends.leave_note([address], "two")
-    found = ends.find_note(address)
+    assert ended_runs.find_note(address) is None
+    ended_runs.leave_note([address], "one")
+    ended_runs.leave_note([address], "two")
+    found = ended_runs.find_note(address)
     assert found is not None
     assert found[0] == "two"
     assert 0.0 <= found[1] < 5.0
-    assert ends.find_note(EndpointAddress("ipc://another.ipc")) is None
+    assert ended_runs.find_note(EndpointAddress("ipc://another.ipc")) is None
 
 
 def test_an_ipc_path_is_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,48 +47,48 @@ def test_an_ipc_path_is_the_same_from_any_folder(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
     (tmp_path / "link").symlink_to(tmp_path)
-    ends.leave_note([EndpointAddress("ipc://w.ipc")], "run")
+    ended_runs.leave_note([EndpointAddress("ipc://w.ipc")], "run")
     for path in (f"{tmp_path}/w.ipc", "sub/../w.ipc", "link/w.ipc"):
-        assert ends.find_note(EndpointAddress(f"ipc://{path}")) is not None
+        assert ended_runs.find_note(EndpointAddress(f"ipc://{path}")) is not None
 
 
 def test_a_port_is_the_same_on_all_interfaces_but_not_on_another_machine() -> None:
     """A distributor that is bound to all of them is met over the loopback; who connects elsewhere learns nothing."""
-    ends.leave_note([EndpointAddress("tcp://*:5550")], "run")
-    assert ends.find_note(EndpointAddress("tcp://localhost:5550")) is not None
-    assert ends.find_note(EndpointAddress("tcp://[::1]:5550")) is not None
-    assert ends.find_note(EndpointAddress("tcp://192.0.2.1:5550")) is None
-    assert ends.find_note(EndpointAddress("tcp://somewhere:5550")) is None
-    assert ends.find_note(EndpointAddress("inproc://x")) is None
+    ended_runs.leave_note([EndpointAddress("tcp://*:5550")], "run")
+    assert ended_runs.find_note(EndpointAddress("tcp://localhost:5550")) is not None
+    assert ended_runs.find_note(EndpointAddress("tcp://[::1]:5550")) is not None
+    assert ended_runs.find_note(EndpointAddress("tcp://192.0.2.1:5550")) is None
+    assert ended_runs.find_note(EndpointAddress("tcp://somewhere:5550")) is None
+    assert ended_runs.find_note(EndpointAddress("inproc://x")) is None
 
 
 def test_old_and_broken_notes_are_none(tmp_path: Path) -> None:
     """What is older than five minutes goes when the next is left; what is no note, or of a clock before, is nothing."""
     address = EndpointAddress("ipc://w.ipc")
-    ends.leave_note([address], "run")
+    ended_runs.leave_note([address], "run")
     (note,) = (tmp_path / "zmqpipeline" / "~ended").iterdir()
     for text in ("", "nonsense", f"{time.monotonic() + 100:f} run", f"{time.monotonic() - 1000:f} run"):
         note.write_text(text)
-        assert ends.find_note(address) is None
-    long_ago = time.time() - 2 * ends.KEPT_SECONDS
+        assert ended_runs.find_note(address) is None
+    long_ago = time.time() - 2 * ended_runs.KEPT_SECONDS
     os.utime(note, (long_ago, long_ago))
-    ends.leave_note([EndpointAddress("ipc://other.ipc")], "run")
+    ended_runs.leave_note([EndpointAddress("ipc://other.ipc")], "run")
     assert not note.exists()
 
 
 def test_a_folder_that_others_may_write_to_is_not_believed(tmp_path: Path) -> None:
     """Nothing is left there, and nothing read."""
     address = EndpointAddress("ipc://w.ipc")
-    ends.leave_note([address], "run")
+    ended_runs.leave_note([address], "run")
     (tmp_path / "zmqpipeline" / "~ended").chmod(0o777)
-    assert ends.find_note(address) is None
+    assert ended_runs.find_note(address) is None
     with pytest.raises(PermissionError, match="open to others"):
-        ends.leave_note([address], "run")
+        ended_runs.leave_note([address], "run")
 
 
 def test_the_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
     """So is the one above it, in which the sockets of pipelines are made later."""
-    ends.leave_note([EndpointAddress("ipc://w.ipc")], "run")
+    ended_runs.leave_note([EndpointAddress("ipc://w.ipc")], "run")
     for folder in (tmp_path / "zmqpipeline", tmp_path / "zmqpipeline" / "~ended"):
         assert folder.stat().st_mode & 0o777 == 0o700
 
@@ -155,7 +155,7 @@ def test_a_connection_to_itself_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
     with Transport(Options()) as client, Transport(Options()) as server:
         with monkeypatch.context() as patched:
             # this libzmq syntax makes it choose that port
-            patched.setattr(endpoints, "connectable", lambda given: f"tcp://127.0.0.1:{port};127.0.0.1:{port}")
+            patched.setattr(bind, "connectable", lambda given: f"tcp://127.0.0.1:{port};127.0.0.1:{port}")
             client.connect("workers", address)
         waited = time.monotonic() + 0.5
         while (left := waited - time.monotonic()) > 0:

@@ -18,10 +18,10 @@ from pathlib import Path
 from tests.runtime.support import Posts
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, Running
-from zmqpipeline.protocol.packed import Packed
-from zmqpipeline.runtime.execution import Execution
-from zmqpipeline.runtime.pool import Pool
-from zmqpipeline.serialize import pack
+from zmqpipeline.serialization.packed import Packed
+from zmqpipeline.runtime.threads.execution import Execution
+from zmqpipeline.runtime.threads.pool import Pool
+from zmqpipeline.serialization.pack import pack
 
 posts = Posts()
 pool = Pool(1, Execution(len, lambda: lambda size: b"%d" % size), posts)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from zmqpipeline.runtime.failurelog import FailureLog
-from zmqpipeline.runtime.raised import SHOWN, place_of, shown, trouble_of
+from zmqpipeline.runtime.error_text import SHOWN, place_of, shown, trouble_of
+from zmqpipeline.runtime.failure_log import FailureLog
 
 HERE = os.path.relpath(__file__)
 

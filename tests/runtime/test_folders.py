@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.support import peer_process
-from zmqpipeline.runtime.folders import run_folder
+from zmqpipeline.processes.run_folder import run_folder
 
 RUN = """
 import sys
 from pathlib import Path
-from zmqpipeline.runtime.folders import run_folder
+from zmqpipeline.processes.run_folder import run_folder
 
 with run_folder(Path(sys.argv[1])) as folder:
     (folder / "workers.ipc").touch()

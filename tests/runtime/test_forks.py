@@ -15,11 +15,11 @@ from zmqpipeline.runtime.locks import PathLock
 HEAD = """
 import os, select, socket, sys, threading
 from pathlib import Path
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.options import Options
-from zmqpipeline.runtime.folders import remove_abandoned, run_folder
+from zmqpipeline.processes.run_folder import remove_abandoned, run_folder
 from zmqpipeline.runtime.locks import PathLock
-from zmqpipeline.runtime.sockets import Transport
+from zmqpipeline.runtime.transport.transport import Transport
 
 def fork_and_die():
     '''The child writes a line, and stays until its standard input ends; the parent is gone at once.'''
@@ -131,7 +131,7 @@ os._exit(0)
 def test_a_runs_folder_is_abandoned_although_a_child_lives(tmp_path: Path) -> None:
     """The next run removes it."""
     child = orphan(str(tmp_path), "with run_folder(Path(place)):\n    fork_and_die()")
-    from zmqpipeline.runtime.folders import remove_abandoned
+    from zmqpipeline.processes.run_folder import remove_abandoned
 
     assert len(list(tmp_path.iterdir())) == 1
     remove_abandoned(tmp_path)

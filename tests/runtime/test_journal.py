@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tests.runtime.journals import BIG, RUN, Open, again, failure, insert, key, rows
 from zmqpipeline.errors import JournalError
 from zmqpipeline.protocol.commands import SetRun
+from zmqpipeline.protocol.data.ranges import SeqSet, spans_of
 from zmqpipeline.protocol.events import Restored
 from zmqpipeline.protocol.messages import TaskCounts, TaskProgress
-from zmqpipeline.protocol.seqset import SeqSet, spans_of
 from zmqpipeline.runtime.journal import (
     MEMORY,
     DeadItem,

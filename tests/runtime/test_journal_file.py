@@ -20,10 +20,10 @@ import pytest
 from tests.runtime.support import peer_process
 from zmqpipeline.errors import JournalError
 from zmqpipeline.protocol.commands import SetRun
+from zmqpipeline.protocol.data.ranges import numbers_of
 from zmqpipeline.protocol.messages import FailedItem, TaskProgress, Trouble
-from zmqpipeline.protocol.seqset import numbers_of
-from zmqpipeline.runtime.journal import Journal, JournalLost, dead_items, file, peek, retry
-from zmqpipeline.runtime.journal.file import APPLICATION_ID
+from zmqpipeline.runtime.journal import Journal, JournalLost, database, dead_items, peek, retry
+from zmqpipeline.runtime.journal.database import APPLICATION_ID
 
 RUN = SetRun("run-1", b"metadata")
 
@@ -453,5 +453,5 @@ def test_a_reader_is_not_misled_by_a_writer_that_comes_meanwhile(journal: Journa
         looks.append(first)
         return first, len(db.execute("SELECT message FROM zmqpipeline_failed").fetchall())
 
-    assert file.read(path, use) == (50, 50)
+    assert database.read(path, use) == (50, 50)
     assert looks == [0, 50]

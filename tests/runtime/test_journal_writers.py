@@ -14,14 +14,7 @@ from tests.runtime.support import peer_process
 from zmqpipeline.errors import JournalError
 from zmqpipeline.protocol.events import Restored
 from zmqpipeline.protocol.messages import TaskProgress
-from zmqpipeline.runtime.journal import (
-    Journal,
-    JournalLost,
-    dead_items,
-    file,
-    peek,
-    retry,
-)
+from zmqpipeline.runtime.journal import Journal, JournalLost, database, dead_items, peek, retry
 
 HOLDS = """
 import sys
@@ -90,7 +83,7 @@ def test_another_program_that_writes_is_waited_for_and_then_named(
     path: Path, open_journal: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not the disk is to blame; nothing that was not committed is kept."""
-    monkeypatch.setattr(file, "LOCKED_SECONDS", 0.2)
+    monkeypatch.setattr(database, "LOCKED_SECONDS", 0.2)
     journal = open_journal()
     journal.begin(RUN)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:

@@ -18,15 +18,15 @@ import pytest
 from tests.runtime.support import QUICK, Posts
 from zmqpipeline.protocol.commands import Collect, Command, Ended, Execute, TakeBack
 from zmqpipeline.protocol.events import Collected, Drain, Event, Executed, TakenBack, Tick
-from zmqpipeline.runtime import leading
-from zmqpipeline.runtime.calls import Gatherer, Serial
-from zmqpipeline.runtime.execution import Execution
+from zmqpipeline.runtime import leader
 from zmqpipeline.runtime.journal import MEMORY, Journal
-from zmqpipeline.runtime.leading import STREAK, Hand, Leadership
+from zmqpipeline.runtime.leader import STREAK, Hand, Leadership
 from zmqpipeline.runtime.loop import Loop
-from zmqpipeline.runtime.pool import Pool
-from zmqpipeline.runtime.sockets import Transport
-from zmqpipeline.serialize import pack
+from zmqpipeline.runtime.threads.collecting import Gatherer, Serial
+from zmqpipeline.runtime.threads.execution import Execution
+from zmqpipeline.runtime.threads.pool import Pool
+from zmqpipeline.runtime.transport.transport import Transport
+from zmqpipeline.serialization.pack import pack
 
 LOG = logging.getLogger("zmqpipeline.test")
 OWN, HAND = "own", "hand"
@@ -321,7 +321,7 @@ class Puppet(Hand):
     def is_asked(self) -> bool:
         return self.asked
 
-    def is_slack(self, calls: leading.Calls) -> bool:
+    def is_slack(self, calls: leader.Calls) -> bool:
         return self.slack
 
     def serve(self) -> bool:
@@ -472,11 +472,11 @@ class PingPong:
         return None
 
 
-@pytest.mark.parametrize("look", [leading.LOOK, 0.0001])
+@pytest.mark.parametrize("look", [leader.LOOK, 0.0001])
 def test_no_post_is_lost_whoever_leads(look: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three hands whose calls are brief or long by chance, before and after they answer: each answer is handled."""
     monkeypatch.setattr(Hand, "look", look)
-    monkeypatch.setattr(leading, "IDLE_SECONDS", 2 * look)
+    monkeypatch.setattr(leader, "IDLE_SECONDS", 2 * look)
     rng, rounds, leadership = random.Random(43), 700, Leadership()
     machine = PingPong(3, rounds)
     hands = [Serial(f"hand-{index}", leadership) for index in range(3)]
@@ -559,7 +559,7 @@ def test_a_thread_without_work_does_not_ask_for_the_lead_again_and_again() -> No
     class Counting(Leadership):
         asked = 0
 
-        def lead(self, hand: Hand, calls: leading.Calls) -> None:
+        def lead(self, hand: Hand, calls: leader.Calls) -> None:
             self.asked += 1
             super().lead(hand, calls)
 

@@ -11,16 +11,16 @@ import pytest
 from tests.runtime.support import arrivals_until, messages, new_address, new_transport, peer_process
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.events import PeerLost
-from zmqpipeline.runtime.sockets import Transport
+from zmqpipeline.runtime.transport.transport import Transport
 
 pytestmark = pytest.mark.processes
 
 PEER = """
 import sys
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.events import Connected
-from zmqpipeline.runtime.sockets import Transport
+from zmqpipeline.runtime.transport.transport import Transport
 
 with Transport(Options(linger=0.5)) as transport:
     transport.connect("hop", EndpointAddress(sys.argv[1]))

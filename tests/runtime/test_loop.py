@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 
 from tests.runtime.support import QUICK, arrivals_until, messages, new_address, new_transport
-from zmqpipeline.address import EndpointAddress
-from zmqpipeline.protocol import wire
+from zmqpipeline.addresses import EndpointAddress
+from zmqpipeline.protocol import codec
 from zmqpipeline.protocol.commands import Command, Ended, LoadMetadata, Log, Send, SetMetadata, TakeBack
 from zmqpipeline.protocol.events import Connected, Drain, Event, Received, TakenBack, Tick
 from zmqpipeline.protocol.messages import Envelope, Kept, RunEnded, Settled
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.signals import draining
-from zmqpipeline.runtime.sockets import Transport
+from zmqpipeline.runtime.transport.transport import Transport
 
 LOG = logging.getLogger("zmqpipeline.test")
 
@@ -187,7 +187,7 @@ def test_garbage_is_counted_and_logged_once_a_peer(tmp_path: Path, caplog: pytes
         arrivals_until(client, lambda found: Connected("hop") in found)
         for junk in ([b""], [b"\x01junk", b"more"], [b"\xff"], []):
             client.send(("hop", b""), [b"\x01", *junk])
-        client.send(("hop", b""), wire.encode(Envelope(b"a", b"", 1, 0)))
+        client.send(("hop", b""), codec.encode(Envelope(b"a", b"", 1, 0)))
         loop = Loop(machine, server, {}, log=LOG)
         with caplog.at_level(logging.WARNING, logger=LOG.name):
             loop.run()
@@ -215,7 +215,7 @@ def _messages_a_second(address: EndpointAddress, count: int) -> float:
         client.connect("hop", address)
         arrivals_until(client, lambda found: Connected("hop") in found)
         for number in range(count):
-            client.send(("hop", b""), wire.encode(Envelope(b"a", b"", number, 0)))
+            client.send(("hop", b""), codec.encode(Envelope(b"a", b"", number, 0)))
         loop = Loop(Scripted(react), server, {}, log=LOG)
         began = time.thread_time()
         loop.run()

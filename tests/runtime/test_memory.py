@@ -9,7 +9,7 @@ import sys
 
 PROGRAM = """
 import resource, sys
-from zmqpipeline.runtime.memory import keep_freed_memory
+from zmqpipeline.runtime.tuning import keep_freed_memory
 
 kept = sys.argv[1] == "keep" and keep_freed_memory()
 

@@ -14,14 +14,14 @@ import pytest
 
 from tests.runtime.pools import Make, executed, items, results
 from tests.runtime.support import Posts
-from zmqpipeline.protocol.batching import MAX_BATCH_BYTES
 from zmqpipeline.protocol.commands import Execute
+from zmqpipeline.protocol.credit import MAX_BATCH_BYTES
 from zmqpipeline.protocol.events import Executed, InitFailed, Running, TakenBack, ThreadLost
-from zmqpipeline.protocol.packed import Packed
-from zmqpipeline.runtime.execution import Execution
-from zmqpipeline.runtime.pool import Pool
-from zmqpipeline.runtime.shares import BATCH_ITEMS
-from zmqpipeline.serialize import pack
+from zmqpipeline.runtime.threads.execution import Execution
+from zmqpipeline.runtime.threads.pool import Pool
+from zmqpipeline.runtime.threads.shares import BATCH_ITEMS
+from zmqpipeline.serialization.pack import pack
+from zmqpipeline.serialization.packed import Packed
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -114,7 +114,7 @@ def test_what_an_item_raises_is_its_failure(
     ((number, trouble),) = [failure for one in events for failure in one.failures]
     assert (number, trouble.error, trouble.message) == (1, error, message)
     assert "test_pool.py" in trouble.traceback or isinstance(raised, Odd)
-    assert "runtime/pool.py" not in trouble.traceback
+    assert "runtime/threads/pool.py" not in trouble.traceback
 
 
 def test_attempts_do_not_share_a_batch(make: Make, posts: Posts) -> None:

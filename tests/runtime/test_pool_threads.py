@@ -10,7 +10,7 @@ import pytest
 
 from tests.runtime.pools import Make, executed, items, results
 from tests.runtime.support import Posts
-from zmqpipeline.runtime.pool import Pool
+from zmqpipeline.runtime.threads.pool import Pool
 
 
 def test_a_share_that_lasts_several_quanta_keeps_its_numbers(make: Make, posts: Posts) -> None:

@@ -12,20 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from zmqpipeline.runtime import processes
-from zmqpipeline.runtime.processes import (
-    KEPT_LINES,
-    LONGEST_LINE,
-    Child,
-    death_notice,
-    describe_status,
-    read_death_notice,
-)
-from zmqpipeline.runtime.told import Told
+from zmqpipeline.runtime import child as processes
+from zmqpipeline.runtime.child import KEPT_LINES, LONGEST_LINE, Child, death_notice, describe_status, read_death_notice
+from zmqpipeline.runtime.child_report import Told
 
 pytestmark = pytest.mark.processes
 
-ADOPTED = "from zmqpipeline.runtime import processes; processes.adopt(); import os, sys, time; "
+ADOPTED = "from zmqpipeline.runtime import child as processes; processes.adopt(); import os, sys, time; "
 READY = "print('ready', flush=True); time.sleep(60)"
 
 
@@ -98,7 +91,7 @@ def test_a_child_dies_with_its_parent_even_while_it_holds_the_gil(nest: Nest) ->
     """The kernel ends a grandchild that is busy in C, when the process that started it is killed."""
     hog = "print(os.getpid(), flush=True); sum(range(10**12))"
     code = (
-        "import sys, time; from zmqpipeline.runtime.processes import Child; "
+        "import sys, time; from zmqpipeline.runtime.child import Child; "
         f"child = Child('hog', ['-c', {ADOPTED + hog!r}], lambda child: None); time.sleep(60)"
     )
     middle = nest.start(code)

@@ -13,7 +13,7 @@ import pytest
 from tests.runtime.support import Posts
 from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.events import Produced
-from zmqpipeline.runtime.producer import Begun, Exhausted, Gated, Producer, Step, steps
+from zmqpipeline.runtime.threads.source import Begun, Exhausted, Gated, Producer, Step, steps
 
 Make = Callable[[Callable[[Produce], Step]], Producer]
 
@@ -217,7 +217,7 @@ def test_a_source_that_raises_has_failed_after_its_items(error: BaseException, m
     trouble = events[-1].trouble
     assert (trouble.error, trouble.message) == (type(error).__name__, "broken")
     assert "test_producer.py" in trouble.traceback
-    assert "runtime/producer.py" not in trouble.traceback
+    assert "runtime/threads/source.py" not in trouble.traceback
 
 
 def test_keys_travel_beside_the_items(make: Make, posts: Posts) -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HUNGRY = """
 import resource
 from pathlib import Path
-from zmqpipeline.runtime.raised import trouble_of
+from zmqpipeline.runtime.error_text import trouble_of
 
 def eat():
     eaten, size = [], 1 << 20

@@ -22,10 +22,10 @@ import zmq
 
 from tests.acceptance.chaos.network import Network
 from tests.ports import free_ports
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.events import Connected, Disconnected
-from zmqpipeline.runtime.sockets import Transport
+from zmqpipeline.runtime.transport.transport import Transport
 
 HOPS = ("workers", "results", "acks", "metadata", "clients")
 SAMPLE = 25

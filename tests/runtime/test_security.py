@@ -16,19 +16,19 @@ import zmq
 
 from tests.runtime import support
 from tests.runtime.support import arrivals_until, new_address
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import KeysError
 from zmqpipeline.options import Options
-from zmqpipeline.protocol import wire
+from zmqpipeline.protocol import codec
 from zmqpipeline.protocol.events import Connected
 from zmqpipeline.protocol.messages import Envelope, Probe
-from zmqpipeline.runtime import keys
-from zmqpipeline.runtime.security import CONNECTED_BY, is_open
-from zmqpipeline.runtime.sockets import Transport, shared_context
+from zmqpipeline.runtime.security import keyfiles
+from zmqpipeline.runtime.security.curve import CONNECTED_BY, is_open
+from zmqpipeline.runtime.transport.transport import Transport, shared_context
 
 HOPS = tuple(CONNECTED_BY)
 SECRET = b"for authorized eyes"
-PROBE = wire.encode(Envelope(b"", b"", 0, 0, Probe()))
+PROBE = codec.encode(Envelope(b"", b"", 0, 0, Probe()))
 SOON = 3.0
 """Seconds within which both sides say what is wrong, and within which a mended key works."""
 
@@ -40,7 +40,7 @@ class Yard:
         self.folder = folder
         self.keys = folder / "keys"
         self.stack = stack
-        keys.make_all(self.keys)
+        keyfiles.make_all(self.keys)
 
     def transport(self, folder: Path | None = None, **options: Any) -> Transport:
         """One with these keys (by default the yard's)."""
@@ -60,12 +60,12 @@ class Yard:
         if who == "no_keys":
             return dealer
         public, secret = zmq.curve_keypair()
-        server = keys.server_public(self.keys)
+        server = keyfiles.server_public(self.keys)
         if who == "wrong_server":
-            server, pair = public, keys.role_pair(self.keys, "worker")
+            server, pair = public, keyfiles.role_pair(self.keys, "worker")
             public, secret = pair.public, pair.secret
         elif who != "unlisted":
-            pair = keys.role_pair(self.keys, who)
+            pair = keyfiles.role_pair(self.keys, who)
             public, secret = pair.public, pair.secret
         dealer.curve_serverkey, dealer.curve_publickey, dealer.curve_secretkey = server, public, secret
         return dealer
@@ -112,7 +112,7 @@ def test_the_right_key_opens_its_own_door_and_no_other(protocol: str, hop: str, 
     server.send(found[0], [b"welcome"])
     assert messages(poll_for(10.0, server, client, until=messages)) == [[b"welcome"]]
 
-    others = [yard.stranger(role) for role in keys.ROLES if role != CONNECTED_BY[hop]]
+    others = [yard.stranger(role) for role in keyfiles.ROLES if role != CONNECTED_BY[hop]]
     for one in others:
         one.connect(str(address))
         one.send(SECRET)
@@ -206,7 +206,7 @@ def test_an_old_protocol_is_no_way_round(greeting: bytes, yard: Yard) -> None:
 def hand_out(yard: Yard, name: str) -> Path:
     """A folder as a worker elsewhere has it: the server's public half, and a key of its own that is not authorized."""
     folder = yard.folder / name
-    keys.make_one(folder, "worker", name)
+    keyfiles.make_one(folder, "worker", name)
     shutil.copy(yard.keys / "server.pub", folder)
     return folder
 
@@ -230,7 +230,7 @@ def test_a_key_that_is_authorized_while_its_worker_waits_is_used(yard: Yard, cap
     assert poll_for(4.0, server, client) == []
     assert len([one for one in caplog.records if "refused this key" in one.getMessage()]) == 1
 
-    shutil.copy(folder / "worker-3.pub", keys.authorized(yard.keys, "worker"))
+    shutil.copy(folder / "worker-3.pub", keyfiles.authorized(yard.keys, "worker"))
     assert poll_for(SOON, server, client) == [Connected("workers")]
 
 
@@ -238,7 +238,7 @@ def test_a_removed_key_is_out_at_its_next_connection(yard: Yard) -> None:
     """The folder is read again when it changes: removed it is refused, put back it is let in."""
     server = yard.transport()
     server.bind("workers", EndpointAddress("tcp://127.0.0.1:0"))
-    file = keys.authorized(yard.keys, "worker") / "worker.pub"
+    file = keyfiles.authorized(yard.keys, "worker") / "worker.pub"
     text = file.read_text()
     for _ in range(5):
         for there in (True, False):
@@ -254,9 +254,9 @@ def test_a_removed_key_is_out_at_its_next_connection(yard: Yard) -> None:
 
 def test_a_broken_file_lets_nobody_in_and_the_others_still_are(yard: Yard, caplog: pytest.LogCaptureFixture) -> None:
     """A file that holds no key, or that others may write, is told and skipped."""
-    allowed = keys.authorized(yard.keys, "worker")
+    allowed = keyfiles.authorized(yard.keys, "worker")
     (allowed / "broken.pub").write_text("public = nothing\n")
-    keys.make_one(yard.keys, "worker", "shared")
+    keyfiles.make_one(yard.keys, "worker", "shared")
     (allowed / "shared.pub").chmod(0o666)
     server, client = yard.transport(), yard.transport()
     server.bind("workers", EndpointAddress("tcp://127.0.0.1:0"))
@@ -265,8 +265,8 @@ def test_a_broken_file_lets_nobody_in_and_the_others_still_are(yard: Yard, caplo
     assert "broken.pub' holds no public key" in caplog.text
     assert "shared.pub' is open to other users (mode 666)" in caplog.text
     shared = yard.bare(zmq.DEALER)
-    pair = keys._pair(yard.keys / "shared.secret")
-    shared.curve_serverkey, shared.curve_publickey = keys.server_public(yard.keys), pair.public
+    pair = keyfiles._pair(yard.keys / "shared.secret")
+    shared.curve_serverkey, shared.curve_publickey = keyfiles.server_public(yard.keys), pair.public
     shared.curve_secretkey = pair.secret
     shared.connect(str(server.address("workers")))
     shared.send(b"forged")
@@ -275,13 +275,13 @@ def test_a_broken_file_lets_nobody_in_and_the_others_still_are(yard: Yard, caplo
 
 def test_a_list_that_others_may_write_lets_nobody_in(yard: Yard, caplog: pytest.LogCaptureFixture) -> None:
     """Its folder's mode is looked at, too, each time."""
-    keys.authorized(yard.keys, "worker").chmod(0o777)
+    keyfiles.authorized(yard.keys, "worker").chmod(0o777)
     server, client = yard.transport(), yard.transport()
     server.bind("workers", EndpointAddress("tcp://127.0.0.1:0"))
     client.connect("workers", server.address("workers"))
     assert poll_for(1.0, server, client) == []
     assert "open to other users (mode 777)" in caplog.text
-    keys.authorized(yard.keys, "worker").chmod(0o700)
+    keyfiles.authorized(yard.keys, "worker").chmod(0o700)
     assert poll_for(SOON, server, client) == [Connected("workers")]
 
 
@@ -386,7 +386,7 @@ def test_who_has_no_key_of_a_role_is_told_where_it_comes_from(yard: Yard, role: 
     handed = yard.folder / "handed"
     handed.mkdir(mode=0o700)
     with pytest.raises(KeysError, match=rf"no key of a {role} .* `keygen {handed} --{role} NAME`, .* {folder} "):
-        keys.role_pair(handed, role)
+        keyfiles.role_pair(handed, role)
 
 
 # every door -----------------------------------------------------------------------------------------------------------
@@ -397,12 +397,12 @@ def folder_of(yard: Yard, hop: str, who: str) -> Path:
     role = CONNECTED_BY[hop]
     folder = yard.folder / who.replace(" ", "-")
     if who == "a wrong server key":
-        keys.make_all(folder)
+        keyfiles.make_all(folder)
         for half in ("pub", "secret"):
             shutil.copy2(yard.keys / f"{role}.{half}", folder)
         return folder
     if who == "an unlisted key":
-        keys.make_one(folder, role, "unlisted")
+        keyfiles.make_one(folder, role, "unlisted")
     else:
         other = "client" if role == "worker" else "worker"
         folder.mkdir(mode=0o700)
@@ -457,8 +457,8 @@ def test_behind_every_door_nobody_else_gets_anything(
 def test_a_libzmq_without_curve_is_told_what_to_install(yard: Yard) -> None:
     """It cannot keep anybody out, so that nothing is opened; with CURVE nothing is said."""
     with pytest.raises(KeysError, match="built without CURVE") as caught:
-        keys.require_curve(False)
+        keyfiles.require_curve(False)
     assert "pip install --only-binary" in str(caught.value)
-    keys.require_curve(True)
+    keyfiles.require_curve(True)
     assert zmq.has("curve")
-    keys.require_curve()
+    keyfiles.require_curve()

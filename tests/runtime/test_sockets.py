@@ -24,11 +24,11 @@ from tests.runtime.support import (
     new_address,
     new_transport,
 )
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import ConfigurationError, EndpointError, EndpointInUse
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.events import Connected, Disconnected, PeerLost
-from zmqpipeline.runtime.sockets import Transport, shared_context
+from zmqpipeline.runtime.transport.transport import Transport, shared_context
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16) + bytes(32)
 SILENT = random.Random(43).randbytes(500)

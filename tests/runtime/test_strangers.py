@@ -14,17 +14,17 @@ import pytest
 import zmq
 
 from tests.runtime.support import QUICK, arrivals_until, messages
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.options import Options
-from zmqpipeline.protocol import wire
+from zmqpipeline.protocol import codec
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import PeerLost, Tick
 from zmqpipeline.protocol.messages import Envelope, Probe
-from zmqpipeline.runtime.hops import PROBE_DELAYS, PROBE_ROUNDS, PROBE_SECONDS
 from zmqpipeline.runtime.loop import WARNINGS, Loop
-from zmqpipeline.runtime.sockets import Transport
+from zmqpipeline.runtime.transport.sockets import PROBE_DELAYS, PROBE_ROUNDS, PROBE_SECONDS
+from zmqpipeline.runtime.transport.transport import Transport
 
-PROBE = wire.encode(Envelope(b"", b"", 0, 0, Probe()))
+PROBE = codec.encode(Envelope(b"", b"", 0, 0, Probe()))
 LOOPBACK = EndpointAddress("tcp://127.0.0.1:0")
 
 
@@ -116,7 +116,7 @@ def test_a_frame_larger_than_any_role_sends_is_cut_off(context: Any) -> None:
     with Transport(Options(linger=0.0, max_message_bytes=1)) as server:
         server.bind("workers", LOOPBACK)
         liar, friend = dealer(context, server, "workers"), dealer(context, server, "workers")
-        most = 2 * (wire.payload_limit(Options(max_message_bytes=1)) + wire.MAX_STATE_BYTES)
+        most = 2 * (codec.payload_limit(Options(max_message_bytes=1)) + codec.MAX_STATE_BYTES)
         liar.send(bytes(most + 1))
         for _ in range(3):
             friend.send(b"hello")

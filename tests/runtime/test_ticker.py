@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from zmqpipeline.runtime.ticker import INTERVAL, Ticker
+from zmqpipeline.runtime.threads.ticker import INTERVAL, Ticker
 
 
 def looks_of(kicks: int, pause: float) -> int:

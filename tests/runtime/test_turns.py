@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from zmqpipeline.runtime.turns import TURN, short_turns
+from zmqpipeline.runtime.tuning import TURN, short_turns
 
 
 @pytest.fixture(autouse=True)

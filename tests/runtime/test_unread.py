@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.events import Disconnected
-from zmqpipeline.runtime.sockets import Transport
+from zmqpipeline.runtime.transport.transport import Transport
 
 MESSAGES = 500
 """More than are read in one turn."""

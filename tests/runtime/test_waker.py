@@ -11,7 +11,7 @@ from types import FrameType
 
 import pytest
 
-from zmqpipeline.runtime.waker import Waker
+from zmqpipeline.runtime.transport.wakeup import Waker
 
 
 @pytest.fixture

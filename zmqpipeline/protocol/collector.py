@@ -33,12 +33,12 @@ from zmqpipeline.errors import JournalError, JournalUnavailable
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.ending import early, ended_early, not_collected
-from zmqpipeline.protocol.link import Verdict
+from zmqpipeline.protocol.collection.collecting import CollectedResults
+from zmqpipeline.protocol.data.ranges import spans_of
+from zmqpipeline.protocol.delivery.parts import in_parts
 from zmqpipeline.protocol.machine import soonest
-from zmqpipeline.protocol.parts import in_parts
-from zmqpipeline.protocol.results import CollectedResults
-from zmqpipeline.protocol.seqset import spans_of
+from zmqpipeline.protocol.peers import Verdict
+from zmqpipeline.protocol.run_end import early, ended_early, not_collected
 from zmqpipeline.protocol.snapshots import CollectorSnapshot
 from zmqpipeline.protocol.waiting import NOBODY_CAME
 

@@ -35,15 +35,14 @@ from operator import is_not
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.absence import how_to_start
-from zmqpipeline.protocol.ending import early
-from zmqpipeline.protocol.link import Verdict
+from zmqpipeline.protocol.delivery.task_state import TaskState, snapshot_of
+from zmqpipeline.protocol.delivery.transitions import UNSERVED_SECONDS
 from zmqpipeline.protocol.machine import soonest
-from zmqpipeline.protocol.moves import UNSERVED_SECONDS
+from zmqpipeline.protocol.peers import Verdict, how_to_start
+from zmqpipeline.protocol.run_end import early
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts
-from zmqpipeline.protocol.taskstate import TaskState, snapshot_of
-from zmqpipeline.protocol.telling import COLLECTOR, REPEAT_SECONDS, ToCollector
+from zmqpipeline.protocol.to_collector import COLLECTOR, REPEAT_SECONDS, ToCollector
 from zmqpipeline.protocol.waiting import NOBODY_CAME, WARN_SECONDS
 
 FAREWELL_SECONDS = 2.0

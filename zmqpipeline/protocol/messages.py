@@ -27,17 +27,17 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
-from zmqpipeline.protocol.standings import WORKER_STATES as WORKER_STATES
-from zmqpipeline.protocol.standings import AskStatus as AskStatus
-from zmqpipeline.protocol.standings import RunningItem as RunningItem
-from zmqpipeline.protocol.standings import Status as Status
-from zmqpipeline.protocol.standings import TaskCounts as TaskCounts
-from zmqpipeline.protocol.standings import TaskStanding as TaskStanding
-from zmqpipeline.protocol.standings import WorkerStanding as WorkerStanding
-from zmqpipeline.protocol.troubles import FailedItem as FailedItem
-from zmqpipeline.protocol.troubles import FailedKind as FailedKind
-from zmqpipeline.protocol.troubles import TaskTrouble as TaskTrouble
-from zmqpipeline.protocol.troubles import Trouble as Trouble
+from zmqpipeline.protocol.error_info import FailedItem as FailedItem
+from zmqpipeline.protocol.error_info import FailedKind as FailedKind
+from zmqpipeline.protocol.error_info import TaskTrouble as TaskTrouble
+from zmqpipeline.protocol.error_info import Trouble as Trouble
+from zmqpipeline.protocol.status_records import WORKER_STATES as WORKER_STATES
+from zmqpipeline.protocol.status_records import AskStatus as AskStatus
+from zmqpipeline.protocol.status_records import RunningItem as RunningItem
+from zmqpipeline.protocol.status_records import Status as Status
+from zmqpipeline.protocol.status_records import TaskCounts as TaskCounts
+from zmqpipeline.protocol.status_records import TaskStanding as TaskStanding
+from zmqpipeline.protocol.status_records import WorkerStanding as WorkerStanding
 
 if TYPE_CHECKING:
     from dataclasses import dataclass

@@ -12,10 +12,8 @@ from collections.abc import Callable
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.absence import Absence
-from zmqpipeline.protocol.link import Link, Verdict
 from zmqpipeline.protocol.machine import soonest
-from zmqpipeline.protocol.strangers import Strangers
+from zmqpipeline.protocol.peers import Absence, Link, Strangers, Verdict
 from zmqpipeline.protocol.waiting import NOBODY_CAME
 
 REPEAT_SECONDS = 1.0

@@ -17,10 +17,10 @@ from itertools import islice
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.failures import in_a_line
-from zmqpipeline.protocol.roster import LONGEST_NAME, Member
-from zmqpipeline.protocol.strangers import Strangers
-from zmqpipeline.protocol.taskstate import TaskState
+from zmqpipeline.protocol.delivery.failures import in_a_line
+from zmqpipeline.protocol.delivery.task_state import TaskState
+from zmqpipeline.protocol.delivery.workers import LONGEST_NAME, Member
+from zmqpipeline.protocol.peers import Strangers
 
 HOP = "status"
 """The hop that questions come by."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from zmqpipeline.protocol.absence import how_to_start
 from zmqpipeline.protocol.machine import soonest
+from zmqpipeline.protocol.peers import how_to_start
 
 NOBODY_CAME = 75
 """The exit status of who has waited long enough: the same command may succeed later (EX_TEMPFAIL)."""

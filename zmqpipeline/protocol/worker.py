@@ -5,7 +5,7 @@ The law:
 * An item that is held (queued, running, or done and not yet released) is not taken twice.
 * A result goes to the collector at once and is kept; a failure goes to the distributor and is kept. Only the
   distributor's word (`released`) lets go of either, since it speaks after the collector has acknowledged.
-* What was lost with another worker is on trial. What is known to have begun is told (see `protocol.suspicion`).
+* What was lost with another worker is on trial. What is known to have begun is told (see `protocol.delivery.suspects`).
 * What is sent when, and how much is kept at most, `outgoing` says: who keeps too much takes no items for a while.
 * Every report tells the whole state. A full one goes out at each connection, after a gap, to a new distributor, and
   from time to time; it is answered. The results kept are told to the collector in the same way (Kept, Missing).
@@ -27,24 +27,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zmqpipeline.options import Options
-from zmqpipeline.protocol import batching
 from zmqpipeline.protocol import commands as c
+from zmqpipeline.protocol import credit
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.absence import Absence
-from zmqpipeline.protocol.failures import in_messages
-from zmqpipeline.protocol.held import Held
-from zmqpipeline.protocol.keys import split_keys
-from zmqpipeline.protocol.lifespan import Lifespan
-from zmqpipeline.protocol.link import Link, Verdict
+from zmqpipeline.protocol.collection.outgoing import Outgoing
+from zmqpipeline.protocol.data.dedup import split_keys
+from zmqpipeline.protocol.data.ranges import SeqSet, numbers_of, pairs, sequence_of, spans_of
+from zmqpipeline.protocol.delivery.failures import in_messages
+from zmqpipeline.protocol.delivery.held import Held
+from zmqpipeline.protocol.delivery.lifespan import Lifespan
+from zmqpipeline.protocol.delivery.running import Running
+from zmqpipeline.protocol.delivery.trials import Trials
+from zmqpipeline.protocol.delivery.window import Room
 from zmqpipeline.protocol.machine import soonest
-from zmqpipeline.protocol.missed import MissedRun
-from zmqpipeline.protocol.outgoing import Outgoing
-from zmqpipeline.protocol.room import Room
-from zmqpipeline.protocol.running import Running
-from zmqpipeline.protocol.seqset import SeqSet, numbers_of, pairs, sequence_of, spans_of
+from zmqpipeline.protocol.missed_run import MissedRun
+from zmqpipeline.protocol.peers import Absence, Link, Verdict
 from zmqpipeline.protocol.snapshots import WorkerSnapshot
-from zmqpipeline.protocol.trials import Trials
 
 REPORT_SECONDS = 1.0
 """How often a full report is said while anything is held or unanswered."""
@@ -574,7 +573,7 @@ class WorkerMachine:
     def _thread_lost(self, free: int, now: float) -> None:
         self.slots = free
         if free:
-            self._room.shrink(batching.MAX_BATCH)
+            self._room.shrink(credit.MAX_BATCH)
             self._report(now, full=False)
             return
         self._end(70, "no thread can go on: each is stuck in an item past its time-out, or there is no memory left")

@@ -1,1 +1,1 @@
-"""The ground floor: the only code that touches sockets, threads, files and clocks."""
+"""The runtime: the only code that touches sockets, threads, files and clocks."""

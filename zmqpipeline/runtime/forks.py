@@ -19,7 +19,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from zmqpipeline.address import EndpointAddress
+from zmqpipeline.addresses import EndpointAddress
 
 guard = threading.RLock()
 """Held by whoever opens what is registered here, until it is, and while it is closed; nobody forks meanwhile."""

@@ -1,7 +1,7 @@
 """The one loop of a role: events to the machine, its commands to whoever carries them out.
 
-It knows no leases, credit or acks. User code never runs here: the actions hand it to threads (`calls`, `producer`,
-`pool`), which answer by `Loop.post`. Which thread makes the turns is another question, and `leading` answers it.
+It knows no leases, credit or acks. User code never runs here: the actions hand it to threads (`collecting`, `source`,
+`pool`), which answer by `Loop.post`. Which thread makes the turns is another question, and `leader` answers it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from zmqpipeline.errors import WireError
-from zmqpipeline.protocol import wire
+from zmqpipeline.protocol import codec
+from zmqpipeline.protocol.allowed import said_by
 from zmqpipeline.protocol.commands import Ended, Log, Send
+from zmqpipeline.protocol.data.ranges import size
 from zmqpipeline.protocol.events import Connected, Disconnected, Event, Peer, PeerLost, Received, Tick
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import Message
-from zmqpipeline.protocol.seqset import size
-from zmqpipeline.protocol.vocabulary import said_by
-from zmqpipeline.runtime.hops import Arrival
-from zmqpipeline.runtime.leading import Leadership
-from zmqpipeline.runtime.sockets import Transport
+from zmqpipeline.runtime.leader import Leadership
+from zmqpipeline.runtime.transport.sockets import Arrival
+from zmqpipeline.runtime.transport.transport import Transport
 
 Action = Callable[[Any], object]
 """What carries out commands of one type; it is called with the command, and must not block."""
@@ -48,15 +48,15 @@ class Loop:
     ) -> None:
         """`actions` maps types of commands to what does them; Send, Log and Ended are done here.
 
-        `end_to_end`: what this role sends on was packed here, and may travel so; see `protocol.wire`. `leadership` is
+        `end_to_end`: what this role sends on was packed here, and may travel so; see `protocol.codec`. `leadership` is
         the one that the threads of user code know, if they may run the loop.
         """
         self.machine = machine
         self.malformed = 0
         self._transport = transport
         limits = transport.options
-        self._encode = wire.Encoder(end_to_end=end_to_end, max_header_bytes=limits.max_header_bytes).encode
-        self._decode = wire.Decoder(limits).decode
+        self._encode = codec.Encoder(end_to_end=end_to_end, max_header_bytes=limits.max_header_bytes).encode
+        self._decode = codec.Decoder(limits).decode
         self._log = log
         self._clock = clock
         self._actions: dict[type, Action] = {**actions, Send: self._send, Log: self._write}

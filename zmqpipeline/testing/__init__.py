@@ -5,14 +5,13 @@ The pytest plugin has the fixtures ``run_pipeline`` and ``service_client``, whic
 
 from __future__ import annotations
 
-from zmqpipeline.failure import Failure
-from zmqpipeline.summary import Summary, TaskSummary
-from zmqpipeline.testing.faults import FAULTS, Fault
-from zmqpipeline.testing.leftovers import Leftovers
-from zmqpipeline.testing.serving import serving
-from zmqpipeline.testing.simulated import SimulatedPipeline, SimulatedRun
-from zmqpipeline.testing.stage import SimulationError
-from zmqpipeline.testrun import TestRun, run_in_threads
+from zmqpipeline.roles.results import Failure, Summary, TaskSummary
+from zmqpipeline.testing.leaks import Leftovers
+from zmqpipeline.testing.run import TestRun, run_in_threads
+from zmqpipeline.testing.services import serving
+from zmqpipeline.testing.simulation.clock import SimulationError
+from zmqpipeline.testing.simulation.faults import FAULTS, Fault
+from zmqpipeline.testing.simulation.pipeline import SimulatedPipeline, SimulatedRun
 
 __all__ = [
     "FAULTS",

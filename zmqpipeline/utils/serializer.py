@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zmqpipeline.serialize import pack, unpack
+from zmqpipeline.serialization.pack import pack, unpack
 
 
 def serialize(data: Any) -> bytes:

@@ -10,14 +10,14 @@ The file is in WAL mode: others may read it meanwhile. One process at a time wri
 on application files (sqlite.org/appfileformat.html); the mark beside the effect is what an idempotent consumer keeps
 for a transactional outbox.
 
-``sqlite3`` is imported in these rooms and nowhere else: `file` knows the tables and what can be wrong with a file,
-`transaction` is what users' functions get, `writer` is the collector's side, `dead` that of the command ``dead``.
+``sqlite3`` is imported in this folder and nowhere else: `database` knows the tables and what can be wrong with a file,
+`transaction` is what users' functions get, `writer` is the collector's side, `failed` that of the command ``dead``.
 """
 
 from __future__ import annotations
 
-from zmqpipeline.runtime.journal.dead import DeadItem, dead_items, retry
-from zmqpipeline.runtime.journal.file import Held, peek
+from zmqpipeline.runtime.journal.database import Held, peek
+from zmqpipeline.runtime.journal.failed import DeadItem, dead_items, retry
 from zmqpipeline.runtime.journal.transaction import Rows, Transaction
 from zmqpipeline.runtime.journal.writer import MEMORY, Journal, JournalLost
 

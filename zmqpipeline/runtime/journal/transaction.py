@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from zmqpipeline.errors import JournalError
-from zmqpipeline.runtime.journal.file import PREFIX, TABLES
+from zmqpipeline.runtime.journal.database import PREFIX, TABLES
 
 # Of the disk, not of the statement: the item is not to blame, and sqlite has often undone the whole transaction.
 _TROUBLES = {

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from zmqpipeline.errors import JournalError, JournalUnavailable
 from zmqpipeline.protocol.commands import SetRun
+from zmqpipeline.protocol.data.dedup import split_keys
+from zmqpipeline.protocol.data.ranges import numbers_of, pairs, spans_of
 from zmqpipeline.protocol.events import Restored
-from zmqpipeline.protocol.keys import split_keys
 from zmqpipeline.protocol.messages import FailedItem, Spans, TaskCounts, TaskProgress
-from zmqpipeline.protocol.seqset import numbers_of, pairs, spans_of
-from zmqpipeline.runtime.journal import file
-from zmqpipeline.runtime.journal.file import BEGIN, COMMIT, ROLLBACK, TABLES
+from zmqpipeline.runtime.journal import database
+from zmqpipeline.runtime.journal.database import BEGIN, COMMIT, ROLLBACK, TABLES
 from zmqpipeline.runtime.journal.transaction import Guard, Transaction
 from zmqpipeline.runtime.locks import PathLock
 
@@ -48,7 +48,7 @@ class Journal:
     restored: Restored | None
     """What it held when it was opened; None for a new one, and for one that is to begin afresh."""
 
-    forgotten: file.Held | None
+    forgotten: database.Held | None
     """The run that it held and that is not to go on, since it has another `run_id`."""
 
     transaction: Transaction
@@ -78,16 +78,16 @@ class Journal:
         self._task_ids: dict[str, int] = {}
         self._retrying: dict[tuple[int, int | bytes], int] = {}
         self._lock: PathLock | None = None
-        self._db = file.in_memory(MEMORY) if str(path) == MEMORY else self._open(self.path.resolve())
+        self._db = database.in_memory(MEMORY) if str(path) == MEMORY else self._open(self.path.resolve())
         self._guard = Guard(self._db)
         self.transaction = Transaction(self._guard)
 
     def _open(self, path: Path) -> sqlite3.Connection:
-        self._lock = file.locked(path)
+        self._lock = database.locked(path)
         try:
-            if not file.read(path, lambda found: self._read(path, found)):
-                file.make(path)
-            return file.writable(path, durable=self._durable)
+            if not database.read(path, lambda found: self._read(path, found)):
+                database.make(path)
+            return database.writable(path, durable=self._durable)
         except BaseException:
             self._lock.release()
             raise
@@ -96,7 +96,7 @@ class Journal:
         """Take over what the file holds; False if there is none."""
         if found is None:
             return False
-        held = file.held_in(found)
+        held = database.held_in(found)
         if held is not None and held.pipeline != self._pipeline:
             raise JournalError(
                 f"The journal {path} belongs to the pipeline {held.pipeline!r}, not to {self._pipeline!r}. "
@@ -105,8 +105,8 @@ class Journal:
         if held is not None and not self._fresh and not held.goes_on(self._run_id):
             self._fresh, self.forgotten = True, held
         if held is not None and not self._fresh:
-            self.restored = file.restored_from(found, held)
-            self._retrying = file.retrying_in(found)
+            self.restored = database.restored_from(found, held)
+            self._retrying = database.retrying_in(found)
         return True
 
     # what the collector does with it ----------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ class Journal:
     def _end_item(self, *statements: str) -> None:
         trouble = self._guard.trouble
         if trouble is not None:
-            raise self._lost(f"sqlite says: {trouble}", may_pass=file.may_pass(trouble)) from trouble
+            raise self._lost(f"sqlite says: {trouble}", may_pass=database.may_pass(trouble)) from trouble
         if not self._db.in_transaction:
             raise self._lost("a function rolled back its whole transaction (OR ROLLBACK: write OR ABORT instead)")
         with self._written():
@@ -243,11 +243,11 @@ class Journal:
         except sqlite3.Error as error:
             if "locked" in str(error):
                 raise self._lost(
-                    f"another program has kept it locked for {file.LOCKED_SECONDS:.0f} s (sqlite says: {error})",
+                    f"another program has kept it locked for {database.LOCKED_SECONDS:.0f} s (sqlite says: {error})",
                     "End that program, or have it write elsewhere",
                     may_pass=True,
                 ) from error
-            mend, may_pass = "Mend that (free space, if the disk is full)", file.may_pass(error)
+            mend, may_pass = "Mend that (free space, if the disk is full)", database.may_pass(error)
             raise self._lost(f"sqlite says: {error}", mend, may_pass=may_pass) from error
 
     def _lost(self, why: str, mend: str = "Mend that", *, may_pass: bool = False) -> JournalLost:

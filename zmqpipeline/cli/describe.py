@@ -1,0 +1,121 @@
+"""What an app is made of, as text: its roles with their addresses, and its tasks as a graph for Mermaid or Graphviz."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from zmqpipeline.app import Pipeline
+from zmqpipeline.definitions.registry import TaskEntry, WorkerEntry
+from zmqpipeline.options import Options
+
+
+def describe(app: Pipeline, options: Options) -> list[str]:
+    """The roles with their addresses, and the order of the tasks, as lines for people. Each role is compiled first.
+
+    Raises:
+        ConfigurationError: the app does not fit together.
+    """
+    order = app.check()
+    _compile_all(app, options)
+    places = app.places(options)
+    ways = {task: ", ".join(app.registry.tasks[task].spec.depends_on) for task in order}
+    services = [f"service worker {name}  {places.service_workers}" for name in app.service_names]
+    if services:
+        services.insert(0, f"service  {places.clients}, {places.service_workers}")
+    if not app.task_types:
+        return [f"Pipeline {app.name!r} at {places.base}", *services]
+    return [
+        f"Pipeline {app.name!r} at {places.base}",
+        f"distributor  {', '.join(dict.fromkeys(places.tasks.values()))}, {places.status} (status)",
+        *(f"worker {task}  {places.tasks[task]}, {places.results}" for task in app.worker_types),
+        f"collector  {places.results}, {places.acks}",
+        *services,
+        f"tasks in order: {'; '.join(f'{task} after {needed}' if needed else task for task, needed in ways.items())}",
+    ]
+
+
+def _compile_all(app: Pipeline, options: Options) -> None:
+    """Make each role once, as its command would: what is wrong with one is found here."""
+    if app.task_types:
+        app.compile("distributor", options=options)
+        app.compile("collector", options=options)
+    for task in app.worker_types:
+        app.compile("worker", task, options=options)
+    for name in app.service_names:
+        app.compile("service-worker", name, options=options)
+
+
+# the graph ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Node:
+    """A box of the drawing: a task with its worker, the collector, or a service. `lines` are its text."""
+
+    name: str
+    shape: str
+    lines: tuple[str, ...]
+
+
+def _nodes(app: Pipeline) -> Iterator[Node]:
+    for index, (task, entry) in enumerate(app.registry.tasks.items()):
+        yield Node(f"task{index}", "task", (task, *_about(entry, app.registry.workers.get(task))))
+    if app.task_types:
+        yield Node("collector", "collector", ("collector",))
+    for index, (name, service) in enumerate(app.registry.services.items()):
+        yield Node(f"service{index}", "service", (f"service {name}", _threads(service.threads)))
+
+
+def _about(task: TaskEntry, worker: WorkerEntry | None) -> Iterator[str]:
+    if task.spec.total is not None:
+        yield f"{task.spec.total} item{'' if task.spec.total == 1 else 's'}"
+    if worker is not None:
+        yield _threads(worker.threads if worker.cls is None else getattr(worker.cls, "n_threads", 1))
+
+
+def _threads(number: int) -> str:
+    return f"{number} thread{'' if number == 1 else 's'} a worker"
+
+
+def _arrows(app: Pipeline) -> Iterator[tuple[str, str, bool]]:
+    """From, to, and whether the second waits for the first; otherwise results go there."""
+    names = {task: f"task{index}" for index, task in enumerate(app.registry.tasks)}
+    for task, entry in app.registry.tasks.items():
+        for needed in entry.spec.depends_on:
+            yield names[needed], names[task], True
+    for name in names.values():
+        yield name, "collector", False
+
+
+def mermaid(app: Pipeline) -> list[str]:
+    """The tasks, the order that `depends_on` gives them, the collector and the services, as a Mermaid flowchart."""
+    shapes = {"task": ("[", "]"), "collector": ("([", "])"), "service": ("{{", "}}")}
+    lines = ["---", f"title: {json.dumps(app.name)}", "---", "flowchart LR"]
+    for node in _nodes(app):
+        begin, end = shapes[node.shape]
+        lines.append(f'    {node.name}{begin}"{"<br/>".join(map(_for_mermaid, node.lines))}"{end}')
+    lines += [f"    {one} {'==>|then|' if waits else '-->'} {other}" for one, other, waits in _arrows(app)]
+    return lines
+
+
+def _for_mermaid(text: str) -> str:
+    plain = " ".join(text.split())
+    return "".join(one if one.isalnum() or one in " ._-/:()" else f"#{ord(one)};" for one in plain)
+
+
+def dot(app: Pipeline) -> list[str]:
+    """The same as `mermaid`, in the language of Graphviz."""
+    shapes = {"task": "box", "collector": "ellipse", "service": "hexagon"}
+    lines = [f"digraph {_for_dot(app.name)} {{", "    rankdir=LR;"]
+    lines += [f"    {one.name} [shape={shapes[one.shape]}, label={_for_dot(*one.lines)}];" for one in _nodes(app)]
+    for one, other, waits in _arrows(app):
+        lines.append(f"    {one} -> {other}{' [style=bold, label=then]' if waits else ''};")
+    return [*lines, "}"]
+
+
+def _for_dot(*lines: str) -> str:
+    """A string of Graphviz, in which only the quote and the backslash mean something."""
+    text = "\\n".join(" ".join(line.split()).replace("\\", "\\\\").replace('"', '\\"') for line in lines)
+    return f'"{text}"'

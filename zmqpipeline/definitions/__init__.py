@@ -1,0 +1,1 @@
+"""What an app declares: decorators, signatures, registry; and how roles of the class API are made of it."""

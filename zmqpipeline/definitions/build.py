@@ -1,0 +1,194 @@
+"""From what is registered with an app to the roles of the class API."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from zmqpipeline.addresses import EndpointAddress, Places, make_folder, places_under
+from zmqpipeline.definitions.functions import FunctionCollector, FunctionServiceWorker, FunctionTask, FunctionWorker
+from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry, listed, unknown_task
+from zmqpipeline.errors import ConfigurationError, did_you_mean
+from zmqpipeline.options import Options
+from zmqpipeline.roles.base import Role
+from zmqpipeline.roles.client import ServiceClient
+from zmqpipeline.roles.collector import Collector
+from zmqpipeline.roles.distributor import Distributor
+from zmqpipeline.roles.service import Service, ServiceWorker
+from zmqpipeline.roles.task import Task
+from zmqpipeline.roles.worker import MultiThreadedWorker, Worker
+from zmqpipeline.runtime.error_text import named
+from zmqpipeline.serialization.pack import METADATA_BYTES, pack_aside
+
+if TYPE_CHECKING:
+    from zmqpipeline.app import Pipeline
+
+AnyRole = TypeVar("AnyRole", bound=Role)
+
+ROLES = ("distributor", "worker", "collector", "service", "service-worker")
+
+
+def compile_role(
+    app: Pipeline,
+    role: str,
+    task_type: str | None,
+    *,
+    options: Options | None,
+    metadata: Mapping[str, Any] | None,
+    threads: int | None,
+) -> Distributor | Worker | Collector | Service | ServiceWorker:
+    """See `Pipeline.compile`."""
+    options = _settled(app, options)
+    if role not in ROLES:
+        hint = did_you_mean(str(role), ROLES)
+        raise ConfigurationError(f"There is no role {role!r}. Known: {listed(ROLES)}.{hint}")
+    _refuse_extra(role, task_type, metadata, threads)
+    places = places_of(app, options)
+    make_folder(places.base)
+    if role == "service":
+        return _ready(Service(places.clients, places.service_workers), app, options)
+    if role == "service-worker":
+        return _ready(_service_worker(app, _service_entry(app, task_type), places, threads), app, options)
+    if not app.registry.tasks:
+        raise ConfigurationError(f"Pipeline {app.name!r} has services but no tasks, so there is no {role}.")
+    if role == "distributor":
+        return _ready(_distributor(app, places, metadata or {}), app, options)
+    if role == "collector":
+        return _ready(_collector(app, places), app, options)
+    return _ready(_worker(app, _worker_entry(app, task_type), places, threads), app, options)
+
+
+def _refuse_extra(role: str, task_type: str | None, metadata: Mapping[str, Any] | None, threads: int | None) -> None:
+    if role not in ("worker", "service-worker") and (task_type is not None or threads is not None):
+        raise ConfigurationError(f"A {role} takes neither task_type nor threads: it serves all tasks.")
+    if role != "distributor" and metadata:
+        raise ConfigurationError(
+            f"A {role} takes no metadata: it gets them from the distributor. Give them to that one."
+        )
+
+
+def places_of(app: Pipeline, options: Options | None = None) -> Places:
+    """The addresses of an app's roles.
+
+    An address that a flag or a variable gives beats those that the program gives, to the app, a task or a class.
+    """
+    options = _settled(app, options)
+    registry = app.registry
+    if options.endpoint is not None and options.endpoint != app.options.endpoint:
+        return places_under(options.endpoint, dict.fromkeys(registry.tasks))
+    base = options.endpoint or app._default_base()
+    own = {name: entry.endpoint for name, entry in registry.tasks.items()}
+    places = places_under(base, own)
+    collector = registry.collector_class
+    if collector is None:
+        return places
+    return replace(places, results=EndpointAddress(collector.endpoint), acks=EndpointAddress(collector.ack_endpoint))
+
+
+def _settled(app: Pipeline, options: Options | None) -> Options:
+    return Options.from_environ(app.options, os.environ) if options is None else options
+
+
+def _ready(role: AnyRole, app: Pipeline, options: Options) -> AnyRole:
+    role._options = options
+    role._pipeline = app.name
+    role._command = app._command
+    return role
+
+
+def _distributor(app: Pipeline, places: Places, extra: Mapping[str, Any]) -> Distributor:
+    tasks = [_task(app, entry, places.tasks[name]) for name, entry in app.registry.tasks.items()]
+    made = Distributor(places.results, places.acks, _tasks=tasks, _metadata=_metadata_source(app, extra))
+    # for when it takes over a run that has its metadata already
+    made._given_metadata = dict(extra)
+    made._status_place = places.status
+    return made
+
+
+def _task(app: Pipeline, entry: TaskEntry, endpoint: EndpointAddress) -> Task:
+    if entry.cls is None:
+        return FunctionTask(entry, endpoint, app.registry.gates.get(entry.name))
+    task: Task = entry.cls()
+    task._addresses["workers"] = endpoint
+    return task
+
+
+def _metadata_source(app: Pipeline, extra: Mapping[str, Any]) -> Callable[[], dict[str, Any]] | None:
+    plan = app.registry.single.get("metadata")
+    if plan is None:
+        return (lambda: dict(extra)) if extra else None
+
+    def source() -> dict[str, Any]:
+        made = plan.function()
+        pack_aside(made, f"The {named(plan.what, plan.function)}", METADATA_BYTES)
+        return {**(made or {}), **extra}
+
+    return source
+
+
+def _collector(app: Pipeline, places: Places) -> Collector:
+    cls = app.registry.collector_class
+    if cls is None:
+        return FunctionCollector(places.results, places.acks, app.registry.collectors, app.registry.single)
+    collector: Collector = cls()
+    collector._addresses.update(results=places.results, acks=places.acks)
+    return collector
+
+
+def _worker_entry(app: Pipeline, task_type: str | None) -> WorkerEntry:
+    workers = app.registry.workers
+    if task_type is None and len(workers) == 1:
+        return next(iter(workers.values()))
+    if task_type is None:
+        raise ConfigurationError(f"There are several workers: {listed(workers)}. Say for which task.")
+    entry = workers.get(str(task_type))
+    if entry is None:
+        raise ConfigurationError(unknown_task(f"The task {task_type!r}", workers, str(task_type)))
+    return entry
+
+
+def _worker(app: Pipeline, entry: WorkerEntry, places: Places, threads: int | None) -> Worker:
+    inits = app.registry.worker_inits.get(entry.name), app.registry.thread_inits.get(entry.name)
+    if entry.cls is None:
+        worker: Worker = FunctionWorker(entry, places.tasks[entry.name], places.results, *inits)
+    else:
+        worker = entry.cls()
+        worker._addresses.update(workers=places.tasks[entry.name], results=places.results)
+        if threads not in (None, 1) and not isinstance(worker, MultiThreadedWorker):
+            raise ConfigurationError(
+                f"{entry.cls.__name__} is a SingleThreadedWorker; it has one thread, not {threads}."
+            )
+    if threads is not None:
+        worker._threads = threads
+    return worker
+
+
+def _service_entry(app: Pipeline, name: str | None) -> ServiceEntry:
+    services = app.registry.services
+    if name is None and len(services) == 1:
+        return next(iter(services.values()))
+    if name is None:
+        raise ConfigurationError(f"Say for which service. Known: {listed(services)}.")
+    entry = services.get(str(name))
+    if entry is None:
+        hint = did_you_mean(str(name), services)
+        raise ConfigurationError(f"There is no service {str(name)!r}. Known: {listed(services)}.{hint}")
+    return entry
+
+
+def _service_worker(app: Pipeline, entry: ServiceEntry, places: Places, threads: int | None) -> ServiceWorker:
+    inits = app.registry.worker_inits.get(entry.name), app.registry.thread_inits.get(entry.name)
+    worker = FunctionServiceWorker(entry, places.service_workers, *inits)
+    if threads is not None:
+        worker._threads = threads
+    return worker
+
+
+def client_of(app: Pipeline, name: str, options: Options | None) -> ServiceClient:
+    """See `Pipeline.client`."""
+    if name:
+        _service_entry(app, name)
+    options = _settled(app, options)
+    return ServiceClient(places_of(app, options).clients, name, options=options)

@@ -1,0 +1,406 @@
+"""The decorators of a pipeline and their method twins: they write down what is to be run, in a registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from zmqpipeline.definitions import signatures
+from zmqpipeline.definitions.entries import service_entry, task_entry, task_name, worker_entry
+from zmqpipeline.definitions.origin import Original, is_from_twin
+from zmqpipeline.definitions.registry import Registry, add_once
+from zmqpipeline.definitions.signatures import Place, Plan, label, plan, spelt
+from zmqpipeline.errors import RegistrationError
+
+if TYPE_CHECKING:
+    pass
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+TaskFunction = TypeVar(
+    "TaskFunction", bound="Callable[..., Iterable[Mapping[Any, Any] | None] | Mapping[Any, Any] | None]"
+)
+WorkerFunction = TypeVar("WorkerFunction", bound="Callable[..., Mapping[Any, Any] | None]")
+Class = TypeVar("Class", bound=type)
+
+
+class Decorated(Original):
+    """What `Pipeline` is registered by. Every decorator returns the function as it was, and has a method twin."""
+
+    name: str
+    registry: Registry
+    """What is registered, for the compiler and the command line."""
+
+    _frozen: bool
+
+    # tasks ------------------------------------------------------------------------------------------------------------
+
+    @spelt
+    def task(
+        self,
+        task_type: str,
+        *,
+        depends_on: Iterable[str] = (),
+        times: int | None = None,
+        total: int | None = None,
+        key: str | Callable[[dict[str, Any]], Any] | None = None,
+        retries: int = 0,
+        backoff: float = 1.0,
+        timeout: float | None = None,
+        crash_limit: int = 3,
+        on_failed: Literal["abort", "continue"] = "abort",
+        endpoint: str | None = None,
+    ) -> Callable[[TaskFunction], TaskFunction]:
+        """Decorator: the function gives the items of a task.
+
+        It may be a generator, return an iterable of dicts, or return one dict or None. It may be called again, when a
+        distributor is started anew in the middle of a run: it must then give the same items in the same order, or, with
+        `key`, items with the same keys in any order. By name it may take metadata, task_type, ack_data, address,
+        msgtype, with `times` number, and without `times` and `key` start: how many items, from the first on without a
+        gap, are done by then; it begins behind these.
+
+        Args:
+            task_type: the name of the task.
+            depends_on: tasks of which every item must be acknowledged before the first of this one.
+            times: call the function so often, one item a call.
+            total: how many items there will be, for the progress line.
+            key: a field's name, or a callable on the item: an item with a key that waits, is with a worker or is
+                collected is skipped, however often the run is started again; a failed one may come again.
+            retries: how often an item is tried again when the worker's function raises.
+            backoff: seconds before the first retry; twice as long before each further one.
+            timeout: seconds that one execution may take; None for as long as it likes.
+            crash_limit: an item that so many workers died of is failed.
+            on_failed: what to do when an item of `depends_on` failed: "abort", or "continue".
+            endpoint: an address of its own for this task.
+
+        Raises:
+            RegistrationError: a second function for the task, a bad argument, or a parameter that nobody provides.
+        """
+        task_name(task_type, "task")
+
+        def register(function: TaskFunction) -> TaskFunction:
+            self.add_task(
+                task_type,
+                function,
+                depends_on=depends_on,
+                times=times,
+                total=total,
+                key=key,
+                retries=retries,
+                backoff=backoff,
+                timeout=timeout,
+                crash_limit=crash_limit,
+                on_failed=on_failed,
+                endpoint=endpoint,
+            )
+            return function
+
+        return register
+
+    @spelt
+    def add_task(
+        self,
+        task_type: str,
+        function: Callable[..., Any],
+        *,
+        depends_on: Iterable[str] = (),
+        times: int | None = None,
+        total: int | None = None,
+        key: str | Callable[[dict[str, Any]], Any] | None = None,
+        retries: int = 0,
+        backoff: float = 1.0,
+        timeout: float | None = None,
+        crash_limit: int = 3,
+        on_failed: Literal["abort", "continue"] = "abort",
+        endpoint: str | None = None,
+    ) -> None:
+        """The method twin of `@app.task`, with the same keywords."""
+        if not self._takes("task"):
+            return
+        entry = task_entry(
+            task_type,
+            function,
+            depends_on=depends_on,
+            times=times,
+            total=total,
+            key=key,
+            retries=retries,
+            backoff=backoff,
+            timeout=timeout,
+            crash_limit=crash_limit,
+            on_failed=on_failed,
+            endpoint=endpoint,
+        )
+        add_once(
+            self.registry.tasks, entry.name, entry, f"Task {entry.name!r}", lambda one: _label(one.plan or one.cls)
+        )
+
+    def available(self, task_type: str) -> Callable[[Function], Function]:
+        """Decorator: ``fn(ack_data) -> bool`` is asked before each item of the task, in the distributor's process.
+
+        With one ACK: that of the last time as long as it returns True; when it returns False, with the next one, once
+        with each, in order, until it returns True. ``ack_data`` is what the collector attached to it, with
+        ``_task_type`` and ``_id``, the number of items acknowledged by then (0 before the first). By name it may take
+        metadata, task_type, address.
+        """
+        return self._named(signatures.AVAILABLE, task_type, self.add_available)
+
+    def add_available(self, task_type: str, function: Callable[..., Any]) -> None:
+        """The method twin of `@app.available`."""
+        self._add(self.registry.gates, signatures.AVAILABLE, task_type, function)
+
+    def metadata(self, function: WorkerFunction) -> WorkerFunction:
+        """Decorator: returns the run's metadata, a dict; the distributor calls it once, before the first item."""
+        self.add_metadata(function)
+        return function
+
+    def add_metadata(self, function: Callable[..., Any]) -> None:
+        """The method twin of `@app.metadata`."""
+        self._add_single(signatures.METADATA, function)
+
+    # workers ----------------------------------------------------------------------------------------------------------
+
+    @spelt
+    def worker(
+        self,
+        task_type: str,
+        *,
+        threads: int = 1,
+        init_timeout: float | None = 60.0,
+        max_items: int | None = None,
+        max_memory: int | str | None = None,
+    ) -> Callable[[WorkerFunction], WorkerFunction]:
+        """Decorator: the function executes one item of the task, its first parameter, and returns the result, a dict.
+
+        By name it may take metadata, task_type, thread_index, number, attempt, resource.
+
+        Args:
+            task_type: the task.
+            threads: so many threads of each worker process call it at once.
+            init_timeout: seconds that `worker_init` and `thread_init` may take together; a worker that takes longer
+                ends, and has failed to start. None for as long as they like.
+            max_items: a process ends its work in good order after so many items, and another one takes its place.
+            max_memory: the same when the process has so much memory after an item: bytes, or a text such as "2GiB".
+        """
+        task_name(task_type, "worker")
+
+        def register(function: WorkerFunction) -> WorkerFunction:
+            self.add_worker(
+                task_type,
+                function,
+                threads=threads,
+                init_timeout=init_timeout,
+                max_items=max_items,
+                max_memory=max_memory,
+            )
+            return function
+
+        return register
+
+    @spelt
+    def add_worker(
+        self,
+        task_type: str,
+        function: Callable[..., Any],
+        *,
+        threads: int = 1,
+        init_timeout: float | None = 60.0,
+        max_items: int | None = None,
+        max_memory: int | str | None = None,
+    ) -> None:
+        """The method twin of `@app.worker`, with the same keywords."""
+        if not self._takes("worker"):
+            return
+        limits: dict[str, Any] = {"init_timeout": init_timeout, "max_items": max_items, "max_memory": max_memory}
+        entry = worker_entry(task_type, function, threads, **limits)
+        what = f"The worker of task {entry.name!r}"
+        add_once(self.registry.workers, entry.name, entry, what, lambda one: _label(one.plan or one.cls))
+
+    def worker_init(self, task_type: str) -> Callable[[Function], Function]:
+        """Decorator: runs once in each worker process, just before its first item; it returns the `resource`.
+
+        By name it may take metadata, task_type.
+        """
+        return self._named(signatures.WORKER_INIT, task_type, self.add_worker_init)
+
+    def add_worker_init(self, task_type: str, function: Callable[..., Any]) -> None:
+        """The method twin of `@app.worker_init`."""
+        self._add(self.registry.worker_inits, signatures.WORKER_INIT, task_type, function)
+
+    def thread_init(self, task_type: str) -> Callable[[Function], Function]:
+        """Decorator: runs once in each thread before its first item; what it returns is that thread's `resource`.
+
+        By name it may take metadata, task_type, thread_index, and resource, which is that of `worker_init`.
+        """
+        return self._named(signatures.THREAD_INIT, task_type, self.add_thread_init)
+
+    def add_thread_init(self, task_type: str, function: Callable[..., Any]) -> None:
+        """The method twin of `@app.thread_init`."""
+        self._add(self.registry.thread_inits, signatures.THREAD_INIT, task_type, function)
+
+    # the collector ----------------------------------------------------------------------------------------------------
+
+    @overload
+    def collector(self, task_type: Function) -> Function: ...
+
+    @overload
+    def collector(self, task_type: str | None = None) -> Callable[[Function], Function]: ...
+
+    def collector(self, task_type: Any = None) -> Any:
+        """Decorator: the function takes each result. ``@app.collector`` for all tasks, ``@app.collector("C")`` for one.
+
+        The one for a task wins over the one for all. A dict that it returns is attached to the next ACK. By name it may
+        take metadata, task_type, number, attempt, msgtype, and journal: the open transaction of the run's journal, in
+        which what it writes is committed together with the mark that the item is collected.
+        """
+        if callable(task_type):
+            self.add_collector(task_type)
+            return task_type
+
+        def register(function: Function) -> Function:
+            self.add_collector(function, task_type)
+            return function
+
+        return register
+
+    def add_collector(self, function: Callable[..., Any], task_type: str | None = None) -> None:
+        """The method twin of `@app.collector`; without a task it is for all."""
+        if task_type is not None:
+            self._add(self.registry.collectors, signatures.COLLECTOR, task_type, function)
+            return
+        if not self._takes("collector"):
+            return
+        made = plan(function, signatures.COLLECTOR)
+        add_once(self.registry.collectors, "", made, "The collector", _label)
+
+    def finished(self, function: Function) -> Function:
+        """Decorator: is called in the collector when every item is done. By name it may take metadata, msgtype.
+
+        A run counts as finished when it has returned: if it raises, or its process dies first, a run with a journal
+        that is started again calls it again, and nothing else (without one, the next collector does, if only the
+        collector died). By name it may take journal, too, as `@app.collector` has it: its rows and the mark "finished"
+        are committed together, so that they are there once.
+        """
+        self.add_finished(function)
+        return function
+
+    def add_finished(self, function: Callable[..., Any]) -> None:
+        """The method twin of `@app.finished`."""
+        self._add_single(signatures.FINISHED, function)
+
+    def failed(self, function: Function) -> Function:
+        """Decorator: is called in the collector with the `Failure` of each item that was given up.
+
+        By name it may take metadata, task_type, and journal, as `@app.collector` has it.
+        """
+        self.add_failed(function)
+        return function
+
+    def add_failed(self, function: Callable[..., Any]) -> None:
+        """The method twin of `@app.failed`."""
+        self._add_single(signatures.FAILED, function)
+
+    def ack_data(self, function: Function) -> Function:
+        """Decorator: returns a dict that is attached to every ACK. By name it may take metadata, task_type."""
+        self.add_ack_data(function)
+        return function
+
+    def add_ack_data(self, function: Callable[..., Any]) -> None:
+        """The method twin of `@app.ack_data`."""
+        self._add_single(signatures.ACK_DATA, function)
+
+    # services ---------------------------------------------------------------------------------------------------------
+
+    @spelt
+    def service(
+        self, name: str, *, threads: int = 1, idempotent: bool = False, init_timeout: float | None = 60.0
+    ) -> Callable[[Function], Function]:
+        """Decorator: the function answers the requests for a service; its first parameter is the request.
+
+        By name it may take task_type, thread_index, attempt, resource (of `@app.worker_init(name)`), msgtype.
+
+        Args:
+            name: what clients ask for.
+            threads: so many threads of each worker process call it at once.
+            idempotent: a request whose worker was lost may be given to another one, and so be executed twice.
+            init_timeout: seconds that `worker_init` and `thread_init` may take together, as of `@app.worker`.
+        """
+        task_name(name, "service")
+
+        def register(function: Function) -> Function:
+            self.add_service(name, function, threads=threads, idempotent=idempotent, init_timeout=init_timeout)
+            return function
+
+        return register
+
+    @spelt
+    def add_service(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        threads: int = 1,
+        idempotent: bool = False,
+        init_timeout: float | None = 60.0,
+    ) -> None:
+        """The method twin of `@app.service`."""
+        if not self._takes("service"):
+            return
+        entry = service_entry(name, function, threads, idempotent, init_timeout)
+        what = f"The service {entry.name!r}"
+        add_once(self.registry.services, entry.name, entry, what, lambda one: _label(one.plan))
+
+    # classes ----------------------------------------------------------------------------------------------------------
+
+    def register(self, cls: Class) -> Class:
+        """Register a Task, Worker, Collector or MetaDataWorker class; returns it, so it may stand as a decorator.
+
+        The addresses that the class declares hold, unless a flag or a variable gives a base address.
+
+        Raises:
+            DefinitionError: the class leaves something open; it is a `TypeError`.
+            RegistrationError: its place is taken, or it is none of these.
+        """
+        if self._takes("register"):
+            from zmqpipeline.definitions.classes import class_entry
+
+            class_entry(self.registry, cls)
+        return cls
+
+    def _takes(self, decorator: str) -> bool:
+        """Whether what is registered counts: that of a twin does not, since the started module runs the same line."""
+        if is_from_twin(self._home):
+            return False
+        if self._frozen:
+            raise RegistrationError(
+                f"The decorator {decorator!r} can no longer be used: pipeline {self.name!r} is already running. "
+                "Move it above `app.main()`."
+            )
+        return True
+
+    def _named(
+        self, place: Place, task_type: str, add: Callable[[str, Callable[..., Any]], None]
+    ) -> Callable[[Function], Function]:
+        task_name(task_type, place.decorator)
+
+        def register(function: Function) -> Function:
+            add(task_type, function)
+            return function
+
+        return register
+
+    def _add(self, entries: dict[str, Plan], place: Place, task_type: str, function: Callable[..., Any]) -> None:
+        if not self._takes(place.decorator):
+            return
+        name = task_name(task_type, place.decorator)
+        what = f"`@app.{place.decorator}({name!r})`"
+        add_once(entries, name, plan(function, place, name), what, _label)
+
+    def _add_single(self, place: Place, function: Callable[..., Any]) -> None:
+        if not self._takes(place.decorator):
+            return
+        made = plan(function, place)
+        add_once(self.registry.single, place.decorator, made, f"`@app.{place.decorator}`", _label)
+
+
+def _label(entry: object) -> str:
+    return label(entry.function if isinstance(entry, Plan) else entry)

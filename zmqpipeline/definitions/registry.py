@@ -1,0 +1,188 @@
+"""What is registered with a pipeline: one entry for each decorated function or class, and the rules between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from zmqpipeline.addresses import EndpointAddress
+from zmqpipeline.definitions.signatures import Plan
+from zmqpipeline.errors import RegistrationError, did_you_mean
+from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
+from zmqpipeline.runtime.error_text import named
+
+if TYPE_CHECKING:
+    from zmqpipeline.roles.collector import Collector
+    from zmqpipeline.roles.task import Task
+    from zmqpipeline.roles.worker import Worker
+
+ON_FAILED = ("abort", "continue")
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A task: a function with its options, or a class."""
+
+    name: str
+    spec: TaskSpec
+    plan: Plan | None = None
+    cls: type[Task] | None = None
+    times: int | None = None
+    key: str | Callable[[dict[str, Any]], Any] | None = None
+    endpoint: EndpointAddress | None = None
+
+
+@dataclass(frozen=True)
+class WorkerEntry:
+    """The worker of a task: a function with its number of threads and its limits, or a class."""
+
+    name: str
+    threads: int = 1
+    plan: Plan | None = None
+    cls: type[Worker] | None = None
+    init_timeout: float | None = 60.0
+    max_items: int | None = None
+    max_memory: int | str | None = None
+
+
+@dataclass(frozen=True)
+class ServiceEntry:
+    """A service: the function that answers, its threads, and whether a request may be executed twice."""
+
+    name: str
+    plan: Plan
+    threads: int = 1
+    idempotent: bool = False
+    init_timeout: float | None = 60.0
+
+
+@dataclass
+class Registry:
+    """Everything that is registered with one pipeline. Keys are task types."""
+
+    tasks: dict[str, TaskEntry] = field(default_factory=dict)
+    workers: dict[str, WorkerEntry] = field(default_factory=dict)
+    services: dict[str, ServiceEntry] = field(default_factory=dict)
+    worker_inits: dict[str, Plan] = field(default_factory=dict)
+    thread_inits: dict[str, Plan] = field(default_factory=dict)
+    gates: dict[str, Plan] = field(default_factory=dict)
+    collectors: dict[str, Plan] = field(default_factory=dict)
+    """The collector for all other tasks has the key ""."""
+    single: dict[str, Plan] = field(default_factory=dict)
+    """Those of which there is one: finished, failed, ack_data, metadata."""
+    collector_class: type[Collector] | None = None
+
+    def check(self, pipeline: str) -> list[str]:
+        """The task types in an order that honours depends_on.
+
+        Raises:
+            RegistrationError: there is no task, a task has no worker, or something is for a task that is none.
+            DependencyError: a dependency is unknown or goes in a circle.
+        """
+        self._check_names()
+        if not self.tasks and self.services:
+            return []
+        if not self.tasks:
+            raise RegistrationError(
+                f"Pipeline {pipeline!r} has no tasks. Add a function with `@app.task('NAME')` above this call, "
+                "or check that the module which adds them is imported."
+            )
+        ordered = order(entry.spec for entry in self.tasks.values())
+        for name in ordered:
+            if name not in self.workers:
+                what = named(f"task {name!r}", _function_of(self.tasks[name]))
+                raise RegistrationError(_no_worker(what, name, self.workers))
+        return ordered
+
+    def forget(self, module: str) -> None:
+        """Take out what was registered with functions and classes of this module."""
+        places: tuple[dict[str, Any], ...] = (
+            *(self.tasks, self.workers, self.services, self.worker_inits, self.thread_inits),
+            *(self.gates, self.collectors, self.single),
+        )
+        for entries in places:
+            for name in [name for name, entry in entries.items() if _module_of(entry) == module]:
+                del entries[name]
+        if self.collector_class is not None and self.collector_class.__module__ == module:
+            self.collector_class = None
+
+    def _check_names(self) -> None:
+        for decorator, names in (
+            ("worker", self.workers),
+            ("worker_init", self.worker_inits),
+            ("thread_init", self.thread_inits),
+            ("available", self.gates),
+            ("collector", self.collectors),
+        ):
+            for name in names:
+                if name and name not in self.tasks and not (name in self.services and decorator.endswith("_init")):
+                    what = named(f"`@app.{decorator}({name!r})`", _function_of(names[name]))
+                    raise RegistrationError(unknown_task(f"{what} is for a task that", self.tasks, name))
+        for decorator, inits in (("worker_init", self.worker_inits), ("thread_init", self.thread_inits)):
+            for name in inits:
+                self._check_init(decorator, name)
+        for name in self.gates:
+            if self.tasks[name].cls is not None:
+                raise RegistrationError(_two_ways("available", name, "is_available_for_handling"))
+        if self.collector_class is not None and (
+            self.collectors or {"finished", "failed", "ack_data"} & set(self.single)
+        ):
+            raise RegistrationError(
+                f"The pipeline has the collector class {self.collector_class.__name__}, and functions for a collector. "
+                "Take the functions out, or write the class as functions."
+            )
+
+    def _check_init(self, decorator: str, name: str) -> None:
+        worker = self.workers.get(name)
+        if worker is not None and worker.cls is not None:
+            raise RegistrationError(_two_ways(decorator, name, "init_worker or init_thread"))
+
+
+Value = TypeVar("Value")
+
+
+def add_once(entries: dict[str, Value], key: str, value: Value, what: str, name: Callable[[Value], str]) -> None:
+    """Put an entry in its place.
+
+    Raises:
+        RegistrationError: the place is taken; the message names both.
+    """
+    other = entries.setdefault(key, value)
+    if other is not value:
+        raise RegistrationError(
+            f"{what} has two functions: {name(other)!r} and {name(value)!r}. "
+            "There is room for one: remove the other, or give it another task."
+        )
+
+
+def _module_of(entry: Any) -> str:
+    """Where the function or class of an entry was defined."""
+    return str(getattr(_function_of(entry), "__module__", ""))
+
+
+def _function_of(entry: Any) -> Any:
+    made = entry if isinstance(entry, Plan) else entry.plan or entry.cls
+    return made.function if isinstance(made, Plan) else made
+
+
+def unknown_task(beginning: str, known: Iterable[str], name: str) -> str:
+    """The sentence for a name that is no task."""
+    names = sorted(known)
+    return f"{beginning} does not exist. Known: {listed(names)}.{did_you_mean(name, names)}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names as a sentence shows them."""
+    return ", ".join(repr(name) for name in names) or "none"
+
+
+def _no_worker(what: str, name: str, workers: Iterable[str]) -> str:
+    return (
+        f"No worker for {what}. Known: {listed(sorted(workers))}. "
+        f"Add a function with `@app.worker({name!r})`, or check the spelling."
+    )
+
+
+def _two_ways(decorator: str, name: str, method: str) -> str:
+    return f"`@app.{decorator}({name!r})` is for a class that is registered. Write {method} in that class."

@@ -1,0 +1,171 @@
+"""Parameters by name: which extra values a decorated function may ask for, and how it is called.
+
+The first parameter of a worker, collector, failed or available function is what it is called for, whatever its name;
+the others are taken by name, each where it has a meaning. The signature is read once, when the decorator runs; a
+function that takes nothing extra is afterwards called as it is.
+
+Keywords that a method does not have: refused with the closest one, on every Python.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial, wraps
+from typing import Any, TypeVar, cast
+
+from zmqpipeline.errors import RegistrationError, did_you_mean
+
+_NOTHING = inspect.Parameter.empty
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_BY_PLACE = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a function is used: its decorator, its first parameter (None: all go by name), and which names exist."""
+
+    decorator: str
+    first: str | None
+    names: tuple[str, ...]
+    may_yield: bool = False
+
+
+_TASK_NAMES = ("metadata", "task_type", "ack_data", "address", "msgtype")
+TASK = Place("task", None, (*_TASK_NAMES, "start"), may_yield=True)
+TIMES = Place("task", None, (*_TASK_NAMES, "number"))
+WORKER = Place("worker", "the item", ("metadata", "task_type", "thread_index", "number", "attempt", "resource"))
+SERVICE = Place("service", "the request", ("task_type", "thread_index", "attempt", "resource", "msgtype"))
+WORKER_INIT = Place("worker_init", None, ("metadata", "task_type"))
+THREAD_INIT = Place("thread_init", None, ("metadata", "task_type", "thread_index", "resource"))
+COLLECTOR = Place("collector", "the result", ("metadata", "task_type", "number", "attempt", "msgtype", "journal"))
+FINISHED = Place("finished", None, ("metadata", "msgtype", "journal"))
+FAILED = Place("failed", "the failure", ("metadata", "task_type", "journal"))
+ACK_DATA = Place("ack_data", None, ("metadata", "task_type"))
+AVAILABLE = Place("available", "the ack data", ("metadata", "task_type", "address"))
+METADATA = Place("metadata", None, ())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a function is called: with its first argument, if the place has one, and these names."""
+
+    function: Callable[..., Any]
+    names: tuple[str, ...]
+    what: str
+
+    def bind(self, constants: Mapping[str, Any]) -> Bound:
+        """Fill in what stays the same from call to call; what is left is given at each call."""
+        given = {name: constants[name] for name in self.names if name in constants}
+        function = partial(self.function, **given) if given else self.function
+        return Bound(function, tuple(name for name in self.names if name not in constants), self.what)
+
+    def needs(self, name: str) -> bool:
+        """Whether the function takes this name and has no default for it."""
+        return name in self.names and inspect.signature(self.function).parameters[name].default is _NOTHING
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A function with its constant parameters filled in; `rest` are the names that each call must give."""
+
+    function: Callable[..., Any]
+    rest: tuple[str, ...]
+    what: str
+
+    def __call__(self, *first: Any, **values: Any) -> Any:
+        """Call it; of `values` it is given those that it takes."""
+        return self.function(*first, **{name: values[name] for name in self.rest})
+
+
+def label(function: object) -> str:
+    """The name of a function as messages show it."""
+    return str(getattr(function, "__qualname__", None) or type(function).__qualname__).replace("<locals>.", "")
+
+
+def plan(function: Callable[..., Any], place: Place, task_type: str | None = None) -> Plan:
+    """Read the signature of a function once.
+
+    Raises:
+        RegistrationError: it is no function, a coroutine, or takes a parameter that has no meaning there.
+    """
+    what = f"{place.decorator} function {label(function)!r}" + (f" of task {task_type!r}" if task_type else "")
+    _check_sort(function, place, what)
+    return Plan(function, _names(function, place, what), what)
+
+
+def _check_sort(function: Callable[..., Any], place: Place, what: str) -> None:
+    if not callable(function):
+        raise RegistrationError(f"`@app.{place.decorator}` needs a function, not {function!r}.")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise RegistrationError(f"The {what} is an async function; these are not called. Write it with plain `def`.")
+    if inspect.isgeneratorfunction(function) and not place.may_yield:
+        raise RegistrationError(f"The {what} has a `yield`; it must return one value. Write `return` in its place.")
+
+
+def _names(function: Callable[..., Any], place: Place, what: str) -> tuple[str, ...]:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:
+        # some builtins hide their signature: they are called with the first argument alone
+        return ()
+    if place.first is not None:
+        parameters = _without_first(parameters, place, what)
+    return tuple(one.name for one in parameters if _injected(one, place, what))
+
+
+def _without_first(parameters: list[inspect.Parameter], place: Place, what: str) -> list[inspect.Parameter]:
+    if not parameters or parameters[0].kind not in _BY_PLACE:
+        raise RegistrationError(f"The {what} takes no parameter. Its first one is {place.first}: give it one.")
+    return parameters if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else parameters[1:]
+
+
+def _injected(parameter: inspect.Parameter, place: Place, what: str) -> bool:
+    if parameter.kind in _BY_NAME and parameter.name in place.names:
+        return True
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.default is not _NOTHING:
+        return False
+    raise RegistrationError(_refusal(parameter, place, what))
+
+
+def _refusal(parameter: inspect.Parameter, place: Place, what: str) -> str:
+    if parameter.name in place.names:
+        return f"The {what} takes {parameter.name!r} by position only; it is given by name. Take the '/' out."
+    known = ", ".join(place.names) or "none"
+    if place.decorator == "task":
+        return (
+            f"The {what} takes a parameter {parameter.name!r}, which nobody provides: it gives items, and takes none. "
+            f"What executes an item, its first parameter, is decorated with `@app.worker`. Names that have a meaning "
+            f"here: {known}."
+        )
+    first = f" Its first parameter is {place.first}." if place.first else ""
+    return (
+        f"The {what} takes a parameter {parameter.name!r}, which nobody provides.{first} "
+        f"Names that have a meaning there: {known}. Rename it, or give it a default."
+    )
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def spelt(method: Method) -> Method:
+    """Decorator of a method: RegistrationError for a keyword that it does not take, with the one that may be meant."""
+    code = method.__code__
+    known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+
+    @wraps(method)
+    def called(self: Any, *args: Any, **keywords: Any) -> Any:
+        for name in keywords:
+            if name not in known:
+                close = did_you_mean(name, known)
+                raise RegistrationError(
+                    f"`app.{method.__name__}` takes no {name!r}.{close} It takes {', '.join(known)}."
+                )
+        return method(self, *args, **keywords)
+
+    return cast("Method", called)

@@ -1,0 +1,146 @@
+"""Logging: the names of the loggers, the lines as text or JSON, and what a line is about.
+
+The logger names of the library, and configureLogging, by which a program says where they write.
+
+The library only writes to its loggers, and sets no handler. Unless the program configures logging, Python itself shows
+warnings and errors on stderr (`logging.lastResort`); a program that wants silence adds a `logging.NullHandler` to the
+logger ``zmqpipeline``.
+
+What a log line is about, for `--log-json`: the item whose function writes it, and the worker that it is in.
+
+A thread that executes items says which one it is at, but only where log lines are JSON: elsewhere an item pays nothing.
+
+How a process started from the command line writes log lines: to stderr, as text or as JSON objects, one a line.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+LOGGERS = (
+    "zmqpipeline.distributor",
+    "zmqpipeline.collector",
+    "zmqpipeline.task",
+    "zmqpipeline.worker",
+    "zmqpipeline.metadataworker",
+    "zmqpipeline.service",
+    "zmqpipeline.serviceworker",
+    "zmqpipeline.serviceclient",
+)
+"""The loggers of the roles. Name your own below them, as in ``zmqpipeline.task.Resize``."""
+
+
+def configureLogging(config: dict[str, Any]) -> None:
+    """Configure logging by a dictionary, exactly as `logging.config.dictConfig` does, with its errors.
+
+    Say ``'disable_existing_loggers': False`` in it: else the loggers that it does not name are switched off.
+    """
+    logging.config.dictConfig(config)
+
+
+About = Mapping[str, "str | int"]
+"""Any of task, item, attempt, worker."""
+
+_here = threading.local()
+_process: dict[str, str | int] = {}
+
+
+def about_process(**fields: str | int) -> None:
+    """From now on every line of this process is about this, too."""
+    _process.update(fields)
+
+
+def about_thread(**fields: str | int) -> None:
+    """From now on every line of this thread is about this, and nothing else."""
+    _here.about = fields
+
+
+def about_now() -> dict[str, str | int]:
+    """What a line that is written here and now is about."""
+    return {**_process, **getattr(_here, "about", {})}
+
+
+def about_items(task: str, call: Callable[[Any, int, int, int], Any]) -> Callable[[Any, int, int, int], Any]:
+    """The same function; what is logged while it executes an item is about that item.
+
+    It takes the item, the thread's index, the item's number and the attempt.
+    """
+
+    def telling(item: Any, index: int, number: int, attempt: int) -> Any:
+        about_thread(task=task, item=number, attempt=attempt)
+        try:
+            return call(item, index, number, attempt)
+        finally:
+            about_thread()
+
+    return telling
+
+
+def about_results(task: str, attempt: int, call: Callable[[int, Any], Any]) -> Callable[[int, Any], Any]:
+    """The same for what a collector calls with the results of one attempt, and with their numbers."""
+
+    def telling(number: int, data: Any) -> Any:
+        about_thread(task=task, item=number, attempt=attempt)
+        try:
+            return call(number, data)
+        finally:
+            about_thread()
+
+    return telling
+
+
+TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"
+"""When, how serious, which logger and process, what."""
+
+
+CLEAR = "\x1b[K"
+"""Clears the rest of a terminal's line."""
+
+
+class JsonLines(logging.Formatter):
+    """A record as one JSON object: time (ISO 8601, UTC), level, logger, process, message, perhaps traceback.
+
+    Where it is about one of these, also task, item (its number), attempt and worker (``HOST/PID``).
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        fields = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "process": record.process,
+            "message": record.getMessage(),
+            **about_now(),
+            **getattr(record, "about", {}),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+def log_to_stderr(level: str, *, as_json: bool = False) -> None:
+    """Show the library's lines from this level on, unless the program has configured handlers of its own."""
+    top = logging.getLogger("zmqpipeline")
+    if _is_configured():
+        return
+    handler = logging.StreamHandler()
+    # of what the progress line has drawn there, by whichever process, nothing shall be left beside a line
+    begin = f"\r{CLEAR}" if handler.stream.isatty() else ""
+    handler.setFormatter(JsonLines() if as_json else logging.Formatter(begin + TEXT_FORMAT))
+    top.addHandler(handler)
+    top.setLevel(level.upper())
+    top.propagate = False
+
+
+def _is_configured() -> bool:
+    """True if the root logger, or one of the library's, has a handler that is not there for show."""
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "zmqpipeline"]
+    loggers = [logging.getLogger(name) for name in names] + [logging.root]
+    return any(not isinstance(handler, logging.NullHandler) for logger in loggers for handler in logger.handlers)

@@ -1,0 +1,91 @@
+"""Several worker processes behind one command: ``worker --processes N``, or ``worker`` without a task type."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from dataclasses import dataclass, field
+
+from zmqpipeline.errors import ConfigurationError, RoleDied
+from zmqpipeline.processes.failed_starts import FailedStarts
+from zmqpipeline.processes.slots import ChildEnded, Crew, Signalled, Verdict, about_child
+from zmqpipeline.processes.supervisor import OVERTIME
+
+log = logging.getLogger("zmqpipeline.worker")
+
+
+@dataclass
+class WorkerGroup:
+    """Keeps the workers of a crew running until each has ended by itself; times in seconds."""
+
+    crew: Crew
+    drain_timeout: float
+    status: int = 0
+    signum: int | None = None
+    kill_at: float | None = None
+    ending: bool = False
+    starts: FailedStarts = field(default_factory=lambda: FailedStarts(log))
+    began: float = field(default_factory=time.monotonic)
+
+    def run(self) -> int:
+        """The exit status: 0 when each has left, and after a SIGTERM that they drained on; 130 after Ctrl-C.
+
+        2 when one cannot be started as it is configured; 3 when each of a task's has failed to start again and again.
+        """
+        with self.crew.signals():
+            try:
+                for place in self.crew.places:
+                    self.crew.start(place)
+                while self.crew.running() or self.crew.next_start() is not None:
+                    self._turn()
+            finally:
+                self.crew.kill()
+                self.starts.close()
+        return 128 + self.signum if self.signum == signal.SIGINT else self.status
+
+    def _turn(self) -> None:
+        dues = [due for due in (self.kill_at, self.crew.next_start()) if due is not None]
+        happening = self.crew.wait(min(dues, default=None))
+        now = time.monotonic()
+        if isinstance(happening, Signalled):
+            self._signal(happening.signum, now)
+        elif isinstance(happening, ChildEnded):
+            self._ended(happening, now)
+        if self.kill_at is not None and self.kill_at <= now:
+            self._kill()
+        self.crew.start_due(now)
+
+    def _signal(self, signum: int, now: float) -> None:
+        if self.signum is not None:
+            self.status = 128 + signum
+            self._kill()
+            return
+        self.signum = signum
+        self._end(now)
+
+    def _ended(self, end: ChildEnded, now: float) -> None:
+        place, verdict, is_told = end.place, self.crew.judge(end, now), self.starts.note(end)
+        if self.ending:
+            place.restart_at = None
+        elif verdict in (Verdict.MISCONFIGURED, Verdict.HOPELESS):
+            is_wrong = verdict is Verdict.MISCONFIGURED
+            why = "; its message is above" if is_wrong else self.starts.reason(place.task).rstrip(".")
+            log.error("The %s cannot be started%s. The other workers drain.", place.label, why)
+            self.status = (ConfigurationError if is_wrong else RoleDied).exit_status
+            self._end(now)
+        elif verdict is Verdict.DIED and not is_told:
+            about = {"about": about_child(place, end.pid)}
+            log.warning("%s Its items are handed out again.", end.describe(now), extra=about)
+
+    def _end(self, now: float) -> None:
+        self.ending = True
+        self.crew.stand_down()
+        self.crew.terminate()
+        self.kill_at = now + self.drain_timeout + OVERTIME
+
+    def _kill(self) -> None:
+        self.kill_at = None
+        for place in self.crew.running():
+            log.warning("The %s did not end in time; it is killed.", place.label)
+        self.crew.kill()

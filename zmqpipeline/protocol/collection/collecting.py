@@ -1,0 +1,234 @@
+"""The collector machine's results: what is called, what is acknowledged, and what its thread answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from zmqpipeline.options import Options
+from zmqpipeline.protocol import commands as c
+from zmqpipeline.protocol import events as e
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.collection.acks import Acks
+from zmqpipeline.protocol.collection.result_credit import Credits, bytes_of
+from zmqpipeline.protocol.data.collected import Gathered, Progress
+from zmqpipeline.protocol.data.dedup import split_keys
+from zmqpipeline.protocol.data.ranges import first_of, numbers_of, size
+from zmqpipeline.protocol.delivery.failure_kinds import FailedItems
+from zmqpipeline.protocol.delivery.workers import LONGEST_NAME, Links
+from zmqpipeline.protocol.missed_run import Stay
+from zmqpipeline.protocol.peers import Link, Strangers
+
+MOST_TASKS = 10_000
+"""Results of so many tasks are taken while no distributor has named its tasks: the run comes from a journal."""
+
+
+class CollectedResults:
+    """What a collector machine knows, and what it does with results; see `protocol.collector`."""
+
+    def __init__(
+        self,
+        pipeline: str,
+        *,
+        incarnation: bytes,
+        options: Options | None = None,
+        is_dict: Callable[[bytes], bool] = lambda packed: True,
+        stay: float = 0.0,
+    ) -> None:
+        """`is_dict` tells whether a packed value is a dict: what is in one is not known here.
+
+        `stay`: one that is ended by its user within so many seconds from its first event on stays until they are over,
+        so that those who try to connect from time to time hear of it.
+        """
+        self.pipeline = pipeline
+        self.phase = "empty"
+        self.run = ""
+        self.metadata = b""
+        self.counts: list[m.TaskCounts] = []
+        self.ok = False
+        self.inherited = 0
+        """How many of these were done before this process came to the run."""
+        self.inherited_failed = 0
+        """How many of those had failed."""
+        self.troubles: dict[str, m.Trouble] = {}
+        """What the functions beside the one for results raised first: ack_data, failed, finished."""
+        self.failed = FailedItems()
+        self.unsent: dict[str, m.Trouble] = {}
+        """By task, why not everything was sent: the distributor's word."""
+        self.early = ""
+        """Why the run ended before its time, if it did so by the distributor's word."""
+        self._is_final = False
+        self._told_early: set[e.Peer] = set()
+        """Who was told so by us."""
+        self._stay_young = Stay(stay)
+        self._options = options or Options()
+        self._tasks = Gathered()
+        self._acks = Acks()
+        self._links = Links(incarnation)
+        self._strangers = Strangers()
+        self._credits = Credits(self._options.max_held_bytes)
+        self._is_dict = is_dict
+        self._named: frozenset[str] = frozenset()
+        """The tasks that the distributor has named; results of no others are taken."""
+        self._distributor: e.Peer | None = None
+        self._was_served = False
+        """A distributor of this run has spoken to this process."""
+        self._calls = 0
+        self._finish: m.Finish | None = None
+        self._finished_data = b""
+        self._was_finished = False
+        self._deadline: float | None = None
+        self._drain_by: float | None = None
+        self._company: e.Peer | None = None
+        """The distributor that was heard last, also if it has not begun a run."""
+        self._warn_at: float | None = None
+        self._alone_since: float | None = None
+        self._born = False
+        self._out: list[c.Command] = []
+
+    def _results(self, peer: e.Peer, body: m.Results) -> None:
+        if body.run != self.run or self.phase != "active" or self._is_no_task(peer, body.task):
+            return
+        progress = self._task(body.task)
+        new = progress.new_of(body.spans, body.keys)
+        who = self._links.who(peer)
+        if who is not None:
+            self._credits.join(who)
+        if new == body.spans:
+            self._collect(who, progress, body, new, body.payloads, body.keys)
+            return
+        wanted = set(numbers_of(new))
+        progress.duplicates += size(body.spans) - len(wanted)
+        kept = [index for index, number in enumerate(numbers_of(body.spans)) if number in wanted]
+        keys = split_keys(body.keys)
+        self._ack_again(body.task, body.spans)
+        left = b"".join([keys[index] for index in kept] if keys else ())
+        self._collect(who, progress, body, new, [body.payloads[index] for index in kept], left)
+
+    def _collect(
+        self,
+        who: bytes | None,
+        progress: Progress,
+        body: m.Results,
+        new: m.Spans,
+        payloads: m.Blobs,
+        keys: bytes,
+    ) -> None:
+        """Have the function called for these of the results; `keys` are theirs, joined."""
+        if new:
+            self._credits.arrived(who or b"", size(new), payloads)
+            progress.expect(new, split_keys(keys))
+            self._call(c.Collect(body.task, body.attempt, new, payloads, keys, self._acks.is_gated), size(new))
+
+    def _kept(self, peer: e.Peer, body: m.Kept) -> None:
+        if body.run == self.run and self.phase == "active" and not self._is_no_task(peer, body.task):
+            link, who = self._link(peer), self._links.who(peer)
+            if link is not None and who is not None:
+                self._credits.join(who)
+                self._credits.said(who, body.credit, body.wants, link.confirmed)
+            unseen = first_of(self._task(body.task).unseen(body.spans))
+            self._send(peer, m.Missing(self.run, body.task, unseen))
+
+    def _ack_again(self, task: str, spans: m.Spans) -> None:
+        progress = self._task(task)
+        collected, failed = progress.collected.common(spans), progress.failed.common(spans)
+        if collected or failed:
+            # it is news to a distributor that has missed an ACK, and perhaps the newest one: that one's data go along
+            newest, data = self._acks.newest
+            self._tell_acks([], task, collected, failed, data, newest if newest != task else "")
+
+    def _ack(
+        self, task: str, collected: m.Spans, failed: m.Spans, data: bytes, each: Sequence[tuple[int, bytes]] = ()
+    ) -> None:
+        """Acknowledge what has just been done; `each` as in Collected."""
+        notes = self._acks.add(task, size(collected) + size(failed), data, each)
+        self._tell_acks(notes, task, collected, failed, data)
+
+    def _tell_acks(
+        self,
+        notes: list[m.AckNote],
+        task: str,
+        collected: m.Spans,
+        failed: m.Spans,
+        data: bytes,
+        data_of: str = "",
+    ) -> None:
+        if self._distributor is not None:
+            known, queued = self._tasks.get(task) or Progress(), self._credits.queued
+            done = (collected, failed)
+            for ack in self._acks.messages(self.run, notes, task, done, data, data_of, known, queued):
+                self._send(self._distributor, ack)
+
+    def _call(self, command: c.Command, parts: int, *, failing: bool = False) -> None:
+        """Count the calls that are out, so that the end can wait for them."""
+        self._calls += parts
+        if isinstance(command, c.CallFailed) and not failing:
+            self._credits.call_failed(parts)
+        self._do(command)
+
+    def _call_failed(self, items: list[m.FailedItem], parts: int, *, failing: bool = False) -> None:
+        for item in items:
+            self.failed.add(item)
+        self._call(c.CallFailed(items), parts, failing=failing)
+
+    def _collected(self, event: e.Collected) -> None:
+        done = size(event.spans) + len(event.failures)
+        self._calls -= done
+        self._credits.called(done, bytes_of([payload for _, _, payload in event.failures]))
+        self._note("ack_data", event.trouble)
+        progress = self._task(event.task)
+        if event.spans:
+            progress.collect(event.spans)
+        if event.failures:
+            items = [
+                m.FailedItem(event.task, number, event.attempt, "collector", trouble, payload, progress.keys.of(number))
+                for number, trouble, payload in event.failures
+            ]
+            self._call_failed(items, 1, failing=any(item.payload for item in items))
+        if event.spans:
+            self._ack(event.task, event.spans, (), event.data, event.each)
+
+    def _failed_called(self, event: e.FailedCalled) -> None:
+        self._calls -= 1
+        self._credits.failed_called()
+        self._note("failed", event.trouble)
+        progress = self._task(event.task)
+        progress.fail(event.spans)
+        self._ack(event.task, (), event.spans, b"")
+
+    def _note(self, function: str, trouble: m.Trouble | None) -> None:
+        # the first one is kept; it was said where it was raised
+        if trouble is not None:
+            self.troubles.setdefault(function, trouble)
+
+    def _is_no_task(self, peer: e.Peer, name: str) -> bool:
+        """Whether nothing of this task is taken, since the pipeline has none of this name."""
+        if name in self._tasks or (name in self._named if self._named else len(self._tasks) < MOST_TASKS):
+            return False
+        self._out += self._strangers.note(
+            peer, f"speaks of a task {name[:LONGEST_NAME]!r}, which this pipeline has not"
+        )
+        return True
+
+    def _task(self, name: str) -> Progress:
+        return self._tasks.of(name)
+
+    def _link(self, peer: e.Peer) -> Link | None:
+        who = self._links.who(peer)
+        return self._links.link(who) if who is not None else None
+
+    def _send(self, peer: e.Peer, body: m.Message) -> None:
+        link = self._link(peer)
+        if link is not None:
+            self._do(c.Send(peer, link.wrap(body)))
+
+    def _tell_credit(self, who: bytes, credit: int, once: int) -> None:
+        peer, link = self._links.peer(who), self._links.link(who)
+        if peer is not None and link is not None:
+            self._credits.was_told(who, link.sent + 1, once)
+            self._do(c.Send(peer, link.wrap(m.Credit(credit, once))))
+
+    def _do(self, command: c.Command) -> None:
+        self._out.append(command)
+
+    def _log(self, level: int, text: str) -> None:
+        self._do(c.Log(level, text))

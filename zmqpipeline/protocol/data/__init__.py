@@ -1,0 +1,1 @@
+"""What the machines count with: ranges of numbers, runs of payloads, digests of keys, what is collected."""

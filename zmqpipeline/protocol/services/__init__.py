@@ -1,0 +1,1 @@
+"""Requests and replies: the machines of the broker and of the client."""

@@ -1,0 +1,206 @@
+"""What a distributor machine knows, and what it tells its collector."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from zmqpipeline.options import Options
+from zmqpipeline.protocol import commands as c
+from zmqpipeline.protocol import events as e
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
+from zmqpipeline.protocol.delivery.dispatcher import Dispatcher
+from zmqpipeline.protocol.delivery.failure_kinds import said, told
+from zmqpipeline.protocol.delivery.failure_summary import GivenUp
+from zmqpipeline.protocol.delivery.failures import in_messages
+from zmqpipeline.protocol.delivery.ledger import Ledger
+from zmqpipeline.protocol.delivery.parts import Parts, in_parts, only_counted
+from zmqpipeline.protocol.delivery.task_state import TaskState
+from zmqpipeline.protocol.delivery.transitions import TaskMoves
+from zmqpipeline.protocol.delivery.workers import Links
+from zmqpipeline.protocol.metadata import MetadataGiven
+from zmqpipeline.protocol.missed_run import Stay
+from zmqpipeline.protocol.peers import Link, Strangers
+from zmqpipeline.protocol.run_end import ended_early, over
+from zmqpipeline.protocol.status import StatusDesk
+from zmqpipeline.protocol.waiting import Waiting
+
+REPEAT_SECONDS = 1.0
+"""How often something unanswered is said again, and how long no ACK may come before the collector is asked."""
+
+COLLECTOR: e.Peer = ("acks", b"")
+
+
+class ToCollector:
+    """The state of a distributor machine, and its messages to the collector; see `protocol.distributor`."""
+
+    def __init__(
+        self,
+        pipeline: str,
+        tasks: Sequence[TaskSpec],
+        *,
+        incarnation: bytes,
+        run: str,
+        options: Options | None = None,
+        rng: random.Random | None = None,
+        metadata: str = "none",
+        supervised: str = "",
+        stay: float = 0.0,
+        command: str = "",
+        show: Callable[[bytes], str] = repr,
+        is_dict: Callable[[bytes], bool] = bool,
+    ) -> None:
+        """`supervised`: the host on which whoever started the workers tells by WorkerDied how they end; `command` is
+        what starts roles of this pipeline.
+
+        `stay`: for so many seconds from its first event on it does not end, so that workers which try to connect from
+        time to time hear that a short run is over.
+
+        `show` makes text for people of a packed value, `is_dict` tells whether one is a dict: what is in one is not
+        known here.
+        """
+        self.pipeline = pipeline
+        self.phase = "greeting"
+        self.run = ""
+        self.metadata = b""
+        self.troubles: dict[str, m.Trouble] = {}
+        self.failed = GivenUp()
+        self.ok: bool | None = None
+        """Whether everything was collected, once the run has ended."""
+        self.early = ""
+        """Why the run ends before its time, if it does."""
+        self._early_status = 0
+        self._is_final = self._collector_heard = False
+        self.finished_data = b""
+        self.tasks = {name: TaskState(_spec(tasks, name), Ledger(_spec(tasks, name))) for name in order(tasks)}
+        self._proposed = run
+        self._parts = Parts(self.tasks)
+        self._queued = 0
+        self._merged: list[m.TaskProgress] = []
+        """What a collector has said last that it holds."""
+        self._rng = rng or random.Random()
+        self._source = metadata
+        self._links = Links(incarnation)
+        self._acks = Link(incarnation)
+        self._desk = StatusDesk(incarnation)
+        self._strangers = Strangers()
+        self._giving = MetadataGiven(is_dict, self._strangers)
+        self._command = command
+        self._connected = False
+        self._dispatcher = Dispatcher(
+            self.tasks,
+            self._links,
+            options=options or Options(),
+            rng=self._rng,
+            tell_given_up=self._tell_given_up,
+            supervised=supervised,
+        )
+        self._gates = self._dispatcher.gates
+        self._moves = TaskMoves(self.tasks, self._dispatcher, show, self._note_failed, self._log)
+        self._deadline: float | None = None
+        self._repeat_at: float | None = None
+        self._waiting = Waiting((options or Options()).exit_when_idle, command)
+        self._loading = False
+        self._stay = Stay(stay)
+        self.is_over = False
+        """The run was seen to its end."""
+        self._was_finished = False
+        """The run was over before this process began."""
+        self._told_end: m.Finish | None = None
+        """What became of the items, as the collector says: they were all done before this process began."""
+        self._out: list[c.Command] = []
+
+    @property
+    def last_ack(self) -> tuple[str, int, bytes]:
+        """Task, count and packed data of the newest ACK."""
+        return self._gates.last_ack
+
+    def counts(self) -> list[m.TaskCounts]:
+        """The figures of each task, for the summary."""
+        if self._told_end is not None:
+            return self._told_end.counts
+        return [task.counts() for task in self.tasks.values()]
+
+    def _tell_given_up(self, failures: list[m.FailedItem], worker: str) -> None:
+        self._out += self.failed.lines(failures, worker, self._dispatcher.now)
+        if self._dispatcher.stage != "before":
+            self._say_given_up(failures)
+
+    def _note_failed(self, task: TaskState, trouble: m.Trouble) -> None:
+        self.troubles[task.spec.task_type], task.over_at = trouble, self._dispatcher.now
+        name = task.spec.task_type
+        # where no code of the user was at work there are no frames
+        shown = f"\n{trouble.traceback}" if "Traceback" in trouble.traceback else ""
+        self._log(40, f"Task {name!r} failed: {said(trouble)}{shown}".rstrip(), task=name)
+
+    def _say_all(self) -> None:
+        """The collector holds no run although one is under way: it is a new one, and is told all that is done."""
+        progress, ranges = in_parts(self.run, [task.ledger.progress() for task in self.tasks.values()])
+        for keys in self._parts.keys(self.run):
+            self._to_collector(keys)
+        for part in ranges:
+            self._to_collector(part)
+        self._to_collector(self._begin_message(progress))
+
+    def _tell_given_up_again(self) -> None:
+        self._say_given_up([item for task in self.tasks.values() for item in task.ledger.untold()])
+
+    def _say_given_up(self, failures: list[m.FailedItem]) -> None:
+        for some in in_messages(failures) if self._connected else ():
+            self._to_collector(m.GiveUp(self.run, some))
+
+    def _say_again(self, now: float) -> None:
+        """Say what the phase says, at each connection and while it is not answered."""
+        self._repeat_at = now + REPEAT_SECONDS
+        if not self._connected:
+            return
+        if self.phase == "greeting":
+            self._to_collector(m.Propose(self.pipeline, self._proposed))
+        elif self.phase in ("beginning", "finishing") or (
+            self.phase in ("running", "draining") and self._is_waiting_for_acks()
+        ):
+            # Finishing, too: a collector that was started anew knows nothing of the run that it shall finish.
+            self._to_collector(self._begin_message(self._counted()))
+        if self.phase == "farewell" and self.early and not self._collector_heard:
+            self._to_collector(self._verdict())
+        if self.phase == "finishing":
+            self._to_collector(m.Finish(self.run, self._is_good(), self.counts(), told(self.troubles)))
+
+    def _begin_message(self, progress: list[m.TaskProgress]) -> m.Begin:
+        ack_task, _, ack_data = self._gates.last_ack
+        gated, heard = self._gates.exist, self._gates.heard
+        return m.Begin(self.pipeline, self.run, self.metadata, progress, ack_task, ack_data, gated, heard)
+
+    def _counted(self) -> list[m.TaskProgress]:
+        """What is done is told to one that holds nothing only, when it has said so: it may be millions of ranges."""
+        return [only_counted(task.ledger.progress()) for task in self.tasks.values()]
+
+    def _is_good(self) -> bool:
+        if self._told_end is not None:
+            return self._told_end.ok
+        return all(task.is_good for task in self.tasks.values())
+
+    def _verdict(self) -> m.RunEnded:
+        """How the run ended, as the others are told."""
+        if self.early:
+            return ended_early(self.run or self._proposed, self.early)
+        if self._is_good() and "finished" not in self.troubles:
+            return m.RunEnded(self.run)
+        return over(self.run, self.counts(), self.troubles, self.failed.troubles())
+
+    def _to_collector(self, body: m.Message) -> None:
+        self._do(c.Send(COLLECTOR, self._acks.wrap(body)))
+
+    def _is_waiting_for_acks(self) -> bool:
+        return self._gates.lacks_acks or any(task.ledger.leased or task.ledger.given_up for task in self.tasks.values())
+
+    def _do(self, command: c.Command) -> None:
+        self._out.append(command)
+
+    def _log(self, level: int, text: str, **about: str | int) -> None:
+        self._do(c.Log(level, text, about))
+
+
+def _spec(tasks: Sequence[TaskSpec], name: str) -> TaskSpec:
+    return next(one for one in tasks if one.task_type == name)

@@ -1,0 +1,51 @@
+"""MetaDataWorker: a program that hands the run's metadata to the distributor, and ends."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from zmqpipeline.addresses import EndpointAddress
+from zmqpipeline.protocol.metadata import MetadataMachine
+from zmqpipeline.roles.attributes import ENDPOINT, Kind
+from zmqpipeline.roles.base import Actions, Role, new_incarnation
+from zmqpipeline.runtime.error_text import named
+from zmqpipeline.runtime.transport.transport import Transport
+from zmqpipeline.serialization.pack import METADATA_BYTES, pack_aside
+
+
+class MetaDataWorker(Role):
+    """Subclass it, declare `endpoint`, write `get_metadata`; the distributor waits for it if told so."""
+
+    _log_name = "zmqpipeline.metadataworker"
+    _declares: ClassVar[dict[str, Kind]] = {"endpoint": ENDPOINT}
+
+    endpoint: EndpointAddress | str
+    """The distributor's `metadata_endpoint`; the distributor binds it."""
+
+    _payload: bytes
+
+    @abstractmethod
+    def get_metadata(self) -> dict[str, Any]:
+        """The metadata of the run: for tasks, workers and the collector. Called once."""
+
+    def _prepare(self) -> None:
+        what = named(f"{type(self).__name__}.get_metadata", self.get_metadata)
+        self._payload = pack_aside(self.get_metadata(), what, METADATA_BYTES)
+
+    def _places(self) -> Iterable[EndpointAddress]:
+        return (self._address("metadata", self.endpoint),)
+
+    def _open(self, transport: Transport) -> None:
+        transport.connect("metadata", self._address("metadata", self.endpoint))
+
+    def _make_machine(self) -> MetadataMachine:
+        patience = self.options.exit_when_idle
+        return MetadataMachine(self._payload, incarnation=new_incarnation(), exit_when_idle=patience)
+
+    def _make_actions(self, post: Callable[[Any], None]) -> Actions:
+        return {}
+
+    def _close(self) -> None:
+        """There are no threads to end."""

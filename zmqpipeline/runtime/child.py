@@ -1,0 +1,296 @@
+"""Child processes: spawned (never forked) with a lifeline to their parent, and the child's own end of that line.
+
+The lifeline is the child's standard input: a pipe. When the parent is gone, however it went, the pipe reports its end
+and the child leaves. Where the system offers it (Linux), the kernel is asked to kill the child, too: a thread that
+holds the GIL in one long C call would keep the reading thread from running. Down the same pipe the parent may say a
+line now and then (`Child.tell`), which the child hears (`listen`). On a second pipe the child tells how far it is
+(`tell_parent`); that, and not an exit status that user code may choose, is what its end is judged by.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+from zmqpipeline.runtime.child_report import Told
+
+PARENT_VARIABLE = "ZMQPIPELINE_PARENT"
+"""Names to a child the parent's process id, and the file number on which it tells how far it is; taken out of the
+environment again before user code runs."""
+
+PATH_VARIABLE = "ZMQPIPELINE_PYTHONPATH"
+"""The parent's own PYTHONPATH, which the child puts back for the programs that user code may start."""
+
+LONGEST_LINE = 4000
+"""The most bytes of a line that a parent says: what a pipe takes whole or not at all."""
+
+KEPT_LINES = 1000
+"""So many lines are kept for a child that does not listen yet, the newest ones."""
+
+MOST_TOLD = 65536
+"""Bytes; a child tells fewer."""
+
+_PR_SET_PDEATHSIG = 1
+
+_SAFE_PATH = ("-P",) if sys.version_info >= (3, 11) else ()
+"""The current folder is searched by a child only if it is in our own `sys.path`."""
+
+
+class Child:
+    """One child process. `exited` is called once with this child, from a thread of its own, when it has ended."""
+
+    def __init__(
+        self, label: str, arguments: Sequence[str], exited: Callable[[Child], None], *, stdout: int | None = None
+    ) -> None:
+        """Start ``python ARGUMENTS``. `label` is for log lines; `stdout` is a file descriptor, None inherits ours."""
+        self.label = label
+        self.started = time.monotonic()
+        self.status: int | None = None
+        self.told = Told()
+        """What it has told of itself; known when it has ended."""
+        self._process, self._ear = _spawn(arguments, stdout)
+        self._line_guard = threading.Lock()
+        self._exited = exited
+        self._waiter = threading.Thread(target=self._wait, name=f"wait for {label}", daemon=True)
+        self._waiter.start()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def terminate(self) -> None:
+        """Ask it to drain (SIGTERM); nothing happens if it has ended."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL); nothing happens if it has ended."""
+        self._process.kill()
+
+    def join(self, timeout: float) -> None:
+        """Wait until it has ended, at most `timeout` seconds."""
+        self._waiter.join(timeout)
+
+    def tell(self, line: str) -> bool:
+        """Say a line to the child; at once, or not at all: False if it has ended, or has not read for very long.
+
+        Raises:
+            ValueError: the line is none, or longer than LONGEST_LINE bytes.
+        """
+        said = line.encode(errors="backslashreplace") + b"\n"
+        if b"\n" in said[:-1] or len(said) > LONGEST_LINE:
+            raise ValueError(f"One line of at most {LONGEST_LINE} bytes can be said, not {line[:80]!r} ({len(said)}).")
+        stdin = self._process.stdin
+        with self._line_guard, suppress(OSError):
+            return stdin is not None and not stdin.closed and os.write(stdin.fileno(), said) == len(said)
+        return False
+
+    def cut(self) -> None:
+        """Cut the lifeline, as the parent's death would."""
+        if self._process.stdin is not None:
+            with self._line_guard, suppress(OSError):
+                self._process.stdin.close()
+
+    def _wait(self) -> None:
+        self.status = self._process.wait()
+        self.told = Told.read(_drained(self._ear))
+        self.cut()
+        self._exited(self)
+
+
+def _spawn(arguments: Sequence[str], stdout: int | None) -> tuple[subprocess.Popen[bytes], int]:
+    """Start it with SIGINT blocked, so that a Ctrl-C while it is still booting cannot kill it; `adopt` unblocks.
+
+    Returns it, and the file number where it can be read what it tells.
+    """
+    ear, voice = os.pipe()
+    before = _mask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process = subprocess.Popen(
+            [sys.executable, *_SAFE_PATH, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            pass_fds=(voice,),
+            env=child_environ(os.environ, voice),
+        )
+    except BaseException:
+        os.close(ear)
+        raise
+    finally:
+        os.close(voice)
+        if signal.SIGINT not in before:
+            _mask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if process.stdin is not None:
+        # a child that does not read, since something holds its GIL, must not hold up its parent
+        os.set_blocking(process.stdin.fileno(), False)
+    return process, ear
+
+
+def _drained(ear: int) -> bytes:
+    """What a child that has ended left in its pipe. Nobody waits for the end of it: forks of user code may hold it."""
+    os.set_blocking(ear, False)
+    try:
+        return os.read(ear, MOST_TOLD)
+    except BlockingIOError:
+        return b""
+    finally:
+        os.close(ear)
+
+
+def _mask(how: int, signals: set[signal.Signals]) -> set[int]:
+    if not hasattr(signal, "pthread_sigmask"):
+        return set()
+    return {int(number) for number in signal.pthread_sigmask(how, signals)}
+
+
+def child_environ(environ: Mapping[str, str], voice: int) -> dict[str, str]:
+    """The environment of a child: ours, with our `sys.path` handed on, the parent's process id, and its file number."""
+    path = os.pathsep.join(dict.fromkeys(entry or os.getcwd() for entry in sys.path))  # noqa: PTH109
+    return {
+        **environ,
+        "PYTHONPATH": path,
+        PATH_VARIABLE: environ.get("PYTHONPATH", ""),
+        PARENT_VARIABLE: f"{os.getpid()} {voice}",
+    }
+
+
+_adopted = threading.Event()
+_voice: tuple[int, int] | None = None
+"""In a child: its process id, and the file number on which it tells its parent how far it is."""
+
+
+class _Lines:
+    """What the parent said: for who listens, or kept until somebody does."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._kept: deque[str] = deque(maxlen=KEPT_LINES)
+        self._hear: Callable[[str], object] | None = None
+
+    def listen(self, hear: Callable[[str], object] | None) -> None:
+        with self._guard:
+            self._hear = hear
+            while hear is not None and self._kept:
+                hear(self._kept.popleft())
+
+    def say(self, line: str) -> None:
+        with self._guard:
+            if self._hear is None:
+                self._kept.append(line)
+            else:
+                self._hear(line)
+
+
+_lines = _Lines()
+
+
+def listen(hear: Callable[[str], object] | None) -> None:
+    """Have `hear` called with each line that the parent said or will say; None: they are kept for the next who asks.
+
+    It is called on the lifeline's thread, where it must neither raise nor block, and before this returns for what was
+    said already.
+    """
+    _lines.listen(hear)
+
+
+def is_child() -> bool:
+    """True in a process that a supervisor of this library started."""
+    return _adopted.is_set()
+
+
+def adopt() -> None:
+    """Called first thing in a child: ignore Ctrl-C, hold the lifeline, put the environment back. Elsewhere, nothing."""
+    global _voice
+    parent, _, voice = os.environ.pop(PARENT_VARIABLE, "").partition(" ")
+    if not (parent.isdecimal() and voice.isdecimal()):
+        return
+    _adopted.set()
+    # what user code starts shall not hold it
+    os.set_inheritable(int(voice), False)
+    _voice = (os.getpid(), int(voice))
+    _restore_path(os.environ.pop(PATH_VARIABLE, ""))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _mask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    _hold_lifeline()
+    _die_with_parent(int(parent))
+
+
+def tell_parent(word: str) -> bool:
+    """Tell the parent how far this child is, in one of the words of `child_report`; False in any other process."""
+    if _voice is None or _voice[0] != os.getpid():
+        return False
+    # a parent that is gone need not know: the lifeline ends this process
+    with suppress(BrokenPipeError):
+        os.write(_voice[1], f"{word}\n".encode())
+    return True
+
+
+def _restore_path(before: str) -> None:
+    if before:
+        os.environ["PYTHONPATH"] = before
+    else:
+        os.environ.pop("PYTHONPATH", None)
+
+
+def _hold_lifeline() -> None:
+    """Move the pipe away from standard input, which user code may read and must find empty."""
+    line = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    threading.Thread(target=_leave_at_end, args=(line,), name="lifeline", daemon=True).start()
+
+
+def _leave_at_end(line: int) -> None:
+    rest = b""
+    while read := os.read(line, 4096):
+        *whole, rest = (rest + read).split(b"\n")
+        for one in whole:
+            _lines.say(one.decode(errors="replace"))
+    os._exit(1)
+
+
+def _die_with_parent(parent: int) -> None:
+    """Second line on Linux: SIGKILL from the kernel when the parent's spawning thread is gone."""
+    if sys.platform != "linux":
+        return
+    try:
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    except (OSError, AttributeError):
+        return  # no prctl in this C library: the lifeline alone has to do
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def death_notice(pid: int, status: int) -> str:
+    """The line that tells a child how another one died: ``died 4711 killed by SIGKILL``."""
+    return f"died {pid} {describe_death(status)}"
+
+
+def read_death_notice(line: str) -> tuple[int, str] | None:
+    """What such a line says: the process id, and how it died; None if it is another one."""
+    word, pid, how = (*line.split(" ", 2), "", "")[:3]
+    return (int(pid), how) if word == "died" and pid.isdecimal() and how else None
+
+
+def describe_death(status: int) -> str:
+    """How a process died, as the end of a sentence: ``killed by SIGKILL`` or ``exit status 70``."""
+    return f"killed by {describe_status(status)}" if status < 0 else f"exit {describe_status(status)}"
+
+
+def describe_status(status: int) -> str:
+    """How a process ended, in words: ``SIGKILL`` or ``status 1``."""
+    if status >= 0:
+        return f"status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"

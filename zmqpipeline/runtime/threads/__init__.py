@@ -1,0 +1,1 @@
+"""Threads of user code: workers' pools, sources, what the collector calls."""

@@ -1,0 +1,439 @@
+"""User code on its own threads, in order: the collector's functions, and whatever a role calls once.
+
+The threads are daemons, so that user code which never returns does not keep a process alive. What user code raises
+is said once (`failure_log`) and becomes a Trouble (`error_text`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+from zmqpipeline.errors import JournalUnavailable
+from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, SetRun
+from zmqpipeline.protocol.data.dedup import split_keys
+from zmqpipeline.protocol.data.ranges import sequence_of, spans_of
+from zmqpipeline.protocol.events import Collected, Event, FailedCalled, FinishedCalled, JournalFailed
+from zmqpipeline.protocol.messages import KEY_BYTES, FailedItem, Trouble
+from zmqpipeline.runtime.error_text import trouble_of
+from zmqpipeline.runtime.failure_log import FailureLog
+from zmqpipeline.runtime.journal import Journal, JournalLost
+from zmqpipeline.runtime.leader import BRIEF, LOOK, Hand, Leadership
+from zmqpipeline.runtime.threads.ticker import Ticker
+from zmqpipeline.runtime.threads.values import open_all
+from zmqpipeline.serialization.pack import unpack
+
+Post = Callable[[Event], None]
+"""How the threads answer: `Loop.post`."""
+
+Part = Callable[[], object]
+"""What a `Serial` calls. If it returns another one, this is called next, before what was submitted since."""
+
+PART_SECONDS = 0.01
+"""So long the collector calls its functions before it hands over what was collected, and commits it first."""
+
+_log = logging.getLogger("zmqpipeline.runtime")
+
+
+class Serial(Hand):
+    """One thread that calls what is submitted, in order; with a `leadership` it may lead.
+
+    A call that has much to do does a part of it and returns the next part: whoever leads makes a turn of the loop
+    between two of them.
+    """
+
+    def __init__(self, name: str, leadership: Leadership | None = None, *, brief: float = BRIEF) -> None:
+        """`name` is that of the thread, which starts with the first call; `brief` is for `Hand`, in seconds."""
+        super().__init__(leadership)
+        self.brief, self.look = brief, max(LOOK, brief)
+        self._waiting: SimpleQueue[Part | None] = SimpleQueue()
+        self._next: Part | None = None
+        """The next part of what was called last."""
+        self._to_lead = partial(self.lead, self)
+        self._is_invited = False
+        """`_to_lead` is among what waits."""
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._lock = threading.Lock()
+        self._started = False
+
+    def submit(self, call: Part) -> None:
+        """Have this called after all that was submitted before; from any thread. What it raises is logged."""
+        self._waiting.put(call)
+        if not self._started:
+            with self._lock:
+                if not self._started:
+                    self._thread.start()
+                    self._started = True
+
+    def _run(self) -> None:
+        while (call := self._next or self._waiting.get()) is not None:
+            if call is self._to_lead:
+                self._is_invited = False
+                call()
+                continue
+            began = time.perf_counter()
+            self._call(call)
+            self.served(time.perf_counter() - began)
+            if self.is_given():
+                self.lead(self)
+
+    def _call(self, call: Part) -> None:
+        self._next = None
+        try:
+            rest = call()
+        except BaseException:
+            _log.exception("A call on the thread %r raised. The thread goes on with the next.", self._thread.name)
+            return
+        if callable(rest):
+            self._next = rest
+
+    def is_idle(self) -> bool:
+        """Whether nothing waits to be called; to lead is no call."""
+        return self._next is None and self._waiting.qsize() <= int(self._is_invited)
+
+    def is_asked(self) -> bool:
+        """Whether something waits to be called."""
+        return self._next is not None or not self._waiting.empty()
+
+    def invite(self) -> bool:
+        """Have the thread lead: now, or after the call that it is at."""
+        if not self.is_asked():
+            self._is_invited = True
+            self.submit(self._to_lead)
+        return True
+
+    def serve(self) -> bool:
+        """Call what waits, between two turns of the loop; False if it is the end."""
+        call = self._next or self._waiting.get_nowait()
+        if call is None:
+            # for `_run`
+            self._waiting.put(None)
+            return False
+        if call is self._to_lead:
+            # it leads, and was invited during a call that went on
+            self._is_invited = False
+        else:
+            self._call(call)
+        return True
+
+    def close(self, timeout: float) -> None:
+        """End the thread after what was submitted; wait for it at most `timeout` seconds."""
+        self._waiting.put(None)
+        if self._started:
+            self._thread.join(timeout)
+
+
+Collecting = Callable[[str, int], tuple[Callable[..., Any], bool]]
+"""By task and attempt: what is called for an item, and whether it is called with its number and its value, or with the
+value alone."""
+
+
+class Gatherer:
+    """The collector's thread: all its functions are called here, one after the other.
+
+    With a journal everything is written down before it is said: answers are held, over as many commands as are there
+    within 10 ms, until one commit has made all of them durable.
+    """
+
+    def __init__(
+        self,
+        collecting: Collecting,
+        call_failed: Callable[[FailedItem], object],
+        call_finished: Callable[[CallFinished], bytes | None],
+        post: Post,
+        *,
+        note: Callable[[Any], bytes | None] = bytes,
+        ack_data: Callable[[], bytes] | None = None,
+        journal: Journal | None = None,
+        leadership: Leadership | None = None,
+        failures: FailureLog | None = None,
+    ) -> None:
+        """`note` is given what the call for an item returned, if anything; it returns packed data for the next Ack.
+
+        `ack_data` is called once a part, after its items; what it returns, unless b"", goes before theirs.
+
+        `journal` is used on the thread alone from here on, and closed by it. With the role's `leadership` the thread
+        may lead. `failures` says what the functions raise.
+        """
+        self._failures = failures or FailureLog(logging.getLogger("zmqpipeline.collector"))
+        self._sums = Ticker("zmqpipeline-collect-failures", lambda now: self._failures.look(now))
+        self._collecting = collecting
+        self._note = note
+        self._call_failed = call_failed
+        self._call_finished = call_finished
+        self._ack_data = ack_data
+        self._post = post
+        self._journal = journal
+        self._held: list[Event] = []
+        self._due = 0.0
+        self.lost: BaseException | None = None
+        """What the journal could not be written for."""
+        self._serial = Serial("zmqpipeline-collect", leadership, brief=1.5 * PART_SECONDS)
+
+    def begin(self, command: SetRun) -> None:
+        """Write down that the run begins, if there is a journal; nothing answers."""
+        journal = self._journal
+        if journal is not None:
+            self.submit(lambda: journal.begin(command))
+
+    def collect(self, command: Collect) -> None:
+        """Call the function for each item; Collected answers, in parts of at most 10 ms and the call that ends them."""
+        self.submit(lambda: self._collect(Collection(command)))
+
+    def call_failed(self, command: CallFailed) -> None:
+        """Call the `failed` function for each item; FailedCalled answers, one for each task."""
+        self.submit(lambda: self._tell_failed(command))
+
+    def call_finished(self, command: CallFinished) -> None:
+        """Call the `finished` function; FinishedCalled answers, with the packed data that it returned.
+
+        A journal says before the call that every item is done, and after it that the run is finished, together with
+        what the function wrote through it; if the function raises, neither its rows nor that mark.
+        """
+        self.submit(lambda: self._finish(command))
+
+    def submit(self, call: Part) -> None:
+        """Have something else called on this thread, in its turn."""
+        self._serial.submit(call if self._journal is None else partial(self._journalled, call))
+
+    def close(self, timeout: float) -> None:
+        """End the thread after what was asked for; wait for it at most `timeout` seconds."""
+        if self._journal is not None:
+            self.submit(self._settle)
+            # on the thread itself: a call that goes on for longer may still be using it
+            self._serial.submit(self._journal.close)
+        self._serial.close(timeout)
+        self._sums.close(timeout)
+        self._failures.close()
+
+    # written down before it is said -----------------------------------------------------------------------------------
+
+    def _journalled(self, call: Part) -> Part | None:
+        if self.lost is not None:
+            return None
+        try:
+            rest = call()
+            if callable(rest):
+                return partial(self._journalled, rest)
+            if self._serial.is_idle():
+                self._settle()
+        except BaseException as error:
+            # No user's exception comes here. What is held is not on the disk, and so is not said.
+            self._lose(error)
+        return None
+
+    def _begin_part(self) -> float:
+        """When the part that begins now is over: with a journal, together with the transaction that is open."""
+        if not self._held:
+            self._due = time.perf_counter() + PART_SECONDS
+        return self._due
+
+    def _answer(self, event: Event) -> None:
+        if self._journal is None:
+            self._post(event)
+            return
+        self._held.append(event)
+        if time.perf_counter() > self._due:
+            self._settle()
+
+    def _settle(self) -> None:
+        if self._journal is not None:
+            self._journal.commit()
+            held, self._held = self._held, []
+            for event in held:
+                self._post(event)
+
+    def _lose(self, error: BaseException) -> None:
+        assert self._journal is not None
+        self.lost = error
+        known = isinstance(error, JournalLost)
+        trouble = Trouble("JournalError", str(error)) if known else trouble_of(error)
+        self._post(JournalFailed(trouble, may_pass=isinstance(error, JournalUnavailable)))
+        self._journal.rollback()
+
+    # the calls --------------------------------------------------------------------------------------------------------
+
+    def _collect(self, work: Collection) -> Part | None:
+        """Call the function for one part; returns the next one."""
+        command = work.command
+        call, placed = self._collecting(command.task, command.attempt)
+        if work.one_by_one:
+            call = _opening(call)
+        if placed:
+            call = _numbered(call, iter(work.numbers[work.done :]))
+        self._collect_part(work, call)
+        return partial(self._collect, work) if work.done < len(work.numbers) else None
+
+    def _collect_part(self, work: Collection, call: Callable[[Any], Any]) -> None:
+        """Collect from `work.done` on until the part's time is over."""
+        failures: list[tuple[int, Trouble, bytes]] = []
+        command, numbers, values, first = work.command, work.numbers, work.values, work.done
+        data, clock, note, index = b"", time.perf_counter, self._note, first
+        each = EachAck(self._ack_data, self._of_call) if command.each else None
+        end = self._begin_part()
+        for value in values[first:] if first else values:
+            index += 1
+            try:
+                answer = call(value)
+                if answer is not None:
+                    data = note(answer) or data
+                if each is not None:
+                    each.collected(data)
+                    data = b""
+            except JournalLost:
+                raise
+            except BaseException as error:
+                number, payload = numbers[index - 1], command.payloads[index - 1]
+                failures.append((number, self._of_item(error, command, number, value), bytes(payload)))
+            if clock() > end:
+                break
+        keys = command.keys[first * KEY_BYTES : index * KEY_BYTES]
+        work.done = index
+        self._answer_part(command, numbers[first:index], keys, failures, data, each)
+
+    def _answer_part(
+        self,
+        command: Collect,
+        numbers: Sequence[int],
+        keys: bytes,
+        failures: list[tuple[int, Trouble, bytes]],
+        data: bytes,
+        each: EachAck | None,
+    ) -> None:
+        trouble = None
+        if each is not None:
+            data, trouble = each.newest, each.trouble
+        elif self._ack_data is not None:
+            try:
+                data = self._ack_data() or data
+            except BaseException as error:
+                trouble = self._of_call(error, "ack_data")
+        if failures:
+            numbers, keys = _without({number for number, _, _ in failures}, numbers, keys)
+        if self._journal is not None:
+            self._journal.collected(command.task, numbers, keys, data)
+        told = [] if each is None else each.runs
+        self._answer(Collected(command.task, spans_of(numbers), failures, data, command.attempt, trouble, told))
+
+    def _tell_failed(self, command: CallFailed) -> None:
+        self._begin_part()
+        if self._journal is not None:
+            self._journal.failed(command.failures)
+        told: dict[str, tuple[list[int], list[Trouble]]] = {}
+        for item in command.failures:
+            numbers, troubles = told.setdefault(item.task, ([], []))
+            numbers.append(item.number)
+            if trouble := self._troubled(self._call_failed, item):
+                troubles.append(trouble)
+        for task, (numbers, troubles) in told.items():
+            self._answer(FailedCalled(task, spans_of(numbers), troubles[0] if troubles else None))
+
+    def _finish(self, command: CallFinished) -> None:
+        journal = self._journal
+        if journal is not None:
+            journal.over(command.ok, command.counts)
+            self._settle()
+        try:
+            data = self._call_finished(command) or b""
+        except JournalLost:
+            raise
+        except BaseException as error:
+            if journal is not None:
+                # what it returned may have been refused after its rows were accepted
+                journal.rollback()
+            self._post(FinishedCalled(self._of_call(error, "finished")))
+            return
+        if journal is not None:
+            journal.finish()
+            self._settle()
+        self._post(FinishedCalled(None, data))
+
+    def _troubled(self, call: Callable[..., object], argument: object) -> Trouble | None:
+        try:
+            call(argument)
+        except JournalLost:
+            raise
+        except BaseException as error:
+            return self._of_call(error, "failed")
+        return None
+
+    def _of_item(self, error: BaseException, command: Collect, number: int, value: object) -> Trouble:
+        self._count_on()
+        return self._failures.item(error, command.task, number, command.attempt, value, "collector")
+
+    def _of_call(self, error: BaseException, function: str) -> Trouble:
+        self._count_on()
+        return self._failures.call(error, function)
+
+    def _count_on(self) -> None:
+        try:
+            self._sums.kick()
+        except RuntimeError:
+            _log.debug("No thread can be started to sum up failures: they are summed up at the end.")
+
+
+class Collection:
+    """What one Collect brought, and how much of it is done."""
+
+    __slots__ = ("command", "done", "numbers", "one_by_one", "values")
+
+    def __init__(self, command: Collect) -> None:
+        """Nothing of it is done."""
+        self.command = command
+        self.numbers = sequence_of(command.spans)
+        self.done = 0
+        values = open_all(command.payloads)
+        self.one_by_one = values is None
+        """One of them cannot be opened: it fails, and no other with it."""
+        self.values: list[Any] = list(command.payloads) if values is None else values
+
+
+class EachAck:
+    """What goes along with the ACK of each item of a part, for gates: as (how many items in a row, data)."""
+
+    def __init__(self, ack_data: Callable[[], bytes] | None, tell: Callable[[BaseException, str], Trouble]) -> None:
+        """`ack_data` is called after each item; `tell` makes a Trouble of what that function raises."""
+        self._ack_data = ack_data
+        self._tell = tell
+        self.runs: list[tuple[int, bytes]] = []
+        self.trouble: Trouble | None = None
+        """What `ack_data` raised first."""
+
+    @property
+    def newest(self) -> bytes:
+        """The data of the newest ACK."""
+        return self.runs[-1][1] if self.runs else b""
+
+    def collected(self, data: bytes) -> None:
+        """One more item is collected; `data` are those that its function returned."""
+        if self._ack_data is not None:
+            try:
+                data = self._ack_data() or data
+            except BaseException as error:
+                trouble = self._tell(error, "ack_data")
+                self.trouble = self.trouble or trouble
+        if self.runs and self.runs[-1][1] == data:
+            self.runs[-1] = (self.runs[-1][0] + 1, data)
+        else:
+            self.runs.append((1, data))
+
+
+def _numbered(call: Callable[[int, Any], Any], numbers: Iterator[int]) -> Callable[[Any], Any]:
+    return lambda value: call(next(numbers), value)
+
+
+def _opening(call: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *given: call(*given[:-1], unpack(given[-1]))
+
+
+def _without(gone: set[int], numbers: Sequence[int], keys: bytes) -> tuple[list[int], bytes]:
+    """These numbers, and their keys if they have any, but for some."""
+    left = [at for at, number in enumerate(numbers) if number not in gone]
+    digests = split_keys(keys)
+    kept = b"".join([digests[at] for at in left]) if keys else b""
+    return [numbers[at] for at in left], kept

@@ -1,0 +1,147 @@
+"""The extension types of `pack`: for each Python type that msgpack does not know, its code, dumper and loader.
+
+The codes are part of the format: never change the meaning of one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from tokenize import TokenError
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from msgpack import ExtType
+
+from zmqpipeline.errors import SerializeError
+
+TUPLE, SET, FROZENSET, INT, DATETIME, DATE, TIMEDELTA, DECIMAL, UUID_, ARRAY, SCALAR = range(1, 12)
+
+CONTAINERS = (dict, list, tuple, set, frozenset)
+"""The containers: their subclasses are packed as the first of these that they belong to."""
+
+
+class Mark:
+    """What the first element of a marked array is loaded as: `build` makes the container of the others."""
+
+    __slots__ = ("build",)
+
+    def __init__(self, build: Callable[[list[Any]], Any]) -> None:
+        """`build` is one of the types tuple, set and frozenset."""
+        self.build = build
+
+
+_MARKS = {TUPLE: Mark(tuple), SET: Mark(set), FROZENSET: Mark(frozenset)}
+_TUPLE, _SET, _FROZENSET = (ExtType(code, b"") for code in (TUPLE, SET, FROZENSET))
+
+
+def _dump_int(value: int) -> Any:
+    plain = int.__index__(value)
+    if -(1 << 63) <= plain < 1 << 64:
+        return plain
+    return ExtType(INT, plain.to_bytes(plain.bit_length() // 8 + 1, "big", signed=True))
+
+
+def _load_int(data: bytes) -> int:
+    return int.from_bytes(data, "big", signed=True)
+
+
+def _dump_datetime(value: datetime) -> ExtType:
+    text = datetime.isoformat(value)
+    if isinstance(value.tzinfo, ZoneInfo) and value.tzinfo.key:
+        text += f"|{value.fold}|{value.tzinfo.key}"
+    elif value.fold:
+        text += f"|{value.fold}"
+    return ExtType(DATETIME, text.encode())
+
+
+def _load_datetime(data: bytes) -> datetime:
+    text, *rest = data.decode().split("|", 2)
+    value = datetime.fromisoformat(text)
+    if not rest:
+        return value
+    value = value.replace(fold=int(rest[0]))
+    if len(rest) == 1:
+        return value
+    try:
+        return value.replace(tzinfo=ZoneInfo(rest[1]))
+    except (LookupError, OSError):
+        # This machine does not know the zone: the same moment, with the offset that the sender saw.
+        return value
+
+
+def _dump_timedelta(value: timedelta) -> ExtType:
+    return ExtType(TIMEDELTA, f"{value.days},{value.seconds},{value.microseconds}".encode())
+
+
+def _load_timedelta(data: bytes) -> timedelta:
+    days, seconds, microseconds = data.decode().split(",")
+    return timedelta(int(days), int(seconds), int(microseconds))
+
+
+_DUMPERS: dict[type, Callable[[Any], Any]] = {
+    tuple: lambda value: [_TUPLE, *value],
+    set: lambda value: [_SET, *value],
+    frozenset: lambda value: [_FROZENSET, *value],
+    dict: dict,
+    list: list,
+    str: str.__str__,
+    int: _dump_int,
+    float: float.__float__,
+    bytes: lambda value: bytes(memoryview(value)),
+    datetime: _dump_datetime,
+    date: lambda value: ExtType(DATE, date.isoformat(value).encode()),
+    timedelta: _dump_timedelta,
+    Decimal: lambda value: ExtType(DECIMAL, Decimal.__str__(value).encode()),
+    UUID: lambda value: ExtType(UUID_, value.bytes),
+}
+
+
+def find_dumper(kind: type) -> Callable[[Any], Any] | None:
+    """Return what makes a value of this type, or of a subclass of a known one, packable; None for an unknown one."""
+    dump = _DUMPERS.get(kind)
+    if dump is None:
+        for base in kind.__mro__[1:-1]:
+            if base in _DUMPERS:
+                return _DUMPERS[base]
+    return dump
+
+
+def dump_numpy(numpy: Any, value: Any) -> ExtType:
+    """Return an array or a scalar of numpy in numpy's own file format. Raises ValueError for one that holds objects."""
+    if type(value) is not numpy.ndarray and not isinstance(value, numpy.generic):
+        raise TypeError(f"numpy.asarray() makes a plain array of {type(value).__name__}, without what it adds")
+    buffer = io.BytesIO()
+    numpy.lib.format.write_array(buffer, numpy.asarray(value), allow_pickle=False)
+    return ExtType(ARRAY if type(value) is numpy.ndarray else SCALAR, buffer.getvalue())
+
+
+def _load_array(data: bytes) -> Any:
+    try:
+        numpy = importlib.import_module("numpy")
+    except ImportError as error:
+        raise SerializeError("The value holds a numpy array. Install numpy here, where it is unpacked.") from error
+    try:
+        return numpy.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except (SyntaxError, TokenError, MemoryError) as error:
+        raise ValueError(f"not a numpy array: {error}") from error
+
+
+LOADERS: dict[int, Callable[[bytes], Any]] = {
+    TUPLE: lambda _: _MARKS[TUPLE],
+    SET: lambda _: _MARKS[SET],
+    FROZENSET: lambda _: _MARKS[FROZENSET],
+    INT: _load_int,
+    DATETIME: _load_datetime,
+    DATE: lambda data: date.fromisoformat(data.decode()),
+    TIMEDELTA: _load_timedelta,
+    DECIMAL: lambda data: Decimal(data.decode()),
+    UUID_: lambda data: UUID(bytes=data),
+    ARRAY: _load_array,
+    SCALAR: lambda data: _load_array(data)[()],
+}
+"""What makes the value again, by the code of the extension."""
