@@ -24,7 +24,7 @@ from zmqpipeline.protocol.data.ranges import size
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.ledger import Ledger
 from zmqpipeline.protocol.worker import WorkerMachine
-from zmqpipeline.runtime.threads.collecting import Gatherer
+from zmqpipeline.runtime.threads.collecting import Collection, Gatherer
 from zmqpipeline.runtime.threads.execution import Execution, Piece
 from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.threads.source import Producer, steps
@@ -72,7 +72,9 @@ def _source(app: Pipeline) -> Stage:
 
     def produce() -> None:
         said.clear()
-        producer._flush(*producer._answer(command))
+        part = producer._serve(command, command.count)
+        while part is not None:
+            part = part()
         assert sum(len(one.payloads) for one in said) == BATCH
 
     return produce
@@ -172,7 +174,9 @@ def _calls(app: Pipeline, results: list[bytes]) -> Stage:
 
     def collect() -> None:
         said.clear()
-        gatherer._collect(command)
+        part = gatherer._collect(Collection(command))
+        while part is not None:
+            part = part()
         assert sum(size(one.spans) for one in said) == BATCH
 
     return collect

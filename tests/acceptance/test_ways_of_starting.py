@@ -267,12 +267,24 @@ def work(data):
 """
 
 
-@pytest.mark.parametrize("way", [("-m", "app"), ("app.py",), ("-m", "zmqpipeline", "-A", "app")], ids=" ".join)
-def test_tasks_that_are_imported_in_a_function_are_told(workshop: Any, way: tuple[str, ...]) -> None:
-    """The processes that `run` starts import the file, and do not call its main(): what happened, and what to type."""
-    workshop.write("app.py", LATE)
+@pytest.mark.parametrize("way", [("-m", "app"), ("app.py",)], ids=" ".join)
+def test_modules_that_a_function_imports_are_imported_by_the_processes_of_run(
+    workshop: Any, way: tuple[str, ...]
+) -> None:
+    """They import the file, do not call its main(), and import the modules of the functions that it has found."""
+    workshop.write("app.py", LATE.replace("def main", f"{EARLY}\ndef main"))
     workshop.write("tasks.py", TASKS)
     status, program = workshop.run(*way, "run")
+    assert status == 0, program.err
+    assert "C: sent 3, collected 3" in program.err
+    assert "B: sent 1, collected 1" in program.err
+
+
+def test_tasks_that_a_function_imports_are_missing_where_it_is_not_called(workshop: Any) -> None:
+    """`-A app` imports the file: what happened, and what to type."""
+    workshop.write("app.py", LATE)
+    workshop.write("tasks.py", TASKS)
+    status, program = workshop.run("-m", "zmqpipeline", "-A", "app", "run")
     assert status == 2, program.err
     line = program.err.splitlines()[0]
     assert line.startswith("Error: Pipeline 'app' has no tasks after 'app' was imported. "), program.err
@@ -280,10 +292,39 @@ def test_tasks_that_are_imported_in_a_function_are_told(workshop: Any, way: tupl
     assert "Traceback" not in program.err
 
 
-def test_one_of_two_tasks_that_is_imported_in_a_function_is_told(workshop: Any) -> None:
+IN_MAIN = """
+def main():
+    @app.task("C")
+    def numbers():
+        return {}
+
+    @app.worker("C")
+    def work(data):
+        return data
+
+    app.main()
+"""
+
+
+def test_one_of_two_tasks_that_is_added_in_a_function_is_told(workshop: Any) -> None:
     """Its worker is started, and does not find it."""
-    workshop.write("app.py", LATE.replace("def main", f"{EARLY}\ndef main"))
-    workshop.write("tasks.py", TASKS)
+    workshop.write("app.py", LATE.replace("def main():\n    import tasks\n    app.main()\n", f"{EARLY}\n{IN_MAIN}"))
     status, program = workshop.run("-m", "app", "run")
     assert status == 2, program.err
     assert "There is no task 'C'. Known: 'B'. It is added too late: what a function such as main()" in program.err
+
+
+@pytest.mark.parametrize("way", [("-m", "pk"), ("main.py",)], ids=" ".join)
+def test_a_program_that_imports_the_app_and_its_tasks_runs(workshop: Any, way: tuple[str, ...]) -> None:
+    """The package makes the app, and the program that is started imports the tasks: the package itself does not."""
+    (workshop.folder / "pk").mkdir()
+    workshop.write("pk/__init__.py", "from zmqpipeline import Pipeline\napp = Pipeline(__name__)\n")
+    workshop.write("pk/tasks.py", TASKS.replace("from app", "from pk"))
+    program = "from pk import app\nfrom pk import tasks\napp.main()\n"
+    workshop.write("pk/__main__.py", program)
+    workshop.write("main.py", program)
+    status, program = workshop.run(*way, "run", "--workers", "2")
+    assert status == 0, program.err
+    assert "C: sent 3, collected 3" in program.err
+    status, program = workshop.run(*way, "worker", "--processes", "2", "--exit-when-idle", "3", "C")
+    assert status == 0, program.err

@@ -95,13 +95,22 @@ class Registry:
                 raise RegistrationError(_no_worker(what, name, self.workers))
         return ordered
 
-    def forget(self, module: str) -> None:
-        """Take out what was registered with functions and classes of this module."""
-        places: tuple[dict[str, Any], ...] = (
+    def modules(self) -> list[str]:
+        """The modules of all functions and classes that are registered, in the order of their names."""
+        found = {_module_of(entry) for entries in self._places() for entry in entries.values()}
+        if self.collector_class is not None:
+            found.add(self.collector_class.__module__)
+        return sorted(name for name in found if name)
+
+    def _places(self) -> tuple[dict[str, Any], ...]:
+        return (
             *(self.tasks, self.workers, self.services, self.worker_inits, self.thread_inits),
             *(self.gates, self.collectors, self.single),
         )
-        for entries in places:
+
+    def forget(self, module: str) -> None:
+        """Take out what was registered with functions and classes of this module."""
+        for entries in self._places():
             for name in [name for name, entry in entries.items() if _module_of(entry) == module]:
                 del entries[name]
         if self.collector_class is not None and self.collector_class.__module__ == module:

@@ -22,6 +22,7 @@ from typing import Any
 from zmqpipeline.app import Pipeline
 from zmqpipeline.definitions import origin
 from zmqpipeline.errors import ConfigurationError, ImportFailed, did_you_mean
+from zmqpipeline.runtime import child
 
 _targets: dict[int, str] = {}
 """What `find_app` was asked for, by the id of the app it found: apps live as long as their modules."""
@@ -36,8 +37,27 @@ def find_app(target: str) -> Pipeline:
     with _while_importing(target):
         module = _load_file(place) if _is_file(place) else _load_module(place)
         app, found = _pick(module, name, place)
+        for other in child.parents_imports():
+            # a program that imports the app, and the module that adds its tasks, may be what was started
+            _load_module(other)
     _targets[id(app)] = f"{Path(place).resolve() if _is_file(place) else place}:{found}"
     return app
+
+
+def hand_on(app: Pipeline) -> str:
+    """What ``-A`` must say to the processes that are started from here on; these import the app's other modules, too.
+
+    The program that was started may have imported them, and not the module that makes the app. Raises ImportFailed.
+    """
+    names = [name for name in app.registry.modules() if name not in origin.STARTED and _has_name(name)]
+    child.hand_on_imports(names)
+    return target_of(app)
+
+
+def _has_name(name: str) -> bool:
+    """Whether a module is imported by this name, here and elsewhere."""
+    module = sys.modules.get(name)
+    return module is not None and getattr(module, "__spec__", None) is not None
 
 
 def split_target(target: str) -> tuple[str, str]:

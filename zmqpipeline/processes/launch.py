@@ -69,7 +69,7 @@ def start(
     """
     if endpoint is not None:
         refuse_inproc(EndpointAddress(endpoint))
-    target = import_app.target_of(app)
+    target = import_app.hand_on(app)
     numbers = worker_numbers(app, workers)
     if endpoint is None:
         _refuse_none(numbers)
@@ -175,7 +175,7 @@ def supervise_workers(
 
     `command` is the one that starts such a process: "worker" or "service-worker".
     """
-    python = ["-m", "zmqpipeline", "-A", import_app.target_of(app)]
+    python = ["-m", "zmqpipeline", "-A", import_app.hand_on(app)]
     places = _worker_places(python, dict.fromkeys(types, processes), arguments, command)
     return WorkerGroup(Crew(places), drain_timeout).run()
 

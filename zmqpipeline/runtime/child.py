@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from zmqpipeline.runtime.child_report import Told
@@ -28,6 +28,9 @@ environment again before user code runs."""
 
 PATH_VARIABLE = "ZMQPIPELINE_PYTHONPATH"
 """The parent's own PYTHONPATH, which the child puts back for the programs that user code may start."""
+
+IMPORTS_VARIABLE = "ZMQPIPELINE_IMPORTS"
+"""Names to a child the modules that the app's functions are in; taken out of the environment again."""
 
 LONGEST_LINE = 4000
 """The most bytes of a line that a parent says: what a pipe takes whole or not at all."""
@@ -159,7 +162,22 @@ def child_environ(environ: Mapping[str, str], voice: int) -> dict[str, str]:
         "PYTHONPATH": path,
         PATH_VARIABLE: environ.get("PYTHONPATH", ""),
         PARENT_VARIABLE: f"{os.getpid()} {voice}",
+        IMPORTS_VARIABLE: " ".join(_imports),
     }
+
+
+_imports: list[str] = []
+"""The modules that children import after the app's own; in a child, those that its parent named."""
+
+
+def hand_on_imports(modules: Iterable[str]) -> None:
+    """Have each child that is started from here on import these modules after the app's own."""
+    _imports[:] = dict.fromkeys([*_imports, *modules])
+
+
+def parents_imports() -> Sequence[str]:
+    """In a child, the modules that its parent named, for the processes that it imports the app in; else none."""
+    return tuple(_imports) if is_child() else ()
 
 
 _adopted = threading.Event()
@@ -217,6 +235,7 @@ def adopt() -> None:
     os.set_inheritable(int(voice), False)
     _voice = (os.getpid(), int(voice))
     _restore_path(os.environ.pop(PATH_VARIABLE, ""))
+    _imports[:] = os.environ.pop(IMPORTS_VARIABLE, "").split()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _mask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _hold_lifeline()
