@@ -135,17 +135,23 @@ def test_who_has_waited_is_in_within_a_tenth_of_a_second(protocol: str, tmp_path
 @pytest.mark.alone
 @pytest.mark.parametrize("protocol", ["ipc", "tcp"])
 def test_waiting_costs_under_one_percent_of_a_core(protocol: str, tmp_path: Path) -> None:
-    """A worker's two hops, for four seconds, libzmq's own thread included."""
+    """A worker's two hops, libzmq's own thread included: the least of up to three times four seconds.
+
+    What else the machine does makes the same work cost more, never less.
+    """
+    shares: list[float] = []
     with Transport(Options()) as client:
         for hop in ("workers", "results"):
             client.connect(hop, address_of(protocol, tmp_path))
         client.poll(0.2)
-        before, began = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
-        while (left := began + 4.0 - time.monotonic()) > 0:
-            client.poll(left)
-        after, seconds = resource.getrusage(resource.RUSAGE_SELF), time.monotonic() - began
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert spent < 0.01 * seconds, f"{spent / seconds:.2%} of a core"
+        while len(shares) < 3 and min(shares, default=1.0) >= 0.01:
+            before, began = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+            while (left := began + 4.0 - time.monotonic()) > 0:
+                client.poll(left)
+            after, seconds = resource.getrusage(resource.RUSAGE_SELF), time.monotonic() - began
+            spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            shares.append(spent / seconds)
+    assert min(shares) < 0.01, [f"{share:.2%} of a core" for share in shares]
 
 
 def test_a_connection_to_itself_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
