@@ -63,6 +63,12 @@ def stages() -> dict[str, tuple[Stage, Stage | None]]:
     }
 
 
+def _to_the_end(part: Any) -> None:
+    """Call the parts that are left, one after the other."""
+    while part is not None:
+        part = part()
+
+
 def _source(app: Pipeline) -> Stage:
     distributor: Any = app.compile("distributor")
     (task,) = distributor._given_tasks
@@ -72,9 +78,7 @@ def _source(app: Pipeline) -> Stage:
 
     def produce() -> None:
         said.clear()
-        part = producer._serve(command, command.count)
-        while part is not None:
-            part = part()
+        _to_the_end(producer._serve(command, command.count))
         assert sum(len(one.payloads) for one in said) == BATCH
 
     return produce
@@ -174,9 +178,7 @@ def _calls(app: Pipeline, results: list[bytes]) -> Stage:
 
     def collect() -> None:
         said.clear()
-        part = gatherer._collect(Collection(command))
-        while part is not None:
-            part = part()
+        _to_the_end(gatherer._collect(Collection(command)))
         assert sum(size(one.spans) for one in said) == BATCH
 
     return collect

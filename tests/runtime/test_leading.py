@@ -512,6 +512,20 @@ def test_no_post_is_lost_whoever_leads(look: float, monkeypatch: pytest.MonkeyPa
         sys.setswitchinterval(turns)
 
 
+def run_to_the_end(machine: Any, threads: int, call: Callable[[bytes], bytes], leadership: Leadership) -> None:
+    """A pool of so many threads and a loop with this machine, which begins with a Tick and must say Ended."""
+    with Transport(QUICK) as transport:
+        ended: list[Ended] = []
+        pool = Pool(threads, Execution(call, lambda: bytes), lambda event: loop.post(event), leadership=leadership)
+        loop = Loop(machine, transport, {Execute: pool.submit}, log=LOG, leadership=leadership)
+        loop.post(Tick())
+        thread = threading.Thread(target=lambda: ended.append(loop.run()), daemon=True)
+        thread.start()
+        thread.join(30)
+        assert ended == [Ended(0)]
+        pool.close(10)
+
+
 @pytest.mark.alone
 def test_what_a_leading_worker_hands_over_is_sent_before_its_quantum_is_over() -> None:
     """The loop has a turn after each handing over: the distributor hears of room before there is nothing left."""
@@ -538,17 +552,7 @@ def test_what_a_leading_worker_hands_over_is_sent_before_its_quantum_is_over() -
         done += 1
         return item
 
-    leadership = Leadership()
-    with Transport(QUICK) as transport:
-        ended: list[Ended] = []
-        pool = Pool(1, Execution(call, lambda: bytes), lambda event: loop.post(event), leadership=leadership)
-        loop = Loop(Machine(), transport, {Execute: pool.submit}, log=LOG, leadership=leadership)
-        loop.post(Tick())
-        thread = threading.Thread(target=lambda: ended.append(loop.run()), daemon=True)
-        thread.start()
-        thread.join(30)
-        assert ended == [Ended(0)]
-        pool.close(10)
+    run_to_the_end(Machine(), 1, call, Leadership())
     # of most of them, the machine heard before another item was executed
     assert sum(one == count for count, one in seen) > len(seen) * 0.8
 
@@ -580,14 +584,5 @@ def test_a_thread_without_work_does_not_ask_for_the_lead_again_and_again() -> No
         return item
 
     leadership = Counting()
-    with Transport(QUICK) as transport:
-        ended: list[Ended] = []
-        pool = Pool(4, Execution(call, lambda: bytes), lambda event: loop.post(event), leadership=leadership)
-        loop = Loop(Machine(), transport, {Execute: pool.submit}, log=LOG, leadership=leadership)
-        loop.post(Tick())
-        thread = threading.Thread(target=lambda: ended.append(loop.run()), daemon=True)
-        thread.start()
-        thread.join(30)
-        assert ended == [Ended(0)]
-        pool.close(10)
+    run_to_the_end(Machine(), 4, call, leadership)
     assert leadership.asked < 1000, "a turn or two for each quantum of each thread"
