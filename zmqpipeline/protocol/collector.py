@@ -247,6 +247,9 @@ class CollectorMachine(CollectedResults):
     def _begin(self, peer: e.Peer, body: m.Begin) -> None:
         if self.phase == "empty" and not self._tasks.lacks(body.run, body.progress):
             self._begin_run(body)
+        elif self.phase == "draining" and not self.run:
+            # it ends before it has begun; who shall hear of that is told so in place of an answer
+            return
         elif self.phase != "empty" and body.run != self.run:
             self._send(peer, m.Refused(f"This collector holds the run {self.run}, not {body.run}. Start it anew, too."))
             return

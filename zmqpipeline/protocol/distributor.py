@@ -232,7 +232,7 @@ class DistributorMachine(ToCollector):
                 self._farewell(finished, now)
             case m.RunEnded(run, _, reason) if run in ("", self.run or self._proposed):
                 self._collector_ends(reason, now)
-            case m.Refused(reason):
+            case m.Refused(reason) if self.phase != "farewell":
                 self._end(2, reason)
         if verdict is Verdict.GAP:
             self._say_again(now)
