@@ -291,6 +291,34 @@ def test_without_a_bye_it_stays_ten_seconds(scene: Scene) -> None:
     assert scene.bench.ended == c.Ended(0, "the run is over")
 
 
+def test_bye_is_answered_also_while_finished_runs(scene: Scene) -> None:
+    """A distributor that leaves; a collector that was killed then calls `finished` again, alone."""
+    scene.finish()
+    scene.distributor.says(m.Bye("run"))
+    assert scene.bench.said_one(m.Bye) == m.Bye("run")
+    assert scene.bench.ended is None
+    scene.bench.tell(e.PeerLost(("acks", b"d1")))
+    scene.bench.tell(e.FinishedCalled())
+    assert scene.bench.ended == c.Ended(0, "the run is over")
+    assert scene.bench.logged() == ""
+
+
+def test_a_distributor_that_comes_after_a_bye_hears_the_end(scene: Scene) -> None:
+    """While `finished` runs again another one may have been started, which waits for it."""
+    scene.finish()
+    scene.distributor.says(m.Bye("run"))
+    scene.bench.tell(e.PeerLost(("acks", b"d1")))
+    second = Stranger(scene.bench, "acks", b"d2", who=b"second")
+    second.says(m.Propose("pipe", "mine"))
+    assert second.was_told(m.Holding)[0].finishing is True
+    second.says(m.Finish("run", True, []))
+    scene.bench.tell(e.FinishedCalled())
+    assert second.was_told(m.Finished) == [m.Finished("run")]
+    assert scene.bench.ended is None
+    second.says(m.Bye("run"))
+    assert scene.bench.ended == c.Ended(0, "the run is over")
+
+
 def test_for_a_distributor_that_is_cut_off_it_stays_longer(scene: Scene) -> None:
     """Before `finished` has returned or after: a cut may last, and the other side waits for ever."""
     scene.finish()

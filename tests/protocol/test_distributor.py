@@ -176,6 +176,7 @@ def test_a_finished_run_is_over() -> None:
     assert worker.was_told(m.RunEnded) == [m.RunEnded("old")]
     scene.bench.wait(FAREWELL_SECONDS + 0.1)
     assert scene.bench.said_one(m.Bye).run == "old"
+    scene.collector.says(m.Bye("old"))
     assert scene.bench.one(c.Ended) == c.Ended(0, "already finished")
 
 

@@ -60,6 +60,7 @@ def test_workers_and_collector_are_told_what_a_source_raised() -> None:
     (told,) = worker.was_told(m.RunEnded)
     assert (told.ok, told.troubles) == (False, [m.TaskTrouble("A", TROUBLE)])
     worker.says(m.Goodbye("run", "A"))
+    scene.collector.says(m.Bye("run"))
     assert scene.bench.one(c.Ended) == c.Ended(1, told.reason)
     assert "task 'A' was not sent in whole: ValueError: as planned" in told.reason
     assert scene.machine.ok is False

@@ -176,6 +176,7 @@ def test_a_distributor_stays_for_those_that_try_to_connect() -> None:
     late.says(m.Goodbye("", "A"))
     assert bench.ended is None
     bench.wait(0.06)
+    collector.says(m.Bye("run"))
     assert ended_with(bench) == (0, "the run is over")
     assert bench.machine.is_over
 
@@ -193,4 +194,5 @@ def test_a_distributor_that_ran_for_longer_does_not_stay() -> None:
     bench.tell(e.Produced("A", "exhausted"))
     collector.says(m.Finished("run"))
     worker.says(m.Goodbye("run", "A"))
+    collector.says(m.Bye("run"))
     assert ended_with(bench) == (0, "the run is over")

@@ -24,7 +24,7 @@ TO_BOUND: dict[str, frozenset[type]] = {
 TO_CONNECTED: dict[str, frozenset[type]] = {
     "workers": frozenset((m.Welcome, m.Work, m.Settled, m.Recall, m.Missing, m.RunEnded, *_ANYBODY)),
     "results": frozenset((m.Missing, m.Credit, m.RunEnded, *_ANYBODY)),
-    "acks": frozenset((m.Holding, m.Keys, m.Ranges, m.Ack, m.Noted, m.Finished, m.RunEnded, *_ANYBODY)),
+    "acks": frozenset((m.Holding, m.Keys, m.Ranges, m.Ack, m.Noted, m.Finished, m.Bye, m.RunEnded, *_ANYBODY)),
     "metadata": frozenset((m.MetadataTaken, *_ANYBODY)),
     "clients": frozenset((m.Replies, m.Declined, m.Unknown, m.Status, *_ANYBODY)),
     "status": frozenset((m.Status, *_ANYBODY)),

@@ -195,7 +195,7 @@ class CollectorMachine(CollectedResults):
 
     def _found(self, peer: e.Peer) -> None:
         """A distributor is there: it is not waited for."""
-        self._company = peer
+        self._company, self._was_left = peer, False
         self._warn_at = self._alone_since = None
 
     def _alone_until(self) -> float | None:
@@ -211,8 +211,12 @@ class CollectorMachine(CollectedResults):
                 self._give_up(peer, failures)
             case m.Finish():
                 self._finish_run(peer, body)
-            case m.Bye() if self.phase == "finished":
-                self._leave()
+            case m.Bye() if self.phase in ("finishing", "finished"):
+                # answered: a distributor whose Bye was lost with its connection says it again
+                self._send(peer, body)
+                self._was_left = True
+                if self.phase == "finished":
+                    self._leave()
 
     def _ended_early(self, peer: e.Peer, ended: m.RunEnded, now: float) -> None:
         self._send(peer, ended)
@@ -361,7 +365,9 @@ class CollectorMachine(CollectedResults):
         self._finished_data = event.data
         self.phase = "finished"
         self._stay(now + STAY_SECONDS)
-        if self._distributor is None:
+        if self._was_left:
+            self._leave()
+        elif self._distributor is None:
             self._stay_for_the_absent(now)
         else:
             self._send(self._distributor, self._last_word())

@@ -21,8 +21,9 @@ running    Holding with our run         hands out items
 finishing  every task is over, Holding  tells the collector (Finish); waits for as long as `finished` takes
            (finishing)
 farewell   Finished, Holding (finished) tells the workers (RunEnded), also who comes until `stay` is over; waits for
-           or final Drain, RunEnded     their Goodbye, at most 2 s; then Bye. Of a run that ends early it tells the
-                                        collector, too, by RunEnded in the place of Bye
+           or final Drain, RunEnded     their Goodbye, at most 2 s; then says Bye, until the collector has answered it,
+                                        at most 2 s. Of a run that ends early it tells the collector, too, by RunEnded
+                                        in the place of Bye
 draining   Drain                        hands out nothing, recalls what is unstarted; waits for what is leased
 ended
 ========== ============================ ===========================================================================
@@ -46,7 +47,7 @@ from zmqpipeline.protocol.to_collector import COLLECTOR, REPEAT_SECONDS, ToColle
 from zmqpipeline.protocol.waiting import NOBODY_CAME, WARN_SECONDS
 
 FAREWELL_SECONDS = 2.0
-"""How long the workers have to say goodbye."""
+"""How long the workers have to say goodbye, and then the collector to answer Bye."""
 
 HURRY_SECONDS = 0.2
 """The same after a drain that ran out of time."""
@@ -230,6 +231,8 @@ class DistributorMachine(ToCollector):
                 self.tasks[task].ledger.note_told(spans)
             case m.Finished(run) as finished if run == self.run and self.phase == "finishing":
                 self._farewell(finished, now)
+            case m.Bye(run) if run == self.run and self._last is not None:
+                self._end(*self._last)
             case m.RunEnded(run, _, reason) if run in ("", self.run or self._proposed):
                 self._collector_ends(reason, now)
             case m.Refused(reason) if self.phase != "farewell":
@@ -383,13 +386,14 @@ class DistributorMachine(ToCollector):
                 lacks_answer = self._connected and not self._collector_heard
                 if is_late or not (self._dispatcher.members or lacks_answer or self._stay.until):
                     self._end(self._early_status, self.early if self._early_status else "drained")
+            elif self._last is not None:
+                if is_late:
+                    self._end(*self._last)
             elif self._was_finished and is_late:
-                self._to_collector(m.Bye(self.run))
-                self._end(0 if self._is_good() else 1, "already finished")
+                self._say_bye(0 if self._is_good() else 1, "already finished", now)
             elif is_late or not (self._dispatcher.members or self._told_end or self._stay.until):
-                self._to_collector(m.Bye(self.run))
                 verdict = self._verdict()
-                self._end(0 if verdict.ok else 1, verdict.reason or "the run is over")
+                self._say_bye(0 if verdict.ok else 1, verdict.reason or "the run is over", now)
         elif self.phase == "finishing" and self._deadline is not None and now >= self._deadline:
             if self._is_final:
                 self._end_early(early("distributor"), 1, now)
@@ -428,6 +432,11 @@ class DistributorMachine(ToCollector):
         self._dispatcher.say_farewell(self._verdict())
         if self.early:
             self._say_again(now)
+
+    def _say_bye(self, status: int, reason: str, now: float) -> None:
+        """It is the last word, and said until it is answered: who never hears it waits a minute for it."""
+        self._last, self._deadline = (status, reason), now + FAREWELL_SECONDS
+        self._say_again(now)
 
     def _end_early(self, why: str, status: int, now: float) -> None:
         self.early, self._early_status = why, status

@@ -319,7 +319,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Bye:
-    """The distributor has heard Finished and leaves; the collector need not stay for it."""
+    """The distributor has heard Finished and leaves; the collector need not stay for it, and answers the same."""
 
     run: str
 

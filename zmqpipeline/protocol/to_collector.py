@@ -72,6 +72,8 @@ class ToCollector:
         """Why the run ends before its time, if it does."""
         self._early_status = 0
         self._is_final = self._collector_heard = False
+        self._last: tuple[int, str] | None = None
+        """Status and reason with which it ends when the collector has answered Bye."""
         self.finished_data = b""
         self.tasks = {name: TaskState(_spec(tasks, name), Ledger(_spec(tasks, name))) for name in order(tasks)}
         self._proposed = run
@@ -164,6 +166,8 @@ class ToCollector:
             self._to_collector(self._begin_message(self._counted()))
         if self.phase == "farewell" and self.early and not self._collector_heard:
             self._to_collector(self._verdict())
+        if self._last is not None:
+            self._to_collector(m.Bye(self.run))
         if self.phase == "finishing":
             self._to_collector(m.Finish(self.run, self._is_good(), self.counts(), told(self.troubles)))
 

@@ -57,6 +57,8 @@ class CollectedResults:
         self.early = ""
         """Why the run ended before its time, if it did so by the distributor's word."""
         self._is_final = False
+        self._was_left = False
+        """The distributor has said Bye, and no other has come since."""
         self._told_early: set[e.Peer] = set()
         """Who was told so by us."""
         self._stay_young = Stay(stay)
