@@ -222,6 +222,7 @@ def test_a_bug_in_an_init_function_is_told_once_and_ends_the_run(
     assert program.err.count(AT_INIT) <= 8, program.err
 
 
+@pytest.mark.slow
 def test_a_bug_in_an_init_function_ends_a_run_role_by_role(workshop: Workshop, eventually: Eventually) -> None:
     """The worker has the traceback, the distributor the line; nobody comes within its patience, and the run is over."""
     workshop.write("app.py", INITS.replace("PART", "worker_init"))
@@ -238,6 +239,7 @@ def test_a_bug_in_an_init_function_ends_a_run_role_by_role(workshop: Workshop, e
     assert "aborted" in collector.err
 
 
+@pytest.mark.slow
 def test_a_run_that_an_init_function_ended_goes_on_with_its_journal(workshop: Workshop) -> None:
     """It is not finished: when the bug is mended, the same commands do the rest."""
     commands = (("distributor", "--exit-when-idle", "8"), ("collector", "--journal", "run.db"), ("worker",))
@@ -251,6 +253,7 @@ def test_a_run_that_an_init_function_ended_goes_on_with_its_journal(workshop: Wo
     assert "collected 20" in program.err, program.err
 
 
+@pytest.mark.slow
 def test_a_group_of_workers_tells_a_bug_in_an_init_function_once(workshop: Workshop) -> None:
     """`worker --processes 2`: one traceback, their number, the reason, status 3; so many lines in the distributor."""
     workshop.write("app.py", INITS.replace("PART", "worker_init"))

@@ -267,6 +267,7 @@ def work(data):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [("-m", "app"), ("app.py",)], ids=" ".join)
 def test_modules_that_a_function_imports_are_imported_by_the_processes_of_run(
     workshop: Any, way: tuple[str, ...]
