@@ -109,7 +109,7 @@ def test_the_prefix_of_a_worker_is_in_the_brokers_log(
 ) -> None:
     """The name of a worker begins with it; unless one is given it is "worker"."""
     worker = place.worker(lambda self: None, "spec-upper", *given)
-    worker.init_worker = lambda: [][0]  # type: ignore[method-assign]
+    worker.init_worker = lambda: 1 / 0  # type: ignore[method-assign]
     with running(place.broker(), worker) as threads, place.client() as client:
         client.submit({})
         threads[1].join(10)

@@ -63,7 +63,7 @@ class DistributorMachine(ToCollector):
 
     # the contract ------------------------------------------------------------------------------------------------
 
-    def handle(self, event: e.Event, now: float) -> list[c.Command]:
+    def handle(self, event: e.Event, now: float) -> list[c.Command]:  # noqa: C901 - a table
         """See `Machine.handle`."""
         self._out = self._dispatcher.out = []
         self._dispatcher.now = now
@@ -208,7 +208,7 @@ class DistributorMachine(ToCollector):
 
     # the collector -----------------------------------------------------------------------------------------------
 
-    def _from_collector(self, envelope: m.Envelope, now: float) -> None:
+    def _from_collector(self, envelope: m.Envelope, now: float) -> None:  # noqa: C901, PLR0912 - a table
         verdict = self._acks.admit(envelope)
         if verdict is Verdict.REPEAT:
             return
@@ -381,19 +381,7 @@ class DistributorMachine(ToCollector):
             if all(task.is_over for task in self.tasks.values()):
                 self._finish(now)
         elif self.phase == "farewell":
-            is_late = self._deadline is not None and now >= self._deadline
-            if self.early:
-                lacks_answer = self._connected and not self._collector_heard
-                if is_late or not (self._dispatcher.members or lacks_answer or self._stay.until):
-                    self._end(self._early_status, self.early if self._early_status else "drained")
-            elif self._last is not None:
-                if is_late:
-                    self._end(*self._last)
-            elif self._was_finished and is_late:
-                self._say_bye(0 if self._is_good() else 1, "already finished", now)
-            elif is_late or not (self._dispatcher.members or self._told_end or self._stay.until):
-                verdict = self._verdict()
-                self._say_bye(0 if verdict.ok else 1, verdict.reason or "the run is over", now)
+            self._leave(now, is_late=self._deadline is not None and now >= self._deadline)
         elif self.phase == "finishing" and self._deadline is not None and now >= self._deadline:
             if self._is_final:
                 self._end_early(early("distributor"), 1, now)
@@ -432,6 +420,22 @@ class DistributorMachine(ToCollector):
         self._dispatcher.say_farewell(self._verdict())
         if self.early:
             self._say_again(now)
+
+    def _leave(self, now: float, *, is_late: bool) -> None:
+        """End if nobody is waited for any more, or for too long."""
+        is_staying = bool(self._dispatcher.members or self._stay.until)
+        if self.early:
+            lacks_answer = self._connected and not self._collector_heard
+            if is_late or not (is_staying or lacks_answer):
+                self._end(self._early_status, self.early if self._early_status else "drained")
+        elif self._last is not None:
+            if is_late:
+                self._end(*self._last)
+        elif self._was_finished and is_late:
+            self._say_bye(0 if self._is_good() else 1, "already finished", now)
+        elif is_late or not (is_staying or self._told_end):
+            verdict = self._verdict()
+            self._say_bye(0 if verdict.ok else 1, verdict.reason or "the run is over", now)
 
     def _say_bye(self, status: int, reason: str, now: float) -> None:
         """It is the last word, and said until it is answered: who never hears it waits a minute for it."""

@@ -199,9 +199,10 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The run is over; a worker answers Goodbye and ends. On the hop ``acks`` either side says it if it ends the run
-    early, and is answered by the same. A collector that ends it early says it on ``results``, too, for workers that
-    have no distributor.
+    """The run is over; a worker answers Goodbye and ends.
+
+    On the hop ``acks`` either side says it if it ends the run early, and is answered by the same. A collector that ends
+    it early says it on ``results``, too, for workers that have no distributor.
 
     `ok` is False if not everything was collected; `reason` says why, as a sentence, and `troubles` what was raised.
     """

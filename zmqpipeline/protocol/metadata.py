@@ -52,6 +52,9 @@ class MetadataMachine:
                 if isinstance(envelope.body, m.MetadataTaken):
                     self.taken = True
                     return self._end(0, "the distributor has the metadata")
+        return self._by_the_clock(now)
+
+    def _by_the_clock(self, now: float) -> list[c.Command]:
         self._look(now)
         until, here = self._absence.until(), {"metadata"} if self._connected else set()
         if until is not None and now >= until:

@@ -51,7 +51,9 @@ class ToCollector:
         show: Callable[[bytes], str] = repr,
         is_dict: Callable[[bytes], bool] = bool,
     ) -> None:
-        """`supervised`: the host on which whoever started the workers tells by WorkerDied how they end; `command` is
+        """Make one; the keywords say what surrounds it.
+
+        `supervised`: the host on which whoever started the workers tells by WorkerDied how they end; `command` is
         what starts roles of this pipeline.
 
         `stay`: for so many seconds from its first event on it does not end, so that workers which try to connect from

@@ -127,7 +127,7 @@ class WorkerMachine:
 
     # the contract ------------------------------------------------------------------------------------------------
 
-    def handle(self, event: e.Event, now: float) -> list[c.Command]:
+    def handle(self, event: e.Event, now: float) -> list[c.Command]:  # noqa: C901, PLR0912 - a table
         """See `Machine.handle`."""
         self._out = self._outgoing.out = []
         if self.phase == "ended":
@@ -259,7 +259,7 @@ class WorkerMachine:
         else:
             self._from_distributor(event.envelope, now)
 
-    def _from_distributor(self, envelope: m.Envelope, now: float) -> None:
+    def _from_distributor(self, envelope: m.Envelope, now: float) -> None:  # noqa: C901 - a table
         verdict = self._workers.admit(envelope)
         if verdict is Verdict.REPEAT:
             return

@@ -226,7 +226,7 @@ def is_child() -> bool:
 
 def adopt() -> None:
     """Called first thing in a child: ignore Ctrl-C, hold the lifeline, put the environment back. Elsewhere, nothing."""
-    global _voice
+    global _voice  # noqa: PLW0603 - one a process
     parent, _, voice = os.environ.pop(PARENT_VARIABLE, "").partition(" ")
     if not (parent.isdecimal() and voice.isdecimal()):
         return

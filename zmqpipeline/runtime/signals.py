@@ -11,7 +11,7 @@ from zmqpipeline.protocol.events import Drain
 from zmqpipeline.runtime.loop import Loop
 
 
-class draining:
+class draining:  # noqa: N801 - a context manager, used as a verb
     """While this context is entered, a signal drains the loop's role; `signum` is the one that came, or None.
 
     A second SIGINT ends the drain: the role waits for nothing that runs, but still tells the others. A second SIGTERM

@@ -125,7 +125,7 @@ class ServiceMachine:
 
     # the contract ------------------------------------------------------------------------------------------------
 
-    def handle(self, event: e.Event, now: float) -> list[c.Command]:
+    def handle(self, event: e.Event, now: float) -> list[c.Command]:  # noqa: C901 - a table
         """See `Machine.handle`."""
         self._out = self._dispatcher.out = []
         self._dispatcher.now = now
