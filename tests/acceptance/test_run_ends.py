@@ -262,6 +262,34 @@ def test_shutdown_before_run_ends_the_run_of_those_who_wait(role: str, workshop:
         assert f"the {role} was interrupted or shut down" in letter(program)
 
 
+EARLY = """
+import signal, sys
+import prog
+from zmqpipeline.runtime.transport.sockets import BoundHop
+opened = BoundHop.open
+def open_and_interrupt(self):
+    opened(self)
+    BoundHop.open = opened
+    signal.raise_signal(signal.SIGINT)
+BoundHop.open = open_and_interrupt
+try:
+    prog.make(sys.argv[1]).run()
+except KeyboardInterrupt:
+    print("interrupted")
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("role", ["distributor", "collector"])
+def test_ctrl_c_while_a_role_opens_its_sockets(role: str, workshop: Workshop) -> None:
+    """It waits until they are all open, and then ends in good order: one that nobody knows of would never be closed."""
+    workshop.write("prog.py", PROGRAM.partition("role = make")[0])
+    workshop.write("early.py", EARLY)
+    program = workshop.start("early.py", role)
+    assert program.wait(10) == 7, program.err
+    assert program.out == "interrupted\n"
+
+
 def test_who_comes_after_a_collector_was_ended_says_that_it_waits(workshop: Workshop, eventually: Eventually) -> None:
     """Nobody is there that could tell it: a line after five seconds, and the end, if `exit_when_idle` says when."""
     (collector,) = start(workshop, "collector").values()

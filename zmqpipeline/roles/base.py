@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -62,7 +61,7 @@ class Role(Declared):
         # re-entrant: a signal handler that calls `shutdown` may come while its own thread is inside
         role._guard = threading.RLock()
         role._loop = role._leadership = None
-        role._asked_to_end = False
+        role._asked = []
         role._raises_failed_runs = True
         role._began = role._over = None
         return role
@@ -78,7 +77,8 @@ class Role(Declared):
     _guard: Any
     _loop: Loop | None
     _leadership: Leadership | None
-    _asked_to_end: bool
+    _asked: list[Drain]
+    """Drains that were asked for while there was no loop to take them."""
     _raises_failed_runs: bool
     """False for whoever runs the role and reads `status`, as the supervisor of `run` does."""
     _began: float | None
@@ -107,14 +107,14 @@ class Role(Declared):
         self.status = self.signum = None
         self._began, self._over = time.monotonic(), None
         self._prepare()
-        with contextlib.ExitStack() as watch:
+        with signals.draining(self.options.drain_timeout, ignore_sigint=self._ignore_sigint) as caught:
             transport: sockets.Transport | None = None
             try:
                 transport = sockets.Transport(self.options, context=self._context())
                 self._open(transport)
                 self._log.debug("%s begins, with the addresses %s.", type(self).__name__, ", ".join(self._places()))
                 self._tell_parent(child_report.READY)
-                ended = self._drive(transport, watch)
+                ended = self._drive(transport, caught)
             finally:
                 # user code first, then the sockets that its answers would have gone to
                 self._close()
@@ -138,13 +138,17 @@ class Role(Declared):
 
     def _end(self, *, final: bool) -> None:
         """End in good order; `final`: and a run with it. Who ends all roles itself need not have them told."""
-        with self._guard:
-            self._asked_to_end = True
-            if self._loop is not None:
-                self._loop.post(Drain(self.options.drain_timeout, final))
+        self._post(Drain(self.options.drain_timeout, final))
 
-    def _drive(self, transport: sockets.Transport, watch: contextlib.ExitStack) -> Ended:
-        """Run the loop. Signals are caught until `watch` ends: one that comes later shall not cut the last messages."""
+    def _post(self, drain: Drain) -> None:
+        with self._guard:
+            if self._loop is None:
+                self._asked.append(drain)
+            else:
+                self._loop.post(drain)
+
+    def _drive(self, transport: sockets.Transport, caught: signals.draining) -> Ended:
+        """Run the loop. A signal that comes when it is over shall not cut the last messages short."""
         self.machine = self._make_machine()
 
         def post(event: Event) -> None:
@@ -161,8 +165,7 @@ class Role(Declared):
             leadership=self._leadership,
         )
         self._attach(loop)
-        caught = signals.draining(loop, self.options.drain_timeout, ignore_sigint=self._ignore_sigint)
-        watch.enter_context(caught)
+        caught.attach(loop)
         try:
             with short_turns(self._slots()):
                 ended = loop.run(self._first_events())
@@ -177,9 +180,10 @@ class Role(Declared):
     def _attach(self, loop: Loop | None) -> None:
         with self._guard:
             self._loop = loop
-            if loop is not None and self._asked_to_end:
-                loop.post(Drain(self.options.drain_timeout, final=True))
-            self._asked_to_end = False
+            if loop is not None:
+                for drain in self._asked:
+                    loop.post(drain)
+            self._asked.clear()
 
     @property
     def _log(self) -> logging.Logger:
