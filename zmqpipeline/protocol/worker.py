@@ -160,7 +160,10 @@ class WorkerMachine:
             case e.Drain(seconds):
                 self._drain(now + seconds, now)
             case e.EndFound(run, seconds) if self._missed is not None:
-                if why := self._missed.verdict(run, seconds, self.run, now):
+                told, why = self._missed.found(run, seconds, self.run, now)
+                if told:
+                    self._log(30, told)
+                if why is not None:
                     self._end(0, why)
             case e.Tick():
                 pass
