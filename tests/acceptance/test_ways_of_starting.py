@@ -220,6 +220,40 @@ def test_a_factory_that_makes_no_app_is_told(workshop: Any, factory: str, said: 
     assert said in program.err
 
 
+def test_a_name_that_is_not_there_is_told_with_those_that_are(workshop: Any) -> None:
+    """The apps of the module, and the functions that make one and are called without arguments; no others."""
+    workshop.write(
+        "made.py",
+        """
+import zmqpipeline
+from zmqpipeline import Pipeline
+
+first = Pipeline("first")
+
+def create_app(count=3):
+    return other()
+
+def other():
+    return zmqpipeline.Pipeline("other")
+
+def annotated() -> "zmqpipeline.Pipeline":
+    return other()
+
+def needing(name):
+    return Pipeline(name)
+
+def main():
+    first.main()
+""",
+    )
+    status, program = workshop.run("-m", "zmqpipeline", "-A", "made:creat_app", "check")
+    assert (status, program.err) == (
+        2,
+        "Error: 'made' has no 'creat_app'. Pipelines in it: 'first'. Functions that make one: 'annotated', 'create_app', "
+        "'other'. Did you mean 'create_app'?\n",
+    )
+
+
 def test_a_package_whose_app_is_in_a_module_is_told(workshop: Any) -> None:
     """``-A pkg`` where pkg.app was meant."""
     (workshop.folder / "pkg").mkdir()
