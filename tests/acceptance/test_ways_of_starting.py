@@ -362,3 +362,26 @@ def test_a_program_that_imports_the_app_and_its_tasks_runs(workshop: Any, way: t
     assert "C: sent 3, collected 3" in program.err
     status, program = workshop.run(*way, "worker", "--processes", "2", "--exit-when-idle", "3", "C")
     assert status == 0, program.err
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "said"),
+    [
+        ('@app.task("C", timez=3)\ndef items(): pass', '@app.task("C", timez=3)', "Did you mean 'times'?"),
+        ('@app.task("C")\ndef items(data): pass', '@app.task("C")', "takes a parameter 'data'"),
+        ("@app.metadata\ndef given(): pass\napp.add_metadata(print)", "app.add_metadata(print)", "has two functions"),
+        ("@app.collector\ndef collect(data, oops): pass", "@app.collector", "takes a parameter 'oops'"),
+        ('@app.available("C")\ndef may(ack, oops): pass', '@app.available("C")', "takes a parameter 'oops'"),
+        ("@app.register\nclass Foreign: pass", "@app.register", "Foreign"),
+    ],
+)
+def test_a_decorator_that_refuses_shows_the_line_and_the_reason(
+    workshop: Any, lines: str, line: str, said: str
+) -> None:
+    """In a program's own traceback: the user's line, one of ours, and the message."""
+    workshop.write("app.py", f"from zmqpipeline import Pipeline\napp = Pipeline('x')\n{lines}\n")
+    status, program = workshop.run("app.py")
+    shown = [one.strip() for one in program.err.splitlines() if set(one) - set(" ^")]
+    assert (status, len(shown)) == (1, 6), program.err
+    assert shown[2] == line
+    assert said in shown[-1]
