@@ -118,8 +118,41 @@ def test_what_was_collected_is_not_said_to_be_missing(where: str, workshop: Work
     roles = [workshop.start("-m", "app", one, BUG=where) for one in ("collector", "distributor", "worker")]
     assert [role.wait() for role in roles] == [1, 1, 0]
     for role in roles:
-        assert "The run is over and everything was collected, but the " in role.err, role.err
-        assert f"function raised {RAISED}" in role.err
+        whole = "The run is over and everything was collected, but the"
+        assert f"{whole} {where} function raised {RAISED}" in role.err, role.err
+
+
+METADATA = """
+@app.metadata
+def given():
+    return {}["m"] if BUG == "metadata" else ["no dict"]
+
+"""
+
+
+@pytest.mark.parametrize("way", ["run", "roles"])
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("metadata", r"the metadata function raised KeyError: 'm' in app\.py:47 given"),
+        (
+            "returned",
+            r"the metadata function raised .*The metadata function 'given' \(app\.py:45\) returned a list, .*",
+        ),
+    ],
+)
+def test_metadata_that_fail_are_told_in_each_line(where: str, said: str, way: str, workshop: Workshop) -> None:
+    """What was raised, in which file and line: in the line of the function, and in that of each task it aborts."""
+    workshop.write("app.py", APP.replace("if __name__", f"{METADATA.strip()}\n\nif __name__"))
+    if way == "run":
+        status, program = workshop.run("-m", "app", "run", "--workers", "1", BUG=where)
+        assert (status, program.err.count("Traceback")) == (1, int(where == "metadata")), program.err
+    else:
+        roles = [workshop.start("-m", "app", one, BUG=where) for one in ("distributor", "collector", "worker")]
+        assert [role.wait() for role in roles] == [1, 1, 0]
+        program = roles[0]
+    assert re.search(f"The{said[3:]}", program.err), program.err
+    assert re.search(f"Task 'C' is aborted: {said}", program.err), program.err
 
 
 CLASSES = """

@@ -60,6 +60,9 @@ class Gathers(z.Collector):
         note("collected", data["n"])
     def handle_finished(self):
         print("finished", self.ok)
+    if BUG == "ack_data":
+        def get_ack_data(self):
+            raise ValueError("no data")
 
 def make(name):
     if name == "distributor":
@@ -80,6 +83,9 @@ except KeyboardInterrupt:
     print("interrupted")
     role.shutdown()
     sys.exit(7)
+except z.errors.RunFailed as error:
+    print("troubles", *error.troubles)
+    raise
 finally:
     if sys.argv[1] != "worker":
         print(role.ok, [one.message for one in role.failures], role.summary.ok, role.summary.tasks)
@@ -111,7 +117,7 @@ def test_a_run_whose_source_raised_is_a_failure_of_all(workshop: Workshop) -> No
     assert "producer.py" not in programs["distributor"].err
     for role in ("worker", "collector"):
         assert "task 'C' was not sent in whole: " in letter(programs[role])
-    assert "finished False\nFalse [] False" in programs["collector"].out
+    assert programs["collector"].out.startswith("finished False\ntroubles C\nFalse [] False")
     assert sorted(workshop.numbers("collected")) == list(range(1, 20))
 
 
@@ -135,6 +141,14 @@ def test_who_knows_which_items_failed(workshop: Workshop) -> None:
         assert "task 'C': 8 failed (ValueError: no five in prog.py:41 handle_collection)" in letter(programs[role])
         assert f"False {['no five'] * known} False" in programs[role].out
         assert "sent=40, collected=32, failed=8" in programs[role].out
+
+
+def test_trouble_at_the_end_has_the_name_of_the_function_that_raised(workshop: Workshop) -> None:
+    """`get_ack_data` is not `handle_finished`, at the distributor either, which is only told."""
+    programs = start(workshop, *ROLES, BUG="ack_data")
+    for role in ROLES:
+        assert "everything was collected, but the ack_data function raised ValueError" in letter(programs[role])
+        assert "troubles ack_data\n" in programs[role].out
 
 
 def test_a_good_run_is_a_success_of_all(workshop: Workshop) -> None:

@@ -249,8 +249,8 @@ def main():
     status, program = workshop.run("-m", "zmqpipeline", "-A", "made:creat_app", "check")
     assert (status, program.err) == (
         2,
-        "Error: 'made' has no 'creat_app'. Pipelines in it: 'first'. Functions that make one: 'annotated', 'create_app', "
-        "'other'. Did you mean 'create_app'?\n",
+        "Error: 'made' has no 'creat_app'. Pipelines in it: 'first'. Functions that make one: "
+        "'annotated', 'create_app', 'other'. Did you mean 'create_app'?\n",
     )
 
 

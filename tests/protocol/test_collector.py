@@ -253,7 +253,7 @@ def test_the_end_calls_finished_then_answers_then_waits_for_bye(scene: Scene) ->
     assert scene.bench.one(c.CallFinished).ok is True
     assert scene.bench.of(c.Send) == []
     scene.bench.tell(e.FinishedCalled())
-    assert scene.bench.said_one(m.Finished) == m.Finished("run", None)
+    assert scene.bench.said_one(m.Finished) == m.Finished("run")
     scene.distributor.says(m.Bye("run"))
     assert scene.bench.one(c.Ended) == c.Ended(0, "the run is over")
     assert scene.machine.ok
@@ -278,7 +278,7 @@ def test_finish_said_again_is_answered_again(scene: Scene) -> None:
     scene.bench.tell(e.FinishedCalled(None, b"data"))
     scene.finish()
     assert scene.bench.of(c.CallFinished) == []
-    assert scene.bench.said_one(m.Finished) == m.Finished("run", None, b"data")
+    assert scene.bench.said_one(m.Finished) == m.Finished("run", [], b"data")
 
 
 def test_without_a_bye_it_stays_ten_seconds(scene: Scene) -> None:
@@ -355,7 +355,7 @@ def test_trouble_of_its_own_functions_is_kept_once_and_ends_with_status_1(scene:
     scene.bench.tell(e.FailedCalled("A", (1, 2), TROUBLE if where == "failed" else None))
     scene.finish()
     scene.bench.tell(e.FinishedCalled(TROUBLE if where == "finished" else None))
-    assert scene.bench.said_one(m.Finished).trouble == TROUBLE
+    assert scene.bench.said_one(m.Finished).troubles == [m.TaskTrouble(where, TROUBLE)]
     scene.distributor.says(m.Bye("run"))
     assert scene.bench.one(c.Ended).status == 1
     assert scene.machine.troubles == {where: TROUBLE}

@@ -35,6 +35,7 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collection.collecting import CollectedResults
 from zmqpipeline.protocol.data.ranges import spans_of
+from zmqpipeline.protocol.delivery.failure_kinds import told
 from zmqpipeline.protocol.delivery.parts import in_parts
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.peers import Verdict
@@ -87,8 +88,8 @@ class CollectorMachine(CollectedResults):
                 self._drain(now + seconds)
             case _:
                 pass
-        for told in self._credits.to_tell():
-            self._tell_credit(*told)
+        for credit in self._credits.to_tell():
+            self._tell_credit(*credit)
         self._move_on(now)
         return self._out
 
@@ -375,8 +376,7 @@ class CollectorMachine(CollectedResults):
         self._log(30, f"The run is over, but {why}; waiting {ABSENT_SECONDS:.0f} s for it.")
 
     def _last_word(self) -> m.Finished:
-        trouble = next(iter(self.troubles.values()), None)
-        return m.Finished(self.run, trouble, self._finished_data, self.failed.of_stage("collector"))
+        return m.Finished(self.run, told(self.troubles), self._finished_data, self.failed.of_stage("collector"))
 
     # the end -----------------------------------------------------------------------------------------------------
 

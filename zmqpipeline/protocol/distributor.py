@@ -35,11 +35,12 @@ from operator import is_not
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.delivery.failure_kinds import said
 from zmqpipeline.protocol.delivery.task_state import TaskState, snapshot_of
 from zmqpipeline.protocol.delivery.transitions import UNSERVED_SECONDS
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.peers import Verdict, how_to_start
-from zmqpipeline.protocol.run_end import early
+from zmqpipeline.protocol.run_end import AT_THE_END, early
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts
 from zmqpipeline.protocol.to_collector import COLLECTOR, REPEAT_SECONDS, ToCollector
@@ -351,12 +352,12 @@ class DistributorMachine(ToCollector):
     def _metadata_loaded(self, event: e.MetadataLoaded, now: float) -> None:
         self.run, self.metadata = self._proposed, event.payload
         if event.trouble is not None:
+            trouble = self.troubles["metadata"] = event.trouble
+            raised = f"the metadata function raised {said(trouble).rstrip('.')}"
+            shown = f"\n{trouble.traceback.rstrip()}" if "Traceback" in trouble.traceback else ""
+            self._log(40, f"{raised[0].upper()}{raised[1:]}.{shown}")
             for task in self.tasks.values():
-                self._moves.abort(task, "the metadata function failed")
-            self.troubles["metadata"] = event.trouble
-            trouble = event.trouble
-            told = trouble.traceback.rstrip() or f"{trouble.error}: {trouble.message}"
-            self._log(40, f"The metadata function failed.\n{told}")
+                self._moves.abort(task, raised)
         self._begin(now)
 
     def _begin(self, now: float) -> None:
@@ -412,8 +413,7 @@ class DistributorMachine(ToCollector):
         self._say_again(now)
 
     def _farewell(self, finished: m.Finished, now: float) -> None:
-        if finished.trouble is not None:
-            self.troubles["finished"] = finished.trouble
+        self.troubles |= {one.task: one.trouble for one in finished.troubles if one.task in AT_THE_END}
         self.finished_data = finished.data
         for kind in finished.kinds:
             self.failed.add(kind.first, now, kind.items)

@@ -414,14 +414,14 @@ class Noted:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The collector has run `finished`. `trouble` is what the user's functions at the end raised, if they did.
+    """The collector has run `finished`. `troubles` are what `finished`, `failed` and `ack_data` raised, by these names.
 
     `data` is what `finished` returned, a packed dict, or empty: the data of the run's last ACK. `kinds` are the items
     that failed in the collector.
     """
 
     run: str
-    trouble: Trouble | None = None
+    troubles: list[TaskTrouble] = field(default_factory=list)
     data: bytes = b""
     kinds: list[FailedKind] = field(default_factory=list)
 

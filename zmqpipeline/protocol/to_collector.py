@@ -22,7 +22,7 @@ from zmqpipeline.protocol.delivery.workers import Links
 from zmqpipeline.protocol.metadata import MetadataGiven
 from zmqpipeline.protocol.missed_run import Stay
 from zmqpipeline.protocol.peers import Link, Strangers
-from zmqpipeline.protocol.run_end import ended_early, over
+from zmqpipeline.protocol.run_end import AT_THE_END, ended_early, over
 from zmqpipeline.protocol.status import StatusDesk
 from zmqpipeline.protocol.waiting import Waiting
 
@@ -185,7 +185,7 @@ class ToCollector:
         """How the run ended, as the others are told."""
         if self.early:
             return ended_early(self.run or self._proposed, self.early)
-        if self._is_good() and "finished" not in self.troubles:
+        if self._is_good() and self.troubles.keys().isdisjoint(AT_THE_END):
             return m.RunEnded(self.run)
         return over(self.run, self.counts(), self.troubles, self.failed.troubles())
 

@@ -17,6 +17,7 @@ from zmqpipeline.protocol.delivery.failure_kinds import said
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.events import MetadataLoaded, WorkerDied
 from zmqpipeline.protocol.messages import TaskCounts
+from zmqpipeline.protocol.run_end import AT_THE_END
 from zmqpipeline.protocol.status import HOP as STATUS_HOP
 from zmqpipeline.roles.attributes import Kind, require_declared
 from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
@@ -25,7 +26,7 @@ from zmqpipeline.roles.task import Task
 from zmqpipeline.runtime import child
 from zmqpipeline.runtime.bind import STAY_FACTOR, is_near, longest_wait
 from zmqpipeline.runtime.ended_runs import leave_note
-from zmqpipeline.runtime.error_text import trouble_of, users_part
+from zmqpipeline.runtime.error_text import named, trouble_of, users_part
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.threads.collecting import Serial
 from zmqpipeline.runtime.threads.source import Exhausted, Gated, Keep, Producer, Take, steps
@@ -141,8 +142,8 @@ class Distributor(Role):
         """The run so far, or as it ended: what `app.run` returns."""
         reasons: list[Reason] = []
         if (machine := self.machine) is not None:
-            sources = {name: one for name, one in machine.troubles.items() if name != "finished"}
-            ends = {name: one for name, one in machine.troubles.items() if name == "finished"}
+            sources = {name: one for name, one in machine.troubles.items() if name not in AT_THE_END}
+            ends = {name: one for name, one in machine.troubles.items() if name in AT_THE_END}
             items = Reason.of_items(machine.failed.kinds)
             reasons = [*Reason.of_functions(sources, "source"), *items, *Reason.of_functions(ends, "collector")]
         return Summary.from_counts(self.counts, ok=bool(self.ok), seconds=self._seconds(), reasons=reasons)
@@ -229,8 +230,9 @@ class Distributor(Role):
 
     def _load_metadata(self) -> MetadataLoaded:
         try:
-            metadata = None if self._metadata_source is None else self._metadata_source()
-            return MetadataLoaded(pack_aside(metadata, "the metadata function", METADATA_BYTES))
+            source = self._metadata_source
+            metadata = None if source is None else source()
+            return MetadataLoaded(pack_aside(metadata, named("The metadata function", source), METADATA_BYTES))
         except BaseException as error:
             self._raised.setdefault("", error)
             return MetadataLoaded(b"", trouble_of(error))
