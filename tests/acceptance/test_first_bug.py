@@ -97,6 +97,23 @@ def test_a_thousand_failures_of_a_kind_are_one_thing(where: str, workshop: Works
     assert program.err.splitlines()[-1] == f"  C: {RAISED}: 1,000 items; first: {{'n': 0}}"
 
 
+@pytest.mark.parametrize("where", ["worker", "collector"])
+def test_one_failed_item_is_one_line_in_one_process_tree(where: str, workshop: Workshop) -> None:
+    """With its traceback and the item; role by role the distributor says it, too: the worker may be elsewhere."""
+    workshop.write("app.py", APP)
+    status, program = workshop.run("-m", "app", "run", "--workers", "1", BUG=where, ITEMS="1")
+    assert status == 1
+    lines = [line for line in program.err.splitlines() if "WARNING" in line or "ERROR" in line]
+    assert len(lines) == 1, program.err
+    assert f"Item 0 of 'C' failed ({where}): {RAISED}. The item: {{'n': 0}}." in lines[0]
+    if where == "worker":
+        roles = [
+            workshop.start("-m", "app", one, BUG=where, ITEMS="1") for one in ("collector", "distributor", "worker")
+        ]
+        assert [role.wait() for role in roles] == [1, 1, 0]
+        assert f"Item 0 of 'C' failed for good after 1 attempt(s) (worker): {RAISED}" in roles[1].err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["ack_data", "failed"])
 def test_a_function_beside_the_collector_that_always_raises_is_told_once(where: str, workshop: Workshop) -> None:

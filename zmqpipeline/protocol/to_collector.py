@@ -65,7 +65,7 @@ class ToCollector:
         self.run = ""
         self.metadata = b""
         self.troubles: dict[str, m.Trouble] = {}
-        self.failed = GivenUp()
+        self.failed = GivenUp(near=supervised)
         self.ok: bool | None = None
         """Whether everything was collected, once the run has ended."""
         self.early = ""
