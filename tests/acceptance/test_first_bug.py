@@ -256,19 +256,24 @@ AT_INIT = "KeyError: 'model' in app.py:15 load"
 def test_a_bug_in_an_init_function_is_told_once_and_ends_the_run(
     part: str, workshop: Workshop, eventually: Eventually
 ) -> None:
-    """Four workers, each started five times or more: one traceback within a second, their number, and the reason."""
+    """Of four workers the third that fails: one traceback within a second, their number, and the reason at the end."""
     workshop.write("app.py", INITS.replace("PART", part))
     program = workshop.start("-m", "app", "run", "--workers", "4")
     eventually((workshop.folder / "raised").exists, "the bug", timeout=30)
     began = time.monotonic()
-    line = f"could not be initialized, its 2 item(s) go to others: {AT_INIT}.\nTraceback "
-    eventually(lambda: line in program.err, "the line", timeout=5)
+    # another worker may share the items by then
+    line = rf"could not be initialized, its \d item\(s\) go to others: {re.escape(AT_INIT)}\.\nTraceback "
+    eventually(lambda: re.search(line, program.err), "the line", timeout=5)
     assert time.monotonic() - began < 1.0
-    assert program.wait() == 3, program.err
+    assert program.wait() == 1, program.err
+    # of which the third start takes a part; it was five seconds and more
+    assert time.monotonic() - began < 3.0
     assert program.err.count("Traceback") == 1, program.err
     numbers = re.findall(r"load: (\d+) workers of 'C' could not be initialized", program.err)
-    assert int(numbers[-1]) >= 20, program.err
-    assert f"failed to start 5 times in a row: {AT_INIT}." in program.err
+    # others have begun, too, when the third one's end is known; it was twenty and more
+    assert 3 <= int(numbers[-1]) <= 6, program.err
+    assert f"No worker of 'C' can be initialized, and each would meet the same: {AT_INIT}." in program.err
+    assert program.err.splitlines()[-1] == f"  C: {AT_INIT} (init)"
     assert program.err.count(AT_INIT) <= 8, program.err
 
 
@@ -281,6 +286,10 @@ def test_a_bug_in_an_init_function_ends_a_run_role_by_role(workshop: Workshop, e
     line = f"could not be initialized, its 2 item(s) go to others: {AT_INIT}. "
     eventually(lambda: line in distributor.err, "the line", timeout=5)
     assert "if none can begin within 8 s, the task fails" in distributor.err
+    # whoever looks at the collector alone knows at once, too
+    line = f"A worker of task 'C' could not be initialized: {AT_INIT}. If none can begin within 8 s, the task fails."
+    eventually(lambda: line in collector.err, "the line", timeout=2)
+    assert not collector.ended()
     assert (worker.err.count("Traceback"), worker.err.count("KeyError: 'model' in ")) == (1, 1), worker.err
     assert [distributor.wait(), collector.wait()] == [1, 1]
     for role in (distributor, collector):
@@ -302,17 +311,17 @@ def test_a_run_that_an_init_function_ended_goes_on_with_its_journal(workshop: Wo
 
 
 def test_a_group_of_workers_tells_a_bug_in_an_init_function_once(workshop: Workshop) -> None:
-    """`worker --processes 2`: one traceback, their number, the reason, status 3; so many lines in the distributor."""
+    """`worker --processes 2`: one traceback, their number, the reason, status 1; few lines in the distributor."""
     workshop.write("app.py", INITS.replace("PART", "worker_init"))
     commands = (("distributor",), ("collector",), ("worker", "--processes", "2"))
     distributor, collector, workers = (workshop.start("-m", "app", *one) for one in commands)
-    assert workers.wait() == 3, workers.err
+    assert workers.wait() == 1, workers.err
     assert workers.err.count("Traceback") == 1, workers.err
-    assert f"cannot be started: {AT_INIT}. " in workers.err
-    assert f"{AT_INIT}: 10 starts of workers of 'C' failed" in workers.err
+    assert f"each would meet the same: {AT_INIT}. The other workers drain." in workers.err
+    assert re.search(rf"{re.escape(AT_INIT)}: [345] starts of workers of 'C' failed", workers.err), workers.err
     distributor.signal(signal.SIGINT)
     assert [distributor.wait(), collector.wait()] == [130, 1]
-    assert f"{AT_INIT}: 10 workers of 'C' could not be initialized" in distributor.err
+    assert re.search(rf"{re.escape(AT_INIT)}: [345] workers of 'C' could not be initialized", distributor.err)
     assert "Traceback" not in distributor.err
 
 

@@ -11,6 +11,7 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import (
     ABSENT_SECONDS,
+    MOST_UNREADY,
     STAY_SECONDS,
     WARN_FIRST_SECONDS,
     WARN_SECONDS,
@@ -471,3 +472,17 @@ def test_a_collector_without_memory_learns_the_last_ack_from_begin_and_one_with_
     scene.distributor.says(m.Propose("pipe", "another"))
     told = scene.bench.said_one(m.Holding)
     assert (told.ack_task, told.ack_data) == ("A", b"kept")
+
+
+def test_a_worker_that_could_not_be_initialized_is_told_of(scene: Scene) -> None:
+    """By the distributor of its run, and not without end."""
+    scene.distributor.says(m.Unready("another", "A", TROUBLE, 60.0))
+    assert scene.bench.logged() == ""
+    scene.distributor.says(m.Unready("run", "A", TROUBLE, 60.0))
+    line = "A worker of task 'A' could not be initialized: ValueError: as planned."
+    assert scene.bench.logged(40) == f"{line} If none can begin within 60 s, the task fails."
+    scene.distributor.says(m.Unready("run", "A", TROUBLE, 0.0))
+    assert scene.bench.logged(40) == line
+    for _ in range(2 * MOST_UNREADY):
+        scene.distributor.says(m.Unready("run", "A", TROUBLE, 0.0))
+    assert len([one for one in scene.bench.all if isinstance(one, c.Log)]) == MOST_UNREADY

@@ -35,7 +35,7 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collection.collecting import CollectedResults
 from zmqpipeline.protocol.data.ranges import spans_of
-from zmqpipeline.protocol.delivery.failure_kinds import told
+from zmqpipeline.protocol.delivery.failure_kinds import said, told
 from zmqpipeline.protocol.delivery.parts import in_parts
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.peers import Verdict
@@ -48,6 +48,9 @@ STAY_SECONDS = 10.0
 
 ABSENT_SECONDS = 60.0
 """The same, if the connection broke before the distributor said goodbye: it would wait for this collector for ever."""
+
+MOST_UNREADY = 100
+"""So many lines are written of workers that could not be initialized: a lying distributor shall not fill the log."""
 
 WARN_FIRST_SECONDS = 10.0
 WARN_SECONDS = 60.0
@@ -137,7 +140,8 @@ class CollectorMachine(CollectedResults):
             case m.Kept():
                 self._kept(peer, body)
             case (
-                m.Propose() | m.Begin() | m.Keys() | m.Ranges() | m.GiveUp() | m.Finish() | m.Bye() | m.RunEnded()
+                m.Propose() | m.Begin() | m.Keys() | m.Ranges() | m.GiveUp() | m.Unready()
+                | m.Finish() | m.Bye() | m.RunEnded()
             ):  # fmt: skip
                 self._from_distributor(peer, body, now)
             case _:
@@ -184,7 +188,7 @@ class CollectorMachine(CollectedResults):
                 self._tasks.learn(body)
             case m.RunEnded(run) if self.phase == "empty" or run == self.run:
                 self._ended_early(peer, body, now)
-            case m.GiveUp(run) | m.Finish(run) | m.Bye(run) if self.run and run == self.run:
+            case m.GiveUp(run) | m.Unready(run) | m.Finish(run) | m.Bye(run) if self.run and run == self.run:
                 self._serves(peer)
                 self._of_our_run(peer, body)
 
@@ -210,10 +214,20 @@ class CollectorMachine(CollectedResults):
         match body:
             case m.GiveUp(_, failures) if self.phase in ("active", "draining"):
                 self._give_up(peer, failures)
+            case m.Unready():
+                self._say_unready(body)
             case m.Finish():
                 self._finish_run(peer, body)
             case m.Bye() if self.phase == "finished":
                 self._leave()
+
+    def _say_unready(self, body: m.Unready) -> None:
+        """Whoever looks at this role alone shall know why nothing comes."""
+        self._unready_lines += 1
+        if self._unready_lines <= MOST_UNREADY:
+            left = f" If none can begin within {body.seconds:.0f} s, the task fails." if body.seconds else ""
+            why = said(body.trouble).rstrip(".")
+            self._log(40, f"A worker of task {body.task!r} could not be initialized: {why}.{left}")
 
     def _ended_early(self, peer: e.Peer, ended: m.RunEnded, now: float) -> None:
         self._send(peer, ended)

@@ -98,6 +98,10 @@ class DistributorMachine(ToCollector):
             case _:
                 pass
         self._by_the_clock(now)
+        if self._connected and (news := self._dispatcher.starts.news):
+            for one in news:
+                self._to_collector(m.Unready(self.run, *one))
+            news.clear()
         self._move_on(now)
         self._look_around(now, is_told=isinstance(event, e.Disconnected))
         return self._out

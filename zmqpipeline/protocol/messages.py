@@ -307,6 +307,16 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Unready:
+    """A worker of this task could not be initialized, for the collector's log; `seconds` is how long another has."""
+
+    run: str
+    task: str
+    trouble: Trouble
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Every item is acknowledged. `ok` is False if anything failed or was aborted. Answered by Finished."""
 
@@ -536,6 +546,7 @@ Message: TypeAlias = (
     | Propose
     | Begin
     | GiveUp
+    | Unready
     | Finish
     | Bye
     | Keys

@@ -58,6 +58,7 @@ class CollectedResults:
         """Why the run ended before its time, if it did so by the distributor's word."""
         self._is_final = False
         self._told_early: set[e.Peer] = set()
+        self._unready_lines = 0
         """Who was told so by us."""
         self._stay_young = Stay(stay)
         self._options = options or Options()
