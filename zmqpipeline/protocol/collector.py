@@ -86,14 +86,21 @@ class CollectorMachine(CollectedResults):
             case e.JournalFailed(trouble, may_pass):
                 self._end((JournalUnavailable if may_pass else JournalError).exit_status, trouble.message)
                 return self._out
+            case e.EndFound() if self._is_unserved() and (why := self._early_end.verdict(event, now)):
+                self._end_found(why, now)
             case e.Drain(seconds, final):
                 self._is_final = self._is_final or final
+                if final and self.interrupted_at is None and self.phase != "finished":
+                    self.interrupted_at = now
                 self._drain(now + seconds)
             case _:
                 pass
         for credit in self._credits.to_tell():
             self._tell_credit(*credit)
         self._move_on(now)
+        self._early_end.wait(now, alone=self._is_unserved())
+        if self._early_end.is_due(now):
+            self._do(c.LookForEnd())
         return self._out
 
     @property
@@ -105,7 +112,8 @@ class CollectorMachine(CollectedResults):
         """See `Machine.next_deadline`."""
         if not self._born:
             return 0.0
-        return None if self.phase == "ended" else soonest((self._deadline, self._warn_at, self._alone_until()))
+        times = (self._deadline, self._warn_at, self._alone_until(), self._early_end.next_time())
+        return None if self.phase == "ended" else soonest(times)
 
     def snapshot(self) -> CollectorSnapshot:
         """What a collector has, for people."""
@@ -234,6 +242,17 @@ class CollectorMachine(CollectedResults):
         if self.phase in ("empty", "active"):
             self.early = ended.reason
             self._drain(now + self._options.drain_timeout)
+
+    def _is_unserved(self) -> bool:
+        """Whether it waits for its first distributor."""
+        return self._company is None and not self._was_served and self.phase in ("empty", "active")
+
+    def _end_found(self, why: str, now: float) -> None:
+        """The run was ended early before anybody could say so here: the workers that are here are told, too."""
+        self.early = why
+        for peer in self._links.peers():
+            self._send(peer, ended_early(self.run, why))
+        self._drain(now + self._options.drain_timeout)
 
     def _is_second(self, peer: e.Peer) -> bool:
         now_at_work = self._distributor
@@ -371,7 +390,7 @@ class CollectorMachine(CollectedResults):
     def _finished_called(self, event: e.FinishedCalled, now: float) -> None:
         self._note("finished", event.trouble)
         self._finished_data = event.data
-        self.phase = "finished"
+        self.phase, self.interrupted_at = "finished", None
         self._stay(now + STAY_SECONDS)
         if self._distributor is None:
             self._stay_for_the_absent(now)

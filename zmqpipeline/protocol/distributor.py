@@ -92,8 +92,13 @@ class DistributorMachine(ToCollector):
                 self._metadata_loaded(event, now)
             case e.WorkerDied(pid, how):
                 self._dispatcher.worker_died(pid, how)
+            case e.EndFound() if self.phase == "greeting" and (why := self._early_end.verdict(event, now)):
+                self._end_early(why, 1, now)
             case e.Drain(seconds, final):
                 self._is_final = self._is_final or final
+                # in the greeting another one may be at work with the collector: that one's run goes on
+                if final and self.interrupted_at is None and not (self.phase == "greeting" and self._connected):
+                    self.interrupted_at = now
                 self._drain(now + seconds, now)
             case _:
                 pass
@@ -113,7 +118,7 @@ class DistributorMachine(ToCollector):
         if not self._waiting.has_looked:
             return 0.0
         times = [self._deadline, self._repeat_at, self._dispatcher.next_time(), self._waiting.next_time()]
-        times.append(self.failed.kinds.next_time())
+        times += (self.failed.kinds.next_time(), self._early_end.next_time())
         if self.phase == "farewell":
             times.append(self._stay.until)
         if self.phase == "running":
@@ -155,7 +160,10 @@ class DistributorMachine(ToCollector):
                     self._look_for_workers(task, now)
 
     def _look_around(self, now: float, *, is_told: bool) -> None:
-        """Say who is not there, if it is time."""
+        """Say who is not there, if it is time; look whether it was there."""
+        self._early_end.wait(now, alone=self.phase == "greeting" and not self._connected)
+        if self._early_end.is_due(now):
+            self._do(c.LookForEnd())
         remote = self._source == "remote"
         self._waiting.look(self.phase, now, connected=self._connected, remote=remote, is_told=is_told)
         if reason := self._waiting.verdict(now):

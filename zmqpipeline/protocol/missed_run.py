@@ -18,6 +18,9 @@ ended before that, or there is no note              waits
 from __future__ import annotations
 
 from zmqpipeline.options import Options
+from zmqpipeline.protocol.early_end import EarlyEnd
+from zmqpipeline.protocol.events import EndFound
+from zmqpipeline.protocol.messages import RunEnded
 
 LOOK_SECONDS = 0.5
 """How often a worker looks for a note while it waits."""
@@ -34,8 +37,9 @@ _LONGER = "To have it wait longer, give it an idle time-out."
 class MissedRun:
     """See the module. Times are those of the machine."""
 
-    def __init__(self, options: Options) -> None:
-        """Nothing is looked for before the first `wait`."""
+    def __init__(self, options: Options, age: float | None = None) -> None:
+        """Nothing is looked for before the first `wait`. `age` is that of `EarlyEnd`."""
+        self._early = EarlyEnd(age)
         # who says how long it waits for an item is taken at that word
         self._patience = PATIENCE_SECONDS if options.idle_timeout is None else None
         self._born: float | None = None
@@ -50,6 +54,7 @@ class MissedRun:
         """Begin or cease to wait for a distributor; call it with every event."""
         if self._born is None:
             self._born = now
+        self._early.wait(now, alone=not connected)
         if connected:
             self._since = None
         elif self._since is None:
@@ -70,18 +75,19 @@ class MissedRun:
         self._look_at = now + LOOK_SECONDS
         return True
 
-    def found(self, ended: str, seconds: float, run: str, now: float) -> tuple[str, str | None]:
-        """The run `ended` was over so many `seconds` ago: what a worker of `run` ("": of none yet) says, once.
-
-        And the reason for which it ends, if it does, else None; empty if what it says is the reason.
-        """
+    def found(self, note: EndFound, run: str, now: float) -> tuple[str, RunEnded | None]:
+        """There is this note: what a worker of `run` ("": of none yet) says, if anything, and how its run has ended."""
         if self._unserved is None or self._born is None:
             return "", None
-        at = now - seconds
-        why, is_told = self._verdict(ended, at, run, now)
+        if note.ended_by:
+            early = self._early.verdict(note, now)
+            return "", RunEnded("", ok=False, reason=early) if early else None
+        at = now - note.seconds
+        why, is_told = self._verdict(note.run, at, run, now)
         if why:
             # who was told that it waits is told how that went, as loud
-            return (why, "") if is_told or self._has_said else ("", why)
+            is_told = is_told or self._has_said
+            return why if is_told else "", RunEnded(note.run, reason="" if is_told else why)
         if self._has_said or run or self._since is None or not self._is_late(at):
             return "", None
         self._has_said = True

@@ -19,6 +19,7 @@ from zmqpipeline.protocol.delivery.parts import Parts, in_parts, only_counted
 from zmqpipeline.protocol.delivery.task_state import TaskState
 from zmqpipeline.protocol.delivery.transitions import TaskMoves
 from zmqpipeline.protocol.delivery.workers import Links
+from zmqpipeline.protocol.early_end import EarlyEnd
 from zmqpipeline.protocol.metadata import MetadataGiven
 from zmqpipeline.protocol.missed_run import Stay
 from zmqpipeline.protocol.peers import Link, Strangers
@@ -47,6 +48,7 @@ class ToCollector:
         metadata: str = "none",
         supervised: str = "",
         stay: float = 0.0,
+        age: float | None = None,
         command: str = "",
         show: Callable[[bytes], str] = repr,
         is_dict: Callable[[bytes], bool] = bool,
@@ -56,6 +58,8 @@ class ToCollector:
 
         `stay`: for so many seconds from its first event on it does not end, so that workers which try to connect from
         time to time hear that a short run is over.
+
+        `age` is that of `EarlyEnd`.
 
         `show` makes text for people of a packed value, `is_dict` tells whether one is a dict: what is in one is not
         known here.
@@ -72,6 +76,9 @@ class ToCollector:
         """Why the run ends before its time, if it does."""
         self._early_status = 0
         self._is_final = self._collector_heard = False
+        self.interrupted_at: float | None = None
+        """When its user has ended it, and the run with it, if there is one that it had to do with."""
+        self._early_end = EarlyEnd(age)
         self.finished_data = b""
         self.tasks = {name: TaskState(_spec(tasks, name), Ledger(_spec(tasks, name))) for name in order(tasks)}
         self._proposed = run
