@@ -119,6 +119,12 @@ def test_metadata_that_raised_aborts_every_task() -> None:
     scene.connect()
     scene.holding()
     scene.bench.tell(e.MetadataLoaded(b"", TROUBLE))
+    raised = "the metadata function raised ValueError: as planned"
+    assert scene.bench.logged(40).splitlines() == [
+        f"{raised.capitalize().replace('valueerror', 'ValueError')}.",
+        f"Task 'A' is aborted: {raised}.",
+        f"Task 'B' is aborted: {raised}.",
+    ]
     scene.holding("run")
     assert scene.machine.troubles == {"metadata": TROUBLE}
     assert (scene.state("A"), scene.state("B")) == ("aborted", "aborted")

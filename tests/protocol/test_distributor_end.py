@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.protocol.scenes import Hand, Scene, Task
 from tests.protocol.support import TROUBLE
 from zmqpipeline.options import Options
@@ -107,13 +109,28 @@ def test_trouble_of_finished_is_status_1() -> None:
     scene = Scene()
     scene.worker()
     scene.exhaust("A")
-    scene.collector.says(m.Finished("run", TROUBLE, b"data"))
+    scene.collector.says(m.Finished("run", [m.TaskTrouble("finished", TROUBLE)], b"data"))
     scene.bench.wait(FAREWELL_SECONDS + 0.1)
     scene.collector.says(m.Bye("run"))
     assert (scene.machine.troubles, scene.machine.finished_data) == ({"finished": TROUBLE}, b"data")
     assert scene.bench.ended is not None
     assert scene.bench.ended.status == 1
     assert "the finished function raised ValueError: as planned" in scene.bench.ended.reason
+
+
+@pytest.mark.parametrize("function", ["ack_data", "failed"])
+def test_trouble_at_the_end_is_named_for_what_raised(function: str) -> None:
+    """Not for `finished`; and no collector can say that of a task, or of the metadata."""
+    scene = Scene()
+    scene.worker()
+    scene.exhaust("A")
+    troubles = [m.TaskTrouble(name, TROUBLE) for name in (function, "A", "metadata")]
+    scene.collector.says(m.Finished("run", troubles))
+    scene.bench.wait(FAREWELL_SECONDS + 0.1)
+    assert scene.machine.troubles == {function: TROUBLE}
+    assert scene.bench.ended is not None
+    assert scene.bench.ended.status == 1
+    assert f"everything was collected, but the {function} function raised ValueError" in scene.bench.ended.reason
 
 
 def test_a_drain_waits_for_what_is_leased() -> None:

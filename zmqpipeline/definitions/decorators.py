@@ -9,7 +9,7 @@ from zmqpipeline.definitions import signatures
 from zmqpipeline.definitions.entries import service_entry, task_entry, task_name, worker_entry
 from zmqpipeline.definitions.origin import Original, is_from_twin
 from zmqpipeline.definitions.registry import Registry, add_once
-from zmqpipeline.definitions.signatures import Place, Plan, label, plan, spelt
+from zmqpipeline.definitions.signatures import Place, Plan, all_brief, brief, label, plan, spelt
 from zmqpipeline.errors import RegistrationError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Decorated(Original):
             )
             return function
 
-        return register
+        return brief(register)
 
     @spelt
     def add_task(
@@ -194,7 +194,7 @@ class Decorated(Original):
             )
             return function
 
-        return register
+        return brief(register)
 
     @spelt
     def add_worker(
@@ -260,7 +260,7 @@ class Decorated(Original):
             self.add_collector(function, task_type)
             return function
 
-        return register
+        return brief(register)
 
     def add_collector(self, function: Callable[..., Any], task_type: str | None = None) -> None:
         """The method twin of `@app.collector`; without a task it is for all."""
@@ -330,7 +330,7 @@ class Decorated(Original):
             self.add_service(name, function, threads=threads, idempotent=idempotent, init_timeout=init_timeout)
             return function
 
-        return register
+        return brief(register)
 
     @spelt
     def add_service(
@@ -386,7 +386,7 @@ class Decorated(Original):
             add(task_type, function)
             return function
 
-        return register
+        return brief(register)
 
     def _add(self, entries: dict[str, Plan], place: Place, task_type: str, function: Callable[..., Any]) -> None:
         if not self._takes(place.decorator):
@@ -400,6 +400,9 @@ class Decorated(Original):
             return
         made = plan(function, place)
         add_once(self.registry.single, place.decorator, made, f"`@app.{place.decorator}`", _label)
+
+
+all_brief(Decorated)
 
 
 def _label(entry: object) -> str:

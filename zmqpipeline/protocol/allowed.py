@@ -14,7 +14,9 @@ _ANYBODY: tuple[type, ...] = (m.Probe, m.Refused)
 TO_BOUND: dict[str, frozenset[type]] = {
     "workers": frozenset((m.WorkerReport, m.ItemsFailed, m.ItemsReturned, m.Goodbye, m.Results, *_ANYBODY)),
     "results": frozenset((m.Results, m.Kept, *_ANYBODY)),
-    "acks": frozenset((m.Propose, m.Begin, m.Keys, m.Ranges, m.GiveUp, m.Finish, m.Bye, m.RunEnded, *_ANYBODY)),
+    "acks": frozenset(
+        (m.Propose, m.Begin, m.Keys, m.Ranges, m.GiveUp, m.Unready, m.Finish, m.Bye, m.RunEnded, *_ANYBODY)
+    ),
     "metadata": frozenset((m.Metadata, *_ANYBODY)),
     "clients": frozenset((m.Requests, m.Asking, m.Withdrawn, m.AskStatus, *_ANYBODY)),
     "status": frozenset((m.AskStatus, *_ANYBODY)),

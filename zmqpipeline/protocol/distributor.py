@@ -36,11 +36,12 @@ from operator import is_not
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.delivery.failure_kinds import said
 from zmqpipeline.protocol.delivery.task_state import TaskState, snapshot_of
 from zmqpipeline.protocol.delivery.transitions import UNSERVED_SECONDS
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.peers import Verdict, how_to_start
-from zmqpipeline.protocol.run_end import early
+from zmqpipeline.protocol.run_end import AT_THE_END, early
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts
 from zmqpipeline.protocol.to_collector import COLLECTOR, REPEAT_SECONDS, ToCollector
@@ -92,12 +93,21 @@ class DistributorMachine(ToCollector):
                 self._metadata_loaded(event, now)
             case e.WorkerDied(pid, how):
                 self._dispatcher.worker_died(pid, how)
+            case e.EndFound() if self.phase == "greeting" and (why := self._early_end.verdict(event, now)):
+                self._end_early(why, 1, now)
             case e.Drain(seconds, final):
                 self._is_final = self._is_final or final
+                # in the greeting another one may be at work with the collector: that one's run goes on
+                if final and self.interrupted_at is None and not (self.phase == "greeting" and self._connected):
+                    self.interrupted_at = now
                 self._drain(now + seconds, now)
             case _:
                 pass
         self._by_the_clock(now)
+        if self._connected and (news := self._dispatcher.starts.news):
+            for one in news:
+                self._to_collector(m.Unready(self.run, *one))
+            news.clear()
         self._move_on(now)
         self._look_around(now, is_told=isinstance(event, e.Disconnected))
         return self._out
@@ -109,7 +119,7 @@ class DistributorMachine(ToCollector):
         if not self._waiting.has_looked:
             return 0.0
         times = [self._deadline, self._repeat_at, self._dispatcher.next_time(), self._waiting.next_time()]
-        times.append(self.failed.kinds.next_time())
+        times += (self.failed.kinds.next_time(), self._early_end.next_time())
         if self.phase == "farewell":
             times.append(self._stay.until)
         if self.phase == "running":
@@ -151,7 +161,10 @@ class DistributorMachine(ToCollector):
                     self._look_for_workers(task, now)
 
     def _look_around(self, now: float, *, is_told: bool) -> None:
-        """Say who is not there, if it is time."""
+        """Say who is not there, if it is time; look whether it was there."""
+        self._early_end.wait(now, alone=self.phase == "greeting" and not self._connected)
+        if self._early_end.is_due(now):
+            self._do(c.LookForEnd())
         remote = self._source == "remote"
         self._waiting.look(self.phase, now, connected=self._connected, remote=remote, is_told=is_told)
         if reason := self._waiting.verdict(now):
@@ -354,12 +367,12 @@ class DistributorMachine(ToCollector):
     def _metadata_loaded(self, event: e.MetadataLoaded, now: float) -> None:
         self.run, self.metadata = self._proposed, event.payload
         if event.trouble is not None:
+            trouble = self.troubles["metadata"] = event.trouble
+            raised = f"the metadata function raised {said(trouble).rstrip('.')}"
+            shown = f"\n{trouble.traceback.rstrip()}" if "Traceback" in trouble.traceback else ""
+            self._log(40, f"{raised[0].upper()}{raised[1:]}.{shown}")
             for task in self.tasks.values():
-                self._moves.abort(task, "the metadata function failed")
-            self.troubles["metadata"] = event.trouble
-            trouble = event.trouble
-            told = trouble.traceback.rstrip() or f"{trouble.error}: {trouble.message}"
-            self._log(40, f"The metadata function failed.\n{told}")
+                self._moves.abort(task, raised)
         self._begin(now)
 
     def _begin(self, now: float) -> None:
@@ -404,8 +417,7 @@ class DistributorMachine(ToCollector):
         self._say_again(now)
 
     def _farewell(self, finished: m.Finished, now: float) -> None:
-        if finished.trouble is not None:
-            self.troubles["finished"] = finished.trouble
+        self.troubles |= {one.task: one.trouble for one in finished.troubles if one.task in AT_THE_END}
         self.finished_data = finished.data
         for kind in finished.kinds:
             self.failed.add(kind.first, now, kind.items)

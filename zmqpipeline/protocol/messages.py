@@ -308,6 +308,16 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Unready:
+    """A worker of this task could not be initialized, for the collector's log; `seconds` is how long another has."""
+
+    run: str
+    task: str
+    trouble: Trouble
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Every item is acknowledged. `ok` is False if anything failed or was aborted. Answered by Finished."""
 
@@ -415,14 +425,14 @@ class Noted:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The collector has run `finished`. `trouble` is what the user's functions at the end raised, if they did.
+    """The collector has run `finished`. `troubles` are what `finished`, `failed` and `ack_data` raised, by these names.
 
     `data` is what `finished` returned, a packed dict, or empty: the data of the run's last ACK. `kinds` are the items
     that failed in the collector.
     """
 
     run: str
-    trouble: Trouble | None = None
+    troubles: list[TaskTrouble] = field(default_factory=list)
     data: bytes = b""
     kinds: list[FailedKind] = field(default_factory=list)
 
@@ -537,6 +547,7 @@ Message: TypeAlias = (
     | Propose
     | Begin
     | GiveUp
+    | Unready
     | Finish
     | Bye
     | Keys

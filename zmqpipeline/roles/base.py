@@ -17,9 +17,10 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import Drain, Event
 from zmqpipeline.roles.attributes import Declared
-from zmqpipeline.runtime import child_report, signals
+from zmqpipeline.runtime import child, child_report, signals
 from zmqpipeline.runtime.leader import Leadership
 from zmqpipeline.runtime.loop import Loop
+from zmqpipeline.runtime.process_start import age_of_role
 from zmqpipeline.runtime.transport import transport as sockets
 from zmqpipeline.runtime.tuning import short_turns
 
@@ -64,6 +65,7 @@ class Role(Declared):
         role._asked = []
         role._raises_failed_runs = True
         role._began = role._over = None
+        role._age = 0.0
         return role
 
     _options: Options | None
@@ -81,6 +83,8 @@ class Role(Declared):
     """Drains that were asked for while there was no loop to take them."""
     _raises_failed_runs: bool
     """False for whoever runs the role and reads `status`, as the supervisor of `run` does."""
+    _age: float
+    """For how many seconds it had been starting when it was run; see `protocol.early_end`."""
     _began: float | None
     _over: float | None
 
@@ -105,6 +109,7 @@ class Role(Declared):
                 collected, or another role ended it early.
         """
         self.status = self.signum = None
+        self._age = age_of_role(with_parent=child.is_child())
         self._began, self._over = time.monotonic(), None
         self._prepare()
         with signals.draining(self.options.drain_timeout, ignore_sigint=self._ignore_sigint) as caught:
