@@ -237,6 +237,25 @@ def test_the_first_signal_drains(signum: signal.Signals) -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_before_the_loop_is_kept_for_it(signum: signal.Signals) -> None:
+    """While addresses are bound, say; the one after it is not."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with draining(None, 12.5) as watch, Transport(QUICK) as transport:
+        os.kill(os.getpid(), signum)
+        machine = Scripted(end_on(Drain))
+        loop = Loop(machine, transport, {}, log=LOG)
+        watch.attach(loop)
+        loop.run()
+        watch.stop_waking()
+    assert machine.told == [Drain(12.5, final=signum == signal.SIGINT)]
+    assert watch.signum == signum
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    with pytest.raises(KeyboardInterrupt), draining(None, 12.5):
+        os.kill(os.getpid(), signum)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_in_another_thread_signals_are_left_alone() -> None:
     """Where Python takes no signals, draining does nothing."""
     handlers: list[Any] = []

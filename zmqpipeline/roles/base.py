@@ -113,13 +113,16 @@ class Role(Declared):
         self._began, self._over = time.monotonic(), None
         self._prepare()
         with contextlib.ExitStack() as watch:
+            caught = watch.enter_context(
+                signals.draining(None, self.options.drain_timeout, ignore_sigint=self._ignore_sigint)
+            )
             transport: sockets.Transport | None = None
             try:
                 transport = sockets.Transport(self.options, context=self._context())
                 self._open(transport)
                 self._log.debug("%s begins, with the addresses %s.", type(self).__name__, ", ".join(self._places()))
                 self._tell_parent(child_report.READY)
-                ended = self._drive(transport, watch)
+                ended = self._drive(transport, caught)
             finally:
                 # user code first, then the sockets that its answers would have gone to
                 self._close()
@@ -148,8 +151,8 @@ class Role(Declared):
             if self._loop is not None:
                 self._loop.post(Drain(self.options.drain_timeout, final))
 
-    def _drive(self, transport: sockets.Transport, watch: contextlib.ExitStack) -> Ended:
-        """Run the loop. Signals are caught until `watch` ends: one that comes later shall not cut the last messages."""
+    def _drive(self, transport: sockets.Transport, caught: signals.draining) -> Ended:
+        """Run the loop. Signals are `caught` longer than that: one that comes later shall not cut the last messages."""
         self.machine = self._make_machine()
 
         def post(event: Event) -> None:
@@ -166,9 +169,8 @@ class Role(Declared):
             leadership=self._leadership,
         )
         self._attach(loop)
-        caught = signals.draining(loop, self.options.drain_timeout, ignore_sigint=self._ignore_sigint)
-        watch.enter_context(caught)
         try:
+            caught.attach(loop)
             with short_turns(self._slots()):
                 ended = loop.run(self._first_events())
         finally:
