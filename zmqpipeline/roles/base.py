@@ -108,7 +108,7 @@ class Role(Declared):
             RunFailed: of a distributor, a collector or a worker: the run ended in good order, but not everything was
                 collected, or another role ended it early.
         """
-        self.status = self.signum = None
+        self.status = self.signum = self.machine = None
         self._age = age_of_role(with_parent=child.is_child())
         self._began, self._over = time.monotonic(), None
         self._prepare()
