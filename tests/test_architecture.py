@@ -64,6 +64,8 @@ THIRD_PARTY = {
     "msgpack": ("protocol.codec", "serialization"),
     "sqlite3": ("runtime.journal",),
     "pytest": ("pytest_plugin",),
+    # for types alone: it comes with whatever checks them
+    "typing_extensions": ("definitions",),
 }
 PURE_MAY_IMPORT = ("protocol", "errors", "options", "serialization")
 PURE_MUST_NOT = {"asyncio", "os", "pathlib", "select", "socket", "sqlite3", "subprocess", "threading", "time", "zmq"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
+from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, defaults
 from zmqpipeline.definitions.signatures import Plan
 from zmqpipeline.errors import RegistrationError, did_you_mean
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
@@ -17,44 +18,36 @@ if TYPE_CHECKING:
     from zmqpipeline.roles.task import Task
     from zmqpipeline.roles.worker import Worker
 
-ON_FAILED = ("abort", "continue")
-
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """A task: a function with its options, or a class."""
+    """A task: a function with its keywords, or a class."""
 
     name: str
     spec: TaskSpec
     plan: Plan | None = None
     cls: type[Task] | None = None
-    times: int | None = None
-    key: str | Callable[[dict[str, Any]], Any] | None = None
     endpoint: EndpointAddress | None = None
+    keywords: TaskKeywords = field(default_factory=lambda: defaults(TaskKeywords))
 
 
 @dataclass(frozen=True)
 class WorkerEntry:
-    """The worker of a task: a function with its number of threads and its limits, or a class."""
+    """The worker of a task: a function with its keywords, or a class."""
 
     name: str
-    threads: int = 1
     plan: Plan | None = None
     cls: type[Worker] | None = None
-    init_timeout: float | None = 60.0
-    max_items: int | None = None
-    max_memory: int | str | None = None
+    keywords: WorkerKeywords = field(default_factory=lambda: defaults(WorkerKeywords))
 
 
 @dataclass(frozen=True)
 class ServiceEntry:
-    """A service: the function that answers, its threads, and whether a request may be executed twice."""
+    """A service: the function that answers, with its keywords."""
 
     name: str
     plan: Plan
-    threads: int = 1
-    idempotent: bool = False
-    init_timeout: float | None = 60.0
+    keywords: ServiceKeywords
 
 
 @dataclass
