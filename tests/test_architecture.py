@@ -18,7 +18,7 @@ PACKAGE = ROOT / "zmqpipeline"
 LAYERS = (
     "errors",
     "addresses",
-    "options log",
+    "options",
     "serialization",
     "messages utils",
     "protocol.frozen protocol.error_info protocol.status_records protocol.messages protocol.events protocol.commands "
@@ -32,7 +32,7 @@ LAYERS = (
     "protocol.services",
     "protocol",
     "runtime.forks runtime.locks runtime.bind runtime.leader runtime.progress runtime.error_text runtime.failure_log "
-    "runtime.child runtime.child_report runtime.ended_runs",
+    "runtime.child runtime.child_report runtime.ended_runs runtime.log",
     "runtime.security",
     "runtime.transport",
     "runtime.journal",

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import JournalError, JournalUnavailable, RunFailed
-from zmqpipeline.log import about_results
 from zmqpipeline.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Ended, SetRun
@@ -23,6 +22,7 @@ from zmqpipeline.runtime.bind import STAY_FACTOR, longest_wait
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.journal import Journal
+from zmqpipeline.runtime.log import about_results
 from zmqpipeline.runtime.progress import read_progress
 from zmqpipeline.runtime.threads.collecting import Gatherer
 from zmqpipeline.runtime.transport.transport import Transport

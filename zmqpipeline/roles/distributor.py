@@ -10,7 +10,6 @@ from typing import Any, ClassVar, TypeAlias
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import ConfigurationError, DefinitionError, RegistrationError, RunFailed
-from zmqpipeline.log import about_thread
 from zmqpipeline.protocol.commands import Ended, LoadMetadata, Produce, StartTasks
 from zmqpipeline.protocol.delivery.dependencies import order
 from zmqpipeline.protocol.delivery.failure_kinds import said
@@ -26,6 +25,7 @@ from zmqpipeline.runtime import child
 from zmqpipeline.runtime.bind import STAY_FACTOR, is_near, longest_wait
 from zmqpipeline.runtime.ended_runs import leave_note
 from zmqpipeline.runtime.error_text import trouble_of, users_part
+from zmqpipeline.runtime.log import about_thread
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.threads.collecting import Serial
 from zmqpipeline.runtime.threads.source import Exhausted, Gated, Keep, Producer, Take, steps

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
-from zmqpipeline.log import about_items
 from zmqpipeline.messages import MESSAGE_TYPE_DATA
 from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
 from zmqpipeline.protocol.services.broker import ServiceMachine
@@ -19,6 +18,7 @@ from zmqpipeline.roles.attributes import ENDPOINT, SERVICE_TYPE, TIME_LIMIT, Kin
 from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
+from zmqpipeline.runtime.log import about_items
 from zmqpipeline.runtime.threads.execution import Execution
 from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.threads.preparation import Beginning, Preparation

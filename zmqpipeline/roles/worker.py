@@ -12,7 +12,6 @@ from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import RunFailed, SerializeError
-from zmqpipeline.log import about_items
 from zmqpipeline.options import size_in_bytes
 from zmqpipeline.protocol.commands import Ended, Execute, LookForEnd, SetMetadata, TakeBack
 from zmqpipeline.protocol.events import EndFound
@@ -33,6 +32,7 @@ from zmqpipeline.runtime import child_report
 from zmqpipeline.runtime.ended_runs import find_note
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
+from zmqpipeline.runtime.log import about_items
 from zmqpipeline.runtime.threads.execution import Execution
 from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
