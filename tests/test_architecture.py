@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "zmqpipeline"
 
 LAYERS = (
-    "errors",
+    "errors observe",
     "addresses",
     "options",
     "serialization",
@@ -25,7 +25,7 @@ LAYERS = (
     "protocol.allowed protocol.machine protocol.snapshots protocol.credit protocol.peers protocol.waiting "
     "protocol.missed_run",
     "protocol.data",
-    "protocol.fields protocol.codec",
+    "protocol.fields protocol.codec protocol.recorder",
     "protocol.delivery",
     "protocol.status protocol.run_end",
     "protocol.collection",
@@ -67,7 +67,7 @@ THIRD_PARTY = {
     # for types alone: it comes with whatever checks them
     "typing_extensions": ("definitions",),
 }
-PURE_MAY_IMPORT = ("protocol", "errors", "options", "serialization")
+PURE_MAY_IMPORT = ("protocol", "errors", "observe", "options", "serialization")
 PURE_MUST_NOT = {"asyncio", "os", "pathlib", "select", "socket", "sqlite3", "subprocess", "threading", "time", "zmq"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FILES = sorted(path for folder in ("zmqpipeline", "tests", "examples") for path in (ROOT / folder).rglob("*.py"))

@@ -9,7 +9,7 @@ import importlib
 import typing
 
 if typing.TYPE_CHECKING:
-    from zmqpipeline import errors, messages, utils
+    from zmqpipeline import errors, messages, observe, utils
     from zmqpipeline.addresses import EndpointAddress
     from zmqpipeline.app import Pipeline
     from zmqpipeline.options import Options
@@ -49,6 +49,7 @@ __all__ = [
     "configureLogging",
     "errors",
     "messages",
+    "observe",
     "utils",
 ]
 
@@ -73,7 +74,7 @@ _HOMES = {
     "Worker": "roles.worker",
     "configureLogging": "runtime.log",
 }
-_MODULES = ("errors", "messages", "utils")
+_MODULES = ("errors", "messages", "observe", "utils")
 
 
 def __getattr__(name: str) -> typing.Any:

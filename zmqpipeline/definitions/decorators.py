@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from zmqpipeline.definitions import signatures
-from zmqpipeline.definitions.entries import service_entry, task_entry, task_name, worker_entry
+from zmqpipeline.definitions.entries import check_event_type, service_entry, task_entry, task_name, worker_entry
 from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, takes
 from zmqpipeline.definitions.origin import Original, is_from_twin
-from zmqpipeline.definitions.registry import Registry, add_once
+from zmqpipeline.definitions.registry import ObserverEntry, Registry, add_once
 from zmqpipeline.definitions.signatures import Place, Plan, label, plan
 from zmqpipeline.errors import RegistrationError
+from zmqpipeline.observe import Event
 
 if TYPE_CHECKING:
     if sys.version_info >= (3, 11):
@@ -26,6 +27,8 @@ TaskFunction = TypeVar(
 )
 WorkerFunction = TypeVar("WorkerFunction", bound="Callable[..., Mapping[Any, Any] | None]")
 Class = TypeVar("Class", bound=type)
+AnyEvent = TypeVar("AnyEvent", bound=Event)
+Result = TypeVar("Result")
 
 
 class Decorated(Original):
@@ -246,6 +249,31 @@ class Decorated(Original):
         entry = service_entry(name, function, **keywords)
         what = f"The service {entry.name!r}"
         add_once(self.registry.services, entry.name, entry, what, lambda one: _label(one.plan))
+
+    # observers --------------------------------------------------------------------------------------------------------
+
+    def on(self, event_type: type[AnyEvent]) -> Callable[[Callable[[AnyEvent], Result]], Callable[[AnyEvent], Result]]:
+        """Decorator: the function is called with each event of this type, beside the run; see `zmqpipeline.observe`.
+
+        Each role calls it in its own process, on a thread of its own, once for many items. `Event` stands for all
+        types. There may be several functions for one type. What one raises is logged, and nothing else.
+
+        Raises:
+            RegistrationError: that is no type of event, or the function takes other parameters.
+        """
+        check_event_type(event_type)
+
+        def register(function: Callable[[AnyEvent], Result]) -> Callable[[AnyEvent], Result]:
+            self.add_on(event_type, function)
+            return function
+
+        return register
+
+    def add_on(self, event_type: type[AnyEvent], function: Callable[[AnyEvent], Any]) -> None:
+        """The method twin of `@app.on`."""
+        check_event_type(event_type)
+        if self._takes("on"):
+            self.registry.add_observer(ObserverEntry(event_type, plan(function, signatures.ON)))
 
     # classes ----------------------------------------------------------------------------------------------------------
 

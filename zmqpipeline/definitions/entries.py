@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from zmqpipeline import observe
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions import signatures
 from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, checked
@@ -87,6 +88,16 @@ def worker_entry(task_type: str, function: Callable[..., Any], **given: Unpack[W
     name = task_name(task_type, "worker")
     keywords = checked(WorkerKeywords, given, f"The worker of task {name!r}")
     return WorkerEntry(name, plan(function, signatures.WORKER, name), None, keywords)
+
+
+def check_event_type(event_type: object) -> None:
+    """Raise RegistrationError for what is no type of event."""
+    if not (isinstance(event_type, type) and issubclass(event_type, observe.Event)):
+        kinds = [one for one in vars(observe).values() if isinstance(one, type) and issubclass(one, observe.Event)]
+        raise RegistrationError(
+            f"`@app.on` needs a type of event, such as `@app.on(ItemsCollected)`, not {event_type!r}. "
+            f"Those of `zmqpipeline.observe`: {', '.join(one.__name__ for one in kinds)}."
+        )
 
 
 def service_entry(name: str, function: Callable[..., Any], **given: Unpack[ServiceKeywords]) -> ServiceEntry:

@@ -10,6 +10,7 @@ from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, defaults
 from zmqpipeline.definitions.signatures import Plan
 from zmqpipeline.errors import RegistrationError, did_you_mean
+from zmqpipeline.observe import Event
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
 from zmqpipeline.runtime.error_text import named
 
@@ -50,6 +51,14 @@ class ServiceEntry:
     keywords: ServiceKeywords
 
 
+@dataclass(frozen=True)
+class ObserverEntry:
+    """An observer: which events it is called with, and the function."""
+
+    event_type: type[Event]
+    plan: Plan
+
+
 @dataclass
 class Registry:
     """Everything that is registered with one pipeline. Keys are task types."""
@@ -65,6 +74,8 @@ class Registry:
     single: dict[str, Plan] = field(default_factory=dict)
     """Those of which there is one: finished, failed, ack_data, metadata."""
     collector_class: type[Collector] | None = None
+    observers: dict[str, ObserverEntry] = field(default_factory=dict)
+    """By numbers: there may be several for one kind of event."""
 
     def check(self, pipeline: str) -> list[str]:
         """The task types in an order that honours depends_on.
@@ -88,6 +99,10 @@ class Registry:
                 raise RegistrationError(_no_worker(what, name, self.workers))
         return ordered
 
+    def add_observer(self, entry: ObserverEntry) -> None:
+        """Put one beside the others."""
+        self.observers[str(1 + max(map(int, self.observers), default=0))] = entry
+
     def modules(self) -> list[str]:
         """The modules of all functions and classes that are registered, in the order of their names."""
         found = {_module_of(entry) for entries in self._places() for entry in entries.values()}
@@ -98,7 +113,7 @@ class Registry:
     def _places(self) -> tuple[dict[str, Any], ...]:
         return (
             *(self.tasks, self.workers, self.services, self.worker_inits, self.thread_inits),
-            *(self.gates, self.collectors, self.single),
+            *(self.gates, self.collectors, self.single, self.observers),
         )
 
     def forget(self, module: str) -> None:

@@ -47,6 +47,7 @@ FAILED = Place("failed", "the failure", ("metadata", "task_type", "journal"))
 ACK_DATA = Place("ack_data", None, ("metadata", "task_type"))
 AVAILABLE = Place("available", "the ack data", ("metadata", "task_type", "address"))
 METADATA = Place("metadata", None, ())
+ON = Place("on", "the event", ())
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,24 @@ import signal
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import ConfigurationError, RunFailed
+from zmqpipeline.observe import Event as ObservedEvent
+from zmqpipeline.observe import RoleDown, RoleUp
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import Drain, Event
+from zmqpipeline.protocol.machine import Machine
+from zmqpipeline.protocol.recorder import Recorder
 from zmqpipeline.roles.attributes import Declared
 from zmqpipeline.runtime import child_report, signals
+from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.leader import Leadership
 from zmqpipeline.runtime.loop import Loop
+from zmqpipeline.runtime.observing import ObserverThread, Subscription
 from zmqpipeline.runtime.transport import transport as sockets
 from zmqpipeline.runtime.tuning import short_turns
 
@@ -65,6 +71,8 @@ class Role(Declared):
         role._asked_to_end = False
         role._raises_failed_runs = True
         role._began = role._over = None
+        role._subscriptions = ()
+        role._observer_thread = None
         return role
 
     _options: Options | None
@@ -83,13 +91,21 @@ class Role(Declared):
     """False for whoever runs the role and reads `status`, as the supervisor of `run` does."""
     _began: float | None
     _over: float | None
+    _subscriptions: tuple[Subscription, ...]
+    """The app's observers, beside those of the options."""
+    _observer_thread: ObserverThread | None
+    """None: there is nobody to tell anything."""
 
     @property
     def options(self) -> Options:
-        """The settings that the role was given, or those of the environment."""
+        """The settings that the role was given, before `run()`, with those of the environment over them."""
         if self._options is None:
             self._options = Options.from_environ(None, os.environ)
         return self._options
+
+    @options.setter
+    def options(self, given: Options) -> None:
+        self._options = Options.from_environ(given, os.environ)
 
     def run(self) -> None:
         """Run the role and block until it is over.
@@ -107,14 +123,16 @@ class Role(Declared):
         self.status = self.signum = None
         self._began, self._over = time.monotonic(), None
         self._prepare()
-        with contextlib.ExitStack() as watch:
+        with contextlib.ExitStack() as watch, self._observed():
             transport: sockets.Transport | None = None
             try:
                 transport = sockets.Transport(self.options, context=self._context())
                 self._open(transport)
                 self._log.debug("%s begins, with the addresses %s.", type(self).__name__, ", ".join(self._places()))
                 self._tell_parent(child_report.READY)
+                self._tell(RoleUp, pid=os.getpid(), task=str(getattr(self, "task_type", "")))
                 ended = self._drive(transport, watch)
+                self._tell(RoleDown, status=ended.status, reason=ended.reason)
             finally:
                 # user code first, then the sockets that its answers would have gone to
                 self._close()
@@ -153,7 +171,9 @@ class Role(Declared):
         self._leadership = Leadership()
         actions = self._make_actions(post)
         loop = Loop(
-            self.machine,
+            self.machine
+            if self._observer_thread is None
+            else self._front(self.machine, self._observer_thread.recorder),
             transport,
             actions,
             log=self._log,
@@ -173,6 +193,33 @@ class Role(Declared):
             self._leadership = None
         self.signum = caught.signum
         return ended
+
+    @contextlib.contextmanager
+    def _observed(self) -> Iterator[None]:
+        """Observers, if there are any, are told of what happens meanwhile."""
+        given = [Subscription(ObservedEvent, one, observer_name(one)) for one in self.options.observers]
+        subscriptions = [*given, *self._subscriptions]
+        if not subscriptions:
+            yield
+            return
+        self._observer_thread = ObserverThread(self._role_name(), subscriptions, self._log)
+        try:
+            yield
+        finally:
+            self._observer_thread.close()
+            self._observer_thread = None
+
+    def _role_name(self) -> str:
+        return self._log_name.rpartition(".")[2]
+
+    def _tell(self, kind: type[ObservedEvent], **fields: Any) -> None:
+        if self._observer_thread is not None:
+            self._observer_thread.tell(kind, **fields)
+
+    def _front(self, machine: Any, recorder: Recorder) -> Machine:
+        """What the loop of an observed role takes for the machine; the machine itself, if it tells nothing more."""
+        front: Machine = machine
+        return front
 
     def _attach(self, loop: Loop | None) -> None:
         with self._guard:
@@ -238,6 +285,12 @@ class Role(Declared):
             raise ConfigurationError(ended.reason)
         if ended.reason:
             self._log.log(logging.INFO if ended.status in (0, 1) else logging.ERROR, "%s", ended.reason)
+
+
+def observer_name(function: Any) -> str:
+    """What an observer is called in log lines."""
+    name = getattr(function, "__qualname__", type(function).__qualname__).replace("<locals>.", "")
+    return named(f"observer {name}", function)
 
 
 def new_incarnation() -> bytes:

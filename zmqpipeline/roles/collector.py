@@ -14,7 +14,10 @@ from zmqpipeline.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Ended, SetRun
 from zmqpipeline.protocol.events import Event
+from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts
+from zmqpipeline.protocol.observed import ObservedCollector
+from zmqpipeline.protocol.recorder import Recorder
 from zmqpipeline.roles.attributes import ENDPOINT, Kind, fitted, is_overridden
 from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.roles.results import Failure, Reason, Summary
@@ -288,6 +291,9 @@ class Collector(Role):
 
     def _first_events(self) -> Iterable[Event]:
         return [] if self._journal is None or self._journal.restored is None else [self._journal.restored]
+
+    def _front(self, machine: CollectorMachine, recorder: Recorder) -> Machine:
+        return ObservedCollector(machine, recorder)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         self._ack, self._collection = {}, self._make_collection()

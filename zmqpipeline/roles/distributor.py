@@ -15,7 +15,10 @@ from zmqpipeline.protocol.delivery.dependencies import order
 from zmqpipeline.protocol.delivery.failure_kinds import said
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.events import MetadataLoaded, WorkerDied
+from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import TaskCounts
+from zmqpipeline.protocol.observed import ObservedDistributor
+from zmqpipeline.protocol.recorder import Recorder
 from zmqpipeline.protocol.status import HOP as STATUS_HOP
 from zmqpipeline.roles.attributes import Kind, require_declared
 from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
@@ -202,6 +205,9 @@ class Distributor(Role):
             is_dict=is_dict,
             show=lambda packed: _short(unpack(packed)),
         )
+
+    def _front(self, machine: DistributorMachine, recorder: Recorder) -> Machine:
+        return ObservedDistributor(machine, recorder)
 
     def _stay_seconds(self) -> float:
         """How long it is there at least: whoever waits for it tries again within that time, and hears of the end."""

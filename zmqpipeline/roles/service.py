@@ -12,6 +12,9 @@ from typing import Any, ClassVar, TypeVar
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.messages import MESSAGE_TYPE_DATA
 from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
+from zmqpipeline.protocol.machine import Machine
+from zmqpipeline.protocol.observed import ObservedWorker
+from zmqpipeline.protocol.recorder import Recorder
 from zmqpipeline.protocol.services.broker import ServiceMachine
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.roles.attributes import ENDPOINT, SERVICE_TYPE, TIME_LIMIT, Kind, fitted
@@ -160,6 +163,9 @@ class ServiceWorker(Role):
             answers=True,
             idempotent=self.idempotent,
         )
+
+    def _front(self, machine: WorkerMachine, recorder: Recorder) -> Machine:
+        return ObservedWorker(machine, recorder)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         call, what, most = self._make_call(), self._what(), self.options.max_message_bytes

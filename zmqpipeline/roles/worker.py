@@ -15,6 +15,9 @@ from zmqpipeline.errors import RunFailed, SerializeError
 from zmqpipeline.options import size_in_bytes
 from zmqpipeline.protocol.commands import Ended, Execute, LookForEnd, SetMetadata, TakeBack
 from zmqpipeline.protocol.events import EndFound
+from zmqpipeline.protocol.machine import Machine
+from zmqpipeline.protocol.observed import ObservedWorker
+from zmqpipeline.protocol.recorder import Recorder
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.roles.attributes import (
     COUNT_LIMIT,
@@ -161,6 +164,9 @@ class Worker(Role):
             stay=bool(self.stay),
             max_items=self.max_items,
         )
+
+    def _front(self, machine: WorkerMachine, recorder: Recorder) -> Machine:
+        return ObservedWorker(machine, recorder)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         self._preparation, slots = self._make_preparation(), self._slots()
