@@ -59,7 +59,7 @@ class ObservedCollector:
         """See `Machine.handle`."""
         machine, recorder = self._machine, self._recorder
         recorder.at(now)
-        if isinstance(event, e.Collected) and machine.phase != "ended":
+        if isinstance(event, e.Collected):
             recorder.items(observe.ItemsCollected, event.task, event.spans)
         was_finishing = machine.phase == "finishing"
         commands = machine.handle(event, now)
