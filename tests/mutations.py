@@ -240,6 +240,16 @@ def _absent_forgotten() -> list[Patch]:
     return [(CollectorMachine, "_stay_for_the_absent", lambda self, now: None)]
 
 
+def _bye_once() -> list[Patch]:
+    """A distributor says Bye once, and does not wait until it is answered."""
+
+    def say_bye(self: DistributorMachine, status: int, reason: str, now: float) -> None:
+        self._to_collector(m.Bye(self.run))
+        self._end(status, reason)
+
+    return [(DistributorMachine, "_say_bye", say_bye)]
+
+
 def _finished_too_soon() -> list[Patch]:
     """A collector says that the run is finished while its `finished` function runs."""
     holding = CollectorMachine._holding
@@ -344,6 +354,7 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "ack-data-forgotten": _ack_data_forgotten,
     "never-recalled": _never_recalled,
     "absent-forgotten": _absent_forgotten,
+    "bye-once": _bye_once,
     "finished-too-soon": _finished_too_soon,
     "finished-once-at-most": _finished_once_at_most,
     "claims-refused": _claims_refused,

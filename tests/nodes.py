@@ -141,6 +141,8 @@ class DistributorNode(nodes.DistributorNode):
             if isinstance(body, m.WorkerReport) and body.held is not None and body.run == self.machine.run:
                 self.heard.add(event.envelope.sender)
         super().tell(event)
+        if self.machine.phase == "farewell":
+            self.world.note_farewell()
 
     def pause(self) -> float:
         """A slow source takes longer."""

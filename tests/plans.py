@@ -57,6 +57,8 @@ class Plan:
     """The chance, in each turn, that distributor and collector cannot reach each other for some seconds."""
     last_cut: float = 0.0
     """If not 0, for how many seconds they cannot from when the collector begins to finish the run."""
+    last_break: float | None = None
+    """If not None, when their connection breaks after the distributor has begun its farewell, in times of `delay`."""
     result_bytes: int = 0
     """How much longer a result is than that of the item before; every sixth is short again."""
     journal: bool = False
@@ -98,7 +100,7 @@ class Plan:
         """Whether no process ends but in good order, and nothing happens to connections and messages."""
         rates = (
             self.lose, self.breaks, self.kills, self.freezes, self.role_freezes, self.poison, self.partitions,
-            self.ack_partitions, self.last_cut,
+            self.ack_partitions, self.last_cut, self.last_break,
         )  # fmt: skip
         return not (any(rates) or self.late_freeze or self.restarts)
 
@@ -188,6 +190,7 @@ def draw(seed: int) -> Plan:
     late = random.Random(f"{seed} finish")
     plan.finish_seconds = late.choice([0.0, 0.0, 2.0, 20.0])
     plan.restarts_late = bool(plan.restarts) and plan.finish_seconds > 0 and late.random() < 0.5
+    plan.last_break = 8 * late.random() if storm and late.random() < 0.4 else None
     # little may be held of results, some of which are larger than that
     plan.result_bytes = rng.choice([0, 0, 3, 50])
     if plan.result_bytes and rng.random() < 0.7:

@@ -23,7 +23,7 @@ LAYERS = (
     "messages utils",
     "protocol.frozen protocol.error_info protocol.status_records protocol.messages protocol.events protocol.commands "
     "protocol.allowed protocol.machine protocol.snapshots protocol.credit protocol.peers protocol.waiting "
-    "protocol.missed_run",
+    "protocol.early_end protocol.missed_run",
     "protocol.data",
     "protocol.fields protocol.codec protocol.recorder",
     "protocol.delivery",
@@ -32,7 +32,7 @@ LAYERS = (
     "protocol.services",
     "protocol",
     "runtime.forks runtime.locks runtime.bind runtime.leader runtime.progress runtime.error_text runtime.failure_log "
-    "runtime.child runtime.child_report runtime.ended_runs runtime.log",
+    "runtime.child runtime.child_report runtime.ended_runs runtime.process_start runtime.log",
     "runtime.security",
     "runtime.transport",
     "runtime.journal",

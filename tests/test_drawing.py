@@ -69,7 +69,6 @@ def test_check_tells_all_roles(app: Pipeline) -> None:
 
 def test_check_makes_each_role() -> None:
     """A worker class that cannot be made is found before anything runs."""
-
     TaskType.register_type("Nap")
 
     class Sleeper(SingleThreadedWorker):

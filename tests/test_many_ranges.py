@@ -76,6 +76,7 @@ def collector_at(port: int) -> Iterator[Collector]:
         collector.join()
 
 
+@pytest.mark.slow
 def test_as_many_ranges_as_a_message_can_tell_are_taken_over_and_told_again(port: int) -> None:
     """The distributor says each second that it begins, while it is not answered; nothing that it says is too long."""
     app = Pipeline(LONG_NAME)

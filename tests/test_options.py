@@ -112,7 +112,7 @@ def test_a_number_out_of_its_bounds_is_refused(field: str, value: Any) -> None:
 
 
 def test_a_misspelt_encryption_is_refused() -> None:
-    """ "require" must not be taken for "auto"."""
+    """The word "require" must not be taken for "auto"."""
     with pytest.raises(ConfigurationError, match=r"'require'.*auto, required, off.*ZMQPIPELINE_ENCRYPTION"):
         Options(encryption="require")
 
@@ -125,8 +125,10 @@ def test_options_are_frozen_and_travel() -> None:
 
 
 def test_every_field_has_a_docstring_and_can_be_read() -> None:
-    """Each field is followed by its docstring, and none has a type that no variable could be read as; any text names
-    a file, or a run."""
+    """Each field is followed by its docstring, and none has a type that no variable could be read as.
+
+    Any text names a file, or a run.
+    """
     tree = ast.parse(Path(options.__file__).read_text(encoding="utf-8"))
     body = next(node for node in tree.body if isinstance(node, ast.ClassDef)).body
     documented = {

@@ -12,7 +12,8 @@ import pytest
 
 from tests.roles import running
 from zmqpipeline import EndpointAddress, Service, ServiceClient, ServiceWorker, TaskType
-from zmqpipeline.errors import WorkerInitError
+from zmqpipeline.errors import RequestFailed, WorkerInitError
+from zmqpipeline.options import Options
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA
 
 TaskType.register_type("spec-upper")
@@ -82,17 +83,32 @@ def test_a_worker_may_leave_its_task_type_blank(place: Place) -> None:
 
 
 def test_a_blank_worker_serves_every_name_that_nobody_else_serves(place: Place) -> None:
-    """Also what has waited since before it came; a name that has a worker of its own is that one's."""
-    blank = type("Blank", (ServiceWorker,), {"endpoint": place.backend, "handle_message": lambda self, data: "blank"})
+    """Also what has waited since before it came, and is told it; a name with a worker of its own is that one's."""
+    blank = type(
+        "Blank", (ServiceWorker,), {"endpoint": place.backend, "handle_message": lambda self, data, kind: [kind, data]}
+    )
     with running(place.broker()), place.client("other") as client:
-        waiting = [client.submit({}, name, timeout=20) for name in ("early", "early", "another")]
+        names = ("early", "early", "another")
+        waiting = [client.submit(number, name, timeout=20) for number, name in enumerate(names)]
         with running(place.worker(lambda self: "own")):
             assert client.request({}, "spec-upper", timeout=10) == "own"
             with running(blank()):
-                assert [one.result(10) for one in waiting] == ["blank"] * 3
-                assert client.request([{}, {}], "never-heard-of", timeout=10) == ["blank"] * 2
+                assert [one.result(10) for one in waiting] == [["early", 0], ["early", 1], ["another", 2]]
+                new = client.request([{}, 7], "never-heard-of", timeout=10)
+                assert new == [["never-heard-of", {}], ["never-heard-of", 7]]
                 assert client.request({}, "spec-upper", timeout=10) == "own"
-                assert client.request({}, "", timeout=10) == "blank"
+                assert client.request({1}, "", timeout=10) == ["other", {1}]
+
+
+def test_a_blank_worker_refuses_what_is_nested_too_deeply(place: Place) -> None:
+    """As others do: the name that comes with it does not count."""
+    blank = type("Blank", (ServiceWorker,), {"endpoint": place.backend, "handle_message": lambda self, data: "taken"})()
+    blank._options = Options(max_depth=3)
+    with running(place.broker(), blank), place.client("some") as client:
+        assert client.request([[[1]]], timeout=10) == ["taken"]
+        assert client.request({"a": {"b": {}}}, timeout=10) == "taken"
+        with pytest.raises(RequestFailed, match="more than 3 levels"):
+            client.request({"a": {"b": {"c": {}}}}, timeout=10)
 
 
 @pytest.mark.parametrize("data", ["text", 7, None, {1, 2}, b"bytes", {"a": 1}])
@@ -109,7 +125,7 @@ def test_the_prefix_of_a_worker_is_in_the_brokers_log(
 ) -> None:
     """The name of a worker begins with it; unless one is given it is "worker"."""
     worker = place.worker(lambda self: None, "spec-upper", *given)
-    worker.init_worker = lambda: [][0]  # type: ignore[method-assign]
+    worker.init_worker = lambda: 1 / 0  # type: ignore[method-assign]
     with running(place.broker(), worker) as threads, place.client() as client:
         client.submit({})
         threads[1].join(10)

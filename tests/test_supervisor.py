@@ -10,9 +10,9 @@ import pytest
 from zmqpipeline.errors import ConfigurationError, PipelineError, RoleDied, WorkerInitError
 from zmqpipeline.processes.slots import FAILED_STARTS_LIMIT, ChildEnded, Crew, Place
 from zmqpipeline.processes.supervisor import DISTRIBUTOR_DEATHS_LIMIT, GRACE, Plan, RunSupervisor
-from zmqpipeline.protocol.messages import TaskCounts
+from zmqpipeline.protocol.messages import TaskCounts, Trouble
 from zmqpipeline.runtime.child import Child
-from zmqpipeline.runtime.child_report import Told
+from zmqpipeline.runtime.child_report import Told, failed_start
 
 AT_WORK = b"ready\nstarting\nworking\n"
 """What a worker has told that executes items."""
@@ -45,6 +45,10 @@ class Ear:
         """As `Child.terminate`."""
         self.asked_to_end = True
 
+    def has_worked(self) -> bool:
+        """As `Child.has_worked`: not yet."""
+        return False
+
 
 class Scene:
     """A supervisor whose children are none, with a distributor and one worker in their places."""
@@ -52,6 +56,7 @@ class Scene:
     def __init__(self) -> None:
         self.numbers = Numbers()
         self.collector = SimpleNamespace(machine=self.numbers, counts=[], ok=None, status=0, is_finishing=False)
+        self.collector._reasons = list
         self.distributor, self.worker = Place("distributor", []), Place("worker of 'C'", [], "C")
         plan = Plan("p", cast(Any, self.collector), self.distributor, [self.worker], {"C": None}, drain_timeout=25.0)
         self.supervisor = RunSupervisor(plan, Crew([self.distributor, self.worker]))
@@ -103,6 +108,24 @@ def test_failed_starts_end_the_run() -> None:
     assert isinstance(scene.error, WorkerInitError)
     assert "5 times in a row" in str(scene.error)
     assert scene.supervisor._status() == 3
+
+
+def test_a_bug_in_an_init_function_ends_the_run_with_its_reason() -> None:
+    """The third time in a row; the status is 1, since the program is wrong, and the summary says of what."""
+    scene = Scene()
+    trouble = Trouble("KeyError", "'m'", "Traceback ...", "app.py:9 begin")
+    for _ in range(3):
+        assert scene.error is None
+        scene.ends(scene.worker, 1, f"ready\nstarting\n{failed_start(trouble)}\nexit 1\n".encode())
+    assert isinstance(scene.error, WorkerInitError)
+    assert str(scene.error).endswith(
+        "can be initialized, and each would meet the same: KeyError: 'm' in app.py:9 begin."
+    )
+    outcome = scene.supervisor._outcome()
+    assert (outcome.status, [str(one) for one in outcome.summary.reasons]) == (
+        1,
+        ["C: KeyError: 'm' in app.py:9 begin (init)"],
+    )
 
 
 def test_what_is_wrong_in_the_configuration_ends_the_run_at_once() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from zmqpipeline.protocol.collector import STAY_SECONDS
 from zmqpipeline.testing.simulation.clock import SimulationError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def judge(world: World) -> None:
             _judge_item(world, one, yields)
     if world.disk is not None and world.disk.reports != 1:
         raise SimulationError(f"`finished` has {world.disk.reports} rows in the journal")
+    _judge_last_word(world)
     if _is_already_finished(world):
         _judge_told_status(world)
         return
@@ -29,6 +31,13 @@ def judge(world: World) -> None:
     _judge_states(world)
     if world.plan.is_calm:
         _judge_endings(world)
+
+
+def _judge_last_word(world: World) -> None:
+    """A distributor that ends has told the collector, which waits no longer for it than for one that says nothing."""
+    waited = world.now - (world.left_at or world.now)
+    if world.plan.is_soon_back and waited > STAY_SECONDS + 1:
+        raise SimulationError(f"the collector waited {waited:.1f} s for a distributor that had ended")
 
 
 def _is_already_finished(world: World) -> bool:

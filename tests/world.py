@@ -60,6 +60,8 @@ class World(Stage):
         self.distributor = DistributorNode(self, "run-1")
         self.collector = CollectorNode(self)
         self.workers: list[WorkerNode] = []
+        self.left_at: float | None = None
+        """When the last distributor ended."""
         self._restarted = False
         self._drained_by = 0.0
         """When who was asked to end in good order ends whatever is out."""
@@ -67,6 +69,7 @@ class World(Stage):
         """A collector that left in good order is about to be started again, for a distributor that was cut off."""
         self._late_freeze_due = self.plan.late_freeze
         self._last_cut = self.plan.last_cut
+        self._last_break = self.plan.last_break
         self._start_all()
         IdleBeside(self)
 
@@ -243,10 +246,8 @@ class World(Stage):
 
     def _trouble_the_others(self) -> None:
         plan, rng = self.plan, self.rng
-        acks = self.distributor.dealers.get("acks")
-        if acks is not None and rng.random() < plan.breaks * plan.turn / 2:
-            self.note("break acks", "distributor")
-            acks.cut()
+        if self.distributor.dealers.get("acks") is not None and rng.random() < plan.breaks * plan.turn / 2:
+            self._break_acks()
         for role in (self.distributor, self.collector):
             if rng.random() < plan.breaks * plan.turn / 10:
                 self.note("break all", role.name)
@@ -295,6 +296,18 @@ class World(Stage):
         if self._restart_due:
             role, self._restart_due = self._restart_due, ""
             self.after(self.rng.random() * self.plan.finish_seconds, self._restarter(role))
+
+    def note_farewell(self) -> None:
+        """The distributor has heard that the run is over."""
+        times, self._last_break = self._last_break, None
+        if times is not None:
+            self.after(times * self.plan.delay, self._break_acks)
+
+    def _break_acks(self) -> None:
+        acks = self.distributor.dealers.get("acks")
+        if acks is not None:
+            self.note("break acks", "distributor")
+            acks.cut()
 
     def freeze(self, worker: WorkerNode) -> None:
         """SIGSTOP, and SIGCONT some seconds later: perhaps before, perhaps after it was found out."""
@@ -492,6 +505,9 @@ class World(Stage):
 
     def _await_the_collector(self) -> None:
         """One that has left, having waited for a distributor that cannot reach it, is started again some time later."""
+        if self.distributor.machine._last is not None:
+            # it has heard the end, and ends itself
+            return
         if self.collector.is_over and not self.distributor.is_over and not self._is_awaited:
             if self.plan.is_soon_back and self.collector.ended.reason != "already finished":
                 raise SimulationError(f"the collector left before the distributor had heard: {self.describe()}")
@@ -510,6 +526,8 @@ class World(Stage):
             bool(self.plan.restarts or self.plan.role_drains or self.plan.may_lose_the_end)
             and self.collector.machine.phase == "empty"
         )
+        if self.distributor.is_over and self.left_at is None:
+            self.left_at = self.now
         return self.distributor.is_over and (self.collector.is_over or late)
 
     def _replace_the_ended(self) -> None:

@@ -63,7 +63,7 @@ def row(
 
 
 def named(count: int, what: str) -> str:
-    """ "1 worker", "2 workers"."""
+    """Number and noun: "1 worker", "2 workers"."""
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 

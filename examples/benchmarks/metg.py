@@ -56,12 +56,12 @@ def metg(points: Sequence[tuple[float, float]], level: float) -> tuple[str, floa
 
 
 def length_named(microseconds: float) -> str:
-    """ "20 us", "5 ms"."""
+    """A length as people say it: "20 us", "5 ms"."""
     return f"{microseconds:,.4g} us" if microseconds < 1000 else f"{microseconds / 1000:,.4g} ms"
 
 
 def shape_named(workers: int, microseconds: float) -> str:
-    """ "2 workers, 20 us"."""
+    """A shape as people say it: "2 workers, 20 us"."""
     return f"{named(workers, 'worker')}, {length_named(microseconds)}"
 
 

@@ -43,7 +43,7 @@ PLAN = (
 
 def kind(command: str) -> tuple[str, bool]:
     """What a command measures: one of the same kind replaces its results, whatever its sizes are."""
-    return command.split()[0], "--naps" in command
+    return command.split(maxsplit=1)[0], "--naps" in command
 
 
 def results(command: str) -> list[lines.Line]:

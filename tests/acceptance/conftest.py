@@ -22,6 +22,10 @@ from tests.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # tests in the background of a shell: what they start would ignore Ctrl-C, too, until it has a handler of its own
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 class Program:
     """One started program; its output goes to files that may be read at any time."""

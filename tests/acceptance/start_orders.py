@@ -51,8 +51,9 @@ class Trial:
 
 
 def _troubles(said: str) -> list[str]:
-    """The lines on stderr but those of who waits for the others, as each says after ten seconds."""
-    return [line for line in said.splitlines() if not line.startswith(("Waiting for ", "Still waiting for "))]
+    """The lines on stderr but those of who waits for the others, and of workers that come when the run is over."""
+    waits = ("Waiting for ", "Still waiting for ", "The run at this address was over ")
+    return [line for line in said.splitlines() if not line.startswith(waits)]
 
 
 def drawn(rng: random.Random, number: int) -> Trial:

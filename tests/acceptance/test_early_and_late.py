@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from tests.acceptance import test_spec_programs as spec
 from zmqpipeline.protocol.missed_run import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
-    from tests.acceptance.conftest import Workshop
+    from tests.acceptance.conftest import Program, Workshop
 
 pytestmark = pytest.mark.processes
 
@@ -82,16 +83,30 @@ def test_a_worker_that_comes_too_late_ends_and_one_that_is_early_for_the_next_ru
     names = ("collector.py", "run_distributor.py", "worker.py")
     spec.see_through(*(workshop.start(name) for name in names))
     early = workshop.start("worker.py")
-    # longer than it takes to see the note of the first run
-    time.sleep(2.0)
-    spec.see_through(early, *(workshop.start(name) for name in names[:2]))
+    _see_it_wait(early)
+    spec.see_through(*(workshop.start(name) for name in names[:2]))
+    assert early.wait() == 0
     assert spec.handled(early) == 5
+    assert len(early.err.splitlines()) == 1
     late = workshop.start("worker.py")
+    _see_it_wait(late)
     assert late.wait(PATIENCE_SECONDS + 10.0) == 0
     assert spec.handled(late) == 0
-    assert [line.split(";")[0] for line in late.err.splitlines()] == [
-        "Waiting for a distributor and a collector to connect to"
-    ]
+    _, waits, ends = late.err.splitlines()
+    assert waits.startswith("Waiting for a distributor and a collector to connect to;")
+    assert ", and no other has begun for 20 s: ending. To have it wait longer," in ends
+
+
+def _see_it_wait(worker: Program) -> None:
+    """It says at once that it comes after a run, not only when it ends."""
+    until = time.monotonic() + 5.0
+    while not worker.err.endswith("\n") and time.monotonic() < until:
+        time.sleep(0.05)
+    assert re.fullmatch(
+        r"The run at this address was over \d+\.\d s before this worker was started\. "
+        r"It waits for the next one to begin, for 20 s at most\.\n",
+        worker.err,
+    )
 
 
 SHARES = """

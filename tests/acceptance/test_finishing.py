@@ -200,6 +200,7 @@ def test_a_distributor_killed_during_finished_under_run(
     assert len(workshop.lines("sources")) == 1
 
 
+@pytest.mark.slow
 def test_a_distributor_killed_again_and_again_during_finished(workshop: Workshop, eventually: Eventually) -> None:
     """Six times within one call of it: `finished` is not cut off, and the run ends with 0."""
     write(workshop)

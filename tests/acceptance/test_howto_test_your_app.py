@@ -23,9 +23,9 @@ def results(workshop: Workshop) -> dict[str, str]:
     """What pytest says of each test file of the page, beside the app."""
     workshop.write("temperatures.py", BLOCKS["temperatures.py"])
     told = {}
-    for name in BLOCKS:
+    for name, block in BLOCKS.items():
         if name.startswith("test_"):
-            workshop.write(name, BLOCKS[name])
+            workshop.write(name, block)
             _, program = workshop.run("-m", "pytest", "-q", "-p", "zmqpipeline.pytest_plugin", name)
             told[name] = program.out + program.err
     return told

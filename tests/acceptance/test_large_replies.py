@@ -85,6 +85,7 @@ def test_a_client_that_does_not_read_fills_no_memory(
     assert most_resident(broker.pid) < ALLOWED
 
 
+@pytest.mark.slow
 def test_a_client_that_keeps_to_nothing_fills_no_memory(
     workshop: Workshop, broker: Program, eventually: Eventually
 ) -> None:

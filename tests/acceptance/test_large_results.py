@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.processes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_no_role_has_more_memory_than_is_allowed(workshop: Workshop, workers: int) -> None:
     """Results of 256 KiB for 4 s, 20 ms each in the collector: 300 MiB beyond `max_held_bytes`, and every item once."""

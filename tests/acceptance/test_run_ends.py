@@ -60,6 +60,9 @@ class Gathers(z.Collector):
         note("collected", data["n"])
     def handle_finished(self):
         print("finished", self.ok)
+    if BUG == "ack_data":
+        def get_ack_data(self):
+            raise ValueError("no data")
 
 def make(name):
     if name == "distributor":
@@ -80,6 +83,9 @@ except KeyboardInterrupt:
     print("interrupted")
     role.shutdown()
     sys.exit(7)
+except z.errors.RunFailed as error:
+    print("troubles", *error.troubles)
+    raise
 finally:
     if sys.argv[1] != "worker":
         print(role.ok, [one.message for one in role.failures], role.summary.ok, role.summary.tasks)
@@ -111,7 +117,7 @@ def test_a_run_whose_source_raised_is_a_failure_of_all(workshop: Workshop) -> No
     assert "producer.py" not in programs["distributor"].err
     for role in ("worker", "collector"):
         assert "task 'C' was not sent in whole: " in letter(programs[role])
-    assert "finished False\nFalse [] False" in programs["collector"].out
+    assert programs["collector"].out.startswith("finished False\ntroubles C\nFalse [] False")
     assert sorted(workshop.numbers("collected")) == list(range(1, 20))
 
 
@@ -135,6 +141,14 @@ def test_who_knows_which_items_failed(workshop: Workshop) -> None:
         assert "task 'C': 8 failed (ValueError: no five in prog.py:41 handle_collection)" in letter(programs[role])
         assert f"False {['no five'] * known} False" in programs[role].out
         assert "sent=40, collected=32, failed=8" in programs[role].out
+
+
+def test_trouble_at_the_end_has_the_name_of_the_function_that_raised(workshop: Workshop) -> None:
+    """`get_ack_data` is not `handle_finished`, at the distributor either, which is only told."""
+    programs = start(workshop, *ROLES, BUG="ack_data")
+    for role in ROLES:
+        assert "everything was collected, but the ack_data function raised ValueError" in letter(programs[role])
+        assert "troubles ack_data\n" in programs[role].out
 
 
 def test_a_good_run_is_a_success_of_all(workshop: Workshop) -> None:
@@ -260,6 +274,122 @@ def test_shutdown_before_run_ends_the_run_of_those_who_wait(role: str, workshop:
     assert ended.wait(5) == 0, ended.err
     for program in programs.values():
         assert f"the {role} was interrupted or shut down" in letter(program)
+
+
+EARLY = """
+import signal, sys
+import prog
+from zmqpipeline.runtime.transport.sockets import BoundHop
+opened = BoundHop.open
+def open_and_interrupt(self):
+    opened(self)
+    BoundHop.open = opened
+    signal.raise_signal(signal.SIGINT)
+BoundHop.open = open_and_interrupt
+try:
+    prog.make(sys.argv[1]).run()
+except KeyboardInterrupt:
+    print("interrupted")
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("role", ["distributor", "collector"])
+def test_ctrl_c_while_a_role_opens_its_sockets(role: str, workshop: Workshop) -> None:
+    """It waits until they are all open, and then ends in good order: one that nobody knows of would never be closed."""
+    workshop.write("prog.py", PROGRAM.partition("role = make")[0])
+    workshop.write("early.py", EARLY)
+    program = workshop.start("early.py", role)
+    assert program.wait(10) == 7, program.err
+    assert program.out == "interrupted\n"
+
+
+STARTING = """
+import time
+from pathlib import Path
+
+while not Path("come").exists():
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "shutdown"])
+@pytest.mark.parametrize("role", ["distributor", "collector"])
+def test_roles_that_are_still_starting_learn_that_the_run_has_ended(
+    role: str, how: str, workshop: Workshop, eventually: Eventually
+) -> None:
+    """They import for long, say; when they come nobody is there any more. They look for a note, and end."""
+    bound = {"distributor": "work.ipc", "collector": "acks.ipc"}[role]
+    ended = start(workshop, role, SHUTDOWN="1")[role] if how == "shutdown" else start(workshop, role)[role]
+    workshop.write("late.py", STARTING + PROGRAM)
+    others = [workshop.start("late.py", one) for one in ROLES if one != role]
+    eventually((workshop.folder / bound).exists, "it is there")
+    # a human needs longer
+    time.sleep(1.0)
+    if how == "shutdown":
+        (workshop.folder / "end").touch()
+        assert ended.wait(10) == 0, ended.err
+    else:
+        interrupted(ended)
+    (workshop.folder / "come").touch()
+    for other in others:
+        assert f"The run ended early: the {role} was interrupted or shut down" in letter(other)
+
+
+@pytest.mark.parametrize("role", ["distributor", "collector"])
+@pytest.mark.parametrize("order", [0, 1])
+def test_the_next_run_is_started_at_once_in_any_order(
+    role: str, order: int, workshop: Workshop, eventually: Eventually
+) -> None:
+    """After Ctrl-C all roles are started again, with a gap that is longer than a role looks for notes at first."""
+    bound = {"distributor": "work.ipc", "collector": "acks.ipc"}[role]
+    first = start(workshop, role)[role]
+    eventually((workshop.folder / bound).exists, "it is there")
+    interrupted(first)
+    one, *rest = ROLES[order:] + ROLES[:order]
+    programs = [workshop.start("prog.py", one)]
+    time.sleep(4.5)
+    assert not programs[0].ended(), programs[0].err
+    programs += [workshop.start("prog.py", name) for name in rest]
+    assert [program.wait(15) for program in programs] == [0, 0, 0], [program.err for program in programs]
+
+
+def test_a_worker_command_and_a_group_learn_of_it_too(workshop: Workshop, eventually: Eventually) -> None:
+    """`worker`, and `worker --processes 2`, whose processes come later than itself."""
+    app = """
+from zmqpipeline import Pipeline
+
+app = Pipeline("x")
+
+@app.task("C", times=5)
+def items():
+    return {}
+
+@app.worker("C")
+def work(data):
+    return data
+
+@app.collector
+def collect(data):
+    pass
+
+if __name__ == "__main__":
+    app.main()
+"""
+    workshop.write("app.py", app)
+    workshop.write("late.py", f"{STARTING}{app}")
+    collector = workshop.start("-m", "app", "collector", "--endpoint", "ipc://.")
+    eventually(lambda: list(workshop.folder.glob("*ack*")), "it is there")
+    late = [
+        workshop.start("-m", "late", *more, "--endpoint", "ipc://.")
+        for more in (("worker", "C"), ("worker", "C", "--processes", "2"), ("distributor",))
+    ]
+    time.sleep(1.0)
+    collector.signal(signal.SIGINT)
+    assert collector.wait() == 130
+    (workshop.folder / "come").touch()
+    assert [one.wait(15) for one in late] == [0, 0, 1], [one.err for one in late]
+    assert "the collector was interrupted or shut down" in late[-1].err
 
 
 def test_who_comes_after_a_collector_was_ended_says_that_it_waits(workshop: Workshop, eventually: Eventually) -> None:

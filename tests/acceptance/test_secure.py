@@ -108,6 +108,7 @@ def test_keygen_makes_closed_files_and_overwrites_none(site: Site) -> None:
     assert not any("secret = " in program.out + program.err for program in site.workshop.programs)
 
 
+@pytest.mark.slow
 def test_a_run_hands_its_keys_on(site: Site) -> None:
     """By the flag and by the variable; on ipc it is encrypted, too, when that is required."""
     site.make_keys()

@@ -425,6 +425,7 @@ def test_ipc_addresses_are_files_in_the_working_folder(workshop: Workshop, event
     see_through(*start(workshop, eventually, ("worker.py",)).values(), *programs.values())
 
 
+@pytest.mark.slow
 def test_a_worker_dies_and_another_takes_its_place(workshop: Workshop, eventually: Eventually) -> None:
     """kill -9 in the middle, and a new worker: the others do not notice; each item is collected once."""
     write(workshop)

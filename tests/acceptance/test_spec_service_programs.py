@@ -107,3 +107,26 @@ def test_a_worker_outlives_its_broker_and_serves_the_next(workshop: Workshop, ev
     second.signal(signal.SIGINT)
     assert (second.wait(20), worker.wait(20)) == (0, 0)
     assert worker.out == "finished - answered 18 requests\n"
+
+
+def test_a_worker_with_a_blank_type_is_told_the_name_that_was_asked_for(workshop: Workshop) -> None:
+    """It serves every name that nobody else serves; its `task_type` is the one of the client."""
+    workshop.write("settings.py", SETTINGS.format(frontend="ipc://front.ipc", backend="ipc://back.ipc"))
+    blank = WORKER.replace('task_type = zmqpipeline.TaskType("UPPER")', 'task_type = ""')
+    client = (
+        CLIENT
+        + """
+with zmqpipeline.ServiceClient(settings.FRONTEND_ENDPOINT) as client:
+    print([client.request({"text": "two"}, name)["for"] for name in ("LOWER", "")])
+"""
+    )
+    for name, text in {"broker.py": BROKER, "worker.py": blank, "client.py": client}.items():
+        workshop.write(name, text)
+    broker, worker = workshop.start("broker.py"), workshop.start("worker.py")
+    status, asked = workshop.run("client.py")
+    assert status == 0, asked.err
+    assert asked.out.splitlines() == [
+        "{'text': 'ONE', 'for': 'UPPER', 'by': 'DATA'}", str(list("ABCDEFGH")), "['LOWER', '']",
+    ]  # fmt: skip
+    broker.signal(signal.SIGINT)
+    assert [broker.wait(20), worker.wait(20)] == [0, 0]

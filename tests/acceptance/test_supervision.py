@@ -209,7 +209,7 @@ def work(data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("death", ["os._exit(0)", "os._exit(2)", "os.abort()", "raise OSError('no database')"])
+@pytest.mark.parametrize("death", ["os._exit(0)", "os._exit(2)", "os.abort()"])
 def test_a_worker_that_never_becomes_ready_ends_the_run(death: str, workshop: Workshop) -> None:
     """Whatever its init function does to it: the fifth time ends the run, with status 3; no item was executed."""
     program = start(workshop, STARTS.replace("DEATH", death))
@@ -217,6 +217,16 @@ def test_a_worker_that_never_becomes_ready_ends_the_run(death: str, workshop: Wo
     assert "The worker of 'C' failed to start 5 times in a row" in program.err
     assert len(workshop.lines("starts")) == 5
     assert workshop.lines("executed") == []
+
+
+@pytest.mark.slow
+def test_a_worker_whose_init_function_raises_ends_the_run_sooner(workshop: Workshop) -> None:
+    """That is a bug, and not an accident: the third time ends the run, with status 1."""
+    program = start(workshop, STARTS.replace("DEATH", "raise OSError('no database')"))
+    assert program.wait() == 1, program.err
+    assert len(workshop.lines("starts")) == 3
+    assert workshop.lines("executed") == []
+    assert "  C: OSError: no database in app.py:" in program.err.splitlines()[-1]
 
 
 @pytest.mark.slow
@@ -274,7 +284,7 @@ def test_a_group_that_cannot_start_ends(workshop: Workshop) -> None:
     """When each worker's start has failed five times in a row: status 3, and a line that says so."""
     distributor, collector, workers = group(workshop, STARTS.replace("DEATH", "os._exit(0)"), "--processes", "2")
     assert workers.wait() == 3, workers.err
-    assert "cannot be started" in workers.err
+    assert "failed to start 5 times in a row; its messages are above. The other workers drain." in workers.err
     for one in (distributor, collector):
         one.signal(signal.SIGTERM)
         assert one.wait() == 143

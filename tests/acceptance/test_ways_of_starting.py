@@ -220,6 +220,40 @@ def test_a_factory_that_makes_no_app_is_told(workshop: Any, factory: str, said: 
     assert said in program.err
 
 
+def test_a_name_that_is_not_there_is_told_with_those_that_are(workshop: Any) -> None:
+    """The apps of the module, and the functions that make one and are called without arguments; no others."""
+    workshop.write(
+        "made.py",
+        """
+import zmqpipeline
+from zmqpipeline import Pipeline
+
+first = Pipeline("first")
+
+def create_app(count=3):
+    return other()
+
+def other():
+    return zmqpipeline.Pipeline("other")
+
+def annotated() -> "zmqpipeline.Pipeline":
+    return other()
+
+def needing(name):
+    return Pipeline(name)
+
+def main():
+    first.main()
+""",
+    )
+    status, program = workshop.run("-m", "zmqpipeline", "-A", "made:creat_app", "check")
+    assert (status, program.err) == (
+        2,
+        "Error: 'made' has no 'creat_app'. Pipelines in it: 'first'. Functions that make one: "
+        "'annotated', 'create_app', 'other'. Did you mean 'create_app'?\n",
+    )
+
+
 def test_a_package_whose_app_is_in_a_module_is_told(workshop: Any) -> None:
     """``-A pkg`` where pkg.app was meant."""
     (workshop.folder / "pkg").mkdir()
@@ -267,6 +301,7 @@ def work(data):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [("-m", "app"), ("app.py",)], ids=" ".join)
 def test_modules_that_a_function_imports_are_imported_by_the_processes_of_run(
     workshop: Any, way: tuple[str, ...]
@@ -328,3 +363,26 @@ def test_a_program_that_imports_the_app_and_its_tasks_runs(workshop: Any, way: t
     assert "C: sent 3, collected 3" in program.err
     status, program = workshop.run(*way, "worker", "--processes", "2", "--exit-when-idle", "3", "C")
     assert status == 0, program.err
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "said"),
+    [
+        ('@app.task("C", timez=3)\ndef items(): pass', '@app.task("C", timez=3)', "Did you mean 'times'?"),
+        ('@app.task("C")\ndef items(data): pass', '@app.task("C")', "takes a parameter 'data'"),
+        ("@app.metadata\ndef given(): pass\napp.add_metadata(print)", "app.add_metadata(print)", "has two functions"),
+        ("@app.collector\ndef collect(data, oops): pass", "@app.collector", "takes a parameter 'oops'"),
+        ('@app.available("C")\ndef may(ack, oops): pass', '@app.available("C")', "takes a parameter 'oops'"),
+        ("@app.register\nclass Foreign: pass", "@app.register", "Foreign"),
+    ],
+)
+def test_a_decorator_that_refuses_shows_the_line_and_the_reason(
+    workshop: Any, lines: str, line: str, said: str
+) -> None:
+    """In a program's own traceback: the user's line, one of ours, and the message."""
+    workshop.write("app.py", f"from zmqpipeline import Pipeline\napp = Pipeline('x')\n{lines}\n")
+    status, program = workshop.run("app.py")
+    shown = [one.strip() for one in program.err.splitlines() if set(one) - set(" ^")]
+    assert (status, len(shown)) == (1, 6), program.err
+    assert shown[2] == line
+    assert said in shown[-1]

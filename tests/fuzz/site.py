@@ -89,7 +89,7 @@ class Site:
         return self
 
     def _start(self, role: str, base: int) -> None:
-        name = role.split()[0]
+        name = role.split(maxsplit=1)[0]
         environ = {key: value for key, value in os.environ.items() if not key.startswith("ZMQPIPELINE_")}
         environ |= {"FUZZ_STOP": str(self._stop), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         with (self._folder / f"{name}.out").open("wb") as out, (self._folder / f"{name}.err").open("wb") as err:

@@ -229,7 +229,7 @@ class CollectorTrial(Trial):
     bound = ("results", "acks")
     hears = (
         m.Results, m.Results, m.Results, m.Kept, m.Propose, m.Begin, m.Begin, m.Keys, m.GiveUp, m.GiveUp, m.Finish,
-        m.Bye, m.RunEnded,
+        m.Bye, m.RunEnded, m.Unready,
     )  # fmt: skip
     phases: ClassVar = {
         "empty": (),

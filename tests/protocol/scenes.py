@@ -64,7 +64,12 @@ class Scene:
     """A distributor of these tasks; `running` brings it to where it hands out items."""
 
     def __init__(
-        self, *tasks: Task, metadata: str = "none", running: bool = True, options: Options | None = None
+        self,
+        *tasks: Task,
+        metadata: str = "none",
+        running: bool = True,
+        options: Options | None = None,
+        supervised: str = "",
     ) -> None:
         self.machine = DistributorMachine(
             "pipe",
@@ -74,6 +79,7 @@ class Scene:
             options=options,
             rng=random.Random(1),
             metadata=metadata,
+            supervised=supervised,
             command="python -m app",
         )
         self.bench = Bench(self.machine)

@@ -11,6 +11,7 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import (
     ABSENT_SECONDS,
+    MOST_UNREADY,
     STAY_SECONDS,
     WARN_FIRST_SECONDS,
     WARN_SECONDS,
@@ -253,7 +254,7 @@ def test_the_end_calls_finished_then_answers_then_waits_for_bye(scene: Scene) ->
     assert scene.bench.one(c.CallFinished).ok is True
     assert scene.bench.of(c.Send) == []
     scene.bench.tell(e.FinishedCalled())
-    assert scene.bench.said_one(m.Finished) == m.Finished("run", None)
+    assert scene.bench.said_one(m.Finished) == m.Finished("run")
     scene.distributor.says(m.Bye("run"))
     assert scene.bench.one(c.Ended) == c.Ended(0, "the run is over")
     assert scene.machine.ok
@@ -278,7 +279,7 @@ def test_finish_said_again_is_answered_again(scene: Scene) -> None:
     scene.bench.tell(e.FinishedCalled(None, b"data"))
     scene.finish()
     assert scene.bench.of(c.CallFinished) == []
-    assert scene.bench.said_one(m.Finished) == m.Finished("run", None, b"data")
+    assert scene.bench.said_one(m.Finished) == m.Finished("run", [], b"data")
 
 
 def test_without_a_bye_it_stays_ten_seconds(scene: Scene) -> None:
@@ -288,6 +289,34 @@ def test_without_a_bye_it_stays_ten_seconds(scene: Scene) -> None:
     scene.bench.wait(STAY_SECONDS - 0.1)
     assert scene.bench.ended is None
     scene.bench.wait(0.2)
+    assert scene.bench.ended == c.Ended(0, "the run is over")
+
+
+def test_bye_is_answered_also_while_finished_runs(scene: Scene) -> None:
+    """A distributor that leaves; a collector that was killed then calls `finished` again, alone."""
+    scene.finish()
+    scene.distributor.says(m.Bye("run"))
+    assert scene.bench.said_one(m.Bye) == m.Bye("run")
+    assert scene.bench.ended is None
+    scene.bench.tell(e.PeerLost(("acks", b"d1")))
+    scene.bench.tell(e.FinishedCalled())
+    assert scene.bench.ended == c.Ended(0, "the run is over")
+    assert scene.bench.logged() == ""
+
+
+def test_a_distributor_that_comes_after_a_bye_hears_the_end(scene: Scene) -> None:
+    """While `finished` runs again another one may have been started, which waits for it."""
+    scene.finish()
+    scene.distributor.says(m.Bye("run"))
+    scene.bench.tell(e.PeerLost(("acks", b"d1")))
+    second = Stranger(scene.bench, "acks", b"d2", who=b"second")
+    second.says(m.Propose("pipe", "mine"))
+    assert second.was_told(m.Holding)[0].finishing is True
+    second.says(m.Finish("run", True, []))
+    scene.bench.tell(e.FinishedCalled())
+    assert second.was_told(m.Finished) == [m.Finished("run")]
+    assert scene.bench.ended is None
+    second.says(m.Bye("run"))
     assert scene.bench.ended == c.Ended(0, "the run is over")
 
 
@@ -355,7 +384,7 @@ def test_trouble_of_its_own_functions_is_kept_once_and_ends_with_status_1(scene:
     scene.bench.tell(e.FailedCalled("A", (1, 2), TROUBLE if where == "failed" else None))
     scene.finish()
     scene.bench.tell(e.FinishedCalled(TROUBLE if where == "finished" else None))
-    assert scene.bench.said_one(m.Finished).trouble == TROUBLE
+    assert scene.bench.said_one(m.Finished).troubles == [m.TaskTrouble(where, TROUBLE)]
     scene.distributor.says(m.Bye("run"))
     assert scene.bench.one(c.Ended).status == 1
     assert scene.machine.troubles == {where: TROUBLE}
@@ -471,3 +500,17 @@ def test_a_collector_without_memory_learns_the_last_ack_from_begin_and_one_with_
     scene.distributor.says(m.Propose("pipe", "another"))
     told = scene.bench.said_one(m.Holding)
     assert (told.ack_task, told.ack_data) == ("A", b"kept")
+
+
+def test_a_worker_that_could_not_be_initialized_is_told_of(scene: Scene) -> None:
+    """By the distributor of its run, and not without end."""
+    scene.distributor.says(m.Unready("another", "A", TROUBLE, 60.0))
+    assert scene.bench.logged() == ""
+    scene.distributor.says(m.Unready("run", "A", TROUBLE, 60.0))
+    line = "A worker of task 'A' could not be initialized: ValueError: as planned."
+    assert scene.bench.logged(40) == f"{line} If none can begin within 60 s, the task fails."
+    scene.distributor.says(m.Unready("run", "A", TROUBLE, 0.0))
+    assert scene.bench.logged(40) == line
+    for _ in range(2 * MOST_UNREADY):
+        scene.distributor.says(m.Unready("run", "A", TROUBLE, 0.0))
+    assert len([one for one in scene.bench.all if isinstance(one, c.Log)]) == MOST_UNREADY

@@ -119,6 +119,12 @@ def test_metadata_that_raised_aborts_every_task() -> None:
     scene.connect()
     scene.holding()
     scene.bench.tell(e.MetadataLoaded(b"", TROUBLE))
+    raised = "the metadata function raised ValueError: as planned"
+    assert scene.bench.logged(40).splitlines() == [
+        f"{raised.capitalize().replace('valueerror', 'ValueError')}.",
+        f"Task 'A' is aborted: {raised}.",
+        f"Task 'B' is aborted: {raised}.",
+    ]
     scene.holding("run")
     assert scene.machine.troubles == {"metadata": TROUBLE}
     assert (scene.state("A"), scene.state("B")) == ("aborted", "aborted")
@@ -176,6 +182,7 @@ def test_a_finished_run_is_over() -> None:
     assert worker.was_told(m.RunEnded) == [m.RunEnded("old")]
     scene.bench.wait(FAREWELL_SECONDS + 0.1)
     assert scene.bench.said_one(m.Bye).run == "old"
+    scene.collector.says(m.Bye("old"))
     assert scene.bench.one(c.Ended) == c.Ended(0, "already finished")
 
 

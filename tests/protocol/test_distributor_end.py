@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.protocol.scenes import Hand, Scene, Task
 from tests.protocol.support import TROUBLE
 from zmqpipeline.options import Options
@@ -14,7 +16,7 @@ from zmqpipeline.protocol.distributor import FAREWELL_SECONDS
 
 
 def test_the_end_in_order() -> None:
-    """Last ACK, Finish, Finished, RunEnded to the workers, their Goodbye, Bye to the collector, status 0."""
+    """Last ACK, Finish, Finished, RunEnded to the workers, their Goodbye, Bye and its answer, status 0."""
     scene = Scene()
     worker = scene.worker()
     scene.produce(0, state="exhausted")
@@ -29,7 +31,43 @@ def test_the_end_in_order() -> None:
     assert scene.bench.said(m.Bye) == []
     worker.says(m.Goodbye("run", "A"))
     assert scene.bench.said_one(m.Bye) == m.Bye("run")
+    assert scene.bench.ended is None
+    scene.collector.says(m.Bye("run"))
     assert scene.bench.one(c.Ended) == c.Ended(0, "the run is over")
+
+
+def test_bye_is_said_again_until_it_is_answered() -> None:
+    """At once when the connection is back, since a collector that has not heard it waits for a minute."""
+    scene = Scene()
+    worker = scene.worker()
+    scene.exhaust("A")
+    scene.collector.says(m.Finished("run"))
+    scene.bench.tell(e.Disconnected("acks"))
+    worker.says(m.Goodbye("run", "A"))
+    assert scene.bench.said(m.Bye) == []
+    scene.bench.wait(0.9)
+    scene.connect()
+    assert scene.bench.said_one(m.Bye) == m.Bye("run")
+    scene.bench.wait(0.9)
+    assert scene.bench.ended is None
+    scene.collector.says(m.Bye("another"))
+    assert scene.bench.ended is None
+    scene.collector.says(m.Bye("run"))
+    assert scene.bench.one(c.Ended) == c.Ended(0, "the run is over")
+
+
+def test_an_answer_to_bye_is_not_waited_for_for_ever() -> None:
+    """Two seconds, each of which it is said again; then it ends as it would have."""
+    scene = Scene()
+    worker = scene.worker()
+    scene.exhaust("A")
+    scene.collector.says(m.Finished("run"))
+    worker.says(m.Goodbye("run", "A"))
+    scene.bench.wait(FAREWELL_SECONDS - 0.1)
+    assert scene.bench.said_one(m.Bye)
+    assert scene.bench.ended is None
+    scene.bench.wait(0.2)
+    assert scene.bench.ended == c.Ended(0, "the run is over")
 
 
 def test_finish_is_said_until_it_is_answered() -> None:
@@ -48,8 +86,10 @@ def test_the_farewell_has_an_end() -> None:
     scene.exhaust("A")
     scene.collector.says(m.Finished("run"))
     scene.bench.wait(FAREWELL_SECONDS - 0.1)
-    assert scene.bench.ended is None
+    assert scene.bench.said(m.Bye) == []
     scene.bench.wait(0.2)
+    assert scene.bench.said_one(m.Bye)
+    scene.collector.says(m.Bye("run"))
     assert scene.bench.ended == c.Ended(0, "the run is over")
 
 
@@ -69,12 +109,28 @@ def test_trouble_of_finished_is_status_1() -> None:
     scene = Scene()
     scene.worker()
     scene.exhaust("A")
-    scene.collector.says(m.Finished("run", TROUBLE, b"data"))
+    scene.collector.says(m.Finished("run", [m.TaskTrouble("finished", TROUBLE)], b"data"))
     scene.bench.wait(FAREWELL_SECONDS + 0.1)
+    scene.collector.says(m.Bye("run"))
     assert (scene.machine.troubles, scene.machine.finished_data) == ({"finished": TROUBLE}, b"data")
     assert scene.bench.ended is not None
     assert scene.bench.ended.status == 1
     assert "the finished function raised ValueError: as planned" in scene.bench.ended.reason
+
+
+@pytest.mark.parametrize("function", ["ack_data", "failed"])
+def test_trouble_at_the_end_is_named_for_what_raised(function: str) -> None:
+    """Not for `finished`; and no collector can say that of a task, or of the metadata."""
+    scene = Scene()
+    scene.worker()
+    scene.exhaust("A")
+    troubles = [m.TaskTrouble(name, TROUBLE) for name in (function, "A", "metadata")]
+    scene.collector.says(m.Finished("run", troubles))
+    scene.bench.wait(FAREWELL_SECONDS + 0.1)
+    assert scene.machine.troubles == {function: TROUBLE}
+    assert scene.bench.ended is not None
+    assert scene.bench.ended.status == 1
+    assert f"everything was collected, but the {function} function raised ValueError" in scene.bench.ended.reason
 
 
 def test_a_drain_waits_for_what_is_leased() -> None:

@@ -60,6 +60,7 @@ def test_workers_and_collector_are_told_what_a_source_raised() -> None:
     (told,) = worker.was_told(m.RunEnded)
     assert (told.ok, told.troubles) == (False, [m.TaskTrouble("A", TROUBLE)])
     worker.says(m.Goodbye("run", "A"))
+    scene.collector.says(m.Bye("run"))
     assert scene.bench.one(c.Ended) == c.Ended(1, told.reason)
     assert "task 'A' was not sent in whole: ValueError: as planned" in told.reason
     assert scene.machine.ok is False
@@ -227,6 +228,32 @@ def test_a_collector_that_was_just_begun_stays_for_those_who_wait() -> None:
     older.wait(0.2)
     older.tell(e.Drain(25.0, True))
     assert older.ended == c.Ended(0, "drained")
+
+
+@pytest.mark.parametrize("final", [False, True])
+def test_a_run_that_comes_too_late_for_a_collector_is_not_refused(final: bool) -> None:
+    """It ends before it has begun, and the distributor's Begin was on its way: that it ends is all that it says."""
+    bench = Bench(CollectorMachine("pipe", incarnation=b"collector", stay=0.1))
+    distributor = Stranger(bench, "acks", b"d1", who=b"distributor")
+    distributor.says(m.Propose("pipe", "run"))
+    bench.tell(e.Drain(25.0, final))
+    distributor.says(m.Begin("pipe", "run", b"", [m.TaskProgress("A", (), ())]))
+    said = [one.envelope.body for one in bench.all if isinstance(one, c.Send)]
+    assert [one for one in said if isinstance(one, m.Refused)] == []
+    assert len([one for one in said if isinstance(one, m.RunEnded)]) == final
+    bench.wait(0.11)
+    assert bench.ended == c.Ended(0, "drained")
+
+
+def test_a_distributor_that_says_farewell_is_not_refused_any_more() -> None:
+    """What it said before it heard of the end was answered later."""
+    scene = Scene()
+    worker = scene.worker()
+    scene.collector.says(m.RunEnded("run", False, OF_COLLECTOR))
+    scene.collector.says(m.Refused("This collector holds another run."))
+    assert scene.bench.ended is None
+    worker.says(m.Goodbye("run", "A"))
+    assert scene.bench.one(c.Ended) == c.Ended(1, OF_COLLECTOR)
 
 
 def test_a_distributor_that_was_just_begun_stays_for_those_who_wait() -> None:

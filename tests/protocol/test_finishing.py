@@ -23,6 +23,7 @@ def test_a_finished_run_with_failed_items_is_over_with_status_1() -> None:
     counts = [m.TaskCounts("A", "complete", sent=2, collected=1, failed=1)]
     scene.collector.says(m.Holding("old", True, b"", 2, [], ok=False, counts=counts))
     scene.bench.wait(FAREWELL_SECONDS + 0.1)
+    scene.collector.says(m.Bye("old"))
     assert scene.bench.one(c.Ended) == c.Ended(1, "already finished")
     assert list(scene.machine.counts()) == counts
 
@@ -48,6 +49,7 @@ def test_a_distributor_that_comes_while_finished_runs_waits_for_it(ok: bool, sta
     assert (told.run, told.ok) == ("old", ok)
     scene.bench.wait(FAREWELL_SECONDS + 0.1)
     assert scene.bench.said_one(m.Bye).run == "old"
+    scene.collector.says(m.Bye("old"))
     assert scene.bench.one(c.Ended) == c.Ended(status, told.reason or "the run is over")
 
 

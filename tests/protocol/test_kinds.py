@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from zmqpipeline.protocol.delivery import failure_kinds
 from zmqpipeline.protocol.delivery.failure_kinds import FailedItems, Kinds
 from zmqpipeline.protocol.delivery.failure_summary import GivenUp
@@ -89,4 +91,20 @@ def test_a_distributor_has_a_line_for_the_first_and_one_for_all() -> None:
     (sum_up,) = given_up.rest(1.0)
     assert sum_up.text == "KeyError: 'm' in boom.py:14 collect: 1,000 items of 'C' failed for good; first: item 0"
     lost = Trouble("WorkerLost", "3 workers were lost")
+    given_up = GivenUp()
     assert [line.level for line in given_up.lines([item(n, lost, "crash") for n in range(3)], "", 2.0)] == 3 * [30]
+
+
+def test_what_a_worker_beside_it_has_said_is_not_said_twice() -> None:
+    """Of a worker that speaks to the same people; not what that one did not say, or not as failed for good."""
+    given_up = GivenUp(near="box")
+    assert [line.level for line in given_up.lines([item(n) for n in range(3)], "box/1", 0.0)] == [20, 10, 10]
+    assert [line.level for line in given_up.rest(1.0)] == [20]
+    assert given_up.lines([item(0, ELSEWHERE)], "other/1", 0.0)[0].level == 30
+    for unsaid in (
+        dataclasses.replace(item(0), task="retried", attempts=3),
+        item(0, Trouble("TimeoutError", "longer than its timeout")),
+        item(0, Trouble("MemoryError", "", "Traceback ...", "boom.py:1 f")),
+        item(0, Trouble("KeyError", "'m'", "Traceback ...", "boom.py:2 f"), "crash"),
+    ):
+        assert given_up.lines([unsaid], "box/1", 2.0)[0].level == 30

@@ -71,7 +71,7 @@ def test_a_run_that_was_over_while_it_waited_ends_it(collector: bool) -> None:
         bench.tell(e.Connected("results"))
     bench.wait(3.0)
     bench.tell(e.EndFound("run", 2.9))
-    assert ended_with(bench) == (0, "the run was over before this worker could connect to its distributor")
+    assert ended_with(bench) == (0, "The run was over before this worker could connect to its distributor.")
 
 
 def test_a_lost_word_of_the_end_is_made_good() -> None:
@@ -113,17 +113,39 @@ def test_an_answer_that_comes_after_the_connection_changes_nothing() -> None:
 
 
 def test_a_late_one_waits_for_the_next_run_for_a_while() -> None:
-    """The run was over 5 s before it was started: it ends if nobody came, and says why."""
+    """The run was over 5 s before it was started: it says so once, ends if nobody came, and says why."""
     bench = waiting()
+    late = "The run at this address was over 5.0 s before this worker was started"
     for second in range(1, int(PATIENCE_SECONDS)):
         bench.wait(1.0)
         bench.tell(e.EndFound("run", 5.0 + second))
         assert bench.ended is None
+        said = f"{late}. It waits for the next one to begin, for 20 s at most."
+        assert bench.logged() == (said if second == 1 else "")
     bench.wait(1.0)
     bench.tell(e.EndFound("run", 5.0 + PATIENCE_SECONDS))
-    status, reason = ended_with(bench)
-    assert status == 0
-    assert reason.startswith("The run at this address was over 5 s before this worker was started, and no other has")
+    assert ended_with(bench)[0] == 0
+    assert bench.logged().startswith(f"{late}, and no other has begun for 20 s: ending.")
+
+
+def test_who_was_told_that_it_waits_is_told_of_a_run_that_it_missed_again() -> None:
+    """The next run was too short, too."""
+    bench = waiting()
+    bench.wait(1.0)
+    bench.tell(e.EndFound("run", 5.0))
+    bench.wait(5.0)
+    bench.tell(e.EndFound("another", 1.0))
+    assert bench.logged() == "The run was over before this worker could connect to its distributor."
+    assert ended_with(bench)[0] == 0
+
+
+def test_nothing_is_said_beside_a_collector_that_is_there() -> None:
+    """It is of the next run."""
+    bench = waiting()
+    bench.tell(e.Connected("results"))
+    bench.wait(1.0)
+    bench.tell(e.EndFound("run", 5.0))
+    assert bench.logged() == ""
 
 
 @pytest.mark.parametrize("hop", ["results", "workers"])
@@ -154,6 +176,7 @@ def test_who_is_not_late_waits() -> None:
     told.wait(PATIENCE_SECONDS + 1)
     told.tell(e.EndFound("run", PATIENCE_SECONDS + 2))
     assert told.ended is None
+    assert told.logged().endswith("It waits for the next one to begin, for its idle time-out at most.")
 
 
 def test_a_distributor_stays_for_those_that_try_to_connect() -> None:
@@ -176,6 +199,7 @@ def test_a_distributor_stays_for_those_that_try_to_connect() -> None:
     late.says(m.Goodbye("", "A"))
     assert bench.ended is None
     bench.wait(0.06)
+    collector.says(m.Bye("run"))
     assert ended_with(bench) == (0, "the run is over")
     assert bench.machine.is_over
 
@@ -193,4 +217,5 @@ def test_a_distributor_that_ran_for_longer_does_not_stay() -> None:
     bench.tell(e.Produced("A", "exhausted"))
     collector.says(m.Finished("run"))
     worker.says(m.Goodbye("run", "A"))
+    collector.says(m.Bye("run"))
     assert ended_with(bench) == (0, "the run is over")

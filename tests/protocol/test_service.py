@@ -6,6 +6,7 @@ import pytest
 
 from tests.protocol.services import RUN, Broker, Server
 from tests.protocol.support import TROUBLE
+from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.data.ranges import spans_of
@@ -66,6 +67,18 @@ def test_services_do_not_mix(broker: Broker) -> None:
     assert (blank.given(), upper.given()) == ([0], [0])
     blank.answers(0)
     assert asker.got() == {0: b"a0"}
+
+
+def test_workers_of_the_blank_service_are_told_the_name() -> None:
+    """With each request, also with one that has waited for a worker of its own before."""
+    broker = Broker(young=True)
+    asker = broker.asker()
+    broker.turn((asker, asker.request(0, service="early")))
+    blank = broker.server("", window=9)
+    broker.turn((asker, asker.request(1, service="other")), (asker, asker.request(2, service="")))
+    sent = [one.envelope.body for one in broker.bench.all if isinstance(one, c.Send) and one.peer == blank.peer]
+    payloads = [payload for body in sent if isinstance(body, m.Work) for payload in body.payloads]
+    assert payloads == [b"\x92\xa5earlyq0", b"\x92\xa5otherq1", b"\x92\xa0q2"]
 
 
 def test_a_request_said_twice_is_executed_once(broker: Broker) -> None:

@@ -115,3 +115,34 @@ def test_a_task_whose_workers_have_left_says_so() -> None:
     assert "No worker serves task 'A'; its items wait." in scene.bench.logged()
     assert [one for one in scene.bench.all if isinstance(one, c.Ended)] == []
     scene.bench.tell(e.Drain(0.0))
+
+
+def test_the_collector_is_told_at_once() -> None:
+    """Of the first of a kind, and of the first after which nobody is left; not of all."""
+    scene = Scene()
+    first, second = scene.worker(window=1), scene.worker(window=1)
+    first.says(GOODBYE)
+    assert scene.bench.said(m.Unready) == [m.Unready("run", "A", TROUBLE, 0.0)]
+    second.says(GOODBYE)
+    assert scene.bench.said(m.Unready) == [m.Unready("run", "A", TROUBLE, PATIENCE_SECONDS)]
+    assert "No worker of it is left" in scene.bench.logged(40)
+    scene.worker(window=1).says(GOODBYE)
+    assert (scene.bench.said(m.Unready), scene.bench.logged(40)) == ([], "")
+
+
+def test_a_collector_that_is_away_is_told_when_it_is_back() -> None:
+    """Its connection was broken just then."""
+    scene = Scene()
+    worker = scene.worker(window=1)
+    scene.bench.tell(e.Disconnected("acks"))
+    worker.says(GOODBYE)
+    assert scene.bench.said(m.Unready) == []
+    scene.bench.tell(e.Connected("acks"))
+    assert scene.bench.said(m.Unready) == [m.Unready("run", "A", TROUBLE, PATIENCE_SECONDS)]
+
+
+def test_who_supervises_says_it_alone() -> None:
+    """`run`, of which the collector is a part."""
+    scene = Scene(supervised="box")
+    scene.worker(window=1).says(GOODBYE)
+    assert scene.bench.said(m.Unready) == []

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import time
+from typing import cast
 
 import pytest
 
@@ -20,7 +21,9 @@ from zmqpipeline.processes.slots import (
     Signalled,
     Verdict,
 )
-from zmqpipeline.runtime.child_report import Told
+from zmqpipeline.protocol.messages import Trouble
+from zmqpipeline.runtime.child import Child
+from zmqpipeline.runtime.child_report import Told, failed_start
 
 IDLE, AT_WORK = b"ready\n", b"ready\nstarting\nworking\n"
 
@@ -67,6 +70,64 @@ def test_a_task_is_hopeless_when_each_of_its_places_is() -> None:
     for _ in range(FAILED_STARTS_LIMIT - 1):
         assert judged(crew, second, b"")[0] is Verdict.DIED
     assert judged(crew, second, b"")[0] is Verdict.HOPELESS
+
+
+class AtWork:
+    """A child whose init functions have returned, or not yet."""
+
+    def __init__(self, worked: bool) -> None:
+        self.worked = worked
+
+    def has_worked(self) -> bool:
+        """As of a child."""
+        return self.worked
+
+
+def raised(place: str, error: str = "KeyError") -> bytes:
+    """What a child tells whose init function raised there."""
+    return f"ready\nstarting\n{failed_start(Trouble(error, 'x', '', place))}\nexit 1\n".encode()
+
+
+def test_a_bug_in_an_init_function_makes_a_task_hopeless_at_the_third_time() -> None:
+    """In whatever places it comes, also while another child is on its way; not if each time it is another."""
+    first, second, other = Place("worker 1", [], "C"), Place("worker 2", [], "C"), Place("worker", [], "D")
+    crew = Crew([first, second, other])
+    for told in (raised("a.py:1 f"), raised("a.py:2 f"), raised("a.py:2 f", "OSError"), raised("a.py:2 f")):
+        assert judged(crew, first, told)[0] is Verdict.DIED
+    assert judged(crew, other, raised("a.py:2 f"))[0] is Verdict.DIED
+    assert judged(crew, second, raised("a.py:2 f"))[0] is Verdict.DIED
+    first.child = cast(Child, AtWork(worked=False))
+    assert not crew.is_bug("C")
+    assert judged(crew, second, raised("a.py:2 f"))[0] is Verdict.HOPELESS
+    assert (crew.is_bug("C"), crew.is_bug("D")) == (True, False)
+
+
+@pytest.mark.parametrize("way", ["running", "ended"])
+def test_what_a_child_got_beyond_is_tried_five_times_in_each_place(way: str) -> None:
+    """A database that is away for a moment: an init function that did its part before may do it again."""
+    first, second = Place("worker 1", [], "C"), Place("worker 2", [], "C")
+    crew = Crew([first, second])
+    if way == "running":
+        second.child = cast(Child, AtWork(worked=True))
+    else:
+        judged(crew, second, AT_WORK)
+    for _ in range(20):
+        assert judged(crew, first, raised("a.py:1 f"))[0] is Verdict.DIED
+    second.child = None
+    for _ in range(FAILED_STARTS_LIMIT - 1):
+        assert judged(crew, second, raised("a.py:1 f"))[0] is Verdict.DIED
+    assert judged(crew, second, raised("a.py:1 f"))[0] is Verdict.HOPELESS
+    assert not crew.is_bug("C")
+
+
+def test_an_init_function_that_runs_out_of_time_is_no_bug() -> None:
+    """Nothing was raised: such a trouble has no place."""
+    place = Place("worker", [], "C")
+    crew = Crew([place])
+    for _ in range(FAILED_STARTS_LIMIT - 1):
+        assert judged(crew, place, raised("", "TimeoutError"))[0] is Verdict.DIED
+    assert judged(crew, place, raised("", "TimeoutError"))[0] is Verdict.HOPELESS
+    assert not crew.is_bug("C")
 
 
 def test_failed_starts_count_only_in_a_row() -> None:

@@ -229,12 +229,27 @@ def test_the_first_signal_drains(signum: signal.Signals) -> None:
     with Transport(QUICK) as transport:
         machine = Scripted(end_on(Drain))
         loop = Loop(machine, transport, {}, log=LOG)
-        with draining(loop, 12.5) as watch:
+        with draining(12.5) as watch:
+            watch.attach(loop)
             threading.Timer(0.05, os.kill, (os.getpid(), signum)).start()
             loop.run()
     assert machine.told == [Drain(12.5, final=signum == signal.SIGINT)]
     assert watch.signum == signum
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_before_the_loop_drains_it(signum: signal.Signals) -> None:
+    """It is kept until there is one, and cuts nothing short meanwhile."""
+    with draining(12.5) as watch:
+        signal.raise_signal(signum)
+        with Transport(QUICK) as transport:
+            machine = Scripted(end_on(Drain))
+            loop = Loop(machine, transport, {}, log=LOG)
+            watch.attach(loop)
+            loop.run()
+    assert machine.told == [Drain(12.5, final=signum == signal.SIGINT)]
+    assert watch.signum == signum
 
 
 def test_in_another_thread_signals_are_left_alone() -> None:
@@ -244,7 +259,8 @@ def test_in_another_thread_signals_are_left_alone() -> None:
     def enter() -> None:
         with Transport(QUICK) as transport:
             loop = Loop(Scripted(end_on(Drain)), transport, {}, log=LOG)
-            with draining(loop, 1.0):
+            with draining(1.0) as watch:
+                watch.attach(loop)
                 handlers.append(signal.getsignal(signal.SIGTERM))
 
     before = signal.getsignal(signal.SIGTERM)
@@ -262,7 +278,8 @@ from zmqpipeline.protocol.commands import Log
 with Transport(QUICK) as transport:
     loop = Loop(Scripted(lambda event: [Log(0, "x")]), transport, {Log: print}, log=LOG)
     loop.machine.react = lambda event: print("told", flush=True) or []
-    with draining(loop, 60.0, ignore_sigint=len(sys.argv) > 1):
+    with draining(60.0, ignore_sigint=len(sys.argv) > 1) as watch:
+        watch.attach(loop)
         print("ready", flush=True)
         loop.run()
 """

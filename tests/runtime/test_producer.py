@@ -129,7 +129,6 @@ def test_what_is_there_is_handed_over_while_the_source_blocks(make: Make, posts:
 
 def test_parts_stay_in_order_when_the_source_blocks_now_and_then(make: Make, posts: Posts) -> None:
     """With the producing thread and its helper handing over in turns, the items keep their order."""
-
     numbers = iter(range(10**6))
 
     def step(command: Produce) -> bytes:

@@ -84,6 +84,7 @@ def break_off(port: int) -> None:
         one.sendall(b"GET / HTTP/1.0\r\n\r\n" + bytes(80))
 
 
+@pytest.mark.slow
 def test_handshakes_that_strangers_break_off_cost_a_bounded_number_of_probes(server: Transport, context: Any) -> None:
     """However many they are; and a peer that is lost meanwhile is found to be."""
     server.bind("workers", LOOPBACK)

@@ -11,7 +11,7 @@ from zmqpipeline.definitions.entries import check_event_type, service_entry, tas
 from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, takes
 from zmqpipeline.definitions.origin import Original, is_from_twin
 from zmqpipeline.definitions.registry import ObserverEntry, Registry, add_once
-from zmqpipeline.definitions.signatures import Place, Plan, label, plan
+from zmqpipeline.definitions.signatures import Place, Plan, all_brief, brief, label, plan
 from zmqpipeline.errors import RegistrationError
 from zmqpipeline.observe import Event
 
@@ -65,7 +65,7 @@ class Decorated(Original):
             self.add_task(task_type, function, **keywords)
             return function
 
-        return register
+        return brief(register)
 
     @takes(TaskKeywords)
     def add_task(self, task_type: str, function: Callable[..., Any], **keywords: Unpack[TaskKeywords]) -> None:
@@ -117,7 +117,7 @@ class Decorated(Original):
             self.add_worker(task_type, function, **keywords)
             return function
 
-        return register
+        return brief(register)
 
     @takes(WorkerKeywords)
     def add_worker(self, task_type: str, function: Callable[..., Any], **keywords: Unpack[WorkerKeywords]) -> None:
@@ -173,7 +173,7 @@ class Decorated(Original):
             self.add_collector(function, task_type)
             return function
 
-        return register
+        return brief(register)
 
     def add_collector(self, function: Callable[..., Any], task_type: str | None = None) -> None:
         """The method twin of `@app.collector`; without a task it is for all."""
@@ -239,7 +239,7 @@ class Decorated(Original):
             self.add_service(name, function, **keywords)
             return function
 
-        return register
+        return brief(register)
 
     @takes(ServiceKeywords)
     def add_service(self, name: str, function: Callable[..., Any], **keywords: Unpack[ServiceKeywords]) -> None:
@@ -267,7 +267,7 @@ class Decorated(Original):
             self.add_on(event_type, function)
             return function
 
-        return register
+        return brief(register)
 
     def add_on(self, event_type: type[AnyEvent], function: Callable[[AnyEvent], Any]) -> None:
         """The method twin of `@app.on`."""
@@ -312,7 +312,7 @@ class Decorated(Original):
             add(task_type, function)
             return function
 
-        return register
+        return brief(register)
 
     def _add(self, entries: dict[str, Plan], place: Place, task_type: str, function: Callable[..., Any]) -> None:
         if not self._takes(place.decorator):
@@ -326,6 +326,9 @@ class Decorated(Original):
             return
         made = plan(function, place)
         add_once(self.registry.single, place.decorator, made, f"`@app.{place.decorator}`", _label)
+
+
+all_brief(Decorated)
 
 
 def _label(entry: object) -> str:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from types import FunctionType
+from typing import Any, TypeVar, cast
 
-from zmqpipeline.errors import RegistrationError
+from zmqpipeline.errors import ConfigurationError, RegistrationError
 
 _NOTHING = inspect.Parameter.empty
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -147,3 +148,30 @@ def _refusal(parameter: inspect.Parameter, place: Place, what: str) -> str:
         f"The {what} takes a parameter {parameter.name!r}, which nobody provides.{first} "
         f"Names that have a meaning there: {known}. Rename it, or give it a default."
     )
+
+
+Called = TypeVar("Called", bound=Callable[..., Any])
+
+
+def brief(function: Called) -> Called:
+    """Decorator: what the user can mend is raised without our own frames, but for this one.
+
+    So a traceback ends with the user's line and the message. Anything else is a bug, and keeps them.
+    """
+
+    @wraps(function)
+    def called(*args: Any, **keywords: Any) -> Any:
+        try:
+            return function(*args, **keywords)
+        except ConfigurationError as error:
+            mistake = error.with_traceback(None)
+        raise mistake
+
+    return cast("Called", called)
+
+
+def all_brief(cls: type[Any]) -> None:
+    """Make the public methods of a class `brief`."""
+    for name, value in list(vars(cls).items()):
+        if isinstance(value, FunctionType) and not name.startswith("_"):
+            setattr(cls, name, brief(value))

@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import time
 
-from zmqpipeline.processes.slots import ChildEnded
+from zmqpipeline.processes.slots import FAILED_STARTS_LIMIT, ChildEnded, Place
 from zmqpipeline.protocol.delivery.failure_kinds import Kind, Kinds, said
+from zmqpipeline.protocol.messages import Trouble
 
 
 class FailedStarts:
@@ -19,14 +20,14 @@ class FailedStarts:
         """`log` is where it is said; None: by others."""
         self._log = log
         self._kinds: Kinds[int] = Kinds()
-        self._newest: dict[str, str] = {}
+        self._newest: dict[str, Trouble] = {}
 
     def note(self, end: ChildEnded) -> bool:
         """Whether this end was a failed start of which there is nothing more to say: its kind was told before."""
         trouble, task = end.told.init_trouble, end.place.task
         if trouble is None:
             return False
-        self._newest[task] = said(trouble)
+        self._newest[task] = trouble
         is_first = self._kinds.add(task, trouble, lambda: end.pid, time.monotonic(), "starts")
         if is_first and self._log is not None:
             # a time-out has no frames
@@ -39,7 +40,18 @@ class FailedStarts:
     def reason(self, task: str) -> str:
         """What the last one of this task failed of, for the end of a sentence; else where its messages are."""
         newest = self._newest.get(task)
-        return f": {newest}" if newest else "; its messages are above"
+        return f": {said(newest)}" if newest else "; its messages are above"
+
+    def verdict(self, place: Place) -> str:
+        """Why nobody is started in this place any more."""
+        why = self.reason(place.task).rstrip(".")
+        if place.failed_starts >= FAILED_STARTS_LIMIT:
+            return f"The {place.label} failed to start {place.failed_starts} times in a row{why}."
+        return f"No worker of {place.task!r} can be initialized, and each would meet the same{why}."
+
+    def troubles(self) -> dict[str, Trouble]:
+        """By task, what the init functions of its workers raised last."""
+        return dict(self._newest)
 
     def close(self) -> None:
         """The end: say what was not said."""

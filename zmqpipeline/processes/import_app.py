@@ -215,17 +215,40 @@ def _named(module: ModuleType, name: str, place: str, known: list[str]) -> Pipel
     if callable(value) and not isinstance(value, type):
         return _made_by(value, f"{place}:{name}")
     seen = f"{name!r} in {place!r} is a {type(value).__name__}, no Pipeline." if hasattr(module, name) else ""
-    names = ", ".join(repr(key) for key in known) or "none"
-    raise ImportFailed(f"{seen or f'{place!r} has no {name!r}.'} Pipelines in it: {names}.")
+    factories = sorted(key for key, one in vars(module).items() if _is_factory(key, one))
+    raise ImportFailed(
+        f"{seen or f'{place!r} has no {name!r}.'} Pipelines in it: {_listed(known)}. "
+        f"Functions that make one: {_listed(factories)}.{did_you_mean(name, [*known, *factories])}"
+        f"{'' if known or factories else _submodule(module)}"
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"
+
+
+def _is_factory(name: str, value: object) -> bool:
+    """Whether this is a function that makes an app, as far as can be seen without calling it."""
+    if not isinstance(value, FunctionType) or _needs(value):
+        return False
+    made = value.__annotations__.get("return")
+    if name in FACTORIES or made is Pipeline or (isinstance(made, str) and made.rpartition(".")[2] == "Pipeline"):
+        return True
+    function = inspect.unwrap(value)
+    return isinstance(function, FunctionType) and "Pipeline" in function.__code__.co_names
+
+
+def _needs(factory: Callable[..., Any]) -> list[str]:
+    """The arguments that it cannot be called without."""
+    try:
+        return [one.name for one in inspect.signature(factory).parameters.values() if _must_be_given(one)]
+    except ValueError:
+        return []  # some builtins hide their signature
 
 
 def _made_by(factory: Callable[..., Any], target: str) -> Pipeline:
     """What a factory returns when it is called without arguments."""
-    try:
-        needs = [one.name for one in inspect.signature(factory).parameters.values() if _must_be_given(one)]
-    except ValueError:
-        needs = []  # some builtins hide their signature
-    if needs:
+    if needs := _needs(factory):
         raise ImportFailed(
             f"The factory {target!r} takes {', '.join(needs)}, and is called without arguments. Give them defaults."
         )

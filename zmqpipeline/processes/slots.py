@@ -3,7 +3,8 @@
 `Crew.judge` is the policy of everybody who starts processes; it takes time as an argument:
 
 * Only a death before the child was ready is a failed start. When each place of a task has had five in a row, no item of
-  the task can be tried any more.
+  the task can be tried any more. Nor when an init function of the user's raised the same thing three times in a row, in
+  whatever places, and no child of the task has ever got beyond it: a bug, which the next one would meet, too.
 * Any other death is an accident. The place is filled again: after 0.1 s if the child had begun an item, since an item
   costs at most `crash_limit` deaths, else after twice the delay of the last time. Deaths in other places do not count.
 * An exit status says nothing, unless the child itself said that it ends with it (`child_report`).
@@ -42,6 +43,9 @@ SETTLED_AFTER = 10.0
 FAILED_STARTS_LIMIT = 5
 """A place whose child failed to start so often in a row is hopeless."""
 
+SAME_BUG_LIMIT = 3
+"""A task whose children's init functions raised the same thing so often in a row is hopeless."""
+
 
 class Verdict(Enum):
     """What the end of a child means."""
@@ -49,7 +53,7 @@ class Verdict(Enum):
     LEFT = "it ended in good order, by its own decision"
     REPLACED = "it left so that another process takes its place, which is due at once"
     MISCONFIGURED = "it said what is wrong with the configuration: another one would say the same"
-    HOPELESS = "each place of its task has failed to start too often in a row"
+    HOPELESS = "its task has failed to start too often in a row"
     DIED = "it died; its place is due again"
 
 
@@ -128,6 +132,10 @@ class Crew:
     places: list[Place] = field(default_factory=list)
     stdout: int | None = None
     happenings: queue.SimpleQueue[Happening] = field(default_factory=queue.SimpleQueue)
+    bugs: dict[str, tuple[tuple[str, str], int]] = field(default_factory=dict)
+    """By task, what its init functions raised last, type and place, and how often in a row."""
+    proven: set[str] = field(default_factory=set)
+    """The tasks of which a child got beyond its init functions."""
 
     def add(self, place: Place, at: float) -> None:
         """A place that is filled at this time."""
@@ -171,7 +179,25 @@ class Crew:
         place.died(end, now)
         alike = [one for one in self.places if one.task == place.task]
         is_hopeless = all(one.failed_starts >= FAILED_STARTS_LIMIT for one in alike)
-        return Verdict.HOPELESS if is_hopeless else Verdict.DIED
+        return Verdict.HOPELESS if self._has_bug(end, alike) or is_hopeless else Verdict.DIED
+
+    def _has_bug(self, end: ChildEnded, alike: Sequence[Place]) -> bool:
+        """Whether each child of this task meets the same bug."""
+        task, trouble = end.place.task, end.told.init_trouble
+        if end.told.has_worked or any(one.child is not None and one.child.has_worked() for one in alike):
+            self.proven.add(task)
+        # a time-out has no place: nothing was raised, and another child may be faster
+        if trouble is None or not trouble.place or task in self.proven:
+            return False
+        seen, count = self.bugs.get(task, (None, 0))
+        kind = (trouble.error, trouble.place)
+        count = count + 1 if seen == kind else 1
+        self.bugs[task] = kind, count
+        return count >= SAME_BUG_LIMIT
+
+    def is_bug(self, task: str) -> bool:
+        """Whether a task is hopeless since its init functions raised, and not since its children died."""
+        return self.bugs.get(task, (None, 0))[1] >= SAME_BUG_LIMIT and task not in self.proven
 
     def running(self) -> list[Place]:
         """The places that have a child now."""

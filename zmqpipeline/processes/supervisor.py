@@ -26,7 +26,7 @@ from zmqpipeline.errors import ConfigurationError, PipelineError, PipelineTimeou
 from zmqpipeline.processes.failed_starts import FailedStarts
 from zmqpipeline.processes.slots import ChildEnded, Crew, Happening, Place, RoleEnded, Signalled, Verdict, about_child
 from zmqpipeline.roles.collector import Collector
-from zmqpipeline.roles.results import Summary
+from zmqpipeline.roles.results import Reason, Summary
 from zmqpipeline.runtime.child import death_notice, describe_status
 from zmqpipeline.runtime.progress import Progress, read_progress
 
@@ -108,6 +108,8 @@ class RunSupervisor:
     done: int = -1
     """How many items were done when it died last."""
     collector_ended: bool = False
+    status: int = 0
+    """The exit status of a run whose workers cannot start: 1 if that is a bug of its program."""
     starts: FailedStarts = field(default_factory=lambda: FailedStarts(None))
     stopped: str = ""
     """Why the run drains, if too many items failed."""
@@ -265,9 +267,8 @@ class RunSupervisor:
         elif verdict is Verdict.MISCONFIGURED:
             self._give_up(ConfigurationError(f"The {place.label} could not start: its message is above."), now)
         elif verdict is Verdict.HOPELESS:
-            why = self.starts.reason(place.task).rstrip(".")
-            text = f"The {place.label} failed to start {place.failed_starts} times in a row{why}."
-            self._give_up(WorkerInitError(text), now)
+            self._give_up(WorkerInitError(self.starts.verdict(place)), now)
+            self.status = 1 if self.crew.is_bug(place.task) else RoleDied.exit_status
         elif verdict is Verdict.LEFT:
             place.restart_at = now + GRACE  # most likely it heard END a moment before us
         elif verdict is Verdict.DIED and not is_told:
@@ -380,7 +381,8 @@ class RunSupervisor:
     def _outcome(self) -> Outcome:
         collector, status = self.plan.collector, self._status()
         counts = list(collector.counts) or self._progress().counts
-        seconds, reasons = time.monotonic() - self.began, collector._reasons()
+        inits = self.starts.troubles() if isinstance(self.error, WorkerInitError) else {}
+        seconds, reasons = time.monotonic() - self.began, [*Reason.of_functions(inits, "init"), *collector._reasons()]
         summary = Summary.from_counts(counts, ok=status == 0, seconds=seconds, reasons=reasons, stopped=self.stopped)
         is_whole = self._is_over and collector.machine.ok
         abandoned = not self.collector_ended
@@ -388,7 +390,7 @@ class RunSupervisor:
 
     def _status(self) -> int:
         if self.error is not None and not isinstance(self.error, PipelineTimeout):
-            return _status_of(self.error)
+            return self.status or _status_of(self.error)
         if self.signum is not None:
             return 128 + self.signum
         if self.error is not None or not self._is_over:
@@ -420,6 +422,4 @@ def waves(workers: Sequence[Place], cores: int) -> tuple[list[Place], list[Place
 
 
 def _status_of(error: BaseException) -> int:
-    if isinstance(error, WorkerInitError):
-        return RoleDied.exit_status
     return error.exit_status if isinstance(error, PipelineError) else 1

@@ -7,7 +7,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 
-from zmqpipeline.errors import ConfigurationError, RoleDied
+from zmqpipeline.errors import RoleDied
 from zmqpipeline.processes.failed_starts import FailedStarts
 from zmqpipeline.processes.slots import ChildEnded, Crew, Signalled, Verdict, about_child
 from zmqpipeline.processes.supervisor import OVERTIME
@@ -31,7 +31,8 @@ class WorkerGroup:
     def run(self) -> int:
         """The exit status: 0 when each has left, and after a SIGTERM that they drained on; 130 after Ctrl-C.
 
-        2 when one cannot be started as it is configured; 3 when each of a task's has failed to start again and again.
+        2 when one cannot be started as it is configured; 1 when the init functions of a task raise, and 3 when each of
+        its workers has failed to start again and again in another way.
         """
         with self.crew.signals():
             try:
@@ -69,10 +70,12 @@ class WorkerGroup:
         if self.ending:
             place.restart_at = None
         elif verdict in (Verdict.MISCONFIGURED, Verdict.HOPELESS):
-            is_wrong = verdict is Verdict.MISCONFIGURED
-            why = "; its message is above" if is_wrong else self.starts.reason(place.task).rstrip(".")
-            log.error("The %s cannot be started%s. The other workers drain.", place.label, why)
-            self.status = (ConfigurationError if is_wrong else RoleDied).exit_status
+            if verdict is Verdict.MISCONFIGURED:
+                why, self.status = f"The {place.label} cannot be started; its message is above.", 2
+            else:
+                is_bug = self.crew.is_bug(place.task)
+                why, self.status = self.starts.verdict(place), 1 if is_bug else RoleDied.exit_status
+            log.error("%s The other workers drain.", why)
             self._end(now)
         elif verdict is Verdict.DIED and not is_told:
             about = {"about": about_child(place, end.pid)}

@@ -69,6 +69,7 @@ _CODES: tuple[type, ...] = (
     m.RunEnded, m.Results, m.Kept, m.Missing, m.Propose, m.Begin, m.GiveUp, m.Finish, m.Bye, m.Holding, m.Ack,
     m.Finished, m.Metadata, m.MetadataTaken, m.Requests, m.Asking, m.Withdrawn, m.Replies, m.Declined, m.Unknown,
     m.Recall, m.Keys, m.AskStatus, m.Status, m.Credit, m.Noted, m.Ranges,
+    m.Unready,
 )  # fmt: skip
 _CODE_OF = {cls: code for code, cls in enumerate(_CODES)}
 

@@ -35,6 +35,7 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collection.collecting import CollectedResults
 from zmqpipeline.protocol.data.ranges import spans_of
+from zmqpipeline.protocol.delivery.failure_kinds import said, told
 from zmqpipeline.protocol.delivery.parts import in_parts
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.peers import Verdict
@@ -48,6 +49,9 @@ STAY_SECONDS = 10.0
 ABSENT_SECONDS = 60.0
 """The same, if the connection broke before the distributor said goodbye: it would wait for this collector for ever."""
 
+MOST_UNREADY = 100
+"""So many lines are written of workers that could not be initialized: a lying distributor shall not fill the log."""
+
 WARN_FIRST_SECONDS = 10.0
 WARN_SECONDS = 60.0
 """How often a role that waits for another one says so."""
@@ -58,7 +62,7 @@ class CollectorMachine(CollectedResults):
 
     # the contract ------------------------------------------------------------------------------------------------
 
-    def handle(self, event: e.Event, now: float) -> list[c.Command]:
+    def handle(self, event: e.Event, now: float) -> list[c.Command]:  # noqa: C901 - a table
         """See `Machine.handle`."""
         self._out = []
         if self.phase == "ended":
@@ -82,14 +86,21 @@ class CollectorMachine(CollectedResults):
             case e.JournalFailed(trouble, may_pass):
                 self._end((JournalUnavailable if may_pass else JournalError).exit_status, trouble.message)
                 return self._out
+            case e.EndFound() if self._is_unserved() and (why := self._early_end.verdict(event, now)):
+                self._end_found(why, now)
             case e.Drain(seconds, final):
                 self._is_final = self._is_final or final
+                if final and self.interrupted_at is None and self.phase != "finished":
+                    self.interrupted_at = now
                 self._drain(now + seconds)
             case _:
                 pass
-        for told in self._credits.to_tell():
-            self._tell_credit(*told)
+        for credit in self._credits.to_tell():
+            self._tell_credit(*credit)
         self._move_on(now)
+        self._early_end.wait(now, alone=self._is_unserved())
+        if self._early_end.is_due(now):
+            self._do(c.LookForEnd())
         return self._out
 
     @property
@@ -101,7 +112,8 @@ class CollectorMachine(CollectedResults):
         """See `Machine.next_deadline`."""
         if not self._born:
             return 0.0
-        return None if self.phase == "ended" else soonest((self._deadline, self._warn_at, self._alone_until()))
+        times = (self._deadline, self._warn_at, self._alone_until(), self._early_end.next_time())
+        return None if self.phase == "ended" else soonest(times)
 
     def snapshot(self) -> CollectorSnapshot:
         """What a collector has, for people."""
@@ -136,7 +148,8 @@ class CollectorMachine(CollectedResults):
             case m.Kept():
                 self._kept(peer, body)
             case (
-                m.Propose() | m.Begin() | m.Keys() | m.Ranges() | m.GiveUp() | m.Finish() | m.Bye() | m.RunEnded()
+                m.Propose() | m.Begin() | m.Keys() | m.Ranges() | m.GiveUp() | m.Unready()
+                | m.Finish() | m.Bye() | m.RunEnded()
             ):  # fmt: skip
                 self._from_distributor(peer, body, now)
             case _:
@@ -183,7 +196,7 @@ class CollectorMachine(CollectedResults):
                 self._tasks.learn(body)
             case m.RunEnded(run) if self.phase == "empty" or run == self.run:
                 self._ended_early(peer, body, now)
-            case m.GiveUp(run) | m.Finish(run) | m.Bye(run) if self.run and run == self.run:
+            case m.GiveUp(run) | m.Unready(run) | m.Finish(run) | m.Bye(run) if self.run and run == self.run:
                 self._serves(peer)
                 self._of_our_run(peer, body)
 
@@ -195,7 +208,7 @@ class CollectorMachine(CollectedResults):
 
     def _found(self, peer: e.Peer) -> None:
         """A distributor is there: it is not waited for."""
-        self._company = peer
+        self._company, self._was_left = peer, False
         self._warn_at = self._alone_since = None
 
     def _alone_until(self) -> float | None:
@@ -209,16 +222,41 @@ class CollectorMachine(CollectedResults):
         match body:
             case m.GiveUp(_, failures) if self.phase in ("active", "draining"):
                 self._give_up(peer, failures)
+            case m.Unready():
+                self._say_unready(body)
             case m.Finish():
                 self._finish_run(peer, body)
-            case m.Bye() if self.phase == "finished":
-                self._leave()
+            case m.Bye() if self.phase in ("finishing", "finished"):
+                # answered: a distributor whose Bye was lost with its connection says it again
+                self._send(peer, body)
+                self._was_left = True
+                if self.phase == "finished":
+                    self._leave()
+
+    def _say_unready(self, body: m.Unready) -> None:
+        """Whoever looks at this role alone shall know why nothing comes."""
+        self._unready_lines += 1
+        if self._unready_lines <= MOST_UNREADY:
+            left = f" If none can begin within {body.seconds:.0f} s, the task fails." if body.seconds else ""
+            why = said(body.trouble).rstrip(".")
+            self._log(40, f"A worker of task {body.task!r} could not be initialized: {why}.{left}")
 
     def _ended_early(self, peer: e.Peer, ended: m.RunEnded, now: float) -> None:
         self._send(peer, ended)
         if self.phase in ("empty", "active"):
             self.early = ended.reason
             self._drain(now + self._options.drain_timeout)
+
+    def _is_unserved(self) -> bool:
+        """Whether it waits for its first distributor."""
+        return self._company is None and not self._was_served and self.phase in ("empty", "active")
+
+    def _end_found(self, why: str, now: float) -> None:
+        """The run was ended early before anybody could say so here: the workers that are here are told, too."""
+        self.early = why
+        for peer in self._links.peers():
+            self._send(peer, ended_early(self.run, why))
+        self._drain(now + self._options.drain_timeout)
 
     def _is_second(self, peer: e.Peer) -> bool:
         now_at_work = self._distributor
@@ -247,6 +285,9 @@ class CollectorMachine(CollectedResults):
     def _begin(self, peer: e.Peer, body: m.Begin) -> None:
         if self.phase == "empty" and not self._tasks.lacks(body.run, body.progress):
             self._begin_run(body)
+        elif self.phase == "draining" and not self.run:
+            # it ends before it has begun; who shall hear of that is told so in place of an answer
+            return
         elif self.phase != "empty" and body.run != self.run:
             self._send(peer, m.Refused(f"This collector holds the run {self.run}, not {body.run}. Start it anew, too."))
             return
@@ -356,9 +397,11 @@ class CollectorMachine(CollectedResults):
     def _finished_called(self, event: e.FinishedCalled, now: float) -> None:
         self._note("finished", event.trouble)
         self._finished_data = event.data
-        self.phase = "finished"
+        self.phase, self.interrupted_at = "finished", None
         self._stay(now + STAY_SECONDS)
-        if self._distributor is None:
+        if self._was_left:
+            self._leave()
+        elif self._distributor is None:
             self._stay_for_the_absent(now)
         else:
             self._send(self._distributor, self._last_word())
@@ -375,8 +418,7 @@ class CollectorMachine(CollectedResults):
         self._log(30, f"The run is over, but {why}; waiting {ABSENT_SECONDS:.0f} s for it.")
 
     def _last_word(self) -> m.Finished:
-        trouble = next(iter(self.troubles.values()), None)
-        return m.Finished(self.run, trouble, self._finished_data, self.failed.of_stage("collector"))
+        return m.Finished(self.run, told(self.troubles), self._finished_data, self.failed.of_stage("collector"))
 
     # the end -----------------------------------------------------------------------------------------------------
 

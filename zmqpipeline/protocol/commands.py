@@ -105,7 +105,7 @@ class TakeBack:
 
 @dataclass(frozen=True, slots=True)
 class LookForEnd:
-    """See whether a run has ended at the distributor's address; if so, EndFound answers."""
+    """See whether a run has ended at the addresses of this role; if so, EndFound answers."""
 
 
 # collector ------------------------------------------------------------------------------------------------------------

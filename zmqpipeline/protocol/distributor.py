@@ -21,8 +21,9 @@ running    Holding with our run         hands out items
 finishing  every task is over, Holding  tells the collector (Finish); waits for as long as `finished` takes
            (finishing)
 farewell   Finished, Holding (finished) tells the workers (RunEnded), also who comes until `stay` is over; waits for
-           or final Drain, RunEnded     their Goodbye, at most 2 s; then Bye. Of a run that ends early it tells the
-                                        collector, too, by RunEnded in the place of Bye
+           or final Drain, RunEnded     their Goodbye, at most 2 s; then says Bye, until the collector has answered it,
+                                        at most 2 s. Of a run that ends early it tells the collector, too, by RunEnded
+                                        in the place of Bye
 draining   Drain                        hands out nothing, recalls what is unstarted; waits for what is leased
 ended
 ========== ============================ ===========================================================================
@@ -35,18 +36,19 @@ from operator import is_not
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.delivery.failure_kinds import said
 from zmqpipeline.protocol.delivery.task_state import TaskState, snapshot_of
 from zmqpipeline.protocol.delivery.transitions import UNSERVED_SECONDS
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.peers import Verdict, how_to_start
-from zmqpipeline.protocol.run_end import early
+from zmqpipeline.protocol.run_end import AT_THE_END, early
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 from zmqpipeline.protocol.status import HOP, Facts
 from zmqpipeline.protocol.to_collector import COLLECTOR, REPEAT_SECONDS, ToCollector
 from zmqpipeline.protocol.waiting import NOBODY_CAME, WARN_SECONDS
 
 FAREWELL_SECONDS = 2.0
-"""How long the workers have to say goodbye."""
+"""How long the workers have to say goodbye, and then the collector to answer Bye."""
 
 HURRY_SECONDS = 0.2
 """The same after a drain that ran out of time."""
@@ -62,7 +64,7 @@ class DistributorMachine(ToCollector):
 
     # the contract ------------------------------------------------------------------------------------------------
 
-    def handle(self, event: e.Event, now: float) -> list[c.Command]:
+    def handle(self, event: e.Event, now: float) -> list[c.Command]:  # noqa: C901 - a table
         """See `Machine.handle`."""
         self._out = self._dispatcher.out = []
         self._dispatcher.now = now
@@ -91,12 +93,21 @@ class DistributorMachine(ToCollector):
                 self._metadata_loaded(event, now)
             case e.WorkerDied(pid, how):
                 self._dispatcher.worker_died(pid, how)
+            case e.EndFound() if self.phase == "greeting" and (why := self._early_end.verdict(event, now)):
+                self._end_early(why, 1, now)
             case e.Drain(seconds, final):
                 self._is_final = self._is_final or final
+                # in the greeting another one may be at work with the collector: that one's run goes on
+                if final and self.interrupted_at is None and not (self.phase == "greeting" and self._connected):
+                    self.interrupted_at = now
                 self._drain(now + seconds, now)
             case _:
                 pass
         self._by_the_clock(now)
+        if self._connected and (news := self._dispatcher.starts.news):
+            for one in news:
+                self._to_collector(m.Unready(self.run, *one))
+            news.clear()
         self._move_on(now)
         self._look_around(now, is_told=isinstance(event, e.Disconnected))
         return self._out
@@ -108,7 +119,7 @@ class DistributorMachine(ToCollector):
         if not self._waiting.has_looked:
             return 0.0
         times = [self._deadline, self._repeat_at, self._dispatcher.next_time(), self._waiting.next_time()]
-        times.append(self.failed.kinds.next_time())
+        times += (self.failed.kinds.next_time(), self._early_end.next_time())
         if self.phase == "farewell":
             times.append(self._stay.until)
         if self.phase == "running":
@@ -150,7 +161,10 @@ class DistributorMachine(ToCollector):
                     self._look_for_workers(task, now)
 
     def _look_around(self, now: float, *, is_told: bool) -> None:
-        """Say who is not there, if it is time."""
+        """Say who is not there, if it is time; look whether it was there."""
+        self._early_end.wait(now, alone=self.phase == "greeting" and not self._connected)
+        if self._early_end.is_due(now):
+            self._do(c.LookForEnd())
         remote = self._source == "remote"
         self._waiting.look(self.phase, now, connected=self._connected, remote=remote, is_told=is_told)
         if reason := self._waiting.verdict(now):
@@ -207,7 +221,7 @@ class DistributorMachine(ToCollector):
 
     # the collector -----------------------------------------------------------------------------------------------
 
-    def _from_collector(self, envelope: m.Envelope, now: float) -> None:
+    def _from_collector(self, envelope: m.Envelope, now: float) -> None:  # noqa: C901, PLR0912 - a table
         verdict = self._acks.admit(envelope)
         if verdict is Verdict.REPEAT:
             return
@@ -230,9 +244,11 @@ class DistributorMachine(ToCollector):
                 self.tasks[task].ledger.note_told(spans)
             case m.Finished(run) as finished if run == self.run and self.phase == "finishing":
                 self._farewell(finished, now)
+            case m.Bye(run) if run == self.run and self._last is not None:
+                self._end(*self._last)
             case m.RunEnded(run, _, reason) if run in ("", self.run or self._proposed):
                 self._collector_ends(reason, now)
-            case m.Refused(reason):
+            case m.Refused(reason) if self.phase != "farewell":
                 self._end(2, reason)
         if verdict is Verdict.GAP:
             self._say_again(now)
@@ -351,12 +367,12 @@ class DistributorMachine(ToCollector):
     def _metadata_loaded(self, event: e.MetadataLoaded, now: float) -> None:
         self.run, self.metadata = self._proposed, event.payload
         if event.trouble is not None:
+            trouble = self.troubles["metadata"] = event.trouble
+            raised = f"the metadata function raised {said(trouble).rstrip('.')}"
+            shown = f"\n{trouble.traceback.rstrip()}" if "Traceback" in trouble.traceback else ""
+            self._log(40, f"{raised[0].upper()}{raised[1:]}.{shown}")
             for task in self.tasks.values():
-                self._moves.abort(task, "the metadata function failed")
-            self.troubles["metadata"] = event.trouble
-            trouble = event.trouble
-            told = trouble.traceback.rstrip() or f"{trouble.error}: {trouble.message}"
-            self._log(40, f"The metadata function failed.\n{told}")
+                self._moves.abort(task, raised)
         self._begin(now)
 
     def _begin(self, now: float) -> None:
@@ -378,18 +394,7 @@ class DistributorMachine(ToCollector):
             if all(task.is_over for task in self.tasks.values()):
                 self._finish(now)
         elif self.phase == "farewell":
-            is_late = self._deadline is not None and now >= self._deadline
-            if self.early:
-                lacks_answer = self._connected and not self._collector_heard
-                if is_late or not (self._dispatcher.members or lacks_answer or self._stay.until):
-                    self._end(self._early_status, self.early if self._early_status else "drained")
-            elif self._was_finished and is_late:
-                self._to_collector(m.Bye(self.run))
-                self._end(0 if self._is_good() else 1, "already finished")
-            elif is_late or not (self._dispatcher.members or self._told_end or self._stay.until):
-                self._to_collector(m.Bye(self.run))
-                verdict = self._verdict()
-                self._end(0 if verdict.ok else 1, verdict.reason or "the run is over")
+            self._leave(now, is_late=self._deadline is not None and now >= self._deadline)
         elif self.phase == "finishing" and self._deadline is not None and now >= self._deadline:
             if self._is_final:
                 self._end_early(early("distributor"), 1, now)
@@ -412,8 +417,7 @@ class DistributorMachine(ToCollector):
         self._say_again(now)
 
     def _farewell(self, finished: m.Finished, now: float) -> None:
-        if finished.trouble is not None:
-            self.troubles["finished"] = finished.trouble
+        self.troubles |= {one.task: one.trouble for one in finished.troubles if one.task in AT_THE_END}
         self.finished_data = finished.data
         for kind in finished.kinds:
             self.failed.add(kind.first, now, kind.items)
@@ -428,6 +432,27 @@ class DistributorMachine(ToCollector):
         self._dispatcher.say_farewell(self._verdict())
         if self.early:
             self._say_again(now)
+
+    def _leave(self, now: float, *, is_late: bool) -> None:
+        """End if nobody is waited for any more, or for too long."""
+        is_staying = bool(self._dispatcher.members or self._stay.until)
+        if self.early:
+            lacks_answer = self._connected and not self._collector_heard
+            if is_late or not (is_staying or lacks_answer):
+                self._end(self._early_status, self.early if self._early_status else "drained")
+        elif self._last is not None:
+            if is_late:
+                self._end(*self._last)
+        elif self._was_finished and is_late:
+            self._say_bye(0 if self._is_good() else 1, "already finished", now)
+        elif is_late or not (is_staying or self._told_end):
+            verdict = self._verdict()
+            self._say_bye(0 if verdict.ok else 1, verdict.reason or "the run is over", now)
+
+    def _say_bye(self, status: int, reason: str, now: float) -> None:
+        """It is the last word, and said until it is answered: who never hears it waits a minute for it."""
+        self._last, self._deadline = (status, reason), now + FAREWELL_SECONDS
+        self._say_again(now)
 
     def _end_early(self, why: str, status: int, now: float) -> None:
         self.early, self._early_status = why, status

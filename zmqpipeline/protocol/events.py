@@ -134,10 +134,14 @@ class TakenBack:
 
 @dataclass(frozen=True, slots=True)
 class EndFound:
-    """The answer to LookForEnd, if there is a note: the run that was over at this address last, and how long ago."""
+    """The answer to LookForEnd, if there is a note: the run that was over at this address last, and how long ago.
+
+    `ended_by` is who ended a run early, at its user's word: "collector" or "distributor". Which run is not said then.
+    """
 
     run: str
     seconds: float
+    ended_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

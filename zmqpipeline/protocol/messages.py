@@ -199,9 +199,10 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The run is over; a worker answers Goodbye and ends. On the hop ``acks`` either side says it if it ends the run
-    early, and is answered by the same. A collector that ends it early says it on ``results``, too, for workers that
-    have no distributor.
+    """The run is over; a worker answers Goodbye and ends.
+
+    On the hop ``acks`` either side says it if it ends the run early, and is answered by the same. A collector that ends
+    it early says it on ``results``, too, for workers that have no distributor.
 
     `ok` is False if not everything was collected; `reason` says why, as a sentence, and `troubles` what was raised.
     """
@@ -307,6 +308,16 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Unready:
+    """A worker of this task could not be initialized, for the collector's log; `seconds` is how long another has."""
+
+    run: str
+    task: str
+    trouble: Trouble
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Every item is acknowledged. `ok` is False if anything failed or was aborted. Answered by Finished."""
 
@@ -319,7 +330,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Bye:
-    """The distributor has heard Finished and leaves; the collector need not stay for it."""
+    """The distributor has heard Finished and leaves; the collector need not stay for it, and answers the same."""
 
     run: str
 
@@ -414,14 +425,14 @@ class Noted:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The collector has run `finished`. `trouble` is what the user's functions at the end raised, if they did.
+    """The collector has run `finished`. `troubles` are what `finished`, `failed` and `ack_data` raised, by these names.
 
     `data` is what `finished` returned, a packed dict, or empty: the data of the run's last ACK. `kinds` are the items
     that failed in the collector.
     """
 
     run: str
-    trouble: Trouble | None = None
+    troubles: list[TaskTrouble] = field(default_factory=list)
     data: bytes = b""
     kinds: list[FailedKind] = field(default_factory=list)
 
@@ -536,6 +547,7 @@ Message: TypeAlias = (
     | Propose
     | Begin
     | GiveUp
+    | Unready
     | Finish
     | Bye
     | Keys

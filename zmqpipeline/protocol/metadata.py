@@ -12,6 +12,7 @@ from collections.abc import Callable
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.early_end import EarlyEnd
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.peers import Absence, Link, Strangers, Verdict
 from zmqpipeline.protocol.waiting import NOBODY_CAME
@@ -23,8 +24,11 @@ REPEAT_SECONDS = 1.0
 class MetadataMachine:
     """`payload` is the packed dict. Hop: ``metadata``."""
 
-    def __init__(self, payload: bytes, *, incarnation: bytes, exit_when_idle: float | None = None) -> None:
-        """`exit_when_idle`: after so many seconds without a distributor it ends."""
+    def __init__(
+        self, payload: bytes, *, incarnation: bytes, exit_when_idle: float | None = None, age: float | None = None
+    ) -> None:
+        """`exit_when_idle`: after so many seconds without a distributor it ends. `age` is that of `EarlyEnd`."""
+        self._early_end = EarlyEnd(age)
         self._payload = payload
         self._patience = exit_when_idle
         self._absence = Absence({"metadata": "a distributor"}, exit_when_idle)
@@ -46,16 +50,23 @@ class MetadataMachine:
                 return self._say(now)
             case e.Disconnected():
                 self._connected = False
+            case e.EndFound() if why := self._early_end.verdict(event, now):
+                return [c.Log(30, why), *self._end(0, "the run has ended early")]
             case e.Drain():
                 return self._end(0, "stopped before any distributor took the metadata")
             case e.Received(_, envelope) if self._link.admit(envelope) is not Verdict.REPEAT:
                 if isinstance(envelope.body, m.MetadataTaken):
                     self.taken = True
                     return self._end(0, "the distributor has the metadata")
+        return self._by_the_clock(now)
+
+    def _by_the_clock(self, now: float) -> list[c.Command]:
         self._look(now)
         until, here = self._absence.until(), {"metadata"} if self._connected else set()
         if until is not None and now >= until:
             return self._end(NOBODY_CAME, f"No distributor was there for {self._patience:g} s (exit_when_idle).")
+        if self._early_end.is_due(now):
+            return [c.LookForEnd()]
         if text := self._absence.warning(here, now):
             return [c.Log(30, text)]
         if self._next is not None and now >= self._next:
@@ -65,6 +76,7 @@ class MetadataMachine:
     def _look(self, now: float) -> None:
         self._has_looked = True
         self._absence.look({"metadata"} if self._connected else set(), now)
+        self._early_end.wait(now, alone=not self._connected)
 
     def _end(self, status: int, reason: str) -> list[c.Command]:
         self._is_over, self._next = True, None
@@ -83,7 +95,7 @@ class MetadataMachine:
             return None
         if not self._has_looked:
             return 0.0
-        return soonest((self._next, self._absence.next_time(), self._absence.until()))
+        return soonest((self._next, self._absence.next_time(), self._absence.until(), self._early_end.next_time()))
 
     def snapshot(self) -> bool:
         """Whether the metadata is taken."""

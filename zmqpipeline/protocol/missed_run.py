@@ -9,8 +9,8 @@ the run of the note                                 the worker
 =================================================== =================================================================
 is the one that it works for                        ends: the word that the run is over was lost on the way
 ended while it waited                               ends: the run was too short to be met
-ended less than a minute before it was started      ends, if nobody at all has come within 20 s; it is late for that
-                                                    run, or early for the next one
+ended less than a minute before it was started      says so at once, and ends if nobody at all has come within 20 s:
+                                                    it is late for that run, or early for the next one
 ended before that, or there is no note              waits
 =================================================== =================================================================
 """
@@ -18,6 +18,9 @@ ended before that, or there is no note              waits
 from __future__ import annotations
 
 from zmqpipeline.options import Options
+from zmqpipeline.protocol.early_end import EarlyEnd
+from zmqpipeline.protocol.events import EndFound
+from zmqpipeline.protocol.messages import RunEnded
 
 LOOK_SECONDS = 0.5
 """How often a worker looks for a note while it waits."""
@@ -28,12 +31,15 @@ RECENT_SECONDS = 60.0
 PATIENCE_SECONDS = 20.0
 """How long such a worker waits for the next run."""
 
+_LONGER = "To have it wait longer, give it an idle time-out."
+
 
 class MissedRun:
     """See the module. Times are those of the machine."""
 
-    def __init__(self, options: Options) -> None:
-        """Nothing is looked for before the first `wait`."""
+    def __init__(self, options: Options, age: float | None = None) -> None:
+        """Nothing is looked for before the first `wait`. `age` is that of `EarlyEnd`."""
+        self._early = EarlyEnd(age)
         # who says how long it waits for an item is taken at that word
         self._patience = PATIENCE_SECONDS if options.idle_timeout is None else None
         self._born: float | None = None
@@ -42,11 +48,13 @@ class MissedRun:
         self._unserved: float | None = None
         """Since when it is not connected to a distributor."""
         self._look_at: float | None = None
+        self._has_said = False
 
     def wait(self, connected: set[str], now: float) -> None:
         """Begin or cease to wait for a distributor; call it with every event."""
         if self._born is None:
             self._born = now
+        self._early.wait(now, alone=not connected)
         if connected:
             self._since = None
         elif self._since is None:
@@ -67,24 +75,48 @@ class MissedRun:
         self._look_at = now + LOOK_SECONDS
         return True
 
-    def verdict(self, ended: str, seconds: float, run: str, now: float) -> str | None:
-        """The run `ended` was over so many `seconds` ago; why a worker of `run` ("": of none yet) ends, or None."""
+    def found(self, note: EndFound, run: str, now: float) -> tuple[str, RunEnded | None]:
+        """There is this note: what a worker of `run` ("": of none yet) says, if anything, and how its run has ended."""
         if self._unserved is None or self._born is None:
-            return None
-        at = now - seconds
+            return "", None
+        if note.ended_by:
+            early = self._early.verdict(note, now)
+            return "", RunEnded("", ok=False, reason=early) if early else None
+        at = now - note.seconds
+        why, is_told = self._verdict(note.run, at, run, now)
+        if why:
+            # who was told that it waits is told how that went, as loud
+            is_told = is_told or self._has_said
+            return why if is_told else "", RunEnded(note.run, reason="" if is_told else why)
+        if self._has_said or run or self._since is None or not self._is_late(at):
+            return "", None
+        self._has_said = True
+        wait = "its idle time-out" if self._patience is None else f"{self._patience:.0f} s"
+        return f"{self._over(at)}. It waits for the next one to begin, for {wait} at most.", None
+
+    def _verdict(self, ended: str, at: float, run: str, now: float) -> tuple[str, bool]:
+        """Why it ends, and whether people have to be told."""
+        assert self._unserved is not None
+        assert self._born is not None
         if run and ended == run:
-            return "the run is over"
+            return "the run is over", False
         # one that has worked for a run may have seen the end of the one before
         if at >= (self._unserved if run else self._born):
-            return "the run was over before this worker could connect to its distributor"
-        if self._patience is None or run or at < self._born - RECENT_SECONDS or self._since is None:
-            return None
+            return "The run was over before this worker could connect to its distributor.", False
+        if self._patience is None or run or not self._is_late(at) or self._since is None:
+            return "", False
         if now < max(self._born, self._since) + self._patience:
-            return None
-        return (
-            f"The run at this address was over {self._born - at:.0f} s before this worker was started, and no other "
-            f"has begun for {self._patience:.0f} s: ending. To have it wait longer, give it an idle time-out."
-        )
+            return "", False
+        seconds = f"{self._patience:.0f} s"
+        return f"{self._over(at)}, and no other has begun for {seconds}: ending. {_LONGER}", True
+
+    def _is_late(self, at: float) -> bool:
+        assert self._born is not None
+        return self._born - RECENT_SECONDS <= at < self._born
+
+    def _over(self, at: float) -> str:
+        assert self._born is not None
+        return f"The run at this address was over {self._born - at:.1f} s before this worker was started"
 
 
 class Stay:

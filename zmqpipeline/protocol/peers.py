@@ -77,9 +77,7 @@ class Link:
             return Verdict.REPEAT
         verdict = _FRESH if envelope.number == self.received + 1 else _GAP
         self.received = envelope.number
-        heard = self._heard(envelope)
-        if heard > self.confirmed:
-            self.confirmed = heard
+        self.confirmed = max(self.confirmed, self._heard(envelope))
         return verdict
 
     def _heard(self, envelope: Envelope) -> int:

@@ -19,10 +19,11 @@ from zmqpipeline.protocol.delivery.parts import Parts, in_parts, only_counted
 from zmqpipeline.protocol.delivery.task_state import TaskState
 from zmqpipeline.protocol.delivery.transitions import TaskMoves
 from zmqpipeline.protocol.delivery.workers import Links
+from zmqpipeline.protocol.early_end import EarlyEnd
 from zmqpipeline.protocol.metadata import MetadataGiven
 from zmqpipeline.protocol.missed_run import Stay
 from zmqpipeline.protocol.peers import Link, Strangers
-from zmqpipeline.protocol.run_end import ended_early, over
+from zmqpipeline.protocol.run_end import AT_THE_END, ended_early, over
 from zmqpipeline.protocol.status import StatusDesk
 from zmqpipeline.protocol.waiting import Waiting
 
@@ -47,15 +48,20 @@ class ToCollector:
         metadata: str = "none",
         supervised: str = "",
         stay: float = 0.0,
+        age: float | None = None,
         command: str = "",
         show: Callable[[bytes], str] = repr,
         is_dict: Callable[[bytes], bool] = bool,
     ) -> None:
-        """`supervised`: the host on which whoever started the workers tells by WorkerDied how they end; `command` is
+        """Make one; the keywords say what surrounds it.
+
+        `supervised`: the host on which whoever started the workers tells by WorkerDied how they end; `command` is
         what starts roles of this pipeline.
 
         `stay`: for so many seconds from its first event on it does not end, so that workers which try to connect from
         time to time hear that a short run is over.
+
+        `age` is that of `EarlyEnd`.
 
         `show` makes text for people of a packed value, `is_dict` tells whether one is a dict: what is in one is not
         known here.
@@ -65,13 +71,18 @@ class ToCollector:
         self.run = ""
         self.metadata = b""
         self.troubles: dict[str, m.Trouble] = {}
-        self.failed = GivenUp()
+        self.failed = GivenUp(near=supervised)
         self.ok: bool | None = None
         """Whether everything was collected, once the run has ended."""
         self.early = ""
         """Why the run ends before its time, if it does."""
         self._early_status = 0
         self._is_final = self._collector_heard = False
+        self._last: tuple[int, str] | None = None
+        """Status and reason with which it ends when the collector has answered Bye."""
+        self.interrupted_at: float | None = None
+        """When its user has ended it, and the run with it, if there is one that it had to do with."""
+        self._early_end = EarlyEnd(age)
         self.finished_data = b""
         self.tasks = {name: TaskState(_spec(tasks, name), Ledger(_spec(tasks, name))) for name in order(tasks)}
         self._proposed = run
@@ -164,6 +175,8 @@ class ToCollector:
             self._to_collector(self._begin_message(self._counted()))
         if self.phase == "farewell" and self.early and not self._collector_heard:
             self._to_collector(self._verdict())
+        if self._last is not None:
+            self._to_collector(m.Bye(self.run))
         if self.phase == "finishing":
             self._to_collector(m.Finish(self.run, self._is_good(), self.counts(), told(self.troubles)))
 
@@ -185,7 +198,7 @@ class ToCollector:
         """How the run ended, as the others are told."""
         if self.early:
             return ended_early(self.run or self._proposed, self.early)
-        if self._is_good() and "finished" not in self.troubles:
+        if self._is_good() and self.troubles.keys().isdisjoint(AT_THE_END):
             return m.RunEnded(self.run)
         return over(self.run, self.counts(), self.troubles, self.failed.troubles())
 

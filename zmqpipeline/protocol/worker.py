@@ -74,12 +74,13 @@ class WorkerMachine:
         idempotent: bool = False,
         stay: bool = False,
         max_items: int | None = None,
+        age: float | None = None,
     ) -> None:
         """`answers`: a service worker, whose results go back to the broker, on the hop that its items come from.
 
         `idempotent`: its broker may give to another worker what was lost with this one. `stay`: the end of a run is not
         the worker's own; it waits for the next run. `max_items`: it executes so many and no more, and then retires, as
-        when a Retire comes.
+        when a Retire comes. `age` is that of `EarlyEnd`.
         """
         self.task = task
         self.slots = slots
@@ -102,7 +103,7 @@ class WorkerMachine:
         self._connected: set[str] = set()
         others = {"workers": "a broker"} if answers else {"workers": "a distributor", "results": "a collector"}
         self._absence = Absence(others, self._options.exit_when_idle)
-        self._missed = None if answers or stay else MissedRun(self._options)
+        self._missed = None if answers or stay else MissedRun(self._options, age)
         """None: a worker of a broker, or one that stays, belongs to no single run."""
         held = self._held = Held()
         self._pending, self._kept, self._failures = held.pending, held.kept, held.failures
@@ -127,7 +128,7 @@ class WorkerMachine:
 
     # the contract ------------------------------------------------------------------------------------------------
 
-    def handle(self, event: e.Event, now: float) -> list[c.Command]:
+    def handle(self, event: e.Event, now: float) -> list[c.Command]:  # noqa: C901, PLR0912 - a table
         """See `Machine.handle`."""
         self._out = self._outgoing.out = []
         if self.phase == "ended":
@@ -159,11 +160,12 @@ class WorkerMachine:
                 self._retire(reason, level, now)
             case e.Drain(seconds):
                 self._drain(now + seconds, now)
-            case e.EndFound(run, seconds) if self._missed is not None:
-                if why := self._missed.verdict(run, seconds, self.run, now):
-                    self._end(0, why)
-            case e.Tick():
-                pass
+            case e.EndFound() if self._missed is not None:
+                told, ended = self._missed.found(event, self.run, now)
+                if told:
+                    self._log(30, told)
+                if ended is not None:
+                    self._run_ended(ended, now)
         self._absence.look(self._connected, now)
         if self._missed is not None:
             self._missed.wait(self._connected, now)
@@ -259,7 +261,7 @@ class WorkerMachine:
         else:
             self._from_distributor(event.envelope, now)
 
-    def _from_distributor(self, envelope: m.Envelope, now: float) -> None:
+    def _from_distributor(self, envelope: m.Envelope, now: float) -> None:  # noqa: C901 - a table
         verdict = self._workers.admit(envelope)
         if verdict is Verdict.REPEAT:
             return

@@ -79,7 +79,7 @@ Made = TypeVar("Made", bound="Declared")
 class DeclaredMeta(ABCMeta):
     """Looks at an instance once its ``__init__`` is done."""
 
-    def __call__(cls: type[Made], *args: Any, **kwargs: Any) -> Made:  # type: ignore[misc]
+    def __call__(cls: type[Made], *args: Any, **kwargs: Any) -> Made:  # type: ignore[misc]  # noqa: D102
         made: Made = super().__call__(*args, **kwargs)  # type: ignore[misc]
         _require(made, cls)
         return made

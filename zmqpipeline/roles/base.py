@@ -22,11 +22,12 @@ from zmqpipeline.protocol.events import Drain, Event
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.recorder import Recorder
 from zmqpipeline.roles.attributes import Declared
-from zmqpipeline.runtime import child_report, signals
+from zmqpipeline.runtime import child, child_report, signals
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.leader import Leadership
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.observing import ObserverThread, Subscription
+from zmqpipeline.runtime.process_start import age_of_role
 from zmqpipeline.runtime.transport import transport as sockets
 from zmqpipeline.runtime.tuning import short_turns
 
@@ -68,11 +69,12 @@ class Role(Declared):
         # re-entrant: a signal handler that calls `shutdown` may come while its own thread is inside
         role._guard = threading.RLock()
         role._loop = role._leadership = None
-        role._asked_to_end = False
+        role._asked = []
         role._raises_failed_runs = True
         role._began = role._over = None
         role._subscriptions = ()
         role._observer_thread = None
+        role._age = 0.0
         return role
 
     _options: Options | None
@@ -86,9 +88,12 @@ class Role(Declared):
     _guard: Any
     _loop: Loop | None
     _leadership: Leadership | None
-    _asked_to_end: bool
+    _asked: list[Drain]
+    """Drains that were asked for while there was no loop to take them."""
     _raises_failed_runs: bool
     """False for whoever runs the role and reads `status`, as the supervisor of `run` does."""
+    _age: float
+    """For how many seconds it had been starting when it was run; see `protocol.early_end`."""
     _began: float | None
     _over: float | None
     _subscriptions: tuple[Subscription, ...]
@@ -121,9 +126,13 @@ class Role(Declared):
                 collected, or another role ended it early.
         """
         self.status = self.signum = None
+        self._age = age_of_role(with_parent=child.is_child())
         self._began, self._over = time.monotonic(), None
         self._prepare()
-        with contextlib.ExitStack() as watch, self._observed():
+        with (
+            signals.draining(self.options.drain_timeout, ignore_sigint=self._ignore_sigint) as caught,
+            self._observed(),
+        ):
             transport: sockets.Transport | None = None
             try:
                 transport = sockets.Transport(self.options, context=self._context())
@@ -131,7 +140,7 @@ class Role(Declared):
                 self._log.debug("%s begins, with the addresses %s.", type(self).__name__, ", ".join(self._places()))
                 self._tell_parent(child_report.READY)
                 self._tell(RoleUp, pid=os.getpid(), task=str(getattr(self, "task_type", "")))
-                ended = self._drive(transport, watch)
+                ended = self._drive(transport, caught)
                 self._tell(RoleDown, status=ended.status, reason=ended.reason)
             finally:
                 # user code first, then the sockets that its answers would have gone to
@@ -156,13 +165,17 @@ class Role(Declared):
 
     def _end(self, *, final: bool) -> None:
         """End in good order; `final`: and a run with it. Who ends all roles itself need not have them told."""
-        with self._guard:
-            self._asked_to_end = True
-            if self._loop is not None:
-                self._loop.post(Drain(self.options.drain_timeout, final))
+        self._post(Drain(self.options.drain_timeout, final))
 
-    def _drive(self, transport: sockets.Transport, watch: contextlib.ExitStack) -> Ended:
-        """Run the loop. Signals are caught until `watch` ends: one that comes later shall not cut the last messages."""
+    def _post(self, drain: Drain) -> None:
+        with self._guard:
+            if self._loop is None:
+                self._asked.append(drain)
+            else:
+                self._loop.post(drain)
+
+    def _drive(self, transport: sockets.Transport, caught: signals.draining) -> Ended:
+        """Run the loop. A signal that comes when it is over shall not cut the last messages short."""
         self.machine = self._make_machine()
 
         def post(event: Event) -> None:
@@ -181,8 +194,7 @@ class Role(Declared):
             leadership=self._leadership,
         )
         self._attach(loop)
-        caught = signals.draining(loop, self.options.drain_timeout, ignore_sigint=self._ignore_sigint)
-        watch.enter_context(caught)
+        caught.attach(loop)
         try:
             with short_turns(self._slots()):
                 ended = loop.run(self._first_events())
@@ -224,9 +236,10 @@ class Role(Declared):
     def _attach(self, loop: Loop | None) -> None:
         with self._guard:
             self._loop = loop
-            if loop is not None and self._asked_to_end:
-                loop.post(Drain(self.options.drain_timeout, final=True))
-            self._asked_to_end = False
+            if loop is not None:
+                for drain in self._asked:
+                    loop.post(drain)
+            self._asked.clear()
 
     @property
     def _log(self) -> logging.Logger:

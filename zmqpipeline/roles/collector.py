@@ -12,8 +12,8 @@ from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import JournalError, JournalUnavailable, RunFailed
 from zmqpipeline.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 from zmqpipeline.protocol.collector import CollectorMachine
-from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Ended, SetRun
-from zmqpipeline.protocol.events import Event
+from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Ended, LookForEnd, SetRun
+from zmqpipeline.protocol.events import EndFound, Event
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts
 from zmqpipeline.protocol.observed import ObservedCollector
@@ -22,6 +22,7 @@ from zmqpipeline.roles.attributes import ENDPOINT, Kind, fitted, is_overridden
 from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.roles.results import Failure, Reason, Summary
 from zmqpipeline.runtime.bind import STAY_FACTOR, longest_wait
+from zmqpipeline.runtime.ended_runs import find_early_note, leave_early_note
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.journal import Journal
@@ -287,6 +288,7 @@ class Collector(Role):
             options=self.options,
             is_dict=is_dict,
             stay=STAY_FACTOR * max(map(longest_wait, self._places())),
+            age=self._age,
         )
 
     def _first_events(self) -> Iterable[Event]:
@@ -310,11 +312,24 @@ class Collector(Role):
         )
         self._gatherer = gatherer
         return {
+            LookForEnd: lambda command: self._look_for_end(post),
             SetRun: self._set_run,
             Collect: gatherer.collect,
             CallFailed: gatherer.call_failed,
             CallFinished: gatherer.call_finished,
         }
+
+    def _look_for_end(self, post: Callable[[Any], None]) -> None:
+        if early := find_early_note(bound=[self._address("acks", self.ack_endpoint)]):
+            post(EndFound("", early[1], early[0]))
+
+    def _leave_note(self) -> None:
+        """For roles that are still starting, and that nobody could tell."""
+        if self.machine is not None and self.machine.interrupted_at is not None:
+            try:
+                leave_early_note("collector", self.machine.interrupted_at, bound=self._places())
+            except OSError as error:
+                self._log.info("Roles that are still starting will not learn that the run ended: %s.", error)
 
     def _set_run(self, command: SetRun) -> None:
         self.metadata = unpack(command.metadata) if command.metadata else {}
@@ -323,6 +338,7 @@ class Collector(Role):
             self._gatherer.begin(command)
 
     def _close(self) -> None:
+        self._leave_note()
         if self._gatherer is not None:
             # which closes the journal, too, after the last call that uses it
             self._gatherer.close(CLOSE_SECONDS)

@@ -10,15 +10,16 @@ from typing import Any, ClassVar, TypeAlias
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import ConfigurationError, DefinitionError, RegistrationError, RunFailed
-from zmqpipeline.protocol.commands import Ended, LoadMetadata, Produce, StartTasks
+from zmqpipeline.protocol.commands import Ended, LoadMetadata, LookForEnd, Produce, StartTasks
 from zmqpipeline.protocol.delivery.dependencies import order
 from zmqpipeline.protocol.delivery.failure_kinds import said
 from zmqpipeline.protocol.distributor import DistributorMachine
-from zmqpipeline.protocol.events import MetadataLoaded, WorkerDied
+from zmqpipeline.protocol.events import EndFound, MetadataLoaded, WorkerDied
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.protocol.observed import ObservedDistributor
 from zmqpipeline.protocol.recorder import Recorder
+from zmqpipeline.protocol.run_end import AT_THE_END
 from zmqpipeline.protocol.status import HOP as STATUS_HOP
 from zmqpipeline.roles.attributes import Kind, require_declared
 from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
@@ -26,8 +27,8 @@ from zmqpipeline.roles.results import Failure, Reason, Summary
 from zmqpipeline.roles.task import Task
 from zmqpipeline.runtime import child
 from zmqpipeline.runtime.bind import STAY_FACTOR, is_near, longest_wait
-from zmqpipeline.runtime.ended_runs import leave_note
-from zmqpipeline.runtime.error_text import trouble_of, users_part
+from zmqpipeline.runtime.ended_runs import find_early_note, leave_early_note, leave_note
+from zmqpipeline.runtime.error_text import named, trouble_of, users_part
 from zmqpipeline.runtime.log import about_thread
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.threads.collecting import Serial
@@ -144,8 +145,8 @@ class Distributor(Role):
         """The run so far, or as it ended: what `app.run` returns."""
         reasons: list[Reason] = []
         if (machine := self.machine) is not None:
-            sources = {name: one for name, one in machine.troubles.items() if name != "finished"}
-            ends = {name: one for name, one in machine.troubles.items() if name == "finished"}
+            sources = {name: one for name, one in machine.troubles.items() if name not in AT_THE_END}
+            ends = {name: one for name, one in machine.troubles.items() if name in AT_THE_END}
             items = Reason.of_items(machine.failed.kinds)
             reasons = [*Reason.of_functions(sources, "source"), *items, *Reason.of_functions(ends, "collector")]
         return Summary.from_counts(self.counts, ok=bool(self.ok), seconds=self._seconds(), reasons=reasons)
@@ -201,6 +202,7 @@ class Distributor(Role):
             metadata="remote" if self.receive_metadata else local,
             supervised=socket.gethostname() if child.is_child() else "",
             stay=self._stay_seconds(),
+            age=self._age,
             command=self._command,
             is_dict=is_dict,
             show=lambda packed: _short(unpack(packed)),
@@ -225,6 +227,7 @@ class Distributor(Role):
         self._producers = list(producers.values())
         serial = self._serial = Serial("zmqpipeline metadata")
         return {
+            LookForEnd: lambda command: self._look_for_end(post),
             LoadMetadata: lambda command: serial.submit(lambda: post(self._load_metadata())),
             StartTasks: self._start_tasks,
             Produce: lambda command: producers[command.task].produce(command),
@@ -233,10 +236,16 @@ class Distributor(Role):
     def _producer(self, task: Task, post: Callable[[Any], None]) -> Producer:
         return Producer(str(task.task_type), self._steps_of(task), post, self._leadership)
 
+    def _look_for_end(self, post: Callable[[Any], None]) -> None:
+        """Of the collector: notes at other addresses are those of distributors."""
+        if early := find_early_note(connected=[self._address("acks", self.collector_ack_endpoint)]):
+            post(EndFound("", early[1], early[0]))
+
     def _load_metadata(self) -> MetadataLoaded:
         try:
-            metadata = None if self._metadata_source is None else self._metadata_source()
-            return MetadataLoaded(pack_aside(metadata, "the metadata function", METADATA_BYTES))
+            source = self._metadata_source
+            metadata = None if source is None else source()
+            return MetadataLoaded(pack_aside(metadata, named("The metadata function", source), METADATA_BYTES))
         except BaseException as error:
             self._raised.setdefault("", error)
             return MetadataLoaded(b"", trouble_of(error))
@@ -269,12 +278,19 @@ class Distributor(Role):
 
     def _leave_note(self) -> None:
         """For workers that have not met the run, or have missed the word of its end."""
-        # of one that ended before any run there is nothing to say
-        if self.machine is not None and self.machine.is_over and self.machine.run:
-            try:
-                leave_note(self._task_places(), self.machine.run)
-            except OSError as error:
-                self._log.info("Workers that come late will not learn that the run is over: %s.", error)
+        machine = self.machine
+        if machine is None:
+            return
+        try:
+            # of one that ended before any run there is nothing to say
+            if machine.is_over and machine.run:
+                leave_note(self._task_places(), machine.run)
+            if machine.early and machine.interrupted_at is not None:
+                acks = self._address("acks", self.collector_ack_endpoint)
+                bound = [*self._task_places(), *self._metadata_place()]
+                leave_early_note("distributor", machine.interrupted_at, bound=bound, connected=[acks])
+        except OSError as error:
+            self._log.info("Roles that come late will not learn that the run is over: %s.", error)
 
     def _close(self) -> None:
         self._leave_note()

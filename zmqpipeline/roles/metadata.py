@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from zmqpipeline.addresses import EndpointAddress
+from zmqpipeline.protocol.commands import LookForEnd
+from zmqpipeline.protocol.events import EndFound
 from zmqpipeline.protocol.metadata import MetadataMachine
 from zmqpipeline.roles.attributes import ENDPOINT, Kind
 from zmqpipeline.roles.base import Actions, Role, new_incarnation
+from zmqpipeline.runtime.ended_runs import find_early_note
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import METADATA_BYTES, pack_aside
@@ -42,10 +45,14 @@ class MetaDataWorker(Role):
 
     def _make_machine(self) -> MetadataMachine:
         patience = self.options.exit_when_idle
-        return MetadataMachine(self._payload, incarnation=new_incarnation(), exit_when_idle=patience)
+        return MetadataMachine(self._payload, incarnation=new_incarnation(), exit_when_idle=patience, age=self._age)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
-        return {}
+        return {LookForEnd: lambda command: self._look_for_end(post)}
+
+    def _look_for_end(self, post: Callable[[Any], None]) -> None:
+        if early := find_early_note(connected=self._places()):
+            post(EndFound("", early[1], early[0]))
 
     def _close(self) -> None:
         """There are no threads to end."""

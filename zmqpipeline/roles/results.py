@@ -50,7 +50,7 @@ class Reason:
     """The task; or, if what raised is for no task: metadata, ack_data, failed or finished."""
 
     stage: str
-    """Where: source, worker, collector, distributor or crash."""
+    """Where: source, init (of a worker), worker, collector, distributor or crash."""
 
     error: str
     """The type of the exception: ``ValueError``."""

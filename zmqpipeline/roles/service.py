@@ -118,7 +118,7 @@ class ServiceWorker(Role):
 
         Args:
             data: what the client asked, typically a dict.
-            task_type: the service.
+            task_type: the service; for a worker with a blank one, the name that the client asked for.
             msgtype: `messages.MESSAGE_TYPE_DATA`.
 
         Returns:
@@ -136,7 +136,11 @@ class ServiceWorker(Role):
 
     def _make_call(self) -> Call:
         handle, name = fitted(self.handle_message, 3), self.task_type
-        return lambda index, number, attempt, data: handle(data, name, MESSAGE_TYPE_DATA)
+        if name:
+            return lambda index, number, attempt, data: handle(data, name, MESSAGE_TYPE_DATA)
+        # what a blank worker gets are pairs of the name asked for and the request (`services.requests.with_name`)
+        of_any = within_depth(lambda data, asked: handle(data, asked, MESSAGE_TYPE_DATA), self.options.max_depth)
+        return lambda index, number, attempt, pair: of_any(pair[1], pair[0])
 
     def _init_names(self) -> tuple[str, str]:
         """What the init functions are called in log lines."""
@@ -181,7 +185,8 @@ class ServiceWorker(Role):
         slots, limit = self._slots(), self.init_timeout
         beginning = Beginning(self._preparation, slots, limit, post, self._tell_parent, self._log)
         self._beginning = beginning
-        telling = within_depth(telling, self.options.max_depth)
+        if self.task_type:
+            telling = within_depth(telling, self.options.max_depth)
         execution = Execution(telling, lambda: pack_reply, placed=True)
         pool = self._pool = Pool(
             slots,

@@ -32,7 +32,7 @@ from zmqpipeline.roles.attributes import (
 from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.roles.task_type import TaskType
 from zmqpipeline.runtime import child_report
-from zmqpipeline.runtime.ended_runs import find_note
+from zmqpipeline.runtime.ended_runs import find_early_note, find_note
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.log import about_items
@@ -163,6 +163,7 @@ class Worker(Role):
             options=self.options,
             stay=bool(self.stay),
             max_items=self.max_items,
+            age=self._age,
         )
 
     def _front(self, machine: WorkerMachine, recorder: Recorder) -> Machine:
@@ -194,6 +195,8 @@ class Worker(Role):
     def _look_for_end(self, post: Callable[[Any], None]) -> None:
         if found := find_note(self._address("workers", self.endpoint)):
             post(EndFound(*found))
+        if early := find_early_note(connected=self._places()):
+            post(EndFound("", early[1], early[0]))
 
     def _set_metadata(self, command: SetMetadata) -> None:
         self.metadata = unpack(command.metadata) if command.metadata else {}

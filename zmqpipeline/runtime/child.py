@@ -60,6 +60,7 @@ class Child:
         self.told = Told()
         """What it has told of itself; known when it has ended."""
         self._process, self._ear = _spawn(arguments, stdout)
+        self._heard = b""
         self._line_guard = threading.Lock()
         self._exited = exited
         self._waiter = threading.Thread(target=self._wait, name=f"wait for {label}", daemon=True)
@@ -102,9 +103,24 @@ class Child:
             with self._line_guard, suppress(OSError):
                 self._process.stdin.close()
 
+    def has_worked(self) -> bool:
+        """Whether it has said that its init functions have returned, and its first item is about to be executed."""
+        with self._line_guard:
+            self._hear()
+            return Told.read(self._heard).has_worked
+
+    def _hear(self) -> None:
+        """Take what it has told since the last time. Nobody waits for the end of it: forks of user code may hold it."""
+        with suppress(BlockingIOError):
+            self._heard += os.read(self._ear, MOST_TOLD) if self._ear >= 0 else b""
+
     def _wait(self) -> None:
         self.status = self._process.wait()
-        self.told = Told.read(_drained(self._ear))
+        with self._line_guard:
+            self._hear()
+            os.close(self._ear)
+            self._ear = -1
+        self.told = Told.read(self._heard)
         self.cut()
         self._exited(self)
 
@@ -112,9 +128,10 @@ class Child:
 def _spawn(arguments: Sequence[str], stdout: int | None) -> tuple[subprocess.Popen[bytes], int]:
     """Start it with SIGINT blocked, so that a Ctrl-C while it is still booting cannot kill it; `adopt` unblocks.
 
-    Returns it, and the file number where it can be read what it tells.
+    Returns it, and the file number where it can be read what it tells, without waiting for more.
     """
     ear, voice = os.pipe()
+    os.set_blocking(ear, False)
     before = _mask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process = subprocess.Popen(
@@ -135,17 +152,6 @@ def _spawn(arguments: Sequence[str], stdout: int | None) -> tuple[subprocess.Pop
         # a child that does not read, since something holds its GIL, must not hold up its parent
         os.set_blocking(process.stdin.fileno(), False)
     return process, ear
-
-
-def _drained(ear: int) -> bytes:
-    """What a child that has ended left in its pipe. Nobody waits for the end of it: forks of user code may hold it."""
-    os.set_blocking(ear, False)
-    try:
-        return os.read(ear, MOST_TOLD)
-    except BlockingIOError:
-        return b""
-    finally:
-        os.close(ear)
 
 
 def _mask(how: int, signals: set[signal.Signals]) -> set[int]:
@@ -226,7 +232,7 @@ def is_child() -> bool:
 
 def adopt() -> None:
     """Called first thing in a child: ignore Ctrl-C, hold the lifeline, put the environment back. Elsewhere, nothing."""
-    global _voice
+    global _voice  # noqa: PLW0603 - one a process
     parent, _, voice = os.environ.pop(PARENT_VARIABLE, "").partition(" ")
     if not (parent.isdecimal() and voice.isdecimal()):
         return

@@ -36,7 +36,7 @@ LOGGERS = (
 """The loggers of the roles. Name your own below them, as in ``zmqpipeline.task.Resize``."""
 
 
-def configureLogging(config: dict[str, Any]) -> None:
+def configureLogging(config: dict[str, Any]) -> None:  # noqa: N802 - the first edition's name
     """Configure logging by a dictionary, exactly as `logging.config.dictConfig` does, with its errors.
 
     Say ``'disable_existing_loggers': False`` in it: else the loggers that it does not name are switched off.

@@ -22,17 +22,20 @@ BATCH_SECONDS = 0.1
 CLOSE_SECONDS = 2.0
 """So long a role that has ended waits for its observers."""
 
-_one_at_a_time = threading.Lock()
-"""Held while an observer is called: of several roles in one process, as in test runs, one calls at a time."""
+
+class _OneAtATime:
+    """Held while an observer is called: of several roles in one process, as in test runs, one calls at a time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        # a forked child has no thread that could let go of it
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self.lock = threading.Lock()
 
 
-def _renew() -> None:
-    # a forked child has no thread that could let go of it
-    global _one_at_a_time
-    _one_at_a_time = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew)
+_turn = _OneAtATime()
 
 
 class Subscription(NamedTuple):
@@ -99,7 +102,7 @@ class ObserverThread:
 
     def _call(self, one: Subscription, event: observe.Event) -> None:
         try:
-            with _one_at_a_time:
+            with _turn.lock:
                 one.function(event)
         except BaseException as error:
             # a run is not ended by who watches it, not by SystemExit either

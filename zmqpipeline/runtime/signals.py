@@ -11,8 +11,12 @@ from zmqpipeline.protocol.events import Drain
 from zmqpipeline.runtime.loop import Loop
 
 
-class draining:
-    """While this context is entered, a signal drains the loop's role; `signum` is the one that came, or None.
+class draining:  # noqa: N801 - a context manager, used as a verb
+    """While this context is entered, a signal drains the role; `signum` is the one that came, or None.
+
+    It is entered before the role opens anything: a KeyboardInterrupt that comes between a socket that is made and
+    the one who shall close it would leave it open, and its context waits for that for ever. What came before the loop
+    is there drains it as soon as it is.
 
     A second SIGINT ends the drain: the role waits for nothing that runs, but still tells the others. A second SIGTERM
     raises SystemExit(143), one more SIGINT, or one after the loop, KeyboardInterrupt; and from then on a signal has its
@@ -20,31 +24,45 @@ class draining:
     nothing.
     """
 
-    def __init__(self, loop: Loop, drain_seconds: float, ignore_sigint: bool = False) -> None:
+    def __init__(self, drain_seconds: float, ignore_sigint: bool = False) -> None:
         """`drain_seconds` is how long the role may take. `ignore_sigint` is for children that a supervisor tells."""
         self.signum: int | None = None
-        self._loop = loop
+        self._loop: Loop | None = None
+        self._early: list[Drain] = []
         self._seconds = drain_seconds
         self._ignore_sigint = ignore_sigint
         self._before: dict[int, Any] = {}
-        self._file_before = -1
-        self._is_looping = True
+        self._file_before: int | None = None
+        self._is_ending = False
         self._is_hurried = False
 
     def __enter__(self) -> draining:
         """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
-            # So that the poll ends although the system may give the signal to another thread.
-            self._file_before = signal.set_wakeup_fd(self._loop.wake_file(), warn_on_full_buffer=False)
             self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._drain)
             on_interrupt = signal.SIG_IGN if self._ignore_sigint else self._drain
             self._before[signal.SIGINT] = signal.signal(signal.SIGINT, on_interrupt)
         return self
 
+    def attach(self, loop: Loop) -> None:
+        """Drain this loop from here on, and now if a signal came before."""
+        if self._before:
+            # So that the poll ends although the system may give the signal to another thread.
+            self._file_before = signal.set_wakeup_fd(loop.wake_file(), warn_on_full_buffer=False)
+        self._loop = loop
+        for drain in self._early:
+            loop.post(drain)
+
+    def _post(self, drain: Drain) -> None:
+        if self._loop is None:
+            self._early.append(drain)
+        else:
+            self._loop.post(drain)
+
     def stop_waking(self) -> None:
         """Write no more to the loop's file, which is about to be closed; the handlers stay."""
-        self._is_looping = False
-        if self._before:
+        self._is_ending = True
+        if self._file_before is not None:
             signal.set_wakeup_fd(self._file_before)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -60,12 +78,12 @@ class draining:
         if self.signum is None:
             self.signum = signum
             # Ctrl-C is a person's, who ends the run; SIGTERM is a machine's, which may start this role again
-            self._loop.post(Drain(self._seconds, final=signum == signal.SIGINT))
+            self._post(Drain(self._seconds, final=signum == signal.SIGINT))
             return
-        if signum == signal.SIGINT and self._is_looping and not self._is_hurried:
+        if signum == signal.SIGINT and not self._is_ending and not self._is_hurried:
             self._is_hurried = True
             self.signum = signum
-            self._loop.post(Drain(0.0, final=True))
+            self._post(Drain(0.0, final=True))
             return
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)

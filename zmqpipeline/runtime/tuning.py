@@ -61,7 +61,7 @@ def short_turns(threads: int = 1) -> Iterator[None]:
 
 
 def _change(change: Callable[[], object]) -> None:
-    global _before, _set
+    global _before, _set  # noqa: PLW0603 - the interpreter has one interval
     with _lock:
         if not _wanted:
             _before = _set = sys.getswitchinterval()

@@ -25,7 +25,9 @@ _numbers = itertools.count(1)
 
 @contextmanager
 def serving(app: Pipeline, name: str = "", *, workers: int = 1) -> Iterator[ServiceClient]:
-    """Have a service of this app up for a while: ``with serving(app, "price") as client: client.request(...)``.
+    """Have a service of this app up for a while.
+
+    ``with serving(app, "price") as client: client.request(...)``.
 
     Broker and workers are threads of this process, over ``inproc://``; all of them have ended afterwards.
 

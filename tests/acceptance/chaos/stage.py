@@ -127,7 +127,7 @@ class Stage(ABC):
         """Start the process of this part; `again` if it is not the first one of this name."""
         self._starts += 1
         label = f"{self._starts:02}-{name.replace(' ', '-')}"
-        command = [*self.prefixes.get(name.split()[0], []), sys.executable, *self._commands(name)]
+        command = [*self.prefixes.get(name.split(maxsplit=1)[0], []), sys.executable, *self._commands(name)]
         environ = {**self.workshop.environ, **self.plan.to_environ(), "ZMQPIPELINE_DRAIN_TIMEOUT": str(DRAIN_SECONDS)}
         program = Program(self.workshop.folder, label, command, environ)
         self.workshop.programs.append(program)

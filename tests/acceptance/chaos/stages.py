@@ -217,7 +217,7 @@ class ServiceStage(Stage):
         return self.wrong_ends()
 
     def _arguments(self, name: str) -> list[str]:
-        role = name.split()[0]
+        role = name.split(maxsplit=1)[0]
         if role == "client":
             return ["-m", CLIENT, name.replace(" ", "-"), self._base(name)]
         task = ["double"] if role == "service-worker" else []

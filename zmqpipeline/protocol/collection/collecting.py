@@ -15,6 +15,7 @@ from zmqpipeline.protocol.data.dedup import split_keys
 from zmqpipeline.protocol.data.ranges import first_of, numbers_of, size
 from zmqpipeline.protocol.delivery.failure_kinds import FailedItems
 from zmqpipeline.protocol.delivery.workers import LONGEST_NAME, Links
+from zmqpipeline.protocol.early_end import EarlyEnd
 from zmqpipeline.protocol.missed_run import Stay
 from zmqpipeline.protocol.peers import Link, Strangers
 
@@ -33,11 +34,12 @@ class CollectedResults:
         options: Options | None = None,
         is_dict: Callable[[bytes], bool] = lambda packed: True,
         stay: float = 0.0,
+        age: float | None = None,
     ) -> None:
         """`is_dict` tells whether a packed value is a dict: what is in one is not known here.
 
         `stay`: one that is ended by its user within so many seconds from its first event on stays until they are over,
-        so that those who try to connect from time to time hear of it.
+        so that those who try to connect from time to time hear of it. `age` is that of `EarlyEnd`.
         """
         self.pipeline = pipeline
         self.phase = "empty"
@@ -57,8 +59,14 @@ class CollectedResults:
         self.early = ""
         """Why the run ended before its time, if it did so by the distributor's word."""
         self._is_final = False
+        self._was_left = False
+        """The distributor has said Bye, and no other has come since."""
         self._told_early: set[e.Peer] = set()
         """Who was told so by us."""
+        self.interrupted_at: float | None = None
+        """When its user has ended it, and the run with it, before that was over."""
+        self._early_end = EarlyEnd(age)
+        self._unready_lines = 0
         self._stay_young = Stay(stay)
         self._options = options or Options()
         self._tasks = Gathered()

@@ -190,8 +190,8 @@ class SeqSet:
             # newer than all that is in it, as a rule
             return spans
         flat: list[int] = []
-        for start, stop in pairs(spans):
-            i = bisect_right(self._stops, start)
+        for first, stop in pairs(spans):
+            start, i = first, bisect_right(self._stops, first)
             while start < stop:
                 if i == len(self._starts) or self._starts[i] >= stop:
                     flat += (start, stop)

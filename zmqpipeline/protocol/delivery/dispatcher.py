@@ -258,6 +258,7 @@ class Dispatcher:
             self._do(c.Log(20, text, about))
 
     def peer_lost(self, peer: e.Peer) -> None:
+        """A connection broke: if it was that of a worker, its items go to others."""
         who = self._links.lost(peer)
         member = self.members.get(who) if who is not None else None
         if member is None:
@@ -317,18 +318,22 @@ class Dispatcher:
         """Give the hungry what there is; ask the source for the first that is still hungry then."""
         if self.stage != "open" or task.state == "waiting":
             return
-        ledger = task.ledger
-        if ledger.has_alone or task.reserved is not None:
+        if task.ledger.has_alone or task.reserved is not None:
             self._give_alone(task)
         # each ACK of a single item, and each answer of a source, comes by here
-        if not (waiting := ledger.for_anyone) and not task.may_produce:
+        if not task.ledger.for_anyone and not task.may_produce:
             return
         asker = task.producing
         if asker is not None and asker in task.hungry:
             # What was produced for a worker (handle knows its address) goes to that worker first.
             self._give(task, self.members[asker], share=None)
-            if not (waiting := ledger.for_anyone):
+            if not task.ledger.for_anyone:
                 return
+        self._give_the_hungry(task)
+
+    def _give_the_hungry(self, task: TaskState) -> None:
+        ledger = task.ledger
+        waiting = ledger.for_anyone
         hungry = self._in_turn(task)
         spread = not task.has_source or task.state != "open"
         if spread:
@@ -343,14 +348,17 @@ class Dispatcher:
                 # Who is only kept from more by what it holds is hungry again as soon as an ACK lets go of it.
                 if self._wants(task, member) <= 0:
                     del task.hungry[who]
-            elif waiting:
-                continue
-            elif task.may_produce and self._may_run_ahead(task):
-                if self._is_worth_asking(task, member, room):
-                    self._produce(task, member, room)
-                    return
-            else:
+            elif not waiting and self._is_asked_for_all(task, member, room):
                 return
+
+    def _is_asked_for_all(self, task: TaskState, member: Member, room: int) -> bool:
+        """Whether the next who is hungry need not be looked at: the source is asked for this one, or not at all."""
+        if not (task.may_produce and self._may_run_ahead(task)):
+            return True
+        is_worth = self._is_worth_asking(task, member, room)
+        if is_worth:
+            self._produce(task, member, room)
+        return is_worth
 
     def _is_to_share(self, task: TaskState, member: Member) -> bool:
         if self._room(task, member) > 0:

@@ -2,8 +2,9 @@
 
 The law:
 
-* The first failed start of a kind (task, type of error and place) is told with its reason. The next ones are counted,
-  and told as a sum, as other failures are (`protocol.delivery.failure_kinds`).
+* The first failed start of a kind (task, type of error and place) is told with its reason, and so is the first after
+  which no worker of the task is left. The next ones are counted, and told as a sum, as other failures are
+  (`protocol.delivery.failure_kinds`). What is told is told to the collector, too, which may be somewhere else.
 * A task of which no worker can begin is not waited for without end. `PATIENCE_SECONDS` after the first failed start, if
   nothing of the task was done since and no worker of it is there, the task fails, of what the last start failed of.
   While one is there, perhaps still initializing, the task has hope: it is asked again when that one fails, too.
@@ -16,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zmqpipeline.protocol.commands import Log
-from zmqpipeline.protocol.delivery.failure_kinds import Kind, Kinds, said
+from zmqpipeline.protocol.delivery.failure_kinds import Kind, Kinds, brief, said
 from zmqpipeline.protocol.delivery.task_state import TaskState
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.messages import Trouble
@@ -26,6 +27,9 @@ PATIENCE_SECONDS = 60.0
 
 SAID, SILENT = 40, 10
 
+MOST_NEWS = 100
+"""So many wait for a collector that is not there."""
+
 
 @dataclass
 class _Row:
@@ -34,6 +38,8 @@ class _Row:
     since: float
     done: int
     trouble: Trouble
+    is_told: bool = False
+    """It was said how long the task waits for another worker."""
 
 
 class FailedStarts:
@@ -45,22 +51,27 @@ class FailedStarts:
         self._is_supervised = supervised
         self._kinds: Kinds[str] = Kinds()
         self._rows: dict[str, _Row] = {}
+        self.news: list[tuple[str, Trouble, float]] = []
+        """For the collector: of which task, what was raised, and in how many seconds it fails; 0 if others are left."""
 
     def failed(self, task: TaskState, worker: str, trouble: Trouble, items: str, now: float) -> Log:
         """This worker left, since it could not be initialized; `items` says what becomes of what it held."""
         name = task.spec.task_type
-        is_first = self._kinds.add(name, trouble, lambda: worker, now, "workers")
+        is_said = self._kinds.add(name, trouble, lambda: worker, now, "workers")
         text = f"Worker {worker} of {name!r} could not be initialized, {items}: {said(trouble).rstrip('.')}"
         if task.has_source and not self._is_supervised and not task.is_over:
             row = self._row_of(task)
             if row is None:
                 row = self._rows[name] = _Row(now, task.ledger.done, trouble)
             row.trouble = trouble
-            left = max(0.0, row.since + self._patience - now)
-            if not task.workers and left:
+            left = 0.0 if task.workers else max(0.0, row.since + self._patience - now)
+            if left:
                 text += f". No worker of it is left: if none can begin within {left:.0f} s, the task fails"
+                is_said, row.is_told = is_said or not row.is_told, True
+            if is_said and len(self.news) < MOST_NEWS:
+                self.news.append((name, brief(trouble), left))
         shown = f"\n{trouble.traceback.rstrip()}" if self._is_supervised and "Traceback" in trouble.traceback else ""
-        return Log(SAID if is_first else SILENT, f"{text.rstrip('.')}.{shown}", {"task": name, "worker": worker})
+        return Log(SAID if is_said else SILENT, f"{text.rstrip('.')}.{shown}", {"task": name, "worker": worker})
 
     def _row_of(self, task: TaskState) -> _Row | None:
         """The row of this task; none if something of it was done since."""

@@ -36,6 +36,7 @@ class TaskMoves:
         self._log = log
 
     def move_on(self, now: float) -> None:
+        """Complete what is done, open what no longer waits, abort what cannot succeed, until nothing moves."""
         moved = True
         while moved:
             moved = False
@@ -72,6 +73,7 @@ class TaskMoves:
         self._note_failed(task, why)
 
     def abort(self, task: TaskState, why: str) -> None:
+        """None of its items is sent."""
         task.state = "aborted"
         self._log(40, f"Task {task.spec.task_type!r} is aborted: {why}.", task=task.spec.task_type)
 

@@ -9,7 +9,7 @@ clients. The law:
 * The bytes of requests and replies have a bound, as one sum (`broker_bytes`).
 * What a client has asked and does not ask for any more is withdrawn, whether or not it said so.
 * A request whose worker was lost goes to another one if the service is idempotent; otherwise the client is told.
-* The workers of the blank service (its name is empty) answer for each name that nobody else serves.
+* The workers of the blank service (its name is empty) answer for each name that nobody else serves, and are told it.
 * A service that nobody serves is said to be unavailable at once; but for 5 s after the broker's start, and after its
   last worker was lost, requests wait for a worker. Their clients are told which ones do, as often as that changes.
 * What arrives in one turn of the loop is handed out and answered together, by a Tick at its end.
@@ -54,7 +54,7 @@ from zmqpipeline.protocol.services.refusals import (
     too_many,
     why_lost,
 )
-from zmqpipeline.protocol.services.requests import Client, Service
+from zmqpipeline.protocol.services.requests import Client, Service, with_name
 from zmqpipeline.protocol.status import Facts, StatusDesk
 
 GRACE_SECONDS = 5.0
@@ -125,7 +125,7 @@ class ServiceMachine:
 
     # the contract ------------------------------------------------------------------------------------------------
 
-    def handle(self, event: e.Event, now: float) -> list[c.Command]:
+    def handle(self, event: e.Event, now: float) -> list[c.Command]:  # noqa: C901 - a table
         """See `Machine.handle`."""
         self._out = self._dispatcher.out = []
         self._dispatcher.now = now
@@ -277,6 +277,8 @@ class ServiceMachine:
         if again and service.idempotent is False:
             self._refuse(client, "lost", numbers, maybe_executed(service))
             return
+        if not name:
+            payloads = with_name(body.service, payloads)
         room = max(0, self._options.max_queued_requests - service.ledger.waiting)
         by_bytes = self.totals.room_for(payloads)
         if (taken := min(room, by_bytes)) < len(numbers):

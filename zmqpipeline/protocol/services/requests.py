@@ -20,6 +20,7 @@ from zmqpipeline.protocol.delivery.task_state import TaskState
 from zmqpipeline.protocol.events import Peer
 from zmqpipeline.protocol.peers import Link
 from zmqpipeline.protocol.services.broker_bytes import BrokerBytes
+from zmqpipeline.serialization.pack import pack
 
 _ALL = 1 << 30
 
@@ -32,6 +33,13 @@ MOST_REMEMBERED = 1000
 
 MOST_ANSWERS = 20_000
 """So many messages to one client are kept that it has not confirmed; a client confirms after a thousand answers."""
+
+
+def with_name(service: str, payloads: m.Blobs) -> m.Blobs:
+    """Requests as workers of the blank service get them, who serve many: pairs of the name asked for and the value."""
+    # the header of an array of two, and its first element
+    head = b"\x92" + pack(service)
+    return [head + payload for payload in payloads]
 
 
 def _bytes_of(answer: m.Replies | m.Declined) -> int:
@@ -252,13 +260,13 @@ class Service:
             self.state.spec = self.ledger.spec = spec
 
     def hand_over(self, to: Service) -> None:
-        """Give the requests that wait here to another service."""
+        """Give the requests that wait here to the blank service."""
         maybe_executed = set(self.maybe_executed())
         while (batch := self.ledger.take(b"", _ALL, _ALL, NO_LIMIT)) is not None:
             for mine, payload in zip(numbers_of(batch.spans), batch.payloads, strict=True):
                 client, number = self.origins[mine]
                 self.close([mine])
-                to.open(client, [number], [payload], again=mine in maybe_executed)
+                to.open(client, [number], with_name(self.name, [payload]), again=mine in maybe_executed)
             self.acknowledge(batch.spans)
 
     def waiting(self) -> list[int]:

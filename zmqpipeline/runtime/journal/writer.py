@@ -282,7 +282,8 @@ class Journal:
     def _write_done(self, task: int, spans: Spans) -> None:
         """Add ranges, each merged with those that it touches: one that begins below it, any number that begin in it."""
         execute = self._db.execute
-        for start, stop in pairs(spans):
+        for start, end in pairs(spans):
+            stop = end
             below = execute(
                 "SELECT start, stop FROM zmqpipeline_done WHERE task = ? AND start < ? ORDER BY start DESC LIMIT 1",
                 (task, start),

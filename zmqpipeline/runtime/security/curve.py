@@ -202,6 +202,7 @@ class CurveServer(Shield):
         )
 
     def apply(self, socket: Socket) -> None:
+        """See `Shield.apply`."""
         require_curve()
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._pair.secret)
@@ -234,6 +235,7 @@ class CurveClient(Shield):
         )
 
     def apply(self, socket: Socket) -> None:
+        """See `Shield.apply`."""
         try:
             self._load()
         except KeysError as error:

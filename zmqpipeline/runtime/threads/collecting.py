@@ -161,7 +161,7 @@ class Gatherer:
         may lead. `failures` says what the functions raise.
         """
         self._failures = failures or FailureLog(logging.getLogger("zmqpipeline.collector"))
-        self._sums = Ticker("zmqpipeline-collect-failures", lambda now: self._failures.look(now))
+        self._sums = Ticker("zmqpipeline-collect-failures", self._failures.look)
         self._collecting = collecting
         self._note = note
         self._call_failed = call_failed

@@ -41,8 +41,11 @@ Item = tuple[str, int]
 
 @dataclass
 class SimulatedRun(TestRun):
-    """What came of `SimulatedPipeline.run()`. An item is known by its task and its number, from 0 in the order of its
-    source; of a task with keys, by its task and the number of the first item with that key."""
+    """What came of `SimulatedPipeline.run()`.
+
+    An item is known by its task and its number, from 0 in the order of its source; of a task with keys, by its task and
+    the number of the first item with that key.
+    """
 
     __test__ = False
 
