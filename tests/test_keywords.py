@@ -49,7 +49,7 @@ def test_the_twins_take_the_same_keywords_with_the_same_defaults() -> None:
 
 WRONG: dict[type, dict[str, list[Any]]] = {
     TaskKeywords: {
-        "depends_on": [3, [""], [None], None],
+        "depends_on": [3, [""], [None], None, [["A"]], b"A"],
         "times": [-1, "3", True, 1.5],
         "total": [-1, "3"],
         "key": [3, ["id"]],
@@ -111,7 +111,9 @@ def test_a_registered_function_has_all_of_its_keywords() -> None:
     """Those that were given, and the defaults of the others; one name of a task stands for a list of one."""
     app = Pipeline("all")
     app.add_task("A", list)
-    app.add_task("C", list, depends_on="A", retries=2)
+    app.add_task("B", list, depends_on="A")
+    assert app.registry.tasks["B"].keywords["depends_on"] == ("A",)
+    app.add_task("C", list, depends_on=(name for name in "AA"), retries=2)
     entry = app.registry.tasks["C"]
     assert set(entry.keywords) == set(declared(TaskKeywords))
     assert (entry.keywords["depends_on"], entry.keywords["retries"], entry.keywords["crash_limit"]) == (("A",), 2, 3)

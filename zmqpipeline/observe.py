@@ -134,7 +134,7 @@ class WorkerLeft(Event):
     is_lost: bool
     """Whether it said no goodbye: it was killed, or its connection broke."""
     items: int
-    """How many items it held that were not done."""
+    """How many items it held that were not acknowledged."""
     error: str
     """Why it could not begin, if it says so; else empty."""
 

@@ -52,12 +52,11 @@ def _seconds(optional: bool = False) -> Kind:
 
 
 def _names(given: Any) -> Any:
-    """One name stands for a list of one; what is no list stays as it is."""
+    """One name stands for a list of one, and each counts once; what is no list of names stays as it is."""
     if isinstance(given, str):
         return (str.__str__(given),)
-    if not isinstance(given, Iterable):
-        return given
-    return tuple(dict.fromkeys(str.__str__(one) if isinstance(one, str) else one for one in list(given)))
+    names = tuple(given) if isinstance(given, Iterable) else given
+    return tuple(dict.fromkeys(map(str.__str__, names))) if _are_names(names) else names
 
 
 def _are_names(value: Any) -> bool:
