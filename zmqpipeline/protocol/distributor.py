@@ -64,7 +64,7 @@ class DistributorMachine(ToCollector):
 
     # the contract ------------------------------------------------------------------------------------------------
 
-    def handle(self, event: e.Event, now: float) -> list[c.Command]:  # noqa: C901 - a table
+    def handle(self, event: e.Event, now: float) -> list[c.Command]:  # noqa: C901, PLR0912 - a table
         """See `Machine.handle`."""
         self._out = self._dispatcher.out = []
         self._dispatcher.now = now

@@ -26,7 +26,7 @@ MOST_TASKS = 10_000
 class CollectedResults:
     """What a collector machine knows, and what it does with results; see `protocol.collector`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - all that it knows
         self,
         pipeline: str,
         *,
