@@ -149,7 +149,11 @@ def test_every_field_has_a_docstring_and_can_be_read() -> None:
             Options.from_environ(None, environ)
 
 
-@pytest.mark.parametrize("given", [print, "print", [print, 3], {print}, None])
+async def later(event: object) -> None:
+    """Is called by nobody who would await it."""
+
+
+@pytest.mark.parametrize("given", [print, "print", [print, 3], {print}, None, [later]])
 def test_observers_are_a_list_of_functions(given: Any) -> None:
     """One function is no list, and a list holds nothing else."""
     with pytest.raises(ConfigurationError, match=r"The option observers is .* It must be a list of functions"):

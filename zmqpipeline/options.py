@@ -8,6 +8,7 @@ Sizes of memory as people write them: ``2GiB``, ``500 MB``, or a number of bytes
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -144,9 +145,10 @@ class Options:
                 f"The option run_id is {run_id[: MAX_RUN_ID + 1]!r}. It must be a printable text of 1 to {MAX_RUN_ID} "
                 f"characters. Its variable is {variable('run_id')}."
             )
-        if not isinstance(self.observers, (list, tuple)) or not all(map(callable, self.observers)):
+        if not isinstance(self.observers, (list, tuple)) or not all(map(_is_function, self.observers)):
             raise ConfigurationError(
-                f"The option observers is {self.observers!r}. It must be a list of functions that take an event."
+                f"The option observers is {self.observers!r}. It must be a list of functions, not async ones, that "
+                "take an event."
             )
         # options can be compared, and are not changed by who changes his list
         object.__setattr__(self, "observers", tuple(self.observers))
@@ -178,6 +180,11 @@ class Options:
     def merge(self, **given: Any) -> Options:
         """Return these options with what is given instead, where it is not None: the flags of a command line."""
         return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+
+def _is_function(value: object) -> bool:
+    # an async one would be called, and never executed
+    return callable(value) and not inspect.iscoroutinefunction(value)
 
 
 _OPTIONAL = ("idle_timeout", "exit_when_idle", "max_failures")
