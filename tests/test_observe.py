@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import subprocess
+import sys
 import threading
 from collections import Counter
 from dataclasses import FrozenInstanceError, fields, is_dataclass
@@ -186,3 +188,18 @@ def test_events_are_records(kind: type[observe.Event]) -> None:
         event.time = 1.0  # type: ignore[misc]
     if kind not in (observe.Event, observe.ItemsEvent):
         assert kind.__name__ in (observe.__doc__ or "")
+
+
+def test_a_run_without_observers_has_nothing_of_them() -> None:
+    """Not a module is imported for them, so that nothing of theirs can run."""
+    program = """
+import sys
+from zmqpipeline import Pipeline
+app = Pipeline("plain")
+app.add_task("C", lambda: [{"n": 1}])
+app.add_worker("C", lambda data: data)
+assert app.test_run().summary.ok
+print([name for name in sys.modules if name.startswith("zmqpipeline.") and "observ" in name or "recorder" in name])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"

@@ -13,11 +13,14 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import ConfigurationError
-from zmqpipeline.observe import Observer
+
+if TYPE_CHECKING:
+    # a program that has no observers does not pay for their events
+    from zmqpipeline.observe import Observer
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 """What `Options.log_level` may be."""

@@ -12,7 +12,7 @@ from zmqpipeline.definitions.functions import FunctionCollector, FunctionService
 from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry, listed, unknown_task
 from zmqpipeline.errors import ConfigurationError, did_you_mean
 from zmqpipeline.options import Options
-from zmqpipeline.roles.base import Role, observer_name
+from zmqpipeline.roles.base import Role
 from zmqpipeline.roles.client import ServiceClient
 from zmqpipeline.roles.collector import Collector
 from zmqpipeline.roles.distributor import Distributor
@@ -20,7 +20,6 @@ from zmqpipeline.roles.service import Service, ServiceWorker
 from zmqpipeline.roles.task import Task
 from zmqpipeline.roles.worker import MultiThreadedWorker, Worker
 from zmqpipeline.runtime.error_text import named
-from zmqpipeline.runtime.observing import Subscription
 from zmqpipeline.serialization.pack import METADATA_BYTES, pack_aside
 
 if TYPE_CHECKING:
@@ -96,10 +95,7 @@ def _ready(role: AnyRole, app: Pipeline, options: Options) -> AnyRole:
     role._options = options
     role._pipeline = app.name
     role._command = app._command
-    role._subscriptions = tuple(
-        Subscription(one.event_type, one.plan.function, observer_name(one.plan.function))
-        for one in app.registry.observers.values()
-    )
+    role._subscriptions = tuple((one.event_type, one.plan.function) for one in app.registry.observers.values())
     return role
 
 

@@ -13,9 +13,10 @@ from zmqpipeline.definitions.origin import Original, is_from_twin
 from zmqpipeline.definitions.registry import ObserverEntry, Registry, add_once
 from zmqpipeline.definitions.signatures import Place, Plan, all_brief, brief, label, plan
 from zmqpipeline.errors import RegistrationError
-from zmqpipeline.observe import Event
 
 if TYPE_CHECKING:
+    from zmqpipeline.observe import Event
+
     if sys.version_info >= (3, 11):
         from typing import Unpack
     else:
@@ -27,7 +28,7 @@ TaskFunction = TypeVar(
 )
 WorkerFunction = TypeVar("WorkerFunction", bound="Callable[..., Mapping[Any, Any] | None]")
 Class = TypeVar("Class", bound=type)
-AnyEvent = TypeVar("AnyEvent", bound=Event)
+AnyEvent = TypeVar("AnyEvent", bound="Event")
 Result = TypeVar("Result")
 
 

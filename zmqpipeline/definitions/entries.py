@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from zmqpipeline import observe
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions import signatures
 from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, checked
@@ -92,6 +91,8 @@ def worker_entry(task_type: str, function: Callable[..., Any], **given: Unpack[W
 
 def check_event_type(event_type: object) -> None:
     """Raise RegistrationError for what is no type of event."""
+    from zmqpipeline import observe
+
     if not (isinstance(event_type, type) and issubclass(event_type, observe.Event)):
         kinds = [one for one in vars(observe).values() if isinstance(one, type) and issubclass(one, observe.Event)]
         raise RegistrationError(

@@ -10,11 +10,11 @@ from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, defaults
 from zmqpipeline.definitions.signatures import Plan
 from zmqpipeline.errors import RegistrationError, did_you_mean
-from zmqpipeline.observe import Event
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
 from zmqpipeline.runtime.error_text import named
 
 if TYPE_CHECKING:
+    from zmqpipeline.observe import Event
     from zmqpipeline.roles.collector import Collector
     from zmqpipeline.roles.task import Task
     from zmqpipeline.roles.worker import Worker

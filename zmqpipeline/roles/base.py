@@ -10,26 +10,29 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import ConfigurationError, RunFailed
-from zmqpipeline.observe import Event as ObservedEvent
-from zmqpipeline.observe import RoleDown, RoleUp
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import Drain, Event
 from zmqpipeline.protocol.machine import Machine
-from zmqpipeline.protocol.recorder import Recorder
 from zmqpipeline.roles.attributes import Declared
 from zmqpipeline.runtime import child, child_report, signals
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.leader import Leadership
 from zmqpipeline.runtime.loop import Loop
-from zmqpipeline.runtime.observing import ObserverThread, Subscription
 from zmqpipeline.runtime.process_start import age_of_role
 from zmqpipeline.runtime.transport import transport as sockets
 from zmqpipeline.runtime.tuning import short_turns
+
+if TYPE_CHECKING:
+    # who has no observers does not pay for them, not even when a process starts
+    from zmqpipeline.observe import Event as ObservedEvent
+    from zmqpipeline.observe import Observer
+    from zmqpipeline.protocol.recorder import Recorder
+    from zmqpipeline.runtime.observing import ObserverThread
 
 Actions = dict[type, Callable[[Any], None]]
 """What the loop does with each sort of command."""
@@ -96,7 +99,7 @@ class Role(Declared):
     """For how many seconds it had been starting when it was run; see `protocol.early_end`."""
     _began: float | None
     _over: float | None
-    _subscriptions: tuple[Subscription, ...]
+    _subscriptions: tuple[tuple[type[ObservedEvent], Observer], ...]
     """The app's observers, beside those of the options."""
     _observer_thread: ObserverThread | None
     """None: there is nobody to tell anything."""
@@ -139,9 +142,11 @@ class Role(Declared):
                 self._open(transport)
                 self._log.debug("%s begins, with the addresses %s.", type(self).__name__, ", ".join(self._places()))
                 self._tell_parent(child_report.READY)
-                self._tell(RoleUp, pid=os.getpid(), task=str(getattr(self, "task_type", "")))
+                if self._observer_thread is not None:
+                    self._observer_thread.role_is_up(str(getattr(self, "task_type", "")))
                 ended = self._drive(transport, caught)
-                self._tell(RoleDown, status=ended.status, reason=ended.reason)
+                if self._observer_thread is not None:
+                    self._observer_thread.role_is_down(ended)
             finally:
                 # user code first, then the sockets that its answers would have gone to
                 self._close()
@@ -209,24 +214,20 @@ class Role(Declared):
     @contextlib.contextmanager
     def _observed(self) -> Iterator[None]:
         """Observers, if there are any, are told of what happens meanwhile."""
-        given = [Subscription(ObservedEvent, one, observer_name(one)) for one in self.options.observers]
-        subscriptions = [*given, *self._subscriptions]
-        if not subscriptions:
+        if not self.options.observers and not self._subscriptions:
             yield
             return
-        self._observer_thread = ObserverThread(self._role_name(), subscriptions, self._log)
+        from zmqpipeline.observe import Event as ObservedEvent
+        from zmqpipeline.runtime.observing import ObserverThread, Subscription
+
+        wanted = [*((ObservedEvent, one) for one in self.options.observers), *self._subscriptions]
+        subscriptions = [Subscription(kind, one, _observer_name(one)) for kind, one in wanted]
+        self._observer_thread = ObserverThread(self._log_name.rpartition(".")[2], subscriptions, self._log)
         try:
             yield
         finally:
             self._observer_thread.close()
             self._observer_thread = None
-
-    def _role_name(self) -> str:
-        return self._log_name.rpartition(".")[2]
-
-    def _tell(self, kind: type[ObservedEvent], **fields: Any) -> None:
-        if self._observer_thread is not None:
-            self._observer_thread.tell(kind, **fields)
 
     def _front(self, machine: Any, recorder: Recorder) -> Machine:
         """What the loop of an observed role takes for the machine; the machine itself, if it tells nothing more."""
@@ -300,7 +301,7 @@ class Role(Declared):
             self._log.log(logging.INFO if ended.status in (0, 1) else logging.ERROR, "%s", ended.reason)
 
 
-def observer_name(function: Any) -> str:
+def _observer_name(function: Any) -> str:
     """What an observer is called in log lines."""
     name = getattr(function, "__qualname__", type(function).__qualname__).replace("<locals>.", "")
     return named(f"observer {name}", function)

@@ -6,7 +6,7 @@ import copy
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import JournalError, JournalUnavailable, RunFailed
@@ -16,8 +16,6 @@ from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, End
 from zmqpipeline.protocol.events import EndFound, Event
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts
-from zmqpipeline.protocol.observed import ObservedCollector
-from zmqpipeline.protocol.recorder import Recorder
 from zmqpipeline.roles.attributes import ENDPOINT, Kind, fitted, is_overridden
 from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.roles.results import Failure, Reason, Summary
@@ -31,6 +29,9 @@ from zmqpipeline.runtime.progress import read_progress
 from zmqpipeline.runtime.threads.collecting import Gatherer
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import ACK_DATA_BYTES, is_dict, pack_aside, pack_item, unpack, within_depth
+
+if TYPE_CHECKING:
+    from zmqpipeline.protocol.recorder import Recorder
 
 Collection: TypeAlias = Callable[[str, int], tuple[Callable[..., Any], bool]]
 """By task and attempt: the user code for a result, and whether it is called with the item's number and the data."""
@@ -295,6 +296,8 @@ class Collector(Role):
         return [] if self._journal is None or self._journal.restored is None else [self._journal.restored]
 
     def _front(self, machine: CollectorMachine, recorder: Recorder) -> Machine:
+        from zmqpipeline.protocol.observed import ObservedCollector
+
         return ObservedCollector(machine, recorder)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:

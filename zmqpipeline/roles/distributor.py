@@ -6,7 +6,7 @@ import random
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import ConfigurationError, DefinitionError, RegistrationError, RunFailed
@@ -17,8 +17,6 @@ from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.events import EndFound, MetadataLoaded, WorkerDied
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import TaskCounts
-from zmqpipeline.protocol.observed import ObservedDistributor
-from zmqpipeline.protocol.recorder import Recorder
 from zmqpipeline.protocol.run_end import AT_THE_END
 from zmqpipeline.protocol.status import HOP as STATUS_HOP
 from zmqpipeline.roles.attributes import Kind, require_declared
@@ -35,6 +33,9 @@ from zmqpipeline.runtime.threads.collecting import Serial
 from zmqpipeline.runtime.threads.source import Exhausted, Gated, Keep, Producer, Take, steps
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import METADATA_BYTES, is_dict, pack_aside, pack_identity, unpack
+
+if TYPE_CHECKING:
+    from zmqpipeline.protocol.recorder import Recorder
 
 LONGEST_VALUE = 200
 """So many characters of a metadata value are shown in an error."""
@@ -209,6 +210,8 @@ class Distributor(Role):
         )
 
     def _front(self, machine: DistributorMachine, recorder: Recorder) -> Machine:
+        from zmqpipeline.protocol.observed import ObservedDistributor
+
         return ObservedDistributor(machine, recorder)
 
     def _stay_seconds(self) -> float:

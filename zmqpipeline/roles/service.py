@@ -7,14 +7,12 @@ import os
 import socket
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.messages import MESSAGE_TYPE_DATA
 from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
 from zmqpipeline.protocol.machine import Machine
-from zmqpipeline.protocol.observed import ObservedWorker
-from zmqpipeline.protocol.recorder import Recorder
 from zmqpipeline.protocol.services.broker import ServiceMachine
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.roles.attributes import ENDPOINT, SERVICE_TYPE, TIME_LIMIT, Kind, fitted
@@ -27,6 +25,9 @@ from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import bounded, pack, within_depth
+
+if TYPE_CHECKING:
+    from zmqpipeline.protocol.recorder import Recorder
 
 Call = Callable[[int, int, int, Any], Any]
 """Calls the handler for one request: thread index, number, attempt, data."""
@@ -169,6 +170,8 @@ class ServiceWorker(Role):
         )
 
     def _front(self, machine: WorkerMachine, recorder: Recorder) -> Machine:
+        from zmqpipeline.protocol.observed import ObservedWorker
+
         return ObservedWorker(machine, recorder)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:

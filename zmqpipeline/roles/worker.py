@@ -8,7 +8,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import RunFailed, SerializeError
@@ -16,8 +16,6 @@ from zmqpipeline.options import size_in_bytes
 from zmqpipeline.protocol.commands import Ended, Execute, LookForEnd, SetMetadata, TakeBack
 from zmqpipeline.protocol.events import EndFound
 from zmqpipeline.protocol.machine import Machine
-from zmqpipeline.protocol.observed import ObservedWorker
-from zmqpipeline.protocol.recorder import Recorder
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.roles.attributes import (
     COUNT_LIMIT,
@@ -42,6 +40,9 @@ from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.runtime.tuning import retiring
 from zmqpipeline.serialization.pack import item_packer, unpack, within_depth
+
+if TYPE_CHECKING:
+    from zmqpipeline.protocol.recorder import Recorder
 
 AnyWorker = TypeVar("AnyWorker", bound="Worker")
 
@@ -167,6 +168,8 @@ class Worker(Role):
         )
 
     def _front(self, machine: WorkerMachine, recorder: Recorder) -> Machine:
+        from zmqpipeline.protocol.observed import ObservedWorker
+
         return ObservedWorker(machine, recorder)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:

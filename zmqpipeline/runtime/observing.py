@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from zmqpipeline import observe
+from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.recorder import Recorder
 
 BATCH_SECONDS = 0.1
@@ -62,6 +63,14 @@ class ObserverThread:
         self.recorder = Recorder(role, epoch=epoch, lock=threading.Lock(), wake=self._news.set)
         self._thread = threading.Thread(target=self._run, name="zmqpipeline observers", daemon=True)
         self._thread.start()
+
+    def role_is_up(self, task: str) -> None:
+        """The role is ready; `task` is the one that it serves alone."""
+        self.tell(observe.RoleUp, pid=os.getpid(), task=task)
+
+    def role_is_down(self, ended: Ended) -> None:
+        """Nothing more will happen in it."""
+        self.tell(observe.RoleDown, status=ended.status, reason=ended.reason)
 
     def tell(self, kind: type[observe.Event], **fields: Any) -> None:
         """Something happened to the role itself."""
