@@ -12,7 +12,7 @@ import pytest
 
 from tests.roles import running
 from zmqpipeline import EndpointAddress, Service, ServiceClient, ServiceWorker, TaskType
-from zmqpipeline.errors import RequestFailed, WorkerInitError
+from zmqpipeline.errors import EndpointInUse, RequestFailed, WorkerInitError
 from zmqpipeline.options import Options
 from zmqpipeline.utils.messages import MESSAGE_TYPE_DATA
 
@@ -194,3 +194,16 @@ def test_what_a_service_is_given_must_be_addresses() -> None:
     for made in (lambda: Service("tpc://x:1", good), lambda: Service(good, 5), lambda: ServiceClient("x")):
         with pytest.raises(TypeError):
             made()
+
+
+def test_a_role_that_cannot_begin_again_knows_nothing_of_its_last_run(place: Place) -> None:
+    """What it would leave behind, a note that its run is over, say, would be about another one."""
+    broker = place.broker()
+    with running(broker):
+        pass
+    assert broker.machine is not None
+    with running(place.broker(), place.worker(lambda self: None)), place.client() as client:
+        assert client.request({}, timeout=10) is None
+        with pytest.raises(EndpointInUse):
+            broker.run()
+    assert broker.machine is None

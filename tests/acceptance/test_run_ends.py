@@ -336,6 +336,27 @@ def test_roles_that_are_still_starting_learn_that_the_run_has_ended(
         assert f"The run ended early: the {role} was interrupted or shut down" in letter(other)
 
 
+def test_ctrl_c_while_the_addresses_are_bound_ends_the_run(workshop: Workshop) -> None:
+    """A moment before the role can hear of it: it is kept until then, so that the others are told as ever."""
+    interrupts_itself = """
+    endpoint = RESULTS
+    @property
+    def ack_endpoint(self):
+        if sys._getframe(1).f_code.co_name == "_open":
+            os.kill(os.getpid(), 2)
+        return ACKS
+"""
+    text = PROGRAM.replace("    endpoint, ack_endpoint = RESULTS, ACKS\n", interrupts_itself)
+    workshop.write("early.py", text)
+    workshop.write("late.py", STARTING + PROGRAM)
+    late = workshop.start("late.py", "worker")
+    time.sleep(1.0)
+    collector = workshop.start("early.py", "collector")
+    assert collector.wait() == 7, collector.err
+    (workshop.folder / "come").touch()
+    assert "The run ended early: the collector was interrupted or shut down" in letter(late)
+
+
 @pytest.mark.parametrize("role", ["distributor", "collector"])
 @pytest.mark.parametrize("order", [0, 1])
 def test_the_next_run_is_started_at_once_in_any_order(

@@ -127,6 +127,7 @@ def test_trouble_at_the_end_is_named_for_what_raised(function: str) -> None:
     troubles = [m.TaskTrouble(name, TROUBLE) for name in (function, "A", "metadata")]
     scene.collector.says(m.Finished("run", troubles))
     scene.bench.wait(FAREWELL_SECONDS + 0.1)
+    scene.collector.says(m.Bye("run"))
     assert scene.machine.troubles == {function: TROUBLE}
     assert scene.bench.ended is not None
     assert scene.bench.ended.status == 1

@@ -97,7 +97,8 @@ def test_a_distributor_has_a_line_for_the_first_and_one_for_all() -> None:
 
 def test_what_a_worker_beside_it_has_said_is_not_said_twice() -> None:
     """Of a worker that speaks to the same people; not what that one did not say, or not as failed for good."""
-    given_up = GivenUp(near="box")
+    assert [line.level for line in GivenUp(here="box/7").lines([item(0)], "box/7", 0.0)] == [20]
+    given_up = GivenUp(near="box", here="this/7")
     assert [line.level for line in given_up.lines([item(n) for n in range(3)], "box/1", 0.0)] == [20, 10, 10]
     assert [line.level for line in given_up.rest(1.0)] == [20]
     assert given_up.lines([item(0, ELSEWHERE)], "other/1", 0.0)[0].level == 30

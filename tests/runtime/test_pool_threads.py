@@ -103,6 +103,29 @@ def test_what_comes_during_a_long_item_of_the_one_that_executes_alone_is_not_kep
     assert results([posts.next()]) == {1: b"1"}
 
 
+def test_a_long_item_within_a_stride_has_the_others_back(make: Make, posts: Posts) -> None:
+    """The one that executes alone looks at no clock for hundreds of items, of which one turns out to be long."""
+    go_on = threading.Event()
+
+    def execute(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+        if number == 200:
+            go_on.wait(20)
+        return b""
+
+    pool = make(2, execute)
+    pool.submit(items(*range(100)))
+    posts.until(executed(100))
+    while len(pool._idle) + len(pool._parked) < 2:
+        time.sleep(0.001)
+    limit_to_one(pool)
+    pool._slots[0].stride = 256
+    pool.submit(items(*range(100, 400)))
+    done = results(posts.until(executed(299)))
+    assert sorted(done) == [number for number in range(100, 400) if number != 200]
+    go_on.set()
+    assert posts.next().numbers == [200]
+
+
 def test_threads_that_wait_for_another_to_begin_end_if_it_cannot(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """There may be no more threads to be had: then the pool closes at once, and calls no user code."""
     start, called = threading.Thread.start, list[int]()

@@ -47,6 +47,7 @@ class ToCollector:
         rng: random.Random | None = None,
         metadata: str = "none",
         supervised: str = "",
+        here: str = "",
         stay: float = 0.0,
         age: float | None = None,
         command: str = "",
@@ -56,7 +57,7 @@ class ToCollector:
         """Make one; the keywords say what surrounds it.
 
         `supervised`: the host on which whoever started the workers tells by WorkerDied how they end; `command` is
-        what starts roles of this pipeline.
+        what starts roles of this pipeline. `here` is what workers of this very process are called.
 
         `stay`: for so many seconds from its first event on it does not end, so that workers which try to connect from
         time to time hear that a short run is over.
@@ -71,7 +72,7 @@ class ToCollector:
         self.run = ""
         self.metadata = b""
         self.troubles: dict[str, m.Trouble] = {}
-        self.failed = GivenUp(near=supervised)
+        self.failed = GivenUp(supervised, here)
         self.ok: bool | None = None
         """Whether everything was collected, once the run has ended."""
         self.early = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import uuid
@@ -202,6 +203,7 @@ class Distributor(Role):
             rng=random.Random(),
             metadata="remote" if self.receive_metadata else local,
             supervised=socket.gethostname() if child.is_child() else "",
+            here=f"{socket.gethostname()}/{os.getpid()}",
             stay=self._stay_seconds(),
             age=self._age,
             command=self._command,

@@ -1,9 +1,9 @@
 """Items that were given up, as a distributor says it: the first of a kind in a line, the next ones as a sum.
 
-Where the function raised, its own process has said it with the traceback and the item. If that one was started by who
-started this one, both speak to the same people, and the line here has level INFO: it tells nothing new, unless the item
-was tried again in between. An item that was lost with its workers has a line of its own each time, since its number is
-all that is known of it. The other lines are there at level DEBUG.
+Where the function raised, its own process has said it with the traceback and the item. If that is this process, or
+was started by who started it, both speak to the same people, and the line here has level INFO: it tells nothing new,
+unless the item was tried again in between. An item that was lost with its workers has a line of its own each time,
+since its number is all that is known of it. The other lines are there at level DEBUG.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ LINE, KNOWN, SILENT = 30, 20, 10
 class GivenUp(FailedItems):
     """The items that were given up here, and what is to be said of them."""
 
-    def __init__(self, near: str = "") -> None:
-        """`near`: the host of workers that speak to the same people as this process."""
+    def __init__(self, near: str = "", here: str = "") -> None:
+        """`near`: the host of workers that speak to the same people as this process; `here`: the name of its own."""
         super().__init__()
-        self._near = near
+        self._near, self._here = near, here
         self._known: set[tuple[str, str, str]] = set()
         """The kinds of which the first was said by such a worker."""
 
@@ -31,7 +31,8 @@ class GivenUp(FailedItems):
         """These are given up, of this worker if it is known which."""
         whose: dict[str, str | int] = {"worker": worker} if worker else {}
         found = []
-        is_near = bool(self._near) and worker.rpartition("/")[0] == self._near
+        host = worker.rpartition("/")[0]
+        is_near = bool(host) and (worker == self._here or host == self._near)
         for item in failures:
             is_first = self.add(item, now)
             is_known = is_near and _was_said(item)

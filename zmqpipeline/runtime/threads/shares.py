@@ -314,7 +314,7 @@ class Shares:
                 # a thread that comes by hands over itself, a little later than this
                 if moment - slot.mark > 1.5 * self._quantum:
                     with slot.lock:
-                        if slot.striding:
+                        if slot.striding and slot.part:
                             # it looks at the clock after the stride only; what it hands over took time all the same
                             slot.last = max(slot.last, moment)
                         self._hand_over(slot)

@@ -213,4 +213,5 @@ class Transport:
         if self._gate is not None:
             self._gate.close()
         if self._own is not None:
-            self._own.term()
+            # with sockets that nobody knows of, should something have come between their making and that
+            self._own.destroy(linger=0)
