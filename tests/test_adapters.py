@@ -229,7 +229,7 @@ def test_handle_of_a_function_task_gives_the_same_items() -> None:
 def make_worker(function: Callable[..., Any], init: Any = None, thread: Any = None) -> FunctionWorker:
     """A worker with its initializing functions."""
     return FunctionWorker(
-        worker_entry("C", function, 2),
+        worker_entry("C", function, threads=2),
         ADDRESS,
         ADDRESS,
         init and plan(init, signatures.WORKER_INIT),

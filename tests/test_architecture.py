@@ -16,23 +16,23 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "zmqpipeline"
 
 LAYERS = (
-    "errors",
+    "errors observe",
     "addresses",
-    "options log",
+    "options",
     "serialization",
     "messages utils",
     "protocol.frozen protocol.error_info protocol.status_records protocol.messages protocol.events protocol.commands "
     "protocol.allowed protocol.machine protocol.snapshots protocol.credit protocol.peers protocol.waiting "
     "protocol.early_end protocol.missed_run",
     "protocol.data",
-    "protocol.fields protocol.codec",
+    "protocol.fields protocol.codec protocol.recorder",
     "protocol.delivery",
     "protocol.status protocol.run_end",
     "protocol.collection",
     "protocol.services",
     "protocol",
     "runtime.forks runtime.locks runtime.bind runtime.leader runtime.progress runtime.error_text runtime.failure_log "
-    "runtime.child runtime.child_report runtime.ended_runs runtime.process_start",
+    "runtime.child runtime.child_report runtime.ended_runs runtime.process_start runtime.log",
     "runtime.security",
     "runtime.transport",
     "runtime.journal",
@@ -64,8 +64,10 @@ THIRD_PARTY = {
     "msgpack": ("protocol.codec", "serialization"),
     "sqlite3": ("runtime.journal",),
     "pytest": ("pytest_plugin",),
+    # for types alone: it comes with whatever checks them
+    "typing_extensions": ("definitions",),
 }
-PURE_MAY_IMPORT = ("protocol", "errors", "options", "serialization")
+PURE_MAY_IMPORT = ("protocol", "errors", "observe", "options", "serialization")
 PURE_MUST_NOT = {"asyncio", "os", "pathlib", "select", "socket", "sqlite3", "subprocess", "threading", "time", "zmq"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FILES = sorted(path for folder in ("zmqpipeline", "tests", "examples") for path in (ROOT / folder).rglob("*.py"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 from zmqpipeline import Pipeline
+from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, declared
 from zmqpipeline.errors import RegistrationError
 
 MISSPELT: dict[str, tuple[Callable[[Pipeline], Any], str]] = {
@@ -44,3 +45,76 @@ def test_the_twins_take_the_same_keywords_with_the_same_defaults() -> None:
     for method, twin in ((app.task, app.add_task), (app.worker, app.add_worker), (app.service, app.add_service)):
         assert keywords(method) == keywords(twin)
         assert keywords(method)
+
+
+WRONG: dict[type, dict[str, list[Any]]] = {
+    TaskKeywords: {
+        "depends_on": [3, [""], [None], None, [["A"]], b"A"],
+        "times": [-1, "3", True, 1.5],
+        "total": [-1, "3"],
+        "key": [3, ["id"]],
+        "retries": [-1, None, False],
+        "backoff": [-0.1, "1", None, float("inf")],
+        "timeout": [-1, "1", float("nan")],
+        "crash_limit": [0, None],
+        "on_failed": ["abrot", None],
+        "endpoint": [5],
+    },
+    WorkerKeywords: {
+        "threads": [0, "2", None],
+        "init_timeout": [0, "60"],
+        "max_items": [0, "7"],
+        "max_memory": [0, "much"],
+    },
+    ServiceKeywords: {"threads": [0, None], "idempotent": ["no", None], "init_timeout": [0]},
+}
+METHODS: dict[type, tuple[str, str]] = {
+    TaskKeywords: ("task", "Task 'C'"),
+    WorkerKeywords: ("worker", "The worker of task 'C'"),
+    ServiceKeywords: ("service", "The service 'C'"),
+}
+CASES = [
+    pytest.param(kind, name, value, id=f"{METHODS[kind][0]}-{name}-{value!r}")
+    for kind, names in WRONG.items()
+    for name, values in names.items()
+    for value in values
+]
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_every_keyword_is_shown_with_its_type_its_default_and_its_meaning(kind: type) -> None:
+    """By `help` and whatever else reads the signature, the types and the docstring of the decorator."""
+    method = getattr(Pipeline, METHODS[kind][0])
+    parameters, text = inspect.signature(method).parameters, inspect.getdoc(method) or ""
+    assert list(declared(kind)) == list(WRONG[kind])
+    for name, (hint, keyword) in declared(kind).items():
+        assert parameters[name].default == keyword.default
+        assert parameters[name].annotation == hint == get_type_hints(method)[name]
+        assert f"    {name}: {keyword.meaning}" in " ".join(text.split()).replace(f" {name}: ", f"    {name}: ")
+    assert "**" not in text
+    assert max(map(len, text.splitlines())) <= 112
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), CASES)
+def test_a_wrong_value_is_refused_by_the_name_of_its_keyword(kind: type, name: str, value: Any) -> None:
+    """The text says whose it is, what it must be, and what was seen; nothing is registered."""
+    app = Pipeline("wrong")
+    method, whose = METHODS[kind]
+    with pytest.raises(RegistrationError) as caught:
+        getattr(app, f"add_{method}")("C", lambda data=None: data, **{name: value})
+    expected = declared(kind)[name][1].kind.expected
+    assert str(caught.value) == f"{whose}: {name} must be {expected}, not {value!r}."
+    assert not {*app.task_types, *app.registry.workers, *app.service_names}
+
+
+def test_a_registered_function_has_all_of_its_keywords() -> None:
+    """Those that were given, and the defaults of the others; one name of a task stands for a list of one."""
+    app = Pipeline("all")
+    app.add_task("A", list)
+    app.add_task("B", list, depends_on="A")
+    assert app.registry.tasks["B"].keywords["depends_on"] == ("A",)
+    app.add_task("C", list, depends_on=(name for name in "AA"), retries=2)
+    entry = app.registry.tasks["C"]
+    assert set(entry.keywords) == set(declared(TaskKeywords))
+    assert (entry.keywords["depends_on"], entry.keywords["retries"], entry.keywords["crash_limit"]) == (("A",), 2, 3)
+    assert app.registry.tasks["A"].keywords["depends_on"] == ()

@@ -16,13 +16,13 @@ import pytest
 
 from zmqpipeline.app import Pipeline
 from zmqpipeline.errors import ConfigurationError, ImportFailed, JournalError
-from zmqpipeline.log import JsonLines, log_to_stderr
 from zmqpipeline.processes.import_app import refuse_while_importing, split_target, target_of
 from zmqpipeline.processes.launch import held_by, worker_numbers
 from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.roles.distributor import refuse_other_metadata
 from zmqpipeline.runtime.journal import Journal
+from zmqpipeline.runtime.log import JsonLines, log_to_stderr
 from zmqpipeline.runtime.progress import Progress, read_progress
 
 

@@ -137,10 +137,33 @@ def test_every_field_has_a_docstring_and_can_be_read() -> None:
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr)
     }
     assert documented == {field.name for field in fields(Options)}
+    assert Options.from_environ(None, {"ZMQPIPELINE_OBSERVERS": "print"}).observers == ()
     for field in fields(Options):
+        if field.name in options.IN_PROGRAMS:
+            continue
         environ = {variable(field.name): "\N{SNOWMAN}"}
         if field.name in ("journal", "run_id", "keys"):
             assert getattr(Options.from_environ(None, environ), field.name) == "\N{SNOWMAN}"
             continue
         with pytest.raises(ConfigurationError):
             Options.from_environ(None, environ)
+
+
+async def later(event: object) -> None:
+    """Is called by nobody who would await it."""
+
+
+@pytest.mark.parametrize("given", [print, "print", [print, 3], {print}, None, [later]])
+def test_observers_are_a_list_of_functions(given: Any) -> None:
+    """One function is no list, and a list holds nothing else."""
+    with pytest.raises(ConfigurationError, match=r"The option observers is .* It must be a list of functions"):
+        Options(observers=given)
+
+
+def test_observers_stay_as_they_were_given() -> None:
+    """Whoever changes his list does not change the options; variables and flags leave them alone."""
+    mine = [print]
+    options = Options(observers=mine)
+    mine.clear()
+    assert options.observers == (print,)
+    assert Options.from_environ(options, {"ZMQPIPELINE_LINGER": "1"}).merge(journal="j").observers == (print,)

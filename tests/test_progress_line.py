@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from zmqpipeline.cli.progress import ProgressLine, progress_line, progress_shown
-from zmqpipeline.log import log_to_stderr
 from zmqpipeline.protocol.messages import TaskCounts
+from zmqpipeline.runtime.log import log_to_stderr
 from zmqpipeline.runtime.progress import Progress
 
 

@@ -11,7 +11,8 @@ import sys
 import pytest
 
 import zmqpipeline
-from zmqpipeline import errors, log
+from zmqpipeline import errors
+from zmqpipeline.runtime import log
 
 
 def test_the_list_is_sorted_and_every_name_exists() -> None:

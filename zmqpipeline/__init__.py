@@ -9,10 +9,9 @@ import importlib
 import typing
 
 if typing.TYPE_CHECKING:
-    from zmqpipeline import errors, messages, utils
+    from zmqpipeline import errors, messages, observe, utils
     from zmqpipeline.addresses import EndpointAddress
     from zmqpipeline.app import Pipeline
-    from zmqpipeline.log import configureLogging
     from zmqpipeline.options import Options
     from zmqpipeline.roles.client import ServiceClient
     from zmqpipeline.roles.collector import Collector
@@ -23,6 +22,7 @@ if typing.TYPE_CHECKING:
     from zmqpipeline.roles.task import Task
     from zmqpipeline.roles.task_type import TaskType
     from zmqpipeline.roles.worker import MultiThreadedWorker, SingleThreadedWorker, Worker
+    from zmqpipeline.runtime.log import configureLogging
 
 __version__ = "0.1.0"
 
@@ -49,6 +49,7 @@ __all__ = [
     "configureLogging",
     "errors",
     "messages",
+    "observe",
     "utils",
 ]
 
@@ -71,9 +72,9 @@ _HOMES = {
     "TaskSummary": "roles.results",
     "TaskType": "roles.task_type",
     "Worker": "roles.worker",
-    "configureLogging": "log",
+    "configureLogging": "runtime.log",
 }
-_MODULES = ("errors", "messages", "utils")
+_MODULES = ("errors", "messages", "observe", "utils")
 
 
 def __getattr__(name: str) -> typing.Any:

@@ -1,4 +1,4 @@
-"""The settings of a role: one dataclass, a docstring a field, each also an environment variable.
+"""The settings of a role: one dataclass, a docstring a field, each that is a text also an environment variable.
 
 A flag beats a variable, a variable beats an argument, an argument beats the default. The variable of a field is
 ``ZMQPIPELINE_`` and its name in capitals: ``ZMQPIPELINE_DRAIN_TIMEOUT=60``.
@@ -8,14 +8,19 @@ Sizes of memory as people write them: ``2GiB``, ``500 MB``, or a number of bytes
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    # a program that has no observers does not pay for their events
+    from zmqpipeline.observe import Observer
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 """What `Options.log_level` may be."""
@@ -23,6 +28,9 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 ENCRYPTION = ("auto", "required", "off")
 """What `Options.encryption` may be."""
 
+
+IN_PROGRAMS = ("observers",)
+"""Options that have no variable: their values are no text."""
 
 MAX_RUN_ID = 200
 """So many characters a `run_id` may have."""
@@ -119,6 +127,9 @@ class Options:
     log_json: bool = False
     """Write log lines as JSON objects."""
 
+    observers: Sequence[Observer] = ()
+    """Functions that are called with each event of the role (`zmqpipeline.observe`). Only a program can give them."""
+
     def __post_init__(self) -> None:
         """Check what would do harm if it were misspelt.
 
@@ -137,6 +148,13 @@ class Options:
                 f"The option run_id is {run_id[: MAX_RUN_ID + 1]!r}. It must be a printable text of 1 to {MAX_RUN_ID} "
                 f"characters. Its variable is {variable('run_id')}."
             )
+        if not isinstance(self.observers, (list, tuple)) or not all(map(_is_function, self.observers)):
+            raise ConfigurationError(
+                f"The option observers is {self.observers!r}. It must be a list of functions, not async ones, that "
+                "take an event."
+            )
+        # options can be compared, and are not changed by who changes his list
+        object.__setattr__(self, "observers", tuple(self.observers))
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:
@@ -155,6 +173,8 @@ class Options:
         """
         found: dict[str, Any] = {}
         for field in fields(cls):
+            if field.name in IN_PROGRAMS:
+                continue
             text = environ.get(variable(field.name), "").strip()
             if text:
                 found[field.name] = _read(field.name, str(field.type), text)
@@ -163,6 +183,11 @@ class Options:
     def merge(self, **given: Any) -> Options:
         """Return these options with what is given instead, where it is not None: the flags of a command line."""
         return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+
+def _is_function(value: object) -> bool:
+    # an async one would be called, and never executed
+    return callable(value) and not inspect.iscoroutinefunction(value)
 
 
 _OPTIONAL = ("idle_timeout", "exit_when_idle", "max_failures")

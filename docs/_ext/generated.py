@@ -85,9 +85,8 @@ def options_table() -> str:
     lines = [_row("option", "variable", "flag", "default", "meaning"), _row(*["---"] * 5)]
     for one in dataclasses.fields(options.Options):
         flags = ", ".join(f"`{flag}`" for flag in flags_of(one.name))
-        lines.append(
-            _row(f"`{one.name}`", f"`{options.variable(one.name)}`", flags, f"`{one.default!r}`", said[one.name])
-        )
+        variable = "" if one.name in options.IN_PROGRAMS else f"`{options.variable(one.name)}`"
+        lines.append(_row(f"`{one.name}`", variable, flags, f"`{one.default!r}`", said[one.name]))
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 from typing_extensions import assert_type
 
-from zmqpipeline import Failure, Pipeline, Summary
+from zmqpipeline import Failure, Options, Pipeline, Summary, observe
 
 app = Pipeline("typed")
 
@@ -83,6 +83,17 @@ def places() -> dict[str, str]:
     return {"path": "/"}
 
 
+@app.on(observe.ItemsFailed)
+def count(event: observe.ItemsFailed) -> int:
+    """An observer."""
+    return event.count
+
+
+@app.on(observe.ItemsCollected)
+def see(event: observe.Event) -> None:
+    """One that takes more than it is given."""
+
+
 @app.service("upper")
 def upper(data: dict[str, str]) -> dict[str, str]:
     """A service."""
@@ -98,6 +109,9 @@ assert_type(is_open({}), bool)
 assert_type(finish({}), int)
 assert_type(places(), dict[str, str])
 assert_type(upper({"text": "a"}), dict[str, str])
+
+app.add_on(observe.RunOver, lambda event: event.ok)
+observed = Pipeline("observed", options=Options(observers=[count, lambda event: None]))
 
 typed_gather: Callable[[Row], None] = gather
 typed_note: Callable[[Failure], str] = note

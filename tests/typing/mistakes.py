@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zmqpipeline import EndpointAddress, Pipeline, SingleThreadedWorker, TaskType
+from zmqpipeline import EndpointAddress, Pipeline, SingleThreadedWorker, TaskType, observe
 from zmqpipeline.pytest_plugin import RunPipeline
 from zmqpipeline.testing import SimulatedPipeline
 
@@ -41,6 +41,12 @@ def length(data: dict[str, int]) -> int:
     return len(data)
 
 
+@app.on(observe.ItemsSent)  # mistake: it is called with other events
+def count(event: observe.ItemsFailed) -> None:
+    """Not as it should be."""
+
+
+app.on("ItemsSent")  # mistake: a type
 square("text")  # mistake: the decorated function takes a dict
 square({"n": 1}).append(1)  # mistake: it returns one
 app.run(workers="two")  # mistake: a number, or a dict
@@ -49,6 +55,10 @@ app.task("F", retires=3)  # mistake: it is retries
 app.add_task("F", numbers, depend_on=["C"])  # mistake: it is depends_on
 app.add_task("F", numbers, times="3")  # mistake: a number
 app.add_worker("F", square, thread=2)  # mistake: it is threads
+app.task("G", backoff="1")  # mistake: seconds are a number
+app.task("G", depends_on=[1])  # mistake: names of tasks
+app.worker("G", max_memory=2.5)  # mistake: bytes, or a text
+app.service("upper", init_timeout="60")  # mistake: seconds are a number
 app.add_service("upper", square, idempotent=True, treads=2)  # mistake: it is threads
 
 

@@ -65,14 +65,14 @@ def _nodes(app: Pipeline) -> Iterator[Node]:
     if app.task_types:
         yield Node("collector", "collector", ("collector",))
     for index, (name, service) in enumerate(app.registry.services.items()):
-        yield Node(f"service{index}", "service", (f"service {name}", _threads(service.threads)))
+        yield Node(f"service{index}", "service", (f"service {name}", _threads(service.keywords["threads"])))
 
 
 def _about(task: TaskEntry, worker: WorkerEntry | None) -> Iterator[str]:
     if task.spec.total is not None:
         yield f"{task.spec.total} item{'' if task.spec.total == 1 else 's'}"
     if worker is not None:
-        yield _threads(worker.threads if worker.cls is None else getattr(worker.cls, "n_threads", 1))
+        yield _threads(worker.keywords["threads"] if worker.cls is None else getattr(worker.cls, "n_threads", 1))
 
 
 def _threads(number: int) -> str:

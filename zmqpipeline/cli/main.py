@@ -40,7 +40,6 @@ from zmqpipeline.errors import (
     WorkerInitError,
     did_you_mean,
 )
-from zmqpipeline.log import about_process, log_to_stderr
 from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options, variable
 from zmqpipeline.processes import import_app, launch
 from zmqpipeline.processes.supervisor import Outcome
@@ -52,6 +51,7 @@ from zmqpipeline.runtime import child as processes
 from zmqpipeline.runtime import child_report as told
 from zmqpipeline.runtime.error_text import trouble_of, users_line
 from zmqpipeline.runtime.journal import dead_items
+from zmqpipeline.runtime.log import about_process, log_to_stderr
 from zmqpipeline.runtime.tuning import keep_freed_memory
 
 Function = TypeVar("Function", bound=Callable[..., Any])

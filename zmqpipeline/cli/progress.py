@@ -13,7 +13,7 @@ from typing import IO
 import click
 
 from zmqpipeline.cli.tables import duration, printable
-from zmqpipeline.log import CLEAR
+from zmqpipeline.runtime.log import CLEAR
 from zmqpipeline.runtime.progress import Progress
 
 log = logging.getLogger("zmqpipeline.run")

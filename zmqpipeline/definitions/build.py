@@ -95,6 +95,7 @@ def _ready(role: AnyRole, app: Pipeline, options: Options) -> AnyRole:
     role._options = options
     role._pipeline = app.name
     role._command = app._command
+    role._subscriptions = tuple((one.event_type, one.plan.function) for one in app.registry.observers.values())
     return role
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from zmqpipeline.definitions import signatures
-from zmqpipeline.definitions.entries import service_entry, task_entry, task_name, worker_entry
+from zmqpipeline.definitions.entries import check_event_type, service_entry, task_entry, task_name, worker_entry
+from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, takes
 from zmqpipeline.definitions.origin import Original, is_from_twin
-from zmqpipeline.definitions.registry import Registry, add_once
-from zmqpipeline.definitions.signatures import Place, Plan, all_brief, brief, label, plan, spelt
+from zmqpipeline.definitions.registry import ObserverEntry, Registry, add_once
+from zmqpipeline.definitions.signatures import Place, Plan, all_brief, brief, label, plan
 from zmqpipeline.errors import RegistrationError
 
 if TYPE_CHECKING:
-    pass
+    from zmqpipeline.observe import Event
+
+    if sys.version_info >= (3, 11):
+        from typing import Unpack
+    else:
+        from typing_extensions import Unpack
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 TaskFunction = TypeVar(
@@ -21,6 +28,8 @@ TaskFunction = TypeVar(
 )
 WorkerFunction = TypeVar("WorkerFunction", bound="Callable[..., Mapping[Any, Any] | None]")
 Class = TypeVar("Class", bound=type)
+AnyEvent = TypeVar("AnyEvent", bound="Event")
+Result = TypeVar("Result")
 
 
 class Decorated(Original):
@@ -34,22 +43,8 @@ class Decorated(Original):
 
     # tasks ------------------------------------------------------------------------------------------------------------
 
-    @spelt
-    def task(
-        self,
-        task_type: str,
-        *,
-        depends_on: Iterable[str] = (),
-        times: int | None = None,
-        total: int | None = None,
-        key: str | Callable[[dict[str, Any]], Any] | None = None,
-        retries: int = 0,
-        backoff: float = 1.0,
-        timeout: float | None = None,
-        crash_limit: int = 3,
-        on_failed: Literal["abort", "continue"] = "abort",
-        endpoint: str | None = None,
-    ) -> Callable[[TaskFunction], TaskFunction]:
+    @takes(TaskKeywords)
+    def task(self, task_type: str, **keywords: Unpack[TaskKeywords]) -> Callable[[TaskFunction], TaskFunction]:
         """Decorator: the function gives the items of a task.
 
         It may be a generator, return an iterable of dicts, or return one dict or None. It may be called again, when a
@@ -60,17 +55,7 @@ class Decorated(Original):
 
         Args:
             task_type: the name of the task.
-            depends_on: tasks of which every item must be acknowledged before the first of this one.
-            times: call the function so often, one item a call.
-            total: how many items there will be, for the progress line.
-            key: a field's name, or a callable on the item: an item with a key that waits, is with a worker or is
-                collected is skipped, however often the run is started again; a failed one may come again.
-            retries: how often an item is tried again when the worker's function raises.
-            backoff: seconds before the first retry; twice as long before each further one.
-            timeout: seconds that one execution may take; None for as long as it likes.
-            crash_limit: an item that so many workers died of is failed.
-            on_failed: what to do when an item of `depends_on` failed: "abort", or "continue".
-            endpoint: an address of its own for this task.
+            **keywords: those of `TaskKeywords`.
 
         Raises:
             RegistrationError: a second function for the task, a bad argument, or a parameter that nobody provides.
@@ -78,61 +63,19 @@ class Decorated(Original):
         task_name(task_type, "task")
 
         def register(function: TaskFunction) -> TaskFunction:
-            self.add_task(
-                task_type,
-                function,
-                depends_on=depends_on,
-                times=times,
-                total=total,
-                key=key,
-                retries=retries,
-                backoff=backoff,
-                timeout=timeout,
-                crash_limit=crash_limit,
-                on_failed=on_failed,
-                endpoint=endpoint,
-            )
+            self.add_task(task_type, function, **keywords)
             return function
 
         return brief(register)
 
-    @spelt
-    def add_task(
-        self,
-        task_type: str,
-        function: Callable[..., Any],
-        *,
-        depends_on: Iterable[str] = (),
-        times: int | None = None,
-        total: int | None = None,
-        key: str | Callable[[dict[str, Any]], Any] | None = None,
-        retries: int = 0,
-        backoff: float = 1.0,
-        timeout: float | None = None,
-        crash_limit: int = 3,
-        on_failed: Literal["abort", "continue"] = "abort",
-        endpoint: str | None = None,
-    ) -> None:
+    @takes(TaskKeywords)
+    def add_task(self, task_type: str, function: Callable[..., Any], **keywords: Unpack[TaskKeywords]) -> None:
         """The method twin of `@app.task`, with the same keywords."""
         if not self._takes("task"):
             return
-        entry = task_entry(
-            task_type,
-            function,
-            depends_on=depends_on,
-            times=times,
-            total=total,
-            key=key,
-            retries=retries,
-            backoff=backoff,
-            timeout=timeout,
-            crash_limit=crash_limit,
-            on_failed=on_failed,
-            endpoint=endpoint,
-        )
-        add_once(
-            self.registry.tasks, entry.name, entry, f"Task {entry.name!r}", lambda one: _label(one.plan or one.cls)
-        )
+        entry = task_entry(task_type, function, **keywords)
+        what = f"Task {entry.name!r}"
+        add_once(self.registry.tasks, entry.name, entry, what, lambda one: _label(one.plan or one.cls))
 
     def available(self, task_type: str) -> Callable[[Function], Function]:
         """Decorator: ``fn(ack_data) -> bool`` is asked before each item of the task, in the distributor's process.
@@ -159,59 +102,30 @@ class Decorated(Original):
 
     # workers ----------------------------------------------------------------------------------------------------------
 
-    @spelt
-    def worker(
-        self,
-        task_type: str,
-        *,
-        threads: int = 1,
-        init_timeout: float | None = 60.0,
-        max_items: int | None = None,
-        max_memory: int | str | None = None,
-    ) -> Callable[[WorkerFunction], WorkerFunction]:
+    @takes(WorkerKeywords)
+    def worker(self, task_type: str, **keywords: Unpack[WorkerKeywords]) -> Callable[[WorkerFunction], WorkerFunction]:
         """Decorator: the function executes one item of the task, its first parameter, and returns the result, a dict.
 
         By name it may take metadata, task_type, thread_index, number, attempt, resource.
 
         Args:
             task_type: the task.
-            threads: so many threads of each worker process call it at once.
-            init_timeout: seconds that `worker_init` and `thread_init` may take together; a worker that takes longer
-                ends, and has failed to start. None for as long as they like.
-            max_items: a process ends its work in good order after so many items, and another one takes its place.
-            max_memory: the same when the process has so much memory after an item: bytes, or a text such as "2GiB".
+            **keywords: those of `WorkerKeywords`.
         """
         task_name(task_type, "worker")
 
         def register(function: WorkerFunction) -> WorkerFunction:
-            self.add_worker(
-                task_type,
-                function,
-                threads=threads,
-                init_timeout=init_timeout,
-                max_items=max_items,
-                max_memory=max_memory,
-            )
+            self.add_worker(task_type, function, **keywords)
             return function
 
         return brief(register)
 
-    @spelt
-    def add_worker(
-        self,
-        task_type: str,
-        function: Callable[..., Any],
-        *,
-        threads: int = 1,
-        init_timeout: float | None = 60.0,
-        max_items: int | None = None,
-        max_memory: int | str | None = None,
-    ) -> None:
+    @takes(WorkerKeywords)
+    def add_worker(self, task_type: str, function: Callable[..., Any], **keywords: Unpack[WorkerKeywords]) -> None:
         """The method twin of `@app.worker`, with the same keywords."""
         if not self._takes("worker"):
             return
-        limits: dict[str, Any] = {"init_timeout": init_timeout, "max_items": max_items, "max_memory": max_memory}
-        entry = worker_entry(task_type, function, threads, **limits)
+        entry = worker_entry(task_type, function, **keywords)
         what = f"The worker of task {entry.name!r}"
         add_once(self.registry.workers, entry.name, entry, what, lambda one: _label(one.plan or one.cls))
 
@@ -310,44 +224,57 @@ class Decorated(Original):
 
     # services ---------------------------------------------------------------------------------------------------------
 
-    @spelt
-    def service(
-        self, name: str, *, threads: int = 1, idempotent: bool = False, init_timeout: float | None = 60.0
-    ) -> Callable[[Function], Function]:
+    @takes(ServiceKeywords)
+    def service(self, name: str, **keywords: Unpack[ServiceKeywords]) -> Callable[[Function], Function]:
         """Decorator: the function answers the requests for a service; its first parameter is the request.
 
         By name it may take task_type, thread_index, attempt, resource (of `@app.worker_init(name)`), msgtype.
 
         Args:
             name: what clients ask for.
-            threads: so many threads of each worker process call it at once.
-            idempotent: a request whose worker was lost may be given to another one, and so be executed twice.
-            init_timeout: seconds that `worker_init` and `thread_init` may take together, as of `@app.worker`.
+            **keywords: those of `ServiceKeywords`.
         """
         task_name(name, "service")
 
         def register(function: Function) -> Function:
-            self.add_service(name, function, threads=threads, idempotent=idempotent, init_timeout=init_timeout)
+            self.add_service(name, function, **keywords)
             return function
 
         return brief(register)
 
-    @spelt
-    def add_service(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        *,
-        threads: int = 1,
-        idempotent: bool = False,
-        init_timeout: float | None = 60.0,
-    ) -> None:
-        """The method twin of `@app.service`."""
+    @takes(ServiceKeywords)
+    def add_service(self, name: str, function: Callable[..., Any], **keywords: Unpack[ServiceKeywords]) -> None:
+        """The method twin of `@app.service`, with the same keywords."""
         if not self._takes("service"):
             return
-        entry = service_entry(name, function, threads, idempotent, init_timeout)
+        entry = service_entry(name, function, **keywords)
         what = f"The service {entry.name!r}"
         add_once(self.registry.services, entry.name, entry, what, lambda one: _label(one.plan))
+
+    # observers --------------------------------------------------------------------------------------------------------
+
+    def on(self, event_type: type[AnyEvent]) -> Callable[[Callable[[AnyEvent], Result]], Callable[[AnyEvent], Result]]:
+        """Decorator: the function is called with each event of this type, beside the run; see `zmqpipeline.observe`.
+
+        Each role calls it in its own process, on a thread of its own, once for many items. `Event` stands for all
+        types. There may be several functions for one type. What one raises is logged, and nothing else.
+
+        Raises:
+            RegistrationError: that is no type of event, or the function takes other parameters.
+        """
+        check_event_type(event_type)
+
+        def register(function: Callable[[AnyEvent], Result]) -> Callable[[AnyEvent], Result]:
+            self.add_on(event_type, function)
+            return function
+
+        return brief(register)
+
+    def add_on(self, event_type: type[AnyEvent], function: Callable[[AnyEvent], Any]) -> None:
+        """The method twin of `@app.on`."""
+        check_event_type(event_type)
+        if self._takes("on"):
+            self.registry.add_observer(ObserverEntry(event_type, plan(function, signatures.ON)))
 
     # classes ----------------------------------------------------------------------------------------------------------
 

@@ -1,19 +1,26 @@
-"""From the arguments of a decorator to an entry of the registry; every argument is checked here."""
+"""From the arguments of a decorator to an entry of the registry: what each keyword does."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions import signatures
-from zmqpipeline.definitions.registry import ON_FAILED, ServiceEntry, TaskEntry, WorkerEntry
+from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, checked
+from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry
 from zmqpipeline.definitions.signatures import Plan, plan
 from zmqpipeline.errors import RegistrationError
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
-from zmqpipeline.roles.attributes import COUNT_LIMIT, MEMORY_LIMIT, TIME_LIMIT, Kind
 from zmqpipeline.roles.task_type import TaskType
+
+if TYPE_CHECKING:
+    if sys.version_info >= (3, 11):
+        from typing import Unpack
+    else:
+        from typing_extensions import Unpack
 
 
 def task_name(task_type: object, decorator: str) -> str:
@@ -31,21 +38,7 @@ def task_name(task_type: object, decorator: str) -> str:
     return name
 
 
-def task_entry(
-    task_type: str,
-    function: Callable[..., Any],
-    *,
-    depends_on: Iterable[str] = (),
-    times: int | None = None,
-    total: int | None = None,
-    key: str | Callable[[dict[str, Any]], Any] | None = None,
-    retries: int = 0,
-    backoff: float = 1.0,
-    timeout: float | None = None,
-    crash_limit: int = 3,
-    on_failed: str = "abort",
-    endpoint: str | None = None,
-) -> TaskEntry:
+def task_entry(task_type: str, function: Callable[..., Any], **given: Unpack[TaskKeywords]) -> TaskEntry:
     """The entry of `@app.task`.
 
     Raises:
@@ -53,23 +46,16 @@ def task_entry(
         EndpointError: the task's own address is malformed.
     """
     name = task_name(task_type, "task")
-    checked = _Checked(name)
-    checked.whole("times", times, 0, optional=True)
-    checked.whole("total", total, 0, optional=True)
-    checked.whole("retries", retries, 0)
-    checked.whole("crash_limit", crash_limit, 1)
-    checked.seconds("backoff", backoff)
-    checked.seconds("timeout", timeout, optional=True)
-    checked.that("on_failed", on_failed, on_failed in ON_FAILED, "'abort' or 'continue'")
-    checked.that("key", key, key is None or isinstance(key, str) or callable(key), "a field's name or a callable")
+    keywords = checked(TaskKeywords, given, f"Task {name!r}")
+    times, total, key, endpoint = keywords["times"], keywords["total"], keywords["key"], keywords["endpoint"]
     spec = TaskSpec(
         name,
-        depends_on=checked.names(depends_on),
-        retries=retries,
-        backoff=float(backoff),
-        timeout=timeout or None,
-        crash_limit=crash_limit,
-        on_failed=on_failed,
+        depends_on=tuple(keywords["depends_on"]),
+        retries=keywords["retries"],
+        backoff=float(keywords["backoff"]),
+        timeout=keywords["timeout"] or None,
+        crash_limit=keywords["crash_limit"],
+        on_failed=keywords["on_failed"],
         total=times if total is None else total,
         keyed=key is not None,
     )
@@ -79,8 +65,7 @@ def task_entry(
             f"The {made.what} takes `start`, and has key=. Items with keys are known by these, wherever they "
             "come in the order: how many are done from the first on says nothing of them. Take `start` or key= away."
         )
-    address = None if endpoint is None else EndpointAddress(endpoint)
-    return TaskEntry(name, spec, made, times=times, key=key, endpoint=address)
+    return TaskEntry(name, spec, made, None, None if endpoint is None else EndpointAddress(endpoint), keywords)
 
 
 def _task_plan(function: Callable[..., Any], name: str, times: int | None) -> Plan:
@@ -93,73 +78,35 @@ def _task_plan(function: Callable[..., Any], name: str, times: int | None) -> Pl
     return made
 
 
-class _Checked:
-    """The arguments of one task or worker; each check raises RegistrationError with the name of whose they are."""
-
-    def __init__(self, name: str, sort: str = "Task") -> None:
-        self._whose = f"{sort} {name!r}"
-
-    def that(self, argument: str, value: object, good: bool, expected: str) -> None:
-        if not good:
-            raise RegistrationError(f"{self._whose}: {argument} must be {expected}, not {value!r}.")
-
-    def whole(self, argument: str, value: object, least: int, optional: bool = False) -> None:
-        good = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        self.that(argument, value, good or (optional and value is None), f"a whole number, {least} or more")
-
-    def seconds(self, argument: str, value: object, optional: bool = False) -> None:
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
-        self.that(argument, value, good or (optional and value is None), "a number of seconds, 0 or more")
-
-    def of_kind(self, argument: str, value: object, kind: Kind) -> None:
-        """As for the attribute of a class that has the same meaning."""
-        self.that(argument, value, value is None or kind.fits(value), kind.expected)
-
-    def names(self, depends_on: object) -> tuple[str, ...]:
-        """One name stands for a list of one."""
-        if isinstance(depends_on, str):
-            depends_on = (depends_on,)
-        good = isinstance(depends_on, Iterable)
-        names = tuple(depends_on) if isinstance(depends_on, Iterable) else ()
-        good = good and all(isinstance(one, str) and one for one in names)
-        self.that("depends_on", depends_on, good, "a list of names of tasks")
-        return tuple(dict.fromkeys(str.__str__(one) for one in names))
-
-
-def worker_entry(
-    task_type: str,
-    function: Callable[..., Any],
-    threads: int,
-    *,
-    init_timeout: float | None = 60.0,
-    max_items: int | None = None,
-    max_memory: int | str | None = None,
-) -> WorkerEntry:
+def worker_entry(task_type: str, function: Callable[..., Any], **given: Unpack[WorkerKeywords]) -> WorkerEntry:
     """The entry of `@app.worker`.
 
     Raises:
         RegistrationError: an argument is wrong, or the function takes what nobody provides.
     """
     name = task_name(task_type, "worker")
-    checked = _Checked(name, "The worker of task")
-    checked.whole("threads", threads, 1)
-    checked.of_kind("init_timeout", init_timeout, TIME_LIMIT)
-    checked.of_kind("max_items", max_items, COUNT_LIMIT)
-    checked.of_kind("max_memory", max_memory, MEMORY_LIMIT)
-    made = plan(function, signatures.WORKER, name)
-    return WorkerEntry(name, threads, made, None, init_timeout, max_items, max_memory)
+    keywords = checked(WorkerKeywords, given, f"The worker of task {name!r}")
+    return WorkerEntry(name, plan(function, signatures.WORKER, name), None, keywords)
 
 
-def service_entry(
-    name: str, function: Callable[..., Any], threads: int, idempotent: bool, init_timeout: float | None = 60.0
-) -> ServiceEntry:
+def check_event_type(event_type: object) -> None:
+    """Raise RegistrationError for what is no type of event."""
+    from zmqpipeline import observe
+
+    if not (isinstance(event_type, type) and issubclass(event_type, observe.Event)):
+        kinds = [one for one in vars(observe).values() if isinstance(one, type) and issubclass(one, observe.Event)]
+        raise RegistrationError(
+            f"`@app.on` needs a type of event, such as `@app.on(ItemsCollected)`, not {event_type!r}. "
+            f"Those of `zmqpipeline.observe`: {', '.join(one.__name__ for one in kinds)}."
+        )
+
+
+def service_entry(name: str, function: Callable[..., Any], **given: Unpack[ServiceKeywords]) -> ServiceEntry:
     """The entry of `@app.service`.
 
     Raises:
         RegistrationError: an argument is wrong, or the function takes what nobody provides.
     """
     name = task_name(name, "service")
-    checked = _Checked(name, "The service")
-    checked.whole("threads", threads, 1)
-    checked.of_kind("init_timeout", init_timeout, TIME_LIMIT)
-    return ServiceEntry(name, plan(function, signatures.SERVICE, name), threads, bool(idempotent), init_timeout)
+    keywords = checked(ServiceKeywords, given, f"The service {name!r}")
+    return ServiceEntry(name, plan(function, signatures.SERVICE, name), keywords)

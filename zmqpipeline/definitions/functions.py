@@ -63,9 +63,9 @@ class FunctionTask(Task):
     def _start(self, metadata: dict[str, Any], start: int = 0) -> Step:
         _log.info("Task %r begins.", str(self.task_type))
         self.initialize(metadata)
-        step = self._times_step() if self._entry.times is not None else self._items_step(start)
-        if self._entry.key is not None:
-            step = self._keyed(step, self._entry.key)
+        step = self._times_step() if self._entry.keywords["times"] is not None else self._items_step(start)
+        if (key := self._entry.keywords["key"]) is not None:
+            step = self._keyed(step, key)
         if self._gate is not None:
             step = self._gated(step, self._gate)
         return Begun(step, start) if self._entry.plan is not None and "start" in self._entry.plan.names else step
@@ -82,7 +82,7 @@ class FunctionTask(Task):
 
     def _iterate(self, bound: Bound, command: Produce) -> Iterator[Any]:
         """Call the function; what it returned, item by item."""
-        times = self._entry.times
+        times = self._entry.keywords["times"]
         if times is not None:
             return (self._call(bound, command, number) for number in range(times))
         made = self._call(bound, command)
@@ -100,7 +100,7 @@ class FunctionTask(Task):
         return _Items(lambda command: self._iterate(bound, command), item_packer(_named(bound)))
 
     def _times_step(self) -> Step:
-        bound, times = self._bound(), self._entry.times or 0
+        bound, times = self._bound(), self._entry.keywords["times"] or 0
         what, done = _named(bound), 0
 
         def step(command: Produce) -> bytes:
@@ -190,9 +190,10 @@ class FunctionWorker(Worker):
         self.endpoint = endpoint
         self.collector_endpoint = collector_endpoint
         self._plan = entry.plan
-        self._threads = entry.threads
-        self.init_timeout = entry.init_timeout
-        self.max_items, self.max_memory = entry.max_items, entry.max_memory
+        keywords = entry.keywords
+        self._threads = keywords["threads"]
+        self.init_timeout = keywords["init_timeout"]
+        self.max_items, self.max_memory = keywords["max_items"], keywords["max_memory"]
         self._worker_init = worker_init
         self._thread_init = thread_init
         self._resource: Any = None
@@ -342,9 +343,9 @@ class FunctionServiceWorker(ServiceWorker):
         super().__init__("service-worker")
         self.task_type = TaskType(entry.name)
         self.endpoint = endpoint
-        self.idempotent = entry.idempotent
-        self._threads = entry.threads
-        self.init_timeout = entry.init_timeout
+        self.idempotent = entry.keywords["idempotent"]
+        self._threads = entry.keywords["threads"]
+        self.init_timeout = entry.keywords["init_timeout"]
         self._plan = entry.plan
         self._worker_init, self._thread_init = worker_init, thread_init
         self._resource: Any = None

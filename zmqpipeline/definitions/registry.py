@@ -7,54 +7,56 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
+from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, defaults
 from zmqpipeline.definitions.signatures import Plan
 from zmqpipeline.errors import RegistrationError, did_you_mean
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
 from zmqpipeline.runtime.error_text import named
 
 if TYPE_CHECKING:
+    from zmqpipeline.observe import Event
     from zmqpipeline.roles.collector import Collector
     from zmqpipeline.roles.task import Task
     from zmqpipeline.roles.worker import Worker
 
-ON_FAILED = ("abort", "continue")
-
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """A task: a function with its options, or a class."""
+    """A task: a function with its keywords, or a class."""
 
     name: str
     spec: TaskSpec
     plan: Plan | None = None
     cls: type[Task] | None = None
-    times: int | None = None
-    key: str | Callable[[dict[str, Any]], Any] | None = None
     endpoint: EndpointAddress | None = None
+    keywords: TaskKeywords = field(default_factory=lambda: defaults(TaskKeywords))
 
 
 @dataclass(frozen=True)
 class WorkerEntry:
-    """The worker of a task: a function with its number of threads and its limits, or a class."""
+    """The worker of a task: a function with its keywords, or a class."""
 
     name: str
-    threads: int = 1
     plan: Plan | None = None
     cls: type[Worker] | None = None
-    init_timeout: float | None = 60.0
-    max_items: int | None = None
-    max_memory: int | str | None = None
+    keywords: WorkerKeywords = field(default_factory=lambda: defaults(WorkerKeywords))
 
 
 @dataclass(frozen=True)
 class ServiceEntry:
-    """A service: the function that answers, its threads, and whether a request may be executed twice."""
+    """A service: the function that answers, with its keywords."""
 
     name: str
     plan: Plan
-    threads: int = 1
-    idempotent: bool = False
-    init_timeout: float | None = 60.0
+    keywords: ServiceKeywords
+
+
+@dataclass(frozen=True)
+class ObserverEntry:
+    """An observer: which events it is called with, and the function."""
+
+    event_type: type[Event]
+    plan: Plan
 
 
 @dataclass
@@ -72,6 +74,8 @@ class Registry:
     single: dict[str, Plan] = field(default_factory=dict)
     """Those of which there is one: finished, failed, ack_data, metadata."""
     collector_class: type[Collector] | None = None
+    observers: dict[str, ObserverEntry] = field(default_factory=dict)
+    """By numbers: there may be several for one kind of event."""
 
     def check(self, pipeline: str) -> list[str]:
         """The task types in an order that honours depends_on.
@@ -95,6 +99,10 @@ class Registry:
                 raise RegistrationError(_no_worker(what, name, self.workers))
         return ordered
 
+    def add_observer(self, entry: ObserverEntry) -> None:
+        """Put one beside the others."""
+        self.observers[str(1 + max(map(int, self.observers), default=0))] = entry
+
     def modules(self) -> list[str]:
         """The modules of all functions and classes that are registered, in the order of their names."""
         found = {_module_of(entry) for entries in self._places() for entry in entries.values()}
@@ -105,7 +113,7 @@ class Registry:
     def _places(self) -> tuple[dict[str, Any], ...]:
         return (
             *(self.tasks, self.workers, self.services, self.worker_inits, self.thread_inits),
-            *(self.gates, self.collectors, self.single),
+            *(self.gates, self.collectors, self.single, self.observers),
         )
 
     def forget(self, module: str) -> None:

@@ -3,8 +3,6 @@
 The first parameter of a worker, collector, failed or available function is what it is called for, whatever its name;
 the others are taken by name, each where it has a meaning. The signature is read once, when the decorator runs; a
 function that takes nothing extra is afterwards called as it is.
-
-Keywords that a method does not have: refused with the closest one, on every Python.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from functools import partial, wraps
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
-from zmqpipeline.errors import ConfigurationError, RegistrationError, did_you_mean
+from zmqpipeline.errors import ConfigurationError, RegistrationError
 
 _NOTHING = inspect.Parameter.empty
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -50,6 +48,7 @@ FAILED = Place("failed", "the failure", ("metadata", "task_type", "journal"))
 ACK_DATA = Place("ack_data", None, ("metadata", "task_type"))
 AVAILABLE = Place("available", "the ack data", ("metadata", "task_type", "address"))
 METADATA = Place("metadata", None, ())
+ON = Place("on", "the event", ())
 
 
 @dataclass(frozen=True)
@@ -149,27 +148,6 @@ def _refusal(parameter: inspect.Parameter, place: Place, what: str) -> str:
         f"The {what} takes a parameter {parameter.name!r}, which nobody provides.{first} "
         f"Names that have a meaning there: {known}. Rename it, or give it a default."
     )
-
-
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def spelt(method: Method) -> Method:
-    """Decorator of a method: RegistrationError for a keyword that it does not take, with the one that may be meant."""
-    code = method.__code__
-    known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
-
-    @wraps(method)
-    def called(self: Any, *args: Any, **keywords: Any) -> Any:
-        for name in keywords:
-            if name not in known:
-                close = did_you_mean(name, known)
-                raise RegistrationError(
-                    f"`app.{method.__name__}` takes no {name!r}.{close} It takes {', '.join(known)}."
-                )
-        return method(self, *args, **keywords)
-
-    return cast("Method", called)
 
 
 Called = TypeVar("Called", bound=Callable[..., Any])

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import ConfigurationError, RunFailed
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import Drain, Event
+from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.roles.attributes import Declared
 from zmqpipeline.runtime import child, child_report, signals
+from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.leader import Leadership
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.process_start import age_of_role
 from zmqpipeline.runtime.transport import transport as sockets
 from zmqpipeline.runtime.tuning import short_turns
+
+if TYPE_CHECKING:
+    # who has no observers does not pay for them, not even when a process starts
+    from zmqpipeline.observe import Event as ObservedEvent
+    from zmqpipeline.observe import Observer
+    from zmqpipeline.protocol.recorder import Recorder
+    from zmqpipeline.runtime.observing import ObserverThread
 
 Actions = dict[type, Callable[[Any], None]]
 """What the loop does with each sort of command."""
@@ -65,6 +75,8 @@ class Role(Declared):
         role._asked = []
         role._raises_failed_runs = True
         role._began = role._over = None
+        role._subscriptions = ()
+        role._observer_thread = None
         role._age = 0.0
         return role
 
@@ -87,13 +99,21 @@ class Role(Declared):
     """For how many seconds it had been starting when it was run; see `protocol.early_end`."""
     _began: float | None
     _over: float | None
+    _subscriptions: tuple[tuple[type[ObservedEvent], Observer], ...]
+    """The app's observers, beside those of the options."""
+    _observer_thread: ObserverThread | None
+    """None: there is nobody to tell anything."""
 
     @property
     def options(self) -> Options:
-        """The settings that the role was given, or those of the environment."""
+        """The settings that the role was given, before `run()`, with those of the environment over them."""
         if self._options is None:
             self._options = Options.from_environ(None, os.environ)
         return self._options
+
+    @options.setter
+    def options(self, given: Options) -> None:
+        self._options = Options.from_environ(given, os.environ)
 
     def run(self) -> None:
         """Run the role and block until it is over.
@@ -112,14 +132,21 @@ class Role(Declared):
         self._age = age_of_role(with_parent=child.is_child())
         self._began, self._over = time.monotonic(), None
         self._prepare()
-        with signals.draining(self.options.drain_timeout, ignore_sigint=self._ignore_sigint) as caught:
+        with (
+            signals.draining(self.options.drain_timeout, ignore_sigint=self._ignore_sigint) as caught,
+            self._observed(),
+        ):
             transport: sockets.Transport | None = None
             try:
                 transport = sockets.Transport(self.options, context=self._context())
                 self._open(transport)
                 self._log.debug("%s begins, with the addresses %s.", type(self).__name__, ", ".join(self._places()))
                 self._tell_parent(child_report.READY)
+                if self._observer_thread is not None:
+                    self._observer_thread.role_is_up(str(getattr(self, "task_type", "")))
                 ended = self._drive(transport, caught)
+                if self._observer_thread is not None:
+                    self._observer_thread.role_is_down(ended)
             finally:
                 # user code first, then the sockets that its answers would have gone to
                 self._close()
@@ -162,7 +189,9 @@ class Role(Declared):
         self._leadership = Leadership()
         actions = self._make_actions(post)
         loop = Loop(
-            self.machine,
+            self.machine
+            if self._observer_thread is None
+            else self._front(self.machine, self._observer_thread.recorder),
             transport,
             actions,
             log=self._log,
@@ -181,6 +210,29 @@ class Role(Declared):
             self._leadership = None
         self.signum = caught.signum
         return ended
+
+    @contextlib.contextmanager
+    def _observed(self) -> Iterator[None]:
+        """Observers, if there are any, are told of what happens meanwhile."""
+        if not self.options.observers and not self._subscriptions:
+            yield
+            return
+        from zmqpipeline.observe import Event as ObservedEvent
+        from zmqpipeline.runtime.observing import ObserverThread, Subscription
+
+        wanted = [*((ObservedEvent, one) for one in self.options.observers), *self._subscriptions]
+        subscriptions = [Subscription(kind, one, _observer_name(one)) for kind, one in wanted]
+        self._observer_thread = ObserverThread(self._log_name.rpartition(".")[2], subscriptions, self._log)
+        try:
+            yield
+        finally:
+            self._observer_thread.close()
+            self._observer_thread = None
+
+    def _front(self, machine: Any, recorder: Recorder) -> Machine:
+        """What the loop of an observed role takes for the machine; the machine itself, if it tells nothing more."""
+        front: Machine = machine
+        return front
 
     def _attach(self, loop: Loop | None) -> None:
         with self._guard:
@@ -247,6 +299,12 @@ class Role(Declared):
             raise ConfigurationError(ended.reason)
         if ended.reason:
             self._log.log(logging.INFO if ended.status in (0, 1) else logging.ERROR, "%s", ended.reason)
+
+
+def _observer_name(function: Any) -> str:
+    """What an observer is called in log lines."""
+    name = getattr(function, "__qualname__", type(function).__qualname__).replace("<locals>.", "")
+    return named(f"observer {name}", function)
 
 
 def new_incarnation() -> bytes:

@@ -6,15 +6,15 @@ import copy
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import JournalError, JournalUnavailable, RunFailed
-from zmqpipeline.log import about_results
 from zmqpipeline.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Ended, LookForEnd, SetRun
 from zmqpipeline.protocol.events import EndFound, Event
+from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts
 from zmqpipeline.roles.attributes import ENDPOINT, Kind, fitted, is_overridden
 from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
@@ -24,10 +24,14 @@ from zmqpipeline.runtime.ended_runs import find_early_note, leave_early_note
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.journal import Journal
+from zmqpipeline.runtime.log import about_results
 from zmqpipeline.runtime.progress import read_progress
 from zmqpipeline.runtime.threads.collecting import Gatherer
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import ACK_DATA_BYTES, is_dict, pack_aside, pack_item, unpack, within_depth
+
+if TYPE_CHECKING:
+    from zmqpipeline.protocol.recorder import Recorder
 
 Collection: TypeAlias = Callable[[str, int], tuple[Callable[..., Any], bool]]
 """By task and attempt: the user code for a result, and whether it is called with the item's number and the data."""
@@ -290,6 +294,11 @@ class Collector(Role):
 
     def _first_events(self) -> Iterable[Event]:
         return [] if self._journal is None or self._journal.restored is None else [self._journal.restored]
+
+    def _front(self, machine: CollectorMachine, recorder: Recorder) -> Machine:
+        from zmqpipeline.protocol.observed import ObservedCollector
+
+        return ObservedCollector(machine, recorder)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         self._ack, self._collection = {}, self._make_collection()

@@ -7,16 +7,16 @@ import random
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import ConfigurationError, DefinitionError, RegistrationError, RunFailed
-from zmqpipeline.log import about_thread
 from zmqpipeline.protocol.commands import Ended, LoadMetadata, LookForEnd, Produce, StartTasks
 from zmqpipeline.protocol.delivery.dependencies import order
 from zmqpipeline.protocol.delivery.failure_kinds import said
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.events import EndFound, MetadataLoaded, WorkerDied
+from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.protocol.run_end import AT_THE_END
 from zmqpipeline.protocol.status import HOP as STATUS_HOP
@@ -28,11 +28,15 @@ from zmqpipeline.runtime import child
 from zmqpipeline.runtime.bind import STAY_FACTOR, is_near, longest_wait
 from zmqpipeline.runtime.ended_runs import find_early_note, leave_early_note, leave_note
 from zmqpipeline.runtime.error_text import named, trouble_of, users_part
+from zmqpipeline.runtime.log import about_thread
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.threads.collecting import Serial
 from zmqpipeline.runtime.threads.source import Exhausted, Gated, Keep, Producer, Take, steps
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import METADATA_BYTES, is_dict, pack_aside, pack_identity, unpack
+
+if TYPE_CHECKING:
+    from zmqpipeline.protocol.recorder import Recorder
 
 LONGEST_VALUE = 200
 """So many characters of a metadata value are shown in an error."""
@@ -206,6 +210,11 @@ class Distributor(Role):
             is_dict=is_dict,
             show=lambda packed: _short(unpack(packed)),
         )
+
+    def _front(self, machine: DistributorMachine, recorder: Recorder) -> Machine:
+        from zmqpipeline.protocol.observed import ObservedDistributor
+
+        return ObservedDistributor(machine, recorder)
 
     def _stay_seconds(self) -> float:
         """How long it is there at least: whoever waits for it tries again within that time, and hears of the end."""

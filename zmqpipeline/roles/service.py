@@ -7,23 +7,27 @@ import os
 import socket
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
-from zmqpipeline.log import about_items
 from zmqpipeline.messages import MESSAGE_TYPE_DATA
 from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
+from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.services.broker import ServiceMachine
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.roles.attributes import ENDPOINT, SERVICE_TYPE, TIME_LIMIT, Kind, fitted
 from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
+from zmqpipeline.runtime.log import about_items
 from zmqpipeline.runtime.threads.execution import Execution
 from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import bounded, pack, within_depth
+
+if TYPE_CHECKING:
+    from zmqpipeline.protocol.recorder import Recorder
 
 Call = Callable[[int, int, int, Any], Any]
 """Calls the handler for one request: thread index, number, attempt, data."""
@@ -164,6 +168,11 @@ class ServiceWorker(Role):
             answers=True,
             idempotent=self.idempotent,
         )
+
+    def _front(self, machine: WorkerMachine, recorder: Recorder) -> Machine:
+        from zmqpipeline.protocol.observed import ObservedWorker
+
+        return ObservedWorker(machine, recorder)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         call, what, most = self._make_call(), self._what(), self.options.max_message_bytes

@@ -8,14 +8,14 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import RunFailed, SerializeError
-from zmqpipeline.log import about_items
 from zmqpipeline.options import size_in_bytes
 from zmqpipeline.protocol.commands import Ended, Execute, LookForEnd, SetMetadata, TakeBack
 from zmqpipeline.protocol.events import EndFound
+from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.roles.attributes import (
     COUNT_LIMIT,
@@ -33,12 +33,16 @@ from zmqpipeline.runtime import child_report
 from zmqpipeline.runtime.ended_runs import find_early_note, find_note
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
+from zmqpipeline.runtime.log import about_items
 from zmqpipeline.runtime.threads.execution import Execution
 from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.runtime.tuning import retiring
 from zmqpipeline.serialization.pack import item_packer, unpack, within_depth
+
+if TYPE_CHECKING:
+    from zmqpipeline.protocol.recorder import Recorder
 
 AnyWorker = TypeVar("AnyWorker", bound="Worker")
 
@@ -162,6 +166,11 @@ class Worker(Role):
             max_items=self.max_items,
             age=self._age,
         )
+
+    def _front(self, machine: WorkerMachine, recorder: Recorder) -> Machine:
+        from zmqpipeline.protocol.observed import ObservedWorker
+
+        return ObservedWorker(machine, recorder)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         self._preparation, slots = self._make_preparation(), self._slots()

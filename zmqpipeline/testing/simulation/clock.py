@@ -11,7 +11,9 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, cast
+
+from zmqpipeline.protocol.machine import Machine
 
 
 class SimulationError(AssertionError):
@@ -67,6 +69,10 @@ class Stage:
     def incarnation(self) -> bytes:
         """An id for a process."""
         return b"%08d" % self.serial()
+
+    def front_of(self, machine: Any) -> Machine:
+        """What stands before a machine and sees what it is told: nothing, unless a subclass looks on."""
+        return cast("Machine", machine)
 
     def at(self, time: float, call: Callable[[], object]) -> None:
         """Let this happen at this time."""

@@ -13,6 +13,7 @@ from zmqpipeline.protocol import codec
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.machine import Machine
 
 if TYPE_CHECKING:
     from zmqpipeline.testing.simulation.clock import Stage
@@ -78,6 +79,8 @@ class Node:
 
     def __init__(self, stage: Stage, name: str, machine: Any) -> None:
         self.stage, self.name, self.machine = stage, name, machine
+        self.front: Machine = stage.front_of(machine)
+        """What events go to: the machine, or who looks on."""
         self.running = True
         self.frozen = False
         self.missed: list[e.Event] = []
@@ -129,7 +132,7 @@ class Node:
         if self.frozen:
             self.missed.append(event)
             return
-        for command in self.machine.handle(event, self.stage.now):
+        for command in self.front.handle(event, self.stage.now):
             self.perform(command)
         self.events += 1
         if self.events <= CHECKED_EACH or self.events % 4 == 0:
