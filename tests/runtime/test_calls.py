@@ -21,6 +21,7 @@ from zmqpipeline.protocol.events import Collected, FailedCalled, FinishedCalled,
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts, Trouble
 from zmqpipeline.runtime.error_text import TEXT_LIMIT, trouble_of
 from zmqpipeline.runtime.journal import Journal, dead_items, peek
+from zmqpipeline.runtime.threads import collecting
 from zmqpipeline.runtime.threads.collecting import Gatherer, Serial
 from zmqpipeline.serialization.pack import pack
 
@@ -52,6 +53,12 @@ def make(posts: Posts) -> Iterator[Make]:
     for gatherer in made:
         gatherer.close(5.0)
     assert set(threading.enumerate()) <= before
+
+
+@pytest.fixture
+def one_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that are brief are one part, also where the machine is so busy that they take long."""
+    monkeypatch.setattr(collecting, "PART_SECONDS", 60.0)
 
 
 def command(task: str, attempt: int, spans: Any, values: list[bytes], keys: bytes = b"") -> Collect:
@@ -107,6 +114,7 @@ def test_parts_of_one_message_come_before_those_of_the_next(make: Make, posts: P
     assert seen == [b"a"] * 9 + [b"b"] * 9
 
 
+@pytest.mark.usefixtures("one_part")
 def test_items_are_collected_in_order_with_their_numbers(make: Make, posts: Posts) -> None:
     """Spans and payloads are matched; quick items come back as one part with the spans as they were."""
     seen: list[object] = []
@@ -125,6 +133,7 @@ def test_slow_items_come_back_in_parts(make: Make, posts: Posts) -> None:
     assert [one.spans[0] for one in parts[1:]] == [one.spans[1] for one in parts[:-1]]
 
 
+@pytest.mark.usefixtures("one_part")
 def test_what_the_collector_raises_fails_the_item_alone(make: Make, posts: Posts) -> None:
     """SystemExit, too: the failure comes with trouble and payload, the others are collected."""
 
@@ -140,6 +149,7 @@ def test_what_the_collector_raises_fails_the_item_alone(make: Make, posts: Posts
     assert (event.spans, event.data) == ((0, 1, 2, 3), b"data2")
 
 
+@pytest.mark.usefixtures("one_part")
 def test_ack_data_is_asked_once_a_part(make: Make, posts: Posts) -> None:
     """What ack_data returns goes before the items' data, unless it is empty; what it raises is the part's trouble."""
     answers: list[Any] = [b"all", b"", ValueError("no")]
@@ -177,6 +187,7 @@ def test_failed_is_told_of_each_item_and_answers_for_each_task(make: Make, posts
     assert (second.task, second.spans, second.trouble.message) == ("B", (1, 3), "1")
 
 
+@pytest.mark.usefixtures("one_part")
 def test_finished_is_called_after_what_was_collected_before(make: Make, posts: Posts) -> None:
     """`finished` comes in its turn and gets the command; what it raises is told."""
     calls: list[object] = []
