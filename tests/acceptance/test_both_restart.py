@@ -46,6 +46,7 @@ IDLE = 2.5
 """Seconds from the call of the source on: workers try to connect each second at the longest."""
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("collector_first", [True, False], ids=["collector first", "distributor first"])
 def test_workers_are_not_idle_when_both_others_are_back(
     collector_first: bool, workshop: Workshop, eventually: Eventually
