@@ -11,7 +11,7 @@ from tests import long_journal
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop
 
-pytestmark = [pytest.mark.processes, pytest.mark.slow]
+pytestmark = [pytest.mark.processes, pytest.mark.alone]
 
 DONE, NEW = 2_000_000, 500
 KEYS = 100_000
