@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.data.collected import Progress
+from zmqpipeline.protocol.data.collected import CollectedItems
 from zmqpipeline.protocol.data.dedup import split_keys
 from zmqpipeline.protocol.data.ranges import spans_of
 
@@ -19,7 +19,7 @@ class Disk:
     def __init__(self) -> None:
         self.run = ""
         self.metadata = b""
-        self.tasks: dict[str, Progress] = {}
+        self.tasks: dict[str, CollectedItems] = {}
         self.rows: Counter[tuple[str, int]] = Counter()
         """What the collector's function has written through the journal's own transaction: a row for each item."""
         self.ack: tuple[str, bytes] = ("", b"")
@@ -59,9 +59,9 @@ class Disk:
         for name, failed in command.failed_keys.items():
             self.task(name).keys.failed |= failed
 
-    def task(self, name: str) -> Progress:
+    def task(self, name: str) -> CollectedItems:
         """What it holds of one task."""
-        return self.tasks.setdefault(name, Progress())
+        return self.tasks.setdefault(name, CollectedItems())
 
     def collected(
         self, name: str, numbers: Sequence[int], keys: bytes, data: bytes, rows: Sequence[tuple[str, int]]

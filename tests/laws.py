@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.world import World
     from zmqpipeline.protocol.collector import CollectorMachine
     from zmqpipeline.protocol.delivery.ledger import Ledger
-    from zmqpipeline.protocol.delivery.workers import Member
+    from zmqpipeline.protocol.delivery.workers import WorkerState
     from zmqpipeline.protocol.messages import FailedItem
 
 LOOK_SECONDS = 0.25
@@ -20,7 +20,7 @@ IDLE_SECONDS = 1.5
 """How long a thread may be idle beside an item that waits behind a running one: what is on its way needs some of it."""
 
 
-def check_alone(ledger: Ledger, member: Member, numbers: list[int]) -> None:
+def check_alone(ledger: Ledger, member: WorkerState, numbers: list[int]) -> None:
     """These items are sent to this worker: one on its last try is beside no other, or it would take that one with it.
 
     Nor is one of a group beside others than those of groups. What the worker has finished cannot be taken with it. What

@@ -16,8 +16,8 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collection.outgoing import Outgoing
 from zmqpipeline.protocol.collection.result_credit import Credits
 from zmqpipeline.protocol.collector import CollectorMachine
-from zmqpipeline.protocol.data.collected import Progress
-from zmqpipeline.protocol.data.dedup import KeyBook
+from zmqpipeline.protocol.data.collected import CollectedItems
+from zmqpipeline.protocol.data.dedup import DedupKeys
 from zmqpipeline.protocol.delivery.dispatcher import Dispatcher
 from zmqpipeline.protocol.delivery.gates import AckLog
 from zmqpipeline.protocol.delivery.held import Held
@@ -47,7 +47,7 @@ def _no_reack() -> list[Patch]:
 
 def _no_dedupe() -> list[Patch]:
     """The collector calls its function for every result that arrives."""
-    return [(Progress, "unseen", lambda self, spans: self.pending.missing(spans))]
+    return [(CollectedItems, "unseen", lambda self, spans: self.pending.missing(spans))]
 
 
 def _leases_kept() -> list[Patch]:
@@ -151,7 +151,7 @@ def _comeback_unheard() -> list[Patch]:
 
 def _keys_forgotten() -> list[Patch]:
     """The collector knows items by their numbers alone."""
-    return [(Progress, "new_of", lambda self, spans, keys: self.unseen(spans))]
+    return [(CollectedItems, "new_of", lambda self, spans, keys: self.unseen(spans))]
 
 
 def _keys_not_told() -> list[Patch]:
@@ -173,7 +173,7 @@ def _numbers_again() -> list[Patch]:
 
 def _failed_keys_again() -> list[Patch]:
     """A new distributor sends again what had failed for good, when its source yields it for the first time."""
-    return [(KeyBook, "take_over", lambda self: None)]
+    return [(DedupKeys, "take_over", lambda self: None)]
 
 
 def _said_before_done() -> list[Patch]:

@@ -74,7 +74,7 @@ class WorkerNode(nodes.WorkerNode):
         world.kill_worker(self)
         return True
 
-    def outcome(self, number: int, payload: bytes) -> bytes | m.Trouble:
+    def outcome(self, number: int, payload: bytes) -> bytes | m.ErrorInfo:
         """A result that tells its item, unless the fates have it raise."""
         world = self.world
         one = world.ident(self.task, number)
@@ -82,7 +82,7 @@ class WorkerNode(nodes.WorkerNode):
             return world.result(int(payload))
         world.raises_left[one] -= 1
         world.faults[one] += 1
-        return m.Trouble("ValueError", "as planned")
+        return m.ErrorInfo("ValueError", "as planned")
 
 
 class DistributorNode(nodes.DistributorNode):
@@ -162,7 +162,7 @@ class DistributorNode(nodes.DistributorNode):
         self.served[task] = command
         payloads, state = self.take(task, part, count)
         keys = [one.rjust(16, b".") for one in payloads] if task in self.world.plan.keyed else None
-        trouble = m.Trouble("ValueError", "the source raised") if state == "failed" else None
+        trouble = m.ErrorInfo("ValueError", "the source raised") if state == "failed" else None
         return e.Produced(task, state, payloads, keys, trouble)
 
     def pass_gate(self, task: str) -> bool:
@@ -266,7 +266,7 @@ class CollectorNode(nodes.CollectorNode):
             one = world.note_collected(task, number, payload)
             called.append(one)
             if one in world.collector_raises:
-                failures.append((number, m.Trouble("KeyError", "as planned"), payload))
+                failures.append((number, m.ErrorInfo("KeyError", "as planned"), payload))
             else:
                 good.append(number)
                 rows.append(one)

@@ -78,7 +78,7 @@ def test_a_first_parameter_with_a_known_name_is_the_item_all_the_same() -> None:
     ],
 )
 def test_a_name_without_a_meaning_is_refused_with_those_that_have_one(
-    function: Callable[..., Any], place: signatures.Place, expected: str
+    function: Callable[..., Any], place: signatures.HandlerKind, expected: str
 ) -> None:
     """The list is that of the place."""
     with pytest.raises(RegistrationError, match=expected):

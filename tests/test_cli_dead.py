@@ -11,7 +11,7 @@ import pytest
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.main import run_command
 from zmqpipeline.protocol.commands import SetRun
-from zmqpipeline.protocol.messages import FailedItem, TaskCounts, Trouble
+from zmqpipeline.protocol.messages import ErrorInfo, FailedItem, TaskCounts
 from zmqpipeline.runtime.journal import Journal, dead_items, peek
 from zmqpipeline.serialization.pack import pack
 
@@ -29,9 +29,9 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     journal.begin(SetRun("r1", b""))
     journal.failed(
         [
-            FailedItem("C", 3, 2, "worker", Trouble("ValueError", "no\x07\nsecond line", TRACE), pack({"n": 3})),
-            FailedItem("C", 17, 1, "crash", Trouble("WorkerLost", "x" * 100), pack(ODD)),
-            FailedItem("D d", 0, 1, "distributor", Trouble("SerializeError", ""), b""),
+            FailedItem("C", 3, 2, "worker", ErrorInfo("ValueError", "no\x07\nsecond line", TRACE), pack({"n": 3})),
+            FailedItem("C", 17, 1, "crash", ErrorInfo("WorkerLost", "x" * 100), pack(ODD)),
+            FailedItem("D d", 0, 1, "distributor", ErrorInfo("SerializeError", ""), b""),
         ]
     )
     journal.over(False, [TaskCounts("C", "complete", 20, 18, 2), TaskCounts("D d", "complete", 1, 0, 1)])

@@ -182,7 +182,7 @@ def test_the_page_of_the_wire_has_the_numbers_of_the_code() -> None:
     assert [row.split(" | ")[1].strip("`") for row in rows] == [cls.__name__ for cls in codec._CODES]
     records = generated.records_table()
     nested = {str(one.type) for cls in codec._CODES for one in dataclasses.fields(cls)}
-    for name in ("Trouble", "FailedItem", "TaskCounts", "TaskProgress"):
+    for name in ("ErrorInfo", "FailedItem", "TaskCounts", "TaskProgress"):
         assert f"`{name}`" in records
     assert {"list[FailedItem]", "list[TaskCounts]", "list[TaskProgress]"} <= nested
 

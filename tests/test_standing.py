@@ -8,10 +8,10 @@ import pytest
 
 from zmqpipeline.cli.status import as_lines, as_object
 from zmqpipeline.cli.tables import duration
-from zmqpipeline.protocol.messages import RunningItem, Status, TaskCounts, TaskStanding, WorkerStanding
+from zmqpipeline.protocol.messages import RunningItem, Status, TaskCounts, TaskStatus, WorkerStatus
 
 RUNS = [RunningItem(4, 2, 0.5), RunningItem(1, 1, 75.0), RunningItem(2, 1, 9.0), RunningItem(3, 1, 0.1)]
-WORKER = WorkerStanding("box/7", "A", "box", 7, 4, "busy", 4, 60, RUNS)
+WORKER = WorkerStatus("box/7", "A", "box", 7, 4, "busy", 4, 60, RUNS)
 
 
 def answer(
@@ -19,7 +19,7 @@ def answer(
 ) -> Status:
     """An answer of a pipeline with one task, some of whose items were done by a distributor before."""
     counts = TaskCounts("A", "open", collected + 4, collected)
-    task = TaskStanding(counts, total, 1, 2, 4, 1, seconds, 10, "")
+    task = TaskStatus(counts, total, 1, 2, 4, 1, seconds, 10, "")
     return Status("pipe", run, "running", seconds, "", [replace(task, **given)], [WORKER])  # type: ignore[arg-type]
 
 

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from zmqpipeline.errors import ConfigurationError, PipelineError, RoleDied, WorkerInitError
-from zmqpipeline.processes.slots import FAILED_STARTS_LIMIT, ChildEnded, Crew, Place
+from zmqpipeline.processes.slots import FAILED_STARTS_LIMIT, ChildEnded, ChildSlots, Slot
 from zmqpipeline.processes.supervisor import DISTRIBUTOR_DEATHS_LIMIT, GRACE, Plan, RunSupervisor
-from zmqpipeline.protocol.messages import TaskCounts, Trouble
+from zmqpipeline.protocol.messages import ErrorInfo, TaskCounts
 from zmqpipeline.runtime.child import Child
 from zmqpipeline.runtime.child_report import Told, failed_start
 
@@ -57,25 +57,25 @@ class Scene:
         self.numbers = Numbers()
         self.collector = SimpleNamespace(machine=self.numbers, counts=[], ok=None, status=0, is_finishing=False)
         self.collector._reasons = list
-        self.distributor, self.worker = Place("distributor", []), Place("worker of 'C'", [], "C")
+        self.distributor, self.worker = Slot("distributor", []), Slot("worker of 'C'", [], "C")
         plan = Plan("p", cast(Any, self.collector), self.distributor, [self.worker], {"C": None}, drain_timeout=25.0)
-        self.supervisor = RunSupervisor(plan, Crew([self.distributor, self.worker]))
+        self.supervisor = RunSupervisor(plan, ChildSlots([self.distributor, self.worker]))
         self.seat(self.distributor)
         self.seat(self.worker)
 
-    def seat(self, place: Place) -> Ear:
-        """Put a child in a place, as the crew does when it is due."""
+    def seat(self, place: Slot) -> Ear:
+        """Put a child in a place, as the slots does when it is due."""
         ear = Ear()
         place.child, place.restart_at = cast(Child, ear), None
         return ear
 
-    def ends(self, place: Place, status: int, told: bytes | None = None, now: float = 100.0) -> None:
+    def ends(self, place: Slot, status: int, told: bytes | None = None, now: float = 100.0) -> None:
         """The child of a place has ended with this status, after it had told this: by default that it is at work."""
         if told is None:
             told = b"ready\n" if place is self.distributor else AT_WORK
         self.supervisor._take(ChildEnded(place, 4711, status, 1.0, Told.read(told)), now)
 
-    def leaves(self, place: Place, status: int, now: float = 100.0) -> None:
+    def leaves(self, place: Slot, status: int, now: float = 100.0) -> None:
         """The child of a place has ended with this status, as it said it would."""
         self.ends(place, status, AT_WORK + b"exit %d\n" % status, now)
 
@@ -113,7 +113,7 @@ def test_failed_starts_end_the_run() -> None:
 def test_a_bug_in_an_init_function_ends_the_run_with_its_reason() -> None:
     """The third time in a row; the status is 1, since the program is wrong, and the summary says of what."""
     scene = Scene()
-    trouble = Trouble("KeyError", "'m'", "Traceback ...", "app.py:9 begin")
+    trouble = ErrorInfo("KeyError", "'m'", "Traceback ...", "app.py:9 begin")
     for _ in range(3):
         assert scene.error is None
         scene.ends(scene.worker, 1, f"ready\nstarting\n{failed_start(trouble)}\nexit 1\n".encode())

@@ -217,7 +217,7 @@ def _is_ip(text: str, version: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Places:
+class RoleAddresses:
     """The addresses of one pipeline; `tasks` by task type."""
 
     base: EndpointAddress
@@ -233,13 +233,13 @@ class Places:
     """Where the distributor says how the run stands."""
 
 
-def places_under(base: str, own: Mapping[str, EndpointAddress | None]) -> Places:
+def places_under(base: str, own: Mapping[str, EndpointAddress | None]) -> RoleAddresses:
     """The addresses under a base; `own` says for each task its own address, or None for the common one."""
     address = EndpointAddress(base)
     common = derive(address, "workers")
     tasks = {name: endpoint or common for name, endpoint in own.items()}
     roles = ("results", "acks", "metadata", "service-clients", "service-workers", "status")
-    return Places(address, tasks, *(derive(address, role) for role in roles))
+    return RoleAddresses(address, tasks, *(derive(address, role) for role in roles))
 
 
 def make_folder(base: EndpointAddress) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from zmqpipeline.addresses import EndpointAddress, Places, default_base
+from zmqpipeline.addresses import EndpointAddress, RoleAddresses, default_base
 from zmqpipeline.definitions.decorators import Decorated
 from zmqpipeline.definitions.origin import namesakes, twice, without_tasks
 from zmqpipeline.definitions.registry import Registry
@@ -119,7 +119,7 @@ class Pipeline(Decorated):
     def _own_file(self) -> str:
         return self.origin.file if self.name == self.import_name else ""
 
-    def places(self, options: Options | None = None) -> Places:
+    def places(self, options: Options | None = None) -> RoleAddresses:
         """The addresses of all roles, under these options (by default those of program and environment)."""
         from zmqpipeline.definitions.build import places_of
 

@@ -124,7 +124,7 @@ class RunFailed(PipelineError):
     exit_status: ClassVar[int] = 1
 
     def __init__(self, message: str = "", troubles: Mapping[str, object] | None = None) -> None:
-        """`troubles` says what was raised, as text (`protocol.messages.Trouble`), the first of each.
+        """`troubles` says what was raised, as text (`protocol.messages.ErrorInfo`), the first of each.
 
         It maps a task's name to what its source raised, or what the first of its failed items failed of; "metadata",
         "ack_data", "failed" and "finished" to what these functions raised.

@@ -19,12 +19,12 @@ from examples.benchmarks import work
 from examples.benchmarks.figures import Row, row, show, standard
 from zmqpipeline import Pipeline
 from zmqpipeline.protocol import codec, commands, events, messages
-from zmqpipeline.protocol.data.collected import Progress
+from zmqpipeline.protocol.data.collected import CollectedItems
 from zmqpipeline.protocol.data.ranges import size
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.ledger import Ledger
 from zmqpipeline.protocol.worker import WorkerMachine
-from zmqpipeline.runtime.threads.collecting import Collection, Gatherer
+from zmqpipeline.runtime.threads.collecting import Collection, CollectorThread
 from zmqpipeline.runtime.threads.execution import Execution, Piece
 from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.threads.source import Producer, steps
@@ -166,7 +166,7 @@ def _calls(app: Pipeline, results: list[bytes]) -> Stage:
     collector: Any = app.compile("collector")
     collector._ack, collector._collection = {}, collector._make_collection()
     said: list[Any] = []
-    gatherer = Gatherer(
+    gatherer = CollectorThread(
         collector._collecting,
         collector._call_failed,
         lambda command: None,
@@ -191,7 +191,7 @@ def _plain_calls(results: list[bytes]) -> None:
 
 
 def _progress() -> Stage:
-    progress, starts = Progress(), itertools.count(0, BATCH)
+    progress, starts = CollectedItems(), itertools.count(0, BATCH)
 
     def note() -> None:
         start = next(starts)

@@ -279,13 +279,13 @@ def test_shutdown_before_run_ends_the_run_of_those_who_wait(role: str, workshop:
 EARLY = """
 import signal, sys
 import prog
-from zmqpipeline.runtime.transport.sockets import BoundHop
-opened = BoundHop.open
+from zmqpipeline.runtime.transport.sockets import RouterSocket
+opened = RouterSocket.open
 def open_and_interrupt(self):
     opened(self)
-    BoundHop.open = opened
+    RouterSocket.open = opened
     signal.raise_signal(signal.SIGINT)
-BoundHop.open = open_and_interrupt
+RouterSocket.open = open_and_interrupt
 try:
     prog.make(sys.argv[1]).run()
 except KeyboardInterrupt:

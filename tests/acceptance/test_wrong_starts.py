@@ -123,14 +123,14 @@ while seen < int(sys.argv[1]):
 WRITER = """
 import sys
 from zmqpipeline.protocol.commands import SetRun
-from zmqpipeline.protocol.messages import FailedItem, Trouble
+from zmqpipeline.protocol.messages import FailedItem, ErrorInfo
 from zmqpipeline.runtime.journal import Journal
 
 for n in range(int(sys.argv[1])):
     # each time the log is made, and gone with the last connection
     journal = Journal("run.db", pipeline="p")
     journal.begin(SetRun("run", b"", restored=n > 0))
-    journal.failed([FailedItem("C", n, 1, "worker", Trouble("E", "m" * 3000), b"")])
+    journal.failed([FailedItem("C", n, 1, "worker", ErrorInfo("E", "m" * 3000), b"")])
     journal.commit()
     journal.close()
 """

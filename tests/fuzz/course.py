@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.fuzz.peers import SOCKETS, Hostile, run_of
 from tests.fuzz.site import Site
 
-MOST_GROWTH = 50.0
+MAX_GROWTH = 50.0
 """MB that a role may grow by."""
 
 WARM = 300
@@ -110,7 +110,7 @@ def course(frames: int, seed: int, folder: Path) -> Found:
         requests.over.set()
         requests.join()
         found.wrong += [*requests.wrong, *site.finish()]
-        found.wrong += [f"{name} grew by {more:.0f} MB" for name, more in found.growth.items() if more >= MOST_GROWTH]
+        found.wrong += [f"{name} grew by {more:.0f} MB" for name, more in found.growth.items() if more >= MAX_GROWTH]
         found.items, found.requests = len(site.lines()), requests.count
     return found
 

@@ -165,7 +165,7 @@ class WorkerNode(Node):
         if outcome == "dies":
             self.world.kill_worker(self)
         elif outcome == "raises":
-            self.tell(e.Executed(attempt, [], [], [(number, m.Trouble("ValueError", "as planned"))], 0.001))
+            self.tell(e.Executed(attempt, [], [], [(number, m.ErrorInfo("ValueError", "as planned"))], 0.001))
         else:
             self.tell(e.Executed(attempt, [number], [b"answer to " + payload], [], 0.001))
 

@@ -14,7 +14,7 @@ from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.peers import Link
 
 T = TypeVar("T")
-TROUBLE = m.Trouble("ValueError", "as planned")
+TROUBLE = m.ErrorInfo("ValueError", "as planned")
 
 
 class Bench:

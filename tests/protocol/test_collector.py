@@ -11,7 +11,7 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import (
     ABSENT_SECONDS,
-    MOST_UNREADY,
+    MAX_UNREADY,
     STAY_SECONDS,
     WARN_FIRST_SECONDS,
     WARN_SECONDS,
@@ -384,7 +384,7 @@ def test_trouble_of_its_own_functions_is_kept_once_and_ends_with_status_1(scene:
     scene.bench.tell(e.FailedCalled("A", (1, 2), TROUBLE if where == "failed" else None))
     scene.finish()
     scene.bench.tell(e.FinishedCalled(TROUBLE if where == "finished" else None))
-    assert scene.bench.said_one(m.Finished).troubles == [m.TaskTrouble(where, TROUBLE)]
+    assert scene.bench.said_one(m.Finished).troubles == [m.TaskError(where, TROUBLE)]
     scene.distributor.says(m.Bye("run"))
     assert scene.bench.one(c.Ended).status == 1
     assert scene.machine.troubles == {where: TROUBLE}
@@ -511,6 +511,6 @@ def test_a_worker_that_could_not_be_initialized_is_told_of(scene: Scene) -> None
     assert scene.bench.logged(40) == f"{line} If none can begin within 60 s, the task fails."
     scene.distributor.says(m.Unready("run", "A", TROUBLE, 0.0))
     assert scene.bench.logged(40) == line
-    for _ in range(2 * MOST_UNREADY):
+    for _ in range(2 * MAX_UNREADY):
         scene.distributor.says(m.Unready("run", "A", TROUBLE, 0.0))
-    assert len([one for one in scene.bench.all if isinstance(one, c.Log)]) == MOST_UNREADY
+    assert len([one for one in scene.bench.all if isinstance(one, c.Log)]) == MAX_UNREADY

@@ -9,9 +9,9 @@ from tests.protocol.support import Stranger
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.collection.collecting import MOST_TASKS
-from zmqpipeline.protocol.data.collected import Progress
-from zmqpipeline.protocol.data.ranges import MOST_RANGES
+from zmqpipeline.protocol.collection.collecting import MAX_TASKS
+from zmqpipeline.protocol.data.collected import CollectedItems
+from zmqpipeline.protocol.data.ranges import MAX_RANGES
 
 
 @pytest.fixture
@@ -66,19 +66,19 @@ def test_a_run_with_metadata_that_nobody_could_open_is_not_begun() -> None:
 
 def test_who_claims_to_keep_everything_is_asked_for_no_more_than_a_message_can_tell(scene: Scene) -> None:
     """The answer to a huge claim is cut short; nothing of it is kept."""
-    for number in range(0, 2 * MOST_RANGES + 10, 2):
+    for number in range(0, 2 * MAX_RANGES + 10, 2):
         scene.machine._task("A").collected.add(number, number + 1)
-    scene.machine._acks.count = MOST_RANGES + 5
+    scene.machine._acks.count = MAX_RANGES + 5
     scene.worker.says(m.Kept("run", "A", (0, 2**62)))
     (missing,) = scene.worker.was_told(m.Missing)
-    assert len(missing.spans) == 2 * MOST_RANGES
+    assert len(missing.spans) == 2 * MAX_RANGES
     assert len(scene.machine._tasks["A"].pending) == 0
 
 
 def test_results_of_endless_tasks_are_dropped(scene: Scene) -> None:
     """Who makes up names of tasks cannot fill the memory with them; the tasks that there are go on."""
     scene.results(0)
-    scene.machine._tasks |= {f"t{count}": Progress() for count in range(MOST_TASKS)}
+    scene.machine._tasks |= {f"t{count}": CollectedItems() for count in range(MAX_TASKS)}
     assert not [one for one in scene.results(1, task="another") if not isinstance(one, c.Log)]
     scene.worker.says(m.Kept("run", "another", (0, 1)))
     assert scene.bench.last == []
@@ -90,7 +90,7 @@ def test_results_of_tasks_that_the_distributor_has_not_named_are_dropped_and_tol
     """Nobody makes up an item of a task that is none, however early; and no made-up names keep a real task out."""
     scene = Scene(begun=False)
     scene.begin(m.TaskProgress("A", (), ()), m.TaskProgress("B", (), ()))
-    scene.machine._tasks |= {f"t{count}": Progress() for count in range(MOST_TASKS)}
+    scene.machine._tasks |= {f"t{count}": CollectedItems() for count in range(MAX_TASKS)}
     (told,) = scene.results(0, task="another")
     assert isinstance(told, c.Log)
     assert "speaks of a task 'another', which this pipeline has not" in told.text
@@ -102,7 +102,7 @@ def test_a_collector_with_a_journal_takes_the_tasks_that_its_distributor_names()
     """It may hold nothing of a task that begins later; whoever sends results first does not keep that task out."""
     scene = Scene(begun=False)
     scene.bench.tell(e.Restored("run", b"meta", [m.TaskProgress("A", (0, 1), ())]))
-    scene.machine._tasks |= {f"t{count}": Progress() for count in range(MOST_TASKS)}
+    scene.machine._tasks |= {f"t{count}": CollectedItems() for count in range(MAX_TASKS)}
     assert not [one for one in scene.results(0, task="B") if isinstance(one, c.Collect)]
     scene.begin(m.TaskProgress("A", (), ()), m.TaskProgress("B", (), ()))
     assert [one.task for one in scene.results(0, task="B") if isinstance(one, c.Collect)] == ["B"]

@@ -18,7 +18,7 @@ from zmqpipeline.protocol.fields import MAX_NUMBER
 
 
 def test_the_source_is_asked_for_no_more_than_there_is_room_for() -> None:
-    """Never ahead of demand: the window of one hungry worker, one question at a time."""
+    """Never ahead of demand: the window of one worker with credit, one question at a time."""
     scene = Scene()
     scene.worker(slots=2, window=5)
     assert scene.bench.one(c.Produce).count == 5
@@ -29,7 +29,7 @@ def test_the_source_is_asked_for_no_more_than_there_is_room_for() -> None:
 
 
 def test_what_is_produced_goes_to_the_worker_it_was_produced_for() -> None:
-    """`handle` knew the worker's address, so that worker gets the items, though another became hungry before."""
+    """`handle` knew the worker's address, so that worker gets the items, though another became with credit before."""
     scene = Scene()
     first, second = scene.worker(), scene.worker()
     scene.produce(0)
@@ -107,7 +107,7 @@ def test_what_a_worker_holds_is_bounded_in_bytes() -> None:
 
 
 def test_the_last_items_are_spread_evenly() -> None:
-    """When the source is exhausted, what waits is shared by all who are hungry."""
+    """When the source is exhausted, what waits is shared by all who have credit."""
     scene = Scene()
     lost = scene.worker(slots=4)
     scene.produce(0, 1, 2, 3, state="exhausted")
@@ -464,7 +464,7 @@ def test_a_worker_that_claims_all_there_is_gets_and_hurts_nothing(body: m.Messag
 
 def test_claims_on_another_distributors_items_are_believed_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody knows which numbers there were: so many are believed, and no more kept for any claim."""
-    monkeypatch.setattr("zmqpipeline.protocol.delivery.ledger.MOST_CLAIMS", 10_000)
+    monkeypatch.setattr("zmqpipeline.protocol.delivery.ledger.MAX_CLAIMS", 10_000)
     scene = Scene(running=False)
     scene.connect()
     scene.holding("run")

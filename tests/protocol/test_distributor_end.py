@@ -109,7 +109,7 @@ def test_trouble_of_finished_is_status_1() -> None:
     scene = Scene()
     scene.worker()
     scene.exhaust("A")
-    scene.collector.says(m.Finished("run", [m.TaskTrouble("finished", TROUBLE)], b"data"))
+    scene.collector.says(m.Finished("run", [m.TaskError("finished", TROUBLE)], b"data"))
     scene.bench.wait(FAREWELL_SECONDS + 0.1)
     scene.collector.says(m.Bye("run"))
     assert (scene.machine.troubles, scene.machine.finished_data) == ({"finished": TROUBLE}, b"data")
@@ -124,7 +124,7 @@ def test_trouble_at_the_end_is_named_for_what_raised(function: str) -> None:
     scene = Scene()
     scene.worker()
     scene.exhaust("A")
-    troubles = [m.TaskTrouble(name, TROUBLE) for name in (function, "A", "metadata")]
+    troubles = [m.TaskError(name, TROUBLE) for name in (function, "A", "metadata")]
     scene.collector.says(m.Finished("run", troubles))
     scene.bench.wait(FAREWELL_SECONDS + 0.1)
     scene.collector.says(m.Bye("run"))

@@ -13,11 +13,11 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.distributor import FAREWELL_SECONDS, HURRY_SECONDS, DistributorMachine
-from zmqpipeline.protocol.error_info import FailedItem, FailedKind, Trouble
+from zmqpipeline.protocol.error_info import ErrorInfo, FailedItem, FailedKind
 from zmqpipeline.protocol.run_end import early, not_collected
 from zmqpipeline.protocol.worker import WorkerMachine
 
-KEY = Trouble("KeyError", "'m'", "", "boom.py:14 work")
+KEY = ErrorInfo("KeyError", "'m'", "", "boom.py:14 work")
 OF_DISTRIBUTOR, OF_COLLECTOR = early("distributor"), early("collector")
 
 
@@ -55,10 +55,10 @@ def test_workers_and_collector_are_told_what_a_source_raised() -> None:
     worker = scene.worker()
     scene.produce(state="failed")
     finish = scene.bench.said_one(m.Finish)
-    assert (finish.ok, finish.troubles) == (False, [m.TaskTrouble("A", TROUBLE)])
+    assert (finish.ok, finish.troubles) == (False, [m.TaskError("A", TROUBLE)])
     scene.collector.says(m.Finished("run"))
     (told,) = worker.was_told(m.RunEnded)
-    assert (told.ok, told.troubles) == (False, [m.TaskTrouble("A", TROUBLE)])
+    assert (told.ok, told.troubles) == (False, [m.TaskError("A", TROUBLE)])
     worker.says(m.Goodbye("run", "A"))
     scene.collector.says(m.Bye("run"))
     assert scene.bench.one(c.Ended) == c.Ended(1, told.reason)

@@ -47,7 +47,9 @@ def test_a_message_is_bounded_in_items_and_in_bytes(sizes: list[int], counts: li
 def test_whatever_texts_they_have_a_message_of_them_can_be_sent(where: str) -> None:
     """A worker says them, and the distributor says them again: one that it could not encode would end it."""
     long = "\U0001f600" * (MAX_NAME if where == "stage" else MAX_TEXT)
-    trouble = m.Trouble("E", "no") if where == "stage" else m.Trouble(**{"error": "E", "message": "no", where: long})
+    trouble = (
+        m.ErrorInfo("E", "no") if where == "stage" else m.ErrorInfo(**{"error": "E", "message": "no", where: long})
+    )
     stage = long if where == "stage" else "worker"
     items = [m.FailedItem("A", number, 1, stage, trouble, b"") for number in range(700)]
     for some in in_messages(items):
@@ -60,7 +62,7 @@ def test_a_worker_cannot_make_a_distributor_say_what_is_too_long() -> None:
     scene = Scene(Task(name))
     worker = scene.worker(name)
     scene.produce(0, task=name)
-    trouble = m.Trouble("x" * MAX_TEXT, "x" * MAX_TEXT, "x" * MAX_TEXT)
+    trouble = m.ErrorInfo("x" * MAX_TEXT, "x" * MAX_TEXT, "x" * MAX_TEXT)
     worker.says(m.ItemsFailed("run", [m.FailedItem("", 0, 1, "", trouble, b"")]))
     (told,) = scene.collector.was_told(m.GiveUp)
     assert decode(encode(m.Envelope(b"d", b"c", 1, 0, told))).body == told
@@ -68,11 +70,11 @@ def test_a_worker_cannot_make_a_distributor_say_what_is_too_long() -> None:
 
 def test_a_line_of_the_log_is_one_line_and_short() -> None:
     """What a terminal would take for an order is shown as what it is: not printable."""
-    assert in_a_line(m.Trouble("ValueError", "no")) == "ValueError: no"
-    assert in_a_line(m.Trouble("ValueError", "first\nsecond")) == "ValueError: first..."
-    assert in_a_line(m.Trouble("ValueError", "a\x1b[31mb")) == "ValueError: a?[31mb..."
-    assert in_a_line(m.Trouble("a\nb" * 100, "no")) == f"{('a?b' * 100)[:200]}: no"
-    assert in_a_line(m.Trouble("ValueError", "x" * 70_000)) == f"ValueError: {'x' * 200}..."
+    assert in_a_line(m.ErrorInfo("ValueError", "no")) == "ValueError: no"
+    assert in_a_line(m.ErrorInfo("ValueError", "first\nsecond")) == "ValueError: first..."
+    assert in_a_line(m.ErrorInfo("ValueError", "a\x1b[31mb")) == "ValueError: a?[31mb..."
+    assert in_a_line(m.ErrorInfo("a\nb" * 100, "no")) == f"{('a?b' * 100)[:200]}: no"
+    assert in_a_line(m.ErrorInfo("ValueError", "x" * 70_000)) == f"ValueError: {'x' * 200}..."
 
 
 @pytest.mark.parametrize("options", [Options(max_held_items=2), Options(max_held_bytes=2)], ids=["items", "bytes"])

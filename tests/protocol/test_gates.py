@@ -69,7 +69,7 @@ def test_neighbours_with_the_same_data_are_one() -> None:
     assert log.oldest == 3
 
 
-@pytest.mark.parametrize(("size", "kept"), [(1, gates.MOST_NOTES), (256 * 1024, gates.MOST_BYTES // (256 * 1024))])
+@pytest.mark.parametrize(("size", "kept"), [(1, gates.MAX_NOTES), (256 * 1024, gates.MAX_BYTES // (256 * 1024))])
 def test_what_is_remembered_is_bounded(size: int, kept: int) -> None:
     """In number and in bytes: the oldest are dropped, and counted."""
     log = AckLog()
@@ -94,7 +94,7 @@ def test_the_collector_tells_of_each_ack_if_there_is_a_gate() -> None:
     bench, distributor, worker = collector()
     worker.says(m.Results("run", "A", 1, (0, 4), [b"r"] * 4))
     assert bench.one(c.Collect).each
-    trouble = m.Trouble("KeyError", "no")
+    trouble = m.ErrorInfo("KeyError", "no")
     bench.tell(e.Collected("A", (0, 3), [(3, trouble, b"r")], b"c", 1, None, [(2, b"ab"), (1, b"c")]))
     (ack,) = distributor.was_told(m.Ack)
     assert (ack.notes, ack.count, ack.kept_from) == ([note(1, 2, b"ab"), note(3, data=b"c")], 3, 1)

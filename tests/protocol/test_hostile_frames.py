@@ -15,7 +15,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import codec
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.allowed import said_by
+from zmqpipeline.protocol.allowed import allowed_on
 
 DECODE = codec.Decoder(Options()).decode
 
@@ -39,7 +39,7 @@ def test_hostile_frames_are_survived_in_every_scene(name: str) -> None:
         for count in range(12):
             peer = one.peer(where + count % 2)
             try:
-                envelope = DECODE(forger.make(forger.rng.choice(KINDS)), said_by(peer))
+                envelope = DECODE(forger.make(forger.rng.choice(KINDS)), allowed_on(peer))
             except WireError:
                 continue
             one.happens(e.Received(peer, envelope))

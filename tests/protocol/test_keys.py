@@ -12,7 +12,7 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import CollectorMachine
-from zmqpipeline.protocol.data.dedup import FAILED_BEFORE, KEYS_A_MESSAGE, NEW, UNDER_WAY, KeyBook
+from zmqpipeline.protocol.data.dedup import FAILED_BEFORE, KEYS_A_MESSAGE, NEW, UNDER_WAY, DedupKeys
 from zmqpipeline.protocol.data.ranges import spans_of
 from zmqpipeline.protocol.worker import WorkerMachine
 
@@ -32,7 +32,7 @@ def keys(*texts: str) -> bytes:
 
 def test_a_key_under_way_or_done_is_no_news() -> None:
     """Only one that failed may come again."""
-    book = KeyBook()
+    book = DedupKeys()
     assert book.judge(key("a")) == NEW
     book.open(0, key("a"))
     assert book.judge(key("a")) == UNDER_WAY
@@ -46,7 +46,7 @@ def test_a_key_under_way_or_done_is_no_news() -> None:
 
 def test_a_source_that_begins_anew_passes_over_what_failed_as_often_as_it_failed() -> None:
     """The third time it is yielded is the first time that nobody has seen."""
-    book = KeyBook()
+    book = DedupKeys()
     book.learn(m.Keys("run", "A", keys("a"), (3, 4, 7, 8), keys("b", "b")))
     book.take_over()
     assert book.judge(key("a")) == UNDER_WAY
@@ -55,7 +55,7 @@ def test_a_source_that_begins_anew_passes_over_what_failed_as_often_as_it_failed
 
 def test_what_was_dropped_is_forgotten() -> None:
     """A key that was never done may come again."""
-    book = KeyBook()
+    book = DedupKeys()
     book.open(0, key("a"))
     book.forget(0)
     assert book.judge(key("a")) == NEW
@@ -66,15 +66,15 @@ def test_many_keys_travel_in_parts_that_fit_a_header() -> None:
     """Each part can be read by itself, and together they are all there is."""
     done = {b"%016d" % n for n in range(KEYS_A_MESSAGE + 1)}
     failed = {n: b"%016d" % n for n in range(10_000, 10_003)}
-    full = KeyBook()
+    full = DedupKeys()
     full.done, full.failed = done, failed
     parts = list(full.messages("run", "A"))
-    book = KeyBook()
+    book = DedupKeys()
     for part in parts:
         book.learn(part)
     assert len(parts) == 2
     assert (book.done, book.failed) == (done, failed)
-    assert list(KeyBook().messages("run", "A")) == []
+    assert list(DedupKeys().messages("run", "A")) == []
 
 
 # the distributor ------------------------------------------------------------------------------------------------------
@@ -380,6 +380,6 @@ def test_a_journal_that_cannot_be_written_ends_the_collector() -> None:
     """With the reason; what was not written was not acknowledged."""
     scene = Gathering()
     scene.results(a=0)
-    scene.bench.tell(e.JournalFailed(m.Trouble("JournalError", "The disk is full.")))
+    scene.bench.tell(e.JournalFailed(m.ErrorInfo("JournalError", "The disk is full.")))
     assert scene.bench.said(m.Ack) == []
     assert scene.bench.ended == c.Ended(2, "The disk is full.")

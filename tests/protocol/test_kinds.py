@@ -7,13 +7,13 @@ import dataclasses
 from zmqpipeline.protocol.delivery import failure_kinds
 from zmqpipeline.protocol.delivery.failure_kinds import FailedItems, Kinds
 from zmqpipeline.protocol.delivery.failure_summary import GivenUp
-from zmqpipeline.protocol.messages import FailedItem, Trouble
+from zmqpipeline.protocol.messages import ErrorInfo, FailedItem
 
-KEY = Trouble("KeyError", "'m'", "Traceback ...", "boom.py:14 collect")
-ELSEWHERE = Trouble("KeyError", "'m'", "Traceback ...", "boom.py:20 collect")
+KEY = ErrorInfo("KeyError", "'m'", "Traceback ...", "boom.py:14 collect")
+ELSEWHERE = ErrorInfo("KeyError", "'m'", "Traceback ...", "boom.py:20 collect")
 
 
-def item(number: int, trouble: Trouble = KEY, stage: str = "worker", payload: bytes = b"p") -> FailedItem:
+def item(number: int, trouble: ErrorInfo = KEY, stage: str = "worker", payload: bytes = b"p") -> FailedItem:
     """A failed item of task C."""
     return FailedItem("C", number, 1, stage, trouble, payload)
 
@@ -49,7 +49,7 @@ def test_sums_are_ten_seconds_apart_and_the_end_says_the_rest() -> None:
 def test_kinds_differ_by_task_type_and_place() -> None:
     """The message does not make a kind: it often names the item."""
     counted: Kinds[int] = Kinds()
-    another = Trouble("KeyError", "'other'", "", KEY.place)
+    another = ErrorInfo("KeyError", "'other'", "", KEY.place)
     assert [counted.add("C", one, lambda: 0, 0.0) for one in (KEY, another, ELSEWHERE)] == [True, False, True]
     assert counted.add("D", KEY, lambda: 0, 0.0)
     assert [kind.count for kind in counted] == [2, 1, 1]
@@ -58,9 +58,9 @@ def test_kinds_differ_by_task_type_and_place() -> None:
 def test_kinds_without_number_are_bounded() -> None:
     """All that are too many count as one, and nothing grows."""
     counted: Kinds[int] = Kinds()
-    for n in range(10 * failure_kinds.MOST_KINDS):
-        counted.add("C", Trouble("E", "", "", f"generated.py:{n} f"), lambda: 0, 0.0)
-    assert len(counted) == failure_kinds.MOST_KINDS + 1
+    for n in range(10 * failure_kinds.MAX_KINDS):
+        counted.add("C", ErrorInfo("E", "", "", f"generated.py:{n} f"), lambda: 0, 0.0)
+    assert len(counted) == failure_kinds.MAX_KINDS + 1
     (rest,) = counted.rest(1.0)
     assert rest.said() == "other errors: of more than 100 kinds: 900 items"
 
@@ -68,9 +68,9 @@ def test_kinds_without_number_are_bounded() -> None:
 def test_what_is_kept_of_failed_items_is_bounded() -> None:
     """In number, and in bytes; a large item is not kept twice."""
     failed = FailedItems()
-    for n in range(2 * failure_kinds.MOST_KEPT):
+    for n in range(2 * failure_kinds.MAX_KEPT):
         failed.add(item(n))
-    assert [one.number for one in failed.first] == list(range(failure_kinds.MOST_KEPT))
+    assert [one.number for one in failed.first] == list(range(failure_kinds.MAX_KEPT))
     failed = FailedItems()
     for n in range(20):
         failed.add(item(n, payload=bytes(1024 * 1024)))
@@ -90,7 +90,7 @@ def test_a_distributor_has_a_line_for_the_first_and_one_for_all() -> None:
     assert lines[0].about == {"task": "C", "item": 0, "attempt": 1, "worker": "host/1"}
     (sum_up,) = given_up.rest(1.0)
     assert sum_up.text == "KeyError: 'm' in boom.py:14 collect: 1,000 items of 'C' failed for good; first: item 0"
-    lost = Trouble("WorkerLost", "3 workers were lost")
+    lost = ErrorInfo("WorkerLost", "3 workers were lost")
     given_up = GivenUp()
     assert [line.level for line in given_up.lines([item(n, lost, "crash") for n in range(3)], "", 2.0)] == 3 * [30]
 
@@ -104,8 +104,8 @@ def test_what_a_worker_beside_it_has_said_is_not_said_twice() -> None:
     assert given_up.lines([item(0, ELSEWHERE)], "other/1", 0.0)[0].level == 30
     for unsaid in (
         dataclasses.replace(item(0), task="retried", attempts=3),
-        item(0, Trouble("TimeoutError", "longer than its timeout")),
-        item(0, Trouble("MemoryError", "", "Traceback ...", "boom.py:1 f")),
-        item(0, Trouble("KeyError", "'m'", "Traceback ...", "boom.py:2 f"), "crash"),
+        item(0, ErrorInfo("TimeoutError", "longer than its timeout")),
+        item(0, ErrorInfo("MemoryError", "", "Traceback ...", "boom.py:1 f")),
+        item(0, ErrorInfo("KeyError", "'m'", "Traceback ...", "boom.py:2 f"), "crash"),
     ):
         assert given_up.lines([unsaid], "box/1", 2.0)[0].level == 30

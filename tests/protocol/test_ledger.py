@@ -8,15 +8,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from zmqpipeline.protocol.data.ranges import SeqSet, numbers_of, spans_of
+from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of, spans_of
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.leases import Batch, drop_claims_in
 from zmqpipeline.protocol.delivery.ledger import Ledger
 from zmqpipeline.protocol.delivery.suspects import LastWord
-from zmqpipeline.protocol.messages import FailedItem, Trouble
+from zmqpipeline.protocol.messages import ErrorInfo, FailedItem
 
 WORKERS = st.sampled_from([b"w1", b"w2", b"w3"])
-TROUBLE = Trouble("ValueError", "no")
+TROUBLE = ErrorInfo("ValueError", "no")
 MEBIBYTE = 1 << 20
 
 
@@ -150,7 +150,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """A worker is gone: what it was not done with counts against the item if it crashed."""
         mine = self.of(worker)
         done = set(data.draw(st.sets(st.sampled_from(mine)))) if mine else set()
-        back, given_up = self.ledger.lost(worker, crashed=crashed, word=LastWord(SeqSet(spans_of(list(done)))))
+        back, given_up = self.ledger.lost(worker, crashed=crashed, word=LastWord(RangeSet(spans_of(list(done)))))
         for number in mine:
             self.attempt[number] = self.attempt.get(number, 0) + 1
             if crashed and number not in done:
@@ -178,7 +178,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for killed in self.crashed.values():
             killed.discard(worker)
         held = sorted(data.draw(st.sets(st.sampled_from(mine)))) if mine else []
-        droppable = self.ledger.reconcile(worker, SeqSet(spans_of(held)), 1 << 60)
+        droppable = self.ledger.reconcile(worker, RangeSet(spans_of(held)), 1 << 60)
         assert droppable == ()
         for number in mine:
             if number not in held:
@@ -267,7 +267,7 @@ def test_a_claim_becomes_a_lease_when_the_item_is_yielded() -> None:
     """A worker that holds an item of an earlier life keeps it: it is not sent to another when the source yields it."""
     one = ledger()
     one.take_over(0)
-    assert one.reconcile(b"w1", SeqSet((1, 2)), 0) == ()
+    assert one.reconcile(b"w1", RangeSet((1, 2)), 0) == ()
     one.add([b"0", b"1"])
     assert numbers_of(take(one, b"w2").spans) == [0]
     assert one.is_with(b"w1", 1)
@@ -279,7 +279,7 @@ def test_a_failure_of_a_claimed_item_counts_whatever_its_attempt() -> None:
     """Which attempt a worker of an earlier life is at is known to it alone: its failure is heard, not ignored."""
     one = ledger(retries=0)
     one.take_over(0)
-    one.reconcile(b"w1", SeqSet((0, 1)), 0)
+    one.reconcile(b"w1", RangeSet((0, 1)), 0)
     one.add([b"0"])
     given_up = one.failed_at(b"w1", failure(0, attempts=3), 0.0, 1.0)
     assert given_up is not None
@@ -303,8 +303,8 @@ def test_claims_end_with_the_source_the_worker_or_the_ack() -> None:
     """A claim on a number that never comes is forgotten."""
     one = ledger()
     one.take_over(0)
-    one.reconcile(b"w1", SeqSet((0, 3)), 0)
-    one.reconcile(b"w2", SeqSet((5, 6)), 0)
+    one.reconcile(b"w1", RangeSet((0, 3)), 0)
+    one.reconcile(b"w2", RangeSet((5, 6)), 0)
     one.acknowledge((0, 1), ())
     one.lost(b"w1", crashed=True, word=LastWord())
     assert one._claims == {5: b"w2"}
@@ -317,7 +317,7 @@ def test_work_that_was_lost_on_the_way_goes_back() -> None:
     one = ledger(4)
     take(one, count=2, message=7)
     take(one, count=2, message=8)
-    assert one.reconcile(b"w1", SeqSet((0, 1)), 7) == ()
+    assert one.reconcile(b"w1", RangeSet((0, 1)), 7) == ()
     assert one.waiting == 1
     assert numbers_of(take(one, b"w2").spans) == [1]
     assert one.redelivered == 0, "it was never there, so that this is its first delivery"
@@ -329,7 +329,7 @@ def test_what_another_worker_has_may_be_kept_by_both() -> None:
     take(one, b"w1")
     one.lost(b"w1", crashed=True, word=LastWord())
     take(one, b"w2")
-    assert one.reconcile(b"w1", SeqSet((0, 1)), 9) == ()
+    assert one.reconcile(b"w1", RangeSet((0, 1)), 9) == ()
     assert one.is_with(b"w2", 0)
 
 
@@ -339,7 +339,7 @@ def test_what_is_done_or_given_up_may_be_dropped() -> None:
     take(one, b"w1")
     one.acknowledge((0, 1), (1, 2))
     assert one.failed_at(b"w1", failure(2), 0.0, 1.0) is not None
-    assert one.reconcile(b"w1", SeqSet((0, 3)), 9) == (0, 3)
+    assert one.reconcile(b"w1", RangeSet((0, 3)), 9) == (0, 3)
 
 
 def test_a_connection_that_comes_back_was_no_crash() -> None:
@@ -349,7 +349,7 @@ def test_a_connection_that_comes_back_was_no_crash() -> None:
     for _ in range(5):
         one.lost(b"w1", crashed=True, word=LastWord())
         assert one.has_alone
-        assert one.reconcile(b"w1", SeqSet((0, 1)), 9) == ()
+        assert one.reconcile(b"w1", RangeSet((0, 1)), 9) == ()
         assert not one.has_alone
     assert one.lost(b"w1", crashed=True, word=LastWord())[1] == []
     one.check()
@@ -363,7 +363,7 @@ def test_a_worker_that_comes_back_is_no_loss_although_another_has_its_item() -> 
         assert one.is_with(worker, 0)
         assert one.lost(worker, crashed=True, word=LastWord())[1] == []
         if worker != b"w2":
-            one.reconcile(worker, SeqSet(), 9)
+            one.reconcile(worker, RangeSet(), 9)
         one.check()
     assert one.has_suspects
     assert not one.has_alone
@@ -379,7 +379,7 @@ def test_a_worker_keeps_an_item_that_a_new_distributor_was_about_to_send() -> No
     """The source was quicker than the worker's report: it is the worker's again all the same, and executed once."""
     one = ledger(3)
     one.take_over(0)
-    assert one.reconcile(b"w1", SeqSet((1, 2)), 0) == ()
+    assert one.reconcile(b"w1", RangeSet((1, 2)), 0) == ()
     assert one.is_with(b"w1", 1)
     assert numbers_of(take(one, b"w2", count=5).spans) == [0, 2]
     one.check()
@@ -391,7 +391,7 @@ def test_a_failure_of_a_reclaimed_item_is_heard() -> None:
     take(one, b"w1")
     for _ in range(2):
         one.lost(b"w1", crashed=True, word=LastWord())
-        one.reconcile(b"w1", SeqSet((0, 1)), 9)
+        one.reconcile(b"w1", RangeSet((0, 1)), 9)
     assert one.failed_at(b"w1", failure(0, attempts=1), 10.0, 1.0) is None
     assert one.next_due() == 12.0
     assert one.leased == 0
@@ -404,7 +404,7 @@ def test_a_failure_that_was_counted_is_not_counted_again_when_it_comes_back() ->
     take(one, b"w1")
     assert one.failed_at(b"w1", failure(0, attempts=1), 0.0, 1.0) is None
     one.ripen(5.0)
-    assert one.reconcile(b"w1", SeqSet((0, 1)), 9) == ()
+    assert one.reconcile(b"w1", RangeSet((0, 1)), 9) == ()
     assert one.failed_at(b"w1", failure(0, attempts=1), 5.0, 1.0) is None
     assert not one.is_with(b"w1", 0)
     assert take(one, b"w1").attempt == 2
@@ -431,7 +431,7 @@ def test_a_suspect_goes_to_a_free_slot_only() -> None:
     """After a crash an item is never prefetched; what was done with when the worker died is no suspect."""
     one = ledger(3)
     take(one, b"w1")
-    one.lost(b"w1", crashed=True, word=LastWord(SeqSet((1, 2))))
+    one.lost(b"w1", crashed=True, word=LastWord(RangeSet((1, 2))))
     assert numbers_of(take(one, b"w2", slots=0).spans) == [1]
     assert one.take(b"w2", 10, 0, MEBIBYTE) is None
     assert numbers_of(take(one, b"w2", count=10, slots=1).spans) == [0]
@@ -453,7 +453,7 @@ def test_the_last_try_is_for_a_worker_of_its_own() -> None:
     """An item that may not be lost once more is in no batch; whoever takes it is alone until it is over."""
     one = ledger(2, crash_limit=2)
     take(one, b"w1")
-    one.lost(b"w1", crashed=True, word=LastWord(SeqSet((1, 2))))
+    one.lost(b"w1", crashed=True, word=LastWord(RangeSet((1, 2))))
     assert numbers_of(take(one, b"w2", slots=9).spans) == [1]
     assert one.take(b"w2", 10, 9, MEBIBYTE) is None
     batch = one.take_alone(b"w3")

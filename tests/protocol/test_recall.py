@@ -11,7 +11,7 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.data.ranges import numbers_of
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.dispatcher import RECALL_SECONDS
-from zmqpipeline.protocol.delivery.lost_workers import WAIT_SECONDS, Obituaries
+from zmqpipeline.protocol.delivery.lost_workers import WAIT_SECONDS, LostWorkers
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.worker import WorkerMachine
 
@@ -154,11 +154,11 @@ ABOUT: dict[str, str | int] = {"worker": "7"}
 
 def test_a_lost_worker_is_told_of_with_its_end_whichever_word_comes_first() -> None:
     """From the connection, or from who started it."""
-    first = Obituaries(supervised=True)
+    first = LostWorkers(supervised=True)
     assert first.lost(7, "Worker 7 was lost ({how}).", 0.0, worker="7") == []
     assert first.died(7, "killed by SIGKILL") == [c.Log(30, "Worker 7 was lost (killed by SIGKILL).", ABOUT)]
     assert first.next_time() is None
-    second = Obituaries(supervised=True)
+    second = LostWorkers(supervised=True)
     assert second.died(7, "killed by SIGKILL") == []
     lines = second.lost(7, "Worker 7 was lost ({how}).", 0.0, worker="7")
     assert lines == [c.Log(30, "Worker 7 was lost (killed by SIGKILL).", ABOUT)]
@@ -166,7 +166,7 @@ def test_a_lost_worker_is_told_of_with_its_end_whichever_word_comes_first() -> N
 
 def test_the_line_waits_half_a_second_for_the_second_word() -> None:
     """The process may live on, behind a connection that broke."""
-    one = Obituaries(supervised=True)
+    one = LostWorkers(supervised=True)
     one.lost(7, "Worker 7 was lost ({how}).", 1.0, worker="7")
     assert one.overdue(1.0 + WAIT_SECONDS / 2) == []
     assert one.next_time() == 1.0 + WAIT_SECONDS
@@ -175,7 +175,7 @@ def test_the_line_waits_half_a_second_for_the_second_word() -> None:
 
 def test_without_a_supervisor_no_line_waits() -> None:
     """Nobody would tell."""
-    assert Obituaries(supervised=False).lost(7, "Lost ({how}).", 0.0) == [c.Log(30, "Lost (its connection broke).")]
+    assert LostWorkers(supervised=False).lost(7, "Lost ({how}).", 0.0) == [c.Log(30, "Lost (its connection broke).")]
 
 
 def test_a_supervised_distributor_tells_how_its_worker_ended_and_what_happens_next() -> None:

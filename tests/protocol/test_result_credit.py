@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zmqpipeline.protocol.collection.outgoing import Outgoing
 from zmqpipeline.protocol.collection.result_credit import Credits, first_credit
-from zmqpipeline.protocol.data.segments import Runs
+from zmqpipeline.protocol.data.segments import SegmentMap
 from zmqpipeline.protocol.messages import Kept, Results
 from zmqpipeline.protocol.peers import Link
 
@@ -110,7 +110,7 @@ def test_failing_results_count_until_they_are_told_to_the_failed_function() -> N
 
 def outgoing(*sizes: int) -> Outgoing:
     """A connected worker that has results of these sizes, numbered from 0, and has tried to send each."""
-    kept: Runs[int] = Runs()
+    kept: SegmentMap[int] = SegmentMap()
     one = Outgoing("A", kept, {}, Link(b"w"), ("results", b""), max_held_bytes=BOUND)
     one.is_connected = True
     for number, size in enumerate(sizes):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from zmqpipeline.options import Options
-from zmqpipeline.protocol.delivery.window import ROOM_SECONDS, Room
+from zmqpipeline.protocol.delivery.window import ROOM_SECONDS, CreditWindow
 
 
-def grown() -> Room:
+def grown() -> CreditWindow:
     """The room of a worker of microseconds, whose window of 64 was told while nothing was held."""
-    room = Room(1, Options())
+    room = CreditWindow(1, Options())
     for _ in range(6):
         room.observe(1, 1e-6)
         room.resize(1, 12288)

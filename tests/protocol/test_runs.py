@@ -6,12 +6,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from zmqpipeline.protocol.data.segments import MERGE_ITEMS, Run, Runs
+from zmqpipeline.protocol.data.segments import MERGE_ITEMS, Segment, SegmentMap
 
 NUMBERS = st.integers(0, 60)
 
 
-def values_of(run: Run[str]) -> dict[int, tuple[bytes, str]]:
+def values_of(run: Segment[str]) -> dict[int, tuple[bytes, str]]:
     """What a run holds, by number."""
     return {run.start + at: (one, run.tag) for at, one in enumerate(run.payloads)}
 
@@ -21,7 +21,7 @@ class RunsMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.runs: Runs[str] = Runs()
+        self.runs: SegmentMap[str] = SegmentMap()
         self.model: dict[int, tuple[bytes, str]] = {}
 
     @rule(start=NUMBERS, count=st.integers(0, 8), tag=st.sampled_from("ab"))
@@ -80,7 +80,7 @@ TestRunsAgainstAModel = RunsMachine.TestCase
 
 def test_a_run_does_not_grow_without_end() -> None:
     """Neighbours with one tag become one run, up to a size that is cheap to cut; another tag begins a new one."""
-    runs: Runs[str] = Runs()
+    runs: SegmentMap[str] = SegmentMap()
     for start in range(0, 3 * MERGE_ITEMS, 500):
         runs.add(start, [b""] * 500, "a")
     assert [len(run.payloads) for run in runs] == [MERGE_ITEMS] * 3

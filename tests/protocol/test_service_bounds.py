@@ -11,11 +11,11 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.codec import MAX_FIELDS_BYTES, encode
-from zmqpipeline.protocol.data.ranges import MOST_RANGES, SeqSet, spans_of
+from zmqpipeline.protocol.data.ranges import MAX_RANGES, RangeSet, spans_of
 from zmqpipeline.protocol.peers import Link
 from zmqpipeline.protocol.services.broker import FAREWELL_SECONDS, FORGET_SECONDS, GRACE_SECONDS
 from zmqpipeline.protocol.services.broker_bytes import LEAST_ROOM, BrokerBytes
-from zmqpipeline.protocol.services.requests import MOST_ANSWERS, MOST_REMEMBERED, Client
+from zmqpipeline.protocol.services.requests import MAX_ANSWERS, MAX_REMEMBERED, Client
 
 # nobody serves it -----------------------------------------------------------------------------------------------------
 
@@ -349,9 +349,9 @@ def test_answers_that_a_client_never_confirms_are_kept_within_bounds() -> None:
     totals = BrokerBytes(64 * 1024 * 1024)
     client = Client(Link(b"broker"), ("clients", b"1"), totals)
     declined = m.Declined("unavailable", (0, 1), TROUBLE)
-    for number in range(MOST_ANSWERS + 10):
+    for number in range(MAX_ANSWERS + 10):
         client.keep(number, declined)
-    assert len(client.answers) == MOST_ANSWERS
+    assert len(client.answers) == MAX_ANSWERS
     assert client.answers[0][0] == 10
     large = m.Replies((0, 1), [bytes(totals.most_replies)])
     for number in range(3):
@@ -359,7 +359,7 @@ def test_answers_that_a_client_never_confirms_are_kept_within_bounds() -> None:
         assert [one for _, one in client.answers][-1] is large
     assert len(client.answers) == 1
     client.link.confirmed = 100
-    client.take_answers(SeqSet())
+    client.take_answers(RangeSet())
     client.keep(101, declined)
     assert len(client.answers) == 1
     assert client.reply_bytes == totals.replies == len(TROUBLE.message)
@@ -368,10 +368,10 @@ def test_answers_that_a_client_never_confirms_are_kept_within_bounds() -> None:
 def test_names_of_services_that_a_client_makes_up_are_not_all_remembered(broker: Broker) -> None:
     """So many, and no more: each is refused, and costs nothing."""
     asker = broker.asker()
-    for count in range(MOST_REMEMBERED + 10):
+    for count in range(MAX_REMEMBERED + 10):
         asker.asks(count, service=f"s{count}")
     (client,) = broker.machine._clients.values()
-    assert len(client.highest) == MOST_REMEMBERED
+    assert len(client.highest) == MAX_REMEMBERED
 
 
 def test_a_huge_withdrawal_and_question_are_answered_in_a_word(broker: Broker) -> None:
@@ -396,4 +396,4 @@ def test_an_answer_to_endless_ranges_is_a_message(broker: Broker) -> None:
     (told,) = asker.was_told(m.Unknown)
     assert told.spans[:8] == (0, 3, 4, 5, 6, 7, 8, 20)
     assert encode(m.Envelope(b"b", b"c", 1, 0, told))
-    assert len(told.spans) == 2 * MOST_RANGES
+    assert len(told.spans) == 2 * MAX_RANGES

@@ -25,7 +25,7 @@ def test_a_worker_whose_handler_raised_gets_the_next_request_at_once() -> None:
     _, client, server = scene()
     client.asks(0, 1)
     assert given(server) == [0]
-    trouble = m.Trouble("ValueError", "as planned")
+    trouble = m.ErrorInfo("ValueError", "as planned")
     server.tells(m.ItemsFailed(RUN, [m.FailedItem("upper", 0, 1, "worker", trouble, b"")]))
     assert client.refused() == {0: "error"}
     assert given(server) == [1]

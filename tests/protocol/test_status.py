@@ -237,7 +237,7 @@ def test_anything_else_on_this_hop_is_counted_told_once_and_dropped() -> None:
     scene.bench.tell(e.PeerLost(stranger.peer))
     stranger.says(report)
     assert "said WorkerReport" in scene.bench.logged()
-    assert scene.machine._desk.foreign == 3
+    assert scene.machine._responder.foreign == 3
 
 
 def test_a_question_on_another_hop_is_no_question() -> None:
@@ -258,7 +258,7 @@ def test_an_answer_stays_within_bounds() -> None:
         m.WorkerReport("run", "A", 500, 500, 500, False, (0, 500), (), "h" * 5000, 7, None, 0, endless),
     )
     (told,) = ask(scene).workers
-    assert (len(told.host), len(told.address), len(told.running)) == (200, 200, m.MOST_NAMED)
+    assert (len(told.host), len(told.address), len(told.running)) == (200, 200, m.MAX_NAMED)
 
 
 def test_a_distributor_that_drains_tells_so() -> None:

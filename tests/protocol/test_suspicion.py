@@ -8,7 +8,7 @@ import pytest
 
 from tests.protocol.scenes import Hand, Scene, Task
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.data.ranges import SeqSet, numbers_of
+from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of
 from zmqpipeline.protocol.delivery.ledger import Ledger
 from zmqpipeline.protocol.delivery.suspects import FEW, LastWord
 
@@ -120,7 +120,7 @@ def test_a_crowd_is_tried_in_groups_then_one_by_one() -> None:
         assert len(numbers) <= 100 or not batch.on_trial
         if killer in numbers:
             deaths += 1
-            given_up += ledger.lost(who, crashed=True, word=LastWord(done=SeqSet(), slots=1))[1]
+            given_up += ledger.lost(who, crashed=True, word=LastWord(done=RangeSet(), slots=1))[1]
         else:
             ledger.acknowledge(batch.spans, ())
         ledger.check()
@@ -155,7 +155,7 @@ def test_a_worker_that_comes_back_clears_its_crowd() -> None:
     ledger.take(b"w", 100, 1, MEBIBYTE)
     ledger.lost(b"w", crashed=True, word=LastWord(slots=1))
     assert ledger.has_alone
-    ledger.reconcile(b"w", SeqSet(), 9)
+    ledger.reconcile(b"w", RangeSet(), 9)
     assert not ledger.has_alone
     assert not ledger.tried()
     ledger.check()

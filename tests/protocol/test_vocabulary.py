@@ -10,13 +10,13 @@ from zmqpipeline.errors import WireError
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import codec
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.allowed import TO_BOUND, TO_CONNECTED, said_by
+from zmqpipeline.protocol.allowed import TO_BOUND, TO_CONNECTED, allowed_on
 from zmqpipeline.protocol.events import Peer
 
 
 def arrives(peer: Peer, body: m.Message) -> None:
     """Take this in from that peer, as a loop does. Raises WireError if it has no place there."""
-    codec.Decoder(Options()).decode(codec.encode(m.Envelope(b"a", b"b", 1, 0, body)), said_by(peer))
+    codec.Decoder(Options()).decode(codec.encode(m.Envelope(b"a", b"b", 1, 0, body)), allowed_on(peer))
 
 
 @pytest.mark.parametrize("kind", get_args(m.Message), ids=lambda kind: kind.__name__)
@@ -53,7 +53,7 @@ def test_each_direction_has_its_own() -> None:
 
 def test_a_hop_of_no_table_carries_what_it_likes() -> None:
     """Tests have hops of their own."""
-    assert said_by(("hop", b"")) is None
+    assert allowed_on(("hop", b"")) is None
     arrives(("hop", b""), m.RunEnded("run"))
 
 
@@ -62,4 +62,4 @@ def test_what_has_no_place_is_refused_before_its_fields_are_opened() -> None:
     frames = codec.encode(m.Envelope(b"a", b"b", 1, 0, m.Begin("pipe", "run", bytes(100_000), [])))
     assert len(frames) == 2
     with pytest.raises(WireError, match="Begin is not said here"):
-        codec.Decoder(Options()).decode([frames[0], b"\xc1"], said_by(("workers", b"x")))
+        codec.Decoder(Options()).decode([frames[0], b"\xc1"], allowed_on(("workers", b"x")))

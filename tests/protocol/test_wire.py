@@ -290,7 +290,7 @@ def test_fields_too_few_or_too_many_are_refused() -> None:
     refused([header(*fields[:-1]), payloads])
     refused([header(*fields, 0), payloads])
     refused([header(*fields[:4])])
-    goodbye = fields_of(m.Envelope(b"", b"", 1, 0, m.Goodbye("r", "A", m.Trouble("E", "m"))))
+    goodbye = fields_of(m.Envelope(b"", b"", 1, 0, m.Goodbye("r", "A", m.ErrorInfo("E", "m"))))
     refused([header(*goodbye[:-1], ["E", "m"])])
     refused([header(*goodbye[:-1], ["E", "m", "t", "p", "more"])])
     refused([header(*goodbye[:-1], {"error": "E"})])
@@ -314,8 +314,8 @@ FAR_APART = tuple(range(0, 100_000, 2))
 LONG = [
     m.Begin("pipe", "run", bytes(MAX_HEADER), [m.TaskProgress("A", FAR_APART, (1, 2)), m.TaskProgress("B", (), ())]),
     m.WorkerReport("run", "A", 1, 1, 1, False, FAR_APART, None, "box", 1),
-    m.ItemsFailed("run", [m.FailedItem("A", 3, 1, "worker", m.Trouble("E", "\uffff" * MAX_HEADER), b"")]),
-    m.GiveUp("run", [m.FailedItem("A", n, 1, "worker", m.Trouble("E", "x" * 40_000), b"y" * 3000) for n in range(2)]),
+    m.ItemsFailed("run", [m.FailedItem("A", 3, 1, "worker", m.ErrorInfo("E", "\uffff" * MAX_HEADER), b"")]),
+    m.GiveUp("run", [m.FailedItem("A", n, 1, "worker", m.ErrorInfo("E", "x" * 40_000), b"y" * 3000) for n in range(2)]),
     m.Work("run", "A", 1, 0.0, (0, 3), FAR_APART, [msgpack.packb(b"a" * 3000)] * 3),
     m.Work("run", "A", 1, 0.0, (0, 3), FAR_APART, [b"a"] * 3),
     m.Results("run", "A", 1, (0, 5000), [b"a"] * 5000, bytes(5000 * m.KEY_BYTES)),
@@ -452,16 +452,16 @@ def test_texts_have_a_bound_too() -> None:
 
 def test_lone_surrogates_arrive_as_their_escapes() -> None:
     """In names as in texts: a journal that is given one cannot be written."""
-    body = m.ItemsFailed("r\udcff", [m.FailedItem("\ud800", 0, 1, "worker", m.Trouble("E", "\udcff"), b"")])
+    body = m.ItemsFailed("r\udcff", [m.FailedItem("\ud800", 0, 1, "worker", m.ErrorInfo("E", "\udcff"), b"")])
     assert codec.decode(codec.encode(m.Envelope(b"a", b"b", 1, 0, body))).body == m.ItemsFailed(
-        "r\\udcff", [m.FailedItem("\\ud800", 0, 1, "worker", m.Trouble("E", "\\udcff"), b"")]
+        "r\\udcff", [m.FailedItem("\\ud800", 0, 1, "worker", m.ErrorInfo("E", "\\udcff"), b"")]
     )
 
 
 @pytest.mark.parametrize("length", [1, m.KEY_BYTES - 1, 2 * m.KEY_BYTES])
 def test_the_key_of_a_failed_item_is_a_digest(length: int) -> None:
     """One of another length would be taken for several, or for none."""
-    failed = m.FailedItem("A", 0, 1, "worker", m.Trouble("E", "no"), b"", bytes(length))
+    failed = m.FailedItem("A", 0, 1, "worker", m.ErrorInfo("E", "no"), b"", bytes(length))
     assert "digest" in refused(codec.encode(m.Envelope(b"a", b"b", 1, 0, m.GiveUp("run", [failed]))))
 
 
@@ -502,11 +502,11 @@ def test_what_is_small_on_the_wire_is_small_in_memory(inner: bytes) -> None:
 @pytest.mark.slow
 def test_what_an_honest_role_tells_is_within_the_bounds() -> None:
     """A batch of failed items, 10,000 tasks, and 1200 workers that name 64 items each, are read."""
-    trouble = m.Trouble("ValueError", "no", "Traceback\n" * 20)
+    trouble = m.ErrorInfo("ValueError", "no", "Traceback\n" * 20)
     items = [m.FailedItem("A", n, 1, "worker", trouble, b"") for n in range(2000)]
     tasks = [m.TaskProgress(f"task {n}", (0, n + 1), (), 0, 0, 0) for n in range(10_000)]
-    running = [m.RunningItem(1 << 32, 1, 0.5)] * m.MOST_NAMED
-    workers = [m.WorkerStanding("h/1", "A", "h", 1, 64, "busy", 64, 1 << 32, running)] * 1200
+    running = [m.RunningItem(1 << 32, 1, 0.5)] * m.MAX_NAMED
+    workers = [m.WorkerStatus("h/1", "A", "h", 1, 64, "busy", 64, 1 << 32, running)] * 1200
     for body in (
         m.ItemsFailed("run", items),
         m.Begin("p", "run", b"x" * (1 << 20), tasks),
@@ -519,7 +519,7 @@ def test_what_an_honest_role_tells_is_within_the_bounds() -> None:
 @pytest.mark.parametrize("sizes", [[], [0], [3, 0, 5], [5000, 1], [codec.LARGE, 1], [MAX_HEADER + 1, 7]])
 def test_the_data_of_failed_items_is_no_part_of_the_header(sizes: list[int]) -> None:
     """It may be as large as an item; so large a header would not be read."""
-    trouble = m.Trouble("ValueError", "no")
+    trouble = m.ErrorInfo("ValueError", "no")
     failures = [m.FailedItem("A", n, 1, "worker", trouble, b"%d" % n * size) for n, size in enumerate(sizes)]
     envelope = m.Envelope(b"a", b"b", 1, 0, m.GiveUp("run", failures))
     frames = codec.encode(envelope)
@@ -529,7 +529,7 @@ def test_the_data_of_failed_items_is_no_part_of_the_header(sizes: list[int]) -> 
 
 def test_failed_items_without_their_data_are_refused() -> None:
     """As many payloads as items, whichever way they travel."""
-    trouble = m.Trouble("ValueError", "no")
+    trouble = m.ErrorInfo("ValueError", "no")
     failures = [m.FailedItem("A", n, 1, "worker", trouble, b"x" * codec.LARGE) for n in range(2)]
     frames = codec.encode(m.Envelope(b"a", b"b", 1, 0, m.GiveUp("run", failures)))
     refused(frames[:2])

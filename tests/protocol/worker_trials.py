@@ -45,7 +45,7 @@ class WorkerTrial(Trial):
         "all is held": (*_BUSY, Answers(1, (1, 1, 0))),
         "released while it runs": (*_BUSY, Answers(1, (0, 0, 0)), Says(m.Settled(RUN, "A", (0, 3)), who=b"d")),
         "no collector": (_BEGIN[0], *_BEGIN[2:], _work("A", 0, 1), Answers(1, (1, 0, 0))),
-        "an old run, and ghosts of it": (
+        "an old run, and cancelled items of it": (
             *_BUSY,
             Answers(1, (0, 0, 0)),
             Says(m.Settled(RUN, "A", (1, 3)), who=b"d"),

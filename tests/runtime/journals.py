@@ -9,7 +9,7 @@ from typing import Any
 
 from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.protocol.events import Restored
-from zmqpipeline.protocol.messages import FailedItem, Trouble
+from zmqpipeline.protocol.messages import ErrorInfo, FailedItem
 from zmqpipeline.runtime.journal import Journal
 
 Open = Callable[..., Journal]
@@ -24,7 +24,7 @@ def key(number: int) -> bytes:
 
 def failure(number: int, task: str = "C", digest: bytes = b"", message: str = "no") -> FailedItem:
     """A failed item."""
-    return FailedItem(task, number, 3, "worker", Trouble("ValueError", message, "its traceback"), b"payload", digest)
+    return FailedItem(task, number, 3, "worker", ErrorInfo("ValueError", message, "its traceback"), b"payload", digest)
 
 
 def again(journal: Journal, open_journal: Open, **options: Any) -> Restored:

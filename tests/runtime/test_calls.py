@@ -1,4 +1,4 @@
-"""Serial and Gatherer: user code on one thread, in order."""
+"""Serial and CollectorThread: user code on one thread, in order."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import pytest
 from tests.runtime.support import Posts
 from zmqpipeline.errors import JournalError
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, SetRun
-from zmqpipeline.protocol.data.ranges import SeqSet, numbers_of
+from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of
 from zmqpipeline.protocol.events import Collected, FailedCalled, FinishedCalled, JournalFailed
-from zmqpipeline.protocol.messages import FailedItem, TaskCounts, Trouble
+from zmqpipeline.protocol.messages import ErrorInfo, FailedItem, TaskCounts
 from zmqpipeline.runtime.error_text import TEXT_LIMIT, trouble_of
 from zmqpipeline.runtime.journal import Journal, dead_items, peek
 from zmqpipeline.runtime.threads import collecting
-from zmqpipeline.runtime.threads.collecting import Gatherer, Serial
+from zmqpipeline.runtime.threads.collecting import CollectorThread, SerialThread
 from zmqpipeline.serialization.pack import pack
 
-Make = Callable[..., Gatherer]
+Make = Callable[..., CollectorThread]
 
 
 @pytest.fixture
@@ -38,15 +38,15 @@ def posts() -> Posts:
 def make(posts: Posts) -> Iterator[Make]:
     """Makes gatherers, closes them, and sees to it that none of their threads is left."""
     before = set(threading.enumerate())
-    made: list[Gatherer] = []
+    made: list[CollectorThread] = []
 
     def make_gatherer(
         collect: Any, failed: Any = lambda item: None, finished: Any = lambda command: None, **more: Any
-    ) -> Gatherer:
+    ) -> CollectorThread:
         def collecting(task: str, attempt: int) -> Any:
             return (lambda number, value: collect(task, attempt, number, value)), True
 
-        made.append(Gatherer(collecting, failed, finished, posts, **more))
+        made.append(CollectorThread(collecting, failed, finished, posts, **more))
         return made[-1]
 
     yield make_gatherer
@@ -74,7 +74,7 @@ def total(events: list[Any]) -> int:
 def test_serial_keeps_order_and_survives_what_is_raised(caplog: pytest.LogCaptureFixture) -> None:
     """Calls happen in order on one thread; an exception is logged and the next call happens; close ends the thread."""
     seen: list[object] = []
-    serial = Serial("test-serial")
+    serial = SerialThread("test-serial")
     with caplog.at_level(logging.ERROR):
         for number in range(100):
             serial.submit(lambda number=number: seen.append((number, threading.current_thread().name)))  # type: ignore[misc]
@@ -88,7 +88,7 @@ def test_serial_keeps_order_and_survives_what_is_raised(caplog: pytest.LogCaptur
 def test_the_parts_of_a_call_come_before_what_was_submitted_since() -> None:
     """A call that returns another one goes on with it; one that raises in a later part ends there."""
     seen: list[str] = []
-    serial = Serial("test-serial")
+    serial = SerialThread("test-serial")
 
     def count(name: str, left: int) -> Callable[[], object] | None:
         seen.append(f"{name}{left}")
@@ -108,7 +108,7 @@ def test_parts_of_one_message_come_before_those_of_the_next(make: Make, posts: P
     gatherer = make(lambda task, attempt, number, payload: time.sleep(0.004) or seen.append(payload) or b"")
     for name in (b"a", b"b"):
         gatherer.collect(command("C", 1, (0, 9), [name] * 9))
-    gatherer.call_failed(CallFailed([FailedItem("C", 99, 1, "worker", Trouble("E", "e"), b"")]))
+    gatherer.call_failed(CallFailed([FailedItem("C", 99, 1, "worker", ErrorInfo("E", "e"), b"")]))
     events = posts.until(lambda events: any(isinstance(one, FailedCalled) for one in events))
     assert total([one for one in events if isinstance(one, Collected)]) == 18
     assert seen == [b"a"] * 9 + [b"b"] * 9
@@ -178,7 +178,7 @@ def test_failed_is_told_of_each_item_and_answers_for_each_task(make: Make, posts
         if item.task == "B":
             raise ValueError(str(item.number))
 
-    items = [FailedItem(task, number, 1, "worker", Trouble("E", "m"), b"") for task, number in
+    items = [FailedItem(task, number, 1, "worker", ErrorInfo("E", "m"), b"") for task, number in
              [("A", 5), ("B", 1), ("A", 4), ("B", 2)]]  # fmt: skip
     make(lambda *call: b"", failed).call_failed(CallFailed(items))
     first, second = posts.next(), posts.next()
@@ -241,11 +241,11 @@ def journal(path: Path) -> Journal:
     return made
 
 
-def done(path: Path) -> SeqSet:
+def done(path: Path) -> RangeSet:
     """The numbers that are marked in the file."""
     with contextlib.closing(sqlite3.connect(path)) as db:
         found = db.execute("SELECT start, stop FROM zmqpipeline_done ORDER BY start").fetchall()
-    return SeqSet(tuple(value for pair in found for value in pair))
+    return RangeSet(tuple(value for pair in found for value in pair))
 
 
 def commits_of(journal: Journal) -> list[str]:
@@ -271,10 +271,10 @@ def test_what_is_said_is_on_the_disk_by_then(journal: Journal, path: Path) -> No
             over.set()
 
     slow = lambda *part: ((lambda value: time.sleep(0.001)), False)  # noqa: E731
-    gatherer = Gatherer(slow, lambda item: None, lambda command: None, post, journal=journal)
+    gatherer = CollectorThread(slow, lambda item: None, lambda command: None, post, journal=journal)
     for number in range(0, 100, 5):
         gatherer.collect(command("C", 1, (number, number + 4), [b""] * 4))
-        gatherer.call_failed(CallFailed([FailedItem("C", number + 4, 1, "worker", Trouble("E", "m"), b"")]))
+        gatherer.call_failed(CallFailed([FailedItem("C", number + 4, 1, "worker", ErrorInfo("E", "m"), b"")]))
     assert over.wait(10)
     gatherer.close(5)
     assert missing == []
@@ -321,7 +321,7 @@ def test_a_raising_item_is_not_marked_and_its_failure_is_written_when_it_is_told
     assert [number for one in parts for number, _, _ in one.failures] == [1, 3]
     assert done(path).spans() == (0, 1, 2, 3, 9, 10)
     assert dead_items(path) == []
-    gatherer.call_failed(CallFailed([FailedItem("C", 1, 1, "collector", Trouble("E", "m"), b"x", bytes([1]) * 16)]))
+    gatherer.call_failed(CallFailed([FailedItem("C", 1, 1, "collector", ErrorInfo("E", "m"), b"x", bytes([1]) * 16)]))
     assert posts.next() == FailedCalled("C", (1, 2), None)
     assert [(one.number, one.stage, one.payload) for one in dead_items(path)] == [(1, "collector", b"x")]
     gatherer.close(5)
@@ -395,7 +395,7 @@ def test_a_journal_that_cannot_be_written_is_told_once_and_ends_all_calls(
     full.set()
     events = posts.until(lambda events: isinstance(events[-1:] and events[-1], JournalFailed))
     gatherer.submit(lambda: calls.append(-1))
-    gatherer.call_failed(CallFailed([FailedItem("C", 1, 1, "worker", Trouble("E", "m"), b"")]))
+    gatherer.call_failed(CallFailed([FailedItem("C", 1, 1, "worker", ErrorInfo("E", "m"), b"")]))
     gatherer.call_finished(CallFinished(ok=True))
     gatherer.close(5)
     assert posts.arrived.empty()
@@ -405,7 +405,7 @@ def test_a_journal_that_cannot_be_written_is_told_once_and_ends_all_calls(
         part in trouble.message for part in (str(path), "disk is full. ", "nothing that was acknowledged is lost")
     )
     assert calls[-1] != -1
-    said = SeqSet((0, 1))
+    said = RangeSet((0, 1))
     for event in events:
         said.update(event.spans)
     assert done(path) == said
@@ -481,7 +481,7 @@ def test_a_full_disk_in_a_users_statement_is_the_journals_and_no_failed_item(
     if where == "collect":
         gatherer.collect(command("C", 1, (0, 3), [b""] * 3))
     else:
-        gatherer.call_failed(CallFailed([FailedItem("C", 1, 1, "worker", Trouble("E", "m"), b"")]))
+        gatherer.call_failed(CallFailed([FailedItem("C", 1, 1, "worker", ErrorInfo("E", "m"), b"")]))
     *before, event = posts.until(lambda events: any(isinstance(one, JournalFailed) for one in events))
     assert "sqlite says: database or disk is full" in event.trouble.message
     gatherer.close(5)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.runtime.journals import BIG, RUN, Open, again, failure, insert, key, rows
 from zmqpipeline.errors import JournalError
 from zmqpipeline.protocol.commands import SetRun
-from zmqpipeline.protocol.data.ranges import SeqSet, spans_of
+from zmqpipeline.protocol.data.ranges import RangeSet, spans_of
 from zmqpipeline.protocol.events import Restored
 from zmqpipeline.protocol.messages import TaskCounts, TaskProgress
 from zmqpipeline.runtime.journal import (
@@ -111,7 +111,7 @@ def test_a_run_from_the_journal_is_not_begun_again(journal: Journal, open_journa
 )
 def test_ranges_merge_as_a_set_of_numbers_does(batches: list[list[int]]) -> None:
     """Whatever comes in whatever order: the ranges are those of the set, as few as can be."""
-    expected = SeqSet()
+    expected = RangeSet()
     journal = Journal(MEMORY, pipeline="squares")
     journal.begin(RUN)
     for batch in batches:

@@ -21,7 +21,7 @@ from tests.runtime.support import peer_process
 from zmqpipeline.errors import JournalError
 from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.protocol.data.ranges import numbers_of
-from zmqpipeline.protocol.messages import FailedItem, TaskProgress, Trouble
+from zmqpipeline.protocol.messages import ErrorInfo, FailedItem, TaskProgress
 from zmqpipeline.runtime.journal import Journal, JournalLost, database, dead_items, peek, retry
 from zmqpipeline.runtime.journal.database import APPLICATION_ID
 
@@ -290,7 +290,7 @@ def test_an_empty_file_beside_a_full_log_is_refused(crashed: Path, tmp_path: Pat
 
 def test_a_page_of_ours_that_was_overwritten_is_refused(journal: Journal, path: Path) -> None:
     """The length is right, the content is not; sqlite would read on, and find items without numbers."""
-    journal.failed([FailedItem("C", number, 1, "worker", Trouble("E", "m"), b"its data") for number in range(300)])
+    journal.failed([FailedItem("C", number, 1, "worker", ErrorInfo("E", "m"), b"its data") for number in range(300)])
     journal.commit()
     journal.close()
     content = bytearray(path.read_bytes())
@@ -448,7 +448,7 @@ def test_a_reader_is_not_misled_by_a_writer_that_comes_meanwhile(journal: Journa
         (first,) = db.execute("SELECT count(*) FROM zmqpipeline_failed").fetchone()
         if not looks:
             with contextlib.closing(Journal(path, pipeline="squares")) as writer:
-                writer.failed([FailedItem("C", n, 1, "worker", Trouble("E", "m" * 5000), b"") for n in range(50)])
+                writer.failed([FailedItem("C", n, 1, "worker", ErrorInfo("E", "m" * 5000), b"") for n in range(50)])
                 writer.commit()
         looks.append(first)
         return first, len(db.execute("SELECT message FROM zmqpipeline_failed").fetchall())

@@ -20,9 +20,9 @@ from zmqpipeline.protocol.commands import Collect, Command, Ended, Execute, Take
 from zmqpipeline.protocol.events import Collected, Drain, Event, Executed, TakenBack, Tick
 from zmqpipeline.runtime import leader
 from zmqpipeline.runtime.journal import MEMORY, Journal
-from zmqpipeline.runtime.leader import STREAK, Hand, Leadership
+from zmqpipeline.runtime.leader import STREAK, Leadership, UserThread
 from zmqpipeline.runtime.loop import Loop
-from zmqpipeline.runtime.threads.collecting import Gatherer, Serial
+from zmqpipeline.runtime.threads.collecting import CollectorThread, SerialThread
 from zmqpipeline.runtime.threads.execution import Execution
 from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.transport.transport import Transport
@@ -72,7 +72,7 @@ class Role:
     def __post_init__(self) -> None:
         leadership = Leadership()
         self.transport = Transport(QUICK)
-        self.hand = Serial(HAND, leadership)
+        self.hand = SerialThread(HAND, leadership)
         actions = {TakeBack: lambda command: self.hand.submit(lambda: self.call())}
         self.loop = Loop(self.machine, self.transport, actions, log=LOG, leadership=leadership)
         self.thread = threading.Thread(target=self._run, name=OWN)
@@ -232,11 +232,11 @@ def test_an_idle_hand_gives_the_lead_back(role: Role) -> None:
 
 def test_to_be_invited_is_no_call_that_a_commit_waits_for() -> None:
     """What a journal wrote during the last call is said, although the thread was asked to lead meanwhile."""
-    offers: queue.SimpleQueue[Hand] = queue.SimpleQueue()
+    offers: queue.SimpleQueue[UserThread] = queue.SimpleQueue()
     blocked, go_on, posts = threading.Event(), threading.Event(), Posts()
 
     class Heard(Leadership):
-        def offer(self, hand: Hand) -> None:
+        def offer(self, hand: UserThread) -> None:
             offers.put(hand)
 
     def block() -> None:
@@ -244,7 +244,7 @@ def test_to_be_invited_is_no_call_that_a_commit_waits_for() -> None:
         assert go_on.wait(10)
 
     calls: list[Callable[[], object]] = [block] + [bool] * 100
-    gatherer = Gatherer(
+    gatherer = CollectorThread(
         lambda task, attempt: ((lambda value: calls.pop()()), False),
         bool,
         lambda command: None,
@@ -294,7 +294,7 @@ class Turns:
         self.ends.put(None)
 
 
-class Puppet(Hand):
+class Puppet(UserThread):
     """A hand that leads when the test says so, and never has a brief call."""
 
     def __init__(self, leadership: Leadership, invite: Callable[[Puppet], bool]) -> None:
@@ -475,11 +475,11 @@ class PingPong:
 @pytest.mark.parametrize("look", [leader.LOOK, 0.0001])
 def test_no_post_is_lost_whoever_leads(look: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three hands whose calls are brief or long by chance, before and after they answer: each answer is handled."""
-    monkeypatch.setattr(Hand, "look", look)
+    monkeypatch.setattr(UserThread, "look", look)
     monkeypatch.setattr(leader, "IDLE_SECONDS", 2 * look)
     rng, rounds, leadership = random.Random(43), 700, Leadership()
     machine = PingPong(3, rounds)
-    hands = [Serial(f"hand-{index}", leadership) for index in range(3)]
+    hands = [SerialThread(f"hand-{index}", leadership) for index in range(3)]
 
     def ask(command: Any) -> None:
         which, number = command.count, machine.at[command.count]
@@ -563,7 +563,7 @@ def test_a_thread_without_work_does_not_ask_for_the_lead_again_and_again() -> No
     class Counting(Leadership):
         asked = 0
 
-        def lead(self, hand: Hand, calls: leader.Calls) -> None:
+        def lead(self, hand: UserThread, calls: leader.Calls) -> None:
             self.asked += 1
             super().lead(hand, calls)
 

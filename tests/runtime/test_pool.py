@@ -452,13 +452,13 @@ def test_what_an_item_that_took_all_memory_held_is_free_when_it_is_reported(make
     class Hoard(bytearray):
         """Something that is known to be gone."""
 
-    def hungry(index: int, item: bytes, number: int, attempt: int) -> bytes:
+    def with_credit(index: int, item: bytes, number: int, attempt: int) -> bytes:
         hoard = Hoard(1000)
         held.append(weakref.ref(hoard))
         raise MemoryError
 
     seen: list[bool] = []
-    pool = make(1, hungry)
+    pool = make(1, with_credit)
     pool._post = lambda event: (seen.append(held[0]() is None), posts(event))  # type: ignore[assignment]
     pool.submit(items(1))
     assert posts.next().failures[0][1].error == "MemoryError"

@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 from zmqpipeline.runtime import child as processes
-from zmqpipeline.runtime.child import KEPT_LINES, LONGEST_LINE, Child, death_notice, describe_status, read_death_notice
+from zmqpipeline.runtime.child import (
+    KEPT_LINES,
+    MAX_LINE_LENGTH,
+    Child,
+    death_notice,
+    describe_status,
+    read_death_notice,
+)
 from zmqpipeline.runtime.child_report import Told
 
 pytestmark = pytest.mark.processes
@@ -190,7 +197,7 @@ def test_a_child_that_does_not_read_holds_nobody_up(nest: Nest) -> None:
     child = nest.start("print('ready', flush=True); import time; time.sleep(60)")
     assert nest.line() == "ready"
     told = 0
-    while child.tell("x" * (LONGEST_LINE - 1)):
+    while child.tell("x" * (MAX_LINE_LENGTH - 1)):
         told += 1
         assert told < 10_000
     assert told > 1
@@ -230,7 +237,7 @@ def test_a_process_that_nobody_supervises_tells_nobody() -> None:
     assert processes.tell_parent("ready") is False
 
 
-@pytest.mark.parametrize("line", ["two\nlines", "x" * LONGEST_LINE])
+@pytest.mark.parametrize("line", ["two\nlines", "x" * MAX_LINE_LENGTH])
 def test_only_a_short_line_is_said(line: str, nest: Nest) -> None:
     """A pipe takes a short line whole or not at all; anything else is refused."""
     child = nest.start(ADOPTED + READY)

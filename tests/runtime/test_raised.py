@@ -43,10 +43,10 @@ for _ in range(20):
 @pytest.mark.processes
 def test_want_of_memory_is_told_when_there_is_none_left(tmp_path: Path) -> None:
     """A function took all memory of its process, to the last bytes: what it took is let go of before a word is made."""
-    (tmp_path / "hungry.py").write_text(HUNGRY)
+    (tmp_path / "with_credit.py").write_text(HUNGRY)
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "hungry.py"],
+        [sys.executable, "with_credit.py"],
         cwd=tmp_path,
         env=environ,
         capture_output=True,
@@ -56,4 +56,4 @@ def test_want_of_memory_is_told_when_there_is_none_left(tmp_path: Path) -> None:
     )
     assert done.stderr == ""
     line = HUNGRY[: HUNGRY.index("eaten.append")].count("\n") + 1
-    assert done.stdout.splitlines() == [f"hungry.py:{line} eat"] * 20
+    assert done.stdout.splitlines() == [f"with_credit.py:{line} eat"] * 20

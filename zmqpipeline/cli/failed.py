@@ -23,7 +23,7 @@ from zmqpipeline.serialization.pack import unpack
 HEAD = ("task", "number", "attempts", "stage", "error", "message", "when", "")
 """The columns of the list."""
 
-LONGEST_MESSAGE = 60
+MAX_MESSAGE_LENGTH = 60
 """So many characters of an error's message fit into the table."""
 
 _journal = click.option("--journal", metavar="FILE", help="The journal; by default what ZMQPIPELINE_JOURNAL says.")
@@ -168,8 +168,8 @@ def _as_object(item: DeadItem) -> dict[str, Any]:
 def _row(item: DeadItem) -> list[str]:
     lines = item.message.splitlines()
     message = printable(lines[0] if lines else "")
-    if len(message) > LONGEST_MESSAGE:
-        message = message[: LONGEST_MESSAGE - 3] + "..."
+    if len(message) > MAX_MESSAGE_LENGTH:
+        message = message[: MAX_MESSAGE_LENGTH - 3] + "..."
     state = "to be retried" if item.retrying else ""
     first = [printable(item.task), str(item.number), str(item.attempts), item.stage]
     return [*first, printable(item.error), message, _when(item), state]

@@ -62,7 +62,7 @@ ENDPOINT_VARIABLE = "ZMQPIPELINE_ENDPOINT"
 """Makes the addresses of `run` those of other roles, as the flag does; the app's own argument does not."""
 
 
-SHOWN_REASONS = 3
+MAX_SHOWN_REASONS = 3
 """So many kinds of failure are shown below the counts of a run."""
 NOT_ALL = (
     "Not all was collected: the commands `dead list` and `dead retry` show the failed items, and have them tried again."
@@ -508,8 +508,8 @@ def _summary_lines(name: str, outcome: Outcome) -> list[str]:
 
 def _reason_lines(summary: Summary) -> list[str]:
     """Why items failed: the first few kinds."""
-    lines = [f"  {one}" for one in summary.reasons[:SHOWN_REASONS]]
-    more = len(summary.reasons) - SHOWN_REASONS
+    lines = [f"  {one}" for one in summary.reasons[:MAX_SHOWN_REASONS]]
+    more = len(summary.reasons) - MAX_SHOWN_REASONS
     return [*lines, f"  and {more} more kind{'' if more == 1 else 's'} of failure"] if more > 0 else lines
 
 

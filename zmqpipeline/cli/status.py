@@ -20,8 +20,8 @@ from zmqpipeline.cli.tables import duration, printable, table
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options, variable
 from zmqpipeline.processes import launch
-from zmqpipeline.protocol.messages import RunningItem, Status, TaskStanding, WorkerStanding
-from zmqpipeline.runtime.status_client import PATIENCE, Watcher
+from zmqpipeline.protocol.messages import RunningItem, Status, TaskStatus, WorkerStatus
+from zmqpipeline.runtime.status_client import PATIENCE, StatusClient
 
 SHOWN = 3
 """So many running items of a worker are in its line."""
@@ -83,11 +83,11 @@ def as_lines(address: str, status: Status, before: Status | None = None) -> list
     return [*lines, f"and {more} more workers"] if more > 0 else lines
 
 
-def _done(task: TaskStanding) -> int:
+def _done(task: TaskStatus) -> int:
     return task.counts.collected + task.counts.failed
 
 
-def _rate(task: TaskStanding, now: Status, before: Status | None) -> float:
+def _rate(task: TaskStatus, now: Status, before: Status | None) -> float:
     """Items done a second: between the two answers if they are of one run, otherwise since the task opened."""
     if before is not None and before.run == now.run and task.counts.state in ("open", "exhausted"):
         passed = now.seconds - before.seconds
@@ -97,14 +97,14 @@ def _rate(task: TaskStanding, now: Status, before: Status | None) -> float:
     return max(0.0, (_done(task) - task.inherited) / task.seconds) if task.seconds > 0 else 0.0
 
 
-def _left(task: TaskStanding, rate: float) -> float | None:
+def _left(task: TaskStatus, rate: float) -> float | None:
     """Seconds until the task is done, if it says how many items there are, and some are being done."""
     if task.total is None or rate <= 0 or task.counts.state not in ("open", "exhausted"):
         return None
     return max(0, task.total - _done(task)) / rate
 
 
-def _task_object(task: TaskStanding, rate: float) -> dict[str, Any]:
+def _task_object(task: TaskStatus, rate: float) -> dict[str, Any]:
     left = _left(task, rate)
     counts = {key: value for key, value in asdict(task.counts).items() if key != "task"}
     names = ("total", "waiting", "retrying", "leased", "workers", "why")
@@ -116,7 +116,7 @@ def _task_object(task: TaskStanding, rate: float) -> dict[str, Any]:
     }
 
 
-def _task_row(task: TaskStanding, rate: float) -> list[str]:
+def _task_row(task: TaskStatus, rate: float) -> list[str]:
     counts, left = task.counts, _left(task, rate)
     return [
         printable(counts.task),
@@ -133,12 +133,12 @@ def _task_row(task: TaskStanding, rate: float) -> list[str]:
     ]
 
 
-def _worker_object(worker: WorkerStanding) -> dict[str, Any]:
+def _worker_object(worker: WorkerStatus) -> dict[str, Any]:
     running = [{**asdict(one), "seconds": round(one.seconds, 3)} for one in worker.running]
     return {**asdict(worker), "running": running}
 
 
-def _worker_row(worker: WorkerStanding) -> list[str]:
+def _worker_row(worker: WorkerStatus) -> list[str]:
     first = [printable(worker.address), printable(worker.task), worker.state]
     numbers = [str(worker.threads), str(worker.leased), _size(worker.kept_bytes), str(worker.executed)]
     return [*first, *numbers, _runs(worker.running)]
@@ -193,7 +193,7 @@ def status_command(common: Callable[[Callable[..., Any]], Callable[..., Any]], s
         bases = _bases(app, options, flags["endpoint"] or os.environ.get(variable("endpoint")))
         roles = ("status", "service-clients") if app.service_names else ("status",)
         places = {derive(base, role): base for base in bases for role in roles}
-        with Watcher(list(places), options) as watcher:
+        with StatusClient(list(places), options) as watcher:
             show = _Show(places, as_json=as_json, clear=watch)
             answers = watcher.ask()
             if not answers:
@@ -225,7 +225,7 @@ def _bases(app: Pipeline, options: Options, given: str | None) -> list[str]:
     return bases
 
 
-def _nobody(places: list[EndpointAddress], watcher: Watcher) -> str:
+def _nobody(places: list[EndpointAddress], watcher: StatusClient) -> str:
     where = ", ".join(places)
     strange = "".join(
         f" What answers at {place} is none of this version: {text}." for place, text in watcher.strange.items()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zmqpipeline.addresses import EndpointAddress, Places, make_folder, places_under
+from zmqpipeline.addresses import EndpointAddress, RoleAddresses, make_folder, places_under
 from zmqpipeline.definitions.functions import FunctionCollector, FunctionServiceWorker, FunctionTask, FunctionWorker
 from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry, listed, unknown_task
 from zmqpipeline.errors import ConfigurationError, did_you_mean
@@ -69,7 +69,7 @@ def _refuse_extra(role: str, task_type: str | None, metadata: Mapping[str, Any] 
         )
 
 
-def places_of(app: Pipeline, options: Options | None = None) -> Places:
+def places_of(app: Pipeline, options: Options | None = None) -> RoleAddresses:
     """The addresses of an app's roles.
 
     An address that a flag or a variable gives beats those that the program gives, to the app, a task or a class.
@@ -99,7 +99,7 @@ def _ready(role: AnyRole, app: Pipeline, options: Options) -> AnyRole:
     return role
 
 
-def _distributor(app: Pipeline, places: Places, extra: Mapping[str, Any]) -> Distributor:
+def _distributor(app: Pipeline, places: RoleAddresses, extra: Mapping[str, Any]) -> Distributor:
     tasks = [_task(app, entry, places.tasks[name]) for name, entry in app.registry.tasks.items()]
     made = Distributor(places.results, places.acks, _tasks=tasks, _metadata=_metadata_source(app, extra))
     # for when it takes over a run that has its metadata already
@@ -129,7 +129,7 @@ def _metadata_source(app: Pipeline, extra: Mapping[str, Any]) -> Callable[[], di
     return source
 
 
-def _collector(app: Pipeline, places: Places) -> Collector:
+def _collector(app: Pipeline, places: RoleAddresses) -> Collector:
     cls = app.registry.collector_class
     if cls is None:
         return FunctionCollector(places.results, places.acks, app.registry.collectors, app.registry.single)
@@ -150,7 +150,7 @@ def _worker_entry(app: Pipeline, task_type: str | None) -> WorkerEntry:
     return entry
 
 
-def _worker(app: Pipeline, entry: WorkerEntry, places: Places, threads: int | None) -> Worker:
+def _worker(app: Pipeline, entry: WorkerEntry, places: RoleAddresses, threads: int | None) -> Worker:
     inits = app.registry.worker_inits.get(entry.name), app.registry.thread_inits.get(entry.name)
     if entry.cls is None:
         worker: Worker = FunctionWorker(entry, places.tasks[entry.name], places.results, *inits)
@@ -179,7 +179,7 @@ def _service_entry(app: Pipeline, name: str | None) -> ServiceEntry:
     return entry
 
 
-def _service_worker(app: Pipeline, entry: ServiceEntry, places: Places, threads: int | None) -> ServiceWorker:
+def _service_worker(app: Pipeline, entry: ServiceEntry, places: RoleAddresses, threads: int | None) -> ServiceWorker:
     inits = app.registry.worker_inits.get(entry.name), app.registry.thread_inits.get(entry.name)
     worker = FunctionServiceWorker(entry, places.service_workers, *inits)
     if threads is not None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions.entries import task_name
 from zmqpipeline.definitions.registry import Registry, TaskEntry, WorkerEntry, add_once
-from zmqpipeline.definitions.signatures import Plan, label
+from zmqpipeline.definitions.signatures import Handler, label
 from zmqpipeline.errors import DefinitionError, RegistrationError
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
-from zmqpipeline.roles.attributes import Declared, require_declared
+from zmqpipeline.roles.attributes import Declarative, require_declared
 from zmqpipeline.roles.collector import Collector
 from zmqpipeline.roles.metadata import MetaDataWorker
 from zmqpipeline.roles.task import Task
@@ -39,7 +39,7 @@ def class_entry(registry: Registry, cls: type) -> None:
             raise RegistrationError(f"The pipeline has a collector class already: {label(registry.collector_class)}.")
         registry.collector_class = cls
     else:
-        made = Plan(lambda: cls().get_metadata(), (), f"{cls.__name__}.get_metadata")
+        made = Handler(lambda: cls().get_metadata(), (), f"{cls.__name__}.get_metadata")
         add_once(registry.single, "metadata", made, "The metadata", lambda one: one.what)
 
 
@@ -58,7 +58,7 @@ def _what(entry: TaskEntry | WorkerEntry) -> object:
     return entry.cls if entry.plan is None else entry.plan.function
 
 
-def _require_whole(cls: type[Declared]) -> None:
+def _require_whole(cls: type[Declarative]) -> None:
     require_declared(cls)
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:

@@ -11,7 +11,7 @@ from zmqpipeline.definitions.entries import check_event_type, service_entry, tas
 from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, takes
 from zmqpipeline.definitions.origin import Original, is_from_twin
 from zmqpipeline.definitions.registry import ObserverEntry, Registry, add_once
-from zmqpipeline.definitions.signatures import Place, Plan, all_brief, brief, label, plan
+from zmqpipeline.definitions.signatures import Handler, HandlerKind, all_brief, brief, label, plan
 from zmqpipeline.errors import RegistrationError
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ class Decorated(Original):
         return True
 
     def _named(
-        self, place: Place, task_type: str, add: Callable[[str, Callable[..., Any]], None]
+        self, place: HandlerKind, task_type: str, add: Callable[[str, Callable[..., Any]], None]
     ) -> Callable[[Function], Function]:
         task_name(task_type, place.decorator)
 
@@ -315,14 +315,16 @@ class Decorated(Original):
 
         return brief(register)
 
-    def _add(self, entries: dict[str, Plan], place: Place, task_type: str, function: Callable[..., Any]) -> None:
+    def _add(
+        self, entries: dict[str, Handler], place: HandlerKind, task_type: str, function: Callable[..., Any]
+    ) -> None:
         if not self._takes(place.decorator):
             return
         name = task_name(task_type, place.decorator)
         what = f"`@app.{place.decorator}({name!r})`"
         add_once(entries, name, plan(function, place, name), what, _label)
 
-    def _add_single(self, place: Place, function: Callable[..., Any]) -> None:
+    def _add_single(self, place: HandlerKind, function: Callable[..., Any]) -> None:
         if not self._takes(place.decorator):
             return
         made = plan(function, place)
@@ -333,4 +335,4 @@ all_brief(Decorated)
 
 
 def _label(entry: object) -> str:
-    return label(entry.function if isinstance(entry, Plan) else entry)
+    return label(entry.function if isinstance(entry, Handler) else entry)

@@ -11,7 +11,7 @@ from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions import signatures
 from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, checked
 from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry
-from zmqpipeline.definitions.signatures import Plan, plan
+from zmqpipeline.definitions.signatures import Handler, plan
 from zmqpipeline.errors import RegistrationError
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.roles.task_type import TaskType
@@ -68,7 +68,7 @@ def task_entry(task_type: str, function: Callable[..., Any], **given: Unpack[Tas
     return TaskEntry(name, spec, made, None, None if endpoint is None else EndpointAddress(endpoint), keywords)
 
 
-def _task_plan(function: Callable[..., Any], name: str, times: int | None) -> Plan:
+def _task_plan(function: Callable[..., Any], name: str, times: int | None) -> Handler:
     made = plan(function, signatures.TASK if times is None else signatures.TIMES, name)
     if times is not None and inspect.isgeneratorfunction(function):
         raise RegistrationError(

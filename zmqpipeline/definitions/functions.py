@@ -10,7 +10,7 @@ from typing import Any
 
 from zmqpipeline.addresses import EndpointAddress, WorkerAddress
 from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry
-from zmqpipeline.definitions.signatures import Bound, Plan
+from zmqpipeline.definitions.signatures import BoundHandler, Handler
 from zmqpipeline.errors import SerializeError
 from zmqpipeline.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END, MESSAGE_TYPE_READY
 from zmqpipeline.protocol.commands import Produce
@@ -33,7 +33,7 @@ _OVER = object()
 class FunctionTask(Task):
     """A task whose items come from a function: yielded, returned as an iterable, or one a call."""
 
-    def __init__(self, entry: TaskEntry, endpoint: EndpointAddress, gate: Plan | None = None) -> None:
+    def __init__(self, entry: TaskEntry, endpoint: EndpointAddress, gate: Handler | None = None) -> None:
         """`gate` is the plan of an `available` function."""
         self.task_type = TaskType(entry.name)
         self.endpoint = endpoint
@@ -70,17 +70,17 @@ class FunctionTask(Task):
             step = self._gated(step, self._gate)
         return Begun(step, start) if self._entry.plan is not None and "start" in self._entry.plan.names else step
 
-    def _bound(self, start: int = 0) -> Bound:
+    def _bound(self, start: int = 0) -> BoundHandler:
         assert self._entry.plan is not None
         constants = {"metadata": self.metadata, "task_type": self.task_type, "msgtype": MESSAGE_TYPE_READY}
         return self._entry.plan.bind({**constants, "start": start})
 
-    def _call(self, bound: Bound, command: Produce, number: int = 0) -> Any:
+    def _call(self, bound: BoundHandler, command: Produce, number: int = 0) -> Any:
         if not bound.rest:
             return bound.function()
         return bound(ack_data=self._acks.of(command), address=WorkerAddress(command.address), number=number)
 
-    def _iterate(self, bound: Bound, command: Produce) -> Iterator[Any]:
+    def _iterate(self, bound: BoundHandler, command: Produce) -> Iterator[Any]:
         """Call the function; what it returned, item by item."""
         times = self._entry.keywords["times"]
         if times is not None:
@@ -119,7 +119,7 @@ class FunctionTask(Task):
     def _keyed(self, step: Step, key: str | Callable[[dict[str, Any]], Any]) -> Step:
         return keyed(step, key, str(self.task_type))
 
-    def _gated(self, step: Step, gate: Plan) -> Step:
+    def _gated(self, step: Step, gate: Handler) -> Step:
         bound = gate.bind({"metadata": self.metadata, "task_type": self.task_type})
 
         def gated(command: Produce) -> bytes | tuple[bytes, bytes]:
@@ -163,11 +163,11 @@ class _Items(Source):
             raise Exhausted
 
 
-def _named(bound: Bound) -> str:
+def _named(bound: BoundHandler) -> str:
     return named(bound.what, bound.function)
 
 
-def _names(unnamed: tuple[str, str], worker_init: Plan | None, thread_init: Plan | None) -> tuple[str, str]:
+def _names(unnamed: tuple[str, str], worker_init: Handler | None, thread_init: Handler | None) -> tuple[str, str]:
     worker, thread = unnamed
     return worker if worker_init is None else worker_init.what, thread if thread_init is None else thread_init.what
 
@@ -180,8 +180,8 @@ class FunctionWorker(Worker):
         entry: WorkerEntry,
         endpoint: EndpointAddress,
         collector_endpoint: EndpointAddress,
-        worker_init: Plan | None = None,
-        thread_init: Plan | None = None,
+        worker_init: Handler | None = None,
+        thread_init: Handler | None = None,
     ) -> None:
         """`worker_init` and `thread_init` are plans of the functions that make the resource."""
         super().__init__()
@@ -226,7 +226,7 @@ class FunctionWorker(Worker):
     def _constants(self) -> dict[str, Any]:
         return {"metadata": self.metadata, "task_type": self.task_type}
 
-    def _bound(self) -> Bound:
+    def _bound(self) -> BoundHandler:
         return self._plan.bind(self._constants())
 
     def _values(self, index: int, number: int, attempt: int) -> dict[str, Any]:
@@ -253,8 +253,8 @@ class FunctionCollector(Collector):
         self,
         endpoint: EndpointAddress,
         ack_endpoint: EndpointAddress,
-        collectors: Mapping[str, Plan],
-        single: Mapping[str, Plan],
+        collectors: Mapping[str, Handler],
+        single: Mapping[str, Handler],
     ) -> None:
         """`collectors` by task type ("" for all others); `single` holds finished, failed and ack_data, if given."""
         self.endpoint = endpoint
@@ -310,7 +310,7 @@ class FunctionCollector(Collector):
 
         return collection
 
-    def _call(self, bound: Bound, *first: Any, **values: Any) -> Any:
+    def _call(self, bound: BoundHandler, *first: Any, **values: Any) -> Any:
         """Call a function; if it takes the journal, within a savepoint of its own."""
         if "journal" not in bound.rest:
             return bound(*first, **values)
@@ -336,8 +336,8 @@ class FunctionServiceWorker(ServiceWorker):
         self,
         entry: ServiceEntry,
         endpoint: EndpointAddress,
-        worker_init: Plan | None = None,
-        thread_init: Plan | None = None,
+        worker_init: Handler | None = None,
+        thread_init: Handler | None = None,
     ) -> None:
         """What the two `init` functions return is the function's `resource`, the thread's own one first."""
         super().__init__("service-worker")

@@ -15,7 +15,7 @@ from functools import cache, wraps
 from typing import Annotated, Any, Literal, TypedDict, TypeVar, cast, get_args, get_type_hints
 
 from zmqpipeline.errors import RegistrationError, did_you_mean
-from zmqpipeline.roles.attributes import COUNT_LIMIT, MEMORY_LIMIT, TIME_LIMIT, Kind
+from zmqpipeline.roles.attributes import COUNT_LIMIT, MEMORY_LIMIT, TIME_LIMIT, AttributeSpec
 
 OnFailed = Literal["abort", "continue"]
 Key = str | Callable[[dict[str, Any]], Any]
@@ -32,23 +32,23 @@ class Keyword:
     """One keyword: its default, what it must be, what it means; `convert` puts what is given into one form first."""
 
     default: Any
-    kind: Kind
+    kind: AttributeSpec
     meaning: str
     convert: Callable[[Any], Any] = lambda value: value
 
 
-def _whole(least: int, optional: bool = False) -> Kind:
+def _whole(least: int, optional: bool = False) -> AttributeSpec:
     def fits(value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
-    return Kind(fits, f"a whole number, {least} or more", str(least), optional)
+    return AttributeSpec(fits, f"a whole number, {least} or more", str(least), optional)
 
 
-def _seconds(optional: bool = False) -> Kind:
+def _seconds(optional: bool = False) -> AttributeSpec:
     def fits(value: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
 
-    return Kind(fits, "a number of seconds, 0 or more", "1.0", optional)
+    return AttributeSpec(fits, "a number of seconds, 0 or more", "1.0", optional)
 
 
 def _names(given: Any) -> Any:
@@ -63,11 +63,13 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(one, str) and one for one in value)
 
 
-NAMES = Kind(_are_names, "a list of names of tasks", "['A']")
-KEY = Kind(lambda value: isinstance(value, str) or callable(value), "a field's name or a callable", "'id'", True)
-ON_FAILED = Kind(lambda value: value in get_args(OnFailed), "'abort' or 'continue'", "'continue'")
-ADDRESS = Kind(lambda value: isinstance(value, str), "an address, a string", "'tcp://10.0.0.7:5560'", True)
-FLAG = Kind(lambda value: isinstance(value, bool), "True or False", "True")
+NAMES = AttributeSpec(_are_names, "a list of names of tasks", "['A']")
+KEY = AttributeSpec(
+    lambda value: isinstance(value, str) or callable(value), "a field's name or a callable", "'id'", True
+)
+ON_FAILED = AttributeSpec(lambda value: value in get_args(OnFailed), "'abort' or 'continue'", "'continue'")
+ADDRESS = AttributeSpec(lambda value: isinstance(value, str), "an address, a string", "'tcp://10.0.0.7:5560'", True)
+FLAG = AttributeSpec(lambda value: isinstance(value, bool), "True or False", "True")
 
 
 class TaskKeywords(TypedDict, total=False):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, defaults
-from zmqpipeline.definitions.signatures import Plan
+from zmqpipeline.definitions.signatures import Handler
 from zmqpipeline.errors import RegistrationError, did_you_mean
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
 from zmqpipeline.runtime.error_text import named
@@ -26,7 +26,7 @@ class TaskEntry:
 
     name: str
     spec: TaskSpec
-    plan: Plan | None = None
+    plan: Handler | None = None
     cls: type[Task] | None = None
     endpoint: EndpointAddress | None = None
     keywords: TaskKeywords = field(default_factory=lambda: defaults(TaskKeywords))
@@ -37,7 +37,7 @@ class WorkerEntry:
     """The worker of a task: a function with its keywords, or a class."""
 
     name: str
-    plan: Plan | None = None
+    plan: Handler | None = None
     cls: type[Worker] | None = None
     keywords: WorkerKeywords = field(default_factory=lambda: defaults(WorkerKeywords))
 
@@ -47,7 +47,7 @@ class ServiceEntry:
     """A service: the function that answers, with its keywords."""
 
     name: str
-    plan: Plan
+    plan: Handler
     keywords: ServiceKeywords
 
 
@@ -56,7 +56,7 @@ class ObserverEntry:
     """An observer: which events it is called with, and the function."""
 
     event_type: type[Event]
-    plan: Plan
+    plan: Handler
 
 
 @dataclass
@@ -66,12 +66,12 @@ class Registry:
     tasks: dict[str, TaskEntry] = field(default_factory=dict)
     workers: dict[str, WorkerEntry] = field(default_factory=dict)
     services: dict[str, ServiceEntry] = field(default_factory=dict)
-    worker_inits: dict[str, Plan] = field(default_factory=dict)
-    thread_inits: dict[str, Plan] = field(default_factory=dict)
-    gates: dict[str, Plan] = field(default_factory=dict)
-    collectors: dict[str, Plan] = field(default_factory=dict)
+    worker_inits: dict[str, Handler] = field(default_factory=dict)
+    thread_inits: dict[str, Handler] = field(default_factory=dict)
+    gates: dict[str, Handler] = field(default_factory=dict)
+    collectors: dict[str, Handler] = field(default_factory=dict)
     """The collector for all other tasks has the key ""."""
-    single: dict[str, Plan] = field(default_factory=dict)
+    single: dict[str, Handler] = field(default_factory=dict)
     """Those of which there is one: finished, failed, ack_data, metadata."""
     collector_class: type[Collector] | None = None
     observers: dict[str, ObserverEntry] = field(default_factory=dict)
@@ -179,8 +179,8 @@ def _module_of(entry: Any) -> str:
 
 
 def _function_of(entry: Any) -> Any:
-    made = entry if isinstance(entry, Plan) else entry.plan or entry.cls
-    return made.function if isinstance(made, Plan) else made
+    made = entry if isinstance(entry, Handler) else entry.plan or entry.cls
+    return made.function if isinstance(made, Handler) else made
 
 
 def unknown_task(beginning: str, known: Iterable[str], name: str) -> str:

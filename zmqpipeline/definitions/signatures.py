@@ -26,7 +26,7 @@ _BY_PLACE = (
 
 
 @dataclass(frozen=True)
-class Place:
+class HandlerKind:
     """Where a function is used: its decorator, its first parameter (None: all go by name), and which names exist."""
 
     decorator: str
@@ -36,34 +36,34 @@ class Place:
 
 
 _TASK_NAMES = ("metadata", "task_type", "ack_data", "address", "msgtype")
-TASK = Place("task", None, (*_TASK_NAMES, "start"), may_yield=True)
-TIMES = Place("task", None, (*_TASK_NAMES, "number"))
-WORKER = Place("worker", "the item", ("metadata", "task_type", "thread_index", "number", "attempt", "resource"))
-SERVICE = Place("service", "the request", ("task_type", "thread_index", "attempt", "resource", "msgtype"))
-WORKER_INIT = Place("worker_init", None, ("metadata", "task_type"))
-THREAD_INIT = Place("thread_init", None, ("metadata", "task_type", "thread_index", "resource"))
-COLLECTOR = Place("collector", "the result", ("metadata", "task_type", "number", "attempt", "msgtype", "journal"))
-FINISHED = Place("finished", None, ("metadata", "msgtype", "journal"))
-FAILED = Place("failed", "the failure", ("metadata", "task_type", "journal"))
-ACK_DATA = Place("ack_data", None, ("metadata", "task_type"))
-AVAILABLE = Place("available", "the ack data", ("metadata", "task_type", "address"))
-METADATA = Place("metadata", None, ())
-ON = Place("on", "the event", ())
+TASK = HandlerKind("task", None, (*_TASK_NAMES, "start"), may_yield=True)
+TIMES = HandlerKind("task", None, (*_TASK_NAMES, "number"))
+WORKER = HandlerKind("worker", "the item", ("metadata", "task_type", "thread_index", "number", "attempt", "resource"))
+SERVICE = HandlerKind("service", "the request", ("task_type", "thread_index", "attempt", "resource", "msgtype"))
+WORKER_INIT = HandlerKind("worker_init", None, ("metadata", "task_type"))
+THREAD_INIT = HandlerKind("thread_init", None, ("metadata", "task_type", "thread_index", "resource"))
+COLLECTOR = HandlerKind("collector", "the result", ("metadata", "task_type", "number", "attempt", "msgtype", "journal"))
+FINISHED = HandlerKind("finished", None, ("metadata", "msgtype", "journal"))
+FAILED = HandlerKind("failed", "the failure", ("metadata", "task_type", "journal"))
+ACK_DATA = HandlerKind("ack_data", None, ("metadata", "task_type"))
+AVAILABLE = HandlerKind("available", "the ack data", ("metadata", "task_type", "address"))
+METADATA = HandlerKind("metadata", None, ())
+ON = HandlerKind("on", "the event", ())
 
 
 @dataclass(frozen=True)
-class Plan:
+class Handler:
     """How a function is called: with its first argument, if the place has one, and these names."""
 
     function: Callable[..., Any]
     names: tuple[str, ...]
     what: str
 
-    def bind(self, constants: Mapping[str, Any]) -> Bound:
+    def bind(self, constants: Mapping[str, Any]) -> BoundHandler:
         """Fill in what stays the same from call to call; what is left is given at each call."""
         given = {name: constants[name] for name in self.names if name in constants}
         function = partial(self.function, **given) if given else self.function
-        return Bound(function, tuple(name for name in self.names if name not in constants), self.what)
+        return BoundHandler(function, tuple(name for name in self.names if name not in constants), self.what)
 
     def needs(self, name: str) -> bool:
         """Whether the function takes this name and has no default for it."""
@@ -71,7 +71,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Bound:
+class BoundHandler:
     """A function with its constant parameters filled in; `rest` are the names that each call must give."""
 
     function: Callable[..., Any]
@@ -88,7 +88,7 @@ def label(function: object) -> str:
     return str(getattr(function, "__qualname__", None) or type(function).__qualname__).replace("<locals>.", "")
 
 
-def plan(function: Callable[..., Any], place: Place, task_type: str | None = None) -> Plan:
+def plan(function: Callable[..., Any], place: HandlerKind, task_type: str | None = None) -> Handler:
     """Read the signature of a function once.
 
     Raises:
@@ -96,10 +96,10 @@ def plan(function: Callable[..., Any], place: Place, task_type: str | None = Non
     """
     what = f"{place.decorator} function {label(function)!r}" + (f" of task {task_type!r}" if task_type else "")
     _check_sort(function, place, what)
-    return Plan(function, _names(function, place, what), what)
+    return Handler(function, _names(function, place, what), what)
 
 
-def _check_sort(function: Callable[..., Any], place: Place, what: str) -> None:
+def _check_sort(function: Callable[..., Any], place: HandlerKind, what: str) -> None:
     if not callable(function):
         raise RegistrationError(f"`@app.{place.decorator}` needs a function, not {function!r}.")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
@@ -108,7 +108,7 @@ def _check_sort(function: Callable[..., Any], place: Place, what: str) -> None:
         raise RegistrationError(f"The {what} has a `yield`; it must return one value. Write `return` in its place.")
 
 
-def _names(function: Callable[..., Any], place: Place, what: str) -> tuple[str, ...]:
+def _names(function: Callable[..., Any], place: HandlerKind, what: str) -> tuple[str, ...]:
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except ValueError:
@@ -119,13 +119,13 @@ def _names(function: Callable[..., Any], place: Place, what: str) -> tuple[str, 
     return tuple(one.name for one in parameters if _injected(one, place, what))
 
 
-def _without_first(parameters: list[inspect.Parameter], place: Place, what: str) -> list[inspect.Parameter]:
+def _without_first(parameters: list[inspect.Parameter], place: HandlerKind, what: str) -> list[inspect.Parameter]:
     if not parameters or parameters[0].kind not in _BY_PLACE:
         raise RegistrationError(f"The {what} takes no parameter. Its first one is {place.first}: give it one.")
     return parameters if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else parameters[1:]
 
 
-def _injected(parameter: inspect.Parameter, place: Place, what: str) -> bool:
+def _injected(parameter: inspect.Parameter, place: HandlerKind, what: str) -> bool:
     if parameter.kind in _BY_NAME and parameter.name in place.names:
         return True
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.default is not _NOTHING:
@@ -133,7 +133,7 @@ def _injected(parameter: inspect.Parameter, place: Place, what: str) -> bool:
     raise RegistrationError(_refusal(parameter, place, what))
 
 
-def _refusal(parameter: inspect.Parameter, place: Place, what: str) -> str:
+def _refusal(parameter: inspect.Parameter, place: HandlerKind, what: str) -> str:
     if parameter.name in place.names:
         return f"The {what} takes {parameter.name!r} by position only; it is given by name. Take the '/' out."
     known = ", ".join(place.names) or "none"

@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 import time
 
-from zmqpipeline.processes.slots import FAILED_STARTS_LIMIT, ChildEnded, Place
+from zmqpipeline.processes.slots import FAILED_STARTS_LIMIT, ChildEnded, Slot
 from zmqpipeline.protocol.delivery.failure_kinds import Kind, Kinds, said
-from zmqpipeline.protocol.messages import Trouble
+from zmqpipeline.protocol.messages import ErrorInfo
 
 
 class FailedStarts:
@@ -20,7 +20,7 @@ class FailedStarts:
         """`log` is where it is said; None: by others."""
         self._log = log
         self._kinds: Kinds[int] = Kinds()
-        self._newest: dict[str, Trouble] = {}
+        self._newest: dict[str, ErrorInfo] = {}
 
     def note(self, end: ChildEnded) -> bool:
         """Whether this end was a failed start of which there is nothing more to say: its kind was told before."""
@@ -42,14 +42,14 @@ class FailedStarts:
         newest = self._newest.get(task)
         return f": {said(newest)}" if newest else "; its messages are above"
 
-    def verdict(self, place: Place) -> str:
+    def verdict(self, place: Slot) -> str:
         """Why nobody is started in this place any more."""
         why = self.reason(place.task).rstrip(".")
         if place.failed_starts >= FAILED_STARTS_LIMIT:
             return f"The {place.label} failed to start {place.failed_starts} times in a row{why}."
         return f"No worker of {place.task!r} can be initialized, and each would meet the same{why}."
 
-    def troubles(self) -> dict[str, Trouble]:
+    def troubles(self) -> dict[str, ErrorInfo]:
         """By task, what the init functions of its workers raised last."""
         return dict(self._newest)
 

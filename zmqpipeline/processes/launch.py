@@ -21,9 +21,9 @@ from zmqpipeline.processes import import_app
 from zmqpipeline.processes.cores import usable_cores
 from zmqpipeline.processes.run_folder import run_folder
 from zmqpipeline.processes.run_notes import announced, announced_in
-from zmqpipeline.processes.slots import Crew, Place
+from zmqpipeline.processes.slots import ChildSlots, Slot
 from zmqpipeline.processes.supervisor import Outcome, Plan, RunSupervisor
-from zmqpipeline.processes.worker_group import WorkerGroup
+from zmqpipeline.processes.worker_group import WorkerSupervisor
 from zmqpipeline.roles.collector import Collector
 from zmqpipeline.roles.distributor import refuse_other_metadata
 from zmqpipeline.roles.results import Summary
@@ -37,7 +37,7 @@ log = logging.getLogger("zmqpipeline.run")
 Workers: TypeAlias = 'int | Literal["auto"] | Mapping[str, int | Literal["auto"]]'
 """Worker processes for every task, or for some."""
 
-LONGEST_FOLDER = 80
+MAX_FOLDER_LENGTH = 80
 """So many bytes a folder's name may have for the sockets in it to stay within the system's limit for their paths."""
 
 
@@ -99,7 +99,7 @@ def start(
         plan = Plan(
             name=app.name,
             collector=collector,
-            distributor=Place("distributor", asked),
+            distributor=Slot("distributor", asked),
             workers=_worker_places(command, numbers, common),
             totals=app.totals,
             drain_timeout=options.drain_timeout,
@@ -107,7 +107,7 @@ def start(
             max_failures=options.max_failures,
             observe=observe,
         )
-        return replace(RunSupervisor(plan, Crew(stdout=stdout)).run(), workers=numbers)
+        return replace(RunSupervisor(plan, ChildSlots(stdout=stdout)).run(), workers=numbers)
 
 
 def _keep(results: list[tuple[str, dict[str, Any]]], task: str, number: int, data: Any, what: object) -> None:
@@ -177,17 +177,17 @@ def supervise_workers(
     """
     python = ["-m", "zmqpipeline", "-A", import_app.hand_on(app)]
     places = _worker_places(python, dict.fromkeys(types, processes), arguments, command)
-    return WorkerGroup(Crew(places), drain_timeout).run()
+    return WorkerSupervisor(ChildSlots(places), drain_timeout).run()
 
 
 def _worker_places(
     python: Sequence[str], numbers: Mapping[str, int], common: Sequence[str], command: str = "worker"
-) -> list[Place]:
+) -> list[Slot]:
     places = []
     for task, number in numbers.items():
         for index in range(number):
             label = f"worker of {task!r}" if number == 1 else f"worker {index + 1} of {task!r}"
-            places.append(Place(label, [*python, command, *common, "--", task], task))
+            places.append(Slot(label, [*python, command, *common, "--", task], task))
     return places
 
 
@@ -293,6 +293,6 @@ def _announced(app: Pipeline, base: str) -> Iterator[None]:
 def _folders() -> Path:
     """Where the folder of a run is made: its name must leave room for the sockets in it."""
     base = tempfile.gettempdir()
-    if len(os.fsencode(base)) > LONGEST_FOLDER - 24 and Path("/tmp").is_dir():
+    if len(os.fsencode(base)) > MAX_FOLDER_LENGTH - 24 and Path("/tmp").is_dir():
         base = "/tmp"
     return Path(base)

@@ -1,6 +1,6 @@
-"""A crew of child processes: each place is filled again, with back-off, when its child dies.
+"""Child processes in slots: each slot is filled again, with back-off, when its child dies.
 
-`Crew.judge` is the policy of everybody who starts processes; it takes time as an argument:
+`ChildSlots.judge` is the policy of everybody who starts processes; it takes time as an argument:
 
 * Only a death before the child was ready is a failed start. When each place of a task has had five in a row, no item of
   the task can be tried any more. Nor when an init function of the user's raised the same thing three times in a row, in
@@ -34,7 +34,7 @@ from zmqpipeline.runtime.child_report import Told
 FIRST_DELAY = 0.1
 """Seconds before a dead child is started again the first time; doubled each time."""
 
-LONGEST_DELAY = 5.0
+MAX_DELAY = 5.0
 """Seconds that the delay never exceeds."""
 
 SETTLED_AFTER = 10.0
@@ -58,7 +58,7 @@ class Verdict(Enum):
 
 
 @dataclass(eq=False)
-class Place:
+class Slot:
     """Where one child works. `label` is for log lines; `task` is the task type of a worker, or empty."""
 
     label: str
@@ -78,10 +78,10 @@ class Place:
             self.delay = FIRST_DELAY
         self.failed_starts = 0 if end.told.is_ready else self.failed_starts + 1
         self.restart_at = now + self.delay
-        self.delay = min(self.delay * 2, LONGEST_DELAY)
+        self.delay = min(self.delay * 2, MAX_DELAY)
 
 
-def about_child(place: Place, pid: int) -> dict[str, str | int]:
+def about_child(place: Slot, pid: int) -> dict[str, str | int]:
     """What a log line about the worker in this place is about, for programs that read it."""
     return {"task": place.task, "worker": f"{socket.gethostname()}/{pid}"} if place.task else {}
 
@@ -93,7 +93,7 @@ class ChildEnded:
     `told` is what it had told of itself by then.
     """
 
-    place: Place
+    place: Slot
     pid: int
     status: int
     lived: float
@@ -122,27 +122,27 @@ class RoleEnded:
     error: BaseException | None
 
 
-Happening: TypeAlias = ChildEnded | Signalled | RoleEnded
+SupervisorEvent: TypeAlias = ChildEnded | Signalled | RoleEnded
 
 
 @dataclass
-class Crew:
+class ChildSlots:
     """All places and the one queue. Children are started by the thread that calls `start`, which must outlive them."""
 
-    places: list[Place] = field(default_factory=list)
+    places: list[Slot] = field(default_factory=list)
     stdout: int | None = None
-    happenings: queue.SimpleQueue[Happening] = field(default_factory=queue.SimpleQueue)
+    events: queue.SimpleQueue[SupervisorEvent] = field(default_factory=queue.SimpleQueue)
     bugs: dict[str, tuple[tuple[str, str], int]] = field(default_factory=dict)
     """By task, what its init functions raised last, type and place, and how often in a row."""
     proven: set[str] = field(default_factory=set)
     """The tasks of which a child got beyond its init functions."""
 
-    def add(self, place: Place, at: float) -> None:
+    def add(self, place: Slot, at: float) -> None:
         """A place that is filled at this time."""
         self.places.append(place)
         place.restart_at = at
 
-    def start(self, place: Place) -> None:
+    def start(self, place: Slot) -> None:
         """Fill a place with a new child."""
         if place not in self.places:
             self.places.append(place)
@@ -159,10 +159,10 @@ class Crew:
         """When the next place is due, or None."""
         return min((place.restart_at for place in self.places if place.restart_at is not None), default=None)
 
-    def wait(self, until: float | None) -> Happening | None:
+    def wait(self, until: float | None) -> SupervisorEvent | None:
         """What happens next, or None when the time `until` (of `time.monotonic`) has come."""
         try:
-            return self.happenings.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+            return self.events.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
         except queue.Empty:
             return None
 
@@ -181,7 +181,7 @@ class Crew:
         is_hopeless = all(one.failed_starts >= FAILED_STARTS_LIMIT for one in alike)
         return Verdict.HOPELESS if self._has_bug(end, alike) or is_hopeless else Verdict.DIED
 
-    def _has_bug(self, end: ChildEnded, alike: Sequence[Place]) -> bool:
+    def _has_bug(self, end: ChildEnded, alike: Sequence[Slot]) -> bool:
         """Whether each child of this task meets the same bug."""
         task, trouble = end.place.task, end.told.init_trouble
         if end.told.has_worked or any(one.child is not None and one.child.has_worked() for one in alike):
@@ -199,7 +199,7 @@ class Crew:
         """Whether a task is hopeless since its init functions raised, and not since its children died."""
         return self.bugs.get(task, (None, 0))[1] >= SAME_BUG_LIMIT and task not in self.proven
 
-    def running(self) -> list[Place]:
+    def running(self) -> list[Slot]:
         """The places that have a child now."""
         return [place for place in self.places if place.child is not None]
 
@@ -208,7 +208,7 @@ class Crew:
         for place in self.places:
             place.restart_at = None
 
-    def terminate(self, places: Sequence[Place] | None = None) -> None:
+    def terminate(self, places: Sequence[Slot] | None = None) -> None:
         """Ask children (all, or those of these places) to drain."""
         for place in self.places if places is None else places:
             if place.child is not None:
@@ -225,7 +225,7 @@ class Crew:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM become happenings, if this is the main thread; the handlers from before come back."""
+        """SIGINT and SIGTERM become events, if this is the main thread; the handlers from before come back."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -237,8 +237,8 @@ class Crew:
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def _signalled(self, signum: int, frame: FrameType | None) -> None:
-        self.happenings.put(Signalled(signum))
+        self.events.put(Signalled(signum))
 
-    def _ended(self, place: Place, child: Child) -> None:
+    def _ended(self, place: Slot, child: Child) -> None:
         status = child.status if child.status is not None else 1
-        self.happenings.put(ChildEnded(place, child.pid, status, time.monotonic() - child.started, child.told))
+        self.events.put(ChildEnded(place, child.pid, status, time.monotonic() - child.started, child.told))

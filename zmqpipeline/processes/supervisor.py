@@ -24,7 +24,16 @@ from dataclasses import dataclass, field
 
 from zmqpipeline.errors import ConfigurationError, PipelineError, PipelineTimeout, RoleDied, WorkerInitError
 from zmqpipeline.processes.failed_starts import FailedStarts
-from zmqpipeline.processes.slots import ChildEnded, Crew, Happening, Place, RoleEnded, Signalled, Verdict, about_child
+from zmqpipeline.processes.slots import (
+    ChildEnded,
+    ChildSlots,
+    RoleEnded,
+    Signalled,
+    Slot,
+    SupervisorEvent,
+    Verdict,
+    about_child,
+)
 from zmqpipeline.roles.collector import Collector
 from zmqpipeline.roles.results import Reason, Summary
 from zmqpipeline.runtime.child import death_notice, describe_status
@@ -61,8 +70,8 @@ class Plan:
 
     name: str
     collector: Collector
-    distributor: Place
-    workers: list[Place]
+    distributor: Slot
+    workers: list[Slot]
     totals: Mapping[str, int | None]
     drain_timeout: float
     timeout: float | None = None
@@ -93,7 +102,7 @@ class RunSupervisor:
     """One run, from the first child to the last."""
 
     plan: Plan
-    crew: Crew
+    slots: ChildSlots
     began: float = field(default_factory=time.monotonic)
     ending: bool = False
     """No child is started again: the distributor has ended, or the run drains."""
@@ -118,7 +127,7 @@ class RunSupervisor:
 
     def run(self) -> Outcome:
         """Fill the places, see the run through, and leave no process behind, whatever happens."""
-        with self.crew.signals():
+        with self.slots.signals():
             try:
                 self._start()
                 while not self._over():
@@ -127,7 +136,7 @@ class RunSupervisor:
                 self._end_collector()
                 raise
             finally:
-                self.crew.kill()
+                self.slots.kill()
                 self.starts.close()
         self._observe()
         return self._outcome()
@@ -138,9 +147,9 @@ class RunSupervisor:
         threading.Thread(target=self._collect, name=f"collector of {self.plan.name}", daemon=True).start()
         first, rest = waves(self.plan.workers, cores())
         for place in (self.plan.distributor, *first):
-            self.crew.start(place)
+            self.slots.start(place)
         for place in rest:
-            self.crew.add(place, self.began + FIRST_WAVE_SECONDS)
+            self.slots.add(place, self.began + FIRST_WAVE_SECONDS)
         if rest:
             self.deadlines["first_wave"] = self.began + FIRST_WAVE_LOOK
         if self.plan.timeout is not None:
@@ -151,44 +160,44 @@ class RunSupervisor:
             self.deadlines["failures"] = self.began
 
     def _collect(self) -> None:
-        """In a thread of its own; its end, good or bad, is a happening."""
+        """In a thread of its own; its end, good or bad, is an event."""
         error: BaseException | None = None
         self.plan.collector._raises_failed_runs = False
         try:
             self.plan.collector.run()
         except BaseException as raised:
             error = raised
-        self.crew.happenings.put(RoleEnded(error))
+        self.slots.events.put(RoleEnded(error))
 
     def _over(self) -> bool:
-        return self.killed or (self.collector_ended and not self.crew.running() and self.crew.next_start() is None)
+        return self.killed or (self.collector_ended and not self.slots.running() and self.slots.next_start() is None)
 
     def _turn(self) -> None:
-        dues = [due for due in (*self.deadlines.values(), self.crew.next_start()) if due is not None]
-        happening = self.crew.wait(min(dues, default=None))
+        dues = [due for due in (*self.deadlines.values(), self.slots.next_start()) if due is not None]
+        event = self.slots.wait(min(dues, default=None))
         now = time.monotonic()
-        if happening is not None:
-            self._take(happening, now)
+        if event is not None:
+            self._take(event, now)
         for name in [name for name, due in self.deadlines.items() if due <= now]:
             del self.deadlines[name]
             getattr(self, f"_{name}_is_due")(now)
         if not self.ending:
-            self.crew.start_due(now)
-        if not self.crew.running() and not self.collector_ended and self.draining:
+            self.slots.start_due(now)
+        if not self.slots.running() and not self.collector_ended and self.draining:
             self._release_collector(now)
 
-    def _take(self, happening: Happening, now: float) -> None:
-        if isinstance(happening, Signalled):
-            self._signal(happening.signum, now)
-        elif isinstance(happening, RoleEnded):
-            self._collector_ended(happening.error, now)
+    def _take(self, event: SupervisorEvent, now: float) -> None:
+        if isinstance(event, Signalled):
+            self._signal(event.signum, now)
+        elif isinstance(event, RoleEnded):
+            self._collector_ended(event.error, now)
         else:
-            verdict = self.crew.judge(happening, now)
-            if happening.place is self.plan.distributor:
-                self._distributor_ended(happening, verdict, now)
+            verdict = self.slots.judge(event, now)
+            if event.place is self.plan.distributor:
+                self._distributor_ended(event, verdict, now)
             else:
-                self._tell_distributor(happening, verdict)
-                self._worker_ended(happening, verdict, now)
+                self._tell_distributor(event, verdict)
+                self._worker_ended(event, verdict, now)
 
     # what may happen --------------------------------------------------------------------------------------------------
 
@@ -232,7 +241,7 @@ class RunSupervisor:
                 log.warning("%s after its last item was collected; the run ends all the same.", how)
             self._stop_restarts()
             # the workers that it knew have said goodbye: those that are left came too late, and hold nothing
-            self.crew.terminate(self.plan.workers)
+            self.slots.terminate(self.plan.workers)
             self.deadlines["overtime"] = now + self.plan.drain_timeout + OVERTIME
             self.deadlines["farewell"] = now + FAREWELL
         elif is_final:
@@ -268,7 +277,7 @@ class RunSupervisor:
             self._give_up(ConfigurationError(f"The {place.label} could not start: its message is above."), now)
         elif verdict is Verdict.HOPELESS:
             self._give_up(WorkerInitError(self.starts.verdict(place)), now)
-            self.status = 1 if self.crew.is_bug(place.task) else RoleDied.exit_status
+            self.status = 1 if self.slots.is_bug(place.task) else RoleDied.exit_status
         elif verdict is Verdict.LEFT:
             place.restart_at = now + GRACE  # most likely it heard END a moment before us
         elif verdict is Verdict.DIED and not is_told:
@@ -312,9 +321,9 @@ class RunSupervisor:
 
     def _overtime_is_due(self, now: float) -> None:
         """The drain time-out is over: nothing that is still there will end by itself."""
-        for place in self.crew.running():
+        for place in self.slots.running():
             log.warning("The %s did not end in time; it is killed.", place.label)
-        self.crew.kill()
+        self.slots.kill()
         self._release_collector(now)
 
     def _release_is_due(self, now: float) -> None:
@@ -325,8 +334,8 @@ class RunSupervisor:
         """Something broke down, such as the start of a child: leave no thread, and no journal that it has locked."""
         self.plan.collector.shutdown()
         until = time.monotonic() + self.plan.drain_timeout + OVERTIME
-        while not self.collector_ended and (happening := self.crew.wait(until)) is not None:
-            self.collector_ended = isinstance(happening, RoleEnded)
+        while not self.collector_ended and (event := self.slots.wait(until)) is not None:
+            self.collector_ended = isinstance(event, RoleEnded)
 
     # ways to the end --------------------------------------------------------------------------------------------------
 
@@ -340,7 +349,7 @@ class RunSupervisor:
             return
         self.draining = True
         self._stop_restarts()
-        self.crew.terminate()
+        self.slots.terminate()
         # Without a collector no result arrives, and without a distributor nobody says so: they would wait in vain.
         is_whole = self.plan.distributor.child is not None and not self.collector_ended
         patience = self.plan.drain_timeout + OVERTIME if is_whole else GRACE
@@ -349,7 +358,7 @@ class RunSupervisor:
     def _stop_restarts(self) -> None:
         self.ending = True
         self.deadlines.pop("timeout", None)
-        self.crew.stand_down()
+        self.slots.stand_down()
 
     def _release_collector(self, now: float) -> None:
         if not self.collector_ended and "release" not in self.deadlines:
@@ -405,7 +414,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def waves(workers: Sequence[Place], cores: int) -> tuple[list[Place], list[Place]]:
+def waves(workers: Sequence[Slot], cores: int) -> tuple[list[Slot], list[Slot]]:
     """Those that are started together with the distributor, one at least, and the others; the tasks take turns.
 
     A start costs a third of a second of a core: if more start than there are cores, each of them is ready later, and so

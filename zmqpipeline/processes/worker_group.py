@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 
 from zmqpipeline.errors import RoleDied
 from zmqpipeline.processes.failed_starts import FailedStarts
-from zmqpipeline.processes.slots import ChildEnded, Crew, Signalled, Verdict, about_child
+from zmqpipeline.processes.slots import ChildEnded, ChildSlots, Signalled, Verdict, about_child
 from zmqpipeline.processes.supervisor import OVERTIME
 
 log = logging.getLogger("zmqpipeline.worker")
 
 
 @dataclass
-class WorkerGroup:
-    """Keeps the workers of a crew running until each has ended by itself; times in seconds."""
+class WorkerSupervisor:
+    """Keeps the workers of a group running until each has ended by itself; times in seconds."""
 
-    crew: Crew
+    slots: ChildSlots
     drain_timeout: float
     status: int = 0
     signum: int | None = None
@@ -34,28 +34,28 @@ class WorkerGroup:
         2 when one cannot be started as it is configured; 1 when the init functions of a task raise, and 3 when each of
         its workers has failed to start again and again in another way.
         """
-        with self.crew.signals():
+        with self.slots.signals():
             try:
-                for place in self.crew.places:
-                    self.crew.start(place)
-                while self.crew.running() or self.crew.next_start() is not None:
+                for place in self.slots.places:
+                    self.slots.start(place)
+                while self.slots.running() or self.slots.next_start() is not None:
                     self._turn()
             finally:
-                self.crew.kill()
+                self.slots.kill()
                 self.starts.close()
         return 128 + self.signum if self.signum == signal.SIGINT else self.status
 
     def _turn(self) -> None:
-        dues = [due for due in (self.kill_at, self.crew.next_start()) if due is not None]
-        happening = self.crew.wait(min(dues, default=None))
+        dues = [due for due in (self.kill_at, self.slots.next_start()) if due is not None]
+        event = self.slots.wait(min(dues, default=None))
         now = time.monotonic()
-        if isinstance(happening, Signalled):
-            self._signal(happening.signum, now)
-        elif isinstance(happening, ChildEnded):
-            self._ended(happening, now)
+        if isinstance(event, Signalled):
+            self._signal(event.signum, now)
+        elif isinstance(event, ChildEnded):
+            self._ended(event, now)
         if self.kill_at is not None and self.kill_at <= now:
             self._kill()
-        self.crew.start_due(now)
+        self.slots.start_due(now)
 
     def _signal(self, signum: int, now: float) -> None:
         if self.signum is not None:
@@ -66,14 +66,14 @@ class WorkerGroup:
         self._end(now)
 
     def _ended(self, end: ChildEnded, now: float) -> None:
-        place, verdict, is_told = end.place, self.crew.judge(end, now), self.starts.note(end)
+        place, verdict, is_told = end.place, self.slots.judge(end, now), self.starts.note(end)
         if self.ending:
             place.restart_at = None
         elif verdict in (Verdict.MISCONFIGURED, Verdict.HOPELESS):
             if verdict is Verdict.MISCONFIGURED:
                 why, self.status = f"The {place.label} cannot be started; its message is above.", 2
             else:
-                is_bug = self.crew.is_bug(place.task)
+                is_bug = self.slots.is_bug(place.task)
                 why, self.status = self.starts.verdict(place), 1 if is_bug else RoleDied.exit_status
             log.error("%s The other workers drain.", why)
             self._end(now)
@@ -83,12 +83,12 @@ class WorkerGroup:
 
     def _end(self, now: float) -> None:
         self.ending = True
-        self.crew.stand_down()
-        self.crew.terminate()
+        self.slots.stand_down()
+        self.slots.terminate()
         self.kill_at = now + self.drain_timeout + OVERTIME
 
     def _kill(self) -> None:
         self.kill_at = None
-        for place in self.crew.running():
+        for place in self.slots.running():
             log.warning("The %s did not end in time; it is killed.", place.label)
-        self.crew.kill()
+        self.slots.kill()

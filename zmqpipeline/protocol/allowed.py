@@ -34,7 +34,7 @@ TO_CONNECTED: dict[str, frozenset[type]] = {
 """By hop: what the bound side says."""
 
 
-def said_by(peer: Peer) -> frozenset[type] | None:
+def allowed_on(peer: Peer) -> frozenset[type] | None:
     """The messages that come by this hop from that side; None if any may.
 
     Hops that are none of the table carry what they like. A bound side tells its connections apart; a connecting one has

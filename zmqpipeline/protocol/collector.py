@@ -49,7 +49,7 @@ STAY_SECONDS = 10.0
 ABSENT_SECONDS = 60.0
 """The same, if the connection broke before the distributor said goodbye: it would wait for this collector for ever."""
 
-MOST_UNREADY = 100
+MAX_UNREADY = 100
 """So many lines are written of workers that could not be initialized: a lying distributor shall not fill the log."""
 
 WARN_FIRST_SECONDS = 10.0
@@ -134,7 +134,7 @@ class CollectorMachine(CollectedResults):
 
     def _received(self, peer: e.Peer, envelope: m.Envelope, now: float) -> None:
         if self._links.is_another(peer, envelope.sender):
-            self._out += self._strangers.note(peer, "speaks for more than one process")
+            self._out += self._violations.note(peer, "speaks for more than one process")
             return
         _, verdict = self._links.admit(peer, envelope)
         if verdict is Verdict.REPEAT:
@@ -159,7 +159,7 @@ class CollectorMachine(CollectedResults):
         who = self._links.lost(peer)
         if who is not None:
             self._credits.leave(who)
-        self._strangers.lost(peer)
+        self._violations.lost(peer)
         if peer == self._company:
             self._company = None
             if self.phase in ("empty", "active"):
@@ -175,7 +175,7 @@ class CollectorMachine(CollectedResults):
 
     def _from_distributor(self, peer: e.Peer, body: m.Message, now: float) -> None:
         if self._is_second(peer):
-            self._out += self._strangers.note(peer, "speaks as a second distributor while one is connected")
+            self._out += self._violations.note(peer, "speaks as a second distributor while one is connected")
             return
         match body:
             case m.Begin(pipeline, run) if self._is_out_of_place(pipeline, run):
@@ -185,7 +185,7 @@ class CollectorMachine(CollectedResults):
                     peer, m.Refused(f"This collector belongs to the pipeline {self.pipeline!r}, not {pipeline!r}.")
                 )
             case m.Begin(metadata=metadata) if metadata and not self._is_dict(metadata):
-                self._out += self._strangers.note(peer, "began a run with metadata that are no packed dict")
+                self._out += self._violations.note(peer, "began a run with metadata that are no packed dict")
             case m.Propose():
                 self._found(peer)
                 self._say_keys(peer)
@@ -236,7 +236,7 @@ class CollectorMachine(CollectedResults):
     def _say_unready(self, body: m.Unready) -> None:
         """Whoever looks at this role alone shall know why nothing comes."""
         self._unready_lines += 1
-        if self._unready_lines <= MOST_UNREADY:
+        if self._unready_lines <= MAX_UNREADY:
             left = f" If none can begin within {body.seconds:.0f} s, the task fails." if body.seconds else ""
             why = said(body.trouble).rstrip(".")
             self._log(40, f"A worker of task {body.task!r} could not be initialized: {why}.{left}")

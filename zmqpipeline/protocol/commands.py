@@ -7,7 +7,16 @@ from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
 from zmqpipeline.protocol.events import Peer
-from zmqpipeline.protocol.messages import AckNote, Blobs, Envelope, FailedItem, Spans, TaskCounts, TaskProgress, Trouble
+from zmqpipeline.protocol.messages import (
+    AckNote,
+    Blobs,
+    Envelope,
+    ErrorInfo,
+    FailedItem,
+    Spans,
+    TaskCounts,
+    TaskProgress,
+)
 
 if TYPE_CHECKING:
     from dataclasses import dataclass
@@ -179,7 +188,7 @@ class Reject:
 
     numbers: list[int]
     kind: str
-    trouble: Trouble
+    trouble: ErrorInfo
 
 
 Command: TypeAlias = (

@@ -43,7 +43,7 @@ from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.peers import Verdict, how_to_start
 from zmqpipeline.protocol.run_end import AT_THE_END, early
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
-from zmqpipeline.protocol.status import HOP, Facts
+from zmqpipeline.protocol.status import HOP, StatusSource
 from zmqpipeline.protocol.to_collector import COLLECTOR, REPEAT_SECONDS, ToCollector
 from zmqpipeline.protocol.waiting import NOBODY_CAME, WARN_SECONDS
 
@@ -77,9 +77,9 @@ class DistributorMachine(ToCollector):
             case e.Produced():
                 self._produced(event)
             case e.PeerLost(peer) if peer[0] == HOP:
-                self._desk.lost(peer)
+                self._responder.lost(peer)
             case e.PeerLost(peer):
-                self._strangers.lost(peer)
+                self._violations.lost(peer)
                 self._giving.lost(peer)
                 self._dispatcher.peer_lost(peer)
             case e.Connected("acks"):
@@ -127,10 +127,12 @@ class DistributorMachine(ToCollector):
                 times += (task.ledger.next_due(), None if task.is_over else task.unserved_at)
         return soonest(times)
 
-    def facts(self) -> Facts:
+    def facts(self) -> StatusSource:
         """What an answer on the hop ``status`` is built from."""
         tasks, members, troubles = self.tasks, self._dispatcher.members, self.troubles
-        return Facts(self.pipeline, self.run, self.phase, self._connected, tasks, members, troubles, self._queued)
+        return StatusSource(
+            self.pipeline, self.run, self.phase, self._connected, tasks, members, troubles, self._queued
+        )
 
     def snapshot(self) -> DistributorSnapshot:
         """What a distributor knows, for people."""
@@ -194,11 +196,11 @@ class DistributorMachine(ToCollector):
             self._from_collector(event.envelope, now)
             return
         if event.peer[0] == HOP:
-            self._out += self._desk.received(event, self.facts, now)
+            self._out += self._responder.received(event, self.facts, now)
             return
         envelope, peer = event.envelope, event.peer
         if self._links.is_another(peer, envelope.sender):
-            self._out += self._strangers.note(peer, "speaks for more than one process")
+            self._out += self._violations.note(peer, "speaks for more than one process")
             return
         link, verdict = self._links.admit(peer, envelope)
         if verdict is Verdict.REPEAT:
@@ -217,7 +219,7 @@ class DistributorMachine(ToCollector):
             return
         self._dispatcher.produced(event)
         if event.state == "failed":
-            self._note_failed(self.tasks[event.task], event.trouble or m.Trouble("Error", "the source failed"))
+            self._note_failed(self.tasks[event.task], event.trouble or m.ErrorInfo("Error", "the source failed"))
 
     # the collector -----------------------------------------------------------------------------------------------
 
@@ -276,7 +278,7 @@ class DistributorMachine(ToCollector):
         """What is said to be done, without what cannot be: it was never sent."""
         sent = [task.ledger.sent_of(spans) for spans in told]
         if any(map(is_not, sent, told)):
-            self._out += self._strangers.note(COLLECTOR, f"acknowledged items of {task.spec.task_type!r} never sent")
+            self._out += self._violations.note(COLLECTOR, f"acknowledged items of {task.spec.task_type!r} never sent")
         return sent
 
     def _holding(self, holding: m.Holding, now: float) -> None:

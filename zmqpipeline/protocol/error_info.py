@@ -11,7 +11,7 @@ else:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class ErrorInfo:
     """Why a call of user code failed, as text: the type's name, its message, the traceback.
 
     `place` is where it was raised, ``boom.py:14 collect``; empty if nothing was raised.
@@ -24,11 +24,11 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskTrouble:
+class TaskError:
     """What the source, gate, key or metadata function of a task raised; `task` is "metadata" for the last."""
 
     task: str
-    trouble: Trouble
+    trouble: ErrorInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class FailedItem:
     number: int
     attempts: int
     stage: str
-    trouble: Trouble
+    trouble: ErrorInfo
     payload: bytes
     key: bytes = b""
     """The digest of its key, if its task has keys."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
-from zmqpipeline.protocol.messages import Blobs, Envelope, Spans, TaskCounts, TaskProgress, Trouble
+from zmqpipeline.protocol.messages import Blobs, Envelope, ErrorInfo, Spans, TaskCounts, TaskProgress
 
 if TYPE_CHECKING:
     from dataclasses import dataclass
@@ -86,7 +86,7 @@ class Produced:
     state: str
     payloads: Blobs = field(default_factory=list)
     keys: Blobs | None = None
-    trouble: Trouble | None = None
+    trouble: ErrorInfo | None = None
     over: int = 0
 
 
@@ -98,7 +98,7 @@ class MetadataLoaded:
     """The distributor's own metadata function returned (a packed dict) or raised."""
 
     payload: bytes
-    trouble: Trouble | None = None
+    trouble: ErrorInfo | None = None
 
 
 # worker: answers to Execute and TakeBack ------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class Executed:
     attempt: int
     numbers: Sequence[int]
     payloads: Blobs
-    failures: list[tuple[int, Trouble]]
+    failures: list[tuple[int, ErrorInfo]]
     seconds: float
 
 
@@ -148,7 +148,7 @@ class EndFound:
 class InitFailed:
     """`init_worker` or `init_thread` raised; nothing can be executed here."""
 
-    trouble: Trouble
+    trouble: ErrorInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ class JournalFailed:
     `may_pass`: the reason may be gone later, such as a full disk.
     """
 
-    trouble: Trouble
+    trouble: ErrorInfo
     may_pass: bool = False
 
 
@@ -218,10 +218,10 @@ class Collected:
 
     task: str
     spans: Spans
-    failures: list[tuple[int, Trouble, bytes]]
+    failures: list[tuple[int, ErrorInfo, bytes]]
     data: bytes
     attempt: int = 1
-    trouble: Trouble | None = None
+    trouble: ErrorInfo | None = None
     each: list[tuple[int, bytes]] = field(default_factory=list)
     """If they were wanted: the data for the ACK of each item in `spans`, as (how many in a row, data)."""
 
@@ -232,14 +232,14 @@ class FailedCalled:
 
     task: str
     spans: Spans
-    trouble: Trouble | None = None
+    trouble: ErrorInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedCalled:
     """The `finished` function returned or raised. `data` is the dict that it returned, packed, or empty."""
 
-    trouble: Trouble | None = None
+    trouble: ErrorInfo | None = None
     data: bytes = b""
 
 

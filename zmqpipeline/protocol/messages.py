@@ -27,17 +27,17 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
+from zmqpipeline.protocol.error_info import ErrorInfo as ErrorInfo
 from zmqpipeline.protocol.error_info import FailedItem as FailedItem
 from zmqpipeline.protocol.error_info import FailedKind as FailedKind
-from zmqpipeline.protocol.error_info import TaskTrouble as TaskTrouble
-from zmqpipeline.protocol.error_info import Trouble as Trouble
+from zmqpipeline.protocol.error_info import TaskError as TaskError
 from zmqpipeline.protocol.status_records import WORKER_STATES as WORKER_STATES
 from zmqpipeline.protocol.status_records import AskStatus as AskStatus
 from zmqpipeline.protocol.status_records import RunningItem as RunningItem
 from zmqpipeline.protocol.status_records import Status as Status
 from zmqpipeline.protocol.status_records import TaskCounts as TaskCounts
-from zmqpipeline.protocol.status_records import TaskStanding as TaskStanding
-from zmqpipeline.protocol.status_records import WorkerStanding as WorkerStanding
+from zmqpipeline.protocol.status_records import TaskStatus as TaskStatus
+from zmqpipeline.protocol.status_records import WorkerStatus as WorkerStatus
 
 if TYPE_CHECKING:
     from dataclasses import dataclass
@@ -85,7 +85,7 @@ class AckNote:
     data: bytes
 
 
-MOST_NAMED = 64
+MAX_NAMED = 64
 """So many running items of one worker are named."""
 
 
@@ -145,7 +145,7 @@ class Goodbye:
 
     run: str
     task: str
-    trouble: Trouble | None = None
+    trouble: ErrorInfo | None = None
 
 
 # distributor -> worker ------------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ class RunEnded:
     run: str
     ok: bool = True
     reason: str = ""
-    troubles: list[TaskTrouble] = field(default_factory=list)
+    troubles: list[TaskError] = field(default_factory=list)
 
     def concerns(self, run: str) -> bool:
         """Whether a role of this run, or of none yet, is meant. A collector that was started anew knows of none."""
@@ -313,7 +313,7 @@ class Unready:
 
     run: str
     task: str
-    trouble: Trouble
+    trouble: ErrorInfo
     seconds: float
 
 
@@ -324,7 +324,7 @@ class Finish:
     run: str
     ok: bool
     counts: list[TaskCounts]
-    troubles: list[TaskTrouble] = field(default_factory=list)
+    troubles: list[TaskError] = field(default_factory=list)
     """Why not everything was sent, if so."""
 
 
@@ -432,7 +432,7 @@ class Finished:
     """
 
     run: str
-    troubles: list[TaskTrouble] = field(default_factory=list)
+    troubles: list[TaskError] = field(default_factory=list)
     data: bytes = b""
     kinds: list[FailedKind] = field(default_factory=list)
 
@@ -496,7 +496,7 @@ class Declined:
 
     kind: str
     spans: Spans
-    trouble: Trouble
+    trouble: ErrorInfo
 
 
 DECLINED_KINDS = ("unavailable", "error", "lost")

@@ -14,7 +14,7 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.early_end import EarlyEnd
 from zmqpipeline.protocol.machine import soonest
-from zmqpipeline.protocol.peers import Absence, Link, Strangers, Verdict
+from zmqpipeline.protocol.peers import Link, MissingPeers, Verdict, ViolationLog
 from zmqpipeline.protocol.waiting import NOBODY_CAME
 
 REPEAT_SECONDS = 1.0
@@ -31,7 +31,7 @@ class MetadataMachine:
         self._early_end = EarlyEnd(age)
         self._payload = payload
         self._patience = exit_when_idle
-        self._absence = Absence({"metadata": "a distributor"}, exit_when_idle)
+        self._missing = MissingPeers({"metadata": "a distributor"}, exit_when_idle)
         self._link = Link(incarnation)
         self._connected = False
         self._next: float | None = None
@@ -62,12 +62,12 @@ class MetadataMachine:
 
     def _by_the_clock(self, now: float) -> list[c.Command]:
         self._look(now)
-        until, here = self._absence.until(), {"metadata"} if self._connected else set()
+        until, here = self._missing.until(), {"metadata"} if self._connected else set()
         if until is not None and now >= until:
             return self._end(NOBODY_CAME, f"No distributor was there for {self._patience:g} s (exit_when_idle).")
         if self._early_end.is_due(now):
             return [c.LookForEnd()]
-        if text := self._absence.warning(here, now):
+        if text := self._missing.warning(here, now):
             return [c.Log(30, text)]
         if self._next is not None and now >= self._next:
             return self._say(now)
@@ -75,7 +75,7 @@ class MetadataMachine:
 
     def _look(self, now: float) -> None:
         self._has_looked = True
-        self._absence.look({"metadata"} if self._connected else set(), now)
+        self._missing.look({"metadata"} if self._connected else set(), now)
         self._early_end.wait(now, alone=not self._connected)
 
     def _end(self, status: int, reason: str) -> list[c.Command]:
@@ -95,7 +95,7 @@ class MetadataMachine:
             return None
         if not self._has_looked:
             return 0.0
-        return soonest((self._next, self._absence.next_time(), self._absence.until(), self._early_end.next_time()))
+        return soonest((self._next, self._missing.next_time(), self._missing.until(), self._early_end.next_time()))
 
     def snapshot(self) -> bool:
         """Whether the metadata is taken."""
@@ -109,11 +109,11 @@ class MetadataMachine:
 class MetadataGiven:
     """A distributor's side: what was offered, and who waits for the word that it is taken."""
 
-    def __init__(self, is_dict: Callable[[bytes], bool], strangers: Strangers) -> None:
+    def __init__(self, is_dict: Callable[[bytes], bool], strangers: ViolationLog) -> None:
         """`is_dict` tells whether a packed value is a dict."""
         self.offered: bytes | None = None
         self._is_dict = is_dict
-        self._strangers = strangers
+        self._violations = strangers
         self._givers: dict[e.Peer, Link] = {}
 
     def given(self, payload: bytes, peer: e.Peer, link: Link, *, is_open: bool) -> list[c.Command]:
@@ -121,7 +121,7 @@ class MetadataGiven:
         # it is said each second: the same is not opened again
         if is_open and payload != self.offered:
             if not self._is_dict(payload):
-                return self._strangers.note(peer, "gave metadata that are no packed dict")
+                return self._violations.note(peer, "gave metadata that are no packed dict")
             self.offered = payload
         self._givers[peer] = link
         return []

@@ -12,9 +12,9 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collector import CollectorMachine
-from zmqpipeline.protocol.data.ranges import SeqSet, numbers_of, size, spans_of
+from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of, size, spans_of
 from zmqpipeline.protocol.delivery.ledger import Ledger
-from zmqpipeline.protocol.delivery.workers import Member
+from zmqpipeline.protocol.delivery.workers import WorkerState
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.recorder import Recorder
 from zmqpipeline.protocol.worker import WorkerMachine
@@ -23,7 +23,7 @@ MAX_ERROR = 300
 """So many characters of an error are told."""
 
 
-def _text(trouble: m.Trouble) -> str:
+def _text(trouble: m.ErrorInfo) -> str:
     return f"{trouble.error}: {trouble.message}"[:MAX_ERROR]
 
 
@@ -169,7 +169,7 @@ class ObservedDistributor:
         commands = self._machine.handle(event, now)
         for name, ledger, collected, failed in news:
             failures = ledger.failed.common(failed)
-            done = SeqSet(ledger.collected.common(collected))
+            done = RangeSet(ledger.collected.common(collected))
             done.update(failures)
             self._recorder.items(observe.ItemsAcknowledged, name, done.spans(), failed=size(failures))
         return commands
@@ -198,7 +198,7 @@ class ObservedDistributor:
         member = self._members.get(who)
         return () if member is None else spans_of(self._tasks[member.task].ledger.held_by(who))
 
-    def _left(self, member: Member, held: m.Spans, how: str, error: str = "") -> None:
+    def _left(self, member: WorkerState, held: m.Spans, how: str, error: str = "") -> None:
         self._known.discard(member.who)
         about = {"task": member.task, "worker": member.name, "items": size(held), "error": error}
         self._recorder.add(observe.WorkerLeft, is_lost=how == "lost", **about)

@@ -87,11 +87,11 @@ class Link:
         return envelope.received if envelope.received <= self.sent else self.sent
 
 
-MOST_TOLD = 1000
+MAX_TOLD = 1000
 """So many peers are told of; what others say is counted only: who comes again and again shall not fill the log."""
 
 
-class Strangers:
+class ViolationLog:
     """The lies that one machine was told; `count` is how many."""
 
     __slots__ = ("_lines", "_told", "count")
@@ -103,7 +103,7 @@ class Strangers:
     def note(self, peer: Peer, said: str) -> list[c.Command]:
         """This peer said something that is dropped; `said` completes a sentence that begins with "A peer on ..."."""
         self.count += 1
-        if peer in self._told or self._lines >= MOST_TOLD:
+        if peer in self._told or self._lines >= MAX_TOLD:
             return []
         self._lines += 1
         self._told.add(peer)
@@ -125,7 +125,7 @@ WARN_SECONDS = 60.0
 """How often a role that waits for another one says so."""
 
 
-class Absence:
+class MissingPeers:
     """The hops of a role that lead to somebody who is not there; `names` says who that would be, as people call it."""
 
     def __init__(self, names: Mapping[str, str], patience: float | None = None) -> None:

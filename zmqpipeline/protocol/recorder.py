@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from zmqpipeline import observe
-from zmqpipeline.protocol.data.ranges import SeqSet, pairs, size
+from zmqpipeline.protocol.data.ranges import RangeSet, pairs, size
 from zmqpipeline.protocol.messages import Spans
 
 MAX_EVENTS = 1000
@@ -29,7 +29,7 @@ class _Sum:
     def __init__(self) -> None:
         self.time = 0.0
         self.count = self.ranges = 0
-        self.numbers: SeqSet | None = SeqSet()
+        self.numbers: RangeSet | None = RangeSet()
         self.labels: dict[str, str] = {}
         self.more: dict[str, float] = {}
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from zmqpipeline.protocol.delivery.failure_kinds import said, told
-from zmqpipeline.protocol.messages import RunEnded, TaskCounts, Trouble
+from zmqpipeline.protocol.messages import ErrorInfo, RunEnded, TaskCounts
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 """So many tasks are named in a letter."""
 
 FUNCTIONS = ("metadata", "ack_data", "failed", "finished")
@@ -21,7 +21,9 @@ AT_THE_END = ("ack_data", "failed", "finished")
 """Those of them that cost no item: whether everything was collected is another question."""
 
 
-def not_collected(counts: Iterable[TaskCounts], unsent: Mapping[str, Trouble], failed: Mapping[str, Trouble]) -> str:
+def not_collected(
+    counts: Iterable[TaskCounts], unsent: Mapping[str, ErrorInfo], failed: Mapping[str, ErrorInfo]
+) -> str:
     """A letter about a run that did not go well: of which tasks what is missing, and why; which functions raised.
 
     `unsent` is what sources and functions raised, `failed` what the first failed item of a task failed of.
@@ -30,15 +32,15 @@ def not_collected(counts: Iterable[TaskCounts], unsent: Mapping[str, Trouble], f
     raised = [f"{_what(name)} {said(trouble).rstrip('.')}" for name, trouble in unsent.items()]
     lacking = [part for one in counts if (part := _lacking(one, failed.get(one.task)))]
     parts = [*raised, *lacking]
-    more = [f"and {len(parts) - MOST_NAMED} more"] if len(parts) > MOST_NAMED else []
-    named = "; ".join([*parts[:MOST_NAMED], *more])
+    more = [f"and {len(parts) - MAX_NAMED} more"] if len(parts) > MAX_NAMED else []
+    named = "; ".join([*parts[:MAX_NAMED], *more])
     is_whole = not lacking and unsent.keys() <= set(AT_THE_END) and all(one.state != "failed" for one in counts)
     if raised and is_whole:
         return f"The run is over and everything was collected, but {named}."
     return f"The run is over, but not everything was collected{f': {named}' if parts else ''}."
 
 
-def _lacking(one: TaskCounts, why: Trouble | None) -> str:
+def _lacking(one: TaskCounts, why: ErrorInfo | None) -> str:
     both = ((one.failed, "failed"), (one.aborted, "aborted"))
     numbers = [f"{number:,} {what}" for number, what in both if number]
     if not numbers and one.state == "aborted":
@@ -60,11 +62,11 @@ def early(role: str) -> str:
 
 
 def over(
-    run: str, counts: Iterable[TaskCounts], unsent: Mapping[str, Trouble], failed: Mapping[str, Trouble]
+    run: str, counts: Iterable[TaskCounts], unsent: Mapping[str, ErrorInfo], failed: Mapping[str, ErrorInfo]
 ) -> RunEnded:
     """What the workers are told of a run that was not collected in whole."""
     # there may be thousands of them: not all troubles go to each
-    troubles = told({**unsent, **failed})[:MOST_NAMED]
+    troubles = told({**unsent, **failed})[:MAX_NAMED]
     return RunEnded(run, ok=False, reason=not_collected(counts, unsent, failed), troubles=troubles)
 
 

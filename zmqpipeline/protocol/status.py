@@ -19,8 +19,8 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.delivery.failures import in_a_line
 from zmqpipeline.protocol.delivery.task_state import TaskState
-from zmqpipeline.protocol.delivery.workers import LONGEST_NAME, Member
-from zmqpipeline.protocol.peers import Strangers
+from zmqpipeline.protocol.delivery.workers import MAX_NAME_LENGTH, WorkerState
+from zmqpipeline.protocol.peers import ViolationLog
 
 HOP = "status"
 """The hop that questions come by."""
@@ -28,7 +28,7 @@ HOP = "status"
 SAME_SECONDS = 0.1
 """For so long an answer is good."""
 
-MOST_WORKERS = 4000
+MAX_WORKERS = 4000
 """So many workers are told of by name: an answer is one message."""
 
 _PHASES = {
@@ -42,7 +42,7 @@ _PHASES = {
 
 
 @dataclass(frozen=True)
-class Facts:
+class StatusSource:
     """What a distributor knows, as it stands at the moment."""
 
     pipeline: str
@@ -51,29 +51,29 @@ class Facts:
     connected: bool
     """Whether the collector is there."""
     tasks: Mapping[str, TaskState]
-    members: Mapping[bytes, Member]
-    troubles: Mapping[str, m.Trouble]
+    members: Mapping[bytes, WorkerState]
+    troubles: Mapping[str, m.ErrorInfo]
     queued_bytes: int = 0
     """What waits for the collector's function, as its last ACK said."""
     held_bytes: int = 0
     """What waits at a broker of services."""
 
 
-class StatusDesk:
+class StatusResponder:
     """Answers on the hop `status`."""
 
     def __init__(self, incarnation: bytes) -> None:
-        self._strangers = Strangers()
+        self._violations = ViolationLog()
         self._incarnation = incarnation
         self._said = 0
         self._answer: m.Status | None = None
         self._answered_at = 0.0
 
-    def received(self, event: e.Received, facts: Callable[[], Facts], now: float) -> list[c.Command]:
+    def received(self, event: e.Received, facts: Callable[[], StatusSource], now: float) -> list[c.Command]:
         """What to do about this message; `facts` is called if an answer is to be made."""
         envelope = event.envelope
         if not isinstance(envelope.body, m.AskStatus):
-            return self._strangers.note(
+            return self._violations.note(
                 event.peer, f"said {type(envelope.body).__name__}, but questions only are taken"
             )
         if self._answer is None or not 0 <= now - self._answered_at < SAME_SECONDS:
@@ -84,18 +84,18 @@ class StatusDesk:
 
     def lost(self, peer: e.Peer) -> None:
         """This connection is gone."""
-        self._strangers.lost(peer)
+        self._violations.lost(peer)
 
     @property
     def foreign(self) -> int:
         """How many messages were no questions."""
-        return self._strangers.count
+        return self._violations.count
 
 
-def status_of(facts: Facts, now: float) -> m.Status:
+def status_of(facts: StatusSource, now: float) -> m.Status:
     """The answer at this moment; times in seconds of the machine's clock."""
     opened = [task.opened_at for task in facts.tasks.values() if task.opened_at is not None]
-    members = islice(facts.members.values(), MOST_WORKERS)
+    members = islice(facts.members.values(), MAX_WORKERS)
     return m.Status(
         pipeline=facts.pipeline,
         run=facts.run,
@@ -109,7 +109,7 @@ def status_of(facts: Facts, now: float) -> m.Status:
     )
 
 
-def _why_all(facts: Facts) -> str:
+def _why_all(facts: StatusSource) -> str:
     if not facts.connected and facts.phase != "farewell":
         return "no collector is connected; start one"
     return _PHASES.get(facts.phase, "")
@@ -118,10 +118,10 @@ def _why_all(facts: Facts) -> str:
 # tasks ----------------------------------------------------------------------------------------------------------------
 
 
-def _task(facts: Facts, task: TaskState, now: float) -> m.TaskStanding:
+def _task(facts: StatusSource, task: TaskState, now: float) -> m.TaskStatus:
     ledger = task.ledger
     end = now if task.over_at is None else task.over_at
-    return m.TaskStanding(
+    return m.TaskStatus(
         counts=ledger.counts(task.state),
         total=task.spec.total,
         waiting=ledger.waiting,
@@ -130,11 +130,11 @@ def _task(facts: Facts, task: TaskState, now: float) -> m.TaskStanding:
         workers=task.workers,
         seconds=0.0 if task.opened_at is None else max(0.0, end - task.opened_at),
         inherited=task.inherited,
-        why=_why(facts, task, now)[:LONGEST_NAME],
+        why=_why(facts, task, now)[:MAX_NAME_LENGTH],
     )
 
 
-def _why(facts: Facts, task: TaskState, now: float) -> str:
+def _why(facts: StatusSource, task: TaskState, now: float) -> str:
     """What holds this task up; empty if nothing does."""
     if task.state == "failed":
         trouble = facts.troubles.get(task.spec.task_type)
@@ -149,7 +149,7 @@ def _why(facts: Facts, task: TaskState, now: float) -> str:
     return _why_open(facts, task, now)
 
 
-def _why_aborted(facts: Facts, task: TaskState) -> str:
+def _why_aborted(facts: StatusSource, task: TaskState) -> str:
     bad = [name for name in task.spec.depends_on if facts.tasks[name].is_over and not facts.tasks[name].is_good]
     if bad:
         return "aborted: " + ", ".join(repr(name) for name in bad) + ", which it depends on, did not succeed"
@@ -166,7 +166,7 @@ def _left(task: TaskState) -> str:
     return f"{name!r}: {total - done} of {total} left"
 
 
-def _why_open(facts: Facts, task: TaskState, now: float) -> str:
+def _why_open(facts: StatusSource, task: TaskState, now: float) -> str:
     ledger, name = task.ledger, task.spec.task_type
     if not task.workers:
         return f"no worker for {name!r}"
@@ -187,18 +187,18 @@ def _why_open(facts: Facts, task: TaskState, now: float) -> str:
     return ""
 
 
-def _has_room(members: Iterable[Member], task: str) -> bool:
+def _has_room(members: Iterable[WorkerState], task: str) -> bool:
     return any(one.task == task and one.welcomed and one.window > 0 for one in members)
 
 
 # workers --------------------------------------------------------------------------------------------------------------
 
 
-def _worker(task: TaskState, member: Member, now: float) -> m.WorkerStanding:
-    return m.WorkerStanding(
-        address=member.name[:LONGEST_NAME],
+def _worker(task: TaskState, member: WorkerState, now: float) -> m.WorkerStatus:
+    return m.WorkerStatus(
+        address=member.name[:MAX_NAME_LENGTH],
         task=member.task,
-        host=member.host[:LONGEST_NAME],
+        host=member.host[:MAX_NAME_LENGTH],
         pid=member.pid,
         threads=member.slots,
         state=_state(member),
@@ -209,7 +209,7 @@ def _worker(task: TaskState, member: Member, now: float) -> m.WorkerStanding:
     )
 
 
-def _state(member: Member) -> str:
+def _state(member: WorkerState) -> str:
     if member.draining:
         return "draining"
     if not member.welcomed:
@@ -217,7 +217,7 @@ def _state(member: Member) -> str:
     return "busy" if member.load() else "ready"
 
 
-def _running(task: TaskState, member: Member, now: float) -> list[m.RunningItem]:
+def _running(task: TaskState, member: WorkerState, now: float) -> list[m.RunningItem]:
     """What its last full report named and is not done since; and what it was sent since to threads that were free."""
     ledger, who = task.ledger, member.who
     found = {
@@ -227,7 +227,7 @@ def _running(task: TaskState, member: Member, now: float) -> list[m.RunningItem]
     }
     if not member.load():
         return []
-    if 0 < member.inflight <= min(member.slots, m.MOST_NAMED):
+    if 0 < member.inflight <= min(member.slots, m.MAX_NAMED):
         attempt, seconds = member.given_attempt, max(0.0, now - member.given_at)
         for number in ledger.held_by(who, after=member.link.confirmed):
             if len(found) < member.slots:

@@ -40,7 +40,7 @@ class AskStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskStanding:
+class TaskStatus:
     """How one task stands. `why` says what holds it up, if anything does, for people."""
 
     counts: TaskCounts
@@ -61,7 +61,7 @@ class TaskStanding:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerStanding:
+class WorkerStatus:
     """How one connected worker stands. `address` is what a task's `handle` knows it by."""
 
     address: str
@@ -90,8 +90,8 @@ class Status:
     phase: str
     seconds: float
     why: str
-    tasks: list[TaskStanding]
-    workers: list[WorkerStanding]
+    tasks: list[TaskStatus]
+    workers: list[WorkerStatus]
     """The first four thousand; the tasks say how many there are."""
     queued_bytes: int = 0
     """How many bytes of results waited for the collector's function at its last ACK."""

@@ -22,9 +22,9 @@ from zmqpipeline.protocol.delivery.workers import Links
 from zmqpipeline.protocol.early_end import EarlyEnd
 from zmqpipeline.protocol.metadata import MetadataGiven
 from zmqpipeline.protocol.missed_run import Stay
-from zmqpipeline.protocol.peers import Link, Strangers
+from zmqpipeline.protocol.peers import Link, ViolationLog
 from zmqpipeline.protocol.run_end import AT_THE_END, ended_early, over
-from zmqpipeline.protocol.status import StatusDesk
+from zmqpipeline.protocol.status import StatusResponder
 from zmqpipeline.protocol.waiting import Waiting
 
 REPEAT_SECONDS = 1.0
@@ -71,7 +71,7 @@ class ToCollector:
         self.phase = "greeting"
         self.run = ""
         self.metadata = b""
-        self.troubles: dict[str, m.Trouble] = {}
+        self.troubles: dict[str, m.ErrorInfo] = {}
         self.failed = GivenUp(supervised, here)
         self.ok: bool | None = None
         """Whether everything was collected, once the run has ended."""
@@ -95,9 +95,9 @@ class ToCollector:
         self._source = metadata
         self._links = Links(incarnation)
         self._acks = Link(incarnation)
-        self._desk = StatusDesk(incarnation)
-        self._strangers = Strangers()
-        self._giving = MetadataGiven(is_dict, self._strangers)
+        self._responder = StatusResponder(incarnation)
+        self._violations = ViolationLog()
+        self._giving = MetadataGiven(is_dict, self._violations)
         self._command = command
         self._connected = False
         self._dispatcher = Dispatcher(
@@ -139,7 +139,7 @@ class ToCollector:
         if self._dispatcher.stage != "before":
             self._say_given_up(failures)
 
-    def _note_failed(self, task: TaskState, trouble: m.Trouble) -> None:
+    def _note_failed(self, task: TaskState, trouble: m.ErrorInfo) -> None:
         self.troubles[task.spec.task_type], task.over_at = trouble, self._dispatcher.now
         name = task.spec.task_type
         # where no code of the user was at work there are no frames

@@ -33,16 +33,16 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collection.outgoing import Outgoing
 from zmqpipeline.protocol.data.dedup import split_keys
-from zmqpipeline.protocol.data.ranges import SeqSet, numbers_of, pairs, sequence_of, spans_of
+from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of, pairs, sequence_of, spans_of
 from zmqpipeline.protocol.delivery.failures import in_messages
 from zmqpipeline.protocol.delivery.held import Held
 from zmqpipeline.protocol.delivery.lifespan import Lifespan
 from zmqpipeline.protocol.delivery.running import Running
 from zmqpipeline.protocol.delivery.trials import Trials
-from zmqpipeline.protocol.delivery.window import Room
+from zmqpipeline.protocol.delivery.window import CreditWindow
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.missed_run import MissedRun
-from zmqpipeline.protocol.peers import Absence, Link, Verdict
+from zmqpipeline.protocol.peers import Link, MissingPeers, Verdict
 from zmqpipeline.protocol.snapshots import WorkerSnapshot
 
 REPORT_SECONDS = 1.0
@@ -102,7 +102,7 @@ class WorkerMachine:
         self._collector: e.Peer = _TO_DISTRIBUTOR if answers else _TO_COLLECTOR
         self._connected: set[str] = set()
         others = {"workers": "a broker"} if answers else {"workers": "a distributor", "results": "a collector"}
-        self._absence = Absence(others, self._options.exit_when_idle)
+        self._missing = MissingPeers(others, self._options.exit_when_idle)
         self._missed = None if answers or stay else MissedRun(self._options, age)
         """None: a worker of a broker, or one that stays, belongs to no single run."""
         held = self._held = Held()
@@ -117,10 +117,10 @@ class WorkerMachine:
         self._begun: m.Spans | None = None
         """The only items that have begun, if that is known."""
         self._next_run: m.Welcome | None = None
-        self._room = Room(slots, self._options)
+        self._room = CreditWindow(slots, self._options)
         self._room.shrink(self.lifespan.left(0))
         self._answered = False
-        self._init_trouble: m.Trouble | None = None
+        self._init_trouble: m.ErrorInfo | None = None
         self._report_at: float | None = None
         self._deadline: float | None = None
         self._idle_since: float | None = None
@@ -166,7 +166,7 @@ class WorkerMachine:
                     self._log(30, told)
                 if ended is not None:
                     self._run_ended(ended, now)
-        self._absence.look(self._connected, now)
+        self._missing.look(self._connected, now)
         if self._missed is not None:
             self._missed.wait(self._connected, now)
         self._by_the_clock(now)
@@ -180,7 +180,7 @@ class WorkerMachine:
             return 0.0
         times = (self._deadline, self._report_at, self._room.tell_at, self._outgoing.say_at)
         look_at = None if self._missed is None else self._missed.next_time()
-        return soonest((*times, look_at, self._idle_at(), self._absence.next_time(), self._alone_until()))
+        return soonest((*times, look_at, self._idle_at(), self._missing.next_time(), self._alone_until()))
 
     def snapshot(self) -> WorkerSnapshot:
         """What a worker is doing, for people."""
@@ -228,13 +228,13 @@ class WorkerMachine:
             self._report(now, full=False)
         if self._outgoing.say_at is not None and now >= self._outgoing.say_at:
             self._outgoing.say(now)
-        if warning := self._absence.warning(self._connected, now):
+        if warning := self._missing.warning(self._connected, now):
             self._log(30, warning)
         if self._missed is not None and self._missed.is_due(now):
             self._do(c.LookForEnd())
 
     def _alone_until(self) -> float | None:
-        return None if self._pending or self.phase == "draining" else self._absence.until()
+        return None if self._pending or self.phase == "draining" else self._missing.until()
 
     def _idle_at(self) -> float | None:
         if self._options.idle_timeout is None or self._idle_since is None or self._pending or self.phase == "draining":
@@ -411,8 +411,8 @@ class WorkerMachine:
         if self._next_run is not None:
             self._drop_old_run(event, now)
             return
-        if self._held.ghosts:
-            self._held.ghosts.difference_update(event.numbers, [number for number, _ in event.failures])
+        if self._held.cancelled:
+            self._held.cancelled.difference_update(event.numbers, [number for number, _ in event.failures])
         if event.numbers:
             self._keep(event.numbers, event.payloads, event.attempt)
         if event.failures:
@@ -493,7 +493,7 @@ class WorkerMachine:
         if full:
             self._report_at = now + (REPORT_SECONDS if self._is_busy() else IDLE_REPORT_SECONDS)
             done, pending = self._held.done(), self._pending.spans()
-            ready = SeqSet(done)
+            ready = RangeSet(done)
             ready.update(pending)
             held = ready.spans()
             running = self._running.named(pending, self._held.attempts, self.slots, self._idle_since or now, now)
@@ -546,7 +546,7 @@ class WorkerMachine:
             self._log(level, f"The worker ends its work, so that another one takes its place: {reason}.")
             self._drain(None, now)
 
-    def _init_failed(self, trouble: m.Trouble) -> None:
+    def _init_failed(self, trouble: m.ErrorInfo) -> None:
         """Leave; a worker of a service hands back first what it never began, since else it would count as begun."""
         if not self._answers:
             self._end(1, f"{trouble.error}: {trouble.message}", trouble)
@@ -580,7 +580,7 @@ class WorkerMachine:
             return
         self._end(70, "no thread can go on: each is stuck in an item past its time-out, or there is no memory left")
 
-    def _end(self, status: int, reason: str, trouble: m.Trouble | None = None) -> None:
+    def _end(self, status: int, reason: str, trouble: m.ErrorInfo | None = None) -> None:
         if "workers" in self._connected:
             self._to_distributor(m.Goodbye(self.run, self.task, trouble))
         self.phase = "ended"

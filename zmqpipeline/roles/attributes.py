@@ -23,7 +23,7 @@ from zmqpipeline.roles.task_type import TaskType
 
 
 @dataclass(frozen=True)
-class Kind:
+class AttributeSpec:
     """What an attribute must be: a test, the words for it, and an example. An optional one may be None."""
 
     fits: Callable[[Any], bool]
@@ -51,32 +51,32 @@ def _is_size(value: Any) -> bool:
         return False
 
 
-ENDPOINT = Kind(
+ENDPOINT = AttributeSpec(
     lambda value: isinstance(value, EndpointAddress),
     "an address, a str or an EndpointAddress",
     "'ipc://worker.ipc'",
 )
-TASK_TYPE = Kind(
+TASK_TYPE = AttributeSpec(
     lambda value: isinstance(value, TaskType),
     "a TaskType",
     "TaskType('C'), after TaskType.register_type('C')",
 )
-SERVICE_TYPE = Kind(
+SERVICE_TYPE = AttributeSpec(
     lambda value: isinstance(value, TaskType) or value == "",
     "a TaskType or a blank string",
     "TaskType('upper'), after TaskType.register_type('upper')",
 )
-DEPENDENCIES = Kind(_is_types, "a list of TaskTypes", "[] or [TaskType('A')]")
-THREADS = Kind(_is_positive, "a positive int", "4")
-TIME_LIMIT = Kind(_is_seconds, "a number of seconds, more than 0, or None", "60", optional=True)
-COUNT_LIMIT = Kind(_is_positive, "a whole number, 1 or more, or None", "1000", optional=True)
-MEMORY_LIMIT = Kind(_is_size, f"{EXPECTED}, or None", "'2GiB'", optional=True)
+DEPENDENCIES = AttributeSpec(_is_types, "a list of TaskTypes", "[] or [TaskType('A')]")
+THREADS = AttributeSpec(_is_positive, "a positive int", "4")
+TIME_LIMIT = AttributeSpec(_is_seconds, "a number of seconds, more than 0, or None", "60", optional=True)
+COUNT_LIMIT = AttributeSpec(_is_positive, "a whole number, 1 or more, or None", "1000", optional=True)
+MEMORY_LIMIT = AttributeSpec(_is_size, f"{EXPECTED}, or None", "'2GiB'", optional=True)
 
 
-Made = TypeVar("Made", bound="Declared")
+Made = TypeVar("Made", bound="Declarative")
 
 
-class DeclaredMeta(ABCMeta):
+class DeclarativeMeta(ABCMeta):
     """Looks at an instance once its ``__init__`` is done."""
 
     def __call__(cls: type[Made], *args: Any, **kwargs: Any) -> Made:  # type: ignore[misc]  # noqa: D102
@@ -91,10 +91,10 @@ class DeclaredMeta(ABCMeta):
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
-class Declared(metaclass=DeclaredMeta):
+class Declarative(metaclass=DeclarativeMeta):
     """Base of the classes whose attributes are declared; `_declares` says which, and what they must be."""
 
-    _declares: ClassVar[dict[str, Kind]] = {}
+    _declares: ClassVar[dict[str, AttributeSpec]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -104,7 +104,7 @@ class Declared(metaclass=DeclaredMeta):
                 setattr(cls, name, _fitted(value, name, kind, cls))
 
 
-def require_declared(cls: type[Declared]) -> None:
+def require_declared(cls: type[Declarative]) -> None:
     """Check that a class leaves nothing open, without making an instance.
 
     Raises:
@@ -115,23 +115,23 @@ def require_declared(cls: type[Declared]) -> None:
             raise DefinitionError(_missing(name, kind, cls))
 
 
-def _require(made: Declared, cls: type) -> None:
+def _require(made: Declarative, cls: type) -> None:
     for name, kind in made._declares.items():
         value = getattr(made, name, None)
         if value is None and kind.optional:
             continue
         if value is None:
             raise DefinitionError(_missing(name, kind, cls))
-        fitted = _fitted(value, name, kind, cls)
+        with_accepted_args = _fitted(value, name, kind, cls)
         if name in vars(made):
-            setattr(made, name, fitted)
+            setattr(made, name, with_accepted_args)
 
 
 def _computes(value: Any) -> bool:
     return hasattr(type(value), "__get__") and not isinstance(value, FunctionType)
 
 
-def _fitted(value: Any, name: str, kind: Kind, cls: type) -> Any:
+def _fitted(value: Any, name: str, kind: AttributeSpec, cls: type) -> Any:
     """The value as it is kept: a str that is an address as an EndpointAddress."""
     if kind is ENDPOINT and isinstance(value, str):
         try:
@@ -146,14 +146,14 @@ def _fitted(value: Any, name: str, kind: Kind, cls: type) -> Any:
     return value
 
 
-def _missing(name: str, kind: Kind, cls: type) -> str:
+def _missing(name: str, kind: AttributeSpec, cls: type) -> str:
     return f"{cls.__name__} has no {name}. Give it {kind.expected}: {name} = {kind.example}."
 
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def fitted(handler: Callable[..., Any], most: int) -> Callable[..., Any]:
+def with_accepted_args(handler: Callable[..., Any], most: int) -> Callable[..., Any]:
     """A callable that takes `most` positional arguments and passes on the first ones that `handler` has room for.
 
     The signature is looked at once, here.

@@ -18,7 +18,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import Drain, Event
 from zmqpipeline.protocol.machine import Machine
-from zmqpipeline.roles.attributes import Declared
+from zmqpipeline.roles.attributes import Declarative
 from zmqpipeline.runtime import child, child_report, signals
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.leader import Leadership
@@ -44,7 +44,7 @@ CLOSE_SECONDS = 1.0
 AnyRole = TypeVar("AnyRole", bound="Role")
 
 
-class Role(Declared):
+class Role(Declarative):
     """Base of Distributor, Worker, Collector and MetaDataWorker: everything but what the role is for."""
 
     _log_name: ClassVar[str] = "zmqpipeline"

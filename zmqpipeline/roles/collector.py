@@ -16,7 +16,7 @@ from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, End
 from zmqpipeline.protocol.events import EndFound, Event
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts
-from zmqpipeline.roles.attributes import ENDPOINT, Kind, fitted, is_overridden
+from zmqpipeline.roles.attributes import ENDPOINT, AttributeSpec, is_overridden, with_accepted_args
 from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.roles.results import Failure, Reason, Summary
 from zmqpipeline.runtime.bind import STAY_FACTOR, longest_wait
@@ -26,7 +26,7 @@ from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.journal import Journal
 from zmqpipeline.runtime.log import about_results
 from zmqpipeline.runtime.progress import read_progress
-from zmqpipeline.runtime.threads.collecting import Gatherer
+from zmqpipeline.runtime.threads.collecting import CollectorThread
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import ACK_DATA_BYTES, is_dict, pack_aside, pack_item, unpack, within_depth
 
@@ -52,7 +52,7 @@ class Collector(Role):
     """Subclass it, declare `endpoint` and `ack_endpoint`, and write `handle_collection`."""
 
     _log_name = "zmqpipeline.collector"
-    _declares: ClassVar[dict[str, Kind]] = {"endpoint": ENDPOINT, "ack_endpoint": ENDPOINT}
+    _declares: ClassVar[dict[str, AttributeSpec]] = {"endpoint": ENDPOINT, "ack_endpoint": ENDPOINT}
 
     endpoint: EndpointAddress | str
     """Where the workers send their results; the collector binds it."""
@@ -70,7 +70,7 @@ class Collector(Role):
     """Forget what the journal holds."""
 
     _journal: Journal | None
-    _gatherer: Gatherer | None
+    _gatherer: CollectorThread | None
     _lost: BaseException | None
     _observer: Observer | None
     _collection: Collection
@@ -177,12 +177,12 @@ class Collector(Role):
     # what user code is called with ------------------------------------------------------------------------------------
 
     def _make_collection(self) -> Collection:
-        handle = fitted(self.handle_collection, 3)
+        handle = with_accepted_args(self.handle_collection, 3)
         return lambda task, attempt: (lambda data: handle(data, task, MESSAGE_TYPE_DATA), False)
 
     def _finish(self) -> Any:
         tasks = [one.task for one in self.counts]
-        return fitted(self.handle_finished, 3)({}, tasks[0] if len(tasks) == 1 else "", MESSAGE_TYPE_END)
+        return with_accepted_args(self.handle_finished, 3)({}, tasks[0] if len(tasks) == 1 else "", MESSAGE_TYPE_END)
 
     def _call_finished(self) -> bytes:
         answer = self._finish()
@@ -302,7 +302,7 @@ class Collector(Role):
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         self._ack, self._collection = {}, self._make_collection()
-        gatherer = Gatherer(
+        gatherer = CollectorThread(
             self._collecting if self._observer is None else self._collecting_observed,
             self._call_failed,
             lambda command: self._call_finished(),

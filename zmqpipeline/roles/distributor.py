@@ -20,7 +20,7 @@ from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.protocol.run_end import AT_THE_END
 from zmqpipeline.protocol.status import HOP as STATUS_HOP
-from zmqpipeline.roles.attributes import Kind, require_declared
+from zmqpipeline.roles.attributes import AttributeSpec, require_declared
 from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.roles.results import Failure, Reason, Summary
 from zmqpipeline.roles.task import Task
@@ -30,7 +30,7 @@ from zmqpipeline.runtime.ended_runs import find_early_note, leave_early_note, le
 from zmqpipeline.runtime.error_text import named, trouble_of, users_part
 from zmqpipeline.runtime.log import about_thread
 from zmqpipeline.runtime.loop import Loop
-from zmqpipeline.runtime.threads.collecting import Serial
+from zmqpipeline.runtime.threads.collecting import SerialThread
 from zmqpipeline.runtime.threads.source import Exhausted, Gated, Keep, Producer, Take, steps
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import METADATA_BYTES, is_dict, pack_aside, pack_identity, unpack
@@ -38,7 +38,7 @@ from zmqpipeline.serialization.pack import METADATA_BYTES, is_dict, pack_aside, 
 if TYPE_CHECKING:
     from zmqpipeline.protocol.recorder import Recorder
 
-LONGEST_VALUE = 200
+MAX_VALUE_LENGTH = 200
 """So many characters of a metadata value are shown in an error."""
 
 MetadataSource: TypeAlias = Callable[[], "dict[str, Any] | None"]
@@ -49,7 +49,7 @@ class Distributor(Role):
 
     _log_name = "zmqpipeline.distributor"
     _end_to_end = True
-    _declares: ClassVar[dict[str, Kind]] = {}
+    _declares: ClassVar[dict[str, AttributeSpec]] = {}
     _registered: ClassVar[dict[str, type[Task]]] = {}
 
     def __init__(
@@ -91,7 +91,7 @@ class Distributor(Role):
         self._metadata: dict[str, Any] = {}
         self._raised: dict[str, BaseException] = {}
         self._producers: list[Producer] = []
-        self._serial: Serial | None = None
+        self._serial: SerialThread | None = None
 
     @classmethod
     def register_task(cls, task: type[Task]) -> None:
@@ -230,7 +230,7 @@ class Distributor(Role):
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         producers = {str(task.task_type): self._producer(task, post) for task in self._tasks}
         self._producers = list(producers.values())
-        serial = self._serial = Serial("zmqpipeline metadata")
+        serial = self._serial = SerialThread("zmqpipeline metadata")
         return {
             LookForEnd: lambda command: self._look_for_end(post),
             LoadMetadata: lambda command: serial.submit(lambda: post(self._load_metadata())),
@@ -347,7 +347,7 @@ def refuse_other_metadata(
 
 def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}..."
 
 
 def _hear(line: str, post: Callable[[WorkerDied], object]) -> None:

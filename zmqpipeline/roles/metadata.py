@@ -10,7 +10,7 @@ from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.protocol.commands import LookForEnd
 from zmqpipeline.protocol.events import EndFound
 from zmqpipeline.protocol.metadata import MetadataMachine
-from zmqpipeline.roles.attributes import ENDPOINT, Kind
+from zmqpipeline.roles.attributes import ENDPOINT, AttributeSpec
 from zmqpipeline.roles.base import Actions, Role, new_incarnation
 from zmqpipeline.runtime.ended_runs import find_early_note
 from zmqpipeline.runtime.error_text import named
@@ -22,7 +22,7 @@ class MetaDataWorker(Role):
     """Subclass it, declare `endpoint`, write `get_metadata`; the distributor waits for it if told so."""
 
     _log_name = "zmqpipeline.metadataworker"
-    _declares: ClassVar[dict[str, Kind]] = {"endpoint": ENDPOINT}
+    _declares: ClassVar[dict[str, AttributeSpec]] = {"endpoint": ENDPOINT}
 
     endpoint: EndpointAddress | str
     """The distributor's `metadata_endpoint`; the distributor binds it."""

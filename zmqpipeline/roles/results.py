@@ -11,7 +11,7 @@ from typing import Any
 
 from zmqpipeline.errors import SerializeError
 from zmqpipeline.protocol.delivery.failure_kinds import Kind, said
-from zmqpipeline.protocol.messages import FailedItem, TaskCounts, Trouble
+from zmqpipeline.protocol.messages import ErrorInfo, FailedItem, TaskCounts
 from zmqpipeline.runtime.error_text import shown
 from zmqpipeline.serialization.pack import unpack
 
@@ -74,19 +74,19 @@ class Reason:
         return [cls(kind.what, kind.first.stage, *_texts(kind.trouble), kind.count, _shown(kind)) for kind in ordered]
 
     @classmethod
-    def of_functions(cls, troubles: Mapping[str, Trouble], stage: str) -> list[Reason]:
+    def of_functions(cls, troubles: Mapping[str, ErrorInfo], stage: str) -> list[Reason]:
         """What functions raised that are for no one item."""
         return [cls(name, stage, *_texts(trouble)) for name, trouble in troubles.items()]
 
     def __str__(self) -> str:
-        what = said(Trouble(self.error, self.message, place=self.place))
+        what = said(ErrorInfo(self.error, self.message, place=self.place))
         if not self.items:
             return f"{self.task}: {what} ({self.stage})"
         number = f"{self.items:,} item{'' if self.items == 1 else 's'}"
         return f"{self.task}: {what}: {number}{f'; first: {self.first}' if self.first else ''}"
 
 
-def _texts(trouble: Trouble) -> tuple[str, str, str]:
+def _texts(trouble: ErrorInfo) -> tuple[str, str, str]:
     return trouble.error, trouble.message, trouble.place
 
 

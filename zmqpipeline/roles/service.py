@@ -15,7 +15,7 @@ from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.services.broker import ServiceMachine
 from zmqpipeline.protocol.worker import WorkerMachine
-from zmqpipeline.roles.attributes import ENDPOINT, SERVICE_TYPE, TIME_LIMIT, Kind, fitted
+from zmqpipeline.roles.attributes import ENDPOINT, SERVICE_TYPE, TIME_LIMIT, AttributeSpec, with_accepted_args
 from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
@@ -45,7 +45,7 @@ class Service(Role):
     """
 
     _log_name = "zmqpipeline.service"
-    _declares: ClassVar[dict[str, Kind]] = {}
+    _declares: ClassVar[dict[str, AttributeSpec]] = {}
 
     def __init__(self, frontend_endpoint: EndpointAddress | str, backend_endpoint: EndpointAddress | str) -> None:
         """Make a broker that clients reach at `frontend_endpoint` and workers at `backend_endpoint`; it binds both.
@@ -80,7 +80,11 @@ class ServiceWorker(Role):
     """Answers the requests of one service: subclass it, declare `endpoint` and `task_type`, write `handle_message`."""
 
     _log_name = "zmqpipeline.serviceworker"
-    _declares: ClassVar[dict[str, Kind]] = {"task_type": SERVICE_TYPE, "endpoint": ENDPOINT, "init_timeout": TIME_LIMIT}
+    _declares: ClassVar[dict[str, AttributeSpec]] = {
+        "task_type": SERVICE_TYPE,
+        "endpoint": ENDPOINT,
+        "init_timeout": TIME_LIMIT,
+    }
 
     task_type: str = ""
     """The service it answers for: a TaskType; or a blank string, for every name that nobody else serves, and none."""
@@ -136,7 +140,7 @@ class ServiceWorker(Role):
         return self._threads or 1
 
     def _make_call(self) -> Call:
-        handle, name = fitted(self.handle_message, 3), self.task_type
+        handle, name = with_accepted_args(self.handle_message, 3), self.task_type
         if name:
             return lambda index, number, attempt, data: handle(data, name, MESSAGE_TYPE_DATA)
         # what a blank worker gets are pairs of the name asked for and the request (`services.requests.with_name`)

@@ -16,7 +16,15 @@ from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.gates import AckLog
 from zmqpipeline.protocol.messages import AckNote
-from zmqpipeline.roles.attributes import DEPENDENCIES, ENDPOINT, TASK_TYPE, Declared, Kind, fitted, is_overridden
+from zmqpipeline.roles.attributes import (
+    DEPENDENCIES,
+    ENDPOINT,
+    TASK_TYPE,
+    AttributeSpec,
+    Declarative,
+    is_overridden,
+    with_accepted_args,
+)
 from zmqpipeline.roles.task_type import TaskType
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.threads.source import Begun, Exhausted, Gated
@@ -31,10 +39,10 @@ Step: TypeAlias = Callable[[Produce], bytes | tuple[bytes, bytes]]
 AnyTask = TypeVar("AnyTask", bound="Task")
 
 
-class Task(Declared):
+class Task(Declarative):
     """A kind of work. Subclass it, declare `task_type`, `endpoint` and `dependencies`, and write `handle`."""
 
-    _declares: ClassVar[dict[str, Kind]] = {
+    _declares: ClassVar[dict[str, AttributeSpec]] = {
         "task_type": TASK_TYPE,
         "endpoint": ENDPOINT,
         "dependencies": DEPENDENCIES,
@@ -118,7 +126,7 @@ class Task(Declared):
         if key is None or isinstance(key, str):
             return key
         if callable(key):
-            taking: Callable[[dict[str, Any]], Any] = fitted(key, 1)
+            taking: Callable[[dict[str, Any]], Any] = with_accepted_args(key, 1)
             return taking
         raise DefinitionError(
             f"{type(self).__name__}.key must be the name of a field or a method that takes the item, not {key!r}. "
@@ -135,9 +143,9 @@ class Task(Declared):
         if takes_start:
             self.initialize(metadata, start=start)  # type: ignore[call-arg]
         else:
-            fitted(self.initialize, 1)(metadata)
-        handle = fitted(self.handle, 4)
-        gate = fitted(self.is_available_for_handling, 1) if self._has_gate() else None
+            with_accepted_args(self.initialize, 1)(metadata)
+        handle = with_accepted_args(self.handle, 4)
+        gate = with_accepted_args(self.is_available_for_handling, 1) if self._has_gate() else None
         what = named(f"{type(self).__name__}.handle", self.handle)
         acks = LastAck(gated=gate is not None)
 

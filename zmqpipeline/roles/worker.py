@@ -24,8 +24,8 @@ from zmqpipeline.roles.attributes import (
     TASK_TYPE,
     THREADS,
     TIME_LIMIT,
-    Kind,
-    fitted,
+    AttributeSpec,
+    with_accepted_args,
 )
 from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.roles.task_type import TaskType
@@ -52,7 +52,7 @@ class Worker(Role):
 
     _log_name = "zmqpipeline.worker"
     _end_to_end = True
-    _declares: ClassVar[dict[str, Kind]] = {
+    _declares: ClassVar[dict[str, AttributeSpec]] = {
         "task_type": TASK_TYPE,
         "endpoint": ENDPOINT,
         "collector_endpoint": ENDPOINT,
@@ -123,7 +123,7 @@ class Worker(Role):
     def _make_execution(self) -> Execution:
         """What is called for each item, once the metadata is known."""
         what = named(f"{type(self).__name__}.handle_execution", self.handle_execution)
-        return Execution(fitted(self.handle_execution, 1), self._packer(what))
+        return Execution(with_accepted_args(self.handle_execution, 1), self._packer(what))
 
     def _execution(self) -> Execution:
         made = self._make_execution()
@@ -136,7 +136,7 @@ class Worker(Role):
         return partial(item_packer, what, self.options.max_message_bytes)
 
     def _make_preparation(self) -> Preparation:
-        return Preparation(self._begin, fitted(self.init_thread, 1), self._init_names())
+        return Preparation(self._begin, with_accepted_args(self.init_thread, 1), self._init_names())
 
     def _init_names(self) -> tuple[str, str]:
         """What the init functions are called in log lines."""
@@ -242,7 +242,7 @@ class SingleThreadedWorker(Worker):
 class MultiThreadedWorker(Worker):
     """A worker with `n_threads` threads: `handle_execution` prepares an item, `handle_thread_execution` executes it."""
 
-    _declares: ClassVar[dict[str, Kind]] = {**Worker._declares, "n_threads": THREADS}
+    _declares: ClassVar[dict[str, AttributeSpec]] = {**Worker._declares, "n_threads": THREADS}
 
     n_threads: int
     """How many threads execute items at the same time."""
@@ -264,7 +264,10 @@ class MultiThreadedWorker(Worker):
 
     def _make_execution(self) -> Execution:
         name = type(self).__name__
-        prepare, execute = fitted(self.handle_execution, 1), fitted(self.handle_thread_execution, 2)
+        prepare, execute = (
+            with_accepted_args(self.handle_execution, 1),
+            with_accepted_args(self.handle_thread_execution, 2),
+        )
         prepares = named(f"{name}.handle_execution", self.handle_execution)
         executes = named(f"{name}.handle_thread_execution", self.handle_thread_execution)
         one_at_a_time = threading.Lock()

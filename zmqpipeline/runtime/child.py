@@ -32,13 +32,13 @@ PATH_VARIABLE = "ZMQPIPELINE_PYTHONPATH"
 IMPORTS_VARIABLE = "ZMQPIPELINE_IMPORTS"
 """Names to a child the modules that the app's functions are in; taken out of the environment again."""
 
-LONGEST_LINE = 4000
+MAX_LINE_LENGTH = 4000
 """The most bytes of a line that a parent says: what a pipe takes whole or not at all."""
 
 KEPT_LINES = 1000
 """So many lines are kept for a child that does not listen yet, the newest ones."""
 
-MOST_TOLD = 65536
+MAX_TOLD = 65536
 """Bytes; a child tells fewer."""
 
 _PR_SET_PDEATHSIG = 1
@@ -87,11 +87,13 @@ class Child:
         """Say a line to the child; at once, or not at all: False if it has ended, or has not read for very long.
 
         Raises:
-            ValueError: the line is none, or longer than LONGEST_LINE bytes.
+            ValueError: the line is none, or longer than MAX_LINE_LENGTH bytes.
         """
         said = line.encode(errors="backslashreplace") + b"\n"
-        if b"\n" in said[:-1] or len(said) > LONGEST_LINE:
-            raise ValueError(f"One line of at most {LONGEST_LINE} bytes can be said, not {line[:80]!r} ({len(said)}).")
+        if b"\n" in said[:-1] or len(said) > MAX_LINE_LENGTH:
+            raise ValueError(
+                f"One line of at most {MAX_LINE_LENGTH} bytes can be said, not {line[:80]!r} ({len(said)})."
+            )
         stdin = self._process.stdin
         with self._line_guard, suppress(OSError):
             return stdin is not None and not stdin.closed and os.write(stdin.fileno(), said) == len(said)
@@ -112,7 +114,7 @@ class Child:
     def _hear(self) -> None:
         """Take what it has told since the last time. Nobody waits for the end of it: forks of user code may hold it."""
         with suppress(BlockingIOError):
-            self._heard += os.read(self._ear, MOST_TOLD) if self._ear >= 0 else b""
+            self._heard += os.read(self._ear, MAX_TOLD) if self._ear >= 0 else b""
 
     def _wait(self) -> None:
         self.status = self._process.wait()

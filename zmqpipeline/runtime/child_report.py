@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from zmqpipeline.protocol.messages import Trouble
+from zmqpipeline.protocol.messages import ErrorInfo
 
 READY = "ready"
 """The role runs; a worker has no item yet, so that it has not called the user's init functions."""
@@ -30,14 +30,14 @@ EXIT = "exit"
 FAILED_START = "failed-start"
 """One of the user's init functions raised what follows."""
 
-MOST_TEXT, MOST_TRACEBACK = 500, 4000
+MAX_TEXT, MAX_TRACEBACK = 500, 4000
 """So many characters of a message and of a traceback, its end, are told."""
 
 
-def failed_start(trouble: Trouble) -> str:
+def failed_start(trouble: ErrorInfo) -> str:
     """The line that says what an init function raised."""
-    texts = (trouble.error[:MOST_TEXT], trouble.message[:MOST_TEXT], trouble.traceback[-MOST_TRACEBACK:])
-    return f"{FAILED_START} {json.dumps([*texts, trouble.place[:MOST_TEXT]])}"
+    texts = (trouble.error[:MAX_TEXT], trouble.message[:MAX_TEXT], trouble.traceback[-MAX_TRACEBACK:])
+    return f"{FAILED_START} {json.dumps([*texts, trouble.place[:MAX_TEXT]])}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Told:
     wants_successor: bool = False
     """It left so that another process takes its place."""
 
-    init_trouble: Trouble | None = None
+    init_trouble: ErrorInfo | None = None
     """What one of the user's init functions raised."""
 
     status: int | None = None
@@ -65,7 +65,7 @@ class Told:
         lines = [line.partition(" ") for line in text.decode(errors="replace").split("\n")[:-1]]
         words = [word for word, _, _ in lines]
         states = [word for word in words if word in (READY, STARTING, WORKING)]
-        raised = [Trouble(*json.loads(value)) for word, _, value in lines if word == FAILED_START]
+        raised = [ErrorInfo(*json.loads(value)) for word, _, value in lines if word == FAILED_START]
         chosen = [int(value) for word, _, value in lines if word == EXIT and value.isdecimal()]
         return cls(
             is_ready=bool(states) and states[-1] != STARTING,

@@ -1,6 +1,6 @@
 """What user code raised, as text: for the wire, for the log, for people.
 
-It becomes a Trouble, SystemExit and KeyboardInterrupt included: a function does not end the process that calls it.
+It becomes a ErrorInfo, SystemExit and KeyboardInterrupt included: a function does not end the process that calls it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-from zmqpipeline.protocol.messages import Trouble
+from zmqpipeline.protocol.messages import ErrorInfo
 
 TEXT_LIMIT = 65536
 """The most characters of a message or a traceback that travel with a failure."""
@@ -31,7 +31,7 @@ _LIBRARIES = ("<frozen ", *{path + os.sep for name, path in sysconfig.get_paths(
 _INSTALLED = tuple(f"{os.sep}{folder}{os.sep}" for folder in ("site-packages", "dist-packages"))
 
 
-def trouble_of(error: BaseException) -> Trouble:
+def trouble_of(error: BaseException) -> ErrorInfo:
     """What was raised, as text that can be sent: type, message, the traceback without our own frames, and the place."""
     if isinstance(error, MemoryError):
         # the frames that it came through hold what there was no more room beside, and so would all of this find none
@@ -44,7 +44,7 @@ def trouble_of(error: BaseException) -> Trouble:
     except Exception as second:
         message = f"(its message cannot be shown: str() raised {type(second).__name__})"
     shown = _sendable(_traceback(error))[-TEXT_LIMIT:]
-    return Trouble(name[:TEXT_LIMIT], _sendable(message)[:TEXT_LIMIT], shown, place)
+    return ErrorInfo(name[:TEXT_LIMIT], _sendable(message)[:TEXT_LIMIT], shown, place)
 
 
 def _traceback(error: BaseException) -> str:

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 
 from zmqpipeline.protocol.delivery.failure_kinds import Kind, Kinds, said
-from zmqpipeline.protocol.messages import Trouble
+from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.runtime.error_text import shown, trouble_of
 
 
@@ -35,7 +35,7 @@ class FailureLog:
         self._lock = threading.Lock()
         self._kinds: Kinds[str] = Kinds()
 
-    def item(self, error: BaseException, task: str, number: int, attempt: int, value: object, stage: str) -> Trouble:
+    def item(self, error: BaseException, task: str, number: int, attempt: int, value: object, stage: str) -> ErrorInfo:
         """A function raised this for an item; the same as text. `stage` says whose function: worker or collector."""
         trouble = trouble_of(error)
         try:
@@ -45,7 +45,7 @@ class FailureLog:
             traceback.clear_frames(error.__traceback__)
         return trouble
 
-    def _say_item(self, trouble: Trouble, task: str, number: int, attempt: int, value: object, stage: str) -> None:
+    def _say_item(self, trouble: ErrorInfo, task: str, number: int, attempt: int, value: object, stage: str) -> None:
         unit = f"{self._noun.lower()}s" if attempt == 1 else "attempts"
         if self._is_first(task, trouble, lambda: shown(value), unit):
             of = f" of {task!r}" if task else ""
@@ -58,7 +58,7 @@ class FailureLog:
                 {"item": number, "attempt": attempt, **({"task": task} if task else {})},
             )
 
-    def call(self, error: BaseException, function: str) -> Trouble:
+    def call(self, error: BaseException, function: str) -> ErrorInfo:
         """A function that is for no one item raised this; the same as text."""
         trouble = trouble_of(error)
         if self._is_first(function, trouble, str, "calls"):
@@ -78,7 +78,7 @@ class FailureLog:
             rest = self._kinds.rest(self._clock())
         self._sum_up(rest)
 
-    def _is_first(self, what: str, trouble: Trouble, first: Callable[[], str], unit: str) -> bool:
+    def _is_first(self, what: str, trouble: ErrorInfo, first: Callable[[], str], unit: str) -> bool:
         with self._lock:
             return self._kinds.add(what, trouble, first, self._clock(), unit)
 
@@ -86,7 +86,7 @@ class FailureLog:
         for kind in kinds:
             self._log.log(self._level, "%s%s", kind.said(), f"; first: {kind.first}" if kind.first else "")
 
-    def _write(self, level: int, text: str, trouble: Trouble, about: dict[str, str | int]) -> None:
+    def _write(self, level: int, text: str, trouble: ErrorInfo, about: dict[str, str | int]) -> None:
         again = "The next of this kind are counted."
         # where no code of the user was at work there are no frames
         shown = f"\n{trouble.traceback.rstrip()}" if "Traceback" in trouble.traceback else ""

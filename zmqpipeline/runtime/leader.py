@@ -13,7 +13,7 @@ The law:
   it takes what arrived, sends what it has, and goes on. A hand of one thread that is idle waits at the sockets itself.
 * Several threads lead only while all of them are busy: each that comes by makes a turn, unless another one is in it.
   As soon as one is idle, the loop's own thread waits at the sockets, so that no item waits beside an idle thread.
-* The loop's own thread takes the lead back when no turn was made for a whole look (`Hand.look`).
+* The loop's own thread takes the lead back when no turn was made for a whole look (`UserThread.look`).
 
 This is the pattern Leader/Followers (Schmidt, O'Ryan, Kircher, Pyarali and Buschmann, 2000), with a follower for life.
 libzmq lets a socket pass from thread to thread if there is a full fence between them, which the lock is.
@@ -61,7 +61,7 @@ class Calls(Protocol):
         """Call it, on the hand's own thread, and post the answer; False if this thread calls no more. Never raises."""
 
 
-class Hand(ABC):
+class UserThread(ABC):
     """Threads of user code, as the loop sees them. What has no lead to gain makes it without a `leadership`."""
 
     brief = BRIEF
@@ -150,8 +150,8 @@ class Leadership:
         self._held = threading.RLock()
         self._stepped_back = threading.Lock()
         self._stepped_back.acquire()
-        self._offer: Hand | None = None
-        self._leader: Hand | None = None
+        self._offer: UserThread | None = None
+        self._leader: UserThread | None = None
         self._is_called_back = False
         self._steps = 0
         """Goes up with each turn that a hand makes."""
@@ -159,7 +159,7 @@ class Leadership:
         self._ended: Ended | None = None
         self._error: BaseException | None = None
 
-    def offer(self, hand: Hand) -> None:
+    def offer(self, hand: UserThread) -> None:
         """This hand could lead; from any thread."""
         self._offer = hand
 
@@ -174,7 +174,7 @@ class Leadership:
                 if ended is not None:
                     return ended
 
-    def is_given(self, hand: Hand) -> bool:
+    def is_given(self, hand: UserThread) -> bool:
         """Whether this hand leads; from any thread."""
         return self._leader is hand
 
@@ -234,7 +234,7 @@ class Leadership:
 
     # the threads of a hand --------------------------------------------------------------------------------------------
 
-    def lead(self, hand: Hand, calls: Calls) -> None:
+    def lead(self, hand: UserThread, calls: Calls) -> None:
         """Run the loop on this thread of the hand, until it ends or there is more to call than a brief call."""
         if not self._take(hand):
             return
@@ -250,12 +250,12 @@ class Leadership:
                 self._step_back()
                 return
 
-    def give_back(self, hand: Hand) -> None:
+    def give_back(self, hand: UserThread) -> None:
         """Give the lead back, if it is this hand's and none of its threads is at the loop."""
         if self._take(hand):
             self._step_back()
 
-    def _take(self, hand: Hand) -> bool:
+    def _take(self, hand: UserThread) -> bool:
         """Take the lead, if it is still this hand's."""
         if not self._held.acquire(blocking=False):
             return False
@@ -264,7 +264,7 @@ class Leadership:
         self._held.release()
         return False
 
-    def _run_to_call(self, hand: Hand, calls: Calls) -> bool:
+    def _run_to_call(self, hand: UserThread, calls: Calls) -> bool:
         """Run the loop until there is a brief call to make: then the lead is free. Else it is given back; False."""
         loop = self._loop
         try:
@@ -285,7 +285,7 @@ class Leadership:
         self._step_back()
         return False
 
-    def _leave_between_calls(self, hand: Hand, calls: Calls) -> bool:
+    def _leave_between_calls(self, hand: UserThread, calls: Calls) -> bool:
         """Let go of the lead for a call; False if it is held again, since another thread left something to be done."""
         self._loop.expect_posts()
         self._held.release()

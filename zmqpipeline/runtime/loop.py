@@ -14,7 +14,7 @@ from typing import Any
 
 from zmqpipeline.errors import WireError
 from zmqpipeline.protocol import codec
-from zmqpipeline.protocol.allowed import said_by
+from zmqpipeline.protocol.allowed import allowed_on
 from zmqpipeline.protocol.commands import Ended, Log, Send
 from zmqpipeline.protocol.data.ranges import size
 from zmqpipeline.protocol.events import Connected, Disconnected, Event, Peer, PeerLost, Received, Tick
@@ -148,7 +148,7 @@ class Loop:
             return arrival
         peer, frames = arrival
         try:
-            envelope = self._decode(frames, said_by(peer))
+            envelope = self._decode(frames, allowed_on(peer))
         except WireError as error:
             self._drop(peer, error)
             return None

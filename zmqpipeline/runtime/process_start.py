@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-LONGEST_START = 10.0
+MAX_START_LENGTH = 10.0
 """A process that runs its first role later than so many seconds after its start has done something else before."""
 
 _IMPORTED = time.monotonic()
@@ -35,7 +35,7 @@ def age_of_role(*, with_parent: bool) -> float:
     own = _age_of("self") if is_first else None
     if own is None and is_first and os.getpid() == _IMPORTED_BY:
         own = time.monotonic() - _IMPORTED
-    if own is None or own > LONGEST_START:
+    if own is None or own > MAX_START_LENGTH:
         return 0.0
     parents = _age_of(str(os.getppid())) if with_parent else None
     return own if parents is None else max(own, parents)

@@ -23,7 +23,7 @@ OTHERS = 0.5
 """Seconds that the others have after the first one."""
 
 
-class Watcher:
+class StatusClient:
     """Asks at these addresses as often as it is told to; close it, or use it with `with`.
 
     Raises EndpointError for an address that nobody can ever be reached at.
@@ -46,7 +46,7 @@ class Watcher:
             self._transport.close(0.0)
             raise
 
-    def __enter__(self) -> Watcher:
+    def __enter__(self) -> StatusClient:
         """Return itself."""
         return self
 

@@ -72,11 +72,11 @@ def _change(change: Callable[[], object]) -> None:
             _set = sys.getswitchinterval()
 
 
-LARGEST_KEPT = 32 * 1024 * 1024
+MAX_KEPT_BYTES = 32 * 1024 * 1024
 """Bytes, the most that glibc takes: a larger piece of memory is asked from the system by itself, and given back when it
 is freed. With 8 MiB, items of 10 MB went at a quarter of their pace."""
 
-MOST_KEPT = 128 * 1024 * 1024
+MAX_KEPT = 128 * 1024 * 1024
 """Bytes at the end of the heap that are kept; what is beyond goes back."""
 
 LOOK_SECONDS = 0.02
@@ -93,7 +93,7 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, LARGEST_KEPT) and mallopt(_TRIM_THRESHOLD, MOST_KEPT))
+    return bool(mallopt(_MMAP_THRESHOLD, MAX_KEPT_BYTES) and mallopt(_TRIM_THRESHOLD, MAX_KEPT))
 
 
 def resident_bytes() -> int:

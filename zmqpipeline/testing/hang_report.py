@@ -11,8 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from zmqpipeline.protocol.messages import TaskStanding
-from zmqpipeline.protocol.status import Facts, status_of
+from zmqpipeline.protocol.messages import TaskStatus
+from zmqpipeline.protocol.status import StatusSource, status_of
 
 FRAMES_SHOWN = 4
 """So many frames of a thread are shown, the innermost ones of user code and below."""
@@ -29,7 +29,7 @@ _COLLECTOR = {
 }
 
 
-def distributor_lines(facts: Facts, now: float) -> list[str]:
+def distributor_lines(facts: StatusSource, now: float) -> list[str]:
     """What a distributor waits for, as `status` puts it: a line, and one for each task that is not over."""
     # its own thread may go on: what it changes is looked at in a copy
     standing = status_of(replace(facts, members=dict(facts.members)), now)
@@ -38,11 +38,11 @@ def distributor_lines(facts: Facts, now: float) -> list[str]:
     return [standing.why or "waits for its tasks", *(_task_line(one) for one in standing.tasks if _is_under_way(one))]
 
 
-def _is_under_way(one: TaskStanding) -> bool:
+def _is_under_way(one: TaskStatus) -> bool:
     return one.counts.state in ("waiting", "open", "exhausted") or one.leased > 0
 
 
-def _task_line(one: TaskStanding) -> str:
+def _task_line(one: TaskStatus) -> str:
     counts = one.counts
     if counts.state == "waiting":
         return f"task {counts.task!r} {one.why}"

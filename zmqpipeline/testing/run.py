@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 2.0
 """How long the roles of a test may take to end when the time is up or something went wrong."""
 
-SHOWN_CHARACTERS = 500
+MAX_SHOWN_CHARACTERS = 500
 """So much of an item is shown when it fails a test."""
 
 STUCK = 70
@@ -206,7 +206,7 @@ def raise_failure(failure: Failure, raised: BaseException | None) -> None:
     # pytest shows the frames of the user's function, and not ours around it
     __tracebackhide__ = True
     shown = repr(failure.data)
-    shown = shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]}..."
+    shown = shown if len(shown) <= MAX_SHOWN_CHARACTERS else f"{shown[:MAX_SHOWN_CHARACTERS]}..."
     told = ItemFailed(f"{failure}\nThe item: {shown}", failure)
     if raised is None or isinstance(raised, (SystemExit, KeyboardInterrupt)):
         # those would end the test session, not the test

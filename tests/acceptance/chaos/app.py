@@ -29,7 +29,7 @@ def note(name: str, *words: object) -> None:
     os.write(_files[name], f"{' '.join(map(str, words))} {time.monotonic():.6f} {os.getpid()}\n".encode())
 
 
-RETRIES = 4 if PLAN.hungry else 0
+RETRIES = 4 if PLAN.with_credit else 0
 
 
 def items_of(task: str) -> Iterator[dict[str, Any]]:
@@ -53,7 +53,7 @@ def second() -> Iterator[dict[str, Any]]:
 def execute(data: dict[str, Any], task_type: str, attempt: int) -> dict[str, Any]:
     """One item: it says that it runs, and takes its time."""
     note("executions", task_type, data["n"], attempt)
-    if task_type == "A" and data["n"] in PLAN.hungry:
+    if task_type == "A" and data["n"] in PLAN.with_credit:
         eat()
     if task_type == "A" and data["n"] in PLAN.deadly:
         os._exit(STATUSES[(PLAN.seed + PLAN.deadly.index(data["n"])) % len(STATUSES)])

@@ -17,7 +17,7 @@ WORK_SECONDS = 1.2
 STATUSES = (2, 0, 1, 3, 139, 70)
 """What user code may end a process with."""
 
-MOST_ITEMS = 1500
+MAX_ITEMS = 1500
 """Of short items, no more than so many: each one writes lines."""
 
 
@@ -39,7 +39,7 @@ class Plan:
     """The threads of a worker."""
     journal: bool = False
     """Whether the collector writes through the journal's transaction, else to a file."""
-    hungry: tuple[int, ...] = ()
+    with_credit: tuple[int, ...] = ()
     """The items of A that take all memory there is."""
     deadly: tuple[int, ...] = ()
     """The items of A that end their worker, with one of STATUSES each."""
@@ -53,7 +53,7 @@ class Plan:
     @property
     def may_fail(self) -> set[int]:
         """The items of A that are to fail."""
-        return {*self.hungry, *self.deadly}
+        return {*self.with_credit, *self.deadly}
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -68,7 +68,7 @@ class Plan:
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Plan:
         """The plan that this process was started with."""
         given = json.loads(environ[VARIABLE])
-        return cls(**{**given, "hungry": tuple(given["hungry"]), "deadly": tuple(given["deadly"])})
+        return cls(**{**given, "with_credit": tuple(given["with_credit"]), "deadly": tuple(given["deadly"])})
 
 
 def draw_work(rng: random.Random, work: float = WORK_SECONDS) -> tuple[int, float, int]:
@@ -79,4 +79,4 @@ def draw_work(rng: random.Random, work: float = WORK_SECONDS) -> tuple[int, floa
     seconds = rng.choice([0.0005, 0.003, 0.01, 0.04])
     threads = rng.choice([1, 2, 4])
     slots = 2 * threads
-    return min(MOST_ITEMS, round(work * slots / seconds)), seconds, threads
+    return min(MAX_ITEMS, round(work * slots / seconds)), seconds, threads

@@ -75,7 +75,7 @@ def draw(seed: int, name: str, folder: str = ".", *, work: float = WORK_SECONDS)
         seconds=seconds,
         threads=threads,
         journal=fault.journal,
-        hungry=tuple(sorted(rng.sample(range(items), fault.hungry))),
+        with_credit=tuple(sorted(rng.sample(range(items), fault.with_credit))),
         deadly=tuple(sorted(rng.sample(range(items), min(items, fault.deadly)))),
         max_items=rng.choice([50, 100, 300]) if fault.retiring else None,
         spare_bytes=fault.spare_bytes,

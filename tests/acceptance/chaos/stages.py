@@ -52,7 +52,7 @@ class PipelineStage(Stage):
         names = ["distributor", "collector", *(f"worker {task} {place}" for task in "AB" for place in PAIRS)]
         for name in rng.sample(names, len(names)):
             self.start(name)
-        if self.plan.hungry:
+        if self.plan.with_credit:
             for role in ("distributor", "collector"):
                 self.one(role).wanted = {1}
 

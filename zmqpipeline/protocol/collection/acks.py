@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from zmqpipeline.protocol.data.collected import Progress
+from zmqpipeline.protocol.data.collected import CollectedItems
 from zmqpipeline.protocol.delivery.gates import AckLog, in_messages
 from zmqpipeline.protocol.messages import Ack, AckNote, Spans
 
@@ -56,7 +56,7 @@ class Acks:
         done: tuple[Spans, Spans],
         data: bytes,
         data_of: str,
-        known: Progress,
+        known: CollectedItems,
         queued: int,
     ) -> Iterator[Ack]:
         """What a distributor is told: these of a task's items are collected, and failed; `known` is all of the task."""

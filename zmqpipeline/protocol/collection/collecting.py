@@ -10,16 +10,16 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collection.acks import Acks
 from zmqpipeline.protocol.collection.result_credit import Credits, bytes_of
-from zmqpipeline.protocol.data.collected import Gathered, Progress
+from zmqpipeline.protocol.data.collected import CollectedItems, Gathered
 from zmqpipeline.protocol.data.dedup import split_keys
 from zmqpipeline.protocol.data.ranges import first_of, numbers_of, size
 from zmqpipeline.protocol.delivery.failure_kinds import FailedItems
-from zmqpipeline.protocol.delivery.workers import LONGEST_NAME, Links
+from zmqpipeline.protocol.delivery.workers import MAX_NAME_LENGTH, Links
 from zmqpipeline.protocol.early_end import EarlyEnd
 from zmqpipeline.protocol.missed_run import Stay
-from zmqpipeline.protocol.peers import Link, Strangers
+from zmqpipeline.protocol.peers import Link, ViolationLog
 
-MOST_TASKS = 10_000
+MAX_TASKS = 10_000
 """Results of so many tasks are taken while no distributor has named its tasks: the run comes from a journal."""
 
 
@@ -51,10 +51,10 @@ class CollectedResults:
         """How many of these were done before this process came to the run."""
         self.inherited_failed = 0
         """How many of those had failed."""
-        self.troubles: dict[str, m.Trouble] = {}
+        self.troubles: dict[str, m.ErrorInfo] = {}
         """What the functions beside the one for results raised first: ack_data, failed, finished."""
         self.failed = FailedItems()
-        self.unsent: dict[str, m.Trouble] = {}
+        self.unsent: dict[str, m.ErrorInfo] = {}
         """By task, why not everything was sent: the distributor's word."""
         self.early = ""
         """Why the run ended before its time, if it did so by the distributor's word."""
@@ -72,7 +72,7 @@ class CollectedResults:
         self._tasks = Gathered()
         self._acks = Acks()
         self._links = Links(incarnation)
-        self._strangers = Strangers()
+        self._violations = ViolationLog()
         self._credits = Credits(self._options.max_held_bytes)
         self._is_dict = is_dict
         self._named: frozenset[str] = frozenset()
@@ -115,7 +115,7 @@ class CollectedResults:
     def _collect(
         self,
         who: bytes | None,
-        progress: Progress,
+        progress: CollectedItems,
         body: m.Results,
         new: m.Spans,
         payloads: m.Blobs,
@@ -161,7 +161,7 @@ class CollectedResults:
         data_of: str = "",
     ) -> None:
         if self._distributor is not None:
-            known, queued = self._tasks.get(task) or Progress(), self._credits.queued
+            known, queued = self._tasks.get(task) or CollectedItems(), self._credits.queued
             done = (collected, failed)
             for ack in self._acks.messages(self.run, notes, task, done, data, data_of, known, queued):
                 self._send(self._distributor, ack)
@@ -203,21 +203,21 @@ class CollectedResults:
         progress.fail(event.spans)
         self._ack(event.task, (), event.spans, b"")
 
-    def _note(self, function: str, trouble: m.Trouble | None) -> None:
+    def _note(self, function: str, trouble: m.ErrorInfo | None) -> None:
         # the first one is kept; it was said where it was raised
         if trouble is not None:
             self.troubles.setdefault(function, trouble)
 
     def _is_no_task(self, peer: e.Peer, name: str) -> bool:
         """Whether nothing of this task is taken, since the pipeline has none of this name."""
-        if name in self._tasks or (name in self._named if self._named else len(self._tasks) < MOST_TASKS):
+        if name in self._tasks or (name in self._named if self._named else len(self._tasks) < MAX_TASKS):
             return False
-        self._out += self._strangers.note(
-            peer, f"speaks of a task {name[:LONGEST_NAME]!r}, which this pipeline has not"
+        self._out += self._violations.note(
+            peer, f"speaks of a task {name[:MAX_NAME_LENGTH]!r}, which this pipeline has not"
         )
         return True
 
-    def _task(self, name: str) -> Progress:
+    def _task(self, name: str) -> CollectedItems:
         return self._tasks.of(name)
 
     def _link(self, peer: e.Peer) -> Link | None:

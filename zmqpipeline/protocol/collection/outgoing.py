@@ -21,8 +21,8 @@ from zmqpipeline.protocol import credit
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collection.result_credit import first_credit
-from zmqpipeline.protocol.data.ranges import SeqSet, numbers_of, pairs, spans_of, split_spans
-from zmqpipeline.protocol.data.segments import Runs
+from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of, pairs, spans_of, split_spans
+from zmqpipeline.protocol.data.segments import SegmentMap
 from zmqpipeline.protocol.messages import Spans
 from zmqpipeline.protocol.peers import Link
 
@@ -42,7 +42,7 @@ class Outgoing:
     def __init__(
         self,
         task: str,
-        kept: Runs[int],
+        kept: SegmentMap[int],
         keys: dict[int, bytes],
         link: Link,
         peer: e.Peer,
@@ -66,7 +66,7 @@ class Outgoing:
         self._message = min(credit.MAX_BATCH_BYTES, max_held_bytes // 2)
         """A message has no more bytes, unless it is a single value."""
         self._first = self.credit = credit.NO_LIMIT if unbounded else first_credit(max_held_bytes)
-        self._unsent = SeqSet()
+        self._unsent = RangeSet()
         self._under_way: deque[tuple[int, Spans]] = deque()
         """The messages that the collector has not said it received, by number, and what is in them."""
         self._items = self._bytes = 0.0
@@ -172,7 +172,7 @@ class Outgoing:
 
     def is_missing(self, spans: Spans, confirmed: int) -> None:
         """The collector, which has received our messages up to `confirmed`, has never seen these."""
-        lost = SeqSet(spans)
+        lost = RangeSet(spans)
         while self._under_way and self._under_way[0][0] <= confirmed:
             self._under_way.popleft()
         for _, later in self._under_way:
@@ -206,7 +206,7 @@ class Outgoing:
 
     def clear(self) -> None:
         """Nothing is kept any more."""
-        self._unsent = SeqSet()
+        self._unsent = RangeSet()
         self._under_way.clear()
         self.unsent_bytes = 0
         self.is_full = self._is_over = self.has_asked = False

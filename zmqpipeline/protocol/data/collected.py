@@ -12,25 +12,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.data.dedup import KeyBook, split_keys
-from zmqpipeline.protocol.data.ranges import SeqSet, numbers_of, spans_of
+from zmqpipeline.protocol.data.dedup import DedupKeys, split_keys
+from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of, spans_of
 from zmqpipeline.protocol.messages import Keys, Ranges, TaskProgress
 
 
-class Progress:
+class CollectedItems:
     """The items of one task, by what became of them here."""
 
     __slots__ = ("collected", "duplicates", "failed", "keys", "pending", "repeated")
 
     def __init__(self) -> None:
-        self.collected = SeqSet()
-        self.failed = SeqSet()
-        self.pending = SeqSet()
+        self.collected = RangeSet()
+        self.failed = RangeSet()
+        self.pending = RangeSet()
         """Those that wait for their call."""
         self.duplicates = 0
         self.repeated = 0
         """How many of the collected numbers stand for a key that was collected under another number."""
-        self.keys = KeyBook()
+        self.keys = DedupKeys()
 
     @property
     def done(self) -> int:
@@ -114,17 +114,17 @@ class Progress:
         self.keys.check(self.pending.__contains__)
 
 
-class Gathered(dict[str, Progress]):
+class Gathered(dict[str, CollectedItems]):
     """By the names of the tasks."""
 
     told_run = ""
     """The run whose parts a distributor has told, if none is held yet."""
 
-    def of(self, name: str) -> Progress:
+    def of(self, name: str) -> CollectedItems:
         """Of this task; nothing of one that is new."""
         progress = self.get(name)
         if progress is None:
-            progress = self[name] = Progress()
+            progress = self[name] = CollectedItems()
         return progress
 
     @property

@@ -17,7 +17,7 @@ KEYS_A_MESSAGE = 2000
 """So many digests travel in one `Keys` message (32 KB)."""
 
 NEW, UNDER_WAY, FAILED_BEFORE = "new", "under way or done", "failed before"
-"""What `KeyBook.judge` says of a key that the source yields."""
+"""What `DedupKeys.judge` says of a key that the source yields."""
 
 
 def split_keys(joined: bytes) -> list[bytes]:
@@ -25,7 +25,7 @@ def split_keys(joined: bytes) -> list[bytes]:
     return [joined[at : at + m.KEY_BYTES] for at in range(0, len(joined), m.KEY_BYTES)]
 
 
-class KeyBook:
+class DedupKeys:
     """What one side knows of the keys of one task, the distributor or the collector; each tells the other."""
 
     __slots__ = ("_of", "_to_pass", "_under_way", "done", "failed")

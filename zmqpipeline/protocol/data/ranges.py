@@ -14,7 +14,7 @@ from zmqpipeline.protocol.messages import Spans
 
 _MANY = 32
 
-MOST_RANGES = 100_000
+MAX_RANGES = 100_000
 """So many ranges are told in answer to a peer's question; a worker holds far fewer items."""
 
 
@@ -74,14 +74,14 @@ def size(spans: Spans) -> int:
 
 
 def first_of(spans: Spans) -> Spans:
-    """These spans, if they have at most MOST_RANGES ranges, else the first ones: as many as one message can tell."""
-    return spans[: 2 * MOST_RANGES]
+    """These spans, if they have at most MAX_RANGES ranges, else the first ones: as many as one message can tell."""
+    return spans[: 2 * MAX_RANGES]
 
 
-class SeqSet:
+class RangeSet:
     """A set of non-negative integers as sorted ranges.
 
-    >>> s = SeqSet((0, 3)); s.add(5, 7); s.add(3, 5); s.spans()
+    >>> s = RangeSet((0, 3)); s.add(5, 7); s.add(3, 5); s.spans()
     (0, 7)
     """
 
@@ -114,12 +114,12 @@ class SeqSet:
         return max(number, self._stops[i]) if i >= 0 else number
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SeqSet) and self.spans() == other.spans()
+        return isinstance(other, RangeSet) and self.spans() == other.spans()
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"SeqSet({self.spans()!r})"
+        return f"RangeSet({self.spans()!r})"
 
     def spans(self) -> Spans:
         """All ranges, flattened."""
@@ -217,4 +217,4 @@ class SeqSet:
 
 def merged(ranges: list[int]) -> Spans:
     """Ascending ranges as spans, with neighbours as one."""
-    return (ranges[0], ranges[1]) if len(ranges) == 2 else SeqSet(tuple(ranges)).spans()
+    return (ranges[0], ranges[1]) if len(ranges) == 2 else RangeSet(tuple(ranges)).spans()

@@ -21,7 +21,7 @@ MERGE_ITEMS = 2000
 """A run grows to so many numbers when more with its tag follow; past that, cutting from its front would cost more."""
 
 
-class Run(Generic[Tag]):
+class Segment(Generic[Tag]):
     """The numbers from `start` up to, not including, `stop`; `payloads[i]` belongs to ``start + i``."""
 
     __slots__ = ("payloads", "size", "start", "stop", "tag")
@@ -35,14 +35,14 @@ class Run(Generic[Tag]):
         self.size = sum(map(len, payloads)) if size is None else size
 
 
-class Runs(Generic[Tag]):
+class SegmentMap(Generic[Tag]):
     """Disjoint runs, ascending."""
 
     __slots__ = ("_runs", "_starts", "count", "size")
 
     def __init__(self) -> None:
         self._starts: list[int] = []
-        self._runs: list[Run[Tag]] = []
+        self._runs: list[Segment[Tag]] = []
         self.count = 0
         """How many numbers are in all of them."""
         self.size = 0
@@ -52,13 +52,13 @@ class Runs(Generic[Tag]):
         """How many numbers are in all of them."""
         return self.count
 
-    def __iter__(self) -> Iterator[Run[Tag]]:
+    def __iter__(self) -> Iterator[Segment[Tag]]:
         return iter(self._runs)
 
     def __contains__(self, number: int) -> bool:
         return self.find(number) is not None
 
-    def find(self, number: int) -> Run[Tag] | None:
+    def find(self, number: int) -> Segment[Tag] | None:
         """The run that holds this number."""
         at = bisect_right(self._starts, number) - 1
         return self._runs[at] if at >= 0 and number < self._runs[at].stop else None
@@ -68,7 +68,7 @@ class Runs(Generic[Tag]):
         """How many runs there are."""
         return len(self._runs)
 
-    def first(self) -> Run[Tag] | None:
+    def first(self) -> Segment[Tag] | None:
         """The lowest run."""
         return self._runs[0] if self._runs else None
 
@@ -76,7 +76,7 @@ class Runs(Generic[Tag]):
         """Hold these, of which none is held; the list is kept, not copied. `size` is in bytes, if it is known."""
         if not payloads:
             return
-        new = Run(start, payloads, tag, size)
+        new = Segment(start, payloads, tag, size)
         self.count += len(payloads)
         self.size += new.size
         at = bisect_left(self._starts, start)
@@ -90,7 +90,7 @@ class Runs(Generic[Tag]):
         self._starts.insert(at, start)
         self._runs.insert(at, new)
 
-    def touching(self, start: int, stop: int) -> list[Run[Tag]]:
+    def touching(self, start: int, stop: int) -> list[Segment[Tag]]:
         """The runs that hold any of the numbers from `start` up to, not including, `stop`."""
         low, high = self._places(start, stop)
         return self._runs[low:high]
@@ -106,7 +106,7 @@ class Runs(Generic[Tag]):
                 payloads += run.payloads[low - run.start : high - run.start]
         return found
 
-    def cut(self, start: int, stop: int) -> list[Run[Tag]]:
+    def cut(self, start: int, stop: int) -> list[Segment[Tag]]:
         """Take out what is held of the numbers from `start` up to, not including, `stop`; as runs, ascending."""
         low, high = self._places(start, stop)
         if low == high:
@@ -119,28 +119,28 @@ class Runs(Generic[Tag]):
             self.count -= first.stop - first.start
             self.size -= first.size
             return parts
-        rest: list[Run[Tag]] = []
+        rest: list[Segment[Tag]] = []
         if first.start < start:
             at = start - first.start
-            rest.append(Run(first.start, first.payloads[:at], first.tag))
-            parts[0] = Run(start, first.payloads[at:], first.tag)
+            rest.append(Segment(first.start, first.payloads[:at], first.tag))
+            parts[0] = Segment(start, first.payloads[at:], first.tag)
         if last.stop > stop:
             within = parts[-1]
             at = stop - within.start
-            rest.append(Run(stop, within.payloads[at:], within.tag))
-            parts[-1] = Run(within.start, within.payloads[:at], within.tag)
+            rest.append(Segment(stop, within.payloads[at:], within.tag))
+            parts[-1] = Segment(within.start, within.payloads[:at], within.tag)
         self._runs[low:high] = rest
         self._starts[low:high] = [one.start for one in rest]
         self.count -= sum(one.stop - one.start for one in parts)
         self.size -= sum(one.size for one in parts)
         return parts
 
-    def take_first(self, count: int, max_bytes: int) -> list[Run[Tag]]:
+    def take_first(self, count: int, max_bytes: int) -> list[Segment[Tag]]:
         """Take out the first `count` numbers, or as many of them as have `max_bytes`, but at least one; as runs."""
         if self.runs == 1 and (only := self._runs[0]) and len(only.payloads) <= count and only.size <= max_bytes:
             self.clear()
             return [only]
-        parts: list[Run[Tag]] = []
+        parts: list[Segment[Tag]] = []
         items = total = 0
         while items < count and (first := self.first()) is not None:
             wanted = fit = min(count - items, len(first.payloads))

@@ -1,19 +1,19 @@
 """Handing out: which worker gets which item, within its credit. The distributor machine's better half.
 
-It knows the workers (`Member`) and the items (`Ledger`) of each task, and speaks to workers alone; phases, dependencies
-and the collector are the machine's (`protocol.distributor`), which opens and closes it.
+It knows the workers (`WorkerState`) and the items (`Ledger`) of each task, and speaks to workers alone; phases,
+dependencies and the collector are the machine's (`protocol.distributor`), which opens and closes it.
 
 The law:
 
-* A worker is **hungry** while its last report, less what was sent since, leaves room.
-* The hungry get what waits (suspects and returned items first); only when nothing waits is the source asked, for one
-  hungry worker at a time and for no more than its room. So nothing is produced ahead of demand. What an earlier life of
-  the run has done is passed over at once, however much it is: it takes no room.
+* A worker **has credit** while its last report, less what was sent since, leaves room.
+* Those with credit get what waits (suspects and returned items first); only when nothing waits is the source asked,
+  for one worker with credit at a time and for no more than its room. So nothing is produced ahead of demand. What an
+  earlier life of the run has done is passed over at once, however much it is: it takes no room.
 * What workers hold has `max_held_bytes` as one sum: each has its share of it, and beyond that no more than two items a
   thread. A message is no larger than the share, unless it is a single item.
 * An item on its last try (it was lost with workers before), or a group of suspects, goes to a worker that has nothing
   else to do, which gets nothing beside it; if there is none, one is kept from more until it has finished what it holds.
-* When the source is exhausted, what still waits is spread evenly over the hungry.
+* When the source is exhausted, what still waits is spread evenly over those with credit.
 * The items of a service come from clients: they are handed out at the end of the broker's turn, to the least loaded.
 * Releases travel with the next work; alone after 20 ms, or when many, or when a worker drains.
 * When a worker is idle, nothing waits, and another one has done nothing for 50 ms with items behind what it runs, these
@@ -31,14 +31,14 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import credit
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.data.ranges import SeqSet
+from zmqpipeline.protocol.data.ranges import RangeSet
 from zmqpipeline.protocol.delivery.failed_starts import FailedStarts
 from zmqpipeline.protocol.delivery.gates import Gates
 from zmqpipeline.protocol.delivery.leases import Batch
-from zmqpipeline.protocol.delivery.lost_workers import Obituaries
+from zmqpipeline.protocol.delivery.lost_workers import LostWorkers
 from zmqpipeline.protocol.delivery.suspects import LastWord
 from zmqpipeline.protocol.delivery.task_state import TaskState
-from zmqpipeline.protocol.delivery.workers import LONGEST_NAME, Links, Member
+from zmqpipeline.protocol.delivery.workers import MAX_NAME_LENGTH, Links, WorkerState
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.peers import Link, Verdict
 
@@ -54,7 +54,7 @@ RECALL_SECONDS = 0.05
 Longer than the 20 ms after which a busy worker of short items reports.
 """
 
-MOST_SHOWN = 100
+MAX_SHOWN = 100
 """So many of the tasks are named to a worker that asked for none of them."""
 
 ITEMS_A_THREAD = 2
@@ -83,7 +83,7 @@ class Dispatcher:
         self.now = 0.0
         """The time of the event that is being handled."""
         self.tasks = tasks
-        self.members: dict[bytes, Member] = {}
+        self.members: dict[bytes, WorkerState] = {}
         self.stage = "before"
         self.run = ""
         self.metadata = b""
@@ -91,9 +91,9 @@ class Dispatcher:
         self._farewell = m.RunEnded("")
         self.release_at: float | None = None
         self.out: list[c.Command] = []
-        self.unfed: dict[str, TaskState] = {}
+        self.undispatched: dict[str, TaskState] = {}
         """Services with requests to be handed out at the end of the broker's turn."""
-        self._obituaries = Obituaries(supervised=bool(supervised))
+        self._obituaries = LostWorkers(supervised=bool(supervised))
         self._supervised = supervised
         self.starts = FailedStarts(patience=options.exit_when_idle, supervised=bool(supervised))
         self._recalls: dict[str, float] = {}
@@ -135,7 +135,7 @@ class Dispatcher:
         self.out += self.starts.sums(now)
 
     def check(self) -> None:
-        """The ledgers hold, only who is here is hungry, the workers of each task are counted right.
+        """The ledgers hold, only who is here has credit, the workers of each task are counted right.
 
         And no task has begun before what it depends on was over.
         """
@@ -148,7 +148,7 @@ class Dispatcher:
         for member in self.members.values():
             served[member.task] += 1
         for name, task in self.tasks.items():
-            assert task.hungry.keys() <= self.members.keys(), "somebody who is gone is hungry"
+            assert task.with_credit.keys() <= self.members.keys(), "somebody who is gone has credit"
             assert served[name] == task.workers, "the workers are miscounted"
 
     # messages of workers ---------------------------------------------------------------------------------------------
@@ -175,11 +175,11 @@ class Dispatcher:
 
     # workers -----------------------------------------------------------------------------------------------------
 
-    def _join(self, report: m.WorkerReport, who: bytes, peer: e.Peer, link: Link) -> Member | None:
+    def _join(self, report: m.WorkerReport, who: bytes, peer: e.Peer, link: Link) -> WorkerState | None:
         task = self.tasks.get(report.task)
         if task is None:
-            known = ", ".join(repr(name[:LONGEST_NAME]) for name in list(self.tasks)[:MOST_SHOWN])
-            name = report.task[:LONGEST_NAME]
+            known = ", ".join(repr(name[:MAX_NAME_LENGTH]) for name in list(self.tasks)[:MAX_SHOWN])
+            name = report.task[:MAX_NAME_LENGTH]
             reason = f"This distributor has no task {name!r}. Its tasks: {known}. Check the worker's task type."
             self._do(c.Send(peer, link.wrap(m.Refused(reason))))
             return None
@@ -189,7 +189,7 @@ class Dispatcher:
             )
             self._do(c.Send(peer, link.wrap(m.Refused(reason))))
             return None
-        member = self.members[who] = Member(who, report.task, link, peer)
+        member = self.members[who] = WorkerState(who, report.task, link, peer)
         task.workers += 1
         task.unserved_at = None
         self._divide()
@@ -200,7 +200,7 @@ class Dispatcher:
         self._share = max(1, self._options.max_held_bytes // max(1, len(self.members)))
         self._message = min(credit.MAX_BATCH_BYTES, self._share)
 
-    def _report(self, report: m.WorkerReport, member: Member | None, link: Link) -> None:
+    def _report(self, report: m.WorkerReport, member: WorkerState | None, link: Link) -> None:
         if member is None or member.task != report.task:
             return
         member.reported(report, link.confirmed)
@@ -222,16 +222,16 @@ class Dispatcher:
         if not running:
             self._to(member, m.Welcome("", b""))
         elif report.held is not None:
-            member.may_drop(task.ledger.reconcile(member.who, SeqSet(report.held), link.confirmed))
+            member.may_drop(task.ledger.reconcile(member.who, RangeSet(report.held), link.confirmed))
             self._release(member)
         self._feed_member(task, member)
 
-    def _feed_member(self, task: TaskState, member: Member) -> None:
+    def _feed_member(self, task: TaskState, member: WorkerState) -> None:
         if member.window > 0 and member.welcomed:
-            task.hungry[member.who] = None
+            task.with_credit[member.who] = None
         self.feed(task)
 
-    def _items_failed(self, member: Member, failures: list[m.FailedItem], now: float) -> None:
+    def _items_failed(self, member: WorkerState, failures: list[m.FailedItem], now: float) -> None:
         ledger = self.tasks[member.task].ledger
         member.has_done_something(now)
         member.has_ended([end for item in failures for end in (item.number, item.number + 1)])
@@ -247,7 +247,7 @@ class Dispatcher:
         self._release(member)
         self.feed(self.tasks[member.task])
 
-    def _goodbye(self, member: Member, goodbye: m.Goodbye) -> None:
+    def _goodbye(self, member: WorkerState, goodbye: m.Goodbye) -> None:
         back, lost = self._remove(member, crashed=False)
         about: dict[str, str | int] = {"task": member.task, "worker": member.name}
         if goodbye.trouble is not None:
@@ -283,11 +283,11 @@ class Dispatcher:
             member.has_done_something(self.now)
             self._feed_member(self.tasks[member.task], member)
 
-    def _remove(self, member: Member, *, crashed: bool) -> tuple[int, str]:
+    def _remove(self, member: WorkerState, *, crashed: bool) -> tuple[int, str]:
         """Take a worker off the roster; how many of its items go to others, and words for those that are given up."""
         task = self.tasks[member.task]
         del self.members[member.who]
-        task.hungry.pop(member.who, None)
+        task.with_credit.pop(member.who, None)
         task.workers -= 1
         self._divide()
         # of a request nobody knows: what a broker has answered is no lease any more
@@ -309,13 +309,13 @@ class Dispatcher:
         if task.has_source:
             self.hand_out(task)
         elif task.ledger.waiting:
-            self.unfed[task.spec.task_type] = task
+            self.undispatched[task.spec.task_type] = task
         ledger = task.ledger
-        if task.workers > 1 and task.hungry and not ledger.waiting and ledger.leased:
+        if task.workers > 1 and task.with_credit and not ledger.waiting and ledger.leased:
             self._recalls.setdefault(task.spec.task_type, self.now + RECALL_SECONDS)
 
     def hand_out(self, task: TaskState) -> None:
-        """Give the hungry what there is; ask the source for the first that is still hungry then."""
+        """Give those with credit what there is; ask the source for the first that still has credit then."""
         if self.stage != "open" or task.state == "waiting":
             return
         if task.ledger.has_alone or task.reserved is not None:
@@ -324,35 +324,35 @@ class Dispatcher:
         if not task.ledger.for_anyone and not task.may_produce:
             return
         asker = task.producing
-        if asker is not None and asker in task.hungry:
+        if asker is not None and asker in task.with_credit:
             # What was produced for a worker (handle knows its address) goes to that worker first.
             self._give(task, self.members[asker], share=None)
             if not task.ledger.for_anyone:
                 return
-        self._give_the_hungry(task)
+        self._give_with_credit(task)
 
-    def _give_the_hungry(self, task: TaskState) -> None:
+    def _give_with_credit(self, task: TaskState) -> None:
         ledger = task.ledger
         waiting = ledger.for_anyone
-        hungry = self._in_turn(task)
+        with_credit = self._in_turn(task)
         spread = not task.has_source or task.state != "open"
         if spread:
             # a share for who has no room would wait although others have
-            hungry = [who for who in hungry if self._is_to_share(task, self.members[who])]
-        for served, who in enumerate(hungry):
+            with_credit = [who for who in with_credit if self._is_to_share(task, self.members[who])]
+        for served, who in enumerate(with_credit):
             member = self.members[who]
-            share = max(1, -(-waiting // (len(hungry) - served))) if spread else None
+            share = max(1, -(-waiting // (len(with_credit) - served))) if spread else None
             room = self._give(task, member, share=share) if waiting else self._room(task, member)
             waiting = ledger.for_anyone
             if room <= 0:
-                # Who is only kept from more by what it holds is hungry again as soon as an ACK lets go of it.
+                # Who is only kept from more by what it holds has credit again as soon as an ACK lets go of it.
                 if self._wants(task, member) <= 0:
-                    del task.hungry[who]
+                    del task.with_credit[who]
             elif not waiting and self._is_asked_for_all(task, member, room):
                 return
 
-    def _is_asked_for_all(self, task: TaskState, member: Member, room: int) -> bool:
-        """Whether the next who is hungry need not be looked at: the source is asked for this one, or not at all."""
+    def _is_asked_for_all(self, task: TaskState, member: WorkerState, room: int) -> bool:
+        """Whether the next who has credit need not be looked at: the source is asked for this one, or not at all."""
         if not (task.may_produce and self._may_run_ahead(task)):
             return True
         is_worth = self._is_worth_asking(task, member, room)
@@ -360,12 +360,12 @@ class Dispatcher:
             self._produce(task, member, room)
         return is_worth
 
-    def _is_to_share(self, task: TaskState, member: Member) -> bool:
+    def _is_to_share(self, task: TaskState, member: WorkerState) -> bool:
         if self._room(task, member) > 0:
             return True
-        # who only waits for an ACK, or for its long item, is hungry again without a report
+        # who only waits for an ACK, or for its long item, has credit again without a report
         if self._wants(task, member) <= 0 and not member.stuck:
-            del task.hungry[member.who]
+            del task.with_credit[member.who]
         return False
 
     def _give_alone(self, task: TaskState) -> None:
@@ -385,7 +385,7 @@ class Dispatcher:
         if task.reserved not in rest:
             task.reserved = rest[0] if rest else None
 
-    def _is_worth_asking(self, task: TaskState, member: Member, room: int) -> bool:
+    def _is_worth_asking(self, task: TaskState, member: WorkerState, room: int) -> bool:
         """Whether a thread is idle, or there is room for a quarter of what it wants ahead; if not, it reports again.
 
         Else the crumbs that are left beside full messages become messages of their own, whose results come back one by
@@ -409,13 +409,13 @@ class Dispatcher:
         )
 
     def _in_turn(self, task: TaskState) -> list[bytes]:
-        """The hungry: those of a service from the least loaded on, since its items come one by one."""
-        if task.has_source or len(task.hungry) < 2:
-            return list(task.hungry)
-        members = [self.members[who] for who in task.hungry]
+        """Those with credit: those of a service from the least loaded on, since its items come one by one."""
+        if task.has_source or len(task.with_credit) < 2:
+            return list(task.with_credit)
+        members = [self.members[who] for who in task.with_credit]
         return [one.who for one in sorted(members, key=lambda one: self._load(task, one) / max(1, one.slots))]
 
-    def _room(self, task: TaskState, member: Member) -> int:
+    def _room(self, task: TaskState, member: WorkerState) -> int:
         ledger, who, options = task.ledger, member.who, self._options
         if who == task.reserved or ledger.is_alone(who):
             return 0
@@ -425,17 +425,17 @@ class Dispatcher:
             most = min(most, ITEMS_A_THREAD * member.slots if held < options.max_held_bytes else 0)
         return min(self._wants(task, member), most - leases)
 
-    def _wanted(self, task: TaskState, member: Member) -> int:
+    def _wanted(self, task: TaskState, member: WorkerState) -> int:
         return min(member.window, member.slots) if task.ledger.has_suspects or member.stuck else member.window
 
-    def _wants(self, task: TaskState, member: Member) -> int:
+    def _wants(self, task: TaskState, member: WorkerState) -> int:
         return self._wanted(task, member) - self._load(task, member)
 
-    def _load(self, task: TaskState, member: Member) -> int:
+    def _load(self, task: TaskState, member: WorkerState) -> int:
         """How many items it has: of a service those that it has not answered, since answers come here."""
         return member.load() if task.has_source else task.ledger.leases(member.who)
 
-    def _give(self, task: TaskState, member: Member, share: int | None) -> int:
+    def _give(self, task: TaskState, member: WorkerState, share: int | None) -> int:
         """Send this worker what it has room for, at most its share; the room that it has then."""
         room = self._room(task, member)
         left = room if share is None else min(room, share)
@@ -449,7 +449,7 @@ class Dispatcher:
             left = min(left - len(batch.payloads), room)
         return room
 
-    def _send_work(self, task: TaskState, member: Member, batch: Batch) -> None:
+    def _send_work(self, task: TaskState, member: WorkerState, batch: Batch) -> None:
         body = m.Work(
             self.run,
             task.spec.task_type,
@@ -464,12 +464,12 @@ class Dispatcher:
         self._to(member, body)
         member.gave(len(batch.payloads), batch.attempt, self.now)
 
-    def _fitting(self, task: TaskState, member: Member) -> int:
+    def _fitting(self, task: TaskState, member: WorkerState) -> int:
         """How many items, as large as the last one, have room in this worker's share, or in a message."""
         left = max(self._message, self._share - task.ledger.lease_bytes(member.who))
         return max(ITEMS_A_THREAD * member.slots, left // max(1, task.item_bytes))
 
-    def _produce(self, task: TaskState, member: Member, room: int) -> None:
+    def _produce(self, task: TaskState, member: WorkerState, room: int) -> None:
         task.producing = member.who
         task.asked_ack = self.gates.last_ack
         count = task.ledger.steps_for(min(room, credit.MAX_BATCH, self._fitting(task, member)))
@@ -509,7 +509,7 @@ class Dispatcher:
         del self._recalls[name]
         if task is None or self.stage != "open" or task.ledger.waiting:
             return
-        if not any(self._load(task, one) < one.slots for one in map(self.members.__getitem__, task.hungry)):
+        if not any(self._load(task, one) < one.slots for one in map(self.members.__getitem__, task.with_credit)):
             return
         for member in self.members.values():
             behind = self._load(task, member) - member.slots
@@ -530,20 +530,20 @@ class Dispatcher:
             if self.tasks[member.task].ledger.leases(member.who):
                 self._recall(member, _ALL)
 
-    def _recall(self, member: Member, most: int) -> None:
+    def _recall(self, member: WorkerState, most: int) -> None:
         self._to(member, m.Recall(self.run, member.task, most))
         member.recalled = member.link.sent
 
-    def welcome_hungry(self, task: TaskState) -> None:
+    def welcome_with_credit(self, task: TaskState) -> None:
         """The task opens: its workers that are here want items."""
         for member in self.members.values():
             if member.task == task.spec.task_type and member.welcomed and member.window > 0:
-                task.hungry[member.who] = None
+                task.with_credit[member.who] = None
         self.feed(task)
 
     # releases ----------------------------------------------------------------------------------------------------
 
-    def _release(self, member: Member) -> None:
+    def _release(self, member: WorkerState) -> None:
         """Tell a worker now what it may drop; an empty word is an answer, too."""
         self._to(member, m.Settled(self.run, member.task, member.take_releases()))
 
@@ -568,12 +568,12 @@ class Dispatcher:
             elif self.release_at is None:
                 self.release_at = now + RELEASE_SECONDS
             task = self.tasks[member.task]
-            if who in task.hungry:
+            if who in task.with_credit:
                 self.feed(task)
 
     # out ---------------------------------------------------------------------------------------------------------
 
-    def _to(self, member: Member, body: m.Message) -> None:
+    def _to(self, member: WorkerState, body: m.Message) -> None:
         self._do(c.Send(member.peer, member.link.wrap(body)))
 
     def _do(self, command: c.Command) -> None:

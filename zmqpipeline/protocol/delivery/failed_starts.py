@@ -20,14 +20,14 @@ from zmqpipeline.protocol.commands import Log
 from zmqpipeline.protocol.delivery.failure_kinds import Kind, Kinds, brief, said
 from zmqpipeline.protocol.delivery.task_state import TaskState
 from zmqpipeline.protocol.machine import soonest
-from zmqpipeline.protocol.messages import Trouble
+from zmqpipeline.protocol.messages import ErrorInfo
 
 PATIENCE_SECONDS = 60.0
 """How long a task waits for a worker that can begin, from the first one on that could not."""
 
 SAID, SILENT = 40, 10
 
-MOST_NEWS = 100
+MAX_NEWS = 100
 """So many wait for a collector that is not there."""
 
 
@@ -37,7 +37,7 @@ class _Row:
 
     since: float
     done: int
-    trouble: Trouble
+    trouble: ErrorInfo
     is_told: bool = False
     """It was said how long the task waits for another worker."""
 
@@ -51,10 +51,10 @@ class FailedStarts:
         self._is_supervised = supervised
         self._kinds: Kinds[str] = Kinds()
         self._rows: dict[str, _Row] = {}
-        self.news: list[tuple[str, Trouble, float]] = []
+        self.news: list[tuple[str, ErrorInfo, float]] = []
         """For the collector: of which task, what was raised, and in how many seconds it fails; 0 if others are left."""
 
-    def failed(self, task: TaskState, worker: str, trouble: Trouble, items: str, now: float) -> Log:
+    def failed(self, task: TaskState, worker: str, trouble: ErrorInfo, items: str, now: float) -> Log:
         """This worker left, since it could not be initialized; `items` says what becomes of what it held."""
         name = task.spec.task_type
         is_said = self._kinds.add(name, trouble, lambda: worker, now, "workers")
@@ -68,7 +68,7 @@ class FailedStarts:
             if left:
                 text += f". No worker of it is left: if none can begin within {left:.0f} s, the task fails"
                 is_said, row.is_told = is_said or not row.is_told, True
-            if is_said and len(self.news) < MOST_NEWS:
+            if is_said and len(self.news) < MAX_NEWS:
                 self.news.append((name, brief(trouble), left))
         shown = f"\n{trouble.traceback.rstrip()}" if self._is_supervised and "Traceback" in trouble.traceback else ""
         return Log(SAID if is_said else SILENT, f"{text.rstrip('.')}.{shown}", {"task": name, "worker": worker})
@@ -86,13 +86,13 @@ class FailedStarts:
         """Whether a task has failed starts, and nothing done since, as far as was looked."""
         return bool(self._rows)
 
-    def in_vain(self, task: TaskState, now: float) -> Trouble | None:
+    def in_vain(self, task: TaskState, now: float) -> ErrorInfo | None:
         """Why this task fails, if no worker of it can begin."""
         row = self._row_of(task)
         if row is None or task.workers or now < row.since + self._patience:
             return None
         why = f"no worker could be initialized, the last one of {row.trouble.error}: {row.trouble.message}"
-        return Trouble("WorkerInitError", why, row.trouble.traceback, row.trouble.place)
+        return ErrorInfo("WorkerInitError", why, row.trouble.traceback, row.trouble.place)
 
     def next_time(self, now: float) -> float | None:
         """When to ask again, or to say a sum. Past a row's patience only another failed start makes a difference."""

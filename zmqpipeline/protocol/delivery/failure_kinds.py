@@ -5,7 +5,7 @@ The law:
 * A **kind** is: of which task or function, which type of error, raised where (file, line and function).
 * The first failure of a kind is told at once. The next ones are counted, and told as a sum at most once in
   `SUM_SECONDS`, and at the end.
-* At most `MOST_KINDS` kinds are told apart; all others count as one.
+* At most `MAX_KINDS` kinds are told apart; all others count as one.
 
 Nothing here writes: whoever counts is told what is due. Time is an argument.
 """
@@ -18,18 +18,18 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from zmqpipeline.protocol.delivery.failures import in_a_line, printable
-from zmqpipeline.protocol.messages import FailedItem, FailedKind, TaskTrouble, Trouble
+from zmqpipeline.protocol.messages import ErrorInfo, FailedItem, FailedKind, TaskError
 
 SUM_SECONDS = 10.0
 """How long the next failures of a kind are counted before their number is told."""
 
-MOST_KINDS = 100
+MAX_KINDS = 100
 """So many kinds are told apart."""
 
-MOST_KEPT, MOST_KEPT_SIZE = 1000, 16 * 1024 * 1024
+MAX_KEPT, MAX_KEPT_SIZE = 1000, 16 * 1024 * 1024
 """So many failed items are kept to be looked at, of so many bytes and characters in all."""
 
-MOST_SENT = 20
+MAX_SENT = 20
 """So many troubles are told to another role, each with texts of at most SENT_TEXT characters."""
 
 SENT_TEXT = 8192
@@ -42,7 +42,7 @@ class Kind(Generic[First]):
     """One kind. `trouble` and `first` are those of its first failure; `count` is how many there were."""
 
     what: str
-    trouble: Trouble
+    trouble: ErrorInfo
     first: First
     count: int = 1
     unit: str = "items"
@@ -76,7 +76,7 @@ class Kinds(Generic[First]):
     def add(
         self,
         what: str,
-        trouble: Trouble,
+        trouble: ErrorInfo,
         first: Callable[[], First],
         now: float,
         unit: str = "items",
@@ -85,9 +85,9 @@ class Kinds(Generic[First]):
     ) -> bool:
         """Count failures; True if they are the first of their kind. `first` is called then, for what is kept of it."""
         key: tuple[str, ...] = (what, stage, trouble.error, trouble.place)
-        if key not in self._kinds and len(self._kinds) >= MOST_KINDS:
+        if key not in self._kinds and len(self._kinds) >= MAX_KINDS:
             key = ("",)
-            trouble = Trouble("other errors", f"of more than {MOST_KINDS} kinds")
+            trouble = ErrorInfo("other errors", f"of more than {MAX_KINDS} kinds")
         kind = self._kinds.get(key)
         if kind is None:
             self._kinds[key] = Kind(what, trouble, first(), count, unit, told_at=now)
@@ -131,25 +131,25 @@ class FailedItems:
     def add(self, item: FailedItem, now: float = 0.0, count: int = 1) -> bool:
         """One more, or so many alike; True if it is the first of its kind. Who says no sums needs no time."""
         self._size += len(item.payload) + len(item.trouble.message) + len(item.trouble.traceback)
-        if len(self.first) < MOST_KEPT and self._size <= MOST_KEPT_SIZE:
+        if len(self.first) < MAX_KEPT and self._size <= MAX_KEPT_SIZE:
             self.first.append(item)
         return self.kinds.add(item.task, item.trouble, lambda: brief_item(item), now, count=count, stage=item.stage)
 
     def of_stage(self, stage: str) -> list[FailedKind]:
         """The kinds of this stage, as they are sent."""
-        return [FailedKind(kind.count, kind.first) for kind in self.kinds if kind.first.stage == stage][:MOST_SENT]
+        return [FailedKind(kind.count, kind.first) for kind in self.kinds if kind.first.stage == stage][:MAX_SENT]
 
-    def troubles(self) -> dict[str, Trouble]:
+    def troubles(self) -> dict[str, ErrorInfo]:
         """By task, what the first of its failed items failed of."""
         return {kind.what: kind.trouble for kind in reversed(list(self.kinds))}
 
 
-def said(trouble: Trouble) -> str:
+def said(trouble: ErrorInfo) -> str:
     """``KeyError: 'm' in boom.py:14 collect``, in one line."""
     return f"{in_a_line(trouble)} in {printable(trouble.place)}" if trouble.place else in_a_line(trouble)
 
 
-def brief(trouble: Trouble) -> Trouble:
+def brief(trouble: ErrorInfo) -> ErrorInfo:
     """The same with shorter texts, of a traceback its end."""
     if len(trouble.message) <= SENT_TEXT and len(trouble.traceback) <= SENT_TEXT:
         return trouble
@@ -162,6 +162,6 @@ def brief_item(item: FailedItem) -> FailedItem:
     return dataclasses.replace(item, trouble=brief(item.trouble), payload=payload)
 
 
-def told(troubles: dict[str, Trouble]) -> list[TaskTrouble]:
+def told(troubles: dict[str, ErrorInfo]) -> list[TaskError]:
     """Troubles by task as they are sent, the first of them."""
-    return [TaskTrouble(task, brief(trouble)) for task, trouble in list(troubles.items())[:MOST_SENT]]
+    return [TaskError(task, brief(trouble)) for task, trouble in list(troubles.items())[:MAX_SENT]]

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from zmqpipeline.protocol import credit
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
-from zmqpipeline.protocol.messages import FailedItem, Trouble
+from zmqpipeline.protocol.messages import ErrorInfo, FailedItem
 
 _BESIDES = 200
 """What a failure takes besides its texts, of which a character may take four bytes."""
@@ -31,28 +31,28 @@ def in_messages(items: list[FailedItem]) -> Iterator[list[FailedItem]]:
         yield items[first:]
 
 
-def too_large(task: str, size: int, most: int) -> Trouble:
+def too_large(task: str, size: int, most: int) -> ErrorInfo:
     """Why an item of so many bytes is not sent."""
-    return Trouble(
+    return ErrorInfo(
         "MessageTooLarge",
         f"An item of task {task!r} has {size} bytes, more than max_message_bytes ({most}). "
         "Send a path to a file in its place, or raise the limit with ZMQPIPELINE_MAX_MESSAGE_BYTES.",
     )
 
 
-def killer_of_workers(spec: TaskSpec, number: int, times: int) -> Trouble:
+def killer_of_workers(spec: TaskSpec, number: int, times: int) -> ErrorInfo:
     """Why an item that so many workers were lost with is not sent again."""
-    return Trouble(
+    return ErrorInfo(
         "WorkerLost",
         f"{times} workers were lost while they may have been running item {number} of task "
         f"{spec.task_type!r}; it is not sent again (crash_limit={spec.crash_limit}).",
     )
 
 
-def gate_closed(task: str, last_ack: tuple[str, int], data: str) -> Trouble:
+def gate_closed(task: str, last_ack: tuple[str, int], data: str) -> ErrorInfo:
     """Why a task whose gate says no fails: no ACK after the last one can come. `data` is what that one carried."""
     name, count = last_ack
-    return Trouble(
+    return ErrorInfo(
         "GateClosed",
         f"The gate of task {task!r} (available / is_available_for_handling) says no, and no ACK can come to open it: "
         "nothing waits or is with a worker. "
@@ -60,7 +60,7 @@ def gate_closed(task: str, last_ack: tuple[str, int], data: str) -> Trouble:
     )
 
 
-def in_a_line(trouble: Trouble) -> str:
+def in_a_line(trouble: ErrorInfo) -> str:
     """What was raised, short enough for a log that has a line for each failed item."""
     shown = printable(trouble.message.partition("\n")[0][:_SHOWN])
     return f"{printable(trouble.error[:_SHOWN])}: {shown}{'...' if shown != trouble.message else ''}"

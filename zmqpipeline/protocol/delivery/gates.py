@@ -22,8 +22,8 @@ from zmqpipeline.protocol.messages import AckNote
 if TYPE_CHECKING:
     from zmqpipeline.protocol.delivery.task_state import TaskState
 
-MOST_NOTES = 4096
-MOST_BYTES = 4 * 1024 * 1024
+MAX_NOTES = 4096
+MAX_BYTES = 4 * 1024 * 1024
 """The bounds of what is remembered of ACKs. Neighbours of one task with the same data, as none, are one note."""
 
 NOTES_A_MESSAGE = 1000
@@ -58,7 +58,7 @@ class AckLog:
             return
         self._notes.append(note)
         self._bytes += len(note.data)
-        while len(self._notes) > MOST_NOTES or (self._bytes > MOST_BYTES and len(self._notes) > 1):
+        while len(self._notes) > MAX_NOTES or (self._bytes > MAX_BYTES and len(self._notes) > 1):
             gone = self._notes.popleft()
             self._bytes -= len(gone.data)
             self.dropped += gone.last - gone.first + 1

@@ -7,28 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from zmqpipeline.protocol.data.ranges import SeqSet, numbers_of, pairs, spans_of
-from zmqpipeline.protocol.data.segments import Runs
-from zmqpipeline.protocol.messages import Blobs, FailedItem, Spans, Trouble
+from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of, pairs, spans_of
+from zmqpipeline.protocol.data.segments import SegmentMap
+from zmqpipeline.protocol.messages import Blobs, ErrorInfo, FailedItem, Spans
 
 
 class Held:
     """Of one run; see the module."""
 
-    __slots__ = ("_newest", "attempts", "failures", "ghosts", "kept", "keys", "pending")
+    __slots__ = ("_newest", "attempts", "cancelled", "failures", "kept", "keys", "pending")
 
     def __init__(self) -> None:
         self._newest = -1
         """The highest number that has come."""
-        self.pending = SeqSet()
+        self.pending = RangeSet()
         """Queued or running; `attempts` holds which attempt it is, if it is not the first."""
         self.attempts: dict[int, int] = {}
-        self.kept: Runs[int] = Runs()
+        self.kept: SegmentMap[int] = SegmentMap()
         """Results, with their attempt."""
         self.failures: dict[int, FailedItem] = {}
         self.keys: dict[int, bytes] = {}
         """The keys of what is held, if the task has keys: the collector knows an item by its key."""
-        self.ghosts: set[int] = set()
+        self.cancelled: set[int] = set()
         """Items that were released while they were queued or running here: their outcome is nobody's."""
 
     def __len__(self) -> int:
@@ -38,7 +38,7 @@ class Held:
     @property
     def at_hand(self) -> int:
         """How many threads have to deal with, whoever wants the outcome."""
-        return len(self.pending) + len(self.ghosts)
+        return len(self.pending) + len(self.cancelled)
 
     def check(self) -> None:
         """An item is pending, kept as a result, or kept as a failure, never two of these."""
@@ -79,7 +79,7 @@ class Held:
     def _holds_any(self, spans: Spans) -> bool:
         if self.pending.common(spans) or any(self.kept.touching(*one) for one in pairs(spans)):
             return True
-        new = SeqSet(spans)
+        new = RangeSet(spans)
         return any(number in new for number in self.failures)
 
     def _not_held(self, spans: Spans, payloads: Blobs, attempt: int) -> tuple[Spans, Blobs]:
@@ -120,7 +120,7 @@ class Held:
                 at += stop - start
         return spans, payloads
 
-    def fail(self, task: str, failures: Iterable[tuple[int, Trouble]]) -> list[FailedItem]:
+    def fail(self, task: str, failures: Iterable[tuple[int, ErrorInfo]]) -> list[FailedItem]:
         """Keep these failures; returns those that somebody wants."""
         new = []
         for number, trouble in failures:
@@ -134,7 +134,7 @@ class Held:
     def drop(self, spans: Spans) -> None:
         """The outcome of these, which belong to another run, is nobody's."""
         self.pending.difference_update(spans)
-        self.ghosts.difference_update(numbers_of(spans))
+        self.cancelled.difference_update(numbers_of(spans))
         self.attempts.clear()
 
     # items go --------------------------------------------------------------------------------------------------------
@@ -152,17 +152,17 @@ class Held:
         """Let go of those of these that have no result: they failed, or are queued or running."""
         for number in [number for number in self.failures if start <= number < stop]:
             del self.failures[number]
-        ghosts = self.pending.common((start, stop))
+        cancelled = self.pending.common((start, stop))
         self.pending.discard(start, stop)
-        for number in numbers_of(ghosts):
+        for number in numbers_of(cancelled):
             self.attempts.pop(number, None)
-            self.ghosts.add(number)
+            self.cancelled.add(number)
 
     def hand_back(self, numbers: Sequence[int]) -> Spans:
         """These did not begin; returns those that are to be given to others."""
         mine = self.pending.common(spans_of(numbers))
         self.pending.difference_update(mine)
-        self.ghosts.difference_update(numbers)
+        self.cancelled.difference_update(numbers)
         for number in numbers_of(mine) if self.keys or self.attempts else ():
             self.keys.pop(number, None)
             self.attempts.pop(number, None)

@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from zmqpipeline.protocol.data.ranges import SeqSet, numbers_of, pairs
-from zmqpipeline.protocol.data.segments import Run, Runs
+from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of, pairs
+from zmqpipeline.protocol.data.segments import Segment, SegmentMap
 from zmqpipeline.protocol.messages import Spans
 
-FirstDelivery = Run[tuple[bytes, int]]
+FirstDelivery = Segment[tuple[bytes, int]]
 """Items with the worker they are with, and the number of the message that took them there."""
 
 
-MOST_CLAIMS = 1_000_000
+MAX_CLAIMS = 1_000_000
 """So many items are believed to be with workers that say so, although no source has yielded them in this life."""
 
-MOST_ATTEMPTS = 1 << 32
+MAX_ATTEMPTS = 1 << 32
 """A worker that brings an item with it says at which attempt that is: a larger number is taken for this one. From the
 largest that is read there would be no next one, and the item could never be sent again."""
 
@@ -65,7 +65,7 @@ class Leases:
         self.owner: dict[int, bytes] = {}
         """Who has each of the items that were singled out."""
         self.singly: dict[bytes, dict[int, int]] = {}
-        self._out: Runs[tuple[bytes, int]] = Runs()
+        self._out: SegmentMap[tuple[bytes, int]] = SegmentMap()
         self._counts: dict[bytes, int] = {}
         self._bytes: dict[bytes, int] = {}
 
@@ -106,7 +106,7 @@ class Leases:
 
     def held_of(self, worker: bytes, spans: Spans) -> list[int]:
         """Of these numbers, however many they are, the items that this worker holds; ascending."""
-        wanted = SeqSet(spans)
+        wanted = RangeSet(spans)
         held = [number for number in self.singly.get(worker, ()) if number in wanted]
         for start, stop in pairs(spans):
             for run in self._out.touching(start, stop):
@@ -117,7 +117,7 @@ class Leases:
     def _runs_of(self, worker: bytes) -> list[FirstDelivery]:
         return [run for run in self._out if run.tag[0] == worker]
 
-    def first_delivery(self, fresh: Run[None], worker: bytes, message: int) -> None:
+    def first_delivery(self, fresh: Segment[None], worker: bytes, message: int) -> None:
         """These go to a worker for the first time."""
         self._add(worker, len(fresh.payloads), fresh.size)
         self._out.add(fresh.start, fresh.payloads, (worker, message), fresh.size)
@@ -159,7 +159,7 @@ class Leases:
         """The same for all that a worker holds."""
         return [part for run in self._runs_of(worker) for part in self.single_out(run.start, run.stop)]
 
-    def compare(self, worker: bytes, held: SeqSet, received: int) -> tuple[list[int], SeqSet]:
+    def compare(self, worker: bytes, held: RangeSet, received: int) -> tuple[list[int], RangeSet]:
         """What a worker says it holds: what it should hold and does not, and what it holds beside its first deliveries.
 
         The latter may be anything: it is its word alone.
@@ -167,7 +167,7 @@ class Leases:
         It does not know of our messages after `received`; what these brought is not missed.
         """
         missing = [n for n, message in self.singly.get(worker, {}).items() if message <= received and n not in held]
-        others = SeqSet(held.spans())
+        others = RangeSet(held.spans())
         for run in self._runs_of(worker):
             others.discard(run.start, run.stop)
             if run.tag[1] <= received:

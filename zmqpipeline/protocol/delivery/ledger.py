@@ -26,23 +26,23 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from zmqpipeline.protocol import credit
-from zmqpipeline.protocol.data.dedup import NEW, UNDER_WAY, KeyBook
-from zmqpipeline.protocol.data.ranges import SeqSet, first_of, merged, numbers_of, pairs, size, spans_of
-from zmqpipeline.protocol.data.segments import Runs
+from zmqpipeline.protocol.data.dedup import NEW, UNDER_WAY, DedupKeys
+from zmqpipeline.protocol.data.ranges import RangeSet, first_of, merged, numbers_of, pairs, size, spans_of
+from zmqpipeline.protocol.data.segments import SegmentMap
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.failures import killer_of_workers, too_large
 from zmqpipeline.protocol.delivery.leases import (
-    MOST_ATTEMPTS,
-    MOST_CLAIMS,
+    MAX_ATTEMPTS,
+    MAX_CLAIMS,
     Batch,
     FirstDelivery,
     Leases,
     drop_claims_in,
     to_judge,
 )
-from zmqpipeline.protocol.delivery.retries import Requeue
+from zmqpipeline.protocol.delivery.retries import RetryQueue
 from zmqpipeline.protocol.delivery.suspects import LastWord
-from zmqpipeline.protocol.messages import Blobs, FailedItem, Spans, TaskCounts, TaskProgress, Trouble
+from zmqpipeline.protocol.messages import Blobs, ErrorInfo, FailedItem, Spans, TaskCounts, TaskProgress
 
 
 class Ledger:
@@ -55,25 +55,25 @@ class Ledger:
         """Where this life's numbers begin: not at 0 if the items have keys, and another one numbered some before."""
         self._is_first = True
         """No other distributor has numbered items of this run: all that there are were numbered here."""
-        self.collected = SeqSet()
-        self.failed = SeqSet()
+        self.collected = RangeSet()
+        self.failed = RangeSet()
         self.redelivered = 0
         self.skipped = 0
         self.dropped = 0
         self.duplicates = 0
         self.repeated = 0
         """How many of the collected numbers stand for a key that was collected under another number."""
-        self.keys = KeyBook()
+        self.keys = DedupKeys()
         self.given_up: dict[int, FailedItem] = {}
         self.given_up_bytes = 0
         """How many bytes of packed items those have."""
         self.told: set[int] = set()
         """Those of them that the collector says it has."""
-        self._fresh: Runs[None] = Runs()
+        self._fresh: SegmentMap[None] = SegmentMap()
         self._leases = Leases()
         self._payloads: dict[int, bytes] = {}
         """Those of the items that were singled out, as is all that follows."""
-        self._again = Requeue(spec.crash_limit)
+        self._again = RetryQueue(spec.crash_limit)
         self._alone: dict[bytes, list[int]] = {}
         """What each worker that gets nothing else beside it was given."""
         self._claims: dict[int, bytes] = {}
@@ -370,7 +370,7 @@ class Ledger:
         fresh = self._fresh
         if spans[-1] <= self.next_number and not (fresh and any(fresh.touching(*one) for one in pairs(spans))):
             return spans
-        sent = SeqSet(spans)
+        sent = RangeSet(spans)
         sent.discard(self.next_number, spans[-1])
         sent.difference_update(fresh.spans())
         return sent.spans()
@@ -385,7 +385,7 @@ class Ledger:
                 self._close(start, stop, done, released)
         return released
 
-    def _close(self, start: int, stop: int, done: SeqSet, released: dict[bytes, list[int]]) -> None:
+    def _close(self, start: int, stop: int, done: RangeSet, released: dict[bytes, list[int]]) -> None:
         for low, high in pairs(self._missing(start, stop)):
             done.add(low, high)
             self._skip_until = max(self._skip_until, high)
@@ -443,7 +443,7 @@ class Ledger:
             return None
         self._single_out(self._leases.single_out(number, number + 1))
         if number in self._reclaimed:
-            attempts = min(attempts, MOST_ATTEMPTS)
+            attempts = min(attempts, MAX_ATTEMPTS)
             is_news, is_all = attempts > self._raised_at.get(number, 0), True
         else:
             is_news, is_all = attempts == prior + 1, 0 < self._leases.singly[worker][number] <= received
@@ -462,7 +462,7 @@ class Ledger:
             return None
         return self._give_up(number, item.stage, item.trouble)
 
-    def _give_up(self, number: int, stage: str, trouble: Trouble) -> FailedItem:
+    def _give_up(self, number: int, stage: str, trouble: ErrorInfo) -> FailedItem:
         attempts = self._prior.get(number, 0)
         payload, key = self._payloads[number], self.keys.of(number)
         failed = FailedItem(self.spec.task_type, number, attempts, stage, trouble, payload, key)
@@ -472,7 +472,7 @@ class Ledger:
 
     def note_told(self, spans: Spans) -> None:
         """The collector has these, which it was told are given up: they need not be told again."""
-        known = SeqSet(spans)
+        known = RangeSet(spans)
         self.told.update(number for number in self.given_up if number in known)
 
     def untold(self) -> list[FailedItem]:
@@ -526,7 +526,7 @@ class Ledger:
 
     # a worker's full report ------------------------------------------------------------------------------------------
 
-    def reconcile(self, worker: bytes, held: SeqSet, received: int) -> Spans:
+    def reconcile(self, worker: bytes, held: RangeSet, received: int) -> Spans:
         """Compare with what a worker says it holds, having received our messages up to `received`.
 
         What was sent and is not there goes back to the queue; what it holds and nobody else was given is its own again.
@@ -537,10 +537,10 @@ class Ledger:
         lost, others = self._leases.compare(worker, held, received)
         self.hand_back(worker, lost)
         claimed = self.sent_of(others.spans())
-        may_drop = SeqSet(first_of(self.collected.common(claimed)))
+        may_drop = RangeSet(first_of(self.collected.common(claimed)))
         may_drop.update(first_of(self.failed.common(claimed)))
         undone = self.failed.missing(self.collected.missing(claimed))
-        room = MOST_CLAIMS - len(self._claims)
+        room = MAX_CLAIMS - len(self._claims)
         for number in to_judge(undone, self.first_number, self.next_number, room):
             if self._leases.owner.get(number) != worker and not self._reclaim(worker, number):
                 may_drop.add(number, number + 1)

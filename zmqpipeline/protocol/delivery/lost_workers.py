@@ -19,7 +19,7 @@ REMEMBERED = 100
 UNKNOWN = "its connection broke"
 
 
-class Obituaries:
+class LostWorkers:
     """Puts the two words together. `supervised`: somebody tells how workers end; otherwise no line waits."""
 
     def __init__(self, *, supervised: bool) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from zmqpipeline.protocol.data.dedup import KeyBook
-from zmqpipeline.protocol.data.ranges import MOST_RANGES, SeqSet, size
+from zmqpipeline.protocol.data.dedup import DedupKeys
+from zmqpipeline.protocol.data.ranges import MAX_RANGES, RangeSet, size
 from zmqpipeline.protocol.delivery.task_state import TaskState
 from zmqpipeline.protocol.messages import Holding, Keys, Ranges, TaskProgress
 
-MOST_MERGED = 1000
+MAX_MERGED = 1000
 """So many parts are remembered as heard."""
 
 
@@ -26,17 +26,17 @@ def only_counted(known: TaskProgress) -> TaskProgress:
 
 def in_parts(run: str, progress: list[TaskProgress]) -> tuple[list[TaskProgress], list[Ranges]]:
     """What goes into one message of this, and what is to be told before; if it is little, nothing."""
-    if sum(len(one.collected) + len(one.failed) for one in progress) <= 2 * MOST_RANGES:
+    if sum(len(one.collected) + len(one.failed) for one in progress) <= 2 * MAX_RANGES:
         return progress, []
     parts = [part for one in progress for part in _parts(run, one)]
     return [only_counted(one) for one in progress], parts
 
 
 def _parts(run: str, known: TaskProgress) -> Iterator[Ranges]:
-    for at in range(0, len(known.collected), 2 * MOST_RANGES):
-        yield Ranges(run, known.task, known.collected[at : at + 2 * MOST_RANGES], ())
-    for at in range(0, len(known.failed), 2 * MOST_RANGES):
-        yield Ranges(run, known.task, (), known.failed[at : at + 2 * MOST_RANGES])
+    for at in range(0, len(known.collected), 2 * MAX_RANGES):
+        yield Ranges(run, known.task, known.collected[at : at + 2 * MAX_RANGES], ())
+    for at in range(0, len(known.failed), 2 * MAX_RANGES):
+        yield Ranges(run, known.task, (), known.failed[at : at + 2 * MAX_RANGES])
 
 
 class Parts:
@@ -46,7 +46,7 @@ class Parts:
         self._tasks = tasks
         self._run = ""
         """The run that was told of."""
-        self._known: dict[str, tuple[SeqSet, SeqSet]] = {}
+        self._known: dict[str, tuple[RangeSet, RangeSet]] = {}
         self._merged: set[int] = set()
         """Hashes of parts: each answer to a repeated question says all again, and millions of ranges take seconds."""
 
@@ -58,7 +58,7 @@ class Parts:
         if isinstance(part, Keys):
             self._tasks[part.task].ledger.keys.learn(part)
         else:
-            collected, failed = self._known.setdefault(part.task, (SeqSet(), SeqSet()))
+            collected, failed = self._known.setdefault(part.task, (RangeSet(), RangeSet()))
             collected.update(part.collected)
             failed.update(part.failed)
 
@@ -68,7 +68,7 @@ class Parts:
             self._run = run
             self._known.clear()
             for task in self._tasks.values():
-                task.ledger.keys = KeyBook()
+                task.ledger.keys = DedupKeys()
 
     def keys(self, run: str) -> Iterator[Keys]:
         """The keys of this run that are done, for a collector that holds no run."""
@@ -90,7 +90,7 @@ class Parts:
 
     def is_news(self, part: Ranges) -> bool:
         """Whether this part of our own run was not heard before."""
-        if len(self._merged) > MOST_MERGED:
+        if len(self._merged) > MAX_MERGED:
             self._merged.clear()
         mark = hash((part.task, part.collected, part.failed))
         is_news = mark not in self._merged

@@ -6,7 +6,7 @@ import heapq
 from collections import OrderedDict
 
 
-class Requeue:
+class RetryQueue:
     """The items of one task that were sent before, or singled out, and are with no worker. Numbers only.
 
     The four queues are read, and taken from, by the ledger.

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from itertools import chain, islice, starmap
 
 from zmqpipeline.protocol.data.ranges import pairs
-from zmqpipeline.protocol.messages import MOST_NAMED, RunningItem, Spans
+from zmqpipeline.protocol.messages import MAX_NAMED, RunningItem, Spans
 
 
 class Running:
@@ -28,6 +28,6 @@ class Running:
 
         `began` is when an outcome was known, or items came, last: no earlier can one have begun that is new here.
         """
-        numbers = list(islice(chain.from_iterable(starmap(range, pairs(pending))), min(slots, MOST_NAMED)))
+        numbers = list(islice(chain.from_iterable(starmap(range, pairs(pending))), min(slots, MAX_NAMED)))
         self._since = {number: self._since.get(number, began) for number in numbers}
         return [RunningItem(number, attempts.get(number, 1), max(0.0, now - self._since[number])) for number in numbers]

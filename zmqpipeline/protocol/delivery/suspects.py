@@ -19,7 +19,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from zmqpipeline.protocol.data.ranges import SeqSet
+from zmqpipeline.protocol.data.ranges import RangeSet
 
 FEW = 16
 """So many suspects beside one a thread are tried one by one at once; more are tried in groups."""
@@ -31,9 +31,9 @@ _ALL = 1 << 62
 class LastWord:
     """What a lost worker had said of its items; by default nothing, and as many threads as items."""
 
-    done: SeqSet = field(default_factory=SeqSet)
+    done: RangeSet = field(default_factory=RangeSet)
     """It has a result or a failure of these."""
-    begun: SeqSet | None = None
+    begun: RangeSet | None = None
     """Only these had begun, and no other could; None if nobody knows."""
     finished: int = 0
     """All that our messages up to this one brought is finished."""

@@ -25,7 +25,7 @@ class TaskState:
     """The ACKs that its gate, if it has one, has not been asked with."""
     reserved: bytes | None = None
     """The worker that gets nothing more until it is free for an item on its last try."""
-    hungry: dict[bytes, None] = field(default_factory=dict)
+    with_credit: dict[bytes, None] = field(default_factory=dict)
     workers: int = 0
     unserved_at: float | None = None
     opened_at: float | None = None

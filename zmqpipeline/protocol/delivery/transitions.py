@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from zmqpipeline.protocol.delivery.dispatcher import Dispatcher
 from zmqpipeline.protocol.delivery.failures import gate_closed
 from zmqpipeline.protocol.delivery.task_state import TaskState
-from zmqpipeline.protocol.messages import Trouble
+from zmqpipeline.protocol.messages import ErrorInfo
 
 UNSERVED_SECONDS = 5.0
 """After so long a task without a worker is worth a warning."""
@@ -25,7 +25,7 @@ class TaskMoves:
         tasks: Mapping[str, TaskState],
         dispatcher: Dispatcher,
         show: Callable[[bytes], str],
-        note_failed: Callable[[TaskState, Trouble], object],
+        note_failed: Callable[[TaskState, ErrorInfo], object],
         log: Callable[..., object],
     ) -> None:
         """`note_failed` is told of a task that fails here, `log` of the others; `show` makes text of an ACK's data."""
@@ -60,12 +60,12 @@ class TaskMoves:
             elif all(one.is_over for one in needed):
                 task.state, task.opened_at, task.inherited = "open", now, task.ledger.done
                 task.unserved_at = None if task.workers else now + UNSERVED_SECONDS
-                self._dispatcher.welcome_hungry(task)
+                self._dispatcher.welcome_with_credit(task)
 
     def _is_enough(self, task: TaskState, needed: TaskState) -> bool:
         return needed.state == "complete" and (needed.is_good or task.spec.on_failed == "continue")
 
-    def give_up(self, task: TaskState, why: Trouble) -> None:
+    def give_up(self, task: TaskState, why: ErrorInfo) -> None:
         """No worker of it can begin: what was not done is aborted."""
         task.state, task.is_hopeless, task.unserved_at = "failed", True, None
         task.ledger.drop_claims()

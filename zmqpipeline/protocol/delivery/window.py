@@ -12,7 +12,7 @@ Well below the 20 ms after which items are recalled from who seems to do nothing
 """
 
 
-class Room:
+class CreditWindow:
     """The window of one worker, in items, and what its distributor or broker was told of it."""
 
     __slots__ = ("_known", "_options", "_service", "_told", "tell_at", "window")

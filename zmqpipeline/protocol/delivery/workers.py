@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 
-from zmqpipeline.protocol.data.ranges import SeqSet, first_of
+from zmqpipeline.protocol.data.ranges import RangeSet, first_of
 from zmqpipeline.protocol.delivery.failures import printable
 from zmqpipeline.protocol.delivery.suspects import LastWord
 from zmqpipeline.protocol.events import Peer
-from zmqpipeline.protocol.messages import MOST_NAMED, Envelope, RunningItem, Spans, WorkerReport
+from zmqpipeline.protocol.messages import MAX_NAMED, Envelope, RunningItem, Spans, WorkerReport
 from zmqpipeline.protocol.peers import Link, Verdict
 
 REMEMBERED = 10_000
 """How many processes that are not connected are remembered, so that their old messages are known as old."""
 
 
-LONGEST_NAME = 200
+MAX_NAME_LENGTH = 200
 """So many characters of what a worker calls its host are remembered."""
 
 
@@ -95,7 +95,7 @@ class Links:
         return self._links.get(who)
 
 
-class Member:
+class WorkerState:
     """A connected worker, as its last report says it stands."""
 
     __slots__ = (
@@ -119,14 +119,14 @@ class Member:
         self.inflight = 0
         self.draining = False
         self.welcomed = False
-        self.done = SeqSet()
-        self.begun: SeqSet | None = None
+        self.done = RangeSet()
+        self.begun: RangeSet | None = None
         """All that its threads have begun and not finished, while they are all busy with what takes long."""
         self.finished = 0
         """All that our messages up to this one brought is finished."""
         self.unseen: deque[tuple[int, int]] = deque()
         """(message number, items) of the work that the last report could not know of."""
-        self.releases = SeqSet()
+        self.releases = RangeSet()
         """What it may drop, and has not been told yet."""
         self.active_at = 0.0
         """When it was last heard to have done something."""
@@ -151,7 +151,7 @@ class Member:
         """What it may drop, to be told now."""
         if not self.releases:
             return ()
-        released, self.releases = self.releases.spans(), SeqSet()
+        released, self.releases = self.releases.spans(), RangeSet()
         return released
 
     def has_done_something(self, now: float) -> None:
@@ -160,14 +160,14 @@ class Member:
 
     def reported(self, report: WorkerReport, received: int) -> None:
         """Take over what a report says; `received` is the number of our last message that it knows of."""
-        self.host, self.pid, self.slots = printable(report.host[:LONGEST_NAME]), report.pid, report.slots
+        self.host, self.pid, self.slots = printable(report.host[:MAX_NAME_LENGTH]), report.pid, report.slots
         self.window, self.backlog, self.draining = report.window, report.backlog, report.draining
         self.name = f"{self.host}/{report.pid}" if report.pid else self.who.hex()[:6]
         if report.done is not None:
-            self.done = SeqSet(first_of(report.done))
+            self.done = RangeSet(first_of(report.done))
         if report.held is not None and self.recalled <= received:
             self.recalled = 0
-        self.begun = None if report.begun is None else SeqSet(report.begun[: 2 * self.slots])
+        self.begun = None if report.begun is None else RangeSet(report.begun[: 2 * self.slots])
         if not report.backlog:
             self.finished = received
         self.executed, self.kept_bytes = report.executed, report.kept_bytes
@@ -176,7 +176,7 @@ class Member:
 
     def runs(self, items: Sequence[RunningItem], now: float) -> None:
         """A full report names these."""
-        self.running = [(one, now - one.seconds) for one in items[: min(self.slots, MOST_NAMED)]]
+        self.running = [(one, now - one.seconds) for one in items[: min(self.slots, MAX_NAMED)]]
 
     def has_ended(self, ranges: Sequence[int]) -> None:
         """Some items are over: if one of them kept a thread busy, another one may have begun."""

@@ -39,11 +39,11 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.credit import NO_LIMIT
-from zmqpipeline.protocol.data.ranges import SeqSet, first_of, numbers_of, spans_of
+from zmqpipeline.protocol.data.ranges import RangeSet, first_of, numbers_of, spans_of
 from zmqpipeline.protocol.delivery.dispatcher import Dispatcher
 from zmqpipeline.protocol.delivery.task_state import TaskState
 from zmqpipeline.protocol.delivery.workers import REMEMBERED, Links
-from zmqpipeline.protocol.peers import Link, Strangers, Verdict
+from zmqpipeline.protocol.peers import Link, Verdict, ViolationLog
 from zmqpipeline.protocol.services.broker_bytes import BrokerBytes
 from zmqpipeline.protocol.services.refusals import (
     ENDING,
@@ -55,7 +55,7 @@ from zmqpipeline.protocol.services.refusals import (
     why_lost,
 )
 from zmqpipeline.protocol.services.requests import Client, Service, with_name
-from zmqpipeline.protocol.status import Facts, StatusDesk
+from zmqpipeline.protocol.status import StatusResponder, StatusSource
 
 GRACE_SECONDS = 5.0
 """How long requests wait for a worker of their service, after the broker's start or the loss of the last worker."""
@@ -96,8 +96,8 @@ class ServiceMachine:
         self.phase = "serving"
         self._options = options or Options()
         self._links = Links(incarnation)
-        self._strangers = Strangers()
-        self._desk = StatusDesk(incarnation)
+        self._violations = ViolationLog()
+        self._responder = StatusResponder(incarnation)
         self.totals = BrokerBytes(self._options.max_held_bytes)
         self._clients: dict[bytes, Client] = {}
         self._forgotten: OrderedDict[bytes, dict[str, int]] = OrderedDict()
@@ -151,7 +151,7 @@ class ServiceMachine:
         if self.totals.excess > 0:
             self._shed()
         self._by_the_clock(now)
-        if self._turn_at is None and (self._to_answer or self._dispatcher.unfed):
+        if self._turn_at is None and (self._to_answer or self._dispatcher.undispatched):
             self._turn_at = now
         return self._out
 
@@ -176,10 +176,10 @@ class ServiceMachine:
             held_bytes=self.totals.total,
         )
 
-    def facts(self) -> Facts:
+    def facts(self) -> StatusSource:
         """What `status` tells: a service is shown like a task, and all that is over counts as collected."""
         members = self._dispatcher.members
-        return Facts("services", "", self.phase, True, self._tasks, members, {}, held_bytes=self.totals.total)
+        return StatusSource("services", "", self.phase, True, self._tasks, members, {}, held_bytes=self.totals.total)
 
     def check(self) -> None:
         """Every request is in exactly one ledger, and in the books of its client and its service."""
@@ -196,7 +196,7 @@ class ServiceMachine:
         assert self.totals.replies == waiting, "the bytes of replies are miscounted"
         for client in self._clients.values() if self.totals.excess > 0 else ():
             assert not client.has_unsent_beside, "more replies wait than are allowed"
-        left = self._to_answer or self._dispatcher.unfed
+        left = self._to_answer or self._dispatcher.undispatched
         assert not left or self._turn_at is not None or self.phase == "ended", "something waits for a turn's end"
 
     # messages ----------------------------------------------------------------------------------------------------
@@ -204,10 +204,10 @@ class ServiceMachine:
     def _received(self, event: e.Received, now: float) -> None:
         envelope, peer = event.envelope, event.peer
         if isinstance(envelope.body, m.AskStatus):
-            self._out += self._desk.received(event, self.facts, now)
+            self._out += self._responder.received(event, self.facts, now)
             return
         if self._links.is_another(peer, envelope.sender):
-            self._out += self._strangers.note(peer, "speaks for more than one process")
+            self._out += self._violations.note(peer, "speaks for more than one process")
             return
         link, verdict = self._links.admit(peer, envelope)
         if verdict is Verdict.REPEAT:
@@ -227,7 +227,7 @@ class ServiceMachine:
                 pass
 
     def _lost(self, peer: e.Peer, now: float) -> None:
-        self._strangers.lost(peer)
+        self._violations.lost(peer)
         who = self._links.who(peer)
         if who is None:
             return
@@ -255,7 +255,7 @@ class ServiceMachine:
             case m.Asking(spans):
                 self._asked(client, spans)
             case m.Withdrawn(spans):
-                gone = SeqSet(spans)
+                gone = RangeSet(spans)
                 self._withdraw(client, [number for number in client.open if number in gone])
 
     def _requests(self, client: Client, body: m.Requests, now: float) -> None:
@@ -303,13 +303,13 @@ class ServiceMachine:
     def _served(self) -> list[str]:
         return [name for name, service in self._services.items() if service.state.workers]
 
-    def _refusal(self, name: str, now: float) -> m.Trouble | None:
+    def _refusal(self, name: str, now: float) -> m.ErrorInfo | None:
         """Why requests for this service cannot be taken."""
         if self.phase != "serving":
             return ENDING
         service = self._services.get(name)
         if service is None and len(self._services) >= MAX_SERVICES:
-            return m.Trouble("ServiceUnavailable", f"More than {MAX_SERVICES} names of services were asked for.")
+            return m.ErrorInfo("ServiceUnavailable", f"More than {MAX_SERVICES} names of services were asked for.")
         has_grace = name in self._unserved or (self._born is not None and now < self._born + GRACE_SECONDS)
         if has_grace or (service is not None and service.state.workers):
             return None
@@ -317,7 +317,7 @@ class ServiceMachine:
 
     def _asked(self, client: Client, spans: m.Spans) -> None:
         """Send again what was answered and lost; say what is not known here; drop what is not asked for any more."""
-        wanted = SeqSet(spans)
+        wanted = RangeSet(spans)
         self._withdraw(client, [number for number in client.open if number not in wanted])
         for answer in client.take_answers(wanted):
             self._send(client, answer)
@@ -401,7 +401,7 @@ class ServiceMachine:
             del self._unserved[name]
             if not service.was_served:
                 del self._services[name], self._tasks[name]
-                self._dispatcher.unfed.pop(name, None)
+                self._dispatcher.undispatched.pop(name, None)
         if blank.ledger.waiting:
             self._dispatcher.feed(blank.state)
 
@@ -443,7 +443,7 @@ class ServiceMachine:
 
     def _ask_for_results(self, who: bytes, report: m.WorkerReport) -> None:
         """Results that the worker keeps and that are still awaited were lost on the way."""
-        done = SeqSet(report.done or ())
+        done = RangeSet(report.done or ())
         lost = [number for number in self._services[report.task].ledger.held_by(who) if number in done]
         member = self._dispatcher.members.get(who)
         if lost and member is not None:
@@ -484,7 +484,7 @@ class ServiceMachine:
     def _refuse_given_up(self) -> None:
         """What a handler raised for, and what was lost with a worker, goes back to the clients."""
         items, self._given_up[:] = list(self._given_up), []
-        alike: dict[tuple[str, str, m.Trouble], list[int]] = {}
+        alike: dict[tuple[str, str, m.ErrorInfo], list[int]] = {}
         for item in items:
             kind, trouble = "error", item.trouble
             if item.stage == "crash":
@@ -495,22 +495,22 @@ class ServiceMachine:
             service.abandoned.difference_update(numbers)
             self._refuse_of(service, numbers, kind, trouble)
 
-    def _refuse_of(self, service: Service, numbers: list[int], kind: str, trouble: m.Trouble) -> None:
+    def _refuse_of(self, service: Service, numbers: list[int], kind: str, trouble: m.ErrorInfo) -> None:
         """Refuse these, by the numbers of the ledger."""
         if numbers:
             for client, theirs in service.close(numbers).items():
                 self._refuse(client, kind, theirs, trouble)
             service.drop(numbers)
 
-    def _refuse(self, client: Client, kind: str, numbers: list[int], trouble: m.Trouble) -> None:
+    def _refuse(self, client: Client, kind: str, numbers: list[int], trouble: m.ErrorInfo) -> None:
         self._send(client, m.Declined(kind, spans_of(numbers), trouble))
 
     # the end of a turn -------------------------------------------------------------------------------------------
 
     def _end_turn(self) -> None:
         self._turn_at = None
-        unfed, self._dispatcher.unfed = self._dispatcher.unfed, {}
-        for task in unfed.values():
+        undispatched, self._dispatcher.undispatched = self._dispatcher.undispatched, {}
+        for task in undispatched.values():
             self._dispatcher.hand_out(task)
         clients, self._to_answer = self._to_answer, {}
         for client in clients:
@@ -547,7 +547,7 @@ class ServiceMachine:
         if not service.was_served:
             # The numbers of a service that a worker has seen must not begin anew; of all others nothing is left.
             del self._services[service.name], self._tasks[service.name]
-            self._dispatcher.unfed.pop(service.name, None)
+            self._dispatcher.undispatched.pop(service.name, None)
 
     def _forget(self, now: float) -> None:
         """Clients that have not come back: what they asked for is nobody's any more."""

@@ -27,7 +27,7 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import credit
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.data.ranges import SeqSet, numbers_of, spans_of
+from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of, spans_of
 from zmqpipeline.protocol.peers import Link, Verdict
 
 ASK_SECONDS = 1.0
@@ -48,7 +48,7 @@ WINDOW_BYTES = 16 * 1024 * 1024
 FIRST_REQUESTS = 8
 """So many requests of a service are with the broker while nothing is known of its replies."""
 
-MOST_SIZES = 1000
+MAX_SIZES = 1000
 """The size of replies is known of so many services."""
 
 _BROKER: e.Peer = ("clients", b"")
@@ -113,7 +113,7 @@ class ClientMachine:
         self._waiting: dict[int, tuple[str, bytes]] = {}
         self._sent: dict[int, bytes] = {}
         """The requests that are with a broker, and with which (its incarnation)."""
-        self._unserved = SeqSet()
+        self._unserved = RangeSet()
         """The requests for which the broker has no worker, by its last word."""
         self._lines: dict[str, _Line] = {}
         self._sizes: dict[str, _Sizes] = {}
@@ -142,7 +142,7 @@ class ClientMachine:
                 self._ask(now)
             case e.Disconnected():
                 self._connected = self._heard = False
-                self._unserved = SeqSet()
+                self._unserved = RangeSet()
             case e.Withdraw(numbers):
                 self._withdraw(numbers)
             case e.Drain():
@@ -210,7 +210,7 @@ class ClientMachine:
     def _sizes_of(self, service: str) -> _Sizes:
         found = self._sizes.get(service)
         if found is None:
-            if len(self._sizes) >= MOST_SIZES:
+            if len(self._sizes) >= MAX_SIZES:
                 self._sizes.clear()
             found = self._sizes[service] = _Sizes()
         return found
@@ -238,7 +238,7 @@ class ClientMachine:
             self._say(m.Requests(service, again, spans_of(numbers[:count]), payloads[:count]))
             numbers = numbers[count:]
 
-    def _send_again(self, unknown: SeqSet, broker: bytes) -> None:
+    def _send_again(self, unknown: RangeSet, broker: bytes) -> None:
         """Send what this broker does not know; it has never had what it was asked itself."""
         alike: dict[tuple[str, bool], list[int]] = {}
         for number, asked in self._sent.items():
@@ -264,19 +264,19 @@ class ClientMachine:
         if verdict is Verdict.GAP:
             # first of all: the next word to the broker must tell what is still awaited
             self._ask(now)
-            self._unserved = SeqSet()
+            self._unserved = RangeSet()
         match envelope.body:
             case m.Replies(spans, payloads):
                 self._replies(numbers_of(spans), payloads, now)
             case m.Declined(kind, spans, trouble):
-                told = SeqSet(spans)
+                told = RangeSet(spans)
                 numbers = [number for number in sorted(self._waiting) if number in told and self._forget(number)]
                 if numbers:
                     self._do(c.Reject(numbers, kind, trouble))
             case m.Unknown(spans, unserved, room):
                 self._room = room
-                self._unserved = SeqSet(unserved)
-                self._send_again(SeqSet(spans), envelope.sender)
+                self._unserved = RangeSet(unserved)
+                self._send_again(RangeSet(spans), envelope.sender)
             case _:
                 pass
 
@@ -338,10 +338,10 @@ class ClientMachine:
                 unserved.setdefault(self._waiting[number][0], []).append(number)
         for service, numbers in unserved.items():
             text = f"Nobody served {service!r} within the timeout. Start a worker for it, or check the name."
-            self._do(c.Reject(numbers, "unavailable", m.Trouble("ServiceUnavailable", text)))
+            self._do(c.Reject(numbers, "unavailable", m.ErrorInfo("ServiceUnavailable", text)))
         timed_out = [number for number in late if number not in self._unserved]
         if timed_out:
-            self._do(c.Reject(timed_out, "timeout", m.Trouble("ServiceTimeout", self._why_late(timed_out))))
+            self._do(c.Reject(timed_out, "timeout", m.ErrorInfo("ServiceTimeout", self._why_late(timed_out))))
         self._withdraw(late)
         if len(self._due) > 1000 and len(self._due) > 2 * len(self._waiting):
             # answered long before their time: they would pile up for as long as the time-outs are
@@ -359,7 +359,7 @@ class ClientMachine:
         numbers = list(self._waiting)
         self._withdraw(numbers)
         if numbers:
-            self._do(c.Reject(numbers, "unavailable", m.Trouble("ServiceUnavailable", "The client was closed.")))
+            self._do(c.Reject(numbers, "unavailable", m.ErrorInfo("ServiceUnavailable", "The client was closed.")))
         self.phase = "ended"
         self._do(c.Ended(0, "closed"))
 

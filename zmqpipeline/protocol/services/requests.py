@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from zmqpipeline.protocol import credit
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.credit import NO_LIMIT
-from zmqpipeline.protocol.data.ranges import SeqSet, numbers_of, spans_of
+from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of, spans_of
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.ledger import Ledger
 from zmqpipeline.protocol.delivery.task_state import TaskState
@@ -28,10 +28,10 @@ CRASH_LIMIT = 3
 """A request of an idempotent service that so many workers were lost with is refused."""
 
 
-MOST_REMEMBERED = 1000
+MAX_REMEMBERED = 1000
 """Of so many services it is remembered what a client asked last."""
 
-MOST_ANSWERS = 20_000
+MAX_ANSWERS = 20_000
 """So many messages to one client are kept that it has not confirmed; a client confirms after a thousand answers."""
 
 
@@ -125,7 +125,7 @@ class Client:
     def unknown_of(self, service: str, numbers: list[int]) -> list[int]:
         """Those of these requests that have not been heard of."""
         highest = self.highest.get(service, -1)
-        if numbers and (highest >= 0 or len(self.highest) < MOST_REMEMBERED):
+        if numbers and (highest >= 0 or len(self.highest) < MAX_REMEMBERED):
             self.highest[service] = max(highest, numbers[-1])
         if not numbers or (numbers[0] > highest and self.open.keys().isdisjoint(numbers)):
             return numbers
@@ -137,11 +137,11 @@ class Client:
         before, most = self._answer_bytes, self.totals.most_replies
         self.answers.append((number, answer))
         self._answer_bytes += _bytes_of(answer)
-        while len(self.answers) > MOST_ANSWERS or (self._answer_bytes > most and len(self.answers) > 1):
+        while len(self.answers) > MAX_ANSWERS or (self._answer_bytes > most and len(self.answers) > 1):
             self._answer_bytes -= _bytes_of(self.answers.popleft()[1])
         self.totals.replies += self._answer_bytes - before
 
-    def take_answers(self, wanted: SeqSet) -> list[m.Replies | m.Declined]:
+    def take_answers(self, wanted: RangeSet) -> list[m.Replies | m.Declined]:
         """Drop the answers whose message, or a later one, the client has received; those still wanted were lost."""
         lost: list[m.Replies | m.Declined] = []
         under_way: deque[tuple[int, m.Replies | m.Declined]] = deque()
@@ -155,9 +155,9 @@ class Client:
         self.totals.replies += self._answer_bytes - before
         return lost
 
-    def known(self) -> SeqSet:
+    def known(self) -> RangeSet:
         """The requests that are open, or whose answers are kept."""
-        found = SeqSet(spans_of([*self.open, *(number for number, _ in self.ready)]))
+        found = RangeSet(spans_of([*self.open, *(number for number, _ in self.ready)]))
         for _, answer in self.answers:
             found.update(answer.spans)
         return found

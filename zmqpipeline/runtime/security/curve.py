@@ -27,8 +27,8 @@ from zmqpipeline.options import Options
 from zmqpipeline.runtime.bind import Socket
 from zmqpipeline.runtime.security.handshakes import Words
 from zmqpipeline.runtime.security.keyfiles import ROLES, Pair, require_curve, role_pair, server_pair, server_public
-from zmqpipeline.runtime.security.warnings import Teller, warn
-from zmqpipeline.runtime.security.zap import Domain, Gate
+from zmqpipeline.runtime.security.warnings import RateLimitedWarnings, warn
+from zmqpipeline.runtime.security.zap import Domain, ZapHandler
 
 CONNECTED_BY = {
     "workers": "worker",
@@ -44,13 +44,13 @@ CONNECTED_BY = {
 class Security:
     """The protection of one transport's sockets, by its options."""
 
-    def __init__(self, options: Options, open_gate: Callable[[], Gate]) -> None:
+    def __init__(self, options: Options, open_gate: Callable[[], ZapHandler]) -> None:
         """Read nothing yet. `open_gate` gives the gate of the context in which protected sockets are made."""
         self._options = options
         self._open_gate = open_gate
         self._warned = False
 
-    def bound(self, hop: str, address: EndpointAddress) -> Shield:
+    def bound(self, hop: str, address: EndpointAddress) -> SocketSecurity:
         """What a socket gets that is bound to this address.
 
         Raises:
@@ -63,7 +63,7 @@ class Security:
         role = role_of(hop)
         return CurveServer(hop, Domain(address, folder, role), server_pair(folder), self._open_gate())
 
-    def connected(self, hop: str, address: EndpointAddress) -> Shield:
+    def connected(self, hop: str, address: EndpointAddress) -> SocketSecurity:
         """What a socket gets that connects to this address. Raises KeysError: keys are missing or wrong."""
         folder = keys_for(address, self._options)
         return PlainClient(address) if folder is None else CurveClient(address, folder, role_of(hop))
@@ -148,7 +148,7 @@ def check_bindable(address: EndpointAddress, options: Options) -> None:
 # what sockets get -----------------------------------------------------------------------------------------------------
 
 
-class Shield:
+class SocketSecurity:
     """What a new socket is given before it binds or connects, and what is said when its handshakes fail."""
 
     protects = False
@@ -160,7 +160,7 @@ class Shield:
         """Set the socket's options; called for each new one, and at once before it binds or connects."""
 
 
-class PlainServer(Shield):
+class PlainServer(SocketSecurity):
     """Nothing, at a bound socket."""
 
     def __init__(self, address: EndpointAddress) -> None:
@@ -170,7 +170,7 @@ class PlainServer(Shield):
         )
 
 
-class PlainClient(Shield):
+class PlainClient(SocketSecurity):
     """Nothing, at a connecting socket."""
 
     def __init__(self, address: EndpointAddress) -> None:
@@ -183,12 +183,12 @@ class PlainClient(Shield):
         )
 
 
-class CurveServer(Shield):
+class CurveServer(SocketSecurity):
     """The server's pair; whoever connects must have a key that the gate knows."""
 
     protects = True
 
-    def __init__(self, hop: str, domain: Domain, pair: Pair, gate: Gate) -> None:
+    def __init__(self, hop: str, domain: Domain, pair: Pair, gate: ZapHandler) -> None:
         address = domain.address
         self._hop, self._pair = hop, pair
         gate.admit(hop, domain)
@@ -202,7 +202,7 @@ class CurveServer(Shield):
         )
 
     def apply(self, socket: Socket) -> None:
-        """See `Shield.apply`."""
+        """See `SocketSecurity.apply`."""
         require_curve()
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._pair.secret)
@@ -211,14 +211,14 @@ class CurveServer(Shield):
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
 
-class CurveClient(Shield):
+class CurveClient(SocketSecurity):
     """The pair of a role, and the server's public half, read again for each socket: files may be mended meanwhile."""
 
     protects = True
 
     def __init__(self, address: EndpointAddress, folder: Path, role: str) -> None:
         self._address, self._folder, self._role = address, folder, role
-        self._teller = Teller()
+        self._limited = RateLimitedWarnings()
         self._load()
 
     def _load(self) -> None:
@@ -235,11 +235,11 @@ class CurveClient(Shield):
         )
 
     def apply(self, socket: Socket) -> None:
-        """See `Shield.apply`."""
+        """See `SocketSecurity.apply`."""
         try:
             self._load()
         except KeysError as error:
-            self._teller.tell("load", f"The keys that were read before are used on: {error}")
+            self._limited.tell("load", f"The keys that were read before are used on: {error}")
         socket.setsockopt(zmq.CURVE_SERVERKEY, self._server)
         socket.setsockopt(zmq.CURVE_PUBLICKEY, self._pair.public)
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._pair.secret)

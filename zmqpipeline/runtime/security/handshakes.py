@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import zmq
 
-from zmqpipeline.runtime.security.warnings import Teller
+from zmqpipeline.runtime.security.warnings import RateLimitedWarnings
 
 CUTS, MOMENT = 3, 1.0
 """So many handshakes must break off, the last so many seconds after the first, until that is told."""
@@ -44,7 +44,7 @@ class Handshakes:
     def __init__(self, *, is_bound: bool) -> None:
         """None so far. `is_bound`: of a socket to which others connect."""
         self._is_bound = is_bound
-        self._teller = Teller()
+        self._limited = RateLimitedWarnings()
         self._forget()
 
     def _forget(self) -> None:
@@ -63,7 +63,7 @@ class Handshakes:
     def _say(self, kind: str, text: str, now: float) -> None:
         if text:
             self._explained_at = now
-            self._teller.tell(kind, text)
+            self._limited.tell(kind, text)
 
     def _cut(self, now: float, words: Words) -> None:
         if now - self._first > WINDOW:
@@ -72,11 +72,11 @@ class Handshakes:
         if now - self._explained_at < WINDOW or not words.cut:
             return
         if self._is_bound:
-            self._teller.tell("cut", words.cut, again=math.inf)
+            self._limited.tell("cut", words.cut, again=math.inf)
         elif self._cuts >= CUTS and now - self._first >= MOMENT:
-            self._teller.tell("cut", words.cut)
+            self._limited.tell("cut", words.cut)
 
     def succeeded(self) -> None:
         """One came to its end: what fails next is news."""
         self._forget()
-        self._teller.forget()
+        self._limited.forget()

@@ -31,7 +31,7 @@ ROLES = {"distributor": "distributors", "worker": "workers", "client": "clients"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _Z85 = re.compile(r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
-_LONGEST_FILE = 4096
+_MAX_FILE_LENGTH = 4096
 _WRITABLE = 0o022
 
 
@@ -235,7 +235,7 @@ def _read(path: Path, *, secret: bool = False) -> dict[str, str]:
         if secret:
             check_private(path)
         with path.open("rb") as file:
-            text = file.read(_LONGEST_FILE).decode("ascii", "replace")
+            text = file.read(_MAX_FILE_LENGTH).decode("ascii", "replace")
     except OSError as error:
         raise KeysError(f"{str(path)!r} cannot be read: {error.strerror}. Give this user the right to.") from error
     lines = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))

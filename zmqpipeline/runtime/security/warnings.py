@@ -12,7 +12,7 @@ REPEAT = 60.0
 log = logging.getLogger("zmqpipeline.security")
 
 
-class Teller:
+class RateLimitedWarnings:
     """Says each thing once, and again after a while if it is still so."""
 
     def __init__(self, most: int = 100) -> None:

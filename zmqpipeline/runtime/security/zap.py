@@ -17,7 +17,7 @@ from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import KeysError
 from zmqpipeline.runtime.bind import Socket
 from zmqpipeline.runtime.security.keyfiles import ROLES, authorized, check_private, read_public
-from zmqpipeline.runtime.security.warnings import Teller
+from zmqpipeline.runtime.security.warnings import RateLimitedWarnings
 
 ADDRESS = "inproc://zeromq.zap.01"
 """Where libzmq asks."""
@@ -36,7 +36,7 @@ class AllowList:
         self._folder = folder
         self._sign: _Sign | None = None
         self._names: dict[bytes, str] = {}
-        self._teller = Teller()
+        self._limited = RateLimitedWarnings()
 
     def name_of(self, public: bytes) -> str | None:
         """The name of this public half (40 characters of Z85), or None if it is not in the folder now."""
@@ -47,7 +47,7 @@ class AllowList:
         except FileNotFoundError:
             return None
         except (OSError, KeysError) as error:
-            self._teller.tell(("folder",), f"Nobody is let in by {str(self._folder)!r}: {error}")
+            self._limited.tell(("folder",), f"Nobody is let in by {str(self._folder)!r}: {error}")
             return None
         if sign != self._sign:
             self._names = dict(self._read(sign))
@@ -66,7 +66,7 @@ class AllowList:
                 check_private(path, public=True)
                 found.append((read_public(path), name.removesuffix(".pub")))
             except (OSError, KeysError) as error:
-                self._teller.tell((name,), f"A file lets nobody in: {error}")
+                self._limited.tell((name,), f"A file lets nobody in: {error}")
         return found
 
 
@@ -89,7 +89,7 @@ class Domain:
     role: str
 
 
-class Gate:
+class ZapHandler:
     """Answers libzmq's questions for the sockets of one context. `file` tells when there is one, as a hop's does."""
 
     def __init__(self, context: zmq.Context[Socket], poller: select.poll) -> None:
@@ -100,7 +100,7 @@ class Gate:
         self._poller = poller
         self._domains: dict[bytes, Domain] = {}
         self._lists: dict[Path, AllowList] = {}
-        self._teller = Teller(REMEMBERED)
+        self._limited = RateLimitedWarnings(REMEMBERED)
         self.file = int(self._socket.getsockopt(zmq.FD))
         self._poller.register(self.file, select.POLLIN)
 
@@ -144,7 +144,7 @@ class Gate:
             f"it is that of the {other}, and only a {where.role} is let in here" if other else f"it is not in {path}"
         )
         key = public.decode()
-        self._teller.tell(
+        self._limited.tell(
             (where.address, public),
             f"{where.address} refused the key {key}{f' of {peer}' if peer else ''}: {whose}. "
             f"To let it in, put its .pub file into {path}; that is read at the next attempt.",

@@ -1,7 +1,7 @@
 """User code on its own threads, in order: the collector's functions, and whatever a role calls once.
 
 The threads are daemons, so that user code which never returns does not keep a process alive. What user code raises
-is said once (`failure_log`) and becomes a Trouble (`error_text`).
+is said once (`failure_log`) and becomes a ErrorInfo (`error_text`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Set
 from zmqpipeline.protocol.data.dedup import split_keys
 from zmqpipeline.protocol.data.ranges import sequence_of, spans_of
 from zmqpipeline.protocol.events import Collected, Event, FailedCalled, FinishedCalled, JournalFailed
-from zmqpipeline.protocol.messages import KEY_BYTES, FailedItem, Trouble
+from zmqpipeline.protocol.messages import KEY_BYTES, ErrorInfo, FailedItem
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.journal import Journal, JournalLost
-from zmqpipeline.runtime.leader import BRIEF, LOOK, Hand, Leadership
+from zmqpipeline.runtime.leader import BRIEF, LOOK, Leadership, UserThread
 from zmqpipeline.runtime.threads.ticker import Ticker
 from zmqpipeline.runtime.threads.values import open_all
 from zmqpipeline.serialization.pack import unpack
@@ -32,7 +32,7 @@ Post = Callable[[Event], None]
 """How the threads answer: `Loop.post`."""
 
 Part = Callable[[], object]
-"""What a `Serial` calls. If it returns another one, this is called next, before what was submitted since."""
+"""What a `SerialThread` calls. If it returns another one, this is called next, before what was submitted since."""
 
 PART_SECONDS = 0.01
 """So long the collector calls its functions before it hands over what was collected, and commits it first."""
@@ -40,7 +40,7 @@ PART_SECONDS = 0.01
 _log = logging.getLogger("zmqpipeline.runtime")
 
 
-class Serial(Hand):
+class SerialThread(UserThread):
     """One thread that calls what is submitted, in order; with a `leadership` it may lead.
 
     A call that has much to do does a part of it and returns the next part: whoever leads makes a turn of the loop
@@ -48,7 +48,7 @@ class Serial(Hand):
     """
 
     def __init__(self, name: str, leadership: Leadership | None = None, *, brief: float = BRIEF) -> None:
-        """`name` is that of the thread, which starts with the first call; `brief` is for `Hand`, in seconds."""
+        """`name` is that of the thread, which starts with the first call; `brief` is for `UserThread`, in seconds."""
         super().__init__(leadership)
         self.brief, self.look = brief, max(LOOK, brief)
         self._waiting: SimpleQueue[Part | None] = SimpleQueue()
@@ -133,7 +133,7 @@ Collecting = Callable[[str, int], tuple[Callable[..., Any], bool]]
 value alone."""
 
 
-class Gatherer:
+class CollectorThread:
     """The collector's thread: all its functions are called here, one after the other.
 
     With a journal everything is written down before it is said: answers are held, over as many commands as are there
@@ -173,7 +173,7 @@ class Gatherer:
         self._due = 0.0
         self.lost: BaseException | None = None
         """What the journal could not be written for."""
-        self._serial = Serial("zmqpipeline-collect", leadership, brief=1.5 * PART_SECONDS)
+        self._serial = SerialThread("zmqpipeline-collect", leadership, brief=1.5 * PART_SECONDS)
 
     def begin(self, command: SetRun) -> None:
         """Write down that the run begins, if there is a journal; nothing answers."""
@@ -252,7 +252,7 @@ class Gatherer:
         assert self._journal is not None
         self.lost = error
         known = isinstance(error, JournalLost)
-        trouble = Trouble("JournalError", str(error)) if known else trouble_of(error)
+        trouble = ErrorInfo("JournalError", str(error)) if known else trouble_of(error)
         self._post(JournalFailed(trouble, may_pass=isinstance(error, JournalUnavailable)))
         self._journal.rollback()
 
@@ -271,7 +271,7 @@ class Gatherer:
 
     def _collect_part(self, work: Collection, call: Callable[[Any], Any]) -> None:
         """Collect from `work.done` on until the part's time is over."""
-        failures: list[tuple[int, Trouble, bytes]] = []
+        failures: list[tuple[int, ErrorInfo, bytes]] = []
         command, numbers, values, first = work.command, work.numbers, work.values, work.done
         data, clock, note, index = b"", time.perf_counter, self._note, first
         each = EachAck(self._ack_data, self._of_call) if command.each else None
@@ -301,7 +301,7 @@ class Gatherer:
         command: Collect,
         numbers: Sequence[int],
         keys: bytes,
-        failures: list[tuple[int, Trouble, bytes]],
+        failures: list[tuple[int, ErrorInfo, bytes]],
         data: bytes,
         each: EachAck | None,
     ) -> None:
@@ -324,7 +324,7 @@ class Gatherer:
         self._begin_part()
         if self._journal is not None:
             self._journal.failed(command.failures)
-        told: dict[str, tuple[list[int], list[Trouble]]] = {}
+        told: dict[str, tuple[list[int], list[ErrorInfo]]] = {}
         for item in command.failures:
             numbers, troubles = told.setdefault(item.task, ([], []))
             numbers.append(item.number)
@@ -353,7 +353,7 @@ class Gatherer:
             self._settle()
         self._post(FinishedCalled(None, data))
 
-    def _troubled(self, call: Callable[..., object], argument: object) -> Trouble | None:
+    def _troubled(self, call: Callable[..., object], argument: object) -> ErrorInfo | None:
         try:
             call(argument)
         except JournalLost:
@@ -362,11 +362,11 @@ class Gatherer:
             return self._of_call(error, "failed")
         return None
 
-    def _of_item(self, error: BaseException, command: Collect, number: int, value: object) -> Trouble:
+    def _of_item(self, error: BaseException, command: Collect, number: int, value: object) -> ErrorInfo:
         self._count_on()
         return self._failures.item(error, command.task, number, command.attempt, value, "collector")
 
-    def _of_call(self, error: BaseException, function: str) -> Trouble:
+    def _of_call(self, error: BaseException, function: str) -> ErrorInfo:
         self._count_on()
         return self._failures.call(error, function)
 
@@ -396,12 +396,12 @@ class Collection:
 class EachAck:
     """What goes along with the ACK of each item of a part, for gates: as (how many items in a row, data)."""
 
-    def __init__(self, ack_data: Callable[[], bytes] | None, tell: Callable[[BaseException, str], Trouble]) -> None:
-        """`ack_data` is called after each item; `tell` makes a Trouble of what that function raises."""
+    def __init__(self, ack_data: Callable[[], bytes] | None, tell: Callable[[BaseException, str], ErrorInfo]) -> None:
+        """`ack_data` is called after each item; `tell` makes a ErrorInfo of what that function raises."""
         self._ack_data = ack_data
         self._tell = tell
         self.runs: list[tuple[int, bytes]] = []
-        self.trouble: Trouble | None = None
+        self.trouble: ErrorInfo | None = None
         """What `ack_data` raised first."""
 
     @property

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from zmqpipeline.protocol.messages import Blobs, Trouble
+from zmqpipeline.protocol.messages import Blobs, ErrorInfo
 from zmqpipeline.runtime.threads.concurrency import CoreClock, CoreTime
 from zmqpipeline.runtime.threads.values import open_all
 from zmqpipeline.serialization.pack import unpack
@@ -116,7 +116,7 @@ class Slot:
         """Of the items of its share that it has not begun, in order; goes on where it was after a quantum."""
         self.part: list[bytes | None] = []
         """Results that are not handed over, in the order of the shares; None for an item that failed."""
-        self.failures: list[tuple[int, Trouble]] = []
+        self.failures: list[tuple[int, ErrorInfo]] = []
         self.job = Job(0, 0.0)
         self.execution: Execution | None = None
         self.call: Callable[..., Any] = unpack
@@ -194,7 +194,7 @@ class Slot:
                 return None
             return self.number_of_next()
 
-    def take_results(self) -> tuple[Sequence[int], list[bytes], list[tuple[int, Trouble]]]:
+    def take_results(self) -> tuple[Sequence[int], list[bytes], list[tuple[int, ErrorInfo]]]:
         """What is to be handed over: numbers, their results, and failures; under the lock."""
         count = len(self.part)
         results = self.part[:count]

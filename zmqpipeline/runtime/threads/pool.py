@@ -23,18 +23,18 @@ from collections.abc import Callable
 
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
-from zmqpipeline.protocol.messages import Trouble
+from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.runtime import leader
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.failure_log import FailureLog
-from zmqpipeline.runtime.leader import Hand, Leadership
+from zmqpipeline.runtime.leader import Leadership, UserThread
 from zmqpipeline.runtime.threads.collecting import Post
 from zmqpipeline.runtime.threads.execution import Execution, Job, Piece, Slot
 from zmqpipeline.runtime.threads.shares import QUANTUM, Shares
 from zmqpipeline.runtime.threads.ticker import INTERVAL
 
 
-class Pool(Hand, Shares):
+class Pool(UserThread, Shares):
     """Executes items on `threads` threads, which start with the first `submit`, and which may lead."""
 
     # a quantum, its last item, and what a busy machine makes of them
@@ -57,7 +57,7 @@ class Pool(Hand, Shares):
         `thread_start(thread_index)` is called once in each thread, first; a thread where it raises takes no item, and
         InitFailed tells. With the role's `leadership` the threads may lead.
         """
-        Hand.__init__(self, leadership)
+        UserThread.__init__(self, leadership)
         Shares.__init__(self, threads, execution, post, quantum, task=task, failures=failures)
         self._thread_start = thread_start
         self._started = False
@@ -243,7 +243,7 @@ class Pool(Hand, Shares):
         numbers, (value,) = piece.take(1)
         slot.use(piece.execution)
         results: list[bytes] = []
-        failures: list[tuple[int, Trouble]] = []
+        failures: list[tuple[int, ErrorInfo]] = []
         try:
             place = (slot.index, numbers[0], piece.job.attempt) if piece.execution.placed else ()
             results.append(slot.pack(slot.call(value, *place)))

@@ -23,7 +23,7 @@ from collections.abc import Callable
 
 from zmqpipeline.protocol.credit import MAX_BATCH_BYTES, ServiceTime
 from zmqpipeline.protocol.events import Executed, ThreadLost
-from zmqpipeline.protocol.messages import Trouble
+from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.threads.busy import Busy
 from zmqpipeline.runtime.threads.collecting import Post
@@ -357,7 +357,7 @@ class Shares:
             slot.lost = True
             slot.last = moment
             text = f"The item ran longer than its timeout of {slot.job.timeout:g} s."
-            slot.failures.append((number, Trouble("TimeoutError", text)))
+            slot.failures.append((number, ErrorInfo("TimeoutError", text)))
             slot.part.append(None)
             self._hand_over(slot)
         with self._lock:

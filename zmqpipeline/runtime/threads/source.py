@@ -16,10 +16,10 @@ from typing import TypeAlias
 
 from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.events import Produced
-from zmqpipeline.protocol.messages import Blobs, Trouble
+from zmqpipeline.protocol.messages import Blobs, ErrorInfo
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.leader import Leadership
-from zmqpipeline.runtime.threads.collecting import Post, Serial
+from zmqpipeline.runtime.threads.collecting import Post, SerialThread
 from zmqpipeline.runtime.threads.ticker import INTERVAL, Ticker
 
 Step: TypeAlias = bytes | tuple[bytes, bytes]
@@ -124,7 +124,7 @@ class Producer:
         self._since = 0.0
         self._patience = INTERVAL
         self._hand_over = threading.Lock()
-        self._serial = Serial(f"zmqpipeline-produce-{task}", leadership, brief=3 * INTERVAL)
+        self._serial = SerialThread(f"zmqpipeline-produce-{task}", leadership, brief=3 * INTERVAL)
         self._ticker = Ticker(f"zmqpipeline-produce-{task}-ticker", self._look)
 
     def produce(self, command: Produce) -> None:
@@ -142,7 +142,7 @@ class Producer:
         self._flush(state, trouble)
         return partial(self._serve, command, left) if state == "more" else None
 
-    def _answer(self, command: Produce, left: int) -> tuple[int, str, Trouble | None]:
+    def _answer(self, command: Produce, left: int) -> tuple[int, str, ErrorInfo | None]:
         """Take steps; returns how many are left, and the state and the trouble of the answer."""
         try:
             if command.over and left == command.count:
@@ -218,7 +218,7 @@ class Producer:
             self._flush("more")
         return INTERVAL
 
-    def _flush(self, state: str, trouble: Trouble | None = None) -> None:
+    def _flush(self, state: str, trouble: ErrorInfo | None = None) -> None:
         part = self._part
         # Posted under the lock, too: the parts must arrive in order.
         with self._hand_over:

@@ -1,7 +1,7 @@
 """The two kinds of socket that a hop is made of, each with its monitor.
 
-A BoundHop is a ROUTER: its peers are known from what they sent, and found gone by a probe (a message that asks
-nothing) which the socket refuses to route. A ConnectedHop is a DEALER: it reports its handshakes and breaks, keeps what
+A RouterSocket is a ROUTER: its peers are known from what they sent, and found gone by a probe (a message that asks
+nothing) which the socket refuses to route. A DealerSocket is a DEALER: it reports its handshakes and breaks, keeps what
 cannot be sent yet, and is opened anew where libzmq would not connect again. No state of the pipeline lives in either.
 
 The poll waits for file descriptors, not for sockets: asking a socket costs system calls, and a monitor hardly ever has
@@ -26,7 +26,7 @@ from zmqpipeline.protocol import codec
 from zmqpipeline.protocol.events import Connected, Disconnected, Peer, PeerLost
 from zmqpipeline.runtime import bind, forks
 from zmqpipeline.runtime.bind import Socket
-from zmqpipeline.runtime.security.curve import Shield
+from zmqpipeline.runtime.security.curve import SocketSecurity
 from zmqpipeline.runtime.security.handshakes import Handshakes
 from zmqpipeline.runtime.transport.monitor import BOUND_EVENTS, CONNECTING_EVENTS, FAILED, Monitor
 
@@ -83,7 +83,7 @@ class Hop(ABC):
         options: Options,
         context: zmq.Context[Socket],
         poller: select.poll,
-        shield: Shield,
+        shield: SocketSecurity,
     ) -> None:
         """Open nothing yet; `open` does."""
         self._shield = shield
@@ -213,7 +213,7 @@ class Hop(ABC):
         self.socket.close(linger=round(linger * 1000))
 
 
-class BoundHop(Hop):
+class RouterSocket(Hop):
     """A ROUTER. `probe` are the frames of the message that asks nothing."""
 
     kind = zmq.ROUTER
@@ -340,7 +340,7 @@ class BoundHop(Hop):
             self._lock = None
 
 
-class ConnectedHop(Hop):
+class DealerSocket(Hop):
     """A DEALER."""
 
     kind = zmq.DEALER

@@ -20,9 +20,9 @@ from zmqpipeline.protocol import codec
 from zmqpipeline.protocol.events import Peer
 from zmqpipeline.protocol.messages import Envelope, Probe
 from zmqpipeline.runtime.bind import Socket
-from zmqpipeline.runtime.security.curve import Security, Shield
-from zmqpipeline.runtime.security.zap import Gate
-from zmqpipeline.runtime.transport.sockets import Arrival, BoundHop, ConnectedHop, Hop
+from zmqpipeline.runtime.security.curve import Security, SocketSecurity
+from zmqpipeline.runtime.security.zap import ZapHandler
+from zmqpipeline.runtime.transport.sockets import Arrival, DealerSocket, Hop, RouterSocket
 from zmqpipeline.runtime.transport.wakeup import Waker
 
 Context = zmq.Context[Socket]
@@ -64,7 +64,7 @@ class Transport:
         self.options = options
         self._given = context
         self._own: Context | None = None
-        self._gate: Gate | None = None
+        self._gate: ZapHandler | None = None
         self._security = Security(options, self._open_gate)
         self._hops: dict[str, Hop] = {}
         self._order: list[Hop] = []
@@ -92,7 +92,7 @@ class Transport:
             KeysError: keys are missing or wrong, or other machines could reach it and there are no keys.
         """
         shield = self._security.bound(hop, address)
-        bound = BoundHop(hop, address, self.options, self._context(shield), self._poller, shield)
+        bound = RouterSocket(hop, address, self.options, self._context(shield), self._poller, shield)
         bound.probe = codec.encode(Envelope(sender=b"", addressee=b"", number=0, received=0, body=Probe()))
         bound.open()
         self._add(hop, bound)
@@ -105,11 +105,11 @@ class Transport:
             KeysError: keys are missing or wrong.
         """
         shield = self._security.connected(hop, address)
-        connected = ConnectedHop(hop, address, self.options, self._context(shield), self._poller, shield)
+        connected = DealerSocket(hop, address, self.options, self._context(shield), self._poller, shield)
         connected.open()
         self._add(hop, connected)
 
-    def _context(self, shield: Shield) -> Context:
+    def _context(self, shield: SocketSecurity) -> Context:
         return self._own_context() if self._given is None or shield.protects else self._given
 
     def _own_context(self) -> Context:
@@ -117,9 +117,9 @@ class Transport:
             self._own = zmq.Context()
         return self._own
 
-    def _open_gate(self) -> Gate:
+    def _open_gate(self) -> ZapHandler:
         if self._gate is None:
-            self._gate = Gate(self._own_context(), self._poller)
+            self._gate = ZapHandler(self._own_context(), self._poller)
         return self._gate
 
     def _add(self, name: str, hop: Hop) -> None:
@@ -129,7 +129,7 @@ class Transport:
     def address(self, hop: str) -> EndpointAddress:
         """The address of a hop; of a bound one with the port that the system chose."""
         found = self._hops[hop]
-        return found.bound_address() if isinstance(found, BoundHop) else found.address
+        return found.bound_address() if isinstance(found, RouterSocket) else found.address
 
     def poll(self, timeout: float | None) -> list[Arrival]:
         """Wait until something arrives, `wake` is called, or `timeout` (seconds; None: for ever) is over.
@@ -194,7 +194,7 @@ class Transport:
             return
         self._closed = True
         seconds = self.options.linger if linger is None else linger
-        bound = [hop for hop in self._hops.values() if isinstance(hop, BoundHop)]
+        bound = [hop for hop in self._hops.values() if isinstance(hop, RouterSocket)]
         try:
             self._close_sockets(bound, seconds)
         finally:
@@ -204,7 +204,7 @@ class Transport:
             with _shared_lock:
                 _open.discard(self)
 
-    def _close_sockets(self, bound: list[BoundHop], linger: float) -> None:
+    def _close_sockets(self, bound: list[RouterSocket], linger: float) -> None:
         if self._given is not None:
             for hop in bound:
                 hop.unbind()

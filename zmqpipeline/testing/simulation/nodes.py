@@ -96,7 +96,7 @@ class WorkerNode(Node):
         """A thread begins with an item; how many seconds it will take."""
 
     @abstractmethod
-    def outcome(self, number: int, payload: bytes) -> bytes | m.Trouble:
+    def outcome(self, number: int, payload: bytes) -> bytes | m.ErrorInfo:
         """What came of an item that was begun, when its time is over."""
 
     def dies_of(self, numbers: list[int]) -> bool:
@@ -154,11 +154,11 @@ class WorkerNode(Node):
             return False
         numbers: list[int] = []
         results: list[bytes] = []
-        failures: list[tuple[int, m.Trouble]] = []
+        failures: list[tuple[int, m.ErrorInfo]] = []
         self.begun.difference_update(number for number, _ in batch)
         for number, payload in batch:
             what = self.outcome(number, payload)
-            if isinstance(what, m.Trouble):
+            if isinstance(what, m.ErrorInfo):
                 failures.append((number, what))
             else:
                 numbers.append(number)

@@ -58,7 +58,7 @@ class AppWorker(nodes.WorkerNode):
         self._preparation = self.role._make_preparation()
         self._begun: set[int] = set()
         self._execution = self.role._make_execution()
-        self._outcomes: dict[int, bytes | m.Trouble] = {}
+        self._outcomes: dict[int, bytes | m.ErrorInfo] = {}
 
     def stop(self) -> None:
         """Another one takes the place of a worker that has executed its `max_items`."""
@@ -93,7 +93,7 @@ class AppWorker(nodes.WorkerNode):
         place = (thread, number, attempt) if execution.placed else ()
         return execution.packer()(execution.call(unpack(payload), *place))
 
-    def outcome(self, number: int, payload: bytes) -> bytes | m.Trouble:
+    def outcome(self, number: int, payload: bytes) -> bytes | m.ErrorInfo:
         """What the function has returned or raised."""
         return self._outcomes.pop(number)
 
@@ -162,7 +162,7 @@ class AppDistributor(nodes.DistributorNode):
         self._note_steps(command.task, state, [*(_payload(one) for one in passed.steps), *payloads], [])
         return e.Produced(command.task, state or "more", payloads, keys or None, trouble, passed.count)
 
-    def _take(self, command: c.Produce, count: int, keep: Keep) -> tuple[str, m.Trouble | None, Step | None]:
+    def _take(self, command: c.Produce, count: int, keep: Keep) -> tuple[str, m.ErrorInfo | None, Step | None]:
         """Take so many steps: how the answer ends, if it does, the trouble that ends it, and an item beside the end."""
         try:
             self._steps[command.task](command, count, keep)
@@ -230,7 +230,7 @@ class AppCollector(nodes.CollectorNode):
         told = EachAck(self._ack_data_of_one, lambda error, _: self._broken(error)) if each else None
         good: list[int] = []
         digests = b""
-        failures: list[tuple[int, m.Trouble, bytes]] = []
+        failures: list[tuple[int, m.ErrorInfo, bytes]] = []
         for index, (number, payload) in enumerate(zip(numbers, payloads, strict=True)):
             try:
                 data = unpack(payload)
@@ -264,7 +264,7 @@ class AppCollector(nodes.CollectorNode):
         if self._journal is not None:
             self._journal.failed(failures)
         by_task: dict[str, list[int]] = {}
-        troubles: dict[str, m.Trouble] = {}
+        troubles: dict[str, m.ErrorInfo] = {}
         for item in failures:
             by_task.setdefault(item.task, []).append(item.number)
             self.world.note_failed(item)
@@ -322,7 +322,7 @@ class AppCollector(nodes.CollectorNode):
             self._broken(error)
             raise
 
-    def _broken(self, error: BaseException) -> m.Trouble:
+    def _broken(self, error: BaseException) -> m.ErrorInfo:
         """A function that is for no one item raised: the run goes on, and the test fails at its end."""
         self.world.broken = self.world.broken or error
         return trouble_of(error)

@@ -32,7 +32,7 @@ class Fault:
     network: bool = False
     journal: bool = False
     disk: bool = False
-    hungry: int = 0
+    with_credit: int = 0
     deadly: int = 0
     retiring: bool = False
     spare_bytes: int = 0

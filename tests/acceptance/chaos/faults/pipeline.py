@@ -213,7 +213,7 @@ def fill_disk(stage: PipelineStage, rng: random.Random, disk: Disk | Quota) -> N
         again(stage, victim, rng, hit)
 
 
-@fault("worker-oom", PipelineStage, hungry=HUNGRY, spare_bytes=SPARE_BYTES)
+@fault("worker-oom", PipelineStage, with_credit=HUNGRY, spare_bytes=SPARE_BYTES)
 def run_out_of_memory(stage: PipelineStage, rng: random.Random) -> None:
     """Two items take all memory that their worker may have (RLIMIT_AS): they fail in the end, and no other does."""
     for cast in stage.running("worker"):
@@ -243,19 +243,19 @@ def _all_called(stage: PipelineStage) -> bool:
     return stage.done() >= stage.total() or stage.is_over()
 
 
-@fault("worker-oom-kill", PipelineStage, hungry=1)
-def kill_the_hungry(stage: PipelineStage, rng: random.Random) -> None:
+@fault("worker-oom-kill", PipelineStage, with_credit=1)
+def kill_the_with_credit(stage: PipelineStage, rng: random.Random) -> None:
     """Whatever worker runs a certain item is killed, as by the kernel: it is failed by its third, and no other is."""
     killed: set[int] = set()
-    hungry = {("A", n) for n in stage.plan.hungry}
+    with_credit = {("A", n) for n in stage.plan.with_credit}
 
     def kill_once() -> bool:
         for line in read_lines(stage.workshop.folder / "executions"):
-            if line.item in hungry and line.pid not in killed:
+            if line.item in with_credit and line.pid not in killed:
                 killed.add(line.pid)
                 victim = next(cast for cast in stage.casts if cast.program.pid == line.pid)
                 stage.kill(victim, costs=1)
                 restart(stage, victim.name)
-        return len(killed) >= 3 * len(hungry)
+        return len(killed) >= 3 * len(with_credit)
 
     stage.wait(kill_once, "three workers ran the item")

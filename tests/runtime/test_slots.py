@@ -1,4 +1,4 @@
-"""When the places of a crew are filled again, and what reaches its queue."""
+"""When the places of a slots are filled again, and what reaches its queue."""
 
 from __future__ import annotations
 
@@ -13,63 +13,65 @@ import pytest
 from zmqpipeline.processes.slots import (
     FAILED_STARTS_LIMIT,
     FIRST_DELAY,
-    LONGEST_DELAY,
+    MAX_DELAY,
     SETTLED_AFTER,
     ChildEnded,
-    Crew,
-    Place,
+    ChildSlots,
     Signalled,
+    Slot,
     Verdict,
 )
-from zmqpipeline.protocol.messages import Trouble
+from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.runtime.child import Child
 from zmqpipeline.runtime.child_report import Told, failed_start
 
 IDLE, AT_WORK = b"ready\n", b"ready\nstarting\nworking\n"
 
 
-def judged(crew: Crew, place: Place, told: bytes, *, lived: float = 1.0, status: int = -9) -> tuple[Verdict, float]:
+def judged(
+    slots: ChildSlots, place: Slot, told: bytes, *, lived: float = 1.0, status: int = -9
+) -> tuple[Verdict, float]:
     """What the end of a child means that had told this, and after how many seconds its place is due again."""
-    verdict = crew.judge(ChildEnded(place, 1, status, lived, Told.read(told)), 100.0)
+    verdict = slots.judge(ChildEnded(place, 1, status, lived, Told.read(told)), 100.0)
     return verdict, round((place.restart_at or math.nan) - 100.0, 6)
 
 
 def test_delays_double_up_to_a_limit() -> None:
     """A worker that dies again and again with nothing to do is started later and later, and never given up."""
-    place = Place("worker", [])
-    crew = Crew([place])
-    found = [judged(crew, place, IDLE) for _ in range(100)]
-    assert [delay for _, delay in found[:8]] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, LONGEST_DELAY, LONGEST_DELAY]
+    place = Slot("worker", [])
+    slots = ChildSlots([place])
+    found = [judged(slots, place, IDLE) for _ in range(100)]
+    assert [delay for _, delay in found[:8]] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, MAX_DELAY, MAX_DELAY]
     assert {verdict for verdict, _ in found} == {Verdict.DIED}
 
 
 @pytest.mark.parametrize(("told", "lived"), [(IDLE, SETTLED_AFTER), (AT_WORK, 0.3)])
 def test_a_child_that_got_on_is_replaced_soon(told: bytes, lived: float) -> None:
     """Ten seconds of life, or an item begun, put the delay back to the first one."""
-    place = Place("worker", [])
-    crew = Crew([place])
+    place = Slot("worker", [])
+    slots = ChildSlots([place])
     for _ in range(5):
-        judged(crew, place, IDLE)
-    assert judged(crew, place, told, lived=lived) == (Verdict.DIED, FIRST_DELAY)
-    assert judged(crew, place, IDLE, lived=9.9) == (Verdict.DIED, FIRST_DELAY * 2)
+        judged(slots, place, IDLE)
+    assert judged(slots, place, told, lived=lived) == (Verdict.DIED, FIRST_DELAY)
+    assert judged(slots, place, IDLE, lived=9.9) == (Verdict.DIED, FIRST_DELAY * 2)
 
 
 def test_deaths_in_other_places_do_not_count() -> None:
     """Twenty of 22 workers die at once: each is due after the first delay."""
-    crew = Crew([Place(f"worker {n}", [], "C") for n in range(22)])
-    for place in crew.places[:20]:
-        assert judged(crew, place, IDLE) == (Verdict.DIED, FIRST_DELAY)
+    slots = ChildSlots([Slot(f"worker {n}", [], "C") for n in range(22)])
+    for place in slots.places[:20]:
+        assert judged(slots, place, IDLE) == (Verdict.DIED, FIRST_DELAY)
 
 
 def test_a_task_is_hopeless_when_each_of_its_places_is() -> None:
     """As long as one worker of a task may yet start, those beside it are tried again; other tasks do not help."""
-    first, second, other = Place("worker 1", [], "C"), Place("worker 2", [], "C"), Place("worker", [], "D")
-    crew = Crew([first, second, other])
+    first, second, other = Slot("worker 1", [], "C"), Slot("worker 2", [], "C"), Slot("worker", [], "D")
+    slots = ChildSlots([first, second, other])
     for _ in range(20):
-        assert judged(crew, first, b"ready\nstarting\n")[0] is Verdict.DIED
+        assert judged(slots, first, b"ready\nstarting\n")[0] is Verdict.DIED
     for _ in range(FAILED_STARTS_LIMIT - 1):
-        assert judged(crew, second, b"")[0] is Verdict.DIED
-    assert judged(crew, second, b"")[0] is Verdict.HOPELESS
+        assert judged(slots, second, b"")[0] is Verdict.DIED
+    assert judged(slots, second, b"")[0] is Verdict.HOPELESS
 
 
 class AtWork:
@@ -85,57 +87,57 @@ class AtWork:
 
 def raised(place: str, error: str = "KeyError") -> bytes:
     """What a child tells whose init function raised there."""
-    return f"ready\nstarting\n{failed_start(Trouble(error, 'x', '', place))}\nexit 1\n".encode()
+    return f"ready\nstarting\n{failed_start(ErrorInfo(error, 'x', '', place))}\nexit 1\n".encode()
 
 
 def test_a_bug_in_an_init_function_makes_a_task_hopeless_at_the_third_time() -> None:
     """In whatever places it comes, also while another child is on its way; not if each time it is another."""
-    first, second, other = Place("worker 1", [], "C"), Place("worker 2", [], "C"), Place("worker", [], "D")
-    crew = Crew([first, second, other])
+    first, second, other = Slot("worker 1", [], "C"), Slot("worker 2", [], "C"), Slot("worker", [], "D")
+    slots = ChildSlots([first, second, other])
     for told in (raised("a.py:1 f"), raised("a.py:2 f"), raised("a.py:2 f", "OSError"), raised("a.py:2 f")):
-        assert judged(crew, first, told)[0] is Verdict.DIED
-    assert judged(crew, other, raised("a.py:2 f"))[0] is Verdict.DIED
-    assert judged(crew, second, raised("a.py:2 f"))[0] is Verdict.DIED
+        assert judged(slots, first, told)[0] is Verdict.DIED
+    assert judged(slots, other, raised("a.py:2 f"))[0] is Verdict.DIED
+    assert judged(slots, second, raised("a.py:2 f"))[0] is Verdict.DIED
     first.child = cast(Child, AtWork(worked=False))
-    assert not crew.is_bug("C")
-    assert judged(crew, second, raised("a.py:2 f"))[0] is Verdict.HOPELESS
-    assert (crew.is_bug("C"), crew.is_bug("D")) == (True, False)
+    assert not slots.is_bug("C")
+    assert judged(slots, second, raised("a.py:2 f"))[0] is Verdict.HOPELESS
+    assert (slots.is_bug("C"), slots.is_bug("D")) == (True, False)
 
 
 @pytest.mark.parametrize("way", ["running", "ended"])
 def test_what_a_child_got_beyond_is_tried_five_times_in_each_place(way: str) -> None:
     """A database that is away for a moment: an init function that did its part before may do it again."""
-    first, second = Place("worker 1", [], "C"), Place("worker 2", [], "C")
-    crew = Crew([first, second])
+    first, second = Slot("worker 1", [], "C"), Slot("worker 2", [], "C")
+    slots = ChildSlots([first, second])
     if way == "running":
         second.child = cast(Child, AtWork(worked=True))
     else:
-        judged(crew, second, AT_WORK)
+        judged(slots, second, AT_WORK)
     for _ in range(20):
-        assert judged(crew, first, raised("a.py:1 f"))[0] is Verdict.DIED
+        assert judged(slots, first, raised("a.py:1 f"))[0] is Verdict.DIED
     second.child = None
     for _ in range(FAILED_STARTS_LIMIT - 1):
-        assert judged(crew, second, raised("a.py:1 f"))[0] is Verdict.DIED
-    assert judged(crew, second, raised("a.py:1 f"))[0] is Verdict.HOPELESS
-    assert not crew.is_bug("C")
+        assert judged(slots, second, raised("a.py:1 f"))[0] is Verdict.DIED
+    assert judged(slots, second, raised("a.py:1 f"))[0] is Verdict.HOPELESS
+    assert not slots.is_bug("C")
 
 
 def test_an_init_function_that_runs_out_of_time_is_no_bug() -> None:
     """Nothing was raised: such a trouble has no place."""
-    place = Place("worker", [], "C")
-    crew = Crew([place])
+    place = Slot("worker", [], "C")
+    slots = ChildSlots([place])
     for _ in range(FAILED_STARTS_LIMIT - 1):
-        assert judged(crew, place, raised("", "TimeoutError"))[0] is Verdict.DIED
-    assert judged(crew, place, raised("", "TimeoutError"))[0] is Verdict.HOPELESS
-    assert not crew.is_bug("C")
+        assert judged(slots, place, raised("", "TimeoutError"))[0] is Verdict.DIED
+    assert judged(slots, place, raised("", "TimeoutError"))[0] is Verdict.HOPELESS
+    assert not slots.is_bug("C")
 
 
 def test_failed_starts_count_only_in_a_row() -> None:
     """A child that was ready begins the count anew."""
-    place = Place("worker", [])
-    crew = Crew([place])
+    place = Slot("worker", [])
+    slots = ChildSlots([place])
     for told in (b"", b"ready\nstarting\n", IDLE, b"ready\nstarting\nexit 1\n"):
-        judged(crew, place, told)
+        judged(slots, place, told)
     assert place.failed_starts == 1
 
 
@@ -154,8 +156,8 @@ def test_failed_starts_count_only_in_a_row() -> None:
 def test_what_a_child_told_is_what_its_end_means(told: bytes, verdict: Verdict) -> None:
     """And not the status that it ended with; a torn line says nothing."""
     for status in (0, 1, 2, 3, 70, -9):
-        place = Place("worker", [], "C")
-        found, delay = judged(Crew([place]), place, told, status=status)
+        place = Slot("worker", [], "C")
+        found, delay = judged(ChildSlots([place]), place, told, status=status)
         assert found is verdict
         assert math.isnan(delay) == (verdict in (Verdict.MISCONFIGURED, Verdict.LEFT))
         assert delay == 0.0 or verdict is not Verdict.REPLACED
@@ -164,46 +166,46 @@ def test_what_a_child_told_is_what_its_end_means(told: bytes, verdict: Verdict) 
 @pytest.mark.processes
 def test_a_dead_child_is_started_again_when_it_is_due() -> None:
     """The queue tells the end; the place is filled when its delay is over, and not before."""
-    crew = Crew()
-    place = Place("worker", ["-c", "raise SystemExit(3)"])
+    slots = ChildSlots()
+    place = Slot("worker", ["-c", "raise SystemExit(3)"])
     try:
-        crew.start(place)
-        ended = crew.wait(time.monotonic() + 20)
+        slots.start(place)
+        ended = slots.wait(time.monotonic() + 20)
         assert isinstance(ended, ChildEnded)
         assert (ended.place, ended.status) == (place, 3)
-        assert crew.judge(ended, 50.0) is Verdict.DIED
-        crew.start_due(50.05)
-        assert crew.running() == []
-        assert crew.next_start() == pytest.approx(50.1)
-        crew.start_due(50.2)
-        assert crew.running() == [place]
-        assert crew.next_start() is None
+        assert slots.judge(ended, 50.0) is Verdict.DIED
+        slots.start_due(50.05)
+        assert slots.running() == []
+        assert slots.next_start() == pytest.approx(50.1)
+        slots.start_due(50.2)
+        assert slots.running() == [place]
+        assert slots.next_start() is None
     finally:
-        crew.kill()
+        slots.kill()
 
 
 @pytest.mark.processes
 def test_kill_leaves_nobody() -> None:
     """After kill, every child has ended."""
-    crew = Crew()
-    places = [Place(str(number), ["-c", "import time; time.sleep(60)"]) for number in range(3)]
+    slots = ChildSlots()
+    places = [Slot(str(number), ["-c", "import time; time.sleep(60)"]) for number in range(3)]
     for place in places:
-        crew.start(place)
+        slots.start(place)
     children = [place.child for place in places]
-    crew.kill()
+    slots.kill()
     assert [child.status for child in children if child is not None] == [-signal.SIGKILL] * 3
 
 
 def test_signals_reach_the_queue_and_the_handlers_come_back() -> None:
-    """Within the context a signal is a happening; afterwards the handler from before is in place."""
-    crew = Crew()
+    """Within the context a signal is a event; afterwards the handler from before is in place."""
+    slots = ChildSlots()
     before = signal.getsignal(signal.SIGTERM)
-    with crew.signals():
+    with slots.signals():
         os.kill(os.getpid(), signal.SIGTERM)
-        assert crew.wait(time.monotonic() + 5) == Signalled(signal.SIGTERM)
+        assert slots.wait(time.monotonic() + 5) == Signalled(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_wait_ends_in_time() -> None:
     """A wait with nothing to tell ends at its time, with None."""
-    assert Crew().wait(time.monotonic() + 0.01) is None
+    assert ChildSlots().wait(time.monotonic() + 0.01) is None
