@@ -21,8 +21,8 @@ running    Holding with our run         hands out items
 finishing  every task is over, Holding  tells the collector (Finish); waits for as long as `finished` takes
            (finishing)
 farewell   Finished, Holding (finished) tells the workers (RunEnded), also who comes until `stay` is over; waits for
-           or final Drain, RunEnded     their Goodbye, at most 2 s; then Bye. Of a run that ends early it tells the
-                                        collector, too, by RunEnded in the place of Bye
+           or final Drain, RunEnded,    their Goodbye, at most 2 s; then Bye. Of a run that ends early it tells the
+           EndFound                     collector, too, by RunEnded in the place of Bye
 draining   Drain                        hands out nothing, recalls what is unstarted; waits for what is leased
 ended
 ========== ============================ ===========================================================================
