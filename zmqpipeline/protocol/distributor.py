@@ -245,7 +245,8 @@ class DistributorMachine(ToCollector):
                 self._farewell(finished, now)
             case m.RunEnded(run, _, reason) if run in ("", self.run or self._proposed):
                 self._collector_ends(reason, now)
-            case m.Refused(reason):
+            # one that ends refuses what crossed its word of that
+            case m.Refused(reason) if not self.early:
                 self._end(2, reason)
         if verdict is Verdict.GAP:
             self._say_again(now)
