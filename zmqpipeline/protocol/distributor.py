@@ -21,8 +21,8 @@ running    Holding with our run         hands out items
 finishing  every task is over, Holding  tells the collector (Finish); waits for as long as `finished` takes
            (finishing)
 farewell   Finished, Holding (finished) tells the workers (RunEnded), also who comes until `stay` is over; waits for
-           or final Drain, RunEnded     their Goodbye, at most 2 s; then says Bye, until the collector has answered it,
-                                        at most 2 s. Of a run that ends early it tells the collector, too, by RunEnded
+           or final Drain, RunEnded,    their Goodbye, at most 2 s; then says Bye, until the collector has answered it,
+           EndFound                     at most 2 s. Of a run that ends early it tells the collector, too, by RunEnded
                                         in the place of Bye
 draining   Drain                        hands out nothing, recalls what is unstarted; waits for what is leased
 ended
@@ -250,6 +250,7 @@ class DistributorMachine(ToCollector):
                 self._end(*self._last)
             case m.RunEnded(run, _, reason) if run in ("", self.run or self._proposed):
                 self._collector_ends(reason, now)
+            # what was said before that is answered later
             case m.Refused(reason) if self.phase != "farewell":
                 self._end(2, reason)
         if verdict is Verdict.GAP:
