@@ -71,6 +71,7 @@ class DistributorMachine(ToCollector):
         if self.phase == "ended":
             return []
         self._stay.pass_time(now)
+        self._early_stay.pass_time(now)
         match event:
             case e.Received():
                 self._received(event, now)
@@ -121,7 +122,7 @@ class DistributorMachine(ToCollector):
         times = [self._deadline, self._repeat_at, self._dispatcher.next_time(), self._waiting.next_time()]
         times += (self.failed.kinds.next_time(), self._early_end.next_time())
         if self.phase == "farewell":
-            times.append(self._stay.until)
+            times += (self._stay.until, self._early_stay.until)
         if self.phase == "running":
             for task in self.tasks.values():
                 times += (task.ledger.next_due(), None if task.is_over else task.unserved_at)
@@ -441,7 +442,7 @@ class DistributorMachine(ToCollector):
         is_staying = bool(self._dispatcher.members or self._stay.until)
         if self.early:
             lacks_answer = self._connected and not self._collector_heard
-            if is_late or not (is_staying or lacks_answer):
+            if is_late or not (is_staying or self._early_stay.until or lacks_answer):
                 self._end(self._early_status, self.early if self._early_status else "drained")
         elif self._last is not None:
             if is_late:
