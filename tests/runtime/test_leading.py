@@ -96,6 +96,18 @@ class Role:
                 return self
         raise AssertionError("the hand does not lead")
 
+    def ask_for_what_goes_on(self) -> threading.Event:
+        """Have a call made that goes on until this event is set, while the hand leads."""
+        for _ in range(100):
+            go_on, is_over = threading.Event(), threading.Event()
+            self.led().call = lambda go_on=go_on, is_over=is_over: (go_on.wait(10), is_over.set())
+            if self.ask() == HAND:
+                return go_on
+            # the machine is so busy that the lead was taken back meanwhile
+            go_on.set()
+            assert is_over.wait(10)
+        raise AssertionError("the hand does not lead for long enough")
+
     def ask_and_wait(self) -> str:
         """The same, and wait for the call, and for a turn without one, in which the hand may be invited."""
         done = threading.Event()
@@ -133,7 +145,7 @@ def role() -> Iterator[Role]:
 def test_the_hand_leads_after_some_brief_calls_and_not_before(role: Role) -> None:
     """Calls that are brief are made on the thread that then runs the loop, too; the first ones are not."""
     assert [role.ask_and_wait() for _ in range(STREAK)] == [OWN] * STREAK
-    assert role.led().ask() == HAND
+    role.led()
 
 
 def test_a_hand_that_is_never_idle_leads_between_two_parts(role: Role) -> None:
@@ -158,15 +170,13 @@ def test_a_hand_that_is_never_idle_leads_between_two_parts(role: Role) -> None:
 
 def test_the_lead_is_taken_from_a_call_that_goes_on(role: Role) -> None:
     """The machine is told of what is posted while the call blocks, on the loop's own thread, and all goes on then."""
-    go_on = threading.Event()
-    role.led().call = lambda: go_on.wait(10)
-    assert role.ask() == HAND
+    go_on = role.ask_for_what_goes_on()
     began = time.monotonic()
     role.loop.post(Tick())
     assert role.machine.who(Tick) == OWN
     assert time.monotonic() - began < 5.0
     go_on.set()
-    assert role.led().ask() == HAND
+    role.led()
 
 
 def test_after_a_call_that_went_on_many_must_be_brief(role: Role) -> None:

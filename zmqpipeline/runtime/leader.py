@@ -96,7 +96,10 @@ class UserThread(ABC):
 
     def lead(self, calls: Calls) -> None:
         """Lead, if it is still wanted; on one of the hand's threads, which has these calls to make."""
-        if self._leadership is not None:
+        if self._streak < 0:
+            # a call has gone on since it offered, and another one may
+            self.give_back()
+        elif self._leadership is not None:
             self._leadership.lead(self, calls)
 
     def give_back(self) -> None:
