@@ -246,7 +246,7 @@ def test_a_run_that_comes_too_late_for_a_collector_is_not_refused(final: bool) -
 
 
 def test_a_distributor_that_its_user_ends_at_once_stays_longer_than_a_short_run() -> None:
-    """Whoever starts several roles at once keeps the machine busy: an attempt to connect takes longer than it should."""
+    """Who starts several roles at once keeps the machine busy: an attempt to connect takes longer than it should."""
     machine = DistributorMachine("pipe", [TaskSpec("A")], incarnation=b"d", run="run", stay=0.1, early_stay=1.0)
     bench = Bench(machine)
     bench.tell(e.Drain(25.0, True))
