@@ -21,9 +21,9 @@ LAYERS = (
     "options",
     "serialization",
     "messages utils",
-    "protocol.frozen protocol.error_info protocol.status_records protocol.messages protocol.events protocol.commands "
-    "protocol.allowed protocol.machine protocol.snapshots protocol.credit protocol.peers protocol.waiting "
-    "protocol.early_end protocol.missed_run",
+    "protocol.frozen protocol.spans protocol.error_info protocol.status_records protocol.ack_messages "
+    "protocol.service_messages protocol.messages protocol.events protocol.commands protocol.allowed protocol.machine "
+    "protocol.snapshots protocol.credit protocol.peers protocol.waiting protocol.early_end protocol.missed_run",
     "protocol.data",
     "protocol.fields protocol.codec protocol.recorder",
     "protocol.delivery",

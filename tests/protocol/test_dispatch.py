@@ -11,7 +11,7 @@ from zmqpipeline.protocol import codec
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.delivery.dispatcher import RELEASE_ITEMS, RELEASE_SECONDS
+from zmqpipeline.protocol.delivery.hand_out import RELEASE_ITEMS, RELEASE_SECONDS
 from zmqpipeline.protocol.fields import MAX_NUMBER
 
 # demand ---------------------------------------------------------------------------------------------------------------

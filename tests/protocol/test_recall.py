@@ -10,7 +10,7 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.data.ranges import numbers_of
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
-from zmqpipeline.protocol.delivery.dispatcher import RECALL_SECONDS
+from zmqpipeline.protocol.delivery.hand_out import RECALL_SECONDS
 from zmqpipeline.protocol.delivery.lost_workers import WAIT_SECONDS, LostWorkers
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.worker import WorkerMachine

@@ -13,7 +13,7 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol import status
 from zmqpipeline.protocol.messages import RunningItem
-from zmqpipeline.protocol.worker import REPORT_SECONDS
+from zmqpipeline.protocol.to_distributor import REPORT_SECONDS
 
 
 def ask(scene: Scene, peer: bytes = b"asker", *, number: int = 1) -> m.Status:

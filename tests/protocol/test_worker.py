@@ -15,7 +15,8 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.credit import MAX_BATCH
 from zmqpipeline.protocol.data.ranges import size, spans_of
 from zmqpipeline.protocol.delivery.window import ROOM_SECONDS
-from zmqpipeline.protocol.worker import IDLE_REPORT_SECONDS, REPORT_SECONDS, WorkerMachine
+from zmqpipeline.protocol.to_distributor import IDLE_REPORT_SECONDS, REPORT_SECONDS
+from zmqpipeline.protocol.worker import WorkerMachine
 
 
 class Scene:
