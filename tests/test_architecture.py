@@ -49,6 +49,7 @@ LAYERS = (
 for what has a layer of its own: `protocol` and `runtime` are what their other rows leave."""
 
 ALLOWED = {
+    ("app", "cli.run"): "app.run() is what the command does; imported when it is called",
     ("app", "cli.main"): "app.main() is the command line; imported when it is called",
     ("app", "testing.run"): "app.test_run(); imported when it is called",
     ("definitions.build", "app"): "for types alone: what is compiled is a Pipeline",
