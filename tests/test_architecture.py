@@ -1,4 +1,4 @@
-"""The layers: who may import whom, which third-party package is used where, how long a file may be."""
+"""The layers: who may import whom, which third-party package is used where, how long files and classes may be."""
 
 from __future__ import annotations
 
@@ -72,6 +72,9 @@ PURE_MAY_IMPORT = ("protocol", "errors", "observe", "options", "serialization")
 PURE_MUST_NOT = {"asyncio", "os", "pathlib", "select", "socket", "sqlite3", "subprocess", "threading", "time", "zmq"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FILES = sorted(path for folder in ("zmqpipeline", "tests", "examples") for path in (ROOT / folder).rglob("*.py"))
+
+
+MAX_FILE_LINES, MAX_CLASS_LINES = 500, 400
 
 
 class Imports(NamedTuple):
@@ -181,7 +184,11 @@ def test_the_package_shows_at_most_twenty_names() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_is_short_and_says_what_it_is(path: Path) -> None:
-    """No file is longer than 600 lines, and each begins with a docstring."""
+    """No file is longer than 500 lines, no class than 400, and each file begins with a docstring."""
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 600
-    assert not text.strip() or ast.get_docstring(ast.parse(text))
+    tree = ast.parse(text)
+    assert len(text.splitlines()) <= MAX_FILE_LINES
+    assert not text.strip() or ast.get_docstring(tree)
+    for one in ast.walk(tree):
+        if isinstance(one, ast.ClassDef):
+            assert (one.end_lineno or 0) - one.lineno < MAX_CLASS_LINES, f"{one.name} is too long: split it by duty"

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.values import Foo, same
 from zmqpipeline.errors import PipelineError, SerializeError
 from zmqpipeline.serialization.pack import (
     MAX_DEPTH,
@@ -58,19 +59,6 @@ values = st.recursive(
     lambda inner: st.one_of(st.lists(inner), st.lists(inner).map(tuple), st.dictionaries(hashables, inner)),
     max_leaves=20,
 )
-
-
-def same(one: Any, other: Any) -> bool:
-    """Equal and of equal types all the way down: 1, 1.0 and True differ here, as do a list and a tuple."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        return len(one) == len(other) and all(
-            same(k, j) and same(v, w) for (k, v), (j, w) in zip(one.items(), other.items(), strict=True)
-        )
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
 
 
 @pytest.mark.slow
@@ -180,10 +168,6 @@ class Loud(str):
 def test_a_subclass_arrives_as_its_plain_base(sent: Any, found: Any) -> None:
     """What only adds behaviour to a listed type is sent as that type."""
     assert same(unpack(pack(sent)), found)
-
-
-class Foo:
-    """Something that cannot be sent."""
 
 
 def circle() -> list[Any]:
@@ -369,60 +353,6 @@ def test_what_is_no_item_is_refused_with_the_functions_name(value: Any, hint: st
     with pytest.raises(SerializeError) as caught:
         pack_item(value, "worker function 'f'")
     assert hint in str(caught.value)
-
-
-def test_numpy_arrives() -> None:
-    """Arrays keep their type, shape and values; scalars keep their type; objects and masked arrays are refused."""
-    import numpy
-
-    arrays = [
-        numpy.arange(6, dtype=">i4").reshape(2, 3),
-        numpy.zeros((0, 3)),
-        numpy.array(5.0),
-        numpy.array(["a", "bc"]),
-        numpy.array([(1, 2.0)], dtype=[("n", "i4"), ("x", "f8")]),
-        numpy.asfortranarray(numpy.ones((2, 2), dtype=bool)),
-        numpy.array(["2024-01-01"], dtype="datetime64[D]"),
-    ]
-    for sent in arrays:
-        found = unpack(pack({"a": [sent]}))["a"][0]
-        assert (type(found), found.dtype, found.shape) == (type(sent), sent.dtype, sent.shape)
-        assert numpy.array_equal(found, sent)
-        assert found.flags.writeable
-    for scalar in (numpy.int64(5), numpy.float32(1.5), numpy.bool_(True), numpy.datetime64("2024-01-01")):
-        assert same(unpack(pack(scalar)), scalar)
-    assert same(unpack(pack(numpy.float64(1.5))), 1.5)
-    for bad in (numpy.array([Foo()]), numpy.ma.masked_array([1], mask=[True])):
-        with pytest.raises(SerializeError, match=r"`\$\.x` is an? "):
-            pack({"x": bad})
-
-
-def test_damaged_numpy_arrays_are_refused() -> None:
-    """An array whose header is cut, no Python literal, or wants more memory than there is, is a SerializeError."""
-    import numpy
-
-    frame = pack(numpy.zeros(4))
-    for old, new in ((b"(4,)", b"(4,("), (b"'descr'", b",descr'"), (b"<f8", b"|O8")):
-        assert old in frame
-        with pytest.raises(SerializeError):
-            unpack(frame.replace(old, new))
-    with pytest.raises(SerializeError):
-        unpack(frame.replace(b"(4,), }            ", b"(999999999999999,)}"))
-
-
-def test_numpy_is_not_imported_unasked() -> None:
-    """Packing and unpacking plain values never imports numpy; seen in a process of its own."""
-    source = """
-import sys
-from zmqpipeline.serialization.pack import pack, unpack
-unpack(pack({"a": [1, (2,)]}))
-try:
-    pack(object())
-except TypeError:
-    print("numpy" in sys.modules)
-"""
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "False\n"
 
 
 IDENTITIES = """

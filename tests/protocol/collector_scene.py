@@ -45,3 +45,8 @@ class Scene:
     def finish(self, *, ok: bool = True) -> list[c.Command]:
         """The distributor says that every item is acknowledged."""
         return self.distributor.says(m.Finish("run", ok, [m.TaskCounts("A", "complete", sent=2)]))
+
+
+def given_up(*numbers: int, task: str = "A") -> list[m.FailedItem]:
+    """Items that the distributor has given up."""
+    return [m.FailedItem(task, number, 3, "worker", TROUBLE, b"%d" % number) for number in numbers]

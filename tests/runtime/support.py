@@ -21,6 +21,8 @@ from zmqpipeline.runtime.transport.transport import Transport, shared_context
 
 QUICK = Options(linger=0.5)
 PROTOCOLS = ("tcp", "ipc", "inproc")
+OWN, HAND = "own", "hand"
+"""What two threads that may lead are called."""
 _names = itertools.count()
 
 
