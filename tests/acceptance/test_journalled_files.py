@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.runtime.journals import RUN as BEGUN
+from tests.support.journals import RUN as BEGUN
 from zmqpipeline.runtime.journal import Journal
 
 if TYPE_CHECKING:

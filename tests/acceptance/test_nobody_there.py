@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
-from tests.ports import free_ports
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop

@@ -14,7 +14,7 @@ import pytest
 
 from tests.acceptance.chaos.network import Network
 from tests.acceptance.conftest import ROOT
-from tests.ports import free_ports
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Program, Workshop

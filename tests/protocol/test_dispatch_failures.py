@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.protocol.scenes import Scene, Task
-from tests.protocol.support import TROUBLE, Stranger
+from tests.support.bench import TROUBLE, Stranger
+from tests.support.scenes import Scene, Task
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.delivery.hand_out import RELEASE_SECONDS

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.protocol.scenes import Hand, Scene
-from tests.protocol.services import RUN, Broker
-from tests.protocol.support import Bench, Stranger
+from tests.support.bench import Bench, Stranger
+from tests.support.scenes import Hand, Scene
+from tests.support.services import RUN, Broker
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m

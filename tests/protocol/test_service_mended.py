@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.protocol.services import RUN, Asker, Broker, Server
+from tests.support.services import RUN, Asker, Broker, Server
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.services.to_clients import FORGET_SECONDS
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.protocol.lies import arrives
-from tests.protocol.scenes import Hand, Scene, Task
-from tests.protocol.support import TROUBLE, Stranger
 from tests.protocol.test_worker import Scene as WorkerScene
+from tests.support.adversarial import arrives
+from tests.support.bench import TROUBLE, Stranger
+from tests.support.scenes import Hand, Scene, Task
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.protocol.support import TROUBLE, Bench, Stranger
+from tests.support.bench import TROUBLE, Bench, Stranger
 from tests.support.worker_scene import Scene
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e

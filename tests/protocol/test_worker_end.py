@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.protocol.support import TROUBLE
+from tests.support.bench import TROUBLE
 from tests.support.worker_scene import Scene
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.support import Posts
 from tests.support.collecting import Make, command, total
+from tests.support.transports import Posts
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect
 from zmqpipeline.protocol.events import Collected, FailedCalled, FinishedCalled
 from zmqpipeline.protocol.messages import ErrorInfo, FailedItem

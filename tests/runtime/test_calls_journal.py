@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.support import Posts
 from tests.support.collecting import Make, command, total
+from tests.support.transports import Posts
 from zmqpipeline.errors import JournalError
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, SetRun
 from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of

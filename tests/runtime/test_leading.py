@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.support import HAND, OWN, QUICK, Posts
+from tests.support.transports import HAND, OWN, QUICK, Posts
 from zmqpipeline.protocol.commands import Collect, Command, Ended, Execute, TakeBack
 from zmqpipeline.protocol.events import Collected, Drain, Event, Executed, TakenBack, Tick
 from zmqpipeline.runtime import leader

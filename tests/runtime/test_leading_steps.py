@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 
-from tests.runtime.support import HAND, OWN
+from tests.support.transports import HAND, OWN
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.runtime import leader
 from zmqpipeline.runtime.leader import Leadership, UserThread
