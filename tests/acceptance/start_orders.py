@@ -52,7 +52,7 @@ class Trial:
 
 def _troubles(said: str) -> list[str]:
     """The lines on stderr but those of who waits for the others, and of workers that come when the run is over."""
-    waits = ("Waiting for ", "Still waiting for ", "The run at this address was over ")
+    waits = ("Waiting for ", "Still waiting for ", "No worker serves task ", "The run at this address was over ")
     return [line for line in said.splitlines() if not line.startswith(waits)]
 
 

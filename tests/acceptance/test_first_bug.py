@@ -260,7 +260,7 @@ def test_a_bug_in_an_init_function_is_told_once_and_ends_the_run(
     workshop.write("app.py", INITS.replace("PART", part))
     program = workshop.start("-m", "app", "run", "--workers", "4")
     eventually((workshop.folder / "raised").exists, "the bug", timeout=30)
-    # another worker may share the items by then
+    # another worker may share the items by then, or the source be slow
     line = rf"could not be initialized, its \d item\(s\) go to others: {re.escape(AT_INIT)}\.\nTraceback "
     eventually(lambda: re.search(line, program.err), "the line", timeout=5)
     assert program.wait() == 1, program.err
@@ -273,6 +273,17 @@ def test_a_bug_in_an_init_function_is_told_once_and_ends_the_run(
     assert program.err.count(AT_INIT) <= 8, program.err
 
 
+@pytest.mark.alone
+def test_a_bug_in_an_init_function_ends_the_run_soon(workshop: Workshop, eventually: Eventually) -> None:
+    """Two more starts take about a second; it was four to six."""
+    workshop.write("app.py", INITS.replace("PART", "worker_init"))
+    program = workshop.start("-m", "app", "run", "--workers", "2")
+    eventually((workshop.folder / "raised").exists, "the bug", timeout=30)
+    began = time.monotonic()
+    assert program.wait() == 1, program.err
+    assert time.monotonic() - began < 2.0
+
+
 @pytest.mark.slow
 def test_a_bug_in_an_init_function_ends_a_run_role_by_role(workshop: Workshop, eventually: Eventually) -> None:
     """The worker has the traceback, the distributor the line; nobody comes within its patience, and the run is over."""
@@ -280,8 +291,9 @@ def test_a_bug_in_an_init_function_ends_a_run_role_by_role(workshop: Workshop, e
     distributor = workshop.start("-m", "app", "distributor", "--exit-when-idle", "8")
     collector, worker = (workshop.start("-m", "app", one) for one in ("collector", "worker"))
     assert worker.wait() == 1, worker.err
-    line = f"could not be initialized, its 2 item(s) go to others: {AT_INIT}. "
-    eventually(lambda: line in distributor.err, "the line", timeout=5)
+    # a source that is slow just then has given one of two items
+    pattern = rf"could not be initialized, its \d item\(s\) go to others: {re.escape(AT_INIT)}\. "
+    eventually(lambda: re.search(pattern, distributor.err), "the line", timeout=5)
     assert "if none can begin within 8 s, the task fails" in distributor.err
     # whoever looks at the collector alone knows at once, too
     line = f"A worker of task 'C' could not be initialized: {AT_INIT}. If none can begin within 8 s, the task fails."

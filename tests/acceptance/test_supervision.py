@@ -226,7 +226,9 @@ def test_a_worker_whose_init_function_raises_ends_the_run_sooner(workshop: Works
     assert program.wait() == 1, program.err
     assert len(workshop.lines("starts")) == 3
     assert workshop.lines("executed") == []
-    assert "  C: OSError: no database in app.py:" in program.err.splitlines()[-1]
+    assert [(one["stage"], one["error"], one["message"]) for one in program.json["reasons"]] == [
+        ("init", "OSError", "no database")
+    ]
 
 
 @pytest.mark.slow

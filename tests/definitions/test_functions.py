@@ -11,7 +11,9 @@ import pytest
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions import signatures
 from zmqpipeline.definitions.entries import task_entry, worker_entry
-from zmqpipeline.definitions.functions import FunctionCollector, FunctionTask, FunctionWorker
+from zmqpipeline.definitions.functions.collector import FunctionCollector
+from zmqpipeline.definitions.functions.task import FunctionTask
+from zmqpipeline.definitions.functions.worker import FunctionWorker
 from zmqpipeline.definitions.signatures import plan
 from zmqpipeline.errors import RegistrationError
 from zmqpipeline.protocol.commands import Produce

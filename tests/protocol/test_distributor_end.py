@@ -206,3 +206,17 @@ def test_an_item_over_the_limit_is_a_failed_item() -> None:
     scene.ack(0, 2, failed=(1, 2))
     scene.exhaust("A")
     assert scene.bench.said_one(m.Finish).ok is False
+
+
+def test_a_refusal_that_comes_after_the_word_of_an_early_end_changes_nothing() -> None:
+    """A collector that is shut down as the distributor comes says that the run ends, and has no room for its Begin."""
+    scene = Scene(running=False)
+    scene.connect()
+    worker = scene.worker()
+    scene.holding()
+    scene.collector.says(m.RunEnded("", ok=False, reason="The run ended early."))
+    scene.collector.says(m.Refused("This collector holds the run , not run."))
+    assert scene.bench.ended is None
+    worker.says(m.Goodbye("run", "A"))
+    scene.bench.wait(FAREWELL_SECONDS)
+    assert scene.bench.ended == c.Ended(1, "The run ended early.")

@@ -245,6 +245,21 @@ def test_a_run_that_comes_too_late_for_a_collector_is_not_refused(final: bool) -
     assert bench.ended == c.Ended(0, "drained")
 
 
+def test_a_distributor_that_its_user_ends_at_once_stays_longer_than_a_short_run() -> None:
+    """Whoever starts several roles at once keeps the machine busy: an attempt to connect takes longer than it should."""
+    machine = DistributorMachine("pipe", [TaskSpec("A")], incarnation=b"d", run="run", stay=0.1, early_stay=1.0)
+    bench = Bench(machine)
+    bench.tell(e.Drain(25.0, True))
+    bench.wait(0.9)
+    worker = Stranger(bench, "workers", b"w1", who=b"worker")
+    worker.says(m.WorkerReport("", "A", 1, 1, 0, False, (), (), "host", 1))
+    assert worker.was_told(m.RunEnded) == [m.RunEnded("run", False, OF_DISTRIBUTOR)]
+    worker.says(m.Goodbye("", "A"))
+    assert bench.ended is None
+    bench.wait(0.11)
+    assert bench.ended == c.Ended(0, "drained")
+
+
 def test_a_distributor_that_says_farewell_is_not_refused_any_more() -> None:
     """What it said before it heard of the end was answered later."""
     scene = Scene()

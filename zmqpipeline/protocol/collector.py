@@ -21,8 +21,8 @@ empty      start                    no run; results are dropped (their workers k
 active     Begin, Restored          collects and acknowledges
 finishing  Finish, all called       `finished` runs, for as long as it takes; Holding says so
 finished   FinishedCalled, Restored stays for the distributor's Bye, or 10 s; for one that is cut off 60 s
-draining   Drain, RunEnded          finishes what its thread has, acknowledges, ends; after a final Drain it says so to
-                                    distributor and workers, also to who comes until `stay` is over
+draining   Drain, RunEnded,         finishes what its thread has, acknowledges, ends; after a final Drain it says so to
+           EndFound                 distributor and workers, also to who comes until `stay` is over
 ended
 ========== ======================== =============================================================================
 """

@@ -21,8 +21,8 @@ running    Holding with our run         hands out items
 finishing  every task is over, Holding  tells the collector (Finish); waits for as long as `finished` takes
            (finishing)
 farewell   Finished, Holding (finished) tells the workers (RunEnded), also who comes until `stay` is over; waits for
-           or final Drain, RunEnded     their Goodbye, at most 2 s; then says Bye, until the collector has answered it,
-                                        at most 2 s. Of a run that ends early it tells the collector, too, by RunEnded
+           or final Drain, RunEnded,    their Goodbye, at most 2 s; then says Bye, until the collector has answered it,
+           EndFound                     at most 2 s. Of a run that ends early it tells the collector, too, by RunEnded
                                         in the place of Bye
 draining   Drain                        hands out nothing, recalls what is unstarted; waits for what is leased
 ended
@@ -66,6 +66,7 @@ class DistributorMachine(ToCollector):
         if self.phase == "ended":
             return []
         self._stay.pass_time(now)
+        self._early_stay.pass_time(now)
         match event:
             case e.Received():
                 self._received(event, now)
@@ -116,7 +117,7 @@ class DistributorMachine(ToCollector):
         times = [self._deadline, self._repeat_at, self._dispatcher.next_time(), self._waiting.next_time()]
         times += (self.failed.kinds.next_time(), self._early_end.next_time())
         if self.phase == "farewell":
-            times.append(self._stay.until)
+            times += (self._stay.until, self._early_stay.until)
         if self.phase == "running":
             for task in self.tasks.values():
                 times += (task.ledger.next_due(), None if task.is_over else task.unserved_at)
@@ -234,6 +235,7 @@ class DistributorMachine(ToCollector):
                 self._end(*self._last)
             case m.RunEnded(run, _, reason) if run in ("", self.run or self._proposed):
                 self._collector_ends(reason, now)
+            # what was said before that is answered later
             case m.Refused(reason) if self.phase != "farewell":
                 self._end(2, reason)
         if verdict is Verdict.GAP:
@@ -388,7 +390,7 @@ class DistributorMachine(ToCollector):
         is_staying = bool(self._dispatcher.members or self._stay.until)
         if self.early:
             lacks_answer = self._connected and not self._collector_heard
-            if is_late or not (is_staying or lacks_answer):
+            if is_late or not (is_staying or self._early_stay.until or lacks_answer):
                 self._end(self._early_status, self.early if self._early_status else "drained")
         elif self._last is not None:
             if is_late:

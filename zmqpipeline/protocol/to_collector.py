@@ -54,6 +54,7 @@ class ToCollector:
         supervised: str = "",
         here: str = "",
         stay: float = 0.0,
+        early_stay: float = 0.0,
         age: float | None = None,
         command: str = "",
         show: Callable[[bytes], str] = repr,
@@ -65,7 +66,7 @@ class ToCollector:
         what starts roles of this pipeline. `here` is what workers of this very process are called.
 
         `stay`: for so many seconds from its first event on it does not end, so that workers which try to connect from
-        time to time hear that a short run is over.
+        time to time hear that a short run is over. `early_stay`: the same, if it is ended by its user.
 
         `age` is that of `EarlyEnd`.
 
@@ -119,7 +120,7 @@ class ToCollector:
         self._repeat_at: float | None = None
         self._waiting = Waiting((options or Options()).exit_when_idle, command)
         self._loading = False
-        self._stay = Stay(stay)
+        self._stay, self._early_stay = Stay(stay), Stay(max(stay, early_stay))
         self.is_over = False
         """The run was seen to its end."""
         self._was_finished = False

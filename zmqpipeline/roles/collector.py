@@ -19,7 +19,7 @@ from zmqpipeline.protocol.messages import FailedItem, TaskCounts
 from zmqpipeline.roles.attributes import ENDPOINT, AttributeSpec, is_overridden, with_accepted_args
 from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.roles.results import Failure, Reason, Summary
-from zmqpipeline.runtime.bind import STAY_FACTOR, longest_wait
+from zmqpipeline.runtime.bind import STAY_FACTOR, early_stay, longest_wait
 from zmqpipeline.runtime.ended_runs import find_early_note, leave_early_note
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
@@ -288,7 +288,7 @@ class Collector(Role):
             incarnation=new_incarnation(),
             options=self.options,
             is_dict=is_dict,
-            stay=STAY_FACTOR * max(map(longest_wait, self._places())),
+            stay=early_stay(STAY_FACTOR * max(map(longest_wait, self._places()))),
             age=self._age,
         )
 

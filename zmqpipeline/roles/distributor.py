@@ -25,7 +25,7 @@ from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
 from zmqpipeline.roles.results import Failure, Reason, Summary
 from zmqpipeline.roles.task import Task
 from zmqpipeline.runtime import child
-from zmqpipeline.runtime.bind import STAY_FACTOR, is_near, longest_wait
+from zmqpipeline.runtime.bind import STAY_FACTOR, early_stay, is_near, longest_wait
 from zmqpipeline.runtime.ended_runs import find_early_note, leave_early_note, leave_note
 from zmqpipeline.runtime.error_text import named, trouble_of, users_part
 from zmqpipeline.runtime.log import about_thread
@@ -204,7 +204,8 @@ class Distributor(Role):
             metadata="remote" if self.receive_metadata else local,
             supervised=socket.gethostname() if child.is_child() else "",
             here=f"{socket.gethostname()}/{os.getpid()}",
-            stay=self._stay_seconds(),
+            stay=(stay := self._stay_seconds()),
+            early_stay=early_stay(stay),
             age=self._age,
             command=self._command,
             is_dict=is_dict,

@@ -46,8 +46,19 @@ def is_near(address: EndpointAddress) -> bool:
         return False
 
 
+EARLY_STAY_SECONDS = 1.0
+
 STAY_FACTOR = 1.25
 """So many times the longest wait between two attempts a role stays for who waits, since an attempt takes time, too."""
+
+
+def early_stay(stay: float) -> float:
+    """For so many seconds from its start a role is there that its user ends at once: who waits for it hears of that.
+
+    A machine that starts several roles is busy, so that an attempt takes longer than it should; nobody ends a role
+    that soon without having begun others. `stay` is the time for one attempt; 0.0 if nobody tries.
+    """
+    return max(stay, EARLY_STAY_SECONDS) if stay else 0.0
 
 
 def longest_wait(address: EndpointAddress) -> float:

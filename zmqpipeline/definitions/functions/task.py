@@ -1,0 +1,157 @@
+"""A decorated source as a `Task`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from zmqpipeline.addresses import EndpointAddress, WorkerAddress
+from zmqpipeline.definitions.functions.names import name_of
+from zmqpipeline.definitions.registry import TaskEntry
+from zmqpipeline.definitions.signatures import BoundHandler, Handler
+from zmqpipeline.errors import SerializeError
+from zmqpipeline.messages import MESSAGE_TYPE_READY
+from zmqpipeline.protocol.commands import Produce
+from zmqpipeline.protocol.delivery.dependencies import TaskSpec
+from zmqpipeline.roles.task import LastAck, Step, Task, keyed
+from zmqpipeline.roles.task_type import TaskType
+from zmqpipeline.runtime.threads.source import Begun, Exhausted, Keep, PassOver, Source
+from zmqpipeline.serialization.pack import item_packer, pack_item
+
+_log = logging.getLogger("zmqpipeline.task")
+_OVER = object()
+
+
+class FunctionTask(Task):
+    """A task whose items come from a function: yielded, returned as an iterable, or one a call."""
+
+    def __init__(self, entry: TaskEntry, endpoint: EndpointAddress, gate: Handler | None = None) -> None:
+        """`gate` is the plan of an `available` function."""
+        self.task_type = TaskType(entry.name)
+        self.endpoint = endpoint
+        self.dependencies = [TaskType(name) for name in entry.spec.depends_on]
+        self._entry = entry
+        self._gate = gate
+        self._items: Iterator[Any] | None = None
+        self._acks = LastAck(gated=gate is not None)
+
+    def handle(
+        self, data: dict[str, Any], address: str, msgtype: str, ack_data: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """The next item, as for any other Task; the distributor itself takes a shorter way."""
+        if self._items is None:
+            ack_id, ack_task = ack_data.get("_id", 0), ack_data.get("_task_type", "")
+            self._items = self._iterate(self._bound(), Produce(self.task_type, 1, address, ack_task, ack_id, b""))
+        item: Any = next(self._items, _OVER)
+        if item is _OVER:
+            self.is_complete = True
+            return None
+        checked: dict[str, Any] = {} if item is None else item
+        return checked
+
+    def _spec(self) -> TaskSpec:
+        return replace(self._entry.spec, has_gate=self._gate is not None)
+
+    def _start(self, metadata: dict[str, Any], start: int = 0) -> Step:
+        _log.info("Task %r begins.", str(self.task_type))
+        self.initialize(metadata)
+        step = self._times_step() if self._entry.keywords["times"] is not None else self._items_step(start)
+        if (key := self._entry.keywords["key"]) is not None:
+            step = self._keyed(step, key)
+        if self._gate is not None:
+            step = self._gated(step, self._gate)
+        return Begun(step, start) if self._entry.plan is not None and "start" in self._entry.plan.names else step
+
+    def _bound(self, start: int = 0) -> BoundHandler:
+        assert self._entry.plan is not None
+        constants = {"metadata": self.metadata, "task_type": self.task_type, "msgtype": MESSAGE_TYPE_READY}
+        return self._entry.plan.bind({**constants, "start": start})
+
+    def _call(self, bound: BoundHandler, command: Produce, number: int = 0) -> Any:
+        if not bound.rest:
+            return bound.function()
+        return bound(ack_data=self._acks.of(command), address=WorkerAddress(command.address), number=number)
+
+    def _iterate(self, bound: BoundHandler, command: Produce) -> Iterator[Any]:
+        """Call the function; what it returned, item by item."""
+        times = self._entry.keywords["times"]
+        if times is not None:
+            return (self._call(bound, command, number) for number in range(times))
+        made = self._call(bound, command)
+        if made is None or isinstance(made, dict):
+            return iter((made,))
+        if isinstance(made, (str, bytes)) or not isinstance(made, Iterable):
+            raise SerializeError(
+                f"The {name_of(bound)} returned a {type(made).__name__}. "
+                "Yield dicts, or return an iterable of them, one dict, or None."
+            )
+        return iter(made)
+
+    def _items_step(self, start: int) -> Step:
+        bound = self._bound(start)
+        return _Items(lambda command: self._iterate(bound, command), item_packer(name_of(bound)))
+
+    def _times_step(self) -> Step:
+        bound, times = self._bound(), self._entry.keywords["times"] or 0
+        what, done = name_of(bound), 0
+
+        def step(command: Produce) -> bytes:
+            nonlocal done
+            if done >= times:
+                raise Exhausted
+            done += 1
+            packed = pack_item(self._call(bound, command, done - 1), what)
+            # the last one says so, so that no gate is asked for an item that never comes
+            if done == times:
+                raise Exhausted(packed)
+            return packed
+
+        return step
+
+    def _keyed(self, step: Step, key: str | Callable[[dict[str, Any]], Any]) -> Step:
+        return keyed(step, key, str(self.task_type))
+
+    def _gated(self, step: Step, gate: Handler) -> Step:
+        bound = gate.bind({"metadata": self.metadata, "task_type": self.task_type})
+
+        def gated(command: Produce) -> bytes | tuple[bytes, bytes]:
+            self._acks.pass_gate(command, lambda ack: bound(ack, address=WorkerAddress(command.address)))
+            return step(command)
+
+        return gated
+
+
+class _Items(Source):
+    """The items that a function yields or returns, one a step; it is called at the first one."""
+
+    def __init__(self, begin: Callable[[Produce], Iterator[Any]], pack_next: Callable[[Any], bytes]) -> None:
+        self._begin = begin
+        self._pack = pack_next
+        self._items: Iterator[Any] | None = None
+
+    def __call__(self, command: Produce) -> bytes:
+        taken: list[bytes | tuple[bytes, bytes]] = []
+        self.take(command, 1, taken.append)
+        (packed,) = taken
+        assert isinstance(packed, bytes)
+        return packed
+
+    def take(self, command: Produce, count: int, keep: Keep) -> None:
+        if self._items is None:
+            self._items = self._begin(command)
+        if type(keep) is PassOver:
+            # what is done needs no packing
+            before = keep.count
+            for keep.count, _ in zip(range(before + 1, before + count + 1), self._items, strict=False):
+                pass
+            if keep.count < before + count:
+                raise Exhausted
+            return
+        pack, left = self._pack, count
+        # the range comes first: it must not end by taking an item that nobody asked for
+        for left, item in zip(range(count - 1, -1, -1), self._items, strict=False):  # noqa: B007
+            keep(pack(item))
+        if left:
+            raise Exhausted
