@@ -11,8 +11,8 @@ from collections import Counter
 
 import click
 
-from tests.mutations import MUTATIONS, mutated
-from tests.world import SimulationError, World
+from tests.support.harness import SimulationError, World
+from tests.support.mutations import MUTATIONS, mutated
 
 
 @click.command()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.roles import Rig
+from tests.support.roles import Rig
 from zmqpipeline.app import Pipeline
 from zmqpipeline.errors import ConfigurationError, DependencyError, EndpointError, RegistrationError
 from zmqpipeline.options import Options

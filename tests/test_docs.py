@@ -15,7 +15,7 @@ import click
 import pytest
 
 import zmqpipeline
-from tests.pages import PAGES, ROOT, headings_of, name_of, without_blocks
+from tests.support.pages import PAGES, ROOT, headings_of, name_of, without_blocks
 from zmqpipeline import errors, options
 from zmqpipeline.addresses import ROLE_OFFSETS
 from zmqpipeline.cli import main as cli

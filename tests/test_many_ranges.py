@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pytest
 import zmq
 
-from tests.ports import free_ports
-from tests.roles import running
+from tests.support.ports import free_ports
+from tests.support.roles import running
 from zmqpipeline import Pipeline
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import codec

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.marks import SETS
+from tests.support.marks import SETS
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,6 +27,6 @@ def test_a_test_of_two_sets_is_refused(pytester: pytest.Pytester) -> None:
     """It would run twice, once beside the neighbours that it must not have."""
     pytester.makeini("[pytest]\nmarkers =\n    slow\n    alone\n")
     pytester.makepyfile("import pytest\n\n@pytest.mark.slow\n@pytest.mark.alone\ndef test_it(): pass\n")
-    result = pytester.runpytest_inprocess("-p", "tests.marks")
+    result = pytester.runpytest_inprocess("-p", "tests.support.marks")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*test_it is marked as slow and as alone: choose one."])

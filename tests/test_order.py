@@ -30,7 +30,7 @@ def order_of(pytester: pytest.Pytester) -> Order:
         pytester.makepyfile(**{name: TESTS})
 
     def run(*arguments: str) -> tuple[int, list[str]]:
-        done = pytester.runpytest("-v", "-p", "tests.order", *arguments)
+        done = pytester.runpytest("-v", "-p", "tests.support.order", *arguments)
         done.assert_outcomes(passed=90)
         seed = SEED.search(done.stdout.str())
         assert seed is not None

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests import ports
-from tests.ports import Ports, free_ports
+from tests.support import ports
+from tests.support.ports import Ports, free_ports
 
 HOLD = """
 import sys
 from pathlib import Path
-from tests import ports
+from tests.support import ports
 
 ports.FIRST, ports.LAST = map(int, sys.argv[2:])
 print(len(ports.Ports(Path(sys.argv[1])).free(5, ["127.0.0.1"])), flush=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.roles import running
+from tests.support.roles import running
 from zmqpipeline import EndpointAddress, Service, ServiceClient, ServiceWorker, TaskType
 from zmqpipeline.errors import EndpointInUse, RequestFailed, WorkerInitError
 from zmqpipeline.options import Options

@@ -212,7 +212,7 @@ class Pipeline(Decorated):
             RoleDied, WorkerInitError: a process that the run needs kept dying.
             KeyboardInterrupt, SystemExit: SIGINT or SIGTERM ended the run, which has drained.
         """
-        from zmqpipeline.cli.main import run_app
+        from zmqpipeline.cli.run import run_app
 
         return run_app(
             self,

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.ports import free_ports
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 

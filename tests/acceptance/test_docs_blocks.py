@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.acceptance.conftest import ROOT, Program
-from tests.pages import DOCS, Block, blocks_of, name_of
-from tests.ports import free_ports
+from tests.support.pages import DOCS, Block, blocks_of, name_of
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop

@@ -19,8 +19,8 @@ import click
 import pytest
 
 from tests.acceptance.conftest import ROOT, Program
-from tests.pages import blocks_of
-from tests.ports import free_ports
+from tests.support.pages import blocks_of
+from tests.support.ports import free_ports
 from zmqpipeline import Pipeline
 from zmqpipeline.cli import main as cli
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import long_journal
+from tests.support import long_journal
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.ports import free_ports
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop

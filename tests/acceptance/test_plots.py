@@ -12,7 +12,7 @@ import pytest
 
 from examples.benchmarks import charts, lines, metg, plot, record, tables
 from examples.benchmarks.__main__ import BENCHMARKS
-from tests.pages import ROOT
+from tests.support.pages import ROOT
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
-from tests.protocol.services import Broker
+from tests.support.services import Broker
 
 settings.register_profile("zmqpipeline", deadline=None)
 settings.load_profile("zmqpipeline")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.protocol.collector_scene import Scene
-from tests.protocol.support import Stranger
+from tests.support.bench import Stranger
+from tests.support.collector_scene import Scene
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.protocol.scenes import Hand, Scene, Task
-from tests.protocol.support import TROUBLE, Stranger
+from tests.support.bench import TROUBLE, Stranger
+from tests.support.scenes import Hand, Scene, Task
 from zmqpipeline.errors import DependencyError
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e

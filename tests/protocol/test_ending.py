@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.protocol import test_collector, test_worker
-from tests.protocol.scenes import Scene
-from tests.protocol.support import TROUBLE, Bench, Stranger
+from tests.support.bench import TROUBLE, Bench, Stranger
+from tests.support.scenes import Scene
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m

@@ -12,16 +12,16 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.protocol.lies import EVENTS, MESSAGES, NUMBERS, US, bodies, made
-from tests.protocol.pipeline_trials import (
+from tests.support.adversarial import EVENTS, MESSAGES, NUMBERS, US, bodies, made
+from tests.support.machine_fuzz import HOW, Answers, Happens, Says, Step, Trial, Waits
+from tests.support.pipeline_trials import (
     CollectorTrial,
     DistributorTrial,
     MetadataTrial,
     RemoteMetadataTrial,
     RestoredCollectorTrial,
 )
-from tests.protocol.trial import HOW, Answers, Happens, Says, Step, Trial, Waits
-from tests.protocol.worker_trials import ClientTrial, ServiceTrial, ServiceWorkerTrial, WorkerTrial
+from tests.support.worker_trials import ClientTrial, ServiceTrial, ServiceWorkerTrial, WorkerTrial
 from zmqpipeline.protocol import events as e
 
 TRIALS: dict[str, type[Trial]] = {

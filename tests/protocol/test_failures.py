@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.protocol.scenes import Scene, Task
-from tests.protocol.support import TROUBLE
+from tests.support.bench import TROUBLE
+from tests.support.scenes import Scene, Task
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import messages as m

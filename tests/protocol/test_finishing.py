@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.protocol.scenes import Hand, Scene
-from tests.protocol.support import Bench, Stranger
+from tests.support.bench import Bench, Stranger
+from tests.support.scenes import Hand, Scene
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e

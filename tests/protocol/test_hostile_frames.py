@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.frames import KINDS, Forger
-from tests.protocol.lies import RUN, US
 from tests.protocol.test_every_event import QUIET, TRIALS
-from tests.protocol.trial import Trial
+from tests.support.adversarial import RUN, US
+from tests.support.machine_fuzz import Trial
 from zmqpipeline.errors import WireError
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import codec

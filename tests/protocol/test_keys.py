@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.protocol.scenes import Scene, Task
-from tests.protocol.support import TROUBLE, Bench, Stranger
+from tests.support.bench import TROUBLE, Bench, Stranger
+from tests.support.scenes import Scene, Task
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.protocol.scenes import Scene
-from tests.protocol.support import Stranger
+from tests.support.bench import Stranger
+from tests.support.scenes import Scene
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.observing import ObservedWorld
+from tests.support.observing import ObservedWorld
 from zmqpipeline.protocol import observed
 from zmqpipeline.protocol.observed import ObservedCollector, ObservedDistributor
 

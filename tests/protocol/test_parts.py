@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.protocol.scenes import Scene
-from tests.protocol.support import Bench, Stranger
+from tests.support.bench import Bench, Stranger
+from tests.support.scenes import Scene
 from zmqpipeline.errors import WireError
 from zmqpipeline.protocol import codec
 from zmqpipeline.protocol import commands as c

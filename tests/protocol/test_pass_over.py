@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.protocol.scenes import Scene, Task
+from tests.support.scenes import Scene, Task
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from tests.protocol.scenes import Hand, Scene
-from tests.protocol.services import RUN, Broker
-from tests.protocol.support import Bench, Stranger
+from tests.support.bench import Bench, Stranger
+from tests.support.scenes import Hand, Scene
+from tests.support.services import RUN, Broker
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.data.ranges import numbers_of
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
-from zmqpipeline.protocol.delivery.dispatcher import RECALL_SECONDS
+from zmqpipeline.protocol.delivery.hand_out import RECALL_SECONDS
 from zmqpipeline.protocol.delivery.lost_workers import WAIT_SECONDS, LostWorkers
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.worker import WorkerMachine

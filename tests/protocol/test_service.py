@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.protocol.services import RUN, Broker, Server
-from tests.protocol.support import TROUBLE
+from tests.support.bench import TROUBLE
+from tests.support.services import RUN, Broker, Server
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m

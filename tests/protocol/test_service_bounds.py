@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.protocol.services import RUN, Broker, Server
-from tests.protocol.support import TROUBLE
+from tests.support.bench import TROUBLE
+from tests.support.services import RUN, Broker, Server
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
@@ -13,9 +13,10 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.codec import MAX_FIELDS_BYTES, encode
 from zmqpipeline.protocol.data.ranges import MAX_RANGES, RangeSet, spans_of
 from zmqpipeline.protocol.peers import Link
-from zmqpipeline.protocol.services.broker import FAREWELL_SECONDS, FORGET_SECONDS, GRACE_SECONDS
+from zmqpipeline.protocol.services.broker import FAREWELL_SECONDS
 from zmqpipeline.protocol.services.broker_bytes import LEAST_ROOM, BrokerBytes
 from zmqpipeline.protocol.services.requests import MAX_ANSWERS, MAX_REMEMBERED, Client
+from zmqpipeline.protocol.services.to_clients import FORGET_SECONDS, GRACE_SECONDS
 
 # nobody serves it -----------------------------------------------------------------------------------------------------
 
@@ -76,7 +77,7 @@ def test_after_the_last_goodbye_nobody_serves(broker: Broker) -> None:
 def test_misspelled_names_do_not_use_up_the_room_for_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many names as are known at most may be asked in the first seconds; afterwards all of them are forgotten."""
     most = 500
-    monkeypatch.setattr("zmqpipeline.protocol.services.broker.MAX_SERVICES", most)
+    monkeypatch.setattr("zmqpipeline.protocol.services.to_clients.MAX_SERVICES", most)
     broker = Broker(young=True)
     asker = broker.asker()
     for number in range(most):

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.protocol.service_world import SERVICES, ClientNode, Node, WorkerNode, World
+from tests.support.service_harness import SERVICES, ClientNode, Node, WorkerNode, World
 from zmqpipeline.protocol import events as e
 
 CHOICE = st.integers(0, 1_000)

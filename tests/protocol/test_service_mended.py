@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.protocol.services import RUN, Asker, Broker, Server
+from tests.support.services import RUN, Asker, Broker, Server
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.services.broker import FORGET_SECONDS
+from zmqpipeline.protocol.services.to_clients import FORGET_SECONDS
 
 
 def scene(*, idempotent: bool = False) -> tuple[Broker, Asker, Server]:

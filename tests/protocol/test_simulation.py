@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.mutations import MUTATIONS, mutated
-from tests.plans import DRAINS, RESTARTS, draw
-from tests.world import World
+from tests.support.harness import World
+from tests.support.mutations import MUTATIONS, mutated
+from tests.support.scenarios import DRAINS, RESTARTS, draw
 
 FAILURES = (AssertionError, LookupError, TypeError, ValueError)
 

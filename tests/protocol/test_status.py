@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.protocol.lies import arrives
-from tests.protocol.scenes import Hand, Scene, Task
-from tests.protocol.support import TROUBLE, Stranger
 from tests.protocol.test_worker import Scene as WorkerScene
+from tests.support.adversarial import arrives
+from tests.support.bench import TROUBLE, Stranger
+from tests.support.scenes import Hand, Scene, Task
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol import status
 from zmqpipeline.protocol.messages import RunningItem
-from zmqpipeline.protocol.worker import REPORT_SECONDS
+from zmqpipeline.protocol.to_distributor import REPORT_SECONDS
 
 
 def ask(scene: Scene, peer: bytes = b"asker", *, number: int = 1) -> m.Status:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.protocol.scenes import Hand, Scene, Task
+from tests.support.scenes import Hand, Scene, Task
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of
 from zmqpipeline.protocol.delivery.ledger import Ledger

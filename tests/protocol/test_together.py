@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.protocol.support import TROUBLE, Bench, Joint, Wires
+from tests.support.bench import TROUBLE, Bench, Joint, Wires
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m

@@ -1,70 +1,21 @@
-"""The worker machine, law by law: what it holds, what it says, and when it ends."""
+"""The worker machine, law by law: what it holds, and what it says."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from tests.protocol.support import TROUBLE, Bench, Stranger
-from zmqpipeline.options import Options
+from tests.support.bench import TROUBLE, Bench, Stranger
+from tests.support.worker_scene import Scene
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.credit import MAX_BATCH
-from zmqpipeline.protocol.data.ranges import size, spans_of
+from zmqpipeline.protocol.data.ranges import size
 from zmqpipeline.protocol.delivery.window import ROOM_SECONDS
-from zmqpipeline.protocol.worker import IDLE_REPORT_SECONDS, REPORT_SECONDS, WorkerMachine
-
-
-class Scene:
-    """A worker, a distributor and a collector played by hand."""
-
-    def __init__(
-        self,
-        *,
-        slots: int = 1,
-        welcomed: bool = True,
-        options: Options | None = None,
-        max_items: int | None = None,
-    ) -> None:
-        machine = WorkerMachine(
-            "A", slots=slots, incarnation=b"worker", host="box", pid=7, options=options, max_items=max_items
-        )
-        self.bench = Bench(machine)
-        self.machine = machine
-        self.distributor = Stranger(self.bench, "workers", who=b"distributor")
-        self.collector = Stranger(self.bench, "results", who=b"collector")
-        if welcomed:
-            self.connect()
-            self.distributor.says(m.Welcome("run", b"meta"))
-
-    def connect(self) -> None:
-        """Both connections are up."""
-        self.bench.tell(e.Connected("workers"))
-        self.bench.tell(e.Connected("results"))
-
-    def work(self, *numbers: int, attempt: int = 1, run: str = "run", released: m.Spans = ()) -> list[c.Command]:
-        """The distributor gives these items."""
-        payloads = [b"%d" % number for number in sorted(numbers)]
-        return self.distributor.says(m.Work(run, "A", attempt, 0.0, spans_of(numbers), released, payloads))
-
-    def execute(
-        self, *numbers: int, failing: Sequence[int] = (), attempt: int = 1, seconds: float = 1.0
-    ) -> list[c.Command]:
-        """A thread is done with these."""
-        failures = [(number, TROUBLE) for number in failing]
-        results = [b"r%d" % number for number in numbers]
-        return self.bench.tell(e.Executed(attempt, list(numbers), results, failures, seconds))
-
-    def settle(self, *numbers: int) -> list[c.Command]:
-        """The distributor releases these."""
-        return self.distributor.says(m.Settled("run", "A", spans_of(numbers)))
-
-    def report(self) -> m.WorkerReport:
-        """The one report among the last messages."""
-        return self.bench.said_one(m.WorkerReport)
+from zmqpipeline.protocol.to_distributor import IDLE_REPORT_SECONDS, REPORT_SECONDS
+from zmqpipeline.protocol.worker import WorkerMachine
 
 
 @pytest.fixture
@@ -409,133 +360,6 @@ def test_a_worker_whose_items_become_longer_says_at_once_that_it_has_too_much() 
     # an item of 10 ms has nine others ahead of it
     assert said[-1] < 20
     assert all(2 * after <= before for before, after in zip([told, *said], said, strict=False))
-
-
-def test_draining_hands_back_what_is_unstarted_and_ends_when_all_is_released(scene: Scene) -> None:
-    """SIGTERM: no new items, the running one finishes, its result is kept until it is acknowledged, then the end."""
-    scene.work(0, 1, 2)
-    scene.bench.tell(e.Drain(25.0))
-    assert scene.bench.one(c.TakeBack).count is None
-    assert (scene.report().draining, scene.report().window) == (True, 0)
-    scene.bench.tell(e.TakenBack([2, 1]))
-    assert scene.bench.said_one(m.ItemsReturned).spans == (1, 3)
-    scene.execute(0)
-    assert scene.bench.said_one(m.Results).spans == (0, 1)
-    assert scene.bench.ended is None
-    scene.settle(0)
-    assert scene.bench.one(c.Ended).status == 0
-    assert scene.bench.said_one(m.Goodbye).trouble is None
-
-
-def test_work_that_crosses_a_drain_is_handed_back(scene: Scene) -> None:
-    """An item that was under way when the drain began is taken off the queue again."""
-    scene.work(0)
-    scene.bench.tell(e.Drain(25.0))
-    scene.bench.tell(e.TakenBack([]))
-    scene.work(1)
-    assert scene.bench.one(c.TakeBack).count is None
-    scene.bench.tell(e.TakenBack([1]))
-    assert scene.bench.said_one(m.ItemsReturned).spans == (1, 2)
-
-
-def test_an_idle_worker_drains_at_once(scene: Scene) -> None:
-    """Nothing held, nothing to wait for: the answer of the threads ends it."""
-    scene.bench.tell(e.Drain(25.0))
-    scene.bench.tell(e.TakenBack([]))
-    assert scene.bench.one(c.Ended).status == 0
-
-
-def test_a_drain_ends_in_time_all_the_same(scene: Scene) -> None:
-    """An item that does not finish is left to others; the log says how many."""
-    scene.work(0)
-    scene.bench.tell(e.Drain(3.0))
-    scene.bench.tell(e.TakenBack([]))
-    scene.bench.wait(2.9)
-    assert scene.bench.ended is None
-    scene.bench.wait(0.2)
-    assert scene.bench.ended == c.Ended(0, "drained")
-    assert "1 items" in scene.bench.logged()
-
-
-def test_the_idle_time_out_ends_a_worker_without_items() -> None:
-    """The time counts from the last item, not while one runs, and the status is 0."""
-    scene = Scene(options=Options(idle_timeout=5.0))
-    scene.bench.wait(4.0)
-    scene.work(0)
-    scene.bench.wait(60.0)
-    assert scene.bench.ended is None
-    scene.execute(0)
-    scene.settle(0)
-    scene.bench.wait(4.9)
-    assert scene.machine.phase == "working"
-    scene.bench.wait(0.2)
-    assert scene.machine.phase == "draining"
-    assert "idle time-out" in scene.bench.logged(20)
-    scene.bench.tell(e.TakenBack([]))
-    assert scene.bench.one(c.Ended).status == 0
-
-
-def test_a_worker_that_nobody_answers_times_out_too() -> None:
-    """A worker that never finds a distributor ends by its idle time-out, counted from the first connection."""
-    scene = Scene(welcomed=False, options=Options(idle_timeout=5.0))
-    scene.bench.tell(e.Connected("workers"))
-    scene.bench.wait(5.1)
-    assert scene.machine.phase == "draining"
-
-
-def test_the_end_of_the_run_is_the_end_of_the_worker(scene: Scene) -> None:
-    """RunEnded is answered with Goodbye, and the status is 0."""
-    scene.distributor.says(m.RunEnded("run"))
-    assert scene.bench.said_one(m.Goodbye).trouble is None
-    assert scene.bench.one(c.Ended) == c.Ended(0, "the run is over")
-    assert scene.work(0) == []
-
-
-def test_the_end_of_another_run_is_not_its_own(scene: Scene) -> None:
-    """A worker that has joined a new run does not end with the old one."""
-    scene.distributor.says(m.RunEnded("old"))
-    assert scene.bench.ended is None
-
-
-def test_a_worker_that_never_joined_ends_with_any_run() -> None:
-    """A worker that came too late for its first item is told that it may go."""
-    scene = Scene(welcomed=False)
-    scene.connect()
-    scene.distributor.says(m.RunEnded("run"))
-    assert scene.bench.one(c.Ended).status == 0
-
-
-def test_a_refusal_ends_it_with_the_reason(scene: Scene) -> None:
-    """A distributor without this task says so; that is a configuration error."""
-    scene.distributor.says(m.Refused("This distributor has no task 'A'."))
-    assert scene.bench.one(c.Ended) == c.Ended(2, "This distributor has no task 'A'.")
-
-
-def test_a_failed_init_ends_it_with_status_1(scene: Scene) -> None:
-    """`init_worker` raised: the distributor hears why, so that its items go to others."""
-    scene.work(0)
-    scene.bench.tell(e.InitFailed(TROUBLE))
-    assert scene.bench.one(c.Ended) == c.Ended(1, "ValueError: as planned")
-    assert scene.bench.said_one(m.Goodbye).trouble == TROUBLE
-
-
-def test_a_lost_thread_is_one_slot_less_and_the_last_one_the_end() -> None:
-    """Threads that are stuck past a time-out count as occupied; when all are, the worker ends with status 70."""
-    scene = Scene(slots=2)
-    scene.work(0, 1, 2)
-    scene.bench.tell(e.ThreadLost(1))
-    assert scene.report().slots == 1
-    scene.bench.tell(e.ThreadLost(0))
-    assert scene.bench.one(c.Ended).status == 70
-    assert scene.bench.said(m.Goodbye)
-
-
-def test_an_ended_machine_says_nothing_more(scene: Scene) -> None:
-    """After Ended every event is without effect, and no time is waited for."""
-    scene.distributor.says(m.RunEnded("run"))
-    for event in (e.Tick(), e.Drain(1.0), e.Connected("workers"), e.TakenBack([])):
-        assert scene.bench.tell(event) == []
-    assert scene.bench.machine.next_deadline() is None
 
 
 def test_the_snapshot_says_what_it_does(scene: Scene) -> None:

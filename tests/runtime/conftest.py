@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.journals import RUN, Open
-from tests.runtime.pools import Make
-from tests.runtime.support import Posts
+from tests.support.journals import RUN, Open
+from tests.support.pools import Make
+from tests.support.transports import Posts
 from zmqpipeline.runtime.journal import Journal
 from zmqpipeline.runtime.threads.execution import Execution
 from zmqpipeline.runtime.threads.pool import Pool

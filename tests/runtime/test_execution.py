@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.support import peer_process
+from tests.support.transports import peer_process
 
 PROGRAM = """
 import json
@@ -15,7 +15,7 @@ import resource
 import sys
 from pathlib import Path
 
-from tests.runtime.support import Posts
+from tests.support.transports import Posts
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, Running
 from zmqpipeline.serialization.packed import Packed

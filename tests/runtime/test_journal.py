@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.runtime.journals import BIG, RUN, Open, again, failure, insert, key, rows
+from tests.support.journals import BIG, RUN, Open, again, failure, insert, key, rows
 from zmqpipeline.errors import JournalError
 from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.protocol.data.ranges import RangeSet, spans_of

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.journals import RUN, Open, again, insert, rows
-from tests.runtime.support import peer_process
+from tests.support.journals import RUN, Open, again, insert, rows
+from tests.support.transports import peer_process
 from zmqpipeline.errors import JournalError
 from zmqpipeline.protocol.events import Restored
 from zmqpipeline.protocol.messages import TaskProgress

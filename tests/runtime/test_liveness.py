@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.support import arrivals_until, messages, new_address, new_transport, peer_process
+from tests.support.transports import arrivals_until, messages, new_address, new_transport, peer_process
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.events import PeerLost
 from zmqpipeline.runtime.transport.transport import Transport

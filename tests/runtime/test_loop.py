@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.support import QUICK, arrivals_until, messages, new_address, new_transport
+from tests.support.transports import QUICK, arrivals_until, messages, new_address, new_transport
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.protocol import codec
 from zmqpipeline.protocol.commands import Command, Ended, LoadMetadata, Log, Send, SetMetadata, TakeBack

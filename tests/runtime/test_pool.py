@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.pools import Make, executed, items, results
-from tests.runtime.support import Posts
+from tests.support.pools import Make, executed, items, results
+from tests.support.transports import Posts
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.credit import MAX_BATCH_BYTES
 from zmqpipeline.protocol.events import Executed, InitFailed, Running, TakenBack, ThreadLost

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.runtime.pools import Make, executed, items, results
-from tests.runtime.support import Posts
+from tests.support.pools import Make, executed, items, results
+from tests.support.transports import Posts
 from zmqpipeline.runtime.threads.pool import Pool
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.support import Posts
+from tests.support.transports import Posts
 from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.events import Produced
 from zmqpipeline.runtime.threads.source import Begun, Exhausted, Gated, Producer, Step, steps

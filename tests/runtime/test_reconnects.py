@@ -21,7 +21,7 @@ import pytest
 import zmq
 
 from tests.acceptance.chaos.network import Network
-from tests.ports import free_ports
+from tests.support.ports import free_ports
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.events import Connected, Disconnected

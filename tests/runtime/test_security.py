@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import zmq
 
-from tests.runtime import support
-from tests.runtime.support import arrivals_until, new_address
+from tests.support import transports
+from tests.support.transports import arrivals_until, new_address
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import KeysError
 from zmqpipeline.options import Options
@@ -90,7 +90,7 @@ def poll_for(seconds: float, *transports: Transport, until: Callable[[list[Any]]
 
 def messages(arrivals: list[Any]) -> list[list[bytes]]:
     """What was said; a bound side asks its peers whether they are there when somebody else's connection broke."""
-    return [one for one in support.messages(arrivals) if one != PROBE]
+    return [one for one in transports.messages(arrivals) if one != PROBE]
 
 
 def never(arrivals: list[Any]) -> bool:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import zmq
 
-from tests.ports import free_port
-from tests.runtime.support import (
+from tests.support.ports import free_port
+from tests.support.transports import (
     PROTOCOLS,
     QUICK,
     arrivals_until,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import zmq
 
-from tests.runtime.support import QUICK, arrivals_until, messages
+from tests.support.transports import QUICK, arrivals_until, messages
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import codec

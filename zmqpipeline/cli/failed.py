@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from zmqpipeline.app import Pipeline
+from zmqpipeline.cli.group import Group
 from zmqpipeline.cli.tables import printable, table
 from zmqpipeline.errors import ConfigurationError, JournalError, SerializeError, did_you_mean
 from zmqpipeline.options import Options
@@ -27,13 +28,6 @@ MAX_MESSAGE_LENGTH = 60
 """So many characters of an error's message fit into the table."""
 
 _journal = click.option("--journal", metavar="FILE", help="The journal; by default what ZMQPIPELINE_JOURNAL says.")
-
-
-def dead_command(group: type[click.Group]) -> click.Group:
-    """The command `dead` with its three commands, as a group of this type."""
-    help = "The failed items that a journal holds: list them, show one, have them tried again."
-    example = "Example: python -m app dead list --journal run.db"
-    return group("dead", help=help, epilog=example, commands=[_list, _show, _retry])
 
 
 def command_of(ctx: click.Context, app: Pipeline, *arguments: str) -> str:
@@ -110,6 +104,14 @@ def _retry(ctx: click.Context, app: Pipeline, /, ids: Sequence[str], all_of_them
         click.echo(f"Marked {number} failed item{'' if number == 1 else 's'} to be tried again.{known}")
         click.echo(f"They are, when the run goes on: {command_of(ctx, app, 'run', '--journal', str(path))}")
     return 0
+
+
+dead = Group(
+    "dead",
+    help="The failed items that a journal holds: list them, show one, have them tried again.",
+    epilog="Example: python -m app dead list --journal run.db",
+    commands=[_list, _show, _retry],
+)
 
 
 # what they stand on ---------------------------------------------------------------------------------------------------

@@ -3,76 +3,63 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
 from zmqpipeline.app import Pipeline
+from zmqpipeline.cli.common import flag_arguments, serve, settle, shared_flags
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options
 from zmqpipeline.processes import launch
 from zmqpipeline.roles.base import Role
 
-Settle = Callable[[Pipeline, Mapping[str, Any]], Options]
-Serve = Callable[..., int]
+
+@click.command("service", epilog="Example: python -m app service --endpoint tcp://0.0.0.0:5550")
+@shared_flags
+@click.pass_obj
+def service(app: Pipeline, /, **flags: Any) -> int:
+    """Run the broker: it routes requests of clients to the workers of each service."""
+    return serve(_compiled(app, "service", settle(app, flags)))
 
 
-def service_commands(
-    common: Callable[[Callable[..., Any]], Callable[..., Any]],
-    settle: Settle,
-    serve: Serve,
-    flag_arguments: Callable[[Mapping[str, Any]], list[str]],
-) -> tuple[click.Command, ...]:
-    """The commands, with what all commands share."""
+@click.command(
+    "service-worker", epilog="Example: python -m app service-worker upper --threads 4 --endpoint tcp://SERVER:5550"
+)
+@click.argument("name", required=False)
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the process.")
+@click.option("--processes", type=click.IntRange(1), metavar="N", help="So many worker processes.")
+@shared_flags
+@click.pass_obj
+def service_worker(app: Pipeline, /, name: str | None, threads: int | None, processes: int | None, **flags: Any) -> int:
+    """Answer the requests of one service; of each service, in a process each, if none is named."""
+    options = settle(app, flags)
+    names = [name] if name is not None else app.service_names
+    if not names:
+        raise ConfigurationError(f"Pipeline {app.name!r} has no services. Add one with `@app.service('NAME')`.")
+    if len(names) == 1 and processes is None:
+        role = _compiled(app, "service-worker", options, task_type=names[0], threads=threads)
+        return serve(role, worker=True)
+    for one in names:
+        _compiled(app, "service-worker", options, task_type=one)
+    arguments = flag_arguments({**flags, "threads": threads})
+    count = processes or 1
+    return launch.supervise_workers(app, names, count, arguments, options.drain_timeout, "service-worker")
 
-    @click.command("service", epilog="Example: python -m app service --endpoint tcp://0.0.0.0:5550")
-    @common
-    @click.pass_obj
-    def service(app: Pipeline, /, **flags: Any) -> int:
-        """Run the broker: it routes requests of clients to the workers of each service."""
-        return serve(_compiled(app, "service", settle(app, flags)))
 
-    @click.command(
-        "service-worker", epilog="Example: python -m app service-worker upper --threads 4 --endpoint tcp://SERVER:5550"
-    )
-    @click.argument("name", required=False)
-    @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of the process.")
-    @click.option("--processes", type=click.IntRange(1), metavar="N", help="So many worker processes.")
-    @common
-    @click.pass_obj
-    def service_worker(
-        app: Pipeline, /, name: str | None, threads: int | None, processes: int | None, **flags: Any
-    ) -> int:
-        """Answer the requests of one service; of each service, in a process each, if none is named."""
-        options = settle(app, flags)
-        names = [name] if name is not None else app.service_names
-        if not names:
-            raise ConfigurationError(f"Pipeline {app.name!r} has no services. Add one with `@app.service('NAME')`.")
-        if len(names) == 1 and processes is None:
-            role = _compiled(app, "service-worker", options, task_type=names[0], threads=threads)
-            return serve(role, worker=True)
-        for one in names:
-            _compiled(app, "service-worker", options, task_type=one)
-        arguments = flag_arguments({**flags, "threads": threads})
-        count = processes or 1
-        return launch.supervise_workers(app, names, count, arguments, options.drain_timeout, "service-worker")
-
-    @click.command("call", epilog='Example: python -m app call upper \'{"text": "abc"}\'')
-    @click.argument("name")
-    @click.argument("request", metavar="JSON")
-    @click.option("--timeout", type=click.FloatRange(0), default=30.0, show_default=True, metavar="S")
-    @common
-    @click.pass_obj
-    def call(app: Pipeline, /, name: str, request: str, timeout: float, **flags: Any) -> int:
-        """Ask a service once; prints the reply as JSON."""
-        options = settle(app, flags)
-        with app.client(name, options=options) as client:
-            reply = client.request(_read(request), timeout=timeout)
-        click.echo(_shown(reply))
-        return 0
-
-    return service, service_worker, call
+@click.command("call", epilog='Example: python -m app call upper \'{"text": "abc"}\'')
+@click.argument("name")
+@click.argument("request", metavar="JSON")
+@click.option("--timeout", type=click.FloatRange(0), default=30.0, show_default=True, metavar="S")
+@shared_flags
+@click.pass_obj
+def call(app: Pipeline, /, name: str, request: str, timeout: float, **flags: Any) -> int:
+    """Ask a service once; prints the reply as JSON."""
+    options = settle(app, flags)
+    with app.client(name, options=options) as client:
+        reply = client.request(_read(request), timeout=timeout)
+    click.echo(_shown(reply))
+    return 0
 
 
 def _compiled(app: Pipeline, role: str, options: Options, **arguments: Any) -> Role:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +16,7 @@ import click
 
 from zmqpipeline.addresses import EndpointAddress, derive
 from zmqpipeline.app import Pipeline
+from zmqpipeline.cli.common import settle, shared_flags
 from zmqpipeline.cli.tables import duration, printable, table
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options, variable
@@ -164,51 +165,43 @@ def _run(item: RunningItem) -> str:
     return f"{item.number} for {duration(item.seconds)}{again}"
 
 
-Settle = Callable[[Pipeline, Mapping[str, Any]], Options]
+@click.command("status", epilog="Example: python -m app status --watch")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object on stdout, one line a run.")
+@click.option("--watch", is_flag=True, help="Ask again and again, until the run is over or Ctrl-C.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1),
+    default=1.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds between two questions of --watch.",
+)
+@shared_flags
+@click.pass_obj
+def status(app: Pipeline, /, as_json: bool, watch: bool, interval: float, **flags: Any) -> int:
+    """Ask a running distributor how it stands: tasks, workers, what runs now, and why something does not.
 
-
-def status_command(common: Callable[[Callable[..., Any]], Callable[..., Any]], settle: Settle) -> click.Command:
-    """The command, with what all commands share."""
-
-    @click.command("status", epilog="Example: python -m app status --watch")
-    @click.option("--json", "as_json", is_flag=True, help="Print a JSON object on stdout, one line a run.")
-    @click.option("--watch", is_flag=True, help="Ask again and again, until the run is over or Ctrl-C.")
-    @click.option(
-        "--interval",
-        type=click.FloatRange(0.1),
-        default=1.0,
-        show_default=True,
-        metavar="S",
-        help="Seconds between two questions of --watch.",
-    )
-    @common
-    @click.pass_obj
-    def status(app: Pipeline, /, as_json: bool, watch: bool, interval: float, **flags: Any) -> int:
-        """Ask a running distributor how it stands: tasks, workers, what runs now, and why something does not.
-
-        Of an app with services it asks their broker, too. It finds each `run` of this user, and the roles at the usual
-        address; --endpoint asks at that address alone.
-        """
-        options = settle(app, flags)
-        bases = _bases(app, options, flags["endpoint"] or os.environ.get(variable("endpoint")))
-        roles = ("status", "service-clients") if app.service_names else ("status",)
-        places = {derive(base, role): base for base in bases for role in roles}
-        with StatusClient(list(places), options) as watcher:
-            show = _Show(places, as_json=as_json, clear=watch)
+    Of an app with services it asks their broker, too. It finds each `run` of this user, and the roles at the usual
+    address; --endpoint asks at that address alone.
+    """
+    options = settle(app, flags)
+    bases = _bases(app, options, flags["endpoint"] or os.environ.get(variable("endpoint")))
+    roles = ("status", "service-clients") if app.service_names else ("status",)
+    places = {derive(base, role): base for base in bases for role in roles}
+    with StatusClient(list(places), options) as watcher:
+        show = _Show(places, as_json=as_json, clear=watch)
+        answers = watcher.ask()
+        if not answers:
+            raise ConfigurationError(_nobody(list(places), watcher))
+        show(answers)
+        while watch:
+            time.sleep(interval)
             answers = watcher.ask()
             if not answers:
-                raise ConfigurationError(_nobody(list(places), watcher))
+                click.echo("No distributor answers any more: the run is over, or was ended.", err=True)
+                return 0
             show(answers)
-            while watch:
-                time.sleep(interval)
-                answers = watcher.ask()
-                if not answers:
-                    click.echo("No distributor answers any more: the run is over, or was ended.", err=True)
-                    return 0
-                show(answers)
-        return 0
-
-    return status
+    return 0
 
 
 def _bases(app: Pipeline, options: Options, given: str | None) -> list[str]:

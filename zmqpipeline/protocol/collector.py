@@ -34,9 +34,7 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collection.collecting import CollectedResults
-from zmqpipeline.protocol.data.ranges import spans_of
-from zmqpipeline.protocol.delivery.failure_kinds import said, told
-from zmqpipeline.protocol.delivery.parts import in_parts
+from zmqpipeline.protocol.delivery.failure_kinds import said
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.peers import Verdict
 from zmqpipeline.protocol.run_end import early, ended_early, not_collected
@@ -102,11 +100,6 @@ class CollectorMachine(CollectedResults):
         if self._early_end.is_due(now):
             self._do(c.LookForEnd())
         return self._out
-
-    @property
-    def count(self) -> int:
-        """How many items are acknowledged so far."""
-        return self._acks.count
 
     def next_deadline(self) -> float | None:
         """See `Machine.next_deadline`."""
@@ -315,11 +308,6 @@ class CollectorMachine(CollectedResults):
         self._acks.count = self.inherited = self._tasks.done
         self.inherited_failed = self._tasks.failed
 
-    def _say_keys(self, peer: e.Peer) -> None:
-        """Before a Holding that answers a distributor without a run: the keys that its progress counts."""
-        for part in self._tasks.messages(self.run) if self.run else ():
-            self._send(peer, part)
-
     def _restored(self, event: e.Restored, now: float) -> None:
         self._hold(event.run, event.metadata, event.progress)
         self._acks.remember(event.ack_task, event.ack_data)
@@ -344,46 +332,6 @@ class CollectorMachine(CollectedResults):
     def _is_done(self, finish: m.Finish) -> None:
         """Every item is: `finished` comes next."""
         self._finish, self.ok, self.counts = finish, finish.ok, finish.counts
-
-    def _call_workers(self) -> None:
-        """Every worker that spoke before the run began says again what it keeps."""
-        for peer in self._links.peers():
-            if peer[0] == "results":
-                self._send(peer, m.Missing(self.run, "", ()))
-
-    def _say_holding(self, peer: e.Peer) -> None:
-        """Say all that is held, the ranges of it before, if they are many."""
-        progress, parts = in_parts(self.run, self._tasks.told() if self.run else [])
-        for part in parts:
-            self._send(peer, part)
-        self._send(peer, self._holding(progress))
-
-    def _holding(self, progress: list[m.TaskProgress]) -> m.Holding:
-        finished, finishing = self.phase == "finished", self.phase == "finishing"
-        end = (finishing, self._is_good(), self.counts) if finished or finishing else ()
-        acks = (*self._acks.newest, self._acks.kept_from)
-        return m.Holding(self.run, finished, self.metadata, self.count, progress, *acks, *end)
-
-    def _is_good(self) -> bool:
-        """Whether the exit status of a run that is over is 0, as far as it is known."""
-        return self.ok and not self.troubles
-
-    def _give_up(self, peer: e.Peer, failures: list[m.FailedItem]) -> None:
-        new = []
-        for item in failures:
-            progress = self._task(item.task)
-            if progress.new_of((item.number, item.number + 1), item.key):
-                progress.expect((item.number, item.number + 1), [item.key] if item.key else [])
-                new.append(item)
-            else:
-                self._ack_again(item.task, (item.number, item.number + 1))
-        if new:
-            self._call_failed(new, len({item.task for item in new}))
-        # those that wait for their call by now, whether they came just now or before
-        for task in {item.task for item in failures}:
-            spans = spans_of([item.number for item in failures if item.task == task])
-            if waits := self._task(task).pending.common(spans):
-                self._send(peer, m.Noted(self.run, task, waits))
 
     def _finish_run(self, peer: e.Peer, body: m.Finish) -> None:
         if self.phase == "active":
@@ -416,9 +364,6 @@ class CollectorMachine(CollectedResults):
         if not self._was_served:
             why = "no distributor has come to hear it"
         self._log(30, f"The run is over, but {why}; waiting {ABSENT_SECONDS:.0f} s for it.")
-
-    def _last_word(self) -> m.Finished:
-        return m.Finished(self.run, told(self.troubles), self._finished_data, self.failed.of_stage("collector"))
 
     # the end -----------------------------------------------------------------------------------------------------
 

@@ -31,20 +31,17 @@ ended
 
 from __future__ import annotations
 
-from operator import is_not
-
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.delivery.failure_kinds import said
-from zmqpipeline.protocol.delivery.task_state import TaskState, snapshot_of
+from zmqpipeline.protocol.delivery.task_state import TaskState
 from zmqpipeline.protocol.delivery.transitions import UNSERVED_SECONDS
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.peers import Verdict, how_to_start
 from zmqpipeline.protocol.run_end import AT_THE_END, early
-from zmqpipeline.protocol.snapshots import DistributorSnapshot
-from zmqpipeline.protocol.status import HOP, StatusSource
-from zmqpipeline.protocol.to_collector import COLLECTOR, REPEAT_SECONDS, ToCollector
+from zmqpipeline.protocol.status import HOP
+from zmqpipeline.protocol.to_collector import REPEAT_SECONDS, ToCollector
 from zmqpipeline.protocol.waiting import NOBODY_CAME, WARN_SECONDS
 
 FAREWELL_SECONDS = 2.0
@@ -52,8 +49,6 @@ FAREWELL_SECONDS = 2.0
 
 HURRY_SECONDS = 0.2
 """The same after a drain that ran out of time."""
-
-_OVER = ("complete", "failed", "aborted")
 
 
 class DistributorMachine(ToCollector):
@@ -127,17 +122,6 @@ class DistributorMachine(ToCollector):
             for task in self.tasks.values():
                 times += (task.ledger.next_due(), None if task.is_over else task.unserved_at)
         return soonest(times)
-
-    def facts(self) -> StatusSource:
-        """What an answer on the hop ``status`` is built from."""
-        tasks, members, troubles = self.tasks, self._dispatcher.members, self.troubles
-        return StatusSource(
-            self.pipeline, self.run, self.phase, self._connected, tasks, members, troubles, self._queued
-        )
-
-    def snapshot(self) -> DistributorSnapshot:
-        """What a distributor knows, for people."""
-        return snapshot_of(self.phase, self.run, self.tasks)
 
     def check(self) -> None:
         """The ledgers hold, and no task has begun before what it depends on was over."""
@@ -276,13 +260,6 @@ class DistributorMachine(ToCollector):
         self._gates.acknowledged(ack.data_of or ack.task, ack.count, ack.data, news=news)
         self._hear(ack, news=news)
 
-    def _believed(self, task: TaskState, *told: m.Spans) -> list[m.Spans]:
-        """What is said to be done, without what cannot be: it was never sent."""
-        sent = [task.ledger.sent_of(spans) for spans in told]
-        if any(map(is_not, sent, told)):
-            self._out += self._violations.note(COLLECTOR, f"acknowledged items of {task.spec.task_type!r} never sent")
-        return sent
-
     def _holding(self, holding: m.Holding, now: float) -> None:
         if self.phase == "greeting":
             self._take_over(holding, now)
@@ -324,35 +301,6 @@ class DistributorMachine(ToCollector):
             else:
                 self._log(20, f"The collector holds the unfinished run {holding.run}; it goes on.")
                 self._begin(now)
-
-    def _take_over_end(self, holding: m.Holding, now: float) -> None:
-        """What became of the items is as the collector says."""
-        self._told_end = m.Finish(holding.run, holding.ok, holding.counts)
-        for counts in holding.counts:
-            task = self.tasks.get(counts.task)
-            if task is not None and counts.state in _OVER:
-                task.state, task.over_at = counts.state, now
-
-    def _merge(self, holding: m.Holding, now: float) -> None:
-        # each answer to a repeated question says all of it again, and half a million ranges take seconds
-        news = [] if holding.progress == self._merged else holding.progress
-        self._merged = holding.progress
-        self._merge_progress(news, now)
-        self._gates.told_last_ack(holding.ack_task, holding.count, holding.ack_data)
-        if self.phase != "greeting":
-            self._gates.hear([], holding.kept_from, holding.count, news=False)
-
-    def _merge_progress(self, progress: list[m.TaskProgress], now: float) -> None:
-        for known in progress:
-            task = self.tasks.get(known.task)
-            if task is not None:
-                done = self._believed(task, known.collected, known.failed)
-                self._dispatcher.note_released(task.ledger.acknowledge(*done), now)
-                task.ledger.learn_repeated(known.repeated)
-
-    def _hear(self, ack: m.Ack, *, news: bool) -> None:
-        if self._gates.hear(ack.notes, ack.kept_from, ack.count, news=news):
-            self._to_collector(self._begin_message(self._counted()))
 
     # the beginning -----------------------------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ its kind mends it. Item numbers travel as **spans**: a flat tuple ``(start, stop
 ranges in ascending order, so that ten thousand neighbours cost two integers. User data travels as bytes that nobody on
 the way opens.
 
+Those of the hop ``acks`` are in `ack_messages`, those of services in `service_messages`; all names are here, too.
+
 Hops (the bound side is a ROUTER, the connecting side a DEALER):
 
 ====================  =========================  ==========================================
@@ -23,14 +25,37 @@ hop                   bound by                   connected by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
+from zmqpipeline.protocol.ack_messages import Ack as Ack
+from zmqpipeline.protocol.ack_messages import AckNote as AckNote
+from zmqpipeline.protocol.ack_messages import Begin as Begin
+from zmqpipeline.protocol.ack_messages import Bye as Bye
+from zmqpipeline.protocol.ack_messages import Finish as Finish
+from zmqpipeline.protocol.ack_messages import Finished as Finished
+from zmqpipeline.protocol.ack_messages import GiveUp as GiveUp
+from zmqpipeline.protocol.ack_messages import Holding as Holding
+from zmqpipeline.protocol.ack_messages import Keys as Keys
+from zmqpipeline.protocol.ack_messages import Noted as Noted
+from zmqpipeline.protocol.ack_messages import Propose as Propose
+from zmqpipeline.protocol.ack_messages import Ranges as Ranges
+from zmqpipeline.protocol.ack_messages import TaskProgress as TaskProgress
+from zmqpipeline.protocol.ack_messages import Unready as Unready
 from zmqpipeline.protocol.error_info import ErrorInfo as ErrorInfo
 from zmqpipeline.protocol.error_info import FailedItem as FailedItem
 from zmqpipeline.protocol.error_info import FailedKind as FailedKind
 from zmqpipeline.protocol.error_info import TaskError as TaskError
+from zmqpipeline.protocol.service_messages import DECLINED_KINDS as DECLINED_KINDS
+from zmqpipeline.protocol.service_messages import Asking as Asking
+from zmqpipeline.protocol.service_messages import Declined as Declined
+from zmqpipeline.protocol.service_messages import Replies as Replies
+from zmqpipeline.protocol.service_messages import Requests as Requests
+from zmqpipeline.protocol.service_messages import Unknown as Unknown
+from zmqpipeline.protocol.service_messages import Withdrawn as Withdrawn
+from zmqpipeline.protocol.spans import KEY_BYTES as KEY_BYTES
+from zmqpipeline.protocol.spans import Blobs as Blobs
+from zmqpipeline.protocol.spans import Spans as Spans
 from zmqpipeline.protocol.status_records import WORKER_STATES as WORKER_STATES
 from zmqpipeline.protocol.status_records import AskStatus as AskStatus
 from zmqpipeline.protocol.status_records import RunningItem as RunningItem
@@ -43,47 +68,6 @@ if TYPE_CHECKING:
     from dataclasses import dataclass
 else:
     from zmqpipeline.protocol.frozen import dataclass
-
-Spans: TypeAlias = tuple[int, ...]
-"""Half-open ranges of item numbers, flattened: ``(0, 3, 7, 8)`` is 0, 1, 2 and 7."""
-
-Blobs: TypeAlias = Sequence[bytes]
-"""Packed user values, one an item, in the order of the spans beside them: a list, or a `Packed` that came in one piece.
-
-A large one may be a memoryview of the message that it came in, which spares a copy; whoever needs bytes makes them.
-"""
-
-KEY_BYTES = 16
-"""The size of the digest of a key."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskProgress:
-    """The numbers of one task that are done, as a collector holds them.
-
-    `keys` and `failed_keys` say how many digests of keys belong to it, which travel in `Keys`. `repeated` of the
-    collected numbers stand for a key that had another number before, and was not collected again.
-    """
-
-    task: str
-    collected: Spans
-    failed: Spans
-    keys: int = 0
-    failed_keys: int = 0
-    repeated: int = 0
-    told: int = 0
-    """So many done items are told by `Ranges`, in place of those here."""
-
-
-@dataclass(frozen=True, slots=True)
-class AckNote:
-    """What the ACKs with the numbers `first` to `last`, all of one task, carried: a packed dict, or nothing."""
-
-    task: str
-    first: int
-    last: int
-    data: bytes
-
 
 MAX_NAMED = 64
 """So many running items of one worker are named."""
@@ -269,174 +253,6 @@ class Credit:
     once: int = 0
 
 
-# distributor -> collector ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Propose:
-    """A distributor without a run asks what the collector holds, and offers a run id in case it holds none."""
-
-    pipeline: str
-    run: str
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """The run as the distributor knows it: said at each connection and answered by Holding. Idempotent.
-
-    `ack_task` and `ack_data` are those of the last Ack that it has heard.
-    """
-
-    pipeline: str
-    run: str
-    metadata: bytes
-    progress: list[TaskProgress]
-    ack_task: str = ""
-    ack_data: bytes = b""
-    gated: bool = False
-    """Whether a task has a gate: then each ACK is told by itself (`Ack.notes`)."""
-    ack_id: int = 0
-    """Up to which number it has heard of each ACK; of the others it is told before the Holding."""
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Items that the distributor has given up; the collector answers them with an Ack like collected ones."""
-
-    run: str
-    failures: list[FailedItem]
-
-
-@dataclass(frozen=True, slots=True)
-class Unready:
-    """A worker of this task could not be initialized, for the collector's log; `seconds` is how long another has."""
-
-    run: str
-    task: str
-    trouble: ErrorInfo
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """Every item is acknowledged. `ok` is False if anything failed or was aborted. Answered by Finished."""
-
-    run: str
-    ok: bool
-    counts: list[TaskCounts]
-    troubles: list[TaskError] = field(default_factory=list)
-    """Why not everything was sent, if so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bye:
-    """The distributor has heard Finished and leaves; the collector need not stay for it, and answers the same."""
-
-    run: str
-
-
-# distributor <-> collector: what one of them forgot -------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """A part of the keys of one task that are done: said before a Holding or a Begin whose progress counts them.
-
-    `keys` are digests of collected items, KEY_BYTES each; `failed_keys` those of the failed items in `failed`.
-    """
-
-    run: str
-    task: str
-    keys: bytes
-    failed: Spans
-    failed_keys: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Ranges:
-    """A part of what is done of one task: said before a Holding or a Begin, if all of it is too much for these."""
-
-    run: str
-    task: str
-    collected: Spans
-    failed: Spans
-
-
-# collector -> distributor ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """What the collector holds. An empty `run`: nothing yet. `count` is the number of items acknowledged so far.
-
-    `ack_task` and `ack_data` are those of its last Ack, for the gates of a distributor that has not heard it. Every
-    item is done if it is `finishing` (`finished` is called, and has not returned) or `finished`: then `counts` are
-    those of its Finish, and `ok` is whether the run's exit status will be 0, as far as it is known.
-    """
-
-    run: str
-    finished: bool
-    metadata: bytes
-    count: int
-    progress: list[TaskProgress]
-    ack_task: str = ""
-    ack_data: bytes = b""
-    kept_from: int = 0
-    """As in Ack."""
-    finishing: bool = False
-    ok: bool = True
-    counts: list[TaskCounts] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Ack:
-    """These items are collected, those are written down as failed. `data` is a packed dict, or empty.
-
-    `count` is the `_id` of the spec: how many items of all tasks are done, from 1, no repeats.
-    """
-
-    run: str
-    task: str
-    collected: Spans
-    failed: Spans
-    duplicates: int
-    count: int
-    data: bytes
-    repeated: int = 0
-    """As in TaskProgress, of the whole task."""
-    data_of: str = ""
-    """Of which task the newest ACK was, if of another one: this one says again what it brought."""
-    notes: list[AckNote] = field(default_factory=list)
-    """For gates: each of the ACKs that this message stands for, or of earlier ones that were not heard."""
-    kept_from: int = 0
-    """The oldest ACK that the collector can tell of again; 0 if it tells of none by itself."""
-    queued: int = 0
-    """How many bytes of results wait for the collector's function."""
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """The collector's answer to GiveUp: it has these, and need not be told again while it lives; their Ack follows."""
-
-    run: str
-    task: str
-    spans: Spans
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The collector has run `finished`. `troubles` are what `finished`, `failed` and `ack_data` raised, by these names.
-
-    `data` is what `finished` returned, a packed dict, or empty: the data of the run's last ACK. `kinds` are the items
-    that failed in the collector.
-    """
-
-    run: str
-    troubles: list[TaskError] = field(default_factory=list)
-    data: bytes = b""
-    kinds: list[FailedKind] = field(default_factory=list)
-
-
 # metadata worker <-> distributor --------------------------------------------------------------------------------------
 
 
@@ -450,69 +266,6 @@ class Metadata:
 @dataclass(frozen=True, slots=True)
 class MetadataTaken:
     """The distributor has the metadata; the metadata worker ends."""
-
-
-# service client -> broker; requests are numbered by the client, from 0 ------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Requests:
-    """Requests for one service. `again`: an earlier broker may have had them, and they may have been executed."""
-
-    service: str
-    again: bool
-    spans: Spans
-    payloads: Blobs
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """All requests that the client waits for; said at each connection and each second while it waits."""
-
-    spans: Spans
-
-
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
-    """The client no longer waits for these."""
-
-    spans: Spans
-
-
-# broker -> service client ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Replies:
-    """What the handler returned for these requests; kept by the broker until the client has said anything since."""
-
-    spans: Spans
-    payloads: Blobs
-
-
-@dataclass(frozen=True, slots=True)
-class Declined:
-    """These requests get no reply. `kind` is one of DECLINED_KINDS."""
-
-    kind: str
-    spans: Spans
-    trouble: ErrorInfo
-
-
-DECLINED_KINDS = ("unavailable", "error", "lost")
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """Of those that a client asks for, the broker has never heard of these; an empty answer is an answer, too.
-
-    `unserved` are all requests of this client that wait since nobody serves their names at the moment. `room`: it asks
-    for no more at once than has replies of so many bytes; 0: as much as it likes.
-    """
-
-    spans: Spans
-    unserved: Spans = ()
-    room: int = 0
 
 
 # on any hop -----------------------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
-"""What a distributor machine knows, and what it tells its collector."""
+"""What a distributor machine knows, what it tells its collector, and what it learns from it."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from operator import is_not
 
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
@@ -16,7 +17,7 @@ from zmqpipeline.protocol.delivery.failure_summary import GivenUp
 from zmqpipeline.protocol.delivery.failures import in_messages
 from zmqpipeline.protocol.delivery.ledger import Ledger
 from zmqpipeline.protocol.delivery.parts import Parts, in_parts, only_counted
-from zmqpipeline.protocol.delivery.task_state import TaskState
+from zmqpipeline.protocol.delivery.task_state import TaskState, snapshot_of
 from zmqpipeline.protocol.delivery.transitions import TaskMoves
 from zmqpipeline.protocol.delivery.workers import Links
 from zmqpipeline.protocol.early_end import EarlyEnd
@@ -24,13 +25,17 @@ from zmqpipeline.protocol.metadata import MetadataGiven
 from zmqpipeline.protocol.missed_run import Stay
 from zmqpipeline.protocol.peers import Link, ViolationLog
 from zmqpipeline.protocol.run_end import AT_THE_END, ended_early, over
-from zmqpipeline.protocol.status import StatusResponder
+from zmqpipeline.protocol.snapshots import DistributorSnapshot
+from zmqpipeline.protocol.status import StatusResponder, StatusSource
 from zmqpipeline.protocol.waiting import Waiting
 
 REPEAT_SECONDS = 1.0
 """How often something unanswered is said again, and how long no ACK may come before the collector is asked."""
 
 COLLECTOR: e.Peer = ("acks", b"")
+
+
+_OVER = ("complete", "failed", "aborted")
 
 
 class ToCollector:
@@ -135,6 +140,17 @@ class ToCollector:
             return self._told_end.counts
         return [task.counts() for task in self.tasks.values()]
 
+    def facts(self) -> StatusSource:
+        """What an answer on the hop ``status`` is built from."""
+        tasks, members, troubles = self.tasks, self._dispatcher.members, self.troubles
+        return StatusSource(
+            self.pipeline, self.run, self.phase, self._connected, tasks, members, troubles, self._queued
+        )
+
+    def snapshot(self) -> DistributorSnapshot:
+        """What a distributor knows, for people."""
+        return snapshot_of(self.phase, self.run, self.tasks)
+
     def _tell_given_up(self, failures: list[m.FailedItem], worker: str) -> None:
         self._out += self.failed.lines(failures, worker, self._dispatcher.now)
         if self._dispatcher.stage != "before":
@@ -190,6 +206,42 @@ class ToCollector:
     def _counted(self) -> list[m.TaskProgress]:
         """What is done is told to one that holds nothing only, when it has said so: it may be millions of ranges."""
         return [only_counted(task.ledger.progress()) for task in self.tasks.values()]
+
+    def _believed(self, task: TaskState, *told: m.Spans) -> list[m.Spans]:
+        """What is said to be done, without what cannot be: it was never sent."""
+        sent = [task.ledger.sent_of(spans) for spans in told]
+        if any(map(is_not, sent, told)):
+            self._out += self._violations.note(COLLECTOR, f"acknowledged items of {task.spec.task_type!r} never sent")
+        return sent
+
+    def _take_over_end(self, holding: m.Holding, now: float) -> None:
+        """What became of the items is as the collector says."""
+        self._told_end = m.Finish(holding.run, holding.ok, holding.counts)
+        for counts in holding.counts:
+            task = self.tasks.get(counts.task)
+            if task is not None and counts.state in _OVER:
+                task.state, task.over_at = counts.state, now
+
+    def _merge(self, holding: m.Holding, now: float) -> None:
+        # each answer to a repeated question says all of it again, and half a million ranges take seconds
+        news = [] if holding.progress == self._merged else holding.progress
+        self._merged = holding.progress
+        self._merge_progress(news, now)
+        self._gates.told_last_ack(holding.ack_task, holding.count, holding.ack_data)
+        if self.phase != "greeting":
+            self._gates.hear([], holding.kept_from, holding.count, news=False)
+
+    def _merge_progress(self, progress: list[m.TaskProgress], now: float) -> None:
+        for known in progress:
+            task = self.tasks.get(known.task)
+            if task is not None:
+                done = self._believed(task, known.collected, known.failed)
+                self._dispatcher.note_released(task.ledger.acknowledge(*done), now)
+                task.ledger.learn_repeated(known.repeated)
+
+    def _hear(self, ack: m.Ack, *, news: bool) -> None:
+        if self._gates.hear(ack.notes, ack.kept_from, ack.count, news=news):
+            self._to_collector(self._begin_message(self._counted()))
 
     def _is_good(self) -> bool:
         if self._told_end is not None:

@@ -10,7 +10,7 @@ from tests.acceptance.chaos.network import Network
 from tests.acceptance.chaos.plan import Plan
 from tests.acceptance.chaos.stage import Bases, Cast, Stage
 from tests.acceptance.conftest import Workshop
-from tests.ports import free_ports
+from tests.support.ports import free_ports
 
 APP = "tests.acceptance.chaos.app"
 CLIENT = "tests.acceptance.chaos.client"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.chaos.network import HOST, Network
-from tests.ports import free_ports
+from tests.support.ports import free_ports
 
 
 class Echo:

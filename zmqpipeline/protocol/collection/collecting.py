@@ -1,4 +1,4 @@
-"""The collector machine's results: what is called, what is acknowledged, and what its thread answers."""
+"""The collector machine's results: what is called, acknowledged and answered by its thread, and what is told of it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from zmqpipeline.protocol.collection.acks import Acks
 from zmqpipeline.protocol.collection.result_credit import Credits, bytes_of
 from zmqpipeline.protocol.data.collected import CollectedItems, Gathered
 from zmqpipeline.protocol.data.dedup import split_keys
-from zmqpipeline.protocol.data.ranges import first_of, numbers_of, size
-from zmqpipeline.protocol.delivery.failure_kinds import FailedItems
+from zmqpipeline.protocol.data.ranges import first_of, numbers_of, size, spans_of
+from zmqpipeline.protocol.delivery.failure_kinds import FailedItems, told
+from zmqpipeline.protocol.delivery.parts import in_parts
 from zmqpipeline.protocol.delivery.workers import MAX_NAME_LENGTH, Links
 from zmqpipeline.protocol.early_end import EarlyEnd
 from zmqpipeline.protocol.missed_run import Stay
@@ -24,7 +25,7 @@ MAX_TASKS = 10_000
 
 
 class CollectedResults:
-    """What a collector machine knows, and what it does with results; see `protocol.collector`."""
+    """What a collector machine holds, does with results, and says of them; see `protocol.collector`."""
 
     def __init__(  # noqa: PLR0915 - all that it knows
         self,
@@ -92,6 +93,11 @@ class CollectedResults:
         self._alone_since: float | None = None
         self._born = False
         self._out: list[c.Command] = []
+
+    @property
+    def count(self) -> int:
+        """How many items are acknowledged so far."""
+        return self._acks.count
 
     def _results(self, peer: e.Peer, body: m.Results) -> None:
         if body.run != self.run or self.phase != "active" or self._is_no_task(peer, body.task):
@@ -216,6 +222,54 @@ class CollectedResults:
             peer, f"speaks of a task {name[:MAX_NAME_LENGTH]!r}, which this pipeline has not"
         )
         return True
+
+    def _give_up(self, peer: e.Peer, failures: list[m.FailedItem]) -> None:
+        new = []
+        for item in failures:
+            progress = self._task(item.task)
+            if progress.new_of((item.number, item.number + 1), item.key):
+                progress.expect((item.number, item.number + 1), [item.key] if item.key else [])
+                new.append(item)
+            else:
+                self._ack_again(item.task, (item.number, item.number + 1))
+        if new:
+            self._call_failed(new, len({item.task for item in new}))
+        # those that wait for their call by now, whether they came just now or before
+        for task in {item.task for item in failures}:
+            spans = spans_of([item.number for item in failures if item.task == task])
+            if waits := self._task(task).pending.common(spans):
+                self._send(peer, m.Noted(self.run, task, waits))
+
+    def _say_keys(self, peer: e.Peer) -> None:
+        """Before a Holding that answers a distributor without a run: the keys that its progress counts."""
+        for part in self._tasks.messages(self.run) if self.run else ():
+            self._send(peer, part)
+
+    def _call_workers(self) -> None:
+        """Every worker that spoke before the run began says again what it keeps."""
+        for peer in self._links.peers():
+            if peer[0] == "results":
+                self._send(peer, m.Missing(self.run, "", ()))
+
+    def _say_holding(self, peer: e.Peer) -> None:
+        """Say all that is held, the ranges of it before, if they are many."""
+        progress, parts = in_parts(self.run, self._tasks.told() if self.run else [])
+        for part in parts:
+            self._send(peer, part)
+        self._send(peer, self._holding(progress))
+
+    def _holding(self, progress: list[m.TaskProgress]) -> m.Holding:
+        finished, finishing = self.phase == "finished", self.phase == "finishing"
+        end = (finishing, self._is_good(), self.counts) if finished or finishing else ()
+        acks = (*self._acks.newest, self._acks.kept_from)
+        return m.Holding(self.run, finished, self.metadata, self.count, progress, *acks, *end)
+
+    def _is_good(self) -> bool:
+        """Whether the exit status of a run that is over is 0, as far as it is known."""
+        return self.ok and not self.troubles
+
+    def _last_word(self) -> m.Finished:
+        return m.Finished(self.run, told(self.troubles), self._finished_data, self.failed.of_stage("collector"))
 
     def _task(self, name: str) -> CollectedItems:
         return self._tasks.of(name)

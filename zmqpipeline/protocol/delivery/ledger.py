@@ -16,6 +16,8 @@ given up     failed for good; the collector has been told, its ACK is awaited
 done         acknowledged: kept as ranges only
 ===========  =========================================================================================================
 
+What is known of them, and asked without a change, is in `protocol.delivery.item_states`.
+
 The packed item is kept until `done`, so that it can be sent again. What is common (yielded, sent once, acknowledged) is
 kept as runs of neighbours, and costs a few operations a batch. As soon as anything else happens to an item it is
 singled out, into dictionaries that are empty as a rule.
@@ -26,183 +28,26 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from zmqpipeline.protocol import credit
-from zmqpipeline.protocol.data.dedup import NEW, UNDER_WAY, DedupKeys
+from zmqpipeline.protocol.data.dedup import NEW, UNDER_WAY
 from zmqpipeline.protocol.data.ranges import RangeSet, first_of, merged, numbers_of, pairs, size, spans_of
-from zmqpipeline.protocol.data.segments import SegmentMap
-from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.failures import killer_of_workers, too_large
+from zmqpipeline.protocol.delivery.item_states import ItemStates
 from zmqpipeline.protocol.delivery.leases import (
     MAX_ATTEMPTS,
     MAX_CLAIMS,
     Batch,
     FirstDelivery,
-    Leases,
     drop_claims_in,
     to_judge,
 )
-from zmqpipeline.protocol.delivery.retries import RetryQueue
 from zmqpipeline.protocol.delivery.suspects import LastWord
-from zmqpipeline.protocol.messages import Blobs, ErrorInfo, FailedItem, Spans, TaskCounts, TaskProgress
+from zmqpipeline.protocol.messages import Blobs, ErrorInfo, FailedItem, Spans
 
 
-class Ledger:
+class Ledger(ItemStates):
     """The items of one task. Workers are named by their incarnation."""
 
-    def __init__(self, spec: TaskSpec) -> None:
-        self.spec = spec
-        self.next_number = 0
-        self.first_number = 0
-        """Where this life's numbers begin: not at 0 if the items have keys, and another one numbered some before."""
-        self._is_first = True
-        """No other distributor has numbered items of this run: all that there are were numbered here."""
-        self.collected = RangeSet()
-        self.failed = RangeSet()
-        self.redelivered = 0
-        self.skipped = 0
-        self.dropped = 0
-        self.duplicates = 0
-        self.repeated = 0
-        """How many of the collected numbers stand for a key that was collected under another number."""
-        self.keys = DedupKeys()
-        self.given_up: dict[int, FailedItem] = {}
-        self.given_up_bytes = 0
-        """How many bytes of packed items those have."""
-        self.told: set[int] = set()
-        """Those of them that the collector says it has."""
-        self._fresh: SegmentMap[None] = SegmentMap()
-        self._leases = Leases()
-        self._payloads: dict[int, bytes] = {}
-        """Those of the items that were singled out, as is all that follows."""
-        self._again = RetryQueue(spec.crash_limit)
-        self._alone: dict[bytes, list[int]] = {}
-        """What each worker that gets nothing else beside it was given."""
-        self._claims: dict[int, bytes] = {}
-        self._prior: dict[int, int] = {}
-        self._raised: dict[int, int] = {}
-        self._raised_at: dict[int, int] = {}
-        self._reclaimed: set[int] = set()
-        """Leases that a worker brought with it: which attempt it is at is known to it alone."""
-        self._skip_until = 0
-        self._passed = self._passed_in_a_row = 0
-        """How many keys of the source were known when it yielded them, in all and since the last new one."""
-
-    # what is known -----------------------------------------------------------------------------------------------
-
-    @property
-    def waiting(self) -> int:
-        """How many items could be sent now, if there were a worker."""
-        return self.for_anyone + self._again.alone
-
-    @property
-    def for_anyone(self) -> int:
-        """How many of these need no worker of their own."""
-        return self._fresh.count + len(self._again.returned) + len(self._again.suspects)
-
-    @property
-    def unfinished(self) -> int:
-        """How many items are not done."""
-        return len(self._payloads) + len(self._fresh) + len(self._leases) - len(self._leases.owner)
-
-    @property
-    def payload_bytes(self) -> int:
-        """How many bytes the items have that are not done."""
-        return self._fresh.size + self._leases.runs_bytes + sum(map(len, self._payloads.values()))
-
-    @property
-    def leased(self) -> int:
-        """How many items are with workers."""
-        return len(self._leases)
-
-    @property
-    def done(self) -> int:
-        """How many items are acknowledged."""
-        return len(self.collected) + len(self.failed)
-
-    @property
-    def retrying(self) -> int:
-        """How many items wait for the end of their back-off."""
-        return self._again.put_off_count
-
-    @property
-    def has_suspects(self) -> bool:
-        """Whether an item waits for a free thread of its own."""
-        return bool(self._again.suspects)
-
-    @property
-    def has_alone(self) -> bool:
-        """Whether an item, or a group of them, waits for a worker that holds nothing else."""
-        return bool(self._again.last_tries or self._again.groups)
-
-    def is_alone(self, worker: bytes) -> bool:
-        """Whether this worker holds an item on its last try, or a group, beside which it gets no other."""
-        if not self._alone:
-            return False
-        numbers = self._alone.get(worker, [])
-        while numbers and self._leases.owner.get(numbers[-1]) != worker:
-            numbers.pop()
-        return bool(numbers)
-
-    def has_executed_all(self, worker: bytes) -> None:
-        """This worker has nothing unfinished: it may get others."""
-        if self._alone:
-            self._alone.pop(worker, None)
-
-    def leases(self, worker: bytes) -> int:
-        """How many items this worker holds."""
-        return self._leases.count(worker)
-
-    def is_with(self, worker: bytes, number: int) -> bool:
-        """Whether this worker holds this item."""
-        return self._leases.is_with(worker, number)
-
-    def held_by(self, worker: bytes, *, after: int = -1) -> list[int]:
-        """The items that this worker holds; `after`: only those that our messages after this one brought it."""
-        return self._leases.of(worker, after=after)
-
-    def is_leased(self, number: int) -> bool:
-        """Whether any worker holds this item."""
-        return number in self._leases
-
-    def tried(self) -> list[int]:
-        """The items that a worker was lost with."""
-        return list(self._again.losses)
-
-    def lease_bytes(self, worker: bytes) -> int:
-        """How many bytes of packed items this worker holds."""
-        return self._leases.bytes_of(worker)
-
-    def next_due(self) -> float | None:
-        """When the first retry is due."""
-        return self._again.next_due()
-
-    def progress(self) -> TaskProgress:
-        """The done numbers, for the collector."""
-        keys = self.keys
-        return TaskProgress(
-            self.spec.task_type,
-            self.collected.spans(),
-            self.failed.spans(),
-            len(keys.done),
-            len(keys.failed),
-            self.repeated,
-        )
-
-    def counts(self, state: str) -> TaskCounts:
-        """The figures of the summary."""
-        collected = len(self.collected) - self.repeated
-        # with keys, what earlier distributors of this run have sent is not yielded with its number again
-        sent = collected + len(self.failed) + self.unfinished + self.dropped if self.spec.keyed else self.next_number
-        return TaskCounts(
-            task=self.spec.task_type,
-            state=state,
-            sent=sent,
-            collected=collected,
-            failed=len(self.failed),
-            aborted=self.dropped,
-            skipped=self.skipped + self.repeated,
-            redelivered=self.redelivered,
-            duplicates=self.duplicates,
-        )
+    # what others say ---------------------------------------------------------------------------------------------
 
     def learn_repeated(self, repeated: int) -> None:
         """The collector says that so many of the collected items are of keys that were done before."""
@@ -236,31 +81,9 @@ class Ledger:
             self._add_one(payload, keys[i] if keys else None, max_bytes)
         return [item for number, item in self.given_up.items() if number >= start] if too_large else []
 
-    def done_ahead(self) -> int:
-        """How many of the items that the source yields next are done without a gap. Of keys nobody knows that."""
-        if self.next_number >= self._skip_until or self.spec.keyed:
-            return 0
-        end = self.next_number
-        while (further := self.failed.end_of(self.collected.end_of(end))) > end:
-            end = further
-        return end - self.next_number
-
     def pass_over(self, count: int) -> None:
         """The source has yielded so many of those that `done_ahead` counted."""
         self.next_number += count
-
-    def steps_for(self, count: int) -> int:
-        """How many steps of the source to ask for, to get about `count` items.
-
-        A source with keys that begins anew yields first what is done, if it yields in the same order: as many as were
-        passed over in one go are asked for at once, up to a batch.
-        """
-        left = len(self.keys.done) + len(self.keys.failed) - self._passed
-        return max(count, min(self._passed_in_a_row, left, credit.MAX_BATCH)) if self.spec.keyed else count
-
-    def _missing(self, start: int, stop: int) -> Spans:
-        """Those of these numbers that are not done."""
-        return self.failed.missing(self.collected.missing((start, stop)))
 
     def _add_one(self, payload: bytes, key: bytes | None, max_bytes: int) -> None:
         verdict = NEW if key is None else self.keys.judge(key)
@@ -355,25 +178,6 @@ class Ledger:
     def _single_out(self, runs: list[FirstDelivery]) -> None:
         for run in runs:
             self._payloads.update(zip(range(run.start, run.stop), run.payloads, strict=True))
-
-    def held_of(self, worker: bytes, spans: Spans) -> list[int]:
-        """Of these numbers, however many they are, the items that this worker holds."""
-        return self._leases.held_of(worker, spans)
-
-    def sent_of(self, spans: Spans) -> Spans:
-        """Of these, those that may have been sent to a worker; of no others can anything be known by anybody.
-
-        In a run that another distributor began, that may be any.
-        """
-        if not spans or not self._is_first:
-            return spans
-        fresh = self._fresh
-        if spans[-1] <= self.next_number and not (fresh and any(fresh.touching(*one) for one in pairs(spans))):
-            return spans
-        sent = RangeSet(spans)
-        sent.discard(self.next_number, spans[-1])
-        sent.difference_update(fresh.spans())
-        return sent.spans()
 
     # done --------------------------------------------------------------------------------------------------------
 
@@ -475,10 +279,6 @@ class Ledger:
         known = RangeSet(spans)
         self.told.update(number for number in self.given_up if number in known)
 
-    def untold(self) -> list[FailedItem]:
-        """The items that are given up, and that the collector has not said to have."""
-        return [item for number, item in self.given_up.items() if number not in self.told]
-
     def ripen(self, now: float) -> None:
         """Put the retries that are due into the queue."""
         self._again.ripen(now)
@@ -579,20 +379,3 @@ class Ledger:
         self.dropped += len(queued) + size(fresh)
         self._fresh.clear()
         self._again.clear()
-
-    # invariants --------------------------------------------------------------------------------------------------
-
-    def check(self) -> None:
-        """Every unfinished item is in exactly one place, and nothing done is anywhere."""
-        self._fresh.check()
-        fresh, leased = numbers_of(self._fresh.spans()), self._leases.check(self._payloads)
-        queued = self._again.numbers()
-        singly = [*queued, *self._leases.owner, *self.given_up]
-        assert set(singly) == set(self._payloads), f"an item of {self.spec.task_type} is nowhere"
-        places = [*queued, *leased, *fresh, *self.given_up]
-        assert len(places) == len(set(places)), f"an item of {self.spec.task_type} is in two places"
-        self.keys.check(set(places).__contains__)
-        total = sum(len(one.payload) for one in self.given_up.values())
-        assert self.given_up_bytes == total, "the bytes of the items that are given up are wrong"
-        assert not any(number in self.collected or number in self.failed for number in places), "a done item is out"
-        assert not self.collected.common(self.failed.spans()), "an item both collected and failed"

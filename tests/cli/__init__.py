@@ -1,0 +1,1 @@
+"""Tests of the commands, without processes; those with are in `acceptance/`."""

@@ -1,0 +1,1 @@
+"""Tests of the class API: one file a role."""

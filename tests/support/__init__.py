@@ -1,0 +1,1 @@
+"""What the tests stand on: worlds, scenes, helpers and plugins. No tests."""

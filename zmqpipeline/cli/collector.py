@@ -1,0 +1,25 @@
+"""The command `collector`."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import click
+
+from zmqpipeline.app import Pipeline
+from zmqpipeline.cli.common import check_journal, exit_when_idle_flag, journal_flags, serve, settle, shared_flags
+from zmqpipeline.roles.collector import Collector
+
+
+@click.command("collector", epilog="Example: python -m app collector --journal run.db --endpoint tcp://0.0.0.0:5550")
+@journal_flags
+@exit_when_idle_flag
+@shared_flags
+@click.pass_obj
+def collector_command(app: Pipeline, /, fresh: bool, **flags: Any) -> int:
+    """Gather the results of all tasks."""
+    options = settle(app, flags)
+    check_journal(options, fresh)
+    collector = cast("Collector", app.compile("collector", options=options))
+    collector._fresh = fresh
+    return serve(collector)

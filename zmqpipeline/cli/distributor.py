@@ -1,0 +1,31 @@
+"""The command `distributor`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zmqpipeline.app import Pipeline
+from zmqpipeline.cli.common import check_task, exit_when_idle_flag, metadata_flag, patient, serve, settle, shared_flags
+from zmqpipeline.processes import launch
+
+
+@click.command("distributor", epilog="Example: python -m app distributor --endpoint tcp://0.0.0.0:5550")
+@metadata_flag
+@click.option("--meta-file", type=click.Path(path_type=Path), hidden=True)
+@click.option("--task", "tasks", multiple=True, hidden=True)
+@exit_when_idle_flag
+@shared_flags
+@click.pass_obj
+def distributor(
+    app: Pipeline, /, meta: dict[str, str], meta_file: Path | None, tasks: Sequence[str], **flags: Any
+) -> int:
+    """Hand out the items of all tasks."""
+    options = settle(app, flags)
+    for name in tasks:
+        check_task(name, app.task_types)
+    metadata = launch.read_metadata(meta_file) if meta_file else meta
+    return serve(app.compile("distributor", options=patient(options, flags), metadata=metadata))

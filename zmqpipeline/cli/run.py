@@ -1,0 +1,218 @@
+"""The command `run`, and `Pipeline.run`: a whole pipeline on this machine, and what is said of it at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+import click
+
+from zmqpipeline.app import Pipeline
+from zmqpipeline.cli.common import (
+    ENDPOINT_VARIABLE,
+    check_journal,
+    flag_arguments,
+    journal_flags,
+    metadata_flag,
+    say,
+    settle,
+    shared_flags,
+)
+from zmqpipeline.cli.failed import command_of
+from zmqpipeline.cli.progress import progress_shown
+from zmqpipeline.errors import ConfigurationError, JournalUnavailable
+from zmqpipeline.options import Options
+from zmqpipeline.processes import import_app, launch
+from zmqpipeline.processes.supervisor import Outcome
+from zmqpipeline.roles.results import Summary
+from zmqpipeline.runtime.journal import dead_items
+from zmqpipeline.runtime.tuning import keep_freed_memory
+
+log = logging.getLogger("zmqpipeline.run")
+
+
+MAX_SHOWN_REASONS = 3
+"""So many kinds of failure are shown below the counts of a run."""
+
+
+NOT_ALL = (
+    "Not all was collected: the commands `dead list` and `dead retry` show the failed items, and have them tried again."
+)
+"""Why a finished run that is started again has the status 1."""
+
+
+@click.command("run", epilog="Example: python -m app run --workers 4 --journal run.db")
+@click.option(
+    "--workers",
+    multiple=True,
+    metavar="auto|N|TASK=N,...",
+    help="Worker processes for each task, or for some; auto, the default, is as many as there are cores.",
+)
+@metadata_flag
+@journal_flags
+@click.option("--max-failures", type=click.IntRange(0), metavar="N", help="Drain when more than N items failed.")
+@click.option("--progress/--no-progress", default=None, help="A progress line; by default if stderr is a terminal.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout, and nothing else."
+)
+@shared_flags
+@click.pass_obj
+@click.pass_context
+def run(
+    ctx: click.Context,
+    app: Pipeline,
+    /,
+    workers: Sequence[str],
+    meta: dict[str, str],
+    progress: bool | None,
+    as_json: bool,
+    fresh: bool,
+    **flags: Any,
+) -> int:
+    """Run everything on this machine: collector, distributor and workers."""
+    options = settle(app, flags)
+    check_journal(options, fresh)
+    keep_freed_memory()
+    del flags["journal"], flags["run_id"], flags["max_failures"]  # not for a child
+    with progress_shown(progress) as observe, _only_json(as_json) as stdout:
+        outcome = launch.start(
+            app,
+            options=options,
+            endpoint=flags.pop("endpoint") or os.environ.get(ENDPOINT_VARIABLE),
+            workers=launch.read_workers(app, workers),
+            metadata=meta,
+            flags=flag_arguments(flags),
+            observe=observe,
+            stdout=stdout,
+            fresh=fresh,
+        )
+    if outcome.was_finished and not as_json:
+        _say_finished(ctx, app, outcome.summary, str(options.journal))
+        return outcome.status
+    if outcome.error is not None:
+        say(str(outcome.error), outcome.status)
+    if as_json or outcome.status not in (ConfigurationError.exit_status, JournalUnavailable.exit_status):
+        _report(app.name, outcome, as_json)
+    if outcome.abandoned:
+        # a collector's function still runs in its thread, and would hold up a normal exit
+        _leave(outcome.status)
+    return outcome.status
+
+
+def run_app(
+    app: Pipeline,
+    *,
+    workers: launch.Workers | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    journal: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+    timeout: float | None = None,
+    max_failures: int | None = None,
+    collect_results: bool = False,
+) -> Summary:
+    """What `Pipeline.run` does; see there. A progress line is drawn on a terminal unless `progress` is False."""
+    results: list[tuple[str, dict[str, Any]]] = []
+    import_app.refuse_while_importing("app.run()")
+    app.check()
+    options = Options.from_environ(app.options, os.environ).merge(max_failures=max_failures)
+    if journal is not None:
+        options = options.merge(journal=os.fspath(journal))
+    check_journal(options, fresh=False)
+    with progress_shown(progress) as observe:
+        outcome = launch.start(
+            app,
+            options=options,
+            endpoint=os.environ.get(ENDPOINT_VARIABLE),
+            workers=workers,
+            metadata=metadata,
+            timeout=timeout,
+            observe=observe,
+            results=results if collect_results else None,
+        )
+    if outcome.was_finished:
+        log.warning(
+            "The run of pipeline %r is already finished, says the journal %s: nothing was started.%s To start it "
+            "again, remove the file, or run the app from the command line with --fresh.",
+            *(app.name, options.journal, "" if outcome.summary.ok else f" {NOT_ALL}"),
+        )
+    return replace(launch.result(outcome), results=results)
+
+
+def _report(name: str, outcome: Outcome, as_json: bool) -> None:
+    summary = outcome.summary
+    if as_json:
+        failures = sum(one.failed for one in summary.tasks.values())
+        head = {"pipeline": name, "status": outcome.status, "failures": failures, "workers": dict(outcome.workers)}
+        told = {key: value for key, value in asdict(summary).items() if key != "results"}
+        click.echo(json.dumps({**head, **told}))
+        return
+    for line in _summary_lines(name, outcome):
+        click.echo(line, err=True)
+
+
+def _summary_lines(name: str, outcome: Outcome) -> list[str]:
+    summary, workers = outcome.summary, sum(outcome.workers.values())
+    collected = sum(one.collected for one in summary.tasks.values())
+    what = "all collected" if summary.ok or outcome.is_whole else "not all collected"
+    if outcome.is_whole and (raised := [repr(one.task) for one in summary.reasons]):
+        what += f", but {' and '.join(raised)} raised"
+    what += f"; stopped: {summary.stopped}" if summary.stopped else ""
+    by = f" by {workers} worker{'' if workers == 1 else 's'}" if workers else ""
+    head = f"{name}: {collected} items in {summary.seconds:.1f} s{by}, {what}"
+    return [head, *_task_lines(summary, outcome.workers), *_reason_lines(summary)]
+
+
+def _reason_lines(summary: Summary) -> list[str]:
+    """Why items failed: the first few kinds."""
+    lines = [f"  {one}" for one in summary.reasons[:MAX_SHOWN_REASONS]]
+    more = len(summary.reasons) - MAX_SHOWN_REASONS
+    return [*lines, f"  and {more} more kind{'' if more == 1 else 's'} of failure"] if more > 0 else lines
+
+
+def _task_lines(summary: Summary, workers: Mapping[str, int] = MappingProxyType({})) -> list[str]:
+    """The counts of each task; with its workers, if there are several tasks."""
+    lines = []
+    for task, counts in summary.tasks.items():
+        numbers = [f"{key} {value}" for key, value in asdict(counts).items() if value or key in ("sent", "collected")]
+        if len(workers) > 1 and task in workers:
+            numbers.append(f"workers {workers[task]}")
+        lines.append(f"  {task}: {', '.join(numbers)}")
+    return lines
+
+
+def _say_finished(ctx: click.Context, app: Pipeline, summary: Summary, journal: str) -> None:
+    """What `run` says in the place of running, when its journal holds a finished run."""
+    how = "" if summary.ok else ", and not all was collected"
+    click.echo(f"{app.name}: already finished, says the journal {journal}{how}; --fresh starts again", err=True)
+    for line in _task_lines(summary):
+        click.echo(line, err=True)
+    dead = len(dead_items(journal))
+    if dead:
+        see = command_of(ctx, app, "dead", "list", "--journal", journal)
+        again = command_of(ctx, app, "dead", "retry", "--all", "--journal", journal)
+        click.echo(f"  {dead} failed item{'' if dead == 1 else 's'}: {see}", err=True)
+        click.echo(f"  to have {'it' if dead == 1 else 'them'} tried again: {again}", err=True)
+
+
+@contextlib.contextmanager
+def _only_json(wanted: bool) -> Any:
+    """With ``--json``, what user functions print, here and in children, goes to stderr: stdout is one JSON object."""
+    if not wanted:
+        yield None
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        yield 2
+
+
+def _leave(status: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    logging.shutdown()
+    os._exit(status)

@@ -1,0 +1,382 @@
+"""Handing out: which worker gets which item, within its credit; what it may drop, and what it shall hand back.
+
+The law:
+
+* A worker **has credit** while its last report, less what was sent since, leaves room.
+* Those with credit get what waits (suspects and returned items first); only when nothing waits is the source asked,
+  for one worker with credit at a time and for no more than its room. So nothing is produced ahead of demand. What an
+  earlier life of the run has done is passed over at once, however much it is: it takes no room.
+* What workers hold has `max_held_bytes` as one sum: each has its share of it, and beyond that no more than two items a
+  thread. A message is no larger than the share, unless it is a single item.
+* An item on its last try (it was lost with workers before), or a group of suspects, goes to a worker that has nothing
+  else to do, which gets nothing beside it; if there is none, one is kept from more until it has finished what it holds.
+* When the source is exhausted, what still waits is spread evenly over those with credit.
+* The items of a service come from clients: they are handed out at the end of the broker's turn, to the least loaded.
+* Releases travel with the next work; alone after 20 ms, or when many, or when a worker drains.
+* When a worker is idle, nothing waits, and another one has done nothing for 50 ms with items behind what it runs, these
+  are recalled; it gets no others to wait behind it until it has done something. Of one that goes on, what it has beyond
+  its window is recalled: its items have become longer since it was given them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from zmqpipeline.options import Options
+from zmqpipeline.protocol import commands as c
+from zmqpipeline.protocol import credit
+from zmqpipeline.protocol import events as e
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.delivery.failed_starts import FailedStarts
+from zmqpipeline.protocol.delivery.gates import Gates
+from zmqpipeline.protocol.delivery.leases import Batch
+from zmqpipeline.protocol.delivery.lost_workers import LostWorkers
+from zmqpipeline.protocol.delivery.task_state import TaskState
+from zmqpipeline.protocol.delivery.workers import Links, WorkerState
+
+RELEASE_SECONDS = 0.02
+"""How long releases wait for a message that they can travel with."""
+
+RELEASE_ITEMS = 2048
+"""How many releases are sent at once even so."""
+
+RECALL_SECONDS = 0.05
+"""How long a worker is idle beside one that does nothing before items are recalled: what fast workers have, is done.
+
+Longer than the 20 ms after which a busy worker of short items reports.
+"""
+
+ITEMS_A_THREAD = 2
+"""So many items a worker may hold for each of its threads, however large they are: one runs, one is at hand."""
+
+_ALL = 1 << 30
+
+
+class HandOut:
+    """The state of a dispatcher, and what it sends to workers; see `protocol.delivery.dispatcher`."""
+
+    def __init__(
+        self,
+        tasks: dict[str, TaskState],
+        links: Links,
+        *,
+        options: Options,
+        rng: random.Random,
+        tell_given_up: Callable[[list[m.FailedItem], str], object],
+        supervised: str = "",
+    ) -> None:
+        """`supervised`: the host of which WorkerDied events tell how workers end."""
+        self.now = 0.0
+        """The time of the event that is being handled."""
+        self.tasks = tasks
+        self.members: dict[bytes, WorkerState] = {}
+        self.stage = "before"
+        self.run = ""
+        self.metadata = b""
+        self.gates = Gates(tasks, self.feed)
+        self._farewell = m.RunEnded("")
+        self.release_at: float | None = None
+        self.out: list[c.Command] = []
+        self.undispatched: dict[str, TaskState] = {}
+        """Services with requests to be handed out at the end of the broker's turn."""
+        self._obituaries = LostWorkers(supervised=bool(supervised))
+        self._supervised = supervised
+        self.starts = FailedStarts(patience=options.exit_when_idle, supervised=bool(supervised))
+        self._recalls: dict[str, float] = {}
+        """When to look for stuck workers, by task."""
+        self._links = links
+        self._options = options
+        self._share = options.max_held_bytes
+        """What one worker may hold of the bytes that all of them may."""
+        self._message = credit.MAX_BATCH_BYTES
+        """So many bytes go into one message, unless it is a single item."""
+        self._rng = rng
+        self._tell_given_up = tell_given_up
+
+    # handing out -------------------------------------------------------------------------------------------------
+
+    def feed(self, task: TaskState) -> None:
+        """Hand out now; of a service at the end of the broker's turn."""
+        if task.has_source:
+            self.hand_out(task)
+        elif task.ledger.waiting:
+            self.undispatched[task.spec.task_type] = task
+        ledger = task.ledger
+        if task.workers > 1 and task.with_credit and not ledger.waiting and ledger.leased:
+            self._recalls.setdefault(task.spec.task_type, self.now + RECALL_SECONDS)
+
+    def hand_out(self, task: TaskState) -> None:
+        """Give those with credit what there is; ask the source for the first that still has credit then."""
+        if self.stage != "open" or task.state == "waiting":
+            return
+        if task.ledger.has_alone or task.reserved is not None:
+            self._give_alone(task)
+        # each ACK of a single item, and each answer of a source, comes by here
+        if not task.ledger.for_anyone and not task.may_produce:
+            return
+        asker = task.producing
+        if asker is not None and asker in task.with_credit:
+            # What was produced for a worker (handle knows its address) goes to that worker first.
+            self._give(task, self.members[asker], share=None)
+            if not task.ledger.for_anyone:
+                return
+        self._give_with_credit(task)
+
+    def _give_with_credit(self, task: TaskState) -> None:
+        ledger = task.ledger
+        waiting = ledger.for_anyone
+        with_credit = self._in_turn(task)
+        spread = not task.has_source or task.state != "open"
+        if spread:
+            # a share for who has no room would wait although others have
+            with_credit = [who for who in with_credit if self._is_to_share(task, self.members[who])]
+        for served, who in enumerate(with_credit):
+            member = self.members[who]
+            share = max(1, -(-waiting // (len(with_credit) - served))) if spread else None
+            room = self._give(task, member, share=share) if waiting else self._room(task, member)
+            waiting = ledger.for_anyone
+            if room <= 0:
+                # Who is only kept from more by what it holds has credit again as soon as an ACK lets go of it.
+                if self._wants(task, member) <= 0:
+                    del task.with_credit[who]
+            elif not waiting and self._is_asked_for_all(task, member, room):
+                return
+
+    def _is_asked_for_all(self, task: TaskState, member: WorkerState, room: int) -> bool:
+        """Whether the next who has credit need not be looked at: the source is asked for this one, or not at all."""
+        if not (task.may_produce and self._may_run_ahead(task)):
+            return True
+        is_worth = self._is_worth_asking(task, member, room)
+        if is_worth:
+            self._produce(task, member, room)
+        return is_worth
+
+    def _is_to_share(self, task: TaskState, member: WorkerState) -> bool:
+        if self._room(task, member) > 0:
+            return True
+        # who only waits for an ACK, or for its long item, has credit again without a report
+        if self._wants(task, member) <= 0 and not member.stuck:
+            del task.with_credit[member.who]
+        return False
+
+    def _give_alone(self, task: TaskState) -> None:
+        """Give each item on its last try, or group, to a worker of its own; reserve one as long as none is free."""
+        task.reserved = task.reserved if task.ledger.has_alone else None
+        if not task.ledger.has_alone:
+            return
+        able = [
+            one for one in self.members.values() if one.task == task.spec.task_type and one.welcomed and one.window > 0
+        ]
+        for member in able:
+            is_free = self._load(task, member) <= 0 and not task.ledger.is_alone(member.who)
+            batch = task.ledger.take_alone(member.who, member.link.sent + 1) if is_free else None
+            if batch is not None:
+                self._send_work(task, member, batch)
+        rest = [one.who for one in able if not task.ledger.is_alone(one.who)] if task.ledger.has_alone else []
+        if task.reserved not in rest:
+            task.reserved = rest[0] if rest else None
+
+    def _is_worth_asking(self, task: TaskState, member: WorkerState, room: int) -> bool:
+        """Whether a thread is idle, or there is room for a quarter of what it wants ahead; if not, it reports again.
+
+        Else the crumbs that are left beside full messages become messages of their own, whose results come back one by
+        one and make room for further crumbs: the silly window syndrome (RFC 813).
+        """
+        most = min(self._wanted(task, member) - member.slots, self._options.max_held_items, 2 * credit.MAX_BATCH)
+        load = self._load(task, member)
+        if room >= most // 4 or load < member.slots:
+            return True
+        return load < ITEMS_A_THREAD * member.slots and task.ledger.lease_bytes(member.who) >= self._share
+
+    def _may_run_ahead(self, task: TaskState) -> bool:
+        """Whether few enough items wait for a retry, or for the collector to write them down as failed.
+
+        A source whose items all fail must not be emptied into these.
+        """
+        ledger, options = task.ledger, self._options
+        return (
+            ledger.retrying + len(ledger.given_up) < options.max_held_items
+            and ledger.given_up_bytes < options.max_held_bytes
+        )
+
+    def _in_turn(self, task: TaskState) -> list[bytes]:
+        """Those with credit: those of a service from the least loaded on, since its items come one by one."""
+        if task.has_source or len(task.with_credit) < 2:
+            return list(task.with_credit)
+        members = [self.members[who] for who in task.with_credit]
+        return [one.who for one in sorted(members, key=lambda one: self._load(task, one) / max(1, one.slots))]
+
+    def _room(self, task: TaskState, member: WorkerState) -> int:
+        ledger, who, options = task.ledger, member.who, self._options
+        if who == task.reserved or ledger.is_alone(who):
+            return 0
+        leases = ledger.leases(who)
+        most = options.max_held_items
+        if leases and (held := ledger.lease_bytes(who)) >= self._share:
+            most = min(most, ITEMS_A_THREAD * member.slots if held < options.max_held_bytes else 0)
+        return min(self._wants(task, member), most - leases)
+
+    def _wanted(self, task: TaskState, member: WorkerState) -> int:
+        return min(member.window, member.slots) if task.ledger.has_suspects or member.stuck else member.window
+
+    def _wants(self, task: TaskState, member: WorkerState) -> int:
+        return self._wanted(task, member) - self._load(task, member)
+
+    def _load(self, task: TaskState, member: WorkerState) -> int:
+        """How many items it has: of a service those that it has not answered, since answers come here."""
+        return member.load() if task.has_source else task.ledger.leases(member.who)
+
+    def _give(self, task: TaskState, member: WorkerState, share: int | None) -> int:
+        """Send this worker what it has room for, at most its share; the room that it has then."""
+        room = self._room(task, member)
+        left = room if share is None else min(room, share)
+        while left > 0:
+            free_slots = min(member.window, member.slots) - self._load(task, member) if task.ledger.has_suspects else 0
+            batch = task.ledger.take(member.who, left, free_slots, self._message, member.link.sent + 1)
+            if batch is None:
+                break
+            self._send_work(task, member, batch)
+            room = self._room(task, member)
+            left = min(left - len(batch.payloads), room)
+        return room
+
+    def _send_work(self, task: TaskState, member: WorkerState, batch: Batch) -> None:
+        body = m.Work(
+            self.run,
+            task.spec.task_type,
+            batch.attempt,
+            task.spec.timeout or 0.0,
+            batch.spans,
+            member.take_releases(),
+            batch.payloads,
+            task.ledger.keys.joined(batch.spans),
+            batch.on_trial and task.has_source,
+        )
+        self._to(member, body)
+        member.gave(len(batch.payloads), batch.attempt, self.now)
+
+    def _fitting(self, task: TaskState, member: WorkerState) -> int:
+        """How many items, as large as the last one, have room in this worker's share, or in a message."""
+        left = max(self._message, self._share - task.ledger.lease_bytes(member.who))
+        return max(ITEMS_A_THREAD * member.slots, left // max(1, task.item_bytes))
+
+    def _produce(self, task: TaskState, member: WorkerState, room: int) -> None:
+        task.producing = member.who
+        task.asked_ack = self.gates.last_ack
+        count = task.ledger.steps_for(min(room, credit.MAX_BATCH, self._fitting(task, member)))
+        ack = self.gates.newest_for(task)
+        over = task.ledger.done_ahead()
+        self._do(c.Produce(task.spec.task_type, count, member.name, *ack, task.unasked.take(), over))
+
+    def produced(self, event: e.Produced) -> None:
+        """The source's answer, or a part of it; a failure of it is the machine's business."""
+        task = self.tasks[event.task]
+        task.ledger.pass_over(event.over)
+        if event.payloads:
+            task.item_bytes = len(event.payloads[-1])
+        too_large = task.ledger.add(event.payloads, event.keys, max_bytes=self._options.max_message_bytes)
+        if too_large:
+            self._tell_given_up(too_large, "")
+        if task.is_hopeless:
+            # the source was asked before
+            task.ledger.abandon()
+            return
+        self.feed(task)
+        if event.state == "more":
+            return
+        task.producing = None
+        task.gated = event.state == "gated" and not self.gates.may_be_asked(task)
+        if event.state in ("exhausted", "failed"):
+            task.state = event.state
+            task.ledger.drop_claims()
+        elif task.gated and not task.ledger.waiting:
+            return
+        self.feed(task)
+
+    # taking back -------------------------------------------------------------------------------------------------
+
+    def _look_for_stuck(self, task: TaskState | None, name: str) -> None:
+        """While a thread of another worker is idle, recall what sits behind a long item, or is more than is wanted."""
+        del self._recalls[name]
+        if task is None or self.stage != "open" or task.ledger.waiting:
+            return
+        if not any(self._load(task, one) < one.slots for one in map(self.members.__getitem__, task.with_credit)):
+            return
+        for member in self.members.values():
+            behind = self._load(task, member) - member.slots
+            if member.task != name or behind <= 0 or member.recalled or member.draining:
+                continue
+            if self.now - member.active_at >= RECALL_SECONDS:
+                self._recall(member, behind)
+                member.stuck = True
+            else:
+                spare = self._load(task, member) - max(member.window, member.slots)
+                if spare > 0:
+                    self._recall(member, spare)
+                self._recalls[name] = self.now + RECALL_SECONDS
+
+    def recall_all(self) -> None:
+        """Every worker hands back what it has not started: nothing more is to be done."""
+        for member in self.members.values():
+            if self.tasks[member.task].ledger.leases(member.who):
+                self._recall(member, _ALL)
+
+    def _recall(self, member: WorkerState, most: int) -> None:
+        self._to(member, m.Recall(self.run, member.task, most))
+        member.recalled = member.link.sent
+
+    def welcome_with_credit(self, task: TaskState) -> None:
+        """The task opens: its workers that are here want items."""
+        for member in self.members.values():
+            if member.task == task.spec.task_type and member.welcomed and member.window > 0:
+                task.with_credit[member.who] = None
+        self.feed(task)
+
+    def _feed_member(self, task: TaskState, member: WorkerState) -> None:
+        if member.window > 0 and member.welcomed:
+            task.with_credit[member.who] = None
+        self.feed(task)
+
+    def _divide(self) -> None:
+        """There are more workers, or fewer."""
+        self._share = max(1, self._options.max_held_bytes // max(1, len(self.members)))
+        self._message = min(credit.MAX_BATCH_BYTES, self._share)
+
+    # releases ----------------------------------------------------------------------------------------------------
+
+    def _release(self, member: WorkerState) -> None:
+        """Tell a worker now what it may drop; an empty word is an answer, too."""
+        self._to(member, m.Settled(self.run, member.task, member.take_releases()))
+
+    def release_all(self) -> None:
+        """Send every release that waits."""
+        self.release_at = None
+        for member in self.members.values():
+            if member.releases:
+                self._release(member)
+
+    def note_released(self, released: dict[bytes, list[int]], now: float) -> None:
+        """These are done: their workers may drop what they keep of them, some time soon."""
+        for who, ranges in released.items():
+            member = self.members.get(who)
+            if member is None:
+                continue
+            member.may_drop(ranges)
+            member.has_ended(ranges)
+            member.has_done_something(now)
+            if member.draining or len(member.releases) >= RELEASE_ITEMS:
+                self._release(member)
+            elif self.release_at is None:
+                self.release_at = now + RELEASE_SECONDS
+            task = self.tasks[member.task]
+            if who in task.with_credit:
+                self.feed(task)
+
+    # out ---------------------------------------------------------------------------------------------------------
+
+    def _to(self, member: WorkerState, body: m.Message) -> None:
+        self._do(c.Send(member.peer, member.link.wrap(body)))
+
+    def _do(self, command: c.Command) -> None:
+        self.out.append(command)
