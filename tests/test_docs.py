@@ -144,12 +144,18 @@ def test_every_option_has_a_row_with_its_variable_and_its_meaning() -> None:
     assert "`--drain-timeout`" in next(row for row in rows if "`drain_timeout`" in row)
 
 
+COMMANDS = {
+    *("call", "check", "collector", "dead", "distributor", "graph"),
+    *("keygen", "run", "service", "service-worker", "status", "worker"),
+}
+
+
 def test_every_command_has_its_help_on_the_page() -> None:
     """Each command and sub-command of an app is there, with every flag that it takes."""
     page = generated.commands_pages()
     names = {words for words, _ in generated.commands()}
     assert {("run",), ("worker",), ("dead", "retry")} <= names
-    assert {words[0] for words in names} == {str(one.name) for one in cli._COMMANDS}
+    assert {words[0] for words in names} == COMMANDS
     for words, command in generated.commands():
         section = page.partition(f"## `{' '.join(words)}`\n")[2].partition("\n## ")[0]
         assert f"Usage: python -m app {' '.join(words)}" in section

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from zmqpipeline.errors import EndpointError
+from zmqpipeline.errors import ConfigurationError, EndpointError
 
 PROTOCOLS = ("tcp", "ipc", "inproc")
 """The protocols that an address may begin with."""
@@ -310,3 +310,12 @@ def _folder_name(name: str) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=4).hexdigest()
+
+
+def refuse_inproc(address: EndpointAddress) -> None:
+    """Raise ConfigurationError for an address that processes cannot share: a role would wait at it for ever."""
+    if address.protocol == "inproc":
+        raise ConfigurationError(
+            f"{str(address)!r} is for threads of one process; here each role is a process of its own. "
+            "Give --endpoint ipc://FOLDER or tcp://HOST:PORT, or use app.test_run()."
+        )

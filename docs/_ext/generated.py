@@ -63,7 +63,10 @@ def commands(group: click.Group | None = None, *before: str) -> Iterator[tuple[t
 
 
 def _group() -> click.Group:
-    return cli._commands(Pipeline("app"))
+    group = cli._commands(Pipeline("app"))
+    # it imports a command when it is asked for
+    group.list_commands(click.Context(group))
+    return group
 
 
 def flags_of(field: str) -> list[str]:

@@ -17,7 +17,8 @@ from zmqpipeline.protocol.events import Collected, FailedCalled, FinishedCalled
 from zmqpipeline.protocol.messages import ErrorInfo, FailedItem
 from zmqpipeline.runtime.error_text import TEXT_LIMIT, trouble_of
 from zmqpipeline.runtime.threads import collecting
-from zmqpipeline.runtime.threads.collecting import CollectorThread, SerialThread
+from zmqpipeline.runtime.threads.collecting import CollectorThread
+from zmqpipeline.runtime.threads.serial import SerialThread
 from zmqpipeline.serialization.pack import pack
 
 

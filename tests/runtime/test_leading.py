@@ -22,9 +22,10 @@ from zmqpipeline.runtime import leader
 from zmqpipeline.runtime.journal import MEMORY, Journal
 from zmqpipeline.runtime.leader import STREAK, Leadership, UserThread
 from zmqpipeline.runtime.loop import Loop
-from zmqpipeline.runtime.threads.collecting import CollectorThread, SerialThread
+from zmqpipeline.runtime.threads.collecting import CollectorThread
 from zmqpipeline.runtime.threads.execution import Execution
 from zmqpipeline.runtime.threads.pool import Pool
+from zmqpipeline.runtime.threads.serial import SerialThread
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import pack
 

@@ -17,7 +17,7 @@ from zmqpipeline.roles.collector import Collector
 @shared_flags
 @click.pass_obj
 def collector_command(app: Pipeline, /, fresh: bool, **flags: Any) -> int:
-    """Gather the results of all tasks."""
+    """Collect the results of all tasks."""
     options = settle(app, flags)
     check_journal(options, fresh)
     collector = cast("Collector", app.compile("collector", options=options))

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 import click
 
+from zmqpipeline.addresses import refuse_inproc
 from zmqpipeline.app import Pipeline
 from zmqpipeline.definitions import origin
 from zmqpipeline.errors import ConfigurationError, RunFailed, WorkerInitError, did_you_mean
 from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options, variable
-from zmqpipeline.processes import launch
 from zmqpipeline.roles.base import Role
 from zmqpipeline.runtime import child as processes
 from zmqpipeline.runtime import child_report as told
@@ -42,24 +42,24 @@ class _Choice(click.Choice[str]):
 _OPTIONS = (
     click.option("--endpoint", metavar="ADDRESS", help="Base address: ipc://FOLDER or tcp://HOST:PORT."),
     click.option(
-        "--keys", metavar="DIR", help="Encrypt, and let in known keys only; `keygen DIR` makes such a folder."
+        "--keys",
+        metavar="DIR",
+        help="Folder of CURVE keys: encrypt, and accept only known keys. `keygen DIR` creates it.",
     ),
     click.option(
         "--encryption",
         type=click.Choice(ENCRYPTION, case_sensitive=False),
-        help="When to encrypt: if there are keys (auto), not without keys (required), never (off).",
+        help="auto: if there are keys; required: refuse to start without keys; off: never.",
     ),
-    click.option(
-        "--insecure", is_flag=True, default=None, help="Bind where other machines can reach it, with no encryption."
-    ),
+    click.option("--insecure", is_flag=True, default=None, help="Allow unencrypted connections from other machines."),
     click.option(
         "--drain-timeout",
         type=click.FloatRange(0),
         metavar="S",
-        help="How long a role that should end waits for its work.",
+        help="Seconds that a stopped role waits for running items.",
     ),
-    click.option("--log-level", type=_Choice(LOG_LEVELS, case_sensitive=False), help="The least that is logged."),
-    click.option("--log-json", is_flag=True, default=None, help="Write log lines as JSON objects."),
+    click.option("--log-level", type=_Choice(LOG_LEVELS, case_sensitive=False), help="Minimum level of log messages."),
+    click.option("--log-json", is_flag=True, default=None, help="Log one JSON object a line."),
 )
 
 
@@ -85,7 +85,8 @@ def patient(options: Options, flags: Mapping[str, Any]) -> Options:
 
 def serve(role: Role, *, worker: bool = False) -> int:
     """Run one role in this process; its exit status."""
-    _refuse_inproc(role)
+    for place in role._places():
+        refuse_inproc(place)
     keep_freed_memory()
     role._ignore_sigint = processes.is_child()
     role._tell_parent = processes.tell_parent
@@ -113,29 +114,23 @@ def serve(role: Role, *, worker: bool = False) -> int:
     return role.status or 0
 
 
-def _refuse_inproc(role: Role) -> None:
-    """A role that is a process of its own would wait at such an address for ever."""
-    for place in role._places():
-        launch.refuse_inproc(place)
-
-
 def journal_flags(function: Function) -> Function:
     """Give a command the flags of a journal; `check_journal` says whether they fit together."""
     for option in (
         click.option(
             "--fresh",
             is_flag=True,
-            help="Forget what the journal holds of an earlier run, and start again; your own tables stay.",
+            help="Discard the journal's earlier run and start again. Your own tables are kept.",
         ),
         click.option(
             "--run-id",
             metavar="ID",
-            help="Go on if the journal holds the run of this id; in the place of any other, begin a new one.",
+            help="Resume the journal's run if it has this id; otherwise start a new run.",
         ),
         click.option(
             "--journal",
             metavar="FILE",
-            help="Write down what is collected; started again with the same file, an unfinished run goes on.",
+            help="SQLite file that records what is collected. With the same file, an unfinished run is resumed.",
         ),
     ):
         function = option(function)
@@ -154,12 +149,12 @@ exit_when_idle_flag = click.option(
     "--exit-when-idle",
     type=click.FloatRange(0),
     metavar="S",
-    help="End when a role that this one waits for was not there for so long; by default it waits for ever.",
+    help="Exit if a role that this one needs is missing for S seconds. Default: wait for ever.",
 )
 
 
 metadata_flag = click.option(
-    "--meta", multiple=True, callback=_pairs, metavar="K=V", help="Add to the metadata; repeatable."
+    "--meta", multiple=True, callback=_pairs, metavar="K=V", help="Add an entry to the run's metadata. Can be repeated."
 )
 
 

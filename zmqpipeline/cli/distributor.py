@@ -10,7 +10,6 @@ import click
 
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.common import check_task, exit_when_idle_flag, metadata_flag, patient, serve, settle, shared_flags
-from zmqpipeline.processes import launch
 
 
 @click.command("distributor", epilog="Example: python -m app distributor --endpoint tcp://0.0.0.0:5550")
@@ -27,5 +26,12 @@ def distributor(
     options = settle(app, flags)
     for name in tasks:
         check_task(name, app.task_types)
-    metadata = launch.read_metadata(meta_file) if meta_file else meta
-    return serve(app.compile("distributor", options=patient(options, flags), metadata=metadata))
+    return serve(app.compile("distributor", options=patient(options, flags), metadata=_metadata(meta, meta_file)))
+
+
+def _metadata(given: dict[str, str], file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return dict(given)
+    from zmqpipeline.processes.launch import read_metadata
+
+    return read_metadata(file)

@@ -108,7 +108,7 @@ def _retry(ctx: click.Context, app: Pipeline, /, ids: Sequence[str], all_of_them
 
 dead = Group(
     "dead",
-    help="The failed items that a journal holds: list them, show one, have them tried again.",
+    help="List, show and retry the failed items of a journal.",
     epilog="Example: python -m app dead list --journal run.db",
     commands=[_list, _show, _retry],
 )

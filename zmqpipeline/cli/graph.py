@@ -12,7 +12,7 @@ from zmqpipeline.cli.common import settle, shared_flags
 
 
 @click.command("graph", epilog="Example: python -m app graph --dot | dot -Tsvg -o app.svg")
-@click.option("--dot", "as_dot", is_flag=True, help="In the language of Graphviz, not of Mermaid.")
+@click.option("--dot", "as_dot", is_flag=True, help="Write Graphviz DOT instead of Mermaid.")
 @shared_flags
 @click.pass_obj
 def graph(app: Pipeline, /, as_dot: bool, **flags: Any) -> int:

@@ -7,8 +7,6 @@ SIGINT or SIGTERM (a worker that drained on SIGTERM: 0).
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import shlex
 import signal
 import sys
@@ -18,11 +16,9 @@ from typing import NoReturn
 
 import click
 
-from zmqpipeline import cli
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.common import say
 from zmqpipeline.cli.group import Group
-from zmqpipeline.cli.new import new_command
 from zmqpipeline.errors import PipelineError
 from zmqpipeline.processes import import_app
 from zmqpipeline.runtime import child as processes
@@ -74,27 +70,14 @@ def _program(app: Pipeline | None) -> str | None:
     return f"python -m {spec.name.removesuffix('.__main__')}"
 
 
-def _found() -> list[click.Command]:
-    """The commands that the modules of this folder define: a new one is a new file."""
-    names = [one.name for one in pkgutil.iter_modules(cli.__path__) if one.name != "main"]
-    modules = [vars(importlib.import_module(f"{cli.__name__}.{name}")) for name in names]
-    found = [one for module in modules for name, one in module.items() if not name.startswith("_")]
-    return sorted({one for one in found if isinstance(one, click.Command)}, key=lambda one: str(one.name))
-
-
-_COMMANDS = tuple(one for one in _found() if one is not new_command)
-"""All but `new`, which has no app."""
-
-
 def _commands(app: Pipeline | None) -> click.Group:
-    group = Group("zmqpipeline", help="Run a pipeline, whole or one role at a time.", commands=list(_COMMANDS))
+    group = Group("zmqpipeline", help="Run a pipeline, or one of its roles.", with_new=app is None)
     group.epilog = "Example: zmqpipeline new squares; cd squares; zmqpipeline -A squares run"
     if app is not None:
         group.epilog = "Example: python -m app run; python -m app COMMAND --help tells more of each command."
-        group.help = f"The pipeline {app.name!r}: run it whole, or one role at a time."
+        group.help = f"Run the pipeline {app.name!r}, or one of its roles."
         return group
     where = "The app: package.module[:name] or file.py[:name]. All commands but `new` need it."
-    group.add_command(new_command)
     group.params.append(click.Option(["-A", "--app"], metavar="TARGET", callback=_load, expose_value=False, help=where))
     return group
 

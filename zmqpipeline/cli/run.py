@@ -53,12 +53,17 @@ NOT_ALL = (
     "--workers",
     multiple=True,
     metavar="auto|N|TASK=N,...",
-    help="Worker processes for each task, or for some; auto, the default, is as many as there are cores.",
+    help="Worker processes for each task, or TASK=N for one. Default: auto, one for each CPU core.",
 )
 @metadata_flag
 @journal_flags
-@click.option("--max-failures", type=click.IntRange(0), metavar="N", help="Drain when more than N items failed.")
-@click.option("--progress/--no-progress", default=None, help="A progress line; by default if stderr is a terminal.")
+@click.option(
+    "--max-failures",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Stop the run, with status 1, when more than N items have failed.",
+)
+@click.option("--progress/--no-progress", default=None, help="Show a progress line. Default: if stderr is a terminal.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout, and nothing else."
 )

@@ -32,7 +32,7 @@ def service(app: Pipeline, /, **flags: Any) -> int:
 @shared_flags
 @click.pass_obj
 def service_worker(app: Pipeline, /, name: str | None, threads: int | None, processes: int | None, **flags: Any) -> int:
-    """Answer the requests of one service; of each service, in a process each, if none is named."""
+    """Execute the requests of one service. Without NAME: of every service, each in a process of its own."""
     options = settle(app, flags)
     names = [name] if name is not None else app.service_names
     if not names:
@@ -54,7 +54,7 @@ def service_worker(app: Pipeline, /, name: str | None, threads: int | None, proc
 @shared_flags
 @click.pass_obj
 def call(app: Pipeline, /, name: str, request: str, timeout: float, **flags: Any) -> int:
-    """Ask a service once; prints the reply as JSON."""
+    """Send one request to a service; print the reply as JSON."""
     options = settle(app, flags)
     with app.client(name, options=options) as client:
         reply = client.request(_read(request), timeout=timeout)

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from zmqpipeline.addresses import EndpointAddress, derive
+from zmqpipeline.addresses import EndpointAddress, derive, refuse_inproc
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.common import settle, shared_flags
 from zmqpipeline.cli.tables import duration, printable, table
@@ -167,19 +167,19 @@ def _run(item: RunningItem) -> str:
 
 @click.command("status", epilog="Example: python -m app status --watch")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object on stdout, one line a run.")
-@click.option("--watch", is_flag=True, help="Ask again and again, until the run is over or Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Repeat until the run is over or Ctrl-C is pressed.")
 @click.option(
     "--interval",
     type=click.FloatRange(0.1),
     default=1.0,
     show_default=True,
     metavar="S",
-    help="Seconds between two questions of --watch.",
+    help="Seconds between two updates of --watch.",
 )
 @shared_flags
 @click.pass_obj
 def status(app: Pipeline, /, as_json: bool, watch: bool, interval: float, **flags: Any) -> int:
-    """Ask a running distributor how it stands: tasks, workers, what runs now, and why something does not.
+    """Show the state of a running pipeline: tasks, workers, running items, and what is waited for.
 
     Of an app with services it asks their broker, too. It finds each `run` of this user, and the roles at the usual
     address; --endpoint asks at that address alone.
@@ -207,7 +207,7 @@ def status(app: Pipeline, /, as_json: bool, watch: bool, interval: float, **flag
 def _bases(app: Pipeline, options: Options, given: str | None) -> list[str]:
     """Where to ask: at the one base address that was given, or wherever a distributor of this app may be."""
     if given:
-        launch.refuse_inproc(EndpointAddress(given))
+        refuse_inproc(EndpointAddress(given))
         return [given]
     bases = launch.status_bases(app, options)
     if not bases:

@@ -10,28 +10,25 @@ import click
 
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.common import check_task, exit_when_idle_flag, flag_arguments, patient, serve, settle, shared_flags
-from zmqpipeline.processes import launch
 from zmqpipeline.roles.worker import Worker
 from zmqpipeline.runtime.log import about_process
 
 
 @click.command("worker", epilog="Example: python -m app worker C --processes 4 --endpoint tcp://SERVER:5550")
 @click.argument("task_type", required=False)
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads a process. Default: as the app declares.")
 @click.option(
-    "--threads", type=click.IntRange(1), metavar="N", help="Threads of the process; by default as the app says."
+    "--processes", type=click.IntRange(1), metavar="N", help="Number of worker processes; one that dies is restarted."
 )
-@click.option(
-    "--processes", type=click.IntRange(1), metavar="N", help="So many worker processes; one that dies is replaced."
-)
-@click.option("--idle-timeout", type=click.FloatRange(0), metavar="S", help="End when there was no item for so long.")
-@click.option("--stay", is_flag=True, help="Serve run after run: wait for the next one when one has ended.")
+@click.option("--idle-timeout", type=click.FloatRange(0), metavar="S", help="Exit after S seconds without an item.")
+@click.option("--stay", is_flag=True, help="Keep running: serve the next run when one has ended.")
 @exit_when_idle_flag
 @shared_flags
 @click.pass_obj
 def worker_command(
     app: Pipeline, /, task_type: str | None, threads: int | None, processes: int | None, stay: bool, **flags: Any
 ) -> int:
-    """Execute the items of one task; of each task, in a process each, if none is named."""
+    """Execute the items of one task. Without TASK_TYPE: of every task, each in a process of its own."""
     options = settle(app, flags)
     known = app.worker_types
     if task_type is not None:
@@ -43,4 +40,7 @@ def worker_command(
         worker.stay = worker.stay or stay
         return serve(worker, worker=True)
     given = {**flags, "threads": threads, "stay": stay, "exit_when_idle": options.exit_when_idle}
-    return launch.supervise_workers(app, types, processes or 1, flag_arguments(given), options.drain_timeout)
+    # one worker is a process like any other; who starts several has more to import
+    from zmqpipeline.processes.launch import supervise_workers
+
+    return supervise_workers(app, types, processes or 1, flag_arguments(given), options.drain_timeout)

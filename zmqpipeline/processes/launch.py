@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
-from zmqpipeline.addresses import EndpointAddress, derive
+from zmqpipeline.addresses import EndpointAddress, derive, refuse_inproc
 from zmqpipeline.app import Pipeline
 from zmqpipeline.errors import ConfigurationError, EndpointError, JournalError, SerializeError, did_you_mean
 from zmqpipeline.options import Options
@@ -141,15 +141,6 @@ def _check_metadata(given: Mapping[str, Any] | None, held: bytes, path: str) -> 
     if given:
         known = pack.unpack(held) if held else {}
         refuse_other_metadata(given, known, JournalError, f"The unfinished run in the journal {path}")
-
-
-def refuse_inproc(address: EndpointAddress) -> None:
-    """Raise ConfigurationError for an address that processes cannot share."""
-    if address.protocol == "inproc":
-        raise ConfigurationError(
-            f"{str(address)!r} is for threads of one process; here each role is a process of its own. "
-            "Give --endpoint ipc://FOLDER or tcp://HOST:PORT, or use app.test_run()."
-        )
 
 
 def result(outcome: Outcome) -> Summary:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Container, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, get_args
 
 import msgpack
 
@@ -64,13 +64,7 @@ _SLACK = 64 * 1024
 
 _DEFAULTS = Options()
 _INCARNATION_MAX = 16
-_CODES: tuple[type, ...] = (
-    m.Probe, m.Refused, m.WorkerReport, m.ItemsFailed, m.ItemsReturned, m.Goodbye, m.Welcome, m.Work, m.Settled,
-    m.RunEnded, m.Results, m.Kept, m.Missing, m.Propose, m.Begin, m.GiveUp, m.Finish, m.Bye, m.Holding, m.Ack,
-    m.Finished, m.Metadata, m.MetadataTaken, m.Requests, m.Asking, m.Withdrawn, m.Replies, m.Declined, m.Unknown,
-    m.Recall, m.Keys, m.AskStatus, m.Status, m.Credit, m.Noted, m.Ranges,
-    m.Unready,
-)  # fmt: skip
+_CODES: tuple[type, ...] = get_args(m.Message)
 _CODE_OF = {cls: code for code, cls in enumerate(_CODES)}
 
 

@@ -284,44 +284,45 @@ class Refused:
 
 
 Message: TypeAlias = (
-    WorkerReport
+    Probe
+    | Refused
+    | WorkerReport
     | ItemsFailed
     | ItemsReturned
     | Goodbye
     | Welcome
     | Work
     | Settled
-    | Recall
     | RunEnded
     | Results
     | Kept
     | Missing
-    | Credit
     | Propose
     | Begin
     | GiveUp
-    | Unready
     | Finish
     | Bye
-    | Keys
-    | Ranges
     | Holding
     | Ack
-    | Noted
     | Finished
     | Metadata
     | MetadataTaken
-    | AskStatus
-    | Status
     | Requests
     | Asking
     | Withdrawn
     | Replies
     | Declined
     | Unknown
-    | Probe
-    | Refused
+    | Recall
+    | Keys
+    | AskStatus
+    | Status
+    | Credit
+    | Noted
+    | Ranges
+    | Unready
 )
+"""In the order of their codes on the wire: a new one comes last, and who may say it is in `protocol.allowed`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from zmqpipeline.runtime.ended_runs import find_early_note, leave_early_note, le
 from zmqpipeline.runtime.error_text import named, trouble_of, users_part
 from zmqpipeline.runtime.log import about_thread
 from zmqpipeline.runtime.loop import Loop
-from zmqpipeline.runtime.threads.collecting import SerialThread
+from zmqpipeline.runtime.threads.serial import SerialThread
 from zmqpipeline.runtime.threads.source import Exhausted, Gated, Keep, Producer, Take, steps
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import METADATA_BYTES, is_dict, pack_aside, pack_identity, unpack

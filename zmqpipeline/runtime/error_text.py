@@ -1,6 +1,6 @@
 """What user code raised, as text: for the wire, for the log, for people.
 
-It becomes a ErrorInfo, SystemExit and KeyboardInterrupt included: a function does not end the process that calls it.
+It becomes an ErrorInfo, SystemExit and KeyboardInterrupt included: a function does not end the process that calls it.
 """
 
 from __future__ import annotations

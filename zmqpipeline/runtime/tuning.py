@@ -32,7 +32,7 @@ from pathlib import Path
 
 from zmqpipeline.options import shown_size
 from zmqpipeline.protocol.events import Event, Executed, Retire
-from zmqpipeline.runtime.threads.collecting import Post
+from zmqpipeline.runtime.threads.serial import Post
 
 TURN = 0.0001
 """Seconds, for each thread that runs user code."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zmqpipeline.protocol.events import Running
-from zmqpipeline.runtime.threads.collecting import Post
 from zmqpipeline.runtime.threads.execution import Slot
+from zmqpipeline.runtime.threads.serial import Post
 
 
 class Busy:

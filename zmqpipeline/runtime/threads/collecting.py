@@ -1,17 +1,14 @@
-"""User code on its own threads, in order: the collector's functions, and whatever a role calls once.
+"""The collector's functions on a thread of their own, in order, and the journal that is written with them.
 
-The threads are daemons, so that user code which never returns does not keep a process alive. What user code raises
-is said once (`failure_log`) and becomes a ErrorInfo (`error_text`).
+What user code raises is said once (`failure_log`) and becomes an ErrorInfo (`error_text`).
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from queue import SimpleQueue
 from typing import Any
 
 from zmqpipeline.errors import JournalUnavailable
@@ -23,109 +20,16 @@ from zmqpipeline.protocol.messages import KEY_BYTES, ErrorInfo, FailedItem
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.journal import Journal, JournalLost
-from zmqpipeline.runtime.leader import BRIEF, LOOK, Leadership, UserThread
+from zmqpipeline.runtime.leader import Leadership
+from zmqpipeline.runtime.threads.serial import Part, Post, SerialThread
 from zmqpipeline.runtime.threads.ticker import Ticker
 from zmqpipeline.runtime.threads.values import open_all
 from zmqpipeline.serialization.pack import unpack
-
-Post = Callable[[Event], None]
-"""How the threads answer: `Loop.post`."""
-
-Part = Callable[[], object]
-"""What a `SerialThread` calls. If it returns another one, this is called next, before what was submitted since."""
 
 PART_SECONDS = 0.01
 """So long the collector calls its functions before it hands over what was collected, and commits it first."""
 
 _log = logging.getLogger("zmqpipeline.runtime")
-
-
-class SerialThread(UserThread):
-    """One thread that calls what is submitted, in order; with a `leadership` it may lead.
-
-    A call that has much to do does a part of it and returns the next part: whoever leads makes a turn of the loop
-    between two of them.
-    """
-
-    def __init__(self, name: str, leadership: Leadership | None = None, *, brief: float = BRIEF) -> None:
-        """`name` is that of the thread, which starts with the first call; `brief` is for `UserThread`, in seconds."""
-        super().__init__(leadership)
-        self.brief, self.look = brief, max(LOOK, brief)
-        self._waiting: SimpleQueue[Part | None] = SimpleQueue()
-        self._next: Part | None = None
-        """The next part of what was called last."""
-        self._to_lead = partial(self.lead, self)
-        self._is_invited = False
-        """`_to_lead` is among what waits."""
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._lock = threading.Lock()
-        self._started = False
-
-    def submit(self, call: Part) -> None:
-        """Have this called after all that was submitted before; from any thread. What it raises is logged."""
-        self._waiting.put(call)
-        if not self._started:
-            with self._lock:
-                if not self._started:
-                    self._thread.start()
-                    self._started = True
-
-    def _run(self) -> None:
-        while (call := self._next or self._waiting.get()) is not None:
-            if call is self._to_lead:
-                self._is_invited = False
-                call()
-                continue
-            began = time.perf_counter()
-            self._call(call)
-            self.served(time.perf_counter() - began)
-            if self.is_given():
-                self.lead(self)
-
-    def _call(self, call: Part) -> None:
-        self._next = None
-        try:
-            rest = call()
-        except BaseException:
-            _log.exception("A call on the thread %r raised. The thread goes on with the next.", self._thread.name)
-            return
-        if callable(rest):
-            self._next = rest
-
-    def is_idle(self) -> bool:
-        """Whether nothing waits to be called; to lead is no call."""
-        return self._next is None and self._waiting.qsize() <= int(self._is_invited)
-
-    def is_asked(self) -> bool:
-        """Whether something waits to be called."""
-        return self._next is not None or not self._waiting.empty()
-
-    def invite(self) -> bool:
-        """Have the thread lead: now, or after the call that it is at."""
-        if not self.is_asked():
-            self._is_invited = True
-            self.submit(self._to_lead)
-        return True
-
-    def serve(self) -> bool:
-        """Call what waits, between two turns of the loop; False if it is the end."""
-        call = self._next or self._waiting.get_nowait()
-        if call is None:
-            # for `_run`
-            self._waiting.put(None)
-            return False
-        if call is self._to_lead:
-            # it leads, and was invited during a call that went on
-            self._is_invited = False
-        else:
-            self._call(call)
-        return True
-
-    def close(self, timeout: float) -> None:
-        """End the thread after what was submitted; wait for it at most `timeout` seconds."""
-        self._waiting.put(None)
-        if self._started:
-            self._thread.join(timeout)
 
 
 Collecting = Callable[[str, int], tuple[Callable[..., Any], bool]]
@@ -397,7 +301,7 @@ class EachAck:
     """What goes along with the ACK of each item of a part, for gates: as (how many items in a row, data)."""
 
     def __init__(self, ack_data: Callable[[], bytes] | None, tell: Callable[[BaseException, str], ErrorInfo]) -> None:
-        """`ack_data` is called after each item; `tell` makes a ErrorInfo of what that function raises."""
+        """`ack_data` is called after each item; `tell` makes an ErrorInfo of what that function raises."""
         self._ack_data = ack_data
         self._tell = tell
         self.runs: list[tuple[int, bytes]] = []

@@ -28,8 +28,8 @@ from zmqpipeline.runtime import leader
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.leader import Leadership, UserThread
-from zmqpipeline.runtime.threads.collecting import Post
 from zmqpipeline.runtime.threads.execution import Execution, Job, Piece, Slot
+from zmqpipeline.runtime.threads.serial import Post
 from zmqpipeline.runtime.threads.shares import QUANTUM, Shares
 from zmqpipeline.runtime.threads.ticker import INTERVAL
 

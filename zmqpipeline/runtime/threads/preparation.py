@@ -12,7 +12,7 @@ from zmqpipeline.errors import WorkerInitError
 from zmqpipeline.protocol.events import InitFailed
 from zmqpipeline.runtime import child_report
 from zmqpipeline.runtime.error_text import place_of, trouble_of
-from zmqpipeline.runtime.threads.collecting import Post
+from zmqpipeline.runtime.threads.serial import Post
 
 WARN_AFTER = 5.0
 """Seconds after which a line says which function has not returned."""

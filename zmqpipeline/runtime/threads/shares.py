@@ -26,9 +26,9 @@ from zmqpipeline.protocol.events import Executed, ThreadLost
 from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.threads.busy import Busy
-from zmqpipeline.runtime.threads.collecting import Post
 from zmqpipeline.runtime.threads.concurrency import CoreClock, ThreadLimit
 from zmqpipeline.runtime.threads.execution import Execution, Job, Piece, Slot
+from zmqpipeline.runtime.threads.serial import Post
 from zmqpipeline.runtime.threads.ticker import Ticker
 
 QUANTUM = 0.04

@@ -19,7 +19,7 @@ from zmqpipeline.protocol.events import Produced
 from zmqpipeline.protocol.messages import Blobs, ErrorInfo
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.leader import Leadership
-from zmqpipeline.runtime.threads.collecting import Post, SerialThread
+from zmqpipeline.runtime.threads.serial import Post, SerialThread
 from zmqpipeline.runtime.threads.ticker import INTERVAL, Ticker
 
 Step: TypeAlias = bytes | tuple[bytes, bytes]
