@@ -50,8 +50,10 @@ def check_arguments(arguments: list[str]) -> None:
     """The command line knows this command, with these flags."""
     group = cli._commands(Pipeline("survey"))
     name, *rest = arguments
-    command = group.commands[name]
-    command.make_context(name, rest, parent=click.Context(group))
+    context = click.Context(group)
+    command = group.get_command(context, name)
+    assert command is not None, name
+    command.make_context(name, rest, parent=context)
 
 
 @pytest.mark.parametrize("name", ["survey-collector.service", "survey-distributor.service", "survey-worker.service"])
