@@ -8,6 +8,9 @@ from __future__ import annotations
 import importlib
 import typing
 
+# the first to be imported: it takes the time
+from zmqpipeline.runtime import process_start as process_start
+
 if typing.TYPE_CHECKING:
     from zmqpipeline import errors, messages, observe, utils
     from zmqpipeline.addresses import EndpointAddress

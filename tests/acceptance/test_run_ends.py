@@ -304,6 +304,27 @@ def test_ctrl_c_while_a_role_opens_its_sockets(role: str, workshop: Workshop) ->
     assert program.out == "interrupted\n"
 
 
+APP = """
+import zmqpipeline
+# what follows may take long
+WAIT
+app = zmqpipeline.Pipeline("x")
+
+@app.task("C", times=5)
+def items():
+    return {}
+
+@app.worker("C")
+def work(data):
+    return data
+
+@app.collector
+def collect(data):
+    pass
+
+if __name__ == "__main__":
+    app.main()
+"""
 STARTING = """
 import time
 from pathlib import Path
@@ -313,48 +334,55 @@ while not Path("come").exists():
 """
 
 
-@pytest.mark.parametrize("how", ["Ctrl-C", "shutdown"])
 @pytest.mark.parametrize("role", ["distributor", "collector"])
-def test_roles_that_are_still_starting_learn_that_the_run_has_ended(
-    role: str, how: str, workshop: Workshop, eventually: Eventually
+def test_commands_that_are_still_starting_learn_that_the_run_has_ended(
+    role: str, workshop: Workshop, eventually: Eventually
 ) -> None:
     """They import for long, say; when they come nobody is there any more. They look for a note, and end."""
-    bound = {"distributor": "work.ipc", "collector": "acks.ipc"}[role]
-    ended = start(workshop, role, SHUTDOWN="1")[role] if how == "shutdown" else start(workshop, role)[role]
-    workshop.write("late.py", STARTING + PROGRAM)
-    others = [workshop.start("late.py", one) for one in ROLES if one != role]
-    eventually((workshop.folder / bound).exists, "it is there")
+    workshop.write("app.py", APP.replace("WAIT", ""))
+    workshop.write("late.py", APP.replace("WAIT", STARTING))
+    ended = workshop.start("-m", "app", role, "--endpoint", "ipc://.")
+    eventually(lambda: list(workshop.folder.glob("*.ipc")), "it is there")
+    others = [workshop.start("-m", "late", one, "--endpoint", "ipc://.") for one in ROLES if one != role]
     # a human needs longer
-    time.sleep(1.0)
-    if how == "shutdown":
-        (workshop.folder / "end").touch()
-        assert ended.wait(10) == 0, ended.err
-    else:
-        interrupted(ended)
+    time.sleep(1.5)
+    ended.signal(signal.SIGINT)
+    assert ended.wait() == 130, ended.err
     (workshop.folder / "come").touch()
-    for other in others:
-        assert f"The run ended early: the {role} was interrupted or shut down" in letter(other)
+    assert [one.wait(15) for one in others] == [0, 1], [one.err for one in others]
+    assert f"The run ended early: the {role} was interrupted or shut down" in others[1].err
 
 
-def test_ctrl_c_while_the_addresses_are_bound_ends_the_run(workshop: Workshop) -> None:
-    """A moment before the role can hear of it: it is kept until then, so that the others are told as ever."""
-    interrupts_itself = """
-    endpoint = RESULTS
-    @property
-    def ack_endpoint(self):
-        if sys._getframe(1).f_code.co_name == "_open":
-            os.kill(os.getpid(), 2)
-        return ACKS
-"""
-    text = PROGRAM.replace("    endpoint, ack_endpoint = RESULTS, ACKS\n", interrupts_itself)
-    workshop.write("early.py", text)
-    workshop.write("late.py", STARTING + PROGRAM)
-    late = workshop.start("late.py", "worker")
-    time.sleep(1.0)
-    collector = workshop.start("early.py", "collector")
-    assert collector.wait() == 7, collector.err
-    (workshop.folder / "come").touch()
-    assert "The run ended early: the collector was interrupted or shut down" in letter(late)
+def test_a_process_that_was_another_program_before_is_of_the_next_run(workshop: Workshop) -> None:
+    """By `exec` it is as old as that one, which may have seen the end of the run before; so may a program have."""
+    workshop.write("app.py", APP.replace("WAIT", ""))
+    workshop.write(
+        "program.py",
+        """
+import os, signal, subprocess, sys, time
+import zmqpipeline
+command = [sys.executable, "-m", "app", "collector", "--endpoint", "ipc://."]
+first = subprocess.Popen(command)
+time.sleep(1.5)
+first.send_signal(signal.SIGINT)
+assert first.wait() == 130
+print("over", flush=True)
+if sys.argv[1] == "exec":
+    os.execv(sys.executable, command)
+from app import app
+from zmqpipeline import Options
+app.compile("collector", options=Options(endpoint="ipc://.")).run()
+""",
+    )
+    for way in ("exec", "program"):
+        program = workshop.start("program.py", way)
+        while "over" not in program.out:
+            assert not program.ended(), program.err
+            time.sleep(0.01)
+        time.sleep(5.0)
+        assert not program.ended(), program.err
+        others = [workshop.start("-m", "app", one, "--endpoint", "ipc://.") for one in ("distributor", "worker")]
+        assert [one.wait(15) for one in (program, *others)] == [0, 0, 0], program.err
 
 
 @pytest.mark.parametrize("role", ["distributor", "collector"])
@@ -373,44 +401,6 @@ def test_the_next_run_is_started_at_once_in_any_order(
     assert not programs[0].ended(), programs[0].err
     programs += [workshop.start("prog.py", name) for name in rest]
     assert [program.wait(15) for program in programs] == [0, 0, 0], [program.err for program in programs]
-
-
-def test_a_worker_command_and_a_group_learn_of_it_too(workshop: Workshop, eventually: Eventually) -> None:
-    """`worker`, and `worker --processes 2`, whose processes come later than itself."""
-    app = """
-from zmqpipeline import Pipeline
-
-app = Pipeline("x")
-
-@app.task("C", times=5)
-def items():
-    return {}
-
-@app.worker("C")
-def work(data):
-    return data
-
-@app.collector
-def collect(data):
-    pass
-
-if __name__ == "__main__":
-    app.main()
-"""
-    workshop.write("app.py", app)
-    workshop.write("late.py", f"{STARTING}{app}")
-    collector = workshop.start("-m", "app", "collector", "--endpoint", "ipc://.")
-    eventually(lambda: list(workshop.folder.glob("*ack*")), "it is there")
-    late = [
-        workshop.start("-m", "late", *more, "--endpoint", "ipc://.")
-        for more in (("worker", "C"), ("worker", "C", "--processes", "2"), ("distributor",))
-    ]
-    time.sleep(1.0)
-    collector.signal(signal.SIGINT)
-    assert collector.wait() == 130
-    (workshop.folder / "come").touch()
-    assert [one.wait(15) for one in late] == [0, 0, 1], [one.err for one in late]
-    assert "the collector was interrupted or shut down" in late[-1].err
 
 
 def test_who_comes_after_a_collector_was_ended_says_that_it_waits(workshop: Workshop, eventually: Eventually) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import signal
 import time
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -15,6 +16,7 @@ from zmqpipeline.processes.slots import (
     FIRST_DELAY,
     MAX_DELAY,
     SETTLED_AFTER,
+    TRIAL_SECONDS,
     ChildEnded,
     ChildSlots,
     Signalled,
@@ -25,15 +27,21 @@ from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.runtime.child import Child
 from zmqpipeline.runtime.child_report import Told, failed_start
 
+_minutes = itertools.count(100.0, 60.0)
+
 IDLE, AT_WORK = b"ready\n", b"ready\nstarting\nworking\n"
 
 
 def judged(
     slots: ChildSlots, place: Slot, told: bytes, *, lived: float = 1.0, status: int = -9
 ) -> tuple[Verdict, float]:
-    """What the end of a child means that had told this, and after how many seconds its place is due again."""
-    verdict = slots.judge(ChildEnded(place, 1, status, lived, Told.read(told)), 100.0)
-    return verdict, round((place.restart_at or math.nan) - 100.0, 6)
+    """What the end of a child means that had told this, and after how many seconds its place is due again.
+
+    Each call is a minute after the one before.
+    """
+    now = next(_minutes)
+    verdict = slots.judge(ChildEnded(place, 1, status, lived, Told.read(told)), now)
+    return verdict, round((place.restart_at or math.nan) - now, 6)
 
 
 def test_delays_double_up_to_a_limit() -> None:
@@ -77,12 +85,25 @@ def test_a_task_is_hopeless_when_each_of_its_places_is() -> None:
 class AtWork:
     """A child whose init functions have returned, or not yet."""
 
-    def __init__(self, worked: bool) -> None:
+    def __init__(self, worked: bool, is_old: bool = False) -> None:
         self.worked = worked
+        self.started = 0.0 if is_old else math.inf
 
     def has_worked(self) -> bool:
         """As of a child."""
         return self.worked
+
+
+def seated(slots: ChildSlots) -> list[Slot]:
+    """The places that are filled from here on, each with a child that is not beyond its init functions."""
+    started: list[Slot] = []
+
+    def start(place: Slot) -> None:
+        place.child, place.restart_at = cast(Child, AtWork(worked=False)), None
+        started.append(place)
+
+    slots.start = start  # type: ignore[method-assign]
+    return started
 
 
 def raised(place: str, error: str = "KeyError") -> bytes:
@@ -102,6 +123,45 @@ def test_a_bug_in_an_init_function_makes_a_task_hopeless_at_the_third_time() -> 
     assert not slots.is_bug("C")
     assert judged(slots, second, raised("a.py:2 f"))[0] is Verdict.HOPELESS
     assert (slots.is_bug("C"), slots.is_bug("D")) == (True, False)
+
+
+def test_children_that_meet_a_bug_at_the_same_time_count_once() -> None:
+    """Five are begun together: what each meets says no more than one, and the next are tried one after the other."""
+    slots = ChildSlots([Slot(f"worker {n}", [], "C") for n in range(5)])
+    started = seated(slots)
+    told = Told.read(raised("a.py:1 f"))
+    for n, place in enumerate(slots.places):
+        assert slots.judge(ChildEnded(place, 1, 1, 1.0, told), 101.0 + n / 100) is Verdict.DIED
+    slots.start_due(102.0)
+    slots.start_due(103.0)
+    assert started == slots.places[:1]
+    assert slots.judge(ChildEnded(slots.places[0], 1, 1, 0.5, told), 104.0) is Verdict.DIED
+    slots.start_due(104.0)
+    assert started == slots.places[:2]
+    assert slots.judge(ChildEnded(slots.places[1], 1, 1, 0.5, told), 105.0) is Verdict.HOPELESS
+
+
+def test_who_waited_for_another_trial_is_started_when_that_one_got_on() -> None:
+    """A database that was away: one child got beyond its init functions, and the others are begun."""
+    slots = ChildSlots([Slot(f"worker {n}", [], "C") for n in range(3)])
+    started = seated(slots)
+    for place in slots.places:
+        slots.judge(ChildEnded(place, 1, 1, 1.0, Told.read(raised("a.py:1 f"))), 101.0)
+    slots.start_due(102.0)
+    cast(Any, slots.places[0].child).worked = True
+    slots.start_due(102.0 + TRIAL_SECONDS)
+    assert started == slots.places
+
+
+def test_a_child_that_is_at_its_init_functions_for_longer_may_get_beyond_them() -> None:
+    """A server lets in one client, say: those that it refuses at once end nothing, as long as that one is hoped for."""
+    first, second = Slot("worker 1", [], "C"), Slot("worker 2", [], "C")
+    slots = ChildSlots([first, second])
+    first.child = cast(Child, AtWork(worked=False, is_old=True))
+    for _ in range(10):
+        assert judged(slots, second, raised("a.py:1 f"))[0] is Verdict.DIED
+    first.child = None
+    assert judged(slots, second, raised("a.py:1 f"))[0] is Verdict.HOPELESS
 
 
 @pytest.mark.parametrize("way", ["running", "ended"])

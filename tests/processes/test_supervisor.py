@@ -114,9 +114,9 @@ def test_a_bug_in_an_init_function_ends_the_run_with_its_reason() -> None:
     """The third time in a row; the status is 1, since the program is wrong, and the summary says of what."""
     scene = Scene()
     trouble = ErrorInfo("KeyError", "'m'", "Traceback ...", "app.py:9 begin")
-    for _ in range(3):
+    for now in (100.0, 102.0, 104.0):
         assert scene.error is None
-        scene.ends(scene.worker, 1, f"ready\nstarting\n{failed_start(trouble)}\nexit 1\n".encode())
+        scene.ends(scene.worker, 1, f"ready\nstarting\n{failed_start(trouble)}\nexit 1\n".encode(), now)
     assert isinstance(scene.error, WorkerInitError)
     assert str(scene.error).endswith(
         "can be initialized, and each would meet the same: KeyError: 'm' in app.py:9 begin."

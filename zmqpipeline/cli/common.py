@@ -21,6 +21,7 @@ from zmqpipeline.runtime import child as processes
 from zmqpipeline.runtime import child_report as told
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.log import log_to_stderr
+from zmqpipeline.runtime.process_start import age_of_command
 from zmqpipeline.runtime.tuning import keep_freed_memory
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -90,6 +91,7 @@ def serve(role: Role, *, worker: bool = False) -> int:
     keep_freed_memory()
     role._ignore_sigint = processes.is_child()
     role._tell_parent = processes.tell_parent
+    role._age = age_of_command()
     try:
         role.run()
     except (ConfigurationError, KeyboardInterrupt):

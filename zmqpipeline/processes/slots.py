@@ -44,7 +44,15 @@ FAILED_STARTS_LIMIT = 5
 """A place whose child failed to start so often in a row is hopeless."""
 
 SAME_BUG_LIMIT = 3
-"""A task whose children's init functions raised the same thing so often in a row is hopeless."""
+"""A task whose children's init functions raised the same thing so often in a row is hopeless, unless another one may
+get beyond them: see `MAY_BE_ABLE`."""
+
+TRIAL_SECONDS = 0.2
+"""Of several places whose children met a bug, one is tried after the other: how often the next one looks."""
+
+MAY_BE_ABLE = 1.5
+"""A child that is at its init functions for so many times longer than one that failed, and `FIRST_DELAY` besides, does
+not meet what that one met: a server may let in so many clients and no more."""
 
 
 class Verdict(Enum):
@@ -69,6 +77,8 @@ class Slot:
     delay: float = FIRST_DELAY
     is_new: bool = True
     """It has not been filled yet."""
+    met_bug: bool = False
+    """An init function of its last child raised."""
     failed_starts: int = 0
     """How many of its children in a row died before they were ready."""
 
@@ -132,8 +142,8 @@ class ChildSlots:
     places: list[Slot] = field(default_factory=list)
     stdout: int | None = None
     events: queue.SimpleQueue[SupervisorEvent] = field(default_factory=queue.SimpleQueue)
-    bugs: dict[str, tuple[tuple[str, str], int]] = field(default_factory=dict)
-    """By task, what its init functions raised last, type and place, and how often in a row."""
+    bugs: dict[str, tuple[tuple[str, str], int, float]] = field(default_factory=dict)
+    """By task, what its init functions raised last, type and place, how often in a row, and when it counted last."""
     proven: set[str] = field(default_factory=set)
     """The tasks of which a child got beyond its init functions."""
 
@@ -152,8 +162,19 @@ class ChildSlots:
     def start_due(self, now: float) -> None:
         """Fill the places whose delay is over."""
         for place in self.places:
-            if place.restart_at is not None and place.restart_at <= now:
+            if place.restart_at is None or place.restart_at > now:
+                continue
+            if place.met_bug and self._is_another_tried(place):
+                place.restart_at = now + TRIAL_SECONDS
+            else:
                 self.start(place)
+
+    def _is_another_tried(self, place: Slot) -> bool:
+        """Whether another place of its task, which met a bug, too, has a child of which nobody knows how it gets on."""
+        alike = [one for one in self.places if one.task == place.task and one.child is not None]
+        if place.task in self.proven or any(one.child is not None and one.child.has_worked() for one in alike):
+            return False
+        return any(one.met_bug for one in alike)
 
     def next_start(self) -> float | None:
         """When the next place is due, or None."""
@@ -179,25 +200,32 @@ class ChildSlots:
         place.died(end, now)
         alike = [one for one in self.places if one.task == place.task]
         is_hopeless = all(one.failed_starts >= FAILED_STARTS_LIMIT for one in alike)
-        return Verdict.HOPELESS if self._has_bug(end, alike) or is_hopeless else Verdict.DIED
+        return Verdict.HOPELESS if self._has_bug(end, alike, now) or is_hopeless else Verdict.DIED
 
-    def _has_bug(self, end: ChildEnded, alike: Sequence[Slot]) -> bool:
+    def _has_bug(self, end: ChildEnded, alike: Sequence[Slot], now: float) -> bool:
         """Whether each child of this task meets the same bug."""
-        task, trouble = end.place.task, end.told.init_trouble
+        task, trouble, end.place.met_bug = end.place.task, end.told.init_trouble, False
         if end.told.has_worked or any(one.child is not None and one.child.has_worked() for one in alike):
             self.proven.add(task)
         # a time-out has no place: nothing was raised, and another child may be faster
         if trouble is None or not trouble.place or task in self.proven:
             return False
-        seen, count = self.bugs.get(task, (None, 0))
+        seen, count, at = self.bugs.get(task, (None, 0, 0.0))
         kind = (trouble.error, trouble.place)
-        count = count + 1 if seen == kind else 1
-        self.bugs[task] = kind, count
-        return count >= SAME_BUG_LIMIT
+        if seen != kind:
+            count, at = 1, now
+        elif now - end.lived >= at:
+            # those that were begun before that met it at the same time, which says no more than one
+            count, at = count + 1, now
+        self.bugs[task] = kind, count, at
+        end.place.met_bug = True
+        least = MAY_BE_ABLE * end.lived + FIRST_DELAY
+        is_hoped_for = any(one.child is not None and now - one.child.started > least for one in alike)
+        return count >= SAME_BUG_LIMIT and not is_hoped_for
 
     def is_bug(self, task: str) -> bool:
         """Whether a task is hopeless since its init functions raised, and not since its children died."""
-        return self.bugs.get(task, (None, 0))[1] >= SAME_BUG_LIMIT and task not in self.proven
+        return task in self.bugs and self.bugs[task][1] >= SAME_BUG_LIMIT and task not in self.proven
 
     def running(self) -> list[Slot]:
         """The places that have a child now."""

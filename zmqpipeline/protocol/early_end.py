@@ -13,8 +13,8 @@ of this is so, and is nothing to it otherwise:
 * It has no company, the one that it needs to begin, for `PATIENCE_SECONDS`, and never had it. One that was started a
   moment before the interruption, and then finds the roles of the next run, works for these.
 
-A process that did something else for long before it ran its role, or has run another one, is no process that was still
-starting: it counts as started when it ran the role (`runtime.process_start`).
+Only a process that carries out a command, from its import of zmqpipeline on, is known to be starting
+(`runtime.process_start`). A program may have run anything before it ran its role: that one's start is `run()`.
 """
 
 from __future__ import annotations

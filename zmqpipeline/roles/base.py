@@ -19,11 +19,10 @@ from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import Drain, Event
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.roles.attributes import Declarative
-from zmqpipeline.runtime import child, child_report, signals
+from zmqpipeline.runtime import child_report, signals
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.leader import Leadership
 from zmqpipeline.runtime.loop import Loop
-from zmqpipeline.runtime.process_start import age_of_role
 from zmqpipeline.runtime.transport import transport as sockets
 from zmqpipeline.runtime.tuning import short_turns
 
@@ -96,7 +95,7 @@ class Role(Declarative):
     _raises_failed_runs: bool
     """False for whoever runs the role and reads `status`, as the supervisor of `run` does."""
     _age: float
-    """For how many seconds it had been starting when it was run; see `protocol.early_end`."""
+    """For how many seconds it had been starting when it was run, if that is known; see `protocol.early_end`."""
     _began: float | None
     _over: float | None
     _subscriptions: tuple[tuple[type[ObservedEvent], Observer], ...]
@@ -129,7 +128,6 @@ class Role(Declarative):
                 collected, or another role ended it early.
         """
         self.status = self.signum = self.machine = None
-        self._age = age_of_role(with_parent=child.is_child())
         self._began, self._over = time.monotonic(), None
         self._prepare()
         with (
