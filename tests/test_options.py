@@ -153,7 +153,14 @@ async def later(event: object) -> None:
     """Is called by nobody who would await it."""
 
 
-@pytest.mark.parametrize("given", [print, "print", [print, 3], {print}, None, [later]])
+class Later:
+    """Is called as that one."""
+
+    async def __call__(self, event: object) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("given", [print, "print", [print, 3], {print}, None, [later], [Later()]])
 def test_observers_are_a_list_of_functions(given: Any) -> None:
     """One function is no list, and a list holds nothing else."""
     with pytest.raises(ConfigurationError, match=r"The option observers is .* It must be a list of functions"):

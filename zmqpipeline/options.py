@@ -187,7 +187,7 @@ class Options:
 
 def _is_function(value: object) -> bool:
     # an async one would be called, and never executed
-    return callable(value) and not inspect.iscoroutinefunction(value)
+    return callable(value) and not any(map(inspect.iscoroutinefunction, (value, type(value).__call__)))
 
 
 _OPTIONAL = ("idle_timeout", "exit_when_idle", "max_failures")

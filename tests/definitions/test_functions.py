@@ -106,7 +106,11 @@ def test_what_is_no_plain_function_is_refused() -> None:
     def many(data: Any) -> Iterator[int]:
         yield 1
 
-    for bad, expected in ((later, "async"), (many, "yield"), (5, "needs a function")):
+    class Later:
+        async def __call__(self, data: Any) -> None:
+            return None
+
+    for bad, expected in ((later, "async"), (Later(), "async"), (many, "yield"), (5, "needs a function")):
         with pytest.raises(RegistrationError, match=expected):
             plan(bad, signatures.WORKER)  # type: ignore[arg-type]
 

@@ -102,7 +102,9 @@ def plan(function: Callable[..., Any], place: HandlerKind, task_type: str | None
 def _check_sort(function: Callable[..., Any], place: HandlerKind, what: str) -> None:
     if not callable(function):
         raise RegistrationError(f"`@app.{place.decorator}` needs a function, not {function!r}.")
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+    # an object may be called by a method
+    forms = (function, type(function).__call__)
+    if any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in forms):
         raise RegistrationError(f"The {what} is an async function; these are not called. Write it with plain `def`.")
     if inspect.isgeneratorfunction(function) and not place.may_yield:
         raise RegistrationError(f"The {what} has a `yield`; it must return one value. Write `return` in its place.")

@@ -24,6 +24,10 @@ CLOSE_SECONDS = 2.0
 """So long a role that has ended waits for its observers."""
 
 
+TURN_SECONDS = 5.0
+"""So long an observer waits for one of another role in the same process."""
+
+
 class _OneAtATime:
     """Held while an observer is called: of several roles in one process, as in test runs, one calls at a time."""
 
@@ -111,8 +115,14 @@ class ObserverThread:
 
     def _call(self, one: Subscription, event: observe.Event) -> None:
         try:
-            with _turn.lock:
+            # one that never returns keeps those of other runs in this process waiting, but not for ever
+            lock = _turn.lock
+            is_held = lock.acquire(timeout=TURN_SECONDS)
+            try:
                 one.function(event)
+            finally:
+                if is_held:
+                    lock.release()
         except BaseException as error:
             # a run is not ended by who watches it, not by SystemExit either
             kind = (one.what, type(error).__name__)
