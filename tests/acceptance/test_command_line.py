@@ -252,7 +252,7 @@ def test_help_says_what_the_flags_do(workshop: Any) -> None:
         assert [command for command, text in told.items() if flag not in text] == ["dead"], flag
     for command in ("run", "collector"):
         assert "--journal FILE" in told[command]
-        assert "your own tables stay" in told[command]
+        assert "Your own tables are kept" in told[command]
     assert "--journal" not in told["worker"] + told["distributor"]
     assert all(f" {name} " in told["dead"] for name in ("list", "show", "retry"))
 

@@ -50,7 +50,7 @@ CATCHING = {
 }
 
 
-SAMPLE = 300
+SAMPLE = 200
 """So many seeds are run here; the command runs as many as one likes."""
 
 
