@@ -353,6 +353,7 @@ def test_commands_that_are_still_starting_learn_that_the_run_has_ended(
     assert f"The run ended early: the {role} was interrupted or shut down" in others[1].err
 
 
+@pytest.mark.slow
 def test_a_process_that_was_another_program_before_is_of_the_next_run(workshop: Workshop) -> None:
     """By `exec` it is as old as that one, which may have seen the end of the run before; so may a program have."""
     workshop.write("app.py", APP.replace("WAIT", ""))
@@ -385,6 +386,7 @@ app.compile("collector", options=Options(endpoint="ipc://.")).run()
         assert [one.wait(15) for one in (program, *others)] == [0, 0, 0], program.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["distributor", "collector"])
 @pytest.mark.parametrize("order", [0, 1])
 def test_the_next_run_is_started_at_once_in_any_order(

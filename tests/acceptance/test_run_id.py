@@ -92,7 +92,8 @@ def test_an_unfinished_run_of_the_same_id_goes_on(
     workshop.write("app.py", APP)
     gate = workshop.folder / "gate"
     os.mkfifo(gate)
-    program = workshop.start(*RUN, "--run-id", "first")
+    # another worker would do what waits behind the item that blocks
+    program = workshop.start(*RUN, "--workers", "1", "--run-id", "first")
     eventually(lambda: done(workshop) == 20, "twenty items in the journal")
     program.signal(signal.SIGKILL, group=True)
     program.wait()

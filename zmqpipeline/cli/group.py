@@ -20,7 +20,19 @@ NEW = "new"
 
 
 class Group(click.Group):
-    """See the module. A wrong command is answered with the known names, a missing app with how to name it."""
+    """Commands, of which a wrong one is answered with the known names."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, with the known names beside a wrong one."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise click.UsageError(unknown("command", args[0], self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
+
+
+class AllCommands(Group):
+    """See the module. A missing app is answered with how to name it."""
 
     def __init__(self, *args: Any, with_new: bool = False, **kwargs: Any) -> None:
         """`with_new`: that command, too."""
@@ -45,9 +57,7 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does it, with the known names beside a wrong one."""
-        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            raise click.UsageError(unknown("command", args[0], self.list_commands(ctx)))
+        """As that of `Group`, if there is an app."""
         found = super().resolve_command(ctx, args)
         if ctx.obj is None and args[0] != NEW and "--help" not in args:
             raise click.UsageError(

@@ -18,7 +18,7 @@ import click
 
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.common import say
-from zmqpipeline.cli.group import Group
+from zmqpipeline.cli.group import AllCommands
 from zmqpipeline.errors import PipelineError
 from zmqpipeline.processes import import_app
 from zmqpipeline.runtime import child as processes
@@ -71,7 +71,7 @@ def _program(app: Pipeline | None) -> str | None:
 
 
 def _commands(app: Pipeline | None) -> click.Group:
-    group = Group("zmqpipeline", help="Run a pipeline, or one of its roles.", with_new=app is None)
+    group = AllCommands("zmqpipeline", help="Run a pipeline, or one of its roles.", with_new=app is None)
     group.epilog = "Example: zmqpipeline new squares; cd squares; zmqpipeline -A squares run"
     if app is not None:
         group.epilog = "Example: python -m app run; python -m app COMMAND --help tells more of each command."
