@@ -9,7 +9,7 @@ import importlib
 import typing
 
 # the first to be imported: it takes the time
-from zmqpipeline.runtime import process_start as process_start
+from zmqpipeline.runtime import process_start as _process_start  # noqa: F401
 
 if typing.TYPE_CHECKING:
     from zmqpipeline import errors, messages, observe, utils

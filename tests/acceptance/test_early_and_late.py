@@ -13,33 +13,13 @@ import pytest
 
 from tests.acceptance import start_orders
 from tests.acceptance import test_spec_programs as spec
+from tests.support.apps import FIVE_ITEMS
 from zmqpipeline.protocol.missed_run import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Program, Workshop
 
 pytestmark = pytest.mark.processes
-
-SHORT = """
-from zmqpipeline import Pipeline
-
-app = Pipeline("short")
-
-@app.task("C", times=5)
-def item():
-    return {}
-
-@app.worker("C")
-def work(data):
-    return data
-
-@app.collector
-def collect(data):
-    pass
-
-if __name__ == "__main__":
-    app.main()
-"""
 
 SEED, TRIALS, AT_ONCE = 2, 8, 4
 
@@ -168,7 +148,7 @@ def test_workers_that_waited_have_equal_shares(workshop: Workshop, order: str) -
 @pytest.mark.alone
 def test_more_workers_than_a_short_run_needs_cost_little(workshop: Workshop) -> None:
     """Five items: four workers take less than twice what one takes, with all else that a busy machine does."""
-    workshop.write("short.py", SHORT)
+    workshop.write("short.py", FIVE_ITEMS)
     seconds: dict[int, list[float]] = {1: [], 4: []}
     for _ in range(5):
         for workers, took in seconds.items():

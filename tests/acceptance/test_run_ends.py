@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.apps import FIVE_ITEMS
+from zmqpipeline.protocol.early_end import MARGIN_SECONDS
+
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Program, Workshop
 
@@ -304,31 +307,13 @@ def test_ctrl_c_while_a_role_opens_its_sockets(role: str, workshop: Workshop) ->
     assert program.out == "interrupted\n"
 
 
-APP = """
-import zmqpipeline
-# what follows may take long
-WAIT
-app = zmqpipeline.Pipeline("x")
-
-@app.task("C", times=5)
-def items():
-    return {}
-
-@app.worker("C")
-def work(data):
-    return data
-
-@app.collector
-def collect(data):
-    pass
-
-if __name__ == "__main__":
-    app.main()
-"""
 STARTING = """
-import time
+import zmqpipeline
+# what follows takes long
+import os, time
 from pathlib import Path
 
+Path(f"importing-{os.getpid()}").touch()
 while not Path("come").exists():
     time.sleep(0.01)
 """
@@ -339,13 +324,14 @@ def test_commands_that_are_still_starting_learn_that_the_run_has_ended(
     role: str, workshop: Workshop, eventually: Eventually
 ) -> None:
     """They import for long, say; when they come nobody is there any more. They look for a note, and end."""
-    workshop.write("app.py", APP.replace("WAIT", ""))
-    workshop.write("late.py", APP.replace("WAIT", STARTING))
+    workshop.write("app.py", FIVE_ITEMS)
+    workshop.write("late.py", STARTING + FIVE_ITEMS)
     ended = workshop.start("-m", "app", role, "--endpoint", "ipc://.")
     eventually(lambda: list(workshop.folder.glob("*.ipc")), "it is there")
     others = [workshop.start("-m", "late", one, "--endpoint", "ipc://.") for one in ROLES if one != role]
-    # a human needs longer
-    time.sleep(1.5)
+    eventually(lambda: len(list(workshop.folder.glob("importing-*"))) == 2, "both import")
+    # the margin: a human needs longer
+    time.sleep(2 * MARGIN_SECONDS)
     ended.signal(signal.SIGINT)
     assert ended.wait() == 130, ended.err
     (workshop.folder / "come").touch()
@@ -356,15 +342,17 @@ def test_commands_that_are_still_starting_learn_that_the_run_has_ended(
 @pytest.mark.slow
 def test_a_process_that_was_another_program_before_is_of_the_next_run(workshop: Workshop) -> None:
     """By `exec` it is as old as that one, which may have seen the end of the run before; so may a program have."""
-    workshop.write("app.py", APP.replace("WAIT", ""))
+    workshop.write("app.py", FIVE_ITEMS)
     workshop.write(
         "program.py",
         """
 import os, signal, subprocess, sys, time
+from pathlib import Path
 import zmqpipeline
 command = [sys.executable, "-m", "app", "collector", "--endpoint", "ipc://."]
 first = subprocess.Popen(command)
-time.sleep(1.5)
+while len(list(Path().glob("*.ipc"))) < 2:
+    time.sleep(0.01)
 first.send_signal(signal.SIGINT)
 assert first.wait() == 130
 print("over", flush=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.collecting import Make, command, total
+from tests.support.collecting import Make, command, made_for, total
 from tests.support.transports import Posts
 from zmqpipeline.errors import JournalError
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, SetRun
@@ -32,22 +32,7 @@ def posts() -> Posts:
 @pytest.fixture
 def make(posts: Posts) -> Iterator[Make]:
     """Makes gatherers, closes them, and sees to it that none of their threads is left."""
-    before = set(threading.enumerate())
-    made: list[CollectorThread] = []
-
-    def make_gatherer(
-        collect: Any, failed: Any = lambda item: None, finished: Any = lambda command: None, **more: Any
-    ) -> CollectorThread:
-        def collecting(task: str, attempt: int) -> Any:
-            return (lambda number, value: collect(task, attempt, number, value)), True
-
-        made.append(CollectorThread(collecting, failed, finished, posts, **more))
-        return made[-1]
-
-    yield make_gatherer
-    for gatherer in made:
-        gatherer.close(5.0)
-    assert set(threading.enumerate()) <= before
+    yield from made_for(posts)
 
 
 @pytest.fixture

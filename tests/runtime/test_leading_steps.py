@@ -81,6 +81,19 @@ def running(leadership: Leadership, turns: Turns) -> tuple[threading.Thread, lis
     return thread, ended
 
 
+def a_second_lead_is_watched(leadership: Leadership, hand: Puppet, turns: Turns) -> None:
+    """After a turn of the loop's own thread the hand leads again; idle, it is called back."""
+    turns.await_turn(OWN)
+    turns.ends.put(None)
+    turns.await_turn(OWN)
+    leadership.offer(hand)
+    turns.ends.put(None)
+    turns.await_turn(HAND)
+    hand.threads[1].join(10)
+    assert not hand.errors
+    turns.await_turn(OWN)
+
+
 def test_a_late_invitation_that_is_taken_up_is_watched() -> None:
     """A hand that says it is busy, but leads by an earlier invitation, is called back when idle like any other."""
     leadership, turns = Leadership(), Turns()
@@ -142,16 +155,7 @@ def test_a_lead_that_comes_back_while_it_is_taken_is_back_once() -> None:
     leadership._held = Held()  # type: ignore[assignment]
     leadership.offer(hand)
     thread, ended = running(leadership, turns)
-    turns.await_turn(OWN)
-    turns.ends.put(None)
-    turns.await_turn(OWN)
-    leadership.offer(hand)
-    turns.ends.put(None)
-    turns.await_turn(HAND)
-    # it is watched: idle, it is called back
-    hand.threads[1].join(10)
-    assert not hand.errors
-    turns.await_turn(OWN)
+    a_second_lead_is_watched(leadership, hand, turns)
     turns.ends.put(Ended(0))
     thread.join(10)
     assert ended == [Ended(0)]
@@ -173,16 +177,7 @@ def test_a_lead_that_comes_back_during_its_invitation_is_back_once() -> None:
     hand = Puppet(leadership, invite)
     leadership.offer(hand)
     thread, ended = running(leadership, turns)
-    turns.await_turn(OWN)
-    turns.ends.put(None)
-    turns.await_turn(OWN)
-    leadership.offer(hand)
-    turns.ends.put(None)
-    turns.await_turn(HAND)
-    # it is watched: idle, it is called back
-    hand.threads[1].join(10)
-    assert not hand.errors
-    turns.await_turn(OWN)
+    a_second_lead_is_watched(leadership, hand, turns)
     assert not leadership.is_given(hand)
     turns.ends.put(Ended(0))
     thread.join(10)

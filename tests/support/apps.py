@@ -1,4 +1,4 @@
-"""Apps for the tests of test runs."""
+"""Apps for tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,28 @@ from collections.abc import Iterator
 from typing import Any
 
 from zmqpipeline.app import Pipeline
+
+FIVE_ITEMS = """
+from zmqpipeline import Pipeline
+
+app = Pipeline("short")
+
+@app.task("C", times=5)
+def item():
+    return {}
+
+@app.worker("C")
+def work(data):
+    return data
+
+@app.collector
+def collect(data):
+    pass
+
+if __name__ == "__main__":
+    app.main()
+"""
+"""A program: one task of five items, for processes of its own."""
 
 
 def squares(count: int, name: str = "squares", **options: Any) -> Pipeline:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from zmqpipeline.roles.worker import Worker
 
 AnyRole = TypeVar("AnyRole", bound=Role)
+AnyEntry = TypeVar("AnyEntry", WorkerEntry, ServiceEntry)
 
 ROLES = ("distributor", "worker", "collector", "service", "service-worker")
 
@@ -149,23 +150,29 @@ def _collector(app: Pipeline, places: RoleAddresses) -> Collector:
     return collector
 
 
-def _worker_entry(app: Pipeline, task_type: str | None) -> WorkerEntry:
-    workers = app.registry.workers
-    if task_type is None and len(workers) == 1:
-        return next(iter(workers.values()))
-    if task_type is None:
-        raise ConfigurationError(f"There are several workers: {listed(workers)}. Say for which task.")
-    entry = workers.get(str(task_type))
+def _chosen(entries: Mapping[str, AnyEntry], name: str | None, several: str, unknown: Callable[[str], str]) -> AnyEntry:
+    """The entry of this name, or the only one there is; else ConfigurationError says `several`, or `unknown(name)`."""
+    if name is None and len(entries) == 1:
+        return next(iter(entries.values()))
+    if name is None:
+        raise ConfigurationError(several)
+    entry = entries.get(str(name))
     if entry is None:
-        raise ConfigurationError(unknown_task(f"The task {task_type!r}", workers, str(task_type)))
+        raise ConfigurationError(unknown(str(name)))
     return entry
 
 
+def _worker_entry(app: Pipeline, task_type: str | None) -> WorkerEntry:
+    workers = app.registry.workers
+    several = f"There are several workers: {listed(workers)}. Say for which task."
+    return _chosen(workers, task_type, several, lambda name: unknown_task(f"The task {task_type!r}", workers, name))
+
+
 def _worker(app: Pipeline, entry: WorkerEntry, places: RoleAddresses, threads: int | None) -> Worker:
-    inits = app.registry.worker_inits.get(entry.name), app.registry.thread_inits.get(entry.name)
     from zmqpipeline.definitions.functions.worker import FunctionWorker
     from zmqpipeline.roles.worker import MultiThreadedWorker
 
+    inits = app.registry.worker_inits.get(entry.name), app.registry.thread_inits.get(entry.name)
     if entry.cls is None:
         worker: Worker = FunctionWorker(entry, places.tasks[entry.name], places.results, *inits)
     else:
@@ -182,21 +189,18 @@ def _worker(app: Pipeline, entry: WorkerEntry, places: RoleAddresses, threads: i
 
 def _service_entry(app: Pipeline, name: str | None) -> ServiceEntry:
     services = app.registry.services
-    if name is None and len(services) == 1:
-        return next(iter(services.values()))
-    if name is None:
-        raise ConfigurationError(f"Say for which service. Known: {listed(services)}.")
-    entry = services.get(str(name))
-    if entry is None:
-        hint = did_you_mean(str(name), services)
-        raise ConfigurationError(f"There is no service {str(name)!r}. Known: {listed(services)}.{hint}")
-    return entry
+    known = f"Known: {listed(services)}."
+
+    def unknown(name: str) -> str:
+        return f"There is no service {name!r}. {known}{did_you_mean(name, services)}"
+
+    return _chosen(services, name, f"Say for which service. {known}", unknown)
 
 
 def _service_worker(app: Pipeline, entry: ServiceEntry, places: RoleAddresses, threads: int | None) -> ServiceWorker:
-    inits = app.registry.worker_inits.get(entry.name), app.registry.thread_inits.get(entry.name)
     from zmqpipeline.definitions.functions.service import FunctionServiceWorker
 
+    inits = app.registry.worker_inits.get(entry.name), app.registry.thread_inits.get(entry.name)
     worker = FunctionServiceWorker(entry, places.service_workers, *inits)
     if threads is not None:
         worker._threads = threads

@@ -171,10 +171,15 @@ class ChildSlots:
 
     def _is_another_tried(self, place: Slot) -> bool:
         """Whether another place of its task, which met a bug, too, has a child of which nobody knows how it gets on."""
-        alike = [one for one in self.places if one.task == place.task and one.child is not None]
-        if place.task in self.proven or any(one.child is not None and one.child.has_worked() for one in alike):
+        if self._is_proven(place.task):
             return False
-        return any(one.met_bug for one in alike)
+        return any(one.met_bug for one in self.running() if one.task == place.task)
+
+    def _is_proven(self, task: str) -> bool:
+        """Whether a child of this task got beyond its init functions."""
+        if any(one.child is not None and one.child.has_worked() for one in self.places if one.task == task):
+            self.proven.add(task)
+        return task in self.proven
 
     def next_start(self) -> float | None:
         """When the next place is due, or None."""
@@ -204,11 +209,12 @@ class ChildSlots:
 
     def _has_bug(self, end: ChildEnded, alike: Sequence[Slot], now: float) -> bool:
         """Whether each child of this task meets the same bug."""
-        task, trouble, end.place.met_bug = end.place.task, end.told.init_trouble, False
-        if end.told.has_worked or any(one.child is not None and one.child.has_worked() for one in alike):
+        task, trouble = end.place.task, end.told.init_trouble
+        end.place.met_bug = False
+        if end.told.has_worked:
             self.proven.add(task)
         # a time-out has no place: nothing was raised, and another child may be faster
-        if trouble is None or not trouble.place or task in self.proven:
+        if self._is_proven(task) or trouble is None or not trouble.place:
             return False
         seen, count, at = self.bugs.get(task, (None, 0, 0.0))
         kind = (trouble.error, trouble.place)

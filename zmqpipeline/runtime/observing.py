@@ -10,7 +10,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from zmqpipeline import observe
@@ -38,6 +39,17 @@ class _OneAtATime:
 
     def _renew(self) -> None:
         self.lock = threading.Lock()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Hold it meanwhile; one that never returns keeps those of other runs waiting, but not for ever."""
+        lock = self.lock
+        is_held = lock.acquire(timeout=TURN_SECONDS)
+        try:
+            yield
+        finally:
+            if is_held:
+                lock.release()
 
 
 _turn = _OneAtATime()
@@ -115,14 +127,8 @@ class ObserverThread:
 
     def _call(self, one: Subscription, event: observe.Event) -> None:
         try:
-            # one that never returns keeps those of other runs in this process waiting, but not for ever
-            lock = _turn.lock
-            is_held = lock.acquire(timeout=TURN_SECONDS)
-            try:
+            with _turn.taken():
                 one.function(event)
-            finally:
-                if is_held:
-                    lock.release()
         except BaseException as error:
             # a run is not ended by who watches it, not by SystemExit either
             kind = (one.what, type(error).__name__)
