@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from zmqpipeline.runtime.threads.ticker import INTERVAL, Ticker
 
 
@@ -29,6 +31,7 @@ def test_kicks_in_quick_succession_cost_one_look_an_interval() -> None:
     assert 0 < 2 * looks_of(1000, INTERVAL / 10) < 1000
 
 
+@pytest.mark.alone
 def test_kicks_now_and_then_cost_one_look_each() -> None:
     """A ticker that is kicked seldom does not look in between: a role may have hundreds of them."""
     assert 20 <= looks_of(20, 10 * INTERVAL) <= 23
