@@ -10,18 +10,13 @@ from typing import Any, TypeAlias
 
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.messages import FailedItem
+from zmqpipeline.roles.calls import LAST, guarded
 from zmqpipeline.roles.results import Failure
 from zmqpipeline.runtime.journal import Journal
-from zmqpipeline.runtime.log import about_results
-from zmqpipeline.serialization.pack import ACK_DATA_BYTES, pack_aside, pack_item, within_depth
+from zmqpipeline.serialization.pack import ACK_DATA_BYTES, pack_aside, pack_item
 
 Collection: TypeAlias = Callable[[str, int], tuple[Callable[..., Any], bool]]
 """By task and attempt: the user code for a result, and whether it is called with the item's number and the data."""
-
-
-def with_number(call: Callable[..., Any], *, takes_number: bool) -> Callable[[int, Any], Any]:
-    """What a `Collection` gave, as a call with the item's number in any case."""
-    return call if takes_number else lambda number, data: call(data)
 
 
 class ResultHandler(ABC):
@@ -97,10 +92,11 @@ class ResultCalls:
         """What is called for each item of a part, and whether with its number."""
         self._last_task = task
         call, takes_number = self._collection(task, attempt)
-        call = within_depth(call, self._options.max_depth, at=1 if takes_number else 0)
-        if self._options.log_json:
-            return about_results(task, attempt, with_number(call, takes_number=takes_number)), True
-        return call, takes_number
+
+        def about(number: int, data: Any) -> dict[str, str | int]:
+            return {"task": task, "item": number, "attempt": attempt}
+
+        return guarded(call, self._options, about, value=LAST, placed=takes_number)
 
     def note(self, answer: Any) -> None:
         """What the call for an item returned: a dict goes along with the next ACK."""
@@ -139,13 +135,13 @@ class WatchedCalls(ResultCalls):
     def collecting(self, task: str, attempt: int) -> tuple[Callable[..., Any], bool]:
         """What is called for each item of a part: always with its number."""
         call, takes_number = super().collecting(task, attempt)
-        collect, watcher = with_number(call, takes_number=takes_number), self._watcher
+        watcher = self._watcher
 
         def watched(number: int, data: Any) -> Any:
             # the function may change its own
             seen = copy.deepcopy(data)
             try:
-                answer = collect(number, data)
+                answer = call(number, data) if takes_number else call(data)
             except BaseException as error:
                 watcher.raised(task, number, error)
                 raise

@@ -16,8 +16,9 @@ from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, End
 from zmqpipeline.protocol.events import EndFound, Event
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import TaskCounts
-from zmqpipeline.roles.attributes import ENDPOINT, AttributeSpec, is_overridden, with_accepted_args
+from zmqpipeline.roles.attributes import ENDPOINT, AttributeSpec, accepted_args, is_overridden, with_accepted_args
 from zmqpipeline.roles.base import Role
+from zmqpipeline.roles.calls import with_last
 from zmqpipeline.roles.collecting import Collection, ResultCalls, ResultHandler, ResultWatcher, WatchedCalls
 from zmqpipeline.roles.results import Failure, Reason, Summary
 from zmqpipeline.roles.runner import CLOSE_SECONDS, Actions, RoleRunner, RunnerSettings, new_incarnation
@@ -142,8 +143,9 @@ class _Methods(ResultHandler):
 
     def collection(self) -> Collection:
         """`handle_collection`, with the data, the task and the message type."""
-        handle = with_accepted_args(self._collector.handle_collection, 3)
-        return lambda task, attempt: (lambda data: handle(data, task, MESSAGE_TYPE_DATA), False)
+        handle = self._collector.handle_collection
+        takes = accepted_args(handle, 3)
+        return lambda task, attempt: (with_last(handle, takes, task, MESSAGE_TYPE_DATA), False)
 
     def failed(self, failure: Failure) -> None:
         """`handle_failed`."""

@@ -10,14 +10,13 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Execute, TakeBack
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.roles.attributes import with_accepted_args
+from zmqpipeline.roles.calls import FIRST, guarded
 from zmqpipeline.roles.runner import CLOSE_SECONDS, Actions, RoleRunner, RunnerSettings
 from zmqpipeline.runtime.failure_log import FailureLog
-from zmqpipeline.runtime.log import about_items
 from zmqpipeline.runtime.threads.execution import Execution
 from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
 from zmqpipeline.runtime.threads.shares import QUANTUM
-from zmqpipeline.serialization.pack import within_depth
 
 if TYPE_CHECKING:
     from zmqpipeline.protocol.recorder import Recorder
@@ -104,13 +103,15 @@ class ExecutingRunner(RoleRunner):
         made = self.handler.execution(self.options)
         if self.watch is not None:
             made = self.watch(made)
-        made.call = self._within_depth(made.call)
-        if not self.options.log_json:
-            return made
-        return Execution(about_items(str(self.role.task_type), made.with_place()), made.packer, placed=True)
+        made.call, made.placed = guarded(made.call, self._guards(), self._about, value=FIRST, placed=made.placed)
+        return made
 
-    def _within_depth(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        return within_depth(call, self.options.max_depth)
+    def _guards(self) -> Options:
+        """The options for what is around each call."""
+        return self.options
+
+    def _about(self, item: Any, index: int, number: int, attempt: int) -> dict[str, str | int]:
+        return {"task": str(self.role.task_type), "item": number, "attempt": attempt}
 
     def _front(self, machine: Any, recorder: Recorder) -> Machine:
         from zmqpipeline.protocol.observed import ObservedWorker

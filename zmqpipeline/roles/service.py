@@ -7,6 +7,7 @@ import os
 import socket
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from zmqpipeline.addresses import EndpointAddress
@@ -15,15 +16,16 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Ended, SetMetadata
 from zmqpipeline.protocol.services.broker import ServiceMachine
 from zmqpipeline.protocol.worker import WorkerMachine
-from zmqpipeline.roles.attributes import ENDPOINT, SERVICE_TYPE, TIME_LIMIT, AttributeSpec, with_accepted_args
+from zmqpipeline.roles.attributes import ENDPOINT, SERVICE_TYPE, TIME_LIMIT, AttributeSpec, accepted_args
 from zmqpipeline.roles.base import Role
+from zmqpipeline.roles.calls import with_last
 from zmqpipeline.roles.executing import ClassHandler, ExecutingRunner, ItemHandler
 from zmqpipeline.roles.runner import Actions, RoleRunner, RunnerSettings, new_incarnation
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.threads.execution import Execution
 from zmqpipeline.runtime.transport.transport import Transport
-from zmqpipeline.serialization.pack import bounded, pack, within_depth
+from zmqpipeline.serialization.pack import MAX_DEPTH, bounded, check_depth, pack
 
 REPLY_SECONDS = 0.004
 """Replies wait for so much work (seconds) at most: each has a client who waits, while results have a collector."""
@@ -143,13 +145,19 @@ class _Method(ClassHandler):
     def execution(self, options: Options) -> Execution:
         """The user's method, which takes as many of these as it likes."""
         method, name = self.worker.handle_message, self.worker.task_type
-        handle, what = with_accepted_args(method, 3), named(f"{type(self.worker).__name__}.handle_message", method)
-        packer = reply_packer(what, options)
+        takes, what = accepted_args(method, 3), named(f"{type(self.worker).__name__}.handle_message", method)
+        packer, most = reply_packer(what, options), options.max_depth
         if name:
-            return Execution(lambda data: handle(data, name, MESSAGE_TYPE_DATA), packer)
-        # what a blank worker gets are pairs of the name asked for and the request (`services.requests.with_name`)
-        of_any = within_depth(lambda data, asked: handle(data, asked, MESSAGE_TYPE_DATA), options.max_depth)
-        return Execution(lambda pair: of_any(pair[1], pair[0]), packer)
+            return Execution(with_last(method, takes, name, MESSAGE_TYPE_DATA), packer)
+
+        def of_any(pair: tuple[str, Any]) -> Any:
+            # what a blank worker gets are pairs of the name asked for and the request (`services.requests.with_name`)
+            asked, request = pair
+            if most < MAX_DEPTH:
+                check_depth(request, most)
+            return method(*(request, asked, MESSAGE_TYPE_DATA)[:takes])
+
+        return Execution(of_any, packer)
 
 
 class ServiceWorkerRunner(ExecutingRunner):
@@ -197,9 +205,9 @@ class ServiceWorkerRunner(ExecutingRunner):
         failures = FailureLog(self._log, noun="Request", level=logging.INFO)
         return {**self._start_pool(post, post, failures, REPLY_SECONDS), SetMetadata: lambda command: None}
 
-    def _within_depth(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        # of a pair only the request counts
-        return super()._within_depth(call) if self.role.task_type else call
+    def _guards(self) -> Options:
+        # a blank worker's pairs are one level deeper than the requests in them, which it looks at itself
+        return self.options if self.role.task_type else replace(self.options, max_depth=MAX_DEPTH)
 
     def conclude(self, ended: Ended) -> None:
         """Raise what an init function raised."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions.functions.names import name_of
 from zmqpipeline.definitions.signatures import BoundHandler, Handler
 from zmqpipeline.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
-from zmqpipeline.roles.collecting import Collection, ResultHandler, with_number
+from zmqpipeline.roles.collecting import Collection, ResultHandler
 from zmqpipeline.roles.collector import Collector
 from zmqpipeline.roles.results import Failure
 
@@ -34,7 +33,7 @@ class FunctionCollector(Collector):
     def handle_collection(self, data: dict[str, Any], task_type: str, msgtype: str) -> dict[str, Any] | None:
         """Call the function of this task for one result."""
         call, takes_number = self.handler.collection()(task_type, 1)
-        answer = with_number(call, takes_number=takes_number)(0, data)
+        answer = call(0, data) if takes_number else call(data)
         return answer if isinstance(answer, dict) else None
 
 
@@ -60,17 +59,19 @@ class FunctionResults(ResultHandler):
     def collection(self) -> Collection:
         """The function of the task, or the one for all others; what it takes by name is given by each call."""
         constants = {"metadata": self._metadata(), "msgtype": MESSAGE_TYPE_DATA}
-        bound = {name: plan.bind(constants) for name, plan in self._collectors.items()}
-        for_all = bound.get("")
+        for_all = self._collectors.get("")
 
         def collection(task: str, attempt: int) -> tuple[Callable[..., Any], bool]:
-            one = bound.get(task, for_all)
-            if one is None:
+            plan = self._collectors.get(task, for_all)
+            if plan is None:
                 return (lambda data: None), False
-            if not one.rest:
-                return one.function, False
-            call = partial(self._call, one, task_type=task, attempt=attempt)
-            return (lambda number, data: call(data, number=number)), True
+            bound = plan.bind({**constants, "task_type": task, "attempt": attempt})
+            function = bound.function
+            if not bound.rest:
+                return function, False
+            if "journal" not in bound.rest:
+                return (lambda number, data: function(data, number=number)), True
+            return (lambda number, data: self._call(bound, data, number=number)), True
 
         return collection
 
@@ -105,10 +106,9 @@ class FunctionResults(ResultHandler):
 
     def _call(self, bound: BoundHandler, *first: Any, **values: Any) -> Any:
         """Call a function; if it takes the journal, within a savepoint of its own."""
-        if "journal" not in bound.rest:
-            return bound(*first, **values)
-        if self.journal is None:
-            # the parameter has a default: a collector whose functions need a journal does not begin without one
-            return bound.function(*first, **{name: values[name] for name in bound.rest if name in values})
+        given = {name: values[name] for name in bound.rest if name != "journal"}
+        # without one the parameter has a default: a collector whose functions need a journal does not begin
+        if "journal" not in bound.rest or self.journal is None:
+            return bound.function(*first, **given)
         with self.journal.item() as transaction:
-            return bound(*first, journal=transaction, **values)
+            return bound.function(*first, journal=transaction, **given)
