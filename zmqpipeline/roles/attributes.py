@@ -161,13 +161,21 @@ def with_accepted_args(handler: Callable[..., Any], most: int) -> Callable[..., 
     Raises:
         TypeError: the handler needs more than `most`.
     """
+    takes = accepted_args(handler, most)
+    return handler if takes == most else lambda *args: handler(*args[:takes])
+
+
+def accepted_args(handler: Callable[..., Any], most: int) -> int:
+    """How many of `most` positional arguments a handler has room for.
+
+    Raises:
+        TypeError: it needs more than `most`.
+    """
     room, needed = _room(handler, most)
     if needed > most:
         name = getattr(handler, "__qualname__", repr(handler))
         raise TypeError(f"{name} needs {needed} arguments, but at most {most} are given. Take some away.")
-    if room >= most:
-        return handler
-    return lambda *args: handler(*args[:room])
+    return min(room, most)
 
 
 def _room(handler: Callable[..., Any], most: int) -> tuple[int, int]:

@@ -7,31 +7,25 @@ import os
 import socket
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.messages import MESSAGE_TYPE_DATA
-from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
-from zmqpipeline.protocol.machine import Machine
+from zmqpipeline.options import Options
+from zmqpipeline.protocol.commands import Ended, SetMetadata
 from zmqpipeline.protocol.services.broker import ServiceMachine
 from zmqpipeline.protocol.worker import WorkerMachine
-from zmqpipeline.roles.attributes import ENDPOINT, SERVICE_TYPE, TIME_LIMIT, AttributeSpec, with_accepted_args
-from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
+from zmqpipeline.roles.attributes import ENDPOINT, SERVICE_TYPE, TIME_LIMIT, AttributeSpec, accepted_args
+from zmqpipeline.roles.base import Role
+from zmqpipeline.roles.calls import with_last
+from zmqpipeline.roles.executing import ClassHandler, ExecutingRunner, ItemHandler
+from zmqpipeline.roles.runner import Actions, RoleRunner, RunnerSettings, new_incarnation
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
-from zmqpipeline.runtime.log import about_items
 from zmqpipeline.runtime.threads.execution import Execution
-from zmqpipeline.runtime.threads.pool import Pool
-from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
 from zmqpipeline.runtime.transport.transport import Transport
-from zmqpipeline.serialization.pack import bounded, pack, within_depth
-
-if TYPE_CHECKING:
-    from zmqpipeline.protocol.recorder import Recorder
-
-Call = Callable[[int, int, int, Any], Any]
-"""Calls the handler for one request: thread index, number, attempt, data."""
-
+from zmqpipeline.serialization.pack import MAX_DEPTH, bounded, check_depth, pack
 
 REPLY_SECONDS = 0.004
 """Replies wait for so much work (seconds) at most: each has a client who waits, while results have a collector."""
@@ -44,7 +38,6 @@ class Service(Role):
     which end, too. If it dies, clients and workers wait for the next one.
     """
 
-    _log_name = "zmqpipeline.service"
     _declares: ClassVar[dict[str, AttributeSpec]] = {}
 
     def __init__(self, frontend_endpoint: EndpointAddress | str, backend_endpoint: EndpointAddress | str) -> None:
@@ -56,12 +49,23 @@ class Service(Role):
         self.frontend_endpoint = EndpointAddress(frontend_endpoint)
         self.backend_endpoint = EndpointAddress(backend_endpoint)
 
-    def _places(self) -> Iterable[EndpointAddress]:
-        return self.frontend_endpoint, self.backend_endpoint
+    def _make_runner(self) -> ServiceRunner:
+        return ServiceRunner(self)
+
+
+class ServiceRunner(RoleRunner):
+    """Runs a broker, which calls no user code."""
+
+    role: Service
+    log_name = "zmqpipeline.service"
+
+    def places(self) -> Iterable[EndpointAddress]:
+        """Where it is asked, and where its workers come."""
+        return self.role.frontend_endpoint, self.role.backend_endpoint
 
     def _open(self, transport: Transport) -> None:
-        transport.bind("clients", self.frontend_endpoint)
-        transport.bind("workers", self.backend_endpoint)
+        transport.bind("clients", self.role.frontend_endpoint)
+        transport.bind("workers", self.role.backend_endpoint)
 
     def _make_machine(self) -> ServiceMachine:
         return ServiceMachine(incarnation=new_incarnation(), options=self.options)
@@ -73,13 +77,9 @@ class Service(Role):
         """There are no threads to end."""
 
 
-AnyServiceWorker = TypeVar("AnyServiceWorker", bound="ServiceWorker")
-
-
 class ServiceWorker(Role):
     """Answers the requests of one service: subclass it, declare `endpoint` and `task_type`, write `handle_message`."""
 
-    _log_name = "zmqpipeline.serviceworker"
     _declares: ClassVar[dict[str, AttributeSpec]] = {
         "task_type": SERVICE_TYPE,
         "endpoint": ENDPOINT,
@@ -98,20 +98,8 @@ class ServiceWorker(Role):
     init_timeout: float | None = 60.0
     """Seconds that `init_worker` and `init_thread` may take together; past it the worker ends. None: any time."""
 
-    id_prefix: str
+    id_prefix: str = "worker"
     """What its name in logs begins with."""
-
-    _threads: int | None
-    _pool: Pool | None
-    _preparation: Preparation | None
-    _beginning: Beginning | None
-
-    def __new__(cls: type[AnyServiceWorker], *args: Any, **kwargs: Any) -> AnyServiceWorker:
-        """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
-        worker = super().__new__(cls)
-        worker.id_prefix = "worker"
-        worker._threads = worker._pool = worker._preparation = worker._beginning = None
-        return worker
 
     def __init__(self, id_prefix: str = "worker") -> None:
         """`id_prefix` is what its name in logs begins with."""
@@ -136,90 +124,92 @@ class ServiceWorker(Role):
     def init_thread(self, worker_index: int) -> None:
         """Called once in each thread, before its first request and after `init_worker`. Threads count from 0."""
 
-    def _slots(self) -> int:
-        return self._threads or 1
+    def _make_runner(self) -> ServiceWorkerRunner:
+        return ServiceWorkerRunner(self)
 
-    def _make_call(self) -> Call:
-        handle, name = with_accepted_args(self.handle_message, 3), self.task_type
+
+def reply_packer(what: str, options: Options) -> Callable[[], Callable[[Any], bytes]]:
+    """What packs the replies of a function."""
+
+    def pack_reply(reply: Any) -> bytes:
+        return bounded(pack(reply, what, " returned what"), what, options.max_message_bytes)
+
+    return lambda: pack_reply
+
+
+class _Method(ClassHandler):
+    """`handle_message`, with the request, the name of the service and the message type."""
+
+    worker: ServiceWorker
+
+    def execution(self, options: Options) -> Execution:
+        """The user's method, which takes as many of these as it likes."""
+        method, name = self.worker.handle_message, self.worker.task_type
+        takes, what = accepted_args(method, 3), named(f"{type(self.worker).__name__}.handle_message", method)
+        packer, most = reply_packer(what, options), options.max_depth
         if name:
-            return lambda index, number, attempt, data: handle(data, name, MESSAGE_TYPE_DATA)
-        # what a blank worker gets are pairs of the name asked for and the request (`services.requests.with_name`)
-        of_any = within_depth(lambda data, asked: handle(data, asked, MESSAGE_TYPE_DATA), self.options.max_depth)
-        return lambda index, number, attempt, pair: of_any(pair[1], pair[0])
+            return Execution(with_last(method, takes, name, MESSAGE_TYPE_DATA), packer)
 
-    def _init_names(self) -> tuple[str, str]:
-        """What the init functions are called in log lines."""
-        name = type(self).__name__
-        return f"{name}.init_worker", f"{name}.init_thread"
+        def of_any(pair: tuple[str, Any]) -> Any:
+            # what a blank worker gets are pairs of the name asked for and the request (`services.requests.with_name`)
+            asked, request = pair
+            if most < MAX_DEPTH:
+                check_depth(request, most)
+            return method(*(request, asked, MESSAGE_TYPE_DATA)[:takes])
 
-    def _what(self) -> str:
-        return named(f"{type(self).__name__}.handle_message", self.handle_message)
+        return Execution(of_any, packer)
 
-    def _places(self) -> Iterable[EndpointAddress]:
-        return (self._address("workers", self.endpoint),)
+
+class ServiceWorkerRunner(ExecutingRunner):
+    """Runs a worker of a service."""
+
+    role: ServiceWorker
+    log_name = "zmqpipeline.serviceworker"
+
+    def __init__(
+        self,
+        role: ServiceWorker,
+        settings: RunnerSettings | None = None,
+        *,
+        handler: ItemHandler | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """`handler` is what it calls in place of the class's methods, `threads` on how many threads."""
+        super().__init__(role, settings, handler=handler or _Method(role), threads=threads)
+
+    def _workers(self) -> EndpointAddress:
+        given = self.settings.addresses
+        return EndpointAddress(self.role.endpoint) if given is None else given.service_workers
+
+    def places(self) -> Iterable[EndpointAddress]:
+        """The broker's backend."""
+        return (self._workers(),)
 
     def _open(self, transport: Transport) -> None:
-        transport.connect("workers", self._address("workers", self.endpoint))
+        transport.connect("workers", self._workers())
 
     def _make_machine(self) -> WorkerMachine:
         return WorkerMachine(
-            str(self.task_type),
-            slots=self._slots(),
+            str(self.role.task_type),
+            slots=self.slots(),
             incarnation=new_incarnation(),
-            host=f"{self.id_prefix}@{socket.gethostname()}",
+            host=f"{self.role.id_prefix}@{socket.gethostname()}",
             pid=os.getpid(),
             options=self.options,
             answers=True,
-            idempotent=self.idempotent,
+            idempotent=self.role.idempotent,
         )
-
-    def _front(self, machine: WorkerMachine, recorder: Recorder) -> Machine:
-        from zmqpipeline.protocol.observed import ObservedWorker
-
-        return ObservedWorker(machine, recorder)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
-        call, what, most = self._make_call(), self._what(), self.options.max_message_bytes
+        # the client is told, with the traceback: as a rule the mistake is its own
+        failures = FailureLog(self._log, noun="Request", level=logging.INFO)
+        return {**self._start_pool(post, post, failures, REPLY_SECONDS), SetMetadata: lambda command: None}
 
-        def answer(request: Any, index: int, number: int, attempt: int) -> Any:
-            return call(index, number, attempt, request)
+    def _guards(self) -> Options:
+        # a blank worker's pairs are one level deeper than the requests in them, which it looks at itself
+        return self.options if self.role.task_type else replace(self.options, max_depth=MAX_DEPTH)
 
-        def pack_reply(reply: Any) -> bytes:
-            return bounded(pack(reply, what, " returned what"), what, most)
-
-        telling = about_items(str(self.task_type), answer) if self.options.log_json else answer
-        self._preparation = Preparation(self.init_worker, self.init_thread, self._init_names())
-        slots, limit = self._slots(), self.init_timeout
-        beginning = Beginning(self._preparation, slots, limit, post, self._tell_parent, self._log)
-        self._beginning = beginning
-        if self.task_type:
-            telling = within_depth(telling, self.options.max_depth)
-        execution = Execution(telling, lambda: pack_reply, placed=True)
-        pool = self._pool = Pool(
-            slots,
-            execution,
-            post,
-            thread_start=beginning.begin,
-            leadership=self._leadership,
-            quantum=REPLY_SECONDS,
-            task=str(self.task_type),
-            # the client is told, with the traceback: as a rule the mistake is its own
-            failures=FailureLog(self._log, noun="Request", level=logging.INFO),
-        )
-        return {
-            SetMetadata: lambda command: None,
-            Execute: pool.submit,
-            TakeBack: lambda command: pool.take_back(command.count),
-        }
-
-    def _close(self) -> None:
-        if self._beginning is not None:
-            self._beginning.close()
-        if self._pool is not None:
-            self._pool.close(CLOSE_SECONDS)
-            self._pool = None
-
-    def _conclude(self, ended: Ended) -> None:
-        if self._preparation is not None:
-            self._preparation.conclude(f"The worker of service {str(self.task_type)!r}")
-        super()._conclude(ended)
+    def conclude(self, ended: Ended) -> None:
+        """Raise what an init function raised."""
+        self._raise_failed_init(f"The worker of service {str(self.role.task_type)!r}")
+        super().conclude(ended)

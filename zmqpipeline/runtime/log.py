@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -66,35 +66,6 @@ def about_thread(**fields: str | int) -> None:
 def about_now() -> dict[str, str | int]:
     """What a line that is written here and now is about."""
     return {**_process, **getattr(_here, "about", {})}
-
-
-def about_items(task: str, call: Callable[[Any, int, int, int], Any]) -> Callable[[Any, int, int, int], Any]:
-    """The same function; what is logged while it executes an item is about that item.
-
-    It takes the item, the thread's index, the item's number and the attempt.
-    """
-
-    def telling(item: Any, index: int, number: int, attempt: int) -> Any:
-        about_thread(task=task, item=number, attempt=attempt)
-        try:
-            return call(item, index, number, attempt)
-        finally:
-            about_thread()
-
-    return telling
-
-
-def about_results(task: str, attempt: int, call: Callable[[int, Any], Any]) -> Callable[[int, Any], Any]:
-    """The same for what a collector calls with the results of one attempt, and with their numbers."""
-
-    def telling(number: int, data: Any) -> Any:
-        about_thread(task=task, item=number, attempt=attempt)
-        try:
-            return call(number, data)
-        finally:
-            about_thread()
-
-    return telling
 
 
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"
