@@ -159,7 +159,7 @@ class TaskOver(Event):
     aborted: int
     skipped: int
     redelivered: int
-    """How often items were sent again."""
+    """How often items were sent at a later attempt; one that a worker gave back unbegun is sent again at the same."""
 
 
 @dataclass(frozen=True, kw_only=True)

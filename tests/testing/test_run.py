@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.apps import Odd, squares
+from zmqpipeline import events
 from zmqpipeline.app import Pipeline
 from zmqpipeline.errors import (
     ConfigurationError,
@@ -105,6 +106,31 @@ def failing(**options: Any) -> Pipeline:
         return data
 
     return app
+
+
+def test_observers_of_a_test_run_count_as_its_summary_does() -> None:
+    """All roles are observed, whether the app has observers of its own or not; these are called, too."""
+    app, own = failing(retries=1, backoff=0.01, on_failed="continue"), []
+    app.add_on(events.TaskOver, own.append)
+    run = app.test_run(raise_failures=False)
+
+    def total(kind: type[events.ItemEvent]) -> int:
+        return sum(one.count for one in run.events if isinstance(one, kind))
+
+    task = run.summary.tasks["C"]
+    assert total(events.ItemCollected) == task.collected == len(run.results)
+    assert total(events.ItemFailed) == task.failed == len(run.failures) > 0
+    assert total(events.ItemRetried) == total(events.ItemSent) - task.sent == task.redelivered > 0
+    assert own == [one for one in run.events if isinstance(one, events.TaskOver)]
+    assert [(one.sent, one.collected, one.failed, one.redelivered) for one in own] == [
+        (task.sent, task.collected, task.failed, task.redelivered)
+    ]
+    assert [one.time for one in run.events] == sorted(one.time for one in run.events)
+    assert {one.role for one in run.events if isinstance(one, events.RoleDown)} == {
+        "distributor",
+        "worker",
+        "collector",
+    }
 
 
 def test_the_first_failure_is_raised_again() -> None:

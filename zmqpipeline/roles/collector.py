@@ -6,7 +6,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import JournalError, JournalUnavailable, RunFailed
@@ -14,7 +14,6 @@ from zmqpipeline.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Ended, LookForEnd, SetRun
 from zmqpipeline.protocol.events import EndFound, Event
-from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.roles.attributes import ENDPOINT, AttributeSpec, accepted_args, is_overridden, with_accepted_args
 from zmqpipeline.roles.base import Role
@@ -31,9 +30,6 @@ from zmqpipeline.runtime.progress import read_progress
 from zmqpipeline.runtime.threads.collecting import CollectorThread
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import is_dict, unpack
-
-if TYPE_CHECKING:
-    from zmqpipeline.protocol.recorder import Recorder
 
 
 class Collector(Role):
@@ -274,11 +270,6 @@ class CollectorRunner(RoleRunner):
 
     def _first_events(self) -> Iterable[Event]:
         return [] if self._journal is None or self._journal.restored is None else [self._journal.restored]
-
-    def _front(self, machine: CollectorMachine, recorder: Recorder) -> Machine:
-        from zmqpipeline.protocol.observed import ObservedCollector
-
-        return ObservedCollector(machine, recorder)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         calls = self.calls()

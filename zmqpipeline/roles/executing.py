@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Execute, TakeBack
-from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.roles.attributes import with_accepted_args
 from zmqpipeline.roles.calls import FIRST, guarded
 from zmqpipeline.roles.runner import CLOSE_SECONDS, Actions, RoleRunner, RunnerSettings
@@ -17,9 +16,6 @@ from zmqpipeline.runtime.threads.execution import Execution
 from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
 from zmqpipeline.runtime.threads.shares import QUANTUM
-
-if TYPE_CHECKING:
-    from zmqpipeline.protocol.recorder import Recorder
 
 
 class ItemHandler(ABC):
@@ -112,11 +108,6 @@ class ExecutingRunner(RoleRunner):
 
     def _about(self, item: Any, index: int, number: int, attempt: int) -> dict[str, str | int]:
         return {"task": str(self.role.task_type), "item": number, "attempt": attempt}
-
-    def _front(self, machine: Any, recorder: Recorder) -> Machine:
-        from zmqpipeline.protocol.observed import ObservedWorker
-
-        return ObservedWorker(machine, recorder)
 
     def _start_pool(
         self,

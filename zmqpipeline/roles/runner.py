@@ -22,7 +22,6 @@ from zmqpipeline.errors import ConfigurationError, RunFailed
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import Drain, Event
-from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.runtime import child_report, signals
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.leader import Leadership
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     # who has no observers does not pay for them, not even when a process starts
     from zmqpipeline.events import Event as ObservedEvent
     from zmqpipeline.events import Observer
-    from zmqpipeline.protocol.recorder import Recorder
     from zmqpipeline.runtime.observing import ObserverThread
 
 Actions = dict[type, Callable[[Any], None]]
@@ -190,7 +188,7 @@ class RoleRunner(ABC):
         self._leadership = Leadership()
         actions = self._make_actions(post)
         loop = Loop(
-            machine if self._observer_thread is None else self._front(machine, self._observer_thread.recorder),
+            machine if self._observer_thread is None else self._observer_thread.front_of(machine),
             transport,
             actions,
             log=self._log,
@@ -227,11 +225,6 @@ class RoleRunner(ABC):
         finally:
             self._observer_thread.close()
             self._observer_thread = None
-
-    def _front(self, machine: Any, recorder: Recorder) -> Machine:
-        """What the loop of an observed role takes for the machine; the machine itself, if it tells nothing more."""
-        front: Machine = machine
-        return front
 
     def _attach(self, loop: Loop | None) -> None:
         with self._guard:

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 from zmqpipeline import events
 from zmqpipeline.protocol.commands import Ended
+from zmqpipeline.protocol.machine import Machine
+from zmqpipeline.protocol.observed import front_of
 from zmqpipeline.protocol.recorder import Recorder
 
 BATCH_SECONDS = 0.1
@@ -79,6 +81,10 @@ class ObserverThread:
         self.recorder = Recorder(role, epoch=epoch, lock=threading.Lock(), wake=self._news.set)
         self._thread = threading.Thread(target=self._run, name="zmqpipeline observers", daemon=True)
         self._thread.start()
+
+    def front_of(self, machine: Any) -> Machine:
+        """What the role's loop takes for the machine: it tells the recorder what the machine is told."""
+        return front_of(machine, self.recorder)
 
     def role_is_up(self, task: str) -> None:
         """The role is ready; `task` is the one that it serves alone."""

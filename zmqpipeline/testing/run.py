@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, cast
 
 from zmqpipeline.errors import ConfigurationError, ItemFailed, PipelineTimeout
+from zmqpipeline.events import Event
 from zmqpipeline.options import Options
 from zmqpipeline.roles.base import Role
 from zmqpipeline.roles.collecting import ResultWatcher
@@ -55,6 +57,9 @@ class TestRun:
     summary: Summary
     """The counts, and whether all went well."""
 
+    events: list[Event] = field(default_factory=list)
+    """What observers of all roles are told (`zmqpipeline.events`), in the order of its time."""
+
 
 @dataclass
 class _Notes(ResultWatcher):
@@ -65,6 +70,7 @@ class _Notes(ResultWatcher):
     exceptions: dict[tuple[str, int], BaseException] = field(default_factory=dict)
     """What user code raised last for an item, by task and number: the wire carries only text."""
     first: tuple[Failure, BaseException | None] | None = None
+    events: list[Event] = field(default_factory=list)
     first_broken: BaseException | None = None
     """What a function of the collector that is for no one item raised first: it is only logged elsewhere."""
 
@@ -84,6 +90,10 @@ class _Notes(ResultWatcher):
     def broken(self, error: BaseException) -> None:
         """By a function for no one item."""
         self.first_broken = self.first_broken or error
+
+    def observe(self, event: Event) -> None:
+        """What any role tells; one at a time does."""
+        self.events.append(event)
 
     def watch(self, task: str, made: Execution) -> Execution:
         """What a worker calls; what it raises is kept."""
@@ -158,6 +168,7 @@ def run_in_threads(
         drain_timeout=DRAIN_SECONDS,
         idle_timeout=None,
     )
+    options = replace(options, observers=(*options.observers, notes.observe))
     run = _Run(app, options, worker_numbers(app, workers), metadata, notes)
     run.carry_out(timeout)
     summary = Summary.from_counts(run.counts(), ok=run.ok(), seconds=time.monotonic() - began, reasons=run.reasons())
@@ -165,7 +176,7 @@ def run_in_threads(
         raise_failure(*notes.first)
     if raise_failures and notes.first_broken is not None:
         raise notes.first_broken
-    return TestRun(notes.results, notes.failures, summary)
+    return TestRun(notes.results, notes.failures, summary, sorted(notes.events, key=attrgetter("time")))
 
 
 def worker_numbers(app: Pipeline, workers: int | Mapping[str, int] | None) -> dict[str, int]:
