@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress, RoleAddresses, make_folder, places_under
 from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry, listed, unknown_task
+from zmqpipeline.definitions.signatures import Handler
 from zmqpipeline.errors import ConfigurationError, did_you_mean
 from zmqpipeline.options import Options
 from zmqpipeline.roles.base import Role
@@ -173,6 +174,7 @@ def _worker(app: Pipeline, entry: WorkerEntry, places: RoleAddresses, threads: i
     from zmqpipeline.roles.worker import MultiThreadedWorker
 
     inits = app.registry.worker_inits.get(entry.name), app.registry.thread_inits.get(entry.name)
+    _refuse_threads(entry.plan, threads)
     if entry.cls is None:
         worker: Worker = FunctionWorker(entry, places.tasks[entry.name], places.results, *inits)
     else:
@@ -185,6 +187,14 @@ def _worker(app: Pipeline, entry: WorkerEntry, places: RoleAddresses, threads: i
     if threads is not None:
         worker._threads = threads
     return worker
+
+
+def _refuse_threads(plan: Handler | None, threads: int | None) -> None:
+    if threads is not None and plan is not None and plan.is_async:
+        raise ConfigurationError(
+            f"The {plan.what} is an async function: its calls share one thread, not {threads}. How many go on at a "
+            "time its decorator says, with concurrency=. Take threads away."
+        )
 
 
 def _service_entry(app: Pipeline, name: str | None) -> ServiceEntry:
@@ -201,6 +211,7 @@ def _service_worker(app: Pipeline, entry: ServiceEntry, places: RoleAddresses, t
     from zmqpipeline.definitions.functions.service import FunctionServiceWorker
 
     inits = app.registry.worker_inits.get(entry.name), app.registry.thread_inits.get(entry.name)
+    _refuse_threads(entry.plan, threads)
     worker = FunctionServiceWorker(entry, places.service_workers, *inits)
     if threads is not None:
         worker._threads = threads

@@ -68,6 +68,7 @@ SERVICE_TYPE = AttributeSpec(
 )
 DEPENDENCIES = AttributeSpec(_is_types, "a list of TaskTypes", "[] or [TaskType('A')]")
 THREADS = AttributeSpec(_is_positive, "a positive int", "4")
+CONCURRENCY = AttributeSpec(_is_positive, "a positive int", "100", optional=True)
 TIME_LIMIT = AttributeSpec(_is_seconds, "a number of seconds, more than 0, or None", "60", optional=True)
 COUNT_LIMIT = AttributeSpec(_is_positive, "a whole number, 1 or more, or None", "1000", optional=True)
 MEMORY_LIMIT = AttributeSpec(_is_size, f"{EXPECTED}, or None", "'2GiB'", optional=True)

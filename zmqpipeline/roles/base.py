@@ -199,7 +199,7 @@ class Role(Declarative):
         self._attach(loop)
         caught.attach(loop)
         try:
-            with short_turns(self._slots()):
+            with short_turns(self._user_threads()):
                 ended = loop.run(self._first_events())
         finally:
             caught.stop_waking()
@@ -271,7 +271,7 @@ class Role(Declarative):
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         """Start the threads for user code; return what to do with each sort of command."""
 
-    def _slots(self) -> int:
+    def _user_threads(self) -> int:
         """How many threads execute user code at the same time."""
         return 1
 

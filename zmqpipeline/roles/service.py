@@ -15,14 +15,19 @@ from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.services.broker import ServiceMachine
 from zmqpipeline.protocol.worker import WorkerMachine
-from zmqpipeline.roles.attributes import ENDPOINT, SERVICE_TYPE, TIME_LIMIT, AttributeSpec, with_accepted_args
+from zmqpipeline.roles.attributes import (
+    CONCURRENCY,
+    ENDPOINT,
+    SERVICE_TYPE,
+    TIME_LIMIT,
+    AttributeSpec,
+    with_accepted_args,
+)
 from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
+from zmqpipeline.roles.calling import Calling
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
-from zmqpipeline.runtime.log import about_items
 from zmqpipeline.runtime.threads.execution import Execution
-from zmqpipeline.runtime.threads.pool import Pool
-from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import bounded, pack, within_depth
 
@@ -76,14 +81,20 @@ class Service(Role):
 AnyServiceWorker = TypeVar("AnyServiceWorker", bound="ServiceWorker")
 
 
-class ServiceWorker(Role):
-    """Answers the requests of one service: subclass it, declare `endpoint` and `task_type`, write `handle_message`."""
+class ServiceWorker(Calling):
+    """Answers the requests of one service: subclass it, declare `endpoint` and `task_type`, write `handle_message`.
+
+    If that is an `async def`, up to `concurrency` calls of it go on at a time, on the event loop of one thread; then
+    `init_worker` and `init_thread` may be async, too.
+    """
 
     _log_name = "zmqpipeline.serviceworker"
+    _calls = "handle_message"
     _declares: ClassVar[dict[str, AttributeSpec]] = {
         "task_type": SERVICE_TYPE,
         "endpoint": ENDPOINT,
         "init_timeout": TIME_LIMIT,
+        "concurrency": CONCURRENCY,
     }
 
     task_type: str = ""
@@ -100,11 +111,6 @@ class ServiceWorker(Role):
 
     id_prefix: str
     """What its name in logs begins with."""
-
-    _threads: int | None
-    _pool: Pool | None
-    _preparation: Preparation | None
-    _beginning: Beginning | None
 
     def __new__(cls: type[AnyServiceWorker], *args: Any, **kwargs: Any) -> AnyServiceWorker:
         """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
@@ -136,9 +142,6 @@ class ServiceWorker(Role):
     def init_thread(self, worker_index: int) -> None:
         """Called once in each thread, before its first request and after `init_worker`. Threads count from 0."""
 
-    def _slots(self) -> int:
-        return self._threads or 1
-
     def _make_call(self) -> Call:
         handle, name = with_accepted_args(self.handle_message, 3), self.task_type
         if name:
@@ -146,11 +149,6 @@ class ServiceWorker(Role):
         # what a blank worker gets are pairs of the name asked for and the request (`services.requests.with_name`)
         of_any = within_depth(lambda data, asked: handle(data, asked, MESSAGE_TYPE_DATA), self.options.max_depth)
         return lambda index, number, attempt, pair: of_any(pair[1], pair[0])
-
-    def _init_names(self) -> tuple[str, str]:
-        """What the init functions are called in log lines."""
-        name = type(self).__name__
-        return f"{name}.init_worker", f"{name}.init_thread"
 
     def _what(self) -> str:
         return named(f"{type(self).__name__}.handle_message", self.handle_message)
@@ -187,20 +185,16 @@ class ServiceWorker(Role):
         def pack_reply(reply: Any) -> bytes:
             return bounded(pack(reply, what, " returned what"), what, most)
 
-        telling = about_items(str(self.task_type), answer) if self.options.log_json else answer
-        self._preparation = Preparation(self.init_worker, self.init_thread, self._init_names())
-        slots, limit = self._slots(), self.init_timeout
-        beginning = Beginning(self._preparation, slots, limit, post, self._tell_parent, self._log)
-        self._beginning = beginning
+        telling = self._about(str(self.task_type), answer) if self.options.log_json else answer
+        self._preparation = self._prepared(self.init_worker, self.init_thread)
+        beginning = self._beginning = self._begun(self._preparation, post)
         if self.task_type:
             telling = within_depth(telling, self.options.max_depth)
         execution = Execution(telling, lambda: pack_reply, placed=True)
-        pool = self._pool = Pool(
-            slots,
+        pool = self._pool = self._make_pool(
             execution,
             post,
-            thread_start=beginning.begin,
-            leadership=self._leadership,
+            beginning,
             quantum=REPLY_SECONDS,
             task=str(self.task_type),
             # the client is told, with the traceback: as a rule the mistake is its own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 import threading
@@ -11,13 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
-from zmqpipeline.errors import RunFailed, SerializeError
+from zmqpipeline.errors import ConfigurationError, RunFailed, SerializeError
 from zmqpipeline.options import size_in_bytes
 from zmqpipeline.protocol.commands import Ended, Execute, LookForEnd, SetMetadata, TakeBack
 from zmqpipeline.protocol.events import EndFound
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.roles.attributes import (
+    CONCURRENCY,
     COUNT_LIMIT,
     ENDPOINT,
     MEMORY_LIMIT,
@@ -27,16 +29,15 @@ from zmqpipeline.roles.attributes import (
     AttributeSpec,
     with_accepted_args,
 )
-from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
+from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, new_incarnation
+from zmqpipeline.roles.calling import Calling
 from zmqpipeline.roles.task_type import TaskType
 from zmqpipeline.runtime import child_report
 from zmqpipeline.runtime.ended_runs import find_early_note, find_note
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
-from zmqpipeline.runtime.log import about_items
 from zmqpipeline.runtime.threads.execution import Execution
-from zmqpipeline.runtime.threads.pool import Pool
-from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
+from zmqpipeline.runtime.threads.preparation import Preparation
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.runtime.tuning import retiring
 from zmqpipeline.serialization.pack import item_packer, unpack, within_depth
@@ -47,16 +48,18 @@ if TYPE_CHECKING:
 AnyWorker = TypeVar("AnyWorker", bound="Worker")
 
 
-class Worker(Role):
+class Worker(Calling):
     """Base of the workers. Subclass `SingleThreadedWorker` or `MultiThreadedWorker`."""
 
     _log_name = "zmqpipeline.worker"
+    _calls = "handle_execution"
     _end_to_end = True
     _declares: ClassVar[dict[str, AttributeSpec]] = {
         "task_type": TASK_TYPE,
         "endpoint": ENDPOINT,
         "collector_endpoint": ENDPOINT,
         "init_timeout": TIME_LIMIT,
+        "concurrency": CONCURRENCY,
         "max_items": COUNT_LIMIT,
         "max_memory": MEMORY_LIMIT,
     }
@@ -89,11 +92,6 @@ class Worker(Role):
     """True, as an attribute of the class or by ``Worker(stay=True)``: serve run after run. The end of a run, good or
     bad, is not the worker's, which waits for the next; it ends by a signal, `shutdown`, or its idle time-out."""
 
-    _threads: int | None
-    _pool: Pool | None
-    _preparation: Preparation | None
-    _beginning: Beginning | None
-
     def __new__(cls: type[AnyWorker], *args: Any, **kwargs: Any) -> AnyWorker:
         """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
         worker = super().__new__(cls)
@@ -117,35 +115,30 @@ class Worker(Role):
     def init_thread(self, worker_index: int) -> None:
         """Called once in each thread, before its first item and after `init_worker`. Threads count from 0."""
 
-    def _slots(self) -> int:
-        return 1
+    def _what(self) -> str:
+        return named(f"{type(self).__name__}.handle_execution", self.handle_execution)
 
     def _make_execution(self) -> Execution:
         """What is called for each item, once the metadata is known."""
-        what = named(f"{type(self).__name__}.handle_execution", self.handle_execution)
-        return Execution(with_accepted_args(self.handle_execution, 1), self._packer(what))
+        return Execution(with_accepted_args(self.handle_execution, 1), self._packer(self._what()))
 
     def _execution(self) -> Execution:
         made = self._make_execution()
         made.call = within_depth(made.call, self.options.max_depth)
         if not self.options.log_json:
             return made
-        return Execution(about_items(str(self.task_type), made.with_place()), made.packer, placed=True)
+        return Execution(self._about(str(self.task_type), made.with_place()), made.packer, placed=True)
 
     def _packer(self, what: str) -> Callable[[], Callable[[Any], bytes]]:
         return partial(item_packer, what, self.options.max_message_bytes)
 
     def _make_preparation(self) -> Preparation:
-        return Preparation(self._begin, with_accepted_args(self.init_thread, 1), self._init_names())
+        return self._prepared(self._begin, with_accepted_args(self.init_thread, 1))
 
-    def _init_names(self) -> tuple[str, str]:
-        """What the init functions are called in log lines."""
-        name = type(self).__name__
-        return f"{name}.init_worker", f"{name}.init_thread"
-
-    def _begin(self) -> None:
+    def _begin(self) -> Any:
+        """An async one returns what is to be awaited."""
         self._log.debug("The first item is here: init_worker is called.")
-        self.init_worker()
+        return self.init_worker()
 
     def _places(self) -> Iterable[EndpointAddress]:
         return self._address("workers", self.endpoint), self._address("results", self.collector_endpoint)
@@ -173,21 +166,13 @@ class Worker(Role):
         return ObservedWorker(machine, recorder)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
-        self._preparation, slots = self._make_preparation(), self._slots()
-        beginning = Beginning(self._preparation, slots, self.init_timeout, post, self._tell_parent, self._log)
-        self._beginning = beginning
+        self._preparation = self._make_preparation()
+        beginning = self._beginning = self._begun(self._preparation, post)
         if self.max_memory is not None:
             post = retiring(post, size_in_bytes(self.max_memory))
-        pool = Pool(
-            slots,
-            self._execution(),
-            post,
-            thread_start=beginning.begin,
-            leadership=self._leadership,
-            task=str(self.task_type),
-            failures=FailureLog(self._log),
+        pool = self._pool = self._make_pool(
+            self._execution(), post, beginning, task=str(self.task_type), failures=FailureLog(self._log)
         )
-        self._pool = pool
         return {
             SetMetadata: self._set_metadata,
             Execute: pool.submit,
@@ -236,7 +221,11 @@ class Worker(Role):
 
 
 class SingleThreadedWorker(Worker):
-    """A worker that executes one item at a time: write `handle_execution`."""
+    """A worker that executes one item at a time: write `handle_execution`.
+
+    If that is an `async def`, up to `concurrency` calls of it go on at a time, on the event loop of one thread; then
+    `init_worker` and `init_thread` may be async, too.
+    """
 
 
 class MultiThreadedWorker(Worker):
@@ -259,8 +248,17 @@ class MultiThreadedWorker(Worker):
             The result for the collector; None is an empty one.
         """
 
-    def _slots(self) -> int:
+    def _user_threads(self) -> int:
         return self._threads or self.n_threads
+
+    def _prepare(self) -> None:
+        for name in ("handle_execution", "handle_thread_execution"):
+            if inspect.iscoroutinefunction(getattr(self, name)):
+                raise ConfigurationError(
+                    f"{type(self).__name__}.{name} is an async method; a MultiThreadedWorker calls plain ones, on "
+                    "threads. Subclass SingleThreadedWorker, and write `async def handle_execution`, with concurrency."
+                )
+        super()._prepare()
 
     def _make_execution(self) -> Execution:
         name = type(self).__name__

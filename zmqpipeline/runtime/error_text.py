@@ -80,11 +80,23 @@ def users_line(frames: TracebackType | None) -> str:
     return "" if where is None else _sendable(_line(where[0].f_code, where[1]))
 
 
+def users_frame(frame: FrameType | None) -> str:
+    """Where a thread is now, by its newest frame of a user's own code: ``boom.py:14 collect``; or empty."""
+    while frame is not None:
+        if _is_users(frame.f_code.co_filename):
+            return _sendable(f"{_line(frame.f_code, frame.f_lineno)} {frame.f_code.co_name}")[-PLACE_LIMIT:]
+        frame = frame.f_back
+    return ""
+
+
+def _is_users(file: str) -> bool:
+    return not file.startswith((_PACKAGE, *_LIBRARIES)) and not any(one in file for one in _INSTALLED)
+
+
 def _last_of_users(frames: TracebackType | None) -> tuple[FrameType, int] | None:
     found = None
     while frames is not None:
-        file = frames.tb_frame.f_code.co_filename
-        if not file.startswith((_PACKAGE, *_LIBRARIES)) and not any(one in file for one in _INSTALLED):
+        if _is_users(frames.tb_frame.f_code.co_filename):
             found = frames.tb_frame, frames.tb_lineno
         frames = frames.tb_next
     return found

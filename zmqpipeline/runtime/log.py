@@ -19,6 +19,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import Any
 
@@ -50,6 +51,8 @@ About = Mapping[str, "str | int"]
 """Any of task, item, attempt, worker."""
 
 _here = threading.local()
+_call: ContextVar[dict[str, str | int] | None] = ContextVar("zmqpipeline_about", default=None)
+"""What a line of a coroutine is about, and of the tasks that it began."""
 _process: dict[str, str | int] = {}
 
 
@@ -65,7 +68,7 @@ def about_thread(**fields: str | int) -> None:
 
 def about_now() -> dict[str, str | int]:
     """What a line that is written here and now is about."""
-    return {**_process, **getattr(_here, "about", {})}
+    return {**_process, **(getattr(_here, "about", None) or _call.get() or {})}
 
 
 def about_items(task: str, call: Callable[[Any, int, int, int], Any]) -> Callable[[Any, int, int, int], Any]:
@@ -80,6 +83,19 @@ def about_items(task: str, call: Callable[[Any, int, int, int], Any]) -> Callabl
             return call(item, index, number, attempt)
         finally:
             about_thread()
+
+    return telling
+
+
+def about_calls(task: str, call: Callable[[Any, int, int, int], Any]) -> Callable[[Any, int, int, int], Any]:
+    """The same for a coroutine function, and for what the tasks log that it begins."""
+
+    async def telling(item: Any, index: int, number: int, attempt: int) -> Any:
+        token = _call.set({"task": task, "item": number, "attempt": attempt})
+        try:
+            return await call(item, index, number, attempt)
+        finally:
+            _call.reset(token)
 
     return telling
 

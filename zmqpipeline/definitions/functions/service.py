@@ -6,6 +6,7 @@ from typing import Any
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions.functions.names import init_names
+from zmqpipeline.definitions.functions.resources import Resources
 from zmqpipeline.definitions.registry import ServiceEntry
 from zmqpipeline.definitions.signatures import Handler
 from zmqpipeline.messages import MESSAGE_TYPE_DATA
@@ -30,31 +31,29 @@ class FunctionServiceWorker(ServiceWorker):
         self.endpoint = endpoint
         self.idempotent = entry.keywords["idempotent"]
         self._threads = entry.keywords["threads"]
+        self.concurrency = entry.keywords["concurrency"]
         self.init_timeout = entry.keywords["init_timeout"]
         self._plan = entry.plan
-        self._worker_init, self._thread_init = worker_init, thread_init
-        self._resource: Any = None
-        self._resources: dict[int, Any] = {}
+        self._inits = worker_init, thread_init
+        self._resources = Resources(worker_init, thread_init)
 
     def handle_message(self, data: dict[str, Any], task_type: str, msgtype: str) -> Any:
         """Call the function for one request."""
         return self._make_call()(0, 0, 1, data)
 
-    def init_worker(self) -> None:
+    def init_worker(self) -> Any:
         """Make the resource that all threads share."""
-        if self._worker_init is not None:
-            self._resource = self._worker_init.bind({"metadata": {}, "task_type": self.task_type})()
+        return self._resources.open_worker({"metadata": {}, "task_type": self.task_type})
 
-    def init_thread(self, worker_index: int) -> None:
+    def init_thread(self, worker_index: int) -> Any:
         """Make the thread's own resource; without one it has the worker's."""
-        resource = None
-        if self._thread_init is not None:
-            bound = self._thread_init.bind({"metadata": {}, "task_type": self.task_type})
-            resource = bound(thread_index=worker_index, resource=self._resource)
-        self._resources[worker_index] = self._resource if resource is None else resource
+        return self._resources.open_thread(worker_index, {"metadata": {}, "task_type": self.task_type})
 
     def _init_names(self) -> tuple[str, str]:
-        return init_names(super()._init_names(), self._worker_init, self._thread_init)
+        return init_names(super()._init_names(), *self._inits)
+
+    def _is_async(self) -> bool:
+        return self._plan.is_async
 
     def _what(self) -> str:
         return f"The {named(self._plan.what, self._plan.function)}"
@@ -66,7 +65,7 @@ class FunctionServiceWorker(ServiceWorker):
             return lambda index, number, attempt, data: function(data)
 
         def call(index: int, number: int, attempt: int, data: Any) -> Any:
-            resource = self._resources.get(index)
+            resource = self._resources.of(index)
             values = {"thread_index": index, "attempt": attempt, "resource": resource}
             return function(data, **{name: values[name] for name in rest})
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions.functions.names import init_names, name_of
+from zmqpipeline.definitions.functions.resources import Resources
 from zmqpipeline.definitions.registry import WorkerEntry
 from zmqpipeline.definitions.signatures import BoundHandler, Handler
 from zmqpipeline.roles.task_type import TaskType
@@ -33,36 +34,33 @@ class FunctionWorker(Worker):
         self._plan = entry.plan
         keywords = entry.keywords
         self._threads = keywords["threads"]
+        self.concurrency = keywords["concurrency"]
         self.init_timeout = keywords["init_timeout"]
         self.max_items, self.max_memory = keywords["max_items"], keywords["max_memory"]
-        self._worker_init = worker_init
-        self._thread_init = thread_init
-        self._resource: Any = None
-        self._resources: dict[int, Any] = {}
+        self._inits = worker_init, thread_init
+        self._resources = Resources(worker_init, thread_init)
 
     def handle_execution(self, data: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         """Call the function for one item, as if on the first thread."""
         result: dict[str, Any] | None = self._bound()(data, **self._values(0, 0, 1))
         return result
 
-    def init_worker(self) -> None:
+    def init_worker(self) -> Any:
         """Make the resource of the whole worker."""
-        if self._worker_init is not None:
-            self._resource = self._worker_init.bind(self._constants())()
+        return self._resources.open_worker(self._constants())
 
-    def init_thread(self, worker_index: int) -> None:
+    def init_thread(self, worker_index: int) -> Any:
         """Make the thread's own resource; without one it has the worker's."""
-        resource = None
-        if self._thread_init is not None:
-            bound = self._thread_init.bind(self._constants())
-            resource = bound(thread_index=worker_index, resource=self._resource)
-        self._resources[worker_index] = self._resource if resource is None else resource
+        return self._resources.open_thread(worker_index, self._constants())
 
     def _init_names(self) -> tuple[str, str]:
-        return init_names(super()._init_names(), self._worker_init, self._thread_init)
+        return init_names(super()._init_names(), *self._inits)
 
-    def _slots(self) -> int:
-        return self._threads or 1
+    def _is_async(self) -> bool:
+        return self._plan.is_async
+
+    def _what(self) -> str:
+        return f"The {name_of(self._bound())}"
 
     def _constants(self) -> dict[str, Any]:
         return {"metadata": self.metadata, "task_type": self.task_type}
@@ -71,12 +69,12 @@ class FunctionWorker(Worker):
         return self._plan.bind(self._constants())
 
     def _values(self, index: int, number: int, attempt: int) -> dict[str, Any]:
-        resource = self._resources.get(index)
+        resource = self._resources.of(index)
         return {"thread_index": index, "number": number, "attempt": attempt, "resource": resource}
 
     def _make_execution(self) -> Execution:
         bound = self._bound()
-        function, rest, packer = bound.function, bound.rest, self._packer(f"The {name_of(bound)}")
+        function, rest, packer = bound.function, bound.rest, self._packer(self._what())
         if not rest:
             return Execution(function, packer)
 

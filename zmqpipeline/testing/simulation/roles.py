@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -21,6 +22,7 @@ from zmqpipeline.roles.worker import Worker
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.threads.collecting import EachAck
+from zmqpipeline.runtime.threads.coroutines import complete
 from zmqpipeline.runtime.threads.source import Exhausted, Gated, Keep, PassOver, Step, Take
 from zmqpipeline.serialization.pack import unpack
 from zmqpipeline.testing.simulation import nodes
@@ -74,10 +76,13 @@ class AppWorker(nodes.WorkerNode):
 
     def begin(self, thread: int, number: int, attempt: int, payload: bytes) -> float:
         """Call the function now; that it is done, or has raised, is told when its time is over, if anybody is left."""
-        if thread not in self._begun:
+        if self.role._is_async():
+            # each call is awaited at once: time is the simulation's, and no call waits for another
+            self.world.use_event_loop()
+        if thread not in self._begun and not (self.role._is_async() and self._begun):
             self._begun.add(thread)
             try:
-                self._preparation.begin(thread)
+                self._preparation.begin(0 if self.role._is_async() else thread)
             except _RAISED:
                 self._preparation.conclude(f"The worker for task {self.task!r}")
         self.world.note_execution(self.task, number)
@@ -90,8 +95,12 @@ class AppWorker(nodes.WorkerNode):
 
     def _call(self, thread: int, payload: bytes, number: int, attempt: int) -> bytes:
         execution = self._execution
+        pack, item = execution.packer(), unpack(payload)
+        if self.role._is_async():
+            place = (0, number, attempt) if execution.placed else ()
+            return pack(complete(partial(execution.call, item, *place)))
         place = (thread, number, attempt) if execution.placed else ()
-        return execution.packer()(execution.call(unpack(payload), *place))
+        return pack(execution.call(item, *place))
 
     def outcome(self, number: int, payload: bytes) -> bytes | m.ErrorInfo:
         """What the function has returned or raised."""
