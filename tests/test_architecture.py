@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "zmqpipeline"
 
 LAYERS = (
-    "errors observe",
+    "errors events",
     "addresses",
     "options",
     "serialization",
@@ -68,7 +68,7 @@ THIRD_PARTY = {
     # for types alone: it comes with whatever checks them
     "typing_extensions": ("definitions",),
 }
-PURE_MAY_IMPORT = ("protocol", "errors", "observe", "options", "serialization")
+PURE_MAY_IMPORT = ("protocol", "errors", "events", "options", "serialization")
 PURE_MUST_NOT = {"asyncio", "os", "pathlib", "select", "socket", "sqlite3", "subprocess", "threading", "time", "zmq"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FILES = sorted(path for folder in ("zmqpipeline", "tests", "examples") for path in (ROOT / folder).rglob("*.py"))

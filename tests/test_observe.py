@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from zmqpipeline import Options, Pipeline, observe
+from zmqpipeline import Options, Pipeline, events
 from zmqpipeline.errors import RegistrationError
 from zmqpipeline.testing import serving
 
-KINDS = [one for one in vars(observe).values() if isinstance(one, type) and issubclass(one, observe.Event)]
+KINDS = [one for one in vars(events).values() if isinstance(one, type) and issubclass(one, events.Event)]
 COUNT = 60
 
 
@@ -52,41 +52,41 @@ def test_a_test_run_is_told_in_full() -> None:
     """The sums of the events are the numbers of the summary; each item is collected or failed once."""
     app, seen = make(), []
 
-    @app.on(observe.Event)
-    def note(event: observe.Event) -> None:
+    @app.on(events.Event)
+    def note(event: events.Event) -> None:
         seen.append(event)
 
     summary = app.test_run(raise_failures=False).summary
     totals: Counter[tuple[str, str]] = Counter()
     items: dict[str, list[int]] = {}
     for event in seen:
-        if isinstance(event, observe.ItemsEvent):
+        if isinstance(event, events.ItemEvent):
             kind = type(event).__name__
             totals[kind, event.task] += event.count
             if event.task == "C":
                 items.setdefault(kind, []).extend(n for one in event.items for n in range(*one))
-    assert sorted(items["ItemsCollected"]) == list(range(2, COUNT))
-    assert sorted(items["ItemsFailed"]) == [0, 1]
-    assert sorted(items["ItemsAcknowledged"]) == list(range(COUNT))
-    assert sorted(items["ItemsRetried"]) == list(range(7))
-    assert totals["ItemsSent", "C"] == totals["ItemsExecuted", "C"] == COUNT + 7
+    assert sorted(items["ItemCollected"]) == list(range(2, COUNT))
+    assert sorted(items["ItemFailed"]) == [0, 1]
+    assert sorted(items["ItemAcknowledged"]) == list(range(COUNT))
+    assert sorted(items["ItemRetried"]) == list(range(7))
+    assert totals["ItemSent", "C"] == totals["ItemExecuted", "C"] == COUNT + 7
     assert {kind: count for (kind, task), count in totals.items() if task == "D"} == dict.fromkeys(
-        ("ItemsSent", "ItemsExecuted", "ItemsCollected", "ItemsAcknowledged"), 1
+        ("ItemSent", "ItemExecuted", "ItemCollected", "ItemAcknowledged"), 1
     )
     assert summary.tasks["C"].collected == COUNT - 2
     told = Counter(type(one).__name__ for one in seen)
     assert (told["RoleUp"], told["RoleDown"]) == (4, 4)
     assert (told["WorkerJoined"], told["WorkerLeft"]) == (2, 2)
-    assert not any(one.is_lost for one in seen if isinstance(one, observe.WorkerLeft))
-    over = {one.task: one for one in seen if isinstance(one, observe.TaskOver)}
+    assert not any(one.is_lost for one in seen if isinstance(one, events.WorkerLeft))
+    over = {one.task: one for one in seen if isinstance(one, events.TaskOver)}
     assert (over["C"].state, over["C"].sent, over["C"].collected, over["C"].failed) == ("complete", COUNT, COUNT - 2, 2)
-    assert [one.task for one in seen if isinstance(one, observe.TaskStarted)] == ["C", "D"]
-    (end,) = [one for one in seen if isinstance(one, observe.RunOver)]
+    assert [one.task for one in seen if isinstance(one, events.TaskStarted)] == ["C", "D"]
+    (end,) = [one for one in seen if isinstance(one, events.RunOver)]
     assert (end.ok, end.collected, end.failed) == (False, COUNT - 1, 2)
-    failed = [one for one in seen if isinstance(one, observe.ItemsFailed)]
+    failed = [one for one in seen if isinstance(one, events.ItemFailed)]
     assert {(one.stage, one.error) for one in failed} == {("worker", "ValueError")}
     assert failed[-1].message.startswith("no ")
-    executed = [one for one in seen if isinstance(one, observe.ItemsExecuted)]
+    executed = [one for one in seen if isinstance(one, events.ItemExecuted)]
     assert sum(one.failed for one in executed) == 9
     assert all(one.seconds > 0 for one in executed)
     assert {one.role for one in seen} == {"distributor", "worker", "collector"}
@@ -96,13 +96,13 @@ def test_a_function_is_called_with_what_it_asked_for() -> None:
     """By its type; the function stays what it was, and several may ask for one type."""
     app, seen = make(), []
 
-    def note(event: observe.ItemsCollected) -> None:
+    def note(event: events.ItemCollected) -> None:
         seen.append(type(event))
 
-    assert app.on(observe.ItemsCollected)(note) is note
-    app.add_on(observe.ItemsCollected, lambda event: seen.append("twin"))
+    assert app.on(events.ItemCollected)(note) is note
+    app.add_on(events.ItemCollected, lambda event: seen.append("twin"))
     app.test_run(raise_failures=False)
-    assert set(seen) == {observe.ItemsCollected, "twin"}
+    assert set(seen) == {events.ItemCollected, "twin"}
     assert seen.count("twin") == len(seen) / 2
 
 
@@ -110,8 +110,8 @@ def test_an_observer_that_raises_disturbs_nothing(caplog: pytest.LogCaptureFixtu
     """It is logged once a role and kind, with where it is written."""
     app = make()
 
-    @app.on(observe.ItemsEvent)
-    def broken(event: observe.ItemsEvent) -> None:
+    @app.on(events.ItemEvent)
+    def broken(event: events.ItemEvent) -> None:
         raise LookupError("no such counter")
 
     summary = app.test_run(raise_failures=False).summary
@@ -125,7 +125,7 @@ def test_an_observer_that_raises_disturbs_nothing(caplog: pytest.LogCaptureFixtu
 def test_an_observer_that_blocks_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """The run is over as ever; each role says that it did not wait."""
     app, go_on = make(), threading.Event()
-    app.add_on(observe.RoleUp, lambda event: go_on.wait(60))
+    app.add_on(events.RoleUp, lambda event: go_on.wait(60))
     try:
         summary = app.test_run(raise_failures=False, timeout=60.0).summary
     finally:
@@ -136,29 +136,29 @@ def test_an_observer_that_blocks_stops_nothing(caplog: pytest.LogCaptureFixture)
 
 def test_options_observe_too() -> None:
     """Each of them is called with every event."""
-    seen: list[observe.Event] = []
+    seen: list[events.Event] = []
     make(observers=[seen.append]).test_run(raise_failures=False)
-    assert {observe.RoleUp, observe.ItemsSent, observe.ItemsCollected, observe.RunOver} <= set(map(type, seen))
+    assert {events.RoleUp, events.ItemSent, events.ItemCollected, events.RunOver} <= set(map(type, seen))
 
 
 def test_services_tell_of_their_roles_and_of_what_is_executed() -> None:
     """A broker has no items of a run."""
     app, seen = Pipeline("service"), []
     app.add_service("upper", lambda data: data["text"].upper())
-    app.add_on(observe.Event, seen.append)
+    app.add_on(events.Event, seen.append)
     with serving(app, "upper") as client:
         assert client.request({"text": "a"}, timeout=20) == "A"
-    executed = [one for one in seen if isinstance(one, observe.ItemsExecuted)]
+    executed = [one for one in seen if isinstance(one, events.ItemExecuted)]
     assert [(one.task, one.count, one.role) for one in executed] == [("upper", 1, "serviceworker")]
-    assert {one.role for one in seen if isinstance(one, observe.RoleDown)} == {"service", "serviceworker"}
+    assert {one.role for one in seen if isinstance(one, events.RoleDown)} == {"service", "serviceworker"}
 
 
-@pytest.mark.parametrize("given", ["ItemsCollected", None, int, observe.Event(time=0.0, role="")])
+@pytest.mark.parametrize("given", ["ItemCollected", None, int, events.Event(time=0.0, role="")])
 def test_what_is_no_type_of_event_is_refused(given: Any) -> None:
     """By the decorator and by its twin, with the names that there are."""
     app = Pipeline("wrong")
     for call in (lambda: app.on(given), lambda: app.add_on(given, print)):
-        with pytest.raises(RegistrationError, match=r"`@app.on` needs a type of event.*ItemsCollected"):
+        with pytest.raises(RegistrationError, match=r"`@app.on` needs a type of event.*ItemCollected"):
             call()
 
 
@@ -166,7 +166,7 @@ def test_what_is_no_type_of_event_is_refused(given: Any) -> None:
 def test_a_function_that_cannot_take_an_event_is_refused(function: Any) -> None:
     """As those of the other decorators."""
     with pytest.raises(RegistrationError, match="on"):
-        Pipeline("wrong").add_on(observe.Event, function)
+        Pipeline("wrong").add_on(events.Event, function)
 
 
 def test_observers_are_registered_before_the_pipeline_runs() -> None:
@@ -174,11 +174,11 @@ def test_observers_are_registered_before_the_pipeline_runs() -> None:
     app = make()
     app.freeze()
     with pytest.raises(RegistrationError, match="can no longer be used"):
-        app.add_on(observe.Event, print)
+        app.add_on(events.Event, print)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_events_are_records(kind: type[observe.Event]) -> None:
+def test_events_are_records(kind: type[events.Event]) -> None:
     """Frozen, compared by value, and sent to another process if need be; what each is is in the module's table."""
     assert is_dataclass(kind)
     assert inspect.getdoc(kind)
@@ -186,8 +186,8 @@ def test_events_are_records(kind: type[observe.Event]) -> None:
     assert pickle.loads(pickle.dumps(event)) == event
     with pytest.raises(FrozenInstanceError):
         event.time = 1.0  # type: ignore[misc]
-    if kind not in (observe.Event, observe.ItemsEvent):
-        assert kind.__name__ in (observe.__doc__ or "")
+    if kind not in (events.Event, events.ItemEvent):
+        assert kind.__name__ in (events.__doc__ or "")
 
 
 def test_a_run_without_observers_has_nothing_of_them() -> None:

@@ -12,7 +12,7 @@ import typing
 from zmqpipeline.runtime import process_start as _process_start  # noqa: F401
 
 if typing.TYPE_CHECKING:
-    from zmqpipeline import errors, messages, observe, utils
+    from zmqpipeline import errors, events, messages, utils
     from zmqpipeline.addresses import EndpointAddress
     from zmqpipeline.app import Pipeline
     from zmqpipeline.options import Options
@@ -51,8 +51,8 @@ __all__ = [
     "__version__",
     "configureLogging",
     "errors",
+    "events",
     "messages",
-    "observe",
     "utils",
 ]
 
@@ -77,7 +77,7 @@ _HOMES = {
     "Worker": "roles.worker",
     "configureLogging": "runtime.log",
 }
-_MODULES = ("errors", "messages", "observe", "utils")
+_MODULES = ("errors", "events", "messages", "utils")
 
 
 def __getattr__(name: str) -> typing.Any:

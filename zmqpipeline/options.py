@@ -20,7 +20,7 @@ from zmqpipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
     # a program that has no observers does not pay for their events
-    from zmqpipeline.observe import Observer
+    from zmqpipeline.events import Observer
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 """What `Options.log_level` may be."""
@@ -128,7 +128,7 @@ class Options:
     """Write log lines as JSON objects."""
 
     observers: Sequence[Observer] = ()
-    """Functions that are called with each event of the role (`zmqpipeline.observe`). Only a program can give them."""
+    """Functions that are called with each event of the role (`zmqpipeline.events`). Only a program can give them."""
 
     def __post_init__(self) -> None:
         """Check what would do harm if it were misspelt.

@@ -20,7 +20,7 @@ COUNT = 200
 HEAD = f"""
 import json, os, signal, sys, threading
 from dataclasses import asdict
-from zmqpipeline import Options, Pipeline, observe
+from zmqpipeline import Options, Pipeline, events
 
 COUNT = {COUNT}
 app = Pipeline("observed")
@@ -46,14 +46,14 @@ def note(event):
     with open("events", "a") as file:
         file.write(json.dumps({"kind": type(event).__name__, "pid": os.getpid(), **asdict(event)}) + "\\n")
 """
-ON = NOTE + "app.on(observe.Event)(note)\n"
+ON = NOTE + "app.on(events.Event)(note)\n"
 RAISES = """
-@app.on(observe.Event)
+@app.on(events.Event)
 def broken(event):
     raise ValueError("broken")
 """
 BLOCKS = """
-@app.on(observe.Event)
+@app.on(events.Event)
 def stuck(event):
     open("stuck", "a").write("one\\n")
     threading.Event().wait()
@@ -93,17 +93,17 @@ def test_each_role_of_a_run_tells_what_happens_in_it(workshop: Workshop, text: s
     assert status == 1, program.err
     events = told(workshop)
     counts = totals(events)
-    assert counts["ItemsSent"] == counts["ItemsExecuted"] == COUNT + 8
-    assert sorted(items(events, "ItemsCollected")) == list(range(3, COUNT))
-    assert sorted(items(events, "ItemsFailed")) == [0, 1, 2]
-    assert sorted(items(events, "ItemsAcknowledged")) == list(range(COUNT))
-    assert sorted(items(events, "ItemsRetried")) == list(range(8))
+    assert counts["ItemSent"] == counts["ItemExecuted"] == COUNT + 8
+    assert sorted(items(events, "ItemCollected")) == list(range(3, COUNT))
+    assert sorted(items(events, "ItemFailed")) == [0, 1, 2]
+    assert sorted(items(events, "ItemAcknowledged")) == list(range(COUNT))
+    assert sorted(items(events, "ItemRetried")) == list(range(8))
     where = {(one["kind"], one["role"]) for one in events}
     assert where == {
-        *((kind, "distributor") for kind in ("ItemsSent", "ItemsRetried", "ItemsAcknowledged", "WorkerJoined")),
+        *((kind, "distributor") for kind in ("ItemSent", "ItemRetried", "ItemAcknowledged", "WorkerJoined")),
         *((kind, "distributor") for kind in ("WorkerLeft", "TaskStarted", "TaskOver")),
-        ("ItemsExecuted", "worker"),
-        *((kind, "collector") for kind in ("ItemsCollected", "ItemsFailed", "RunOver")),
+        ("ItemExecuted", "worker"),
+        *((kind, "collector") for kind in ("ItemCollected", "ItemFailed", "RunOver")),
         *((kind, role) for kind in ("RoleUp", "RoleDown") for role in ("distributor", "worker", "collector")),
     }
     # a second worker may come too late for so short a run
@@ -125,12 +125,12 @@ def test_a_killed_worker_is_lost_and_its_items_come_again(workshop: Workshop) ->
     lost = [one for one in events if one["kind"] == "WorkerLeft" and one["is_lost"]]
     assert len(lost) == 1
     assert lost[0]["items"] > 0
-    again = [one for one in events if one["kind"] == "ItemsRetried" and one["reason"] == "lost"]
+    again = [one for one in events if one["kind"] == "ItemRetried" and one["reason"] == "lost"]
     assert sum(one["count"] for one in again) == lost[0]["items"]
-    assert 100 in items(again, "ItemsRetried")
+    assert 100 in items(again, "ItemRetried")
     joined = [one["worker"] for one in events if one["kind"] == "WorkerJoined"]
     assert len(joined) == len(set(joined)) == 2
-    assert sorted(items(events, "ItemsCollected")) == list(range(3, COUNT))
+    assert sorted(items(events, "ItemCollected")) == list(range(3, COUNT))
 
 
 def test_observers_that_raise_are_logged_and_the_run_is_as_ever(workshop: Workshop) -> None:
@@ -140,7 +140,7 @@ def test_observers_that_raise_are_logged_and_the_run_is_as_ever(workshop: Worksh
     assert status == 1, program.err
     assert program.err.count("raised ValueError") == 3
     assert "observer broken (app.py:" in program.err
-    assert sorted(items(told(workshop), "ItemsCollected")) == list(range(3, COUNT))
+    assert sorted(items(told(workshop), "ItemCollected")) == list(range(3, COUNT))
 
 
 @pytest.mark.slow
@@ -199,8 +199,8 @@ def test_programs_of_the_class_api_give_observers_as_options(workshop: Workshop)
     for program in programs:
         assert program.wait() == 0, program.err
     events = told(workshop)
-    assert dict(totals(events)) | {"ItemsSent": 50} == totals(events)
-    for kind in ("ItemsSent", "ItemsExecuted", "ItemsCollected", "ItemsAcknowledged"):
+    assert dict(totals(events)) | {"ItemSent": 50} == totals(events)
+    for kind in ("ItemSent", "ItemExecuted", "ItemCollected", "ItemAcknowledged"):
         assert len(items(events, kind)) == 50
     assert {one["role"] for one in events if one["kind"] == "RoleDown"} == {"distributor", "worker", "collector"}
     assert [one["ok"] for one in events if one["kind"] == "RunOver"] == [True]

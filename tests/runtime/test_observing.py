@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zmqpipeline import observe
+from zmqpipeline import events
 from zmqpipeline.runtime.observing import ObserverThread, Subscription
 
 WAIT = 30.0
@@ -21,7 +21,7 @@ def make() -> Iterator[Make]:
     """Makes threads of observers, and closes them."""
     made: list[ObserverThread] = []
 
-    def make_one(*functions: observe.Observer, kind: type[observe.Event] = observe.Event) -> ObserverThread:
+    def make_one(*functions: events.Observer, kind: type[events.Event] = events.Event) -> ObserverThread:
         subscriptions = [Subscription(kind, one, f"observer {index}") for index, one in enumerate(functions)]
         made.append(ObserverThread("worker", subscriptions, logging.getLogger("zmqpipeline.test")))
         return made[-1]
@@ -36,40 +36,40 @@ def test_observers_are_called_with_what_they_asked_for(make: Make) -> None:
     seen: list[Any] = []
     done = threading.Event()
 
-    def note(event: observe.TaskStarted) -> None:
+    def note(event: events.TaskStarted) -> None:
         seen.append((event.task, threading.current_thread() is threading.main_thread()))
         if event.task == "D":
             done.set()
 
-    one = make(note, kind=observe.TaskStarted)
-    one.tell(observe.TaskStarted, task="C")
-    one.tell(observe.RoleUp, pid=1, task="")
-    one.tell(observe.TaskStarted, task="D")
+    one = make(note, kind=events.TaskStarted)
+    one.tell(events.TaskStarted, task="C")
+    one.tell(events.RoleUp, pid=1, task="")
+    one.tell(events.TaskStarted, task="D")
     assert done.wait(WAIT)
     assert seen == [("C", False), ("D", False)]
 
 
 def test_what_is_told_before_the_end_is_told(make: Make) -> None:
     """Also what nobody has looked at when the role ends."""
-    seen: list[observe.Event] = []
+    seen: list[events.Event] = []
     one = make(seen.append)
-    one.tell(observe.TaskStarted, task="C")
+    one.tell(events.TaskStarted, task="C")
     one.close(WAIT)
-    one.tell(observe.TaskStarted, task="too late")
-    assert [type(event) for event in seen] == [observe.TaskStarted]
+    one.tell(events.TaskStarted, task="too late")
+    assert [type(event) for event in seen] == [events.TaskStarted]
 
 
 def test_one_that_raises_is_logged_once_a_kind(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     """It is called again all the same, and so are the others; SystemExit ends nothing either."""
-    seen: list[observe.Event] = []
+    seen: list[events.Event] = []
     errors = iter([ValueError("first"), ValueError("second"), SystemExit(3), KeyboardInterrupt(), ValueError("third")])
 
-    def broken(event: observe.Event) -> None:
+    def broken(event: events.Event) -> None:
         raise next(errors)
 
     one = make(broken, seen.append)
     for number in range(5):
-        one.tell(observe.TaskStarted, task=str(number))
+        one.tell(events.TaskStarted, task=str(number))
     one.close(WAIT)
     assert len(seen) == 5
     assert next(errors, None) is None
@@ -86,18 +86,18 @@ def test_while_one_blocks_items_are_summed_up(make: Make) -> None:
     entered, go_on, done = threading.Event(), threading.Event(), threading.Event()
     counts: list[int] = []
 
-    def slow(event: observe.ItemsCollected) -> None:
+    def slow(event: events.ItemCollected) -> None:
         counts.append(event.count)
         entered.set()
         go_on.wait(WAIT)
         if sum(counts) == 10_001:
             done.set()
 
-    one = make(slow, kind=observe.ItemsCollected)
-    one.recorder.items(observe.ItemsCollected, "C", (0, 1))
+    one = make(slow, kind=events.ItemCollected)
+    one.recorder.items(events.ItemCollected, "C", (0, 1))
     assert entered.wait(WAIT)
     for number in range(10_000):
-        one.recorder.items(observe.ItemsCollected, "C", (number, number + 1))
+        one.recorder.items(events.ItemCollected, "C", (number, number + 1))
     go_on.set()
     assert done.wait(WAIT)
     assert counts == [1, 10_000]
@@ -107,15 +107,15 @@ def test_the_end_does_not_wait_for_one_that_blocks(make: Make, caplog: pytest.Lo
     """It says so, and how much is not told."""
     entered, go_on = threading.Event(), threading.Event()
 
-    def stuck(event: observe.Event) -> None:
+    def stuck(event: events.Event) -> None:
         entered.set()
         go_on.wait(WAIT)
 
     one = make(stuck)
     for task in "CDE":
-        one.tell(observe.TaskStarted, task=task)
+        one.tell(events.TaskStarted, task=task)
     assert entered.wait(WAIT)
-    one.tell(observe.TaskStarted, task="F")
+    one.tell(events.TaskStarted, task="F")
     one.close(0.05)
     go_on.set()
     assert "The observers are not done 0.05 s after the end of the role; 3 event(s) are not told." in caplog.text
@@ -126,7 +126,7 @@ def test_several_roles_of_a_process_call_one_at_a_time(make: Make) -> None:
     inside: list[int] = []
     most: list[int] = []
 
-    def note(event: observe.Event) -> None:
+    def note(event: events.Event) -> None:
         inside.append(1)
         most.append(len(inside))
         threading.Event().wait(0.005)
@@ -135,7 +135,7 @@ def test_several_roles_of_a_process_call_one_at_a_time(make: Make) -> None:
     roles = [make(note) for _ in range(3)]
     for number in range(5):
         for one in roles:
-            one.tell(observe.TaskStarted, task=str(number))
+            one.tell(events.TaskStarted, task=str(number))
     for one in roles:
         one.close(WAIT)
     assert most == [1] * 15

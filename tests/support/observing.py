@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support.harness import World
-from zmqpipeline import observe
+from zmqpipeline import events
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
@@ -22,7 +22,7 @@ from zmqpipeline.protocol.worker import WorkerMachine
 Item = tuple[str, int]
 
 
-def numbers(event: observe.ItemsEvent) -> list[Item]:
+def numbers(event: events.ItemEvent) -> list[Item]:
     """The items of an event, each by its task and number."""
     return [(event.task, number) for start, stop in event.items for number in range(start, stop)]
 
@@ -38,7 +38,7 @@ class Life:
         }[type(machine)]
         self.role, self.machine = role, machine
         self.recorder = Recorder(role)
-        self.events: list[observe.Event] = []
+        self.events: list[events.Event] = []
         self.retried: set[Item] = set()
         self.base: Counter[str] | None = None
         """How many items of each task were done when the distributor left its greeting."""
@@ -72,10 +72,10 @@ class Life:
         """Take what there is."""
         for event in self.recorder.take():
             self.events.append(event)
-            if isinstance(event, observe.ItemsRetried):
+            if isinstance(event, events.ItemRetried):
                 self.retried.update(numbers(event))
 
-    def of(self, kind: type[observe.Event], **wanted: str) -> list[Any]:
+    def of(self, kind: type[events.Event], **wanted: str) -> list[Any]:
         """The events of this kind."""
         return [
             one
@@ -83,11 +83,11 @@ class Life:
             if isinstance(one, kind) and all(getattr(one, name) == value for name, value in wanted.items())
         ]
 
-    def total(self, kind: type[observe.ItemsEvent], what: str = "count") -> int:
+    def total(self, kind: type[events.ItemEvent], what: str = "count") -> int:
         """The sum of these."""
         return sum(getattr(one, what) for one in self.of(kind))
 
-    def items(self, kind: type[observe.ItemsEvent]) -> list[Item]:
+    def items(self, kind: type[events.ItemEvent]) -> list[Item]:
         """All items of these events, as often as they come."""
         return [item for one in self.of(kind) for item in numbers(one)]
 
@@ -97,35 +97,35 @@ class Life:
         """The sums are those of the machine, at the end of this life."""
         self.look()
         assert all(one.role == self.role for one in self.events)
-        assert not self.of(observe.EventsDropped)
+        assert not self.of(events.EventsDropped)
         if self.role == "distributor":
             self._judge_distributor()
         elif self.role == "collector":
             self._judge_collector(was_killed)
         else:
-            assert self.total(observe.ItemsExecuted) == self.machine.executed
-            assert self.total(observe.ItemsExecuted, "failed") == self.machine.failed
+            assert self.total(events.ItemExecuted) == self.machine.executed
+            assert self.total(events.ItemExecuted, "failed") == self.machine.failed
 
     def _judge_distributor(self) -> None:
         tasks = self.machine.tasks
         base = self._done() if self.base is None else self.base
-        acknowledged = self.items(observe.ItemsAcknowledged)
-        assert self.total(observe.ItemsAcknowledged) == (self._done() - base).total()
+        acknowledged = self.items(events.ItemAcknowledged)
+        assert self.total(events.ItemAcknowledged) == (self._done() - base).total()
         assert len(acknowledged) == len(set(acknowledged)), "an item was acknowledged twice"
-        gone = self.of(observe.WorkerLeft)
-        assert len(self.of(observe.WorkerJoined)) - len(gone) == len(self.machine.facts().members)
-        over = {one.task: (one.state, one.collected, one.failed) for one in self.of(observe.TaskOver)}
-        assert len(over) == len(self.of(observe.TaskOver)), "a task was over twice"
+        gone = self.of(events.WorkerLeft)
+        assert len(self.of(events.WorkerJoined)) - len(gone) == len(self.machine.facts().members)
+        over = {one.task: (one.state, one.collected, one.failed) for one in self.of(events.TaskOver)}
+        assert len(over) == len(self.of(events.TaskOver)), "a task was over twice"
         for counts in self.machine.counts():
             end = (counts.state, counts.collected, counts.failed)
             assert over.get(counts.task) == (end if tasks[counts.task].is_over else None)
-        started = [one.task for one in self.of(observe.TaskStarted)]
+        started = [one.task for one in self.of(events.TaskStarted)]
         assert len(started) == len(set(started))
-        assert {task for task, _ in self.items(observe.ItemsSent)} <= set(started)
+        assert {task for task, _ in self.items(events.ItemSent)} <= set(started)
 
     def _judge_collector(self, was_killed: bool) -> None:
         machine, progress = self.machine, self.machine._tasks.values()
-        collected, failed = self.items(observe.ItemsCollected), self.items(observe.ItemsFailed)
+        collected, failed = self.items(events.ItemCollected), self.items(events.ItemFailed)
         assert len(collected) == len(set(collected)), "an item was collected twice"
         assert len(failed) == len(set(failed)), "an item failed twice"
         inherited = machine.inherited - machine.inherited_failed
@@ -134,7 +134,7 @@ class Life:
         known = sum(len(one.failed) for one in progress) - machine.inherited_failed
         # what was being told to `failed` when it was killed or drained is not done
         assert len(failed) == known if machine.phase == "ended" and not machine._calls else len(failed) >= known
-        assert len(self.of(observe.RunOver)) <= 1
+        assert len(self.of(events.RunOver)) <= 1
 
 
 @dataclass
@@ -152,13 +152,13 @@ class ObservedWorld(World):
         """The laws of each life, and those of all."""
         for one in self.lives:
             one.judge(was_killed=one.machine.phase != "ended")
-        executed = {item for one in self.lives for item in one.items(observe.ItemsExecuted)}
-        collected = [item for one in self.lives for item in one.items(observe.ItemsCollected)]
+        executed = {item for one in self.lives for item in one.items(events.ItemExecuted)}
+        collected = [item for one in self.lives for item in one.items(events.ItemCollected)]
         assert set(collected) <= executed, "an item was collected that nobody executed"
-        assert sum(one.total(observe.ItemsExecuted) for one in self.lives) <= self.executions.total()
+        assert sum(one.total(events.ItemExecuted) for one in self.lives) <= self.executions.total()
         first = next(one for one in self.lives if one.role == "distributor")
-        sent = first.items(observe.ItemsSent)
+        sent = first.items(events.ItemSent)
         if sum(one.role == "distributor" for one in self.lives) == 1:
-            assert set(first.items(observe.ItemsAcknowledged)) <= set(sent), "an item is done that was never sent"
+            assert set(first.items(events.ItemAcknowledged)) <= set(sent), "an item is done that was never sent"
         if self.plan.is_calm:
-            assert sum(one.total(observe.ItemsExecuted) for one in self.lives) == self.executions.total()
+            assert sum(one.total(events.ItemExecuted) for one in self.lives) == self.executions.total()

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 from typing_extensions import assert_type
 
-from zmqpipeline import Failure, Options, Pipeline, Summary, observe
+from zmqpipeline import Failure, Options, Pipeline, Summary, events
 
 app = Pipeline("typed")
 
@@ -83,14 +83,14 @@ def places() -> dict[str, str]:
     return {"path": "/"}
 
 
-@app.on(observe.ItemsFailed)
-def count(event: observe.ItemsFailed) -> int:
+@app.on(events.ItemFailed)
+def count(event: events.ItemFailed) -> int:
     """An observer."""
     return event.count
 
 
-@app.on(observe.ItemsCollected)
-def see(event: observe.Event) -> None:
+@app.on(events.ItemCollected)
+def see(event: events.Event) -> None:
     """One that takes more than it is given."""
 
 
@@ -129,7 +129,7 @@ fetched: Callable[[Row, list[str]], Coroutine[Any, Any, Row]] = fetch
 assert_type(places(), dict[str, str])
 assert_type(upper({"text": "a"}), dict[str, str])
 
-app.add_on(observe.RunOver, lambda event: event.ok)
+app.add_on(events.RunOver, lambda event: event.ok)
 observed = Pipeline("observed", options=Options(observers=[count, lambda event: None]))
 
 typed_gather: Callable[[Row], None] = gather

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zmqpipeline import EndpointAddress, Pipeline, SingleThreadedWorker, TaskType, observe
+from zmqpipeline import EndpointAddress, Pipeline, SingleThreadedWorker, TaskType, events
 from zmqpipeline.pytest_plugin import RunPipeline
 from zmqpipeline.testing import SimulatedPipeline
 
@@ -41,12 +41,12 @@ def length(data: dict[str, int]) -> int:
     return len(data)
 
 
-@app.on(observe.ItemsSent)  # mistake: it is called with other events
-def count(event: observe.ItemsFailed) -> None:
+@app.on(events.ItemSent)  # mistake: it is called with other events
+def count(event: events.ItemFailed) -> None:
     """Not as it should be."""
 
 
-app.on("ItemsSent")  # mistake: a type
+app.on("ItemSent")  # mistake: a type
 square("text")  # mistake: the decorated function takes a dict
 square({"n": 1}).append(1)  # mistake: it returns one
 app.run(workers="two")  # mistake: a number, or a dict

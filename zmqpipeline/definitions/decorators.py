@@ -15,7 +15,7 @@ from zmqpipeline.definitions.signatures import Handler, HandlerKind, all_brief, 
 from zmqpipeline.errors import RegistrationError
 
 if TYPE_CHECKING:
-    from zmqpipeline.observe import Event
+    from zmqpipeline.events import Event
 
     if sys.version_info >= (3, 11):
         from typing import Unpack
@@ -262,7 +262,7 @@ class Decorated(Original):
     # observers --------------------------------------------------------------------------------------------------------
 
     def on(self, event_type: type[AnyEvent]) -> Callable[[Callable[[AnyEvent], Result]], Callable[[AnyEvent], Result]]:
-        """Decorator: the function is called with each event of this type, beside the run; see `zmqpipeline.observe`.
+        """Decorator: the function is called with each event of this type, beside the run; see `zmqpipeline.events`.
 
         Each role calls it in its own process, on a thread of its own, once for many items. `Event` stands for all
         types. There may be several functions for one type. What one raises is logged, and nothing else.

@@ -107,13 +107,13 @@ def _check_calls(made: Handler, given: Mapping[str, Any]) -> None:
 
 def check_event_type(event_type: object) -> None:
     """Raise RegistrationError for what is no type of event."""
-    from zmqpipeline import observe
+    from zmqpipeline import events
 
-    if not (isinstance(event_type, type) and issubclass(event_type, observe.Event)):
-        kinds = [one for one in vars(observe).values() if isinstance(one, type) and issubclass(one, observe.Event)]
+    if not (isinstance(event_type, type) and issubclass(event_type, events.Event)):
+        kinds = [one for one in vars(events).values() if isinstance(one, type) and issubclass(one, events.Event)]
         raise RegistrationError(
-            f"`@app.on` needs a type of event, such as `@app.on(ItemsCollected)`, not {event_type!r}. "
-            f"Those of `zmqpipeline.observe`: {', '.join(one.__name__ for one in kinds)}."
+            f"`@app.on` needs a type of event, such as `@app.on(ItemCollected)`, not {event_type!r}. "
+            f"Those of `zmqpipeline.events`: {', '.join(one.__name__ for one in kinds)}."
         )
 
 

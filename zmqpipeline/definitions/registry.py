@@ -14,7 +14,7 @@ from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
 from zmqpipeline.runtime.error_text import named
 
 if TYPE_CHECKING:
-    from zmqpipeline.observe import Event
+    from zmqpipeline.events import Event
     from zmqpipeline.roles.collector import Collector
     from zmqpipeline.roles.task import Task
     from zmqpipeline.roles.worker import Worker

@@ -7,7 +7,7 @@ and from what `facts()` shows before and after; the tests hold it against the le
 
 from __future__ import annotations
 
-from zmqpipeline import observe
+from zmqpipeline import events
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
@@ -42,7 +42,7 @@ class ObservedWorker:
             failed = [number for number, _ in event.failures]
             spans = spans_of([*event.numbers, *failed] if failed else event.numbers)
             self._recorder.items(
-                observe.ItemsExecuted, self._machine.task, spans, failed=len(failed), seconds=event.seconds
+                events.ItemExecuted, self._machine.task, spans, failed=len(failed), seconds=event.seconds
             )
         return self._machine.handle(event, now)
 
@@ -60,7 +60,7 @@ class ObservedCollector:
         machine, recorder = self._machine, self._recorder
         recorder.at(now)
         if isinstance(event, e.Collected):
-            recorder.items(observe.ItemsCollected, event.task, event.spans)
+            recorder.items(events.ItemCollected, event.task, event.spans)
         was_finishing = machine.phase == "finishing"
         commands = machine.handle(event, now)
         for command in commands:
@@ -76,7 +76,7 @@ class ObservedCollector:
             alike.setdefault((item.task, item.stage, item.trouble.error), []).append(item)
         for (task, stage, error), items in alike.items():
             self._recorder.items(
-                observe.ItemsFailed,
+                events.ItemFailed,
                 task,
                 spans_of([item.number for item in items]),
                 by={"stage": stage, "error": error},
@@ -86,7 +86,7 @@ class ObservedCollector:
     def _over(self) -> None:
         machine = self._machine
         self._recorder.add(
-            observe.RunOver,
+            events.RunOver,
             run=machine.run,
             ok=machine.ok and not machine.troubles,
             collected=sum(one.collected for one in machine.counts),
@@ -171,7 +171,7 @@ class ObservedDistributor:
             failures = ledger.failed.common(failed)
             done = RangeSet(ledger.collected.common(collected))
             done.update(failures)
-            self._recorder.items(observe.ItemsAcknowledged, name, done.spans(), failed=size(failures))
+            self._recorder.items(events.ItemAcknowledged, name, done.spans(), failed=size(failures))
         return commands
 
     def _raised(self, event: e.Event, now: float, who: bytes, failures: list[m.FailedItem]) -> list[c.Command]:
@@ -183,7 +183,7 @@ class ObservedDistributor:
         held = [item.number for item in failures if ledger.is_with(who, item.number)]
         commands = self._machine.handle(event, now)
         again = [number for number in held if not ledger.is_with(who, number) and _is_open(ledger, number)]
-        self._recorder.items(observe.ItemsRetried, member.task, spans_of(again), by={"reason": "raised"})
+        self._recorder.items(events.ItemRetried, member.task, spans_of(again), by={"reason": "raised"})
         return commands
 
     # workers ---------------------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ class ObservedDistributor:
         member = self._members.get(who)
         if member is not None and who not in self._known:
             self._known.add(who)
-            self._recorder.add(observe.WorkerJoined, task=member.task, worker=member.name, slots=member.slots)
+            self._recorder.add(events.WorkerJoined, task=member.task, worker=member.name, slots=member.slots)
 
     def _held(self, who: bytes) -> m.Spans:
         member = self._members.get(who)
@@ -201,17 +201,17 @@ class ObservedDistributor:
     def _left(self, member: WorkerState, held: m.Spans, how: str, error: str = "") -> None:
         self._known.discard(member.who)
         about = {"task": member.task, "worker": member.name, "items": size(held), "error": error}
-        self._recorder.add(observe.WorkerLeft, is_lost=how == "lost", **about)
+        self._recorder.add(events.WorkerLeft, is_lost=how == "lost", **about)
         ledger = self._tasks[member.task].ledger
         again = [number for number in numbers_of(held) if _is_open(ledger, number)]
-        self._recorder.items(observe.ItemsRetried, member.task, spans_of(again), by={"reason": how})
+        self._recorder.items(events.ItemRetried, member.task, spans_of(again), by={"reason": how})
 
     def _sent(self, commands: list[c.Command]) -> None:
         for command in commands:
             if isinstance(command, c.Send) and isinstance(work := command.envelope.body, m.Work):
                 member = self._members.get(command.envelope.addressee)
                 name = "" if member is None else member.name
-                self._recorder.items(observe.ItemsSent, work.task, work.spans, by={"worker": name})
+                self._recorder.items(events.ItemSent, work.task, work.spans, by={"worker": name})
 
     # tasks -----------------------------------------------------------------------------------------------------------
 
@@ -219,7 +219,7 @@ class ObservedDistributor:
         for name in [name for name, task in self._waiting.items() if task.state != "waiting"]:
             # one may be over before it began
             if self._waiting.pop(name).opened_at is not None:
-                self._recorder.add(observe.TaskStarted, task=name)
+                self._recorder.add(events.TaskStarted, task=name)
 
     def _ended(self) -> None:
         for name in [name for name, task in self._not_over.items() if task.is_over]:
@@ -228,7 +228,7 @@ class ObservedDistributor:
 
     def _over(self, counts: m.TaskCounts) -> None:
         self._recorder.add(
-            observe.TaskOver,
+            events.TaskOver,
             task=counts.task,
             state=counts.state,
             sent=counts.sent,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from zmqpipeline import observe
+from zmqpipeline import events
 from zmqpipeline.protocol.data.ranges import RangeSet, pairs, size
 from zmqpipeline.protocol.messages import Spans
 
@@ -47,7 +47,7 @@ class _Sum:
                 self.ranges = len(self.numbers.spans()) // 2
                 self.numbers = None if self.ranges > MAX_RANGES else self.numbers
 
-    def items(self) -> observe.Ranges:
+    def items(self) -> events.Ranges:
         return () if self.numbers is None else tuple(pairs(self.numbers.spans()))
 
 
@@ -71,7 +71,7 @@ class Recorder:
         self._lock = nullcontext() if lock is None else lock
         self._wake = wake
         self._sums: dict[tuple[str, ...], _Sum] = {}
-        self._waiting: list[tuple[type[observe.ItemsEvent], str, _Sum] | observe.Event] = []
+        self._waiting: list[tuple[type[events.ItemEvent], str, _Sum] | events.Event] = []
         """In the order in which each was first told of."""
         self._dropped = 0
 
@@ -81,7 +81,7 @@ class Recorder:
 
     def items(
         self,
-        kind: type[observe.ItemsEvent],
+        kind: type[events.ItemEvent],
         task: str,
         spans: Spans,
         *,
@@ -107,7 +107,7 @@ class Recorder:
             one.labels = {**labels, **(last or {})}
             one.add(self._time, spans, more)
 
-    def add(self, kind: type[observe.Event], **fields: Any) -> None:
+    def add(self, kind: type[events.Event], **fields: Any) -> None:
         """Something else happened."""
         with self._lock:
             if len(self._waiting) < MAX_EVENTS:
@@ -115,24 +115,24 @@ class Recorder:
             else:
                 self._dropped += 1
 
-    def _put(self, one: tuple[type[observe.ItemsEvent], str, _Sum] | observe.Event) -> None:
+    def _put(self, one: tuple[type[events.ItemEvent], str, _Sum] | events.Event) -> None:
         if not self._waiting:
             self._wake()
         self._waiting.append(one)
 
-    def take(self) -> list[observe.Event]:
+    def take(self) -> list[events.Event]:
         """All that happened since this was called last."""
         with self._lock:
             waiting, dropped = self._waiting, self._dropped
             self._waiting, self._sums, self._dropped = [], {}, 0
-        made: list[observe.Event] = []
+        made: list[events.Event] = []
         for one in waiting:
-            made.append(one if isinstance(one, observe.Event) else self._event(*one))
+            made.append(one if isinstance(one, events.Event) else self._event(*one))
         if dropped:
-            made.append(observe.EventsDropped(time=self._time, role=self.role, count=dropped))
+            made.append(events.EventsDropped(time=self._time, role=self.role, count=dropped))
         return made
 
-    def _event(self, kind: type[observe.ItemsEvent], task: str, one: _Sum) -> observe.ItemsEvent:
+    def _event(self, kind: type[events.ItemEvent], task: str, one: _Sum) -> events.ItemEvent:
         return kind(
             time=one.time, role=self.role, task=task, count=one.count, items=one.items(), **one.labels, **one.more
         )

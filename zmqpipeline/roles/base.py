@@ -28,8 +28,8 @@ from zmqpipeline.runtime.tuning import short_turns
 
 if TYPE_CHECKING:
     # who has no observers does not pay for them, not even when a process starts
-    from zmqpipeline.observe import Event as ObservedEvent
-    from zmqpipeline.observe import Observer
+    from zmqpipeline.events import Event as ObservedEvent
+    from zmqpipeline.events import Observer
     from zmqpipeline.protocol.recorder import Recorder
     from zmqpipeline.runtime.observing import ObserverThread
 
@@ -215,7 +215,7 @@ class Role(Declarative):
         if not self.options.observers and not self._subscriptions:
             yield
             return
-        from zmqpipeline.observe import Event as ObservedEvent
+        from zmqpipeline.events import Event as ObservedEvent
         from zmqpipeline.runtime.observing import ObserverThread, Subscription
 
         wanted = [*((ObservedEvent, one) for one in self.options.observers), *self._subscriptions]

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from zmqpipeline import observe
+from zmqpipeline import events
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.recorder import Recorder
 
@@ -58,8 +58,8 @@ _turn = _OneAtATime()
 class Subscription(NamedTuple):
     """An observer, the events that it is called with, and what it is called in log lines."""
 
-    event_type: type[observe.Event]
-    function: observe.Observer
+    event_type: type[events.Event]
+    function: events.Observer
     what: str
 
 
@@ -72,7 +72,7 @@ class ObserverThread:
         self._log = log
         self._news = threading.Event()
         self._closing = threading.Event()
-        self._untold: deque[observe.Event] = deque()
+        self._untold: deque[events.Event] = deque()
         """Taken from the recorder, and not told to anybody."""
         self._raised: set[tuple[str, str]] = set()
         epoch = time.time() - time.monotonic()
@@ -82,13 +82,13 @@ class ObserverThread:
 
     def role_is_up(self, task: str) -> None:
         """The role is ready; `task` is the one that it serves alone."""
-        self.tell(observe.RoleUp, pid=os.getpid(), task=task)
+        self.tell(events.RoleUp, pid=os.getpid(), task=task)
 
     def role_is_down(self, ended: Ended) -> None:
         """Nothing more will happen in it."""
-        self.tell(observe.RoleDown, status=ended.status, reason=ended.reason)
+        self.tell(events.RoleDown, status=ended.status, reason=ended.reason)
 
-    def tell(self, kind: type[observe.Event], **fields: Any) -> None:
+    def tell(self, kind: type[events.Event], **fields: Any) -> None:
         """Something happened to the role itself."""
         self.recorder.at(time.monotonic())
         self.recorder.add(kind, **fields)
@@ -125,7 +125,7 @@ class ObserverThread:
                 if isinstance(event, one.event_type):
                     self._call(one, event)
 
-    def _call(self, one: Subscription, event: observe.Event) -> None:
+    def _call(self, one: Subscription, event: events.Event) -> None:
         try:
             with _turn.taken():
                 one.function(event)

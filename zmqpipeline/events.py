@@ -1,21 +1,21 @@
 """What an observer is told: frozen records of what happens in a run, in batches.
 
-Register one with ``@app.on(ItemsCollected)``, or give it as ``Options(observers=[function])``. `Event` stands for all
+Register one with ``@app.on(ItemCollected)``, or give it as ``Options(observers=[function])``. `Event` stands for all
 of them. Each process tells its observers of what happens in its own role:
 
 ==================== ==================== ==========================================================================
 event                told in              of what
 ==================== ==================== ==========================================================================
-ItemsSent            distributor          items were sent to a worker, the first time or again
-ItemsRetried         distributor          items come again: their function raised, or their worker is gone
-ItemsAcknowledged    distributor          items are done for good, by the collector's word
+ItemSent            distributor          items were sent to a worker, the first time or again
+ItemRetried         distributor          items come again: their function raised, or their worker is gone
+ItemAcknowledged    distributor          items are done for good, by the collector's word
 WorkerJoined         distributor          a worker has reported for the first time
 WorkerLeft           distributor          a worker is gone, with a goodbye or without one
 TaskStarted          distributor          the items of a task are handed out from now on
 TaskOver             distributor          nothing more will happen to a task
-ItemsExecuted        worker               user code has run for items, whether it returned or raised
-ItemsCollected       collector            the collector's function has returned for items, and that is written down
-ItemsFailed          collector            items are given up, wherever they failed
+ItemExecuted        worker               user code has run for items, whether it returned or raised
+ItemCollected       collector            the collector's function has returned for items, and that is written down
+ItemFailed          collector            items are given up, wherever they failed
 RunOver              collector            every item is done, and `finished` has returned
 RoleUp, RoleDown     every role           the role is ready; it has ended
 EventsDropped        every role           an observer was so slow that events were dropped
@@ -47,7 +47,7 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ItemsEvent(Event):
+class ItemEvent(Event):
     """What all events about items have."""
 
     task: str
@@ -61,7 +61,7 @@ class ItemsEvent(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ItemsSent(ItemsEvent):
+class ItemSent(ItemEvent):
     """Items were sent to a worker."""
 
     worker: str
@@ -69,7 +69,7 @@ class ItemsSent(ItemsEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ItemsExecuted(ItemsEvent):
+class ItemExecuted(ItemEvent):
     """User code has run for these."""
 
     failed: int
@@ -80,7 +80,7 @@ class ItemsExecuted(ItemsEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ItemsRetried(ItemsEvent):
+class ItemRetried(ItemEvent):
     """Items will be sent again."""
 
     reason: Literal["raised", "lost", "left"]
@@ -88,7 +88,7 @@ class ItemsRetried(ItemsEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ItemsFailed(ItemsEvent):
+class ItemFailed(ItemEvent):
     """Items are given up: they will not be executed again."""
 
     stage: str
@@ -102,12 +102,12 @@ class ItemsFailed(ItemsEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ItemsCollected(ItemsEvent):
+class ItemCollected(ItemEvent):
     """The collector's function has returned for these; with a journal, that is written down."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ItemsAcknowledged(ItemsEvent):
+class ItemAcknowledged(ItemEvent):
     """The distributor has heard that these are done, be they collected or failed."""
 
     failed: int
