@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
@@ -47,3 +48,24 @@ def test_a_simulated_run_awaits_them(seed: int) -> None:
     """Whatever strikes, each is collected once."""
     run = SimulatedPipeline(waits(), seed=seed).run()
     assert sorted((data for _, data in run.results), key=lambda data: int(data["n"])) == EXPECTED
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_a_worker_opened_is_closed_when_it_ends_in_good_order(seed: int) -> None:
+    """Each of them once, but for those that were killed."""
+    app = Pipeline("closes")
+    steps: list[str] = []
+    app.add_task("A", lambda: ({"n": n} for n in range(COUNT)))
+
+    @app.worker_init("A")
+    def connect() -> Iterator[int]:
+        steps.append("open")
+        yield 1
+        steps.append("close")
+
+    app.add_worker("A", lambda data, resource: data)
+    assert len(app.test_run(workers=2).results) == COUNT
+    assert sorted(steps) == ["close"] * (len(steps) // 2) + ["open"] * (len(steps) // 2)
+    steps.clear()
+    assert len(SimulatedPipeline(app, seed=seed).run().results) == COUNT
+    assert 1 <= steps.count("close") <= steps.count("open")

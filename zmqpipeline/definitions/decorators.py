@@ -139,7 +139,8 @@ class Decorated(Original):
     def worker_init(self, task_type: str) -> Callable[[Function], Function]:
         """Decorator: runs once in each worker process, just before its first item; it returns the `resource`.
 
-        That of an async worker may be an `async def`, too, and is called on its event loop in any case.
+        That of an async worker may be an `async def`, too, and is called on its event loop in any case. It may be a
+        generator: what it yields is the resource, and what follows closes it when the process ends in good order.
         By name it may take metadata, task_type.
         """
         return self._named(signatures.WORKER_INIT, task_type, self.add_worker_init)
@@ -151,6 +152,7 @@ class Decorated(Original):
     def thread_init(self, task_type: str) -> Callable[[Function], Function]:
         """Decorator: runs once in each thread before its first item; what it returns is that thread's `resource`.
 
+        It may be a generator, as that of `worker_init`, and is closed on its thread.
         By name it may take metadata, task_type, thread_index, and resource, which is that of `worker_init`.
         """
         return self._named(signatures.THREAD_INIT, task_type, self.add_thread_init)

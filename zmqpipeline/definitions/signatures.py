@@ -46,8 +46,10 @@ WORKER = HandlerKind(
 SERVICE = HandlerKind(
     "service", "the request", ("task_type", "thread_index", "attempt", "resource", "msgtype"), may_await=True
 )
-WORKER_INIT = HandlerKind("worker_init", None, ("metadata", "task_type"), may_await=True)
-THREAD_INIT = HandlerKind("thread_init", None, ("metadata", "task_type", "thread_index", "resource"), may_await=True)
+WORKER_INIT = HandlerKind("worker_init", None, ("metadata", "task_type"), may_yield=True, may_await=True)
+THREAD_INIT = HandlerKind(
+    "thread_init", None, ("metadata", "task_type", "thread_index", "resource"), may_yield=True, may_await=True
+)
 COLLECTOR = HandlerKind("collector", "the result", ("metadata", "task_type", "number", "attempt", "msgtype", "journal"))
 FINISHED = HandlerKind("finished", None, ("metadata", "msgtype", "journal"))
 FAILED = HandlerKind("failed", "the failure", ("metadata", "task_type", "journal"))
@@ -67,7 +69,7 @@ class Handler:
 
     @property
     def is_async(self) -> bool:
-        """Whether calling it makes a coroutine, which is to be awaited."""
+        """Whether calling it makes a coroutine or an async generator, which needs an event loop."""
         return is_async(self.function)
 
     def bind(self, constants: Mapping[str, Any]) -> BoundHandler:
@@ -116,15 +118,16 @@ def _check_sort(function: Callable[..., Any], place: HandlerKind, what: str) -> 
     # an object may be called by a method
     forms = (function, type(function).__call__)
     makes_more = any(inspect.isasyncgenfunction(one) for one in forms)
-    if makes_more or (is_async(function) and not place.may_await):
+    if (makes_more and not (place.may_await and place.may_yield)) or (is_async(function) and not place.may_await):
         raise RegistrationError(f"The {what} is an async function; these are not called. Write it with plain `def`.")
     if inspect.isgeneratorfunction(function) and not place.may_yield:
         raise RegistrationError(f"The {what} has a `yield`; it must return one value. Write `return` in its place.")
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether this, or the method by which an object is called, is a coroutine function."""
-    return any(inspect.iscoroutinefunction(one) for one in (function, type(function).__call__))
+    """Whether this, or the method by which an object is called, is an `async def`."""
+    forms = (function, type(function).__call__)
+    return any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in forms)
 
 
 def _names(function: Callable[..., Any], place: HandlerKind, what: str) -> tuple[str, ...]:

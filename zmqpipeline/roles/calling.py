@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
 from zmqpipeline.errors import ConfigurationError
-from zmqpipeline.roles.base import Role
+from zmqpipeline.roles.base import CLOSE_SECONDS, Role
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.log import about_calls, about_items
 from zmqpipeline.runtime.threads.execution import Execution
+from zmqpipeline.runtime.threads.lifetime import Lifetime
 from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
 from zmqpipeline.runtime.threads.serial import Post
@@ -71,15 +73,40 @@ class Calling(Role):
         return f"{name}.init_worker", f"{name}.init_thread"
 
     def _prepared(self, init_worker: Callable[[], object], init_thread: Callable[[int], object]) -> Preparation:
+        complete: Callable[[Callable[[], Any]], Any] = _called
         if self._is_async():
-            from zmqpipeline.runtime.threads.coroutines import complete
+            from zmqpipeline.runtime.threads.coroutines import complete as awaited
 
-            return Preparation(
-                partial(complete, init_worker),
-                lambda index: complete(partial(init_thread, index)),
-                self._init_names(),
-            )
-        return Preparation(init_worker, init_thread, self._init_names())
+            complete = awaited
+        names = self._init_names()
+        worker, threads = Lifetime(names[0]), defaultdict[int, Lifetime](lambda: Lifetime(names[1]))
+
+        def begin_thread(index: int) -> Any:
+            return threads[index].open(init_thread(index), partial(self._has_thread, index))
+
+        return Preparation(
+            partial(complete, lambda: worker.open(init_worker(), self._has_worker)),
+            lambda index: complete(partial(begin_thread, index)),
+            names,
+            close_worker=partial(complete, worker.close),
+            close_thread=lambda index: complete(threads[index].close),
+        )
+
+    def _has_worker(self, resource: Any) -> None:
+        """What `init_worker` made, for whoever passes it on."""
+
+    def _has_thread(self, index: int, resource: Any) -> None:
+        """The same of `init_thread`."""
+
+    def _close(self) -> None:
+        """End what executes; what was made for it is closed, and waited for."""
+        if self._beginning is not None:
+            self._beginning.close()
+        if self._pool is not None:
+            self._pool.close(CLOSE_SECONDS)
+            self._pool = None
+        if self._preparation is not None:
+            self._preparation.wait(self.options.drain_timeout)
 
     def _begun(self, preparation: Preparation, post: Post) -> Beginning:
         return Beginning(preparation, self._user_threads(), self.init_timeout, post, self._tell_parent, self._log)
@@ -103,6 +130,7 @@ class Calling(Role):
                 execution,
                 post,
                 thread_start=beginning.begin,
+                thread_end=self._preparation.finish if self._preparation else None,
                 quantum=quantum,
                 task=task,
                 failures=failures,
@@ -113,6 +141,7 @@ class Calling(Role):
             execution,
             post,
             thread_start=beginning.begin,
+            thread_end=self._preparation.finish if self._preparation else None,
             leadership=self._leadership,
             quantum=quantum,
             task=task,
@@ -122,3 +151,7 @@ class Calling(Role):
     def _about(self, task: str, call: Callable[[Any, int, int, int], Any]) -> Callable[[Any, int, int, int], Any]:
         """The same call; log lines of it are about its item."""
         return about_calls(task, call) if self._is_async() else about_items(task, call)
+
+
+def _called(call: Callable[[], Any]) -> Any:
+    return call()

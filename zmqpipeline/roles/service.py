@@ -23,7 +23,7 @@ from zmqpipeline.roles.attributes import (
     AttributeSpec,
     with_accepted_args,
 )
-from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
+from zmqpipeline.roles.base import Actions, Role, new_incarnation
 from zmqpipeline.roles.calling import Calling
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
@@ -205,13 +205,6 @@ class ServiceWorker(Calling):
             Execute: pool.submit,
             TakeBack: lambda command: pool.take_back(command.count),
         }
-
-    def _close(self) -> None:
-        if self._beginning is not None:
-            self._beginning.close()
-        if self._pool is not None:
-            self._pool.close(CLOSE_SECONDS)
-            self._pool = None
 
     def _conclude(self, ended: Ended) -> None:
         if self._preparation is not None:

@@ -29,7 +29,7 @@ from zmqpipeline.roles.attributes import (
     AttributeSpec,
     with_accepted_args,
 )
-from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, new_incarnation
+from zmqpipeline.roles.base import Actions, new_incarnation
 from zmqpipeline.roles.calling import Calling
 from zmqpipeline.roles.task_type import TaskType
 from zmqpipeline.runtime import child_report
@@ -191,13 +191,6 @@ class Worker(Calling):
         if self._pool is not None:
             # before the first Execute of the run, so that no item of another is executed with it
             self._pool.execution = self._execution()
-
-    def _close(self) -> None:
-        if self._beginning is not None:
-            self._beginning.close()
-        if self._pool is not None:
-            self._pool.close(CLOSE_SECONDS)
-            self._pool = None
 
     @property
     def retired(self) -> str:

@@ -27,6 +27,7 @@ SHOWN = 300
 """So much of an item is shown."""
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
+_ASYNCIO = str(Path(inspect.__file__).parent / "asyncio") + os.sep
 _LIBRARIES = ("<frozen ", *{path + os.sep for name, path in sysconfig.get_paths().items() if name.endswith("lib")})
 _INSTALLED = tuple(f"{os.sep}{folder}{os.sep}" for folder in ("site-packages", "dist-packages"))
 
@@ -55,8 +56,8 @@ def _traceback(error: BaseException) -> str:
 
 
 def users_part(frames: TracebackType | None) -> TracebackType | None:
-    """A traceback without our own frames that come before the first one of user code."""
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+    """A traceback without our own frames, and those of an event loop, that come before the first one of user code."""
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith((_PACKAGE, _ASYNCIO)):
         frames = frames.tb_next
     return frames
 

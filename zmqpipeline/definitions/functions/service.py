@@ -35,7 +35,7 @@ class FunctionServiceWorker(ServiceWorker):
         self.init_timeout = entry.keywords["init_timeout"]
         self._plan = entry.plan
         self._inits = worker_init, thread_init
-        self._resources = Resources(worker_init, thread_init)
+        self._resources = Resources()
 
     def handle_message(self, data: dict[str, Any], task_type: str, msgtype: str) -> Any:
         """Call the function for one request."""
@@ -43,11 +43,22 @@ class FunctionServiceWorker(ServiceWorker):
 
     def init_worker(self) -> Any:
         """Make the resource that all threads share."""
-        return self._resources.open_worker({"metadata": {}, "task_type": self.task_type})
+        init = self._inits[0]
+        return None if init is None else init.bind({"metadata": {}, "task_type": self.task_type})()
 
     def init_thread(self, worker_index: int) -> Any:
         """Make the thread's own resource; without one it has the worker's."""
-        return self._resources.open_thread(worker_index, {"metadata": {}, "task_type": self.task_type})
+        init = self._inits[1]
+        if init is None:
+            return None
+        bound = init.bind({"metadata": {}, "task_type": self.task_type})
+        return bound(thread_index=worker_index, resource=self._resources.shared)
+
+    def _has_worker(self, resource: Any) -> None:
+        self._resources.shared = resource
+
+    def _has_thread(self, index: int, resource: Any) -> None:
+        self._resources.keep_own(index, resource)
 
     def _init_names(self) -> tuple[str, str]:
         return init_names(super()._init_names(), *self._inits)

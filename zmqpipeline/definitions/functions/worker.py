@@ -38,7 +38,7 @@ class FunctionWorker(Worker):
         self.init_timeout = keywords["init_timeout"]
         self.max_items, self.max_memory = keywords["max_items"], keywords["max_memory"]
         self._inits = worker_init, thread_init
-        self._resources = Resources(worker_init, thread_init)
+        self._resources = Resources()
 
     def handle_execution(self, data: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         """Call the function for one item, as if on the first thread."""
@@ -47,11 +47,21 @@ class FunctionWorker(Worker):
 
     def init_worker(self) -> Any:
         """Make the resource of the whole worker."""
-        return self._resources.open_worker(self._constants())
+        init = self._inits[0]
+        return None if init is None else init.bind(self._constants())()
 
     def init_thread(self, worker_index: int) -> Any:
         """Make the thread's own resource; without one it has the worker's."""
-        return self._resources.open_thread(worker_index, self._constants())
+        init = self._inits[1]
+        if init is None:
+            return None
+        return init.bind(self._constants())(thread_index=worker_index, resource=self._resources.shared)
+
+    def _has_worker(self, resource: Any) -> None:
+        self._resources.shared = resource
+
+    def _has_thread(self, index: int, resource: Any) -> None:
+        self._resources.keep_own(index, resource)
 
     def _init_names(self) -> tuple[str, str]:
         return init_names(super()._init_names(), *self._inits)

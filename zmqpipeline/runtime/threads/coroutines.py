@@ -8,12 +8,11 @@ The law:
 
 * At most `concurrency` places are there at once, so that so many calls go on. What a worker has at hand beyond these
   waits here, unopened, and may be taken back.
-* Results are handed over by the law of `shares`, with the turn of the event loop in the place of the stride: after
-  each turn in which calls have ended, `_look_back` decides.
+* Results are handed over by `parts`, with the turn of the event loop in the place of the stride.
 * A call that runs past the time-out of its item is cancelled. The failure is told when the call has ended: a retry
   does not begin beside what the call still cleans up. One that has not ended after `GRACE` is told of all the same, and
   its place is lost until it ends.
-* A function that never waits lets the event loop turn every `TURN` seconds all the same.
+* A function that never waits lets the event loop turn every `parts.TURN` seconds all the same.
 
 Whether the event loop turns at all is watched from another thread; see `watch`.
 """
@@ -31,18 +30,15 @@ from itertools import repeat
 from typing import Any, NamedTuple
 
 from zmqpipeline.protocol.commands import Execute
-from zmqpipeline.protocol.credit import MAX_BATCH_BYTES
-from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
+from zmqpipeline.protocol.events import InitFailed, TakenBack, ThreadLost
 from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.threads.execution import Execution, Job, Piece
+from zmqpipeline.runtime.threads.parts import Parts
 from zmqpipeline.runtime.threads.serial import Post
-from zmqpipeline.runtime.threads.shares import BATCH_ITEMS, MESSAGE_SECONDS, QUANTUM
+from zmqpipeline.runtime.threads.shares import QUANTUM
 from zmqpipeline.runtime.threads.watch import LoopWatch
-
-TURN = 0.005
-"""Seconds that places go on without a turn of the event loop, if their calls never wait."""
 
 BEGIN_AT_ONCE = 32
 """So many places begin in one turn at most: if their calls never wait, the first one makes them all."""
@@ -86,17 +82,6 @@ class Place:
         self.is_cancelled = self.is_lost = False
 
 
-class Part:
-    """What is to be handed over of one attempt."""
-
-    __slots__ = ("failures", "results", "seconds")
-
-    def __init__(self) -> None:
-        self.results: list[tuple[int, bytes]] = []
-        self.failures: list[tuple[int, ErrorInfo]] = []
-        self.seconds = 0.0
-
-
 class CoroutinePool:
     """Executes items as calls of a coroutine function. It has the methods of `Pool`, and answers by the same events."""
 
@@ -107,6 +92,7 @@ class CoroutinePool:
         post: Post,
         *,
         thread_start: Callable[[int], object] | None = None,
+        thread_end: Callable[[int], object] | None = None,
         quantum: float = QUANTUM,
         task: str = "",
         failures: FailureLog | None = None,
@@ -115,14 +101,14 @@ class CoroutinePool:
         """`execution.call` returns what is to be awaited. `what` is the function, for messages.
 
         `thread_start(0)` is called on the event loop's thread, first, and may `complete` what is to be awaited; if it
-        raises, no item is taken, and InitFailed tells.
+        raises, no item is taken, and InitFailed tells. `thread_end(0)` is called there when the last call has ended.
         """
         self.execution = execution
         """May be replaced; an Execute is executed by what there is when it is submitted."""
         self._concurrency = concurrency
         self._post = post
         self._thread_start = thread_start
-        self._quantum = quantum
+        self._thread_end = thread_end
         self._task = task
         self._failures = failures or FailureLog(_log)
         self._what = what
@@ -133,26 +119,16 @@ class CoroutinePool:
         """Items that are opened. Places take from the left, whoever takes back from the right; each is atomic."""
         self._is_called = False
         """The event loop was told that items are there, and has not looked yet."""
-        self._is_ready = False
+        self._is_ready = self._is_ending = False
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._packs: tuple[Execution, Callable[[Any], bytes]] | None = None
         self._places: set[Place] = set()
         self._lost = 0
-        self._parts_lock = threading.Lock()
-        """For what is to be handed over: if the event loop is held up, another thread does it."""
-        self._parts: dict[int, Part] = {}
-        self._count = self._bytes = 0
-        """Of what is in the parts."""
-        self._first = self._handed_over = 0.0
-        """When the first result of the parts came, and when parts were handed over last."""
-        self._turn: float | None = None
-        """When the first call of this turn ended; None before that."""
         self._timer: asyncio.TimerHandle | None = None
-        self._hand_over_timer: asyncio.TimerHandle | None = None
-        self._hand_over_at = 0.0
-        self._watch = LoopWatch(self, what, post, self._failures)
+        self._parts = Parts(post, quantum, self.waiting)
+        self._watch = LoopWatch(self, self._parts, what, post, self._failures)
 
     # from the role's loop ---------------------------------------------------------------------------------------------
 
@@ -192,12 +168,13 @@ class CoroutinePool:
             self._todo.clear()
         if self._thread is not None:
             self._tell_loop(self._stop)
-            self._thread.join(timeout)
+            self._thread.join(timeout + STOP_SECONDS)
         self._watch.close()
         self._failures.close()
 
     def _start(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._parts.loop = self._loop
         self._watch.begin(self._loop)
         self._thread = threading.Thread(target=self._run, name="zmqpipeline-worker-loop", daemon=True)
         self._thread.start()
@@ -231,19 +208,20 @@ class CoroutinePool:
             self._end(loop)
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Cancel what goes on, and close the event loop, which nobody can use any more."""
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            loop.run_until_complete(asyncio.wait(tasks, timeout=STOP_SECONDS))
+        """Cancel the calls, close what was made for them, then whatever else goes on, and the event loop."""
+        self._is_ending = True
+        _cancel(loop, {place.task for place in self._places if place.task is not None})
+        if self._thread_end is not None:
+            self._thread_end(0)
+        _cancel(loop, asyncio.all_tasks(loop))
         loop.run_until_complete(loop.shutdown_asyncgens())
         asyncio.set_event_loop(None)
         loop.close()
 
     def _stop(self) -> None:
         assert self._loop is not None
-        self._loop.stop()
+        if not self._is_ending:
+            self._loop.stop()
 
     def _have_come(self) -> None:
         self._is_called = False
@@ -332,9 +310,9 @@ class CoroutinePool:
             if place.is_cancelled:
                 self._cancelled_ended(place, number, lot, ended)
                 return
-            self._keep(number, lot.attempt, result, trouble, ended - began)
+            self._parts.keep(number, lot.attempt, result, trouble, ended - began)
             began = ended
-            if self._turn is not None and ended - self._turn > TURN:
+            if self._parts.is_long(ended):
                 await asyncio.sleep(0)
                 began = clock()
 
@@ -346,75 +324,6 @@ class CoroutinePool:
             # its time is over, which is said in the place of whatever it raised for that
             return None
         return self._failures.item(error, self._task, number, lot.attempt, place.value, "worker")
-
-    def _keep(self, number: int, attempt: int, result: bytes, trouble: ErrorInfo | None, seconds: float) -> None:
-        """A call has ended: its result is to be handed over."""
-        with self._parts_lock:
-            part = self._parts.get(attempt)
-            if part is None:
-                part = self._parts[attempt] = Part()
-            if trouble is None:
-                part.results.append((number, result))
-            else:
-                part.failures.append((number, trouble))
-            part.seconds += seconds
-            self._count += 1
-            self._bytes += len(result)
-            if self._count >= BATCH_ITEMS or self._bytes >= MAX_BATCH_BYTES or self._watch.has_told:
-                self._hand_over()
-        if self._turn is None:
-            self._turn = time.perf_counter()
-            if not self._first:
-                self._first = self._turn
-            assert self._loop is not None
-            self._loop.call_soon(self._look_back)
-
-    # handing over -----------------------------------------------------------------------------------------------------
-
-    def _look_back(self) -> None:
-        """Calls have ended in this turn: hand over, or say when; see `shares` for the law."""
-        self._turn = None
-        if not self._count:
-            return
-        left = self.waiting()
-        if not left or self._count >= left or len(self._parts) > 1:
-            due = self._handed_over + MESSAGE_SECONDS
-        else:
-            due = self._first + self._quantum
-        if due <= time.perf_counter():
-            self._hand_over_now()
-        elif self._hand_over_timer is None or due < self._hand_over_at:
-            if self._hand_over_timer is not None:
-                self._hand_over_timer.cancel()
-            assert self._loop is not None
-            self._hand_over_at = due
-            wait = due - time.perf_counter()
-            self._hand_over_timer = self._loop.call_later(wait, self._hand_over_now)
-
-    def _hand_over_now(self) -> None:
-        with self._parts_lock:
-            self._hand_over()
-        if self._hand_over_timer is not None:
-            self._hand_over_timer.cancel()
-            self._hand_over_timer = None
-
-    def hand_over_late(self, moment: float) -> None:
-        """Hand over what the event loop is late with; from any thread."""
-        with self._parts_lock:
-            if self._count and moment - self._first > 1.5 * self._quantum:
-                self._hand_over()
-
-    def _hand_over(self) -> None:
-        """Post what is there; under the lock of the parts."""
-        parts, self._parts = self._parts, {}
-        self._count = self._bytes = 0
-        self._first = 0.0
-        self._handed_over = time.perf_counter()
-        self._watch.has_told = False
-        for attempt, part in parts.items():
-            part.results.sort()
-            numbers, results = [number for number, _ in part.results], [one for _, one in part.results]
-            self._post(Executed(attempt, numbers, results, part.failures, part.seconds))
 
     # time limits ------------------------------------------------------------------------------------------------------
 
@@ -469,7 +378,7 @@ class CoroutinePool:
 
     def _say_timeout(self, number: int, lot: Lot, seconds: float) -> None:
         text = f"The item ran longer than its timeout of {lot.timeout:g} s; the call was cancelled."
-        self._keep(number, lot.attempt, b"", ErrorInfo("TimeoutError", text), seconds)
+        self._parts.keep(number, lot.attempt, b"", ErrorInfo("TimeoutError", text), seconds)
 
     # for whoever watches ----------------------------------------------------------------------------------------------
 
@@ -485,6 +394,13 @@ class CoroutinePool:
     def is_full(self, running: list[int]) -> bool:
         """Whether no call can begin before one of these ends."""
         return len(running) >= self._concurrency - self._lost
+
+
+def _cancel(loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=STOP_SECONDS))
 
 
 def complete(call: Callable[[], Any]) -> Any:

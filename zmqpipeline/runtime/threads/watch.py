@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from zmqpipeline.protocol.events import Running
 from zmqpipeline.runtime.error_text import users_frame
 from zmqpipeline.runtime.failure_log import FailureLog
+from zmqpipeline.runtime.threads.parts import Parts
 from zmqpipeline.runtime.threads.ticker import Ticker
 
 LOOK = 0.25
@@ -39,16 +40,15 @@ class Watched(Protocol):
     def is_full(self, running: list[int]) -> bool:
         """Whether no call can begin before one of these ends."""
 
-    def hand_over_late(self, moment: float) -> None:
-        """Hand over what the event loop is late with."""
-
 
 class LoopWatch:
-    """Watches one event loop while calls go on. `has_told`: Running was posted, and no call has ended since."""
+    """Watches one event loop while calls go on."""
 
-    def __init__(self, pool: Watched, what: str, post: Callable[[Any], object], failures: FailureLog) -> None:
+    def __init__(
+        self, pool: Watched, parts: Parts, what: str, post: Callable[[Any], object], failures: FailureLog
+    ) -> None:
         """`what` is the function that is called, for the line."""
-        self.has_told = False
+        self._parts = parts
         self._pool = pool
         self._what = what
         self._post = post
@@ -90,10 +90,10 @@ class LoopWatch:
         sums = self._failures.look(moment)
         if not numbers and not self._pool.waiting() and self._asked is None:
             self._numbers = numbers
-            self._pool.hand_over_late(moment)
+            self._parts.hand_over_late(moment)
             return sums
         self._is_awake = True
-        self._pool.hand_over_late(moment)
+        self._parts.hand_over_late(moment)
         self._tell_running(numbers)
         self._ask(moment)
         self._looked = moment
@@ -103,8 +103,8 @@ class LoopWatch:
         """Tell which items have begun, if they have filled the pool since the last look, and others wait."""
         if numbers != self._numbers:
             self._numbers = numbers
-        elif not self.has_told and self._pool.waiting() and self._pool.is_full(numbers):
-            self.has_told = True
+        elif not self._parts.is_urgent and self._pool.waiting() and self._pool.is_full(numbers):
+            self._parts.is_urgent = True
             if self._pool.running() == numbers:
                 self._post(Running(numbers))
 

@@ -65,6 +65,8 @@ class AppWorker(nodes.WorkerNode):
     def stop(self) -> None:
         """Another one takes the place of a worker that has executed its `max_items`."""
         super().stop()
+        for thread in sorted(self._begun):
+            self._preparation.finish(thread)
         if self.machine.lifespan.has_ended and self.machine.lifespan.reason:
             self.world.note("retired", self.name)
             self.world.after(0.0, self.world.worker_starter(self.task, again=True))
