@@ -18,7 +18,7 @@ from zmqpipeline.roles.collector import Collector
 from zmqpipeline.roles.distributor import Distributor
 from zmqpipeline.roles.metadata import MetaDataWorker
 from zmqpipeline.roles.task_type import TaskType
-from zmqpipeline.roles.worker import Worker
+from zmqpipeline.roles.worker import Worker, WorkerRunner
 
 
 def one() -> Iterator[dict[str, Any]]:
@@ -304,7 +304,7 @@ def test_compile_makes_the_roles_of_the_class_api(app: Pipeline) -> None:
         True
     ] * 3
     assert {role.options for role in roles} == {options}
-    assert app.compile("worker", "C", threads=7)._slots() == 7  # type: ignore[union-attr]
+    assert WorkerRunner.of(app.compile("worker", "C", threads=7)).slots() == 7
 
 
 @pytest.mark.parametrize(

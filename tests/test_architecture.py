@@ -68,6 +68,26 @@ THIRD_PARTY = {
     # for types alone: it comes with whatever checks them
     "typing_extensions": ("definitions",),
 }
+PRIVATE = {
+    ("roles.runner", "_runner"): "where a role keeps its runner: a public name may be one that a user's class has",
+    ("roles.runner", "_make_runner"): "what makes the runner of such a role, likewise",
+    ("runtime.threads.pool", "_is_asked"): "the pool inherits it: a thread of the pool asks its own pool",
+    ("runtime.threads.pool", "_is_parked"): "likewise",
+    **dict.fromkeys(
+        [
+            ("cli.run", "_exit"),
+            ("definitions.origin", "_getframe"),
+            ("runtime.child", "_exit"),
+            ("runtime.threads.preparation", "_current_frames"),
+            ("runtime.threads.watch", "_current_frames"),
+            ("testing.hang_report", "_current_frames"),
+            ("utils.shutdown", "_exit"),
+        ],
+        "the standard library documents it under this name",
+    ),
+}
+"""Private names that a module uses of an object of another module, each with its reason."""
+
 PURE_MAY_IMPORT = ("protocol", "errors", "events", "options", "serialization")
 PURE_MUST_NOT = {"asyncio", "os", "pathlib", "select", "socket", "sqlite3", "subprocess", "threading", "time", "zmq"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -180,6 +200,67 @@ def test_the_package_shows_at_most_twenty_names() -> None:
     """Files and folders at its top."""
     names = [path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"]
     assert len(names) <= 20, sorted(names)
+
+
+def is_private(name: str) -> bool:
+    """Whether only the code that has defined this name should use it."""
+    return name.startswith("_") and not name.endswith("__")
+
+
+def is_own(owner: ast.expr) -> bool:
+    """Whether this expression is the object whose class the code stands in."""
+    return (isinstance(owner, ast.Name) and owner.id in ("self", "cls")) or ast.unparse(owner) == "super()"
+
+
+@cache
+def defined_in(path: Path) -> frozenset[str]:
+    """The private names that a module defines: functions, attributes of classes, and those that it sets on `self`."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+                | ast.Name(id=name, ctx=ast.Store())
+            ):
+                found.add(name)
+            case ast.Attribute(value=owner, attr=name, ctx=ast.Store()) if is_own(owner):
+                found.add(name)
+            case ast.Assign(targets=[ast.Name(id="__slots__")], value=names):
+                found.update(one.value for one in ast.walk(names) if isinstance(one, ast.Constant))
+    return frozenset(filter(is_private, found))
+
+
+def used_privately(path: Path) -> Iterator[tuple[str, bool]]:
+    """Each private attribute that a module reads or sets, and whether it is one of the code's own object."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Attribute(value=owner, attr=name) if is_private(name):
+                yield name, is_own(owner)
+            case ast.Call(func=ast.Name(id="getattr" | "setattr" | "hasattr" | "delattr"), args=[owner, what, *_]):
+                if isinstance(what, ast.Constant) and is_private(str(what.value)):
+                    yield str(what.value), is_own(owner)
+            case ast.ImportFrom(names=names):
+                yield from ((one.name, False) for one in names if is_private(one.name))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_private_names_are_used_where_they_are_defined(path: Path) -> None:
+    """Those of another object only in the module that defines them; those of `self` in the folder of its classes."""
+    top = name_of(path).partition(".")[0]
+    room = frozenset().union(*(defined_in(other) for other in MODULES if name_of(other).partition(".")[0] == top))
+    for name, is_own in used_privately(path):
+        if (name_of(path), name) not in PRIVATE:
+            assert name in (room if is_own else defined_in(path)), f"{name_of(path)} uses {name} of an object elsewhere"
+
+
+def test_every_private_name_that_is_allowed_is_used() -> None:
+    """Nothing stays in the table that the rule does not refuse."""
+    paths = {name_of(path): path for path in MODULES}
+    for module, name in PRIVATE:
+        assert (name, False) in used_privately(paths[module]), f"{module} does not use {name} any more"
+        assert name not in defined_in(paths[module])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -103,7 +103,7 @@ def test_a_blank_worker_serves_every_name_that_nobody_else_serves(place: Place) 
 def test_a_blank_worker_refuses_what_is_nested_too_deeply(place: Place) -> None:
     """As others do: the name that comes with it does not count."""
     blank = type("Blank", (ServiceWorker,), {"endpoint": place.backend, "handle_message": lambda self, data: "taken"})()
-    blank._options = Options(max_depth=3)
+    blank.options = Options(max_depth=3)
     with running(place.broker(), blank), place.client("some") as client:
         assert client.request([[[1]]], timeout=10) == ["taken"]
         assert client.request({"a": {"b": {}}}, timeout=10) == "taken"

@@ -63,7 +63,8 @@ class Pipeline(Decorated):
         self.registry = Registry()
         """What is registered, for the compiler and the command line."""
         self._frozen = False
-        self._command = ""
+        self.command = ""
+        """What starts its roles, for messages; empty if that is not known."""
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.name!r}: tasks {', '.join(map(repr, self.task_types)) or 'none'}>"
@@ -108,15 +109,17 @@ class Pipeline(Decorated):
         self.check()
         self._frozen = True
 
-    def _default_base(self) -> EndpointAddress:
+    @property
+    def default_base(self) -> EndpointAddress:
         """The base address where none is given: a private folder of this user, named after the pipeline.
 
         Of one that is named after its module, each file has a folder of its own: there are many an ``app.py``.
         """
-        return default_base(self.name, self._own_file)
+        return default_base(self.name, self.own_file)
 
     @property
-    def _own_file(self) -> str:
+    def own_file(self) -> str:
+        """The file that tells it apart from others of its name: of one that is named after its module; else empty."""
         return self.origin.file if self.name == self.import_name else ""
 
     def places(self, options: Options | None = None) -> RoleAddresses:

@@ -54,7 +54,7 @@ def run_pipeline() -> Iterator[RunPipeline]:
 
     def run(app: Pipeline, **keywords: Any) -> TestRun:
         __tracebackhide__ = True
-        leftovers.watch_app(app.name, app._own_file)
+        leftovers.watch_app(app.name, app.own_file)
         return app.test_run(**keywords)
 
     yield run
@@ -74,7 +74,7 @@ def service_client() -> Iterator[ServiceClientOf]:
 
         def client(app: Pipeline, name: str = "", *, workers: int = 1) -> ServiceClient:
             __tracebackhide__ = True
-            leftovers.watch_app(app.name, app._own_file)
+            leftovers.watch_app(app.name, app.own_file)
             return stack.enter_context(serving(app, name, workers=workers))
 
         yield client

@@ -24,6 +24,9 @@ from zmqpipeline.protocol.data.ranges import size
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.ledger import Ledger
 from zmqpipeline.protocol.worker import WorkerMachine
+from zmqpipeline.roles.collector import CollectorRunner
+from zmqpipeline.roles.distributor import DistributorRunner
+from zmqpipeline.roles.worker import WorkerRunner
 from zmqpipeline.runtime.threads.collecting import Collection, CollectorThread
 from zmqpipeline.runtime.threads.execution import Execution, Piece
 from zmqpipeline.runtime.threads.pool import Pool
@@ -70,10 +73,11 @@ def _to_the_end(part: Any) -> None:
 
 
 def _source(app: Pipeline) -> Stage:
-    distributor: Any = app.compile("distributor")
-    (task,) = distributor._given_tasks
+    runner = DistributorRunner.of(app.compile("distributor"))
+    runner.prepare()
+    (source,) = runner.calls.sources
     said: list[Any] = []
-    producer = Producer("C", steps(task._start({})), said.append)
+    producer = Producer("C", steps(source.start({})), said.append)
     command = commands.Produce("C", BATCH, "", "", 0, b"")
 
     def produce() -> None:
@@ -111,8 +115,7 @@ def _plain(item: bytes) -> bytes:
 
 
 def _execution(app: Pipeline, items: list[bytes]) -> Stage:
-    worker: Any = app.compile("worker", "C")
-    execution = worker._make_execution()
+    execution = WorkerRunner.of(app.compile("worker", "C")).execution()
     call, pack = execution.call, execution.packer()
     packed = Packed(len(items), b"".join(items))
 
@@ -163,16 +166,15 @@ def _worker_machine(items: list[bytes], results: list[bytes]) -> Stage:
 
 
 def _calls(app: Pipeline, results: list[bytes]) -> Stage:
-    collector: Any = app.compile("collector")
-    collector._ack, collector._collection = {}, collector._make_collection()
+    calls = CollectorRunner.of(app.compile("collector")).calls()
     said: list[Any] = []
     gatherer = CollectorThread(
-        collector._collecting,
-        collector._call_failed,
+        calls.collecting,
+        calls.call_failed,
         lambda command: None,
         said.append,
-        note=collector._note,
-        ack_data=collector._take_ack_data,
+        note=calls.note,
+        ack_data=calls.take_ack_data,
     )
     command = commands.Collect("C", 1, (0, BATCH), Packed(len(results), b"".join(results)))
 

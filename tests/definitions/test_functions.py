@@ -11,13 +11,16 @@ import pytest
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions import signatures
 from zmqpipeline.definitions.entries import task_entry, worker_entry
-from zmqpipeline.definitions.functions.collector import FunctionCollector
-from zmqpipeline.definitions.functions.task import FunctionTask
+from zmqpipeline.definitions.functions.collector import FunctionResults
+from zmqpipeline.definitions.functions.task import FunctionSource
 from zmqpipeline.definitions.functions.worker import FunctionWorker
 from zmqpipeline.definitions.signatures import plan
 from zmqpipeline.errors import RegistrationError
+from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Produce
+from zmqpipeline.roles.collecting import ResultCalls
 from zmqpipeline.roles.results import Failure
+from zmqpipeline.roles.worker import WorkerRunner
 from zmqpipeline.runtime.journal import MEMORY, Journal
 from zmqpipeline.runtime.threads.source import Exhausted, Gated
 from zmqpipeline.serialization.pack import pack, unpack
@@ -38,7 +41,7 @@ def opened(step: bytes | tuple[bytes, bytes]) -> Any:
 
 def items_of(function: Callable[..., Any], metadata: dict[str, Any] | None = None, **options: Any) -> list[Any]:
     """Every item of a task function, and the digests if it has a key."""
-    step = FunctionTask(task_entry("C", function, **options), ADDRESS)._start(metadata or {})
+    step = FunctionSource(task_entry("C", function, **options), ADDRESS).start(metadata or {})
     found: list[Any] = []
     while True:
         try:
@@ -229,18 +232,10 @@ def test_a_key_is_a_field_or_a_callable_and_becomes_a_digest_of_16_bytes() -> No
 def test_a_gate_function_is_asked_before_each_item() -> None:
     """It gets the last ACK first, whatever the parameter is called; no item is lost when it says no."""
     gate = plan(lambda last, metadata: last["_id"] >= metadata["from"], signatures.AVAILABLE)
-    step = FunctionTask(task_entry("C", generator), ADDRESS, gate)._start({"from": 2})
+    step = FunctionSource(task_entry("C", generator), ADDRESS, gate).start({"from": 2})
     with pytest.raises(Gated):
         step(produce(1))
     assert unpack(step(produce(2, a=1))) == {"n": 1}  # type: ignore[arg-type]
-
-
-def test_handle_of_a_function_task_gives_the_same_items() -> None:
-    """It is a Task like any other."""
-    task = FunctionTask(task_entry("C", generator), ADDRESS)
-    ack = {"_task_type": "", "_id": 0}
-    assert [task.handle({}, "a", "READY", ack) for _ in range(3)] == [{"n": 1}, {}, None]
-    assert task.is_complete
 
 
 # workers ----------------------------------------------------------------------------------------------------------
@@ -259,7 +254,7 @@ def make_worker(function: Callable[..., Any], init: Any = None, thread: Any = No
 
 def executed(worker: FunctionWorker, index: int, item: Any, number: int = 0, attempt: int = 1) -> Any:
     """What a thread of this worker makes of an item."""
-    execution = worker._make_execution()
+    execution = worker.handler.execution(Options())
     place = (index, number, attempt) if execution.placed else ()
     return unpack(execution.packer()(execution.call(item, *place)))
 
@@ -274,7 +269,7 @@ def test_a_worker_function_gets_what_it_asks_for() -> None:
 
     worker = make_worker(everything, lambda metadata: f"opened {metadata['path']}")
     worker.metadata = {"path": "/x"}
-    worker._make_preparation().begin(1)
+    WorkerRunner(worker, handler=worker.handler).preparation().begin(1)
     result = executed(worker, 1, {"n": 1}, 5, 2)
     assert result == {"got": [{"n": 1}, {"path": "/x"}, "C", 1, 5, 2, "opened /x"]}
 
@@ -286,7 +281,7 @@ def test_a_threads_own_resource_goes_before_the_workers() -> None:
         lambda: "pool",
         lambda thread_index, resource: f"{resource}-{thread_index}" if thread_index else None,
     )
-    preparation = worker._make_preparation()
+    preparation = WorkerRunner(worker, handler=worker.handler).preparation()
     preparation.begin(0)
     preparation.begin(1)
     assert [executed(worker, index, {})["resource"] for index in (0, 1)] == ["pool", "pool-1"]
@@ -300,7 +295,7 @@ def test_a_bad_result_names_the_function() -> None:
 
 def test_a_plain_worker_function_costs_little_more_than_its_call() -> None:
     """Beside packing: well under 2 us an item, measured as the best of several rounds."""
-    execution, item = make_worker(lambda data: data)._make_execution(), {"n": 1}
+    execution, item = make_worker(lambda data: data).handler.execution(Options()), {"n": 1}
     call, pack_result = execution.call, execution.packer()
     bare = min(timeit.repeat(lambda: pack(item), number=2000, repeat=7))
     whole = min(timeit.repeat(lambda: pack_result(call(item)), number=2000, repeat=7))
@@ -310,18 +305,16 @@ def test_a_plain_worker_function_costs_little_more_than_its_call() -> None:
 # collectors -------------------------------------------------------------------------------------------------------
 
 
-def make_collector(single: dict[str, Any] | None = None, **collectors: Any) -> FunctionCollector:
+def make_collector(single: dict[str, Any] | None = None, **collectors: Any) -> FunctionResults:
     """A collector of these functions; `every` is the one for all tasks."""
     plans = {name.replace("every", ""): plan(one, signatures.COLLECTOR) for name, one in collectors.items()}
     places = {"finished": signatures.FINISHED, "failed": signatures.FAILED, "ack_data": signatures.ACK_DATA}
-    return FunctionCollector(
-        ADDRESS, ADDRESS, plans, {name: plan(one, places[name]) for name, one in (single or {}).items()}
-    )
+    return FunctionResults(plans, {name: plan(one, places[name]) for name, one in (single or {}).items()}, dict)
 
 
-def collected(collector: FunctionCollector, task: str, number: int, data: dict[str, Any]) -> Any:
+def collected(collector: FunctionResults, task: str, number: int, data: dict[str, Any]) -> Any:
     """What the collector's function for this task returns for a result."""
-    call, takes_number = collector._make_collection()(task, 1)
+    call, takes_number = collector.collection()(task, 1)
     return call(number, data) if takes_number else call(data)
 
 
@@ -341,12 +334,12 @@ def test_the_collector_of_a_task_wins_over_the_one_for_all() -> None:
 def test_a_returned_dict_and_ack_data_go_into_the_next_ack() -> None:
     """Merged, `ack_data` over what the functions returned; afterwards the slate is clean."""
     collector = make_collector({"ack_data": lambda task_type: {"last": task_type}}, every=lambda data: data)
-    collector._collection = collector._make_collection()
-    call, _ = collector._collecting("C", 1)
-    collector._note(call({"n": 1, "last": "?"}))
-    assert unpack(collector._take_ack_data()) == {"n": 1, "last": "C"}
-    assert unpack(collector._take_ack_data()) == {"last": "C"}
-    assert make_collector(every=print)._take_ack_data() == b""
+    calls = ResultCalls(collector, Options())
+    call, _ = calls.collecting("C", 1)
+    calls.note(call({"n": 1, "last": "?"}))
+    assert unpack(calls.take_ack_data()) == {"n": 1, "last": "C"}
+    assert unpack(calls.take_ack_data()) == {"last": "C"}
+    assert ResultCalls(make_collector(every=print), Options()).take_ack_data() == b""
 
 
 def test_finished_and_failed_functions_are_called_with_what_they_ask_for() -> None:
@@ -359,8 +352,8 @@ def test_finished_and_failed_functions_are_called_with_what_they_ask_for() -> No
         }
     )
     failure = Failure("C", {}, "worker", "ValueError", "no", "", 1)
-    collector.handle_failed(failure)
-    collector._finish()
+    collector.failed(failure)
+    collector.finished(["C"])
     assert seen == [(failure, "C"), (MESSAGE_TYPE_END, {})]
 
 
@@ -393,7 +386,7 @@ def test_a_collector_function_that_takes_the_journal_writes_into_its_transaction
         return {"kept": data["n"]}
 
     collector = make_collector(every=keep)
-    collector._journal = journal
+    collector.journal = journal
     assert collected(collector, "C", 0, {"n": 1}) == {"kept": 1}
     with pytest.raises(LookupError, match="two"):
         collected(collector, "C", 1, {"n": 2})
@@ -410,10 +403,10 @@ def test_a_failed_function_may_take_the_journal_too(journal: Journal) -> None:
             raise OSError("no")
 
     collector = make_collector({"failed": keep})
-    collector._journal = journal
-    collector.handle_failed(Failure("C", {}, "worker", "ValueError", "no", "", 1))
+    collector.journal = journal
+    collector.failed(Failure("C", {}, "worker", "ValueError", "no", "", 1))
     with pytest.raises(OSError, match="no"):
-        collector.handle_failed(Failure("C", {}, "worker", "KeyError", "no", "", 1))
+        collector.failed(Failure("C", {}, "worker", "KeyError", "no", "", 1))
     assert seen_in(journal) == ["ValueError"]
 
 
@@ -428,13 +421,13 @@ def test_which_function_needs_a_journal_is_known_by_name(journal: Journal) -> No
         return None
 
     optional = make_collector(C=can_do_without)
-    assert optional._journal_user() == ""
+    assert optional.journal_user() == ""
     collected(optional, "C", 7, {})
-    optional._journal = journal
+    optional.journal = journal
     collected(optional, "C", 8, {})
     assert seen == [(7, "none"), (8, journal.transaction)]
-    assert "collector function 'test_which" in make_collector(C=can_do_without, D=needs)._journal_user()
-    assert "failed function" in make_collector({"failed": needs})._journal_user()
+    assert "collector function 'test_which" in make_collector(C=can_do_without, D=needs).journal_user()
+    assert "failed function" in make_collector({"failed": needs}).journal_user()
 
 
 def test_start_and_a_key_do_not_go_together() -> None:

@@ -20,7 +20,7 @@ from zmqpipeline.processes.import_app import refuse_while_importing, split_targe
 from zmqpipeline.processes.launch import held_by, worker_numbers
 from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.protocol.messages import TaskCounts
-from zmqpipeline.roles.distributor import refuse_other_metadata
+from zmqpipeline.roles.sources import refuse_other_metadata
 from zmqpipeline.runtime.journal import Journal
 from zmqpipeline.runtime.log import JsonLines, log_to_stderr
 from zmqpipeline.runtime.progress import Progress, read_progress

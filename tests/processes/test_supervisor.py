@@ -56,9 +56,11 @@ class Scene:
     def __init__(self) -> None:
         self.numbers = Numbers()
         self.collector = SimpleNamespace(machine=self.numbers, counts=[], ok=None, status=0, is_finishing=False)
-        self.collector._reasons = list
+        runner = cast(Any, SimpleNamespace(reasons=list))
         self.distributor, self.worker = Slot("distributor", []), Slot("worker of 'C'", [], "C")
-        plan = Plan("p", cast(Any, self.collector), self.distributor, [self.worker], {"C": None}, drain_timeout=25.0)
+        plan = Plan(
+            "p", cast(Any, self.collector), runner, self.distributor, [self.worker], {"C": None}, drain_timeout=25
+        )
         self.supervisor = RunSupervisor(plan, ChildSlots([self.distributor, self.worker]))
         self.seat(self.distributor)
         self.seat(self.worker)

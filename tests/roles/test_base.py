@@ -7,6 +7,7 @@ import sys
 import threading
 
 from tests.support.roles import Rig
+from zmqpipeline.roles.runner import RoleRunner
 
 HANDLER = """
 import os, signal, sys, threading
@@ -65,7 +66,7 @@ def test_a_handler_may_call_shutdown_at_any_moment() -> None:
     worker = Rig().worker()
 
     def handler_within() -> None:
-        with worker._guard:
+        with RoleRunner.of(worker)._guard:
             worker.shutdown()
 
     thread = threading.Thread(target=handler_within, daemon=True)
@@ -77,16 +78,20 @@ def test_a_handler_may_call_shutdown_at_any_moment() -> None:
 LATE = """
 import os, signal
 import zmqpipeline as z
+from zmqpipeline.roles.collector import CollectorRunner
 
 class Late(z.Collector):
     endpoint, ack_endpoint = z.EndpointAddress("inproc://results"), z.EndpointAddress("inproc://acks")
     def handle_collection(self):
         pass
+
+class LateRunner(CollectorRunner):
     def _close(self):
         os.kill(os.getpid(), signal.SIGTERM)
         super()._close()
 
 role = Late()
+LateRunner(role)
 role.shutdown()
 role.run()
 print(role.status, signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)

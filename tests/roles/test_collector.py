@@ -15,7 +15,7 @@ from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.app import Pipeline
 from zmqpipeline.errors import EndpointInUse, JournalError, RunFailed
 from zmqpipeline.options import Options
-from zmqpipeline.roles.collector import Collector
+from zmqpipeline.roles.collector import Collector, CollectorRunner
 from zmqpipeline.roles.task_type import TaskType
 from zmqpipeline.runtime.journal import Journal, dead_items, peek
 from zmqpipeline.runtime.locks import PathLock
@@ -159,7 +159,7 @@ def test_the_collector_has_the_metadata(rig: Rig) -> None:
         def handle_collection(self) -> None:
             seen.append(self.metadata)
 
-    run_to_the_end(rig.distributor(_metadata=lambda: {"out": "x"}), rig.worker(), Looks())
+    run_to_the_end(rig.distributor(metadata=lambda: {"out": "x"}), rig.worker(), Looks())
     assert seen == [{"out": "x"}] * 10
 
 
@@ -181,7 +181,7 @@ def path(tmp_path: Path) -> Path:
 
 def journalled(collector: Collector, path: Path) -> Collector:
     """The same collector, with a journal."""
-    collector._options = Options(journal=str(path))
+    collector.options = Options(journal=str(path))
     return collector
 
 
@@ -196,7 +196,7 @@ def test_a_run_with_a_journal_leaves_it_finished(rig: Rig, path: Path) -> None:
 
     collector = journalled(Picky(), path)
     with pytest.raises(RunFailed, match="1 failed"):
-        run_to_the_end(rig.distributor(_metadata=lambda: {"a": 1}), rig.worker(), collector)
+        run_to_the_end(rig.distributor(metadata=lambda: {"a": 1}), rig.worker(), collector)
     held = peek(path)
     assert held is not None
     assert (held.pipeline, held.finished, held.ok, held.counts) == ("Picky", True, False, list(collector.counts))
@@ -231,9 +231,9 @@ def one_life(rig: Rig, path: Path, life: int, enough: int) -> set[int]:
             if len(rig.collected) == enough < rig.task.most:  # type: ignore[attr-defined]
                 told.set()
 
-    distributor, worker = rig.distributor(_metadata=lambda: {"life": life}), rig.worker()
+    distributor, worker = rig.distributor(metadata=lambda: {"life": life}), rig.worker()
     # all are asked to end at once: nobody acknowledges what the worker keeps, and it need not wait for that
-    distributor._options = worker._options = Options(drain_timeout=0.1)
+    distributor.options = worker.options = Options(drain_timeout=0.1)
     with running(distributor, worker, journalled(Counts(), path)) as (thread, *_):
         while thread.is_alive() and not told.wait(0.01):
             pass
@@ -277,7 +277,7 @@ def test_a_journal_in_use_is_an_error_and_a_wrong_address_leaves_it_free(rig: Ri
         journalled(rig.collector(), path).run()
     journal.close()
     collector = journalled(rig.collector(), path)
-    collector._addresses["results"] = EndpointAddress(f"ipc://{tmp_path}/results")
+    collector.endpoint = EndpointAddress(f"ipc://{tmp_path}/results")
     lock = PathLock(str(tmp_path / "results"))
     with pytest.raises(EndpointInUse):
         collector.run()
@@ -292,15 +292,16 @@ def test_a_journal_that_cannot_be_written_ends_the_collector(rig: Rig, path: Pat
     class Fills(rig.collector):  # type: ignore[name-defined,misc]
         def handle_collection(self, data: dict[str, Any], task_type: str, msgtype: str) -> None:
             if not rig.collected:
-                (pages,) = self._journal._db.execute("PRAGMA page_count").fetchone()
-                self._journal._db.execute(f"PRAGMA max_page_count = {pages}")
+                db = CollectorRunner.of(self)._journal._db  # type: ignore[union-attr]
+                (pages,) = db.execute("PRAGMA page_count").fetchone()
+                db.execute(f"PRAGMA max_page_count = {pages}")
             if data["n"] % 2:
                 raise KeyError("x" * 1000)
             rig.collected.append((data, task_type, msgtype))
 
     collector, distributor, worker = journalled(Fills(), path), rig.distributor(), rig.worker()
     # nobody acknowledges what they hold: they would wait for the next collector
-    distributor._options = worker._options = Options(drain_timeout=0.1)
+    distributor.options = worker.options = Options(drain_timeout=0.1)
     with running(collector, distributor, worker) as (thread, *_):
         thread.join(20)
         assert not thread.is_alive()

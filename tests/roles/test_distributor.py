@@ -19,7 +19,8 @@ from zmqpipeline.errors import (
     RegistrationError,
     RunFailed,
 )
-from zmqpipeline.roles.distributor import Distributor
+from zmqpipeline.roles.distributor import Distributor, DistributorRunner
+from zmqpipeline.roles.task import ClassSource
 from zmqpipeline.roles.task_type import TaskType
 
 
@@ -152,7 +153,7 @@ def test_metadata_that_cannot_be_had_fails_the_run(rig: Rig) -> None:
         raise LookupError("no database")
 
     with pytest.raises(LookupError, match="no database"):
-        run_to_the_end(rig.worker(), rig.collector(), rig.distributor(_metadata=bad))
+        run_to_the_end(rig.worker(), rig.collector(), rig.distributor(metadata=bad))
 
 
 def test_shutdown_from_another_thread_ends_a_run_in_good_order(rig: Rig) -> None:
@@ -199,7 +200,7 @@ def test_an_address_in_use_is_named(rig: Rig) -> None:
         endpoint = EndpointAddress(f"tcp://127.0.0.1:{taken.getsockname()[1]}")
         task = type("Taken", (rig.task,), {"endpoint": endpoint})
         with pytest.raises(EndpointInUse, match=endpoint):
-            Distributor("tcp://127.0.0.1:1", "tcp://127.0.0.1:2", _tasks=[task()]).run()
+            rig.distributor(task).run()
 
 
 def test_two_distributors_on_one_ipc_path_are_told_apart(rig: Rig, tmp_path: Path) -> None:
@@ -207,14 +208,15 @@ def test_two_distributors_on_one_ipc_path_are_told_apart(rig: Rig, tmp_path: Pat
     task = type("Ipc", (rig.task,), {"endpoint": EndpointAddress(f"ipc://{tmp_path}/w.ipc")})
     opened = threading.Event()
 
-    class Watched(Distributor):
+    class Watched(DistributorRunner):
         def _make_machine(self) -> Any:
             opened.set()
             return super()._make_machine()
 
-    first = Watched(rig.results_endpoint, rig.acks_endpoint, _tasks=[task()])
+    first = Distributor(rig.results_endpoint, rig.acks_endpoint)
+    Watched(first, sources=[ClassSource(task())])
     with running(first) as threads:
         assert opened.wait(5)
         with pytest.raises(EndpointInUse, match=r"w\.ipc"):
-            Distributor(rig.results_endpoint, rig.acks_endpoint, _tasks=[task()]).run()
+            rig.distributor(task).run()
         assert threads[0].is_alive()

@@ -24,6 +24,8 @@ from zmqpipeline.errors import (
     WorkerInitError,
     WorkerLost,
 )
+from zmqpipeline.roles.runner import RoleRunner
+from zmqpipeline.roles.service import ServiceWorkerRunner
 from zmqpipeline.roles.worker import SingleThreadedWorker
 
 for _name in ("test-echo", "test-other"):
@@ -42,7 +44,7 @@ class Place:
     def broker(self, **options: Any) -> Service:
         """A broker with these settings."""
         made = Service(self.frontend, self.backend)
-        made._options = Options(**options)
+        made.options = Options(**options)
         return made
 
     def worker(
@@ -56,7 +58,7 @@ class Place:
         """A worker that answers with ``handler(self, data, ...)``."""
         space = {"endpoint": self.backend, "task_type": TaskType(name), "handle_message": handler, **attributes}
         made: ServiceWorker = type("Answers", (ServiceWorker,), space)()
-        made._threads = threads
+        ServiceWorkerRunner(made, threads=threads)
         return made
 
     def client(self, name: str = "test-echo", **options: Any) -> ServiceClient:
@@ -157,7 +159,8 @@ def test_garbage_at_both_addresses_is_dropped(place: Place, caplog: pytest.LogCa
                 stranger.send_multipart(frames)
         for _ in range(10_000):
             assert client.request({"n": 1}, timeout=10) == {"n": 1}
-            if broker._loop is not None and broker._loop.malformed == 8:
+            loop = RoleRunner.of(broker)._loop
+            if loop is not None and loop.malformed == 8:
                 break
         for stranger in strangers:
             stranger.close(0)
@@ -205,7 +208,7 @@ def test_hundreds_of_long_errors_all_arrive(here: Place) -> None:
 def test_a_reply_that_cannot_be_sent_names_the_handler(here: Place, reply: Any, words: str) -> None:
     """And says where, or how large, it is."""
     worker = here.worker(lambda self, data: reply)
-    worker._options = Options(max_message_bytes=1000)
+    worker.options = Options(max_message_bytes=1000)
     with running(here.broker(), worker), here.client() as client, pytest.raises(ServiceError, match=words) as caught:
         client.request({}, timeout=10)
     assert "Answers.handle_message" in str(caught.value)
@@ -250,7 +253,7 @@ def test_a_drain_time_that_is_over_costs_the_request_that_still_runs(here: Place
         return data
 
     worker = here.worker(handler)
-    worker._options = Options(drain_timeout=0.1)
+    worker.options = Options(drain_timeout=0.1)
     with running(here.broker(), worker), here.client() as client:
         future = client.submit({"n": 1}, timeout=10)
         assert reached.wait(10)

@@ -10,7 +10,7 @@ from tests.support.roles import Rig, run_to_the_end
 from zmqpipeline.addresses import EndpointAddress, WorkerAddress
 from zmqpipeline.errors import DefinitionError, PipelineError
 from zmqpipeline.protocol.commands import Produce
-from zmqpipeline.roles.task import LastAck, Task
+from zmqpipeline.roles.task import ClassSource, LastAck, Task
 from zmqpipeline.roles.task_type import TaskType
 from zmqpipeline.runtime.threads.source import Exhausted, Gated
 from zmqpipeline.serialization.pack import pack, unpack
@@ -104,7 +104,7 @@ def test_handle_is_called_with_as_many_arguments_as_it_takes(count: int) -> None
     space: dict[str, Any] = {}
     exec(f"def handle({names}):\n    return {{'got': [{names}][1:]}}", space)
     task = type("Takes", (Base,), {"handle": space["handle"]})()
-    item = unpack(task._start({"m": 1})(produce(3, x=1)))
+    item = unpack(ClassSource(task).start({"m": 1})(produce(3, x=1)))
     ack = {"x": 1, "_task_type": "T", "_id": 3}
     assert item == {"got": [{"m": 1}, "host:1", MESSAGE_TYPE_READY, ack][:count]}
 
@@ -120,9 +120,9 @@ def test_handle_with_star_args_gets_all_and_too_many_needed_is_refused() -> None
         def handle(self, a: Any, b: Any, c: Any, d: Any, e: Any) -> None:
             return None
 
-    assert unpack(Star()._start({})(produce())) == {"count": 4}
+    assert unpack(ClassSource(Star()).start({})(produce())) == {"count": 4}
     with pytest.raises(TypeError, match="needs 5 arguments"):
-        Greedy()._start({})
+        ClassSource(Greedy()).start({})
 
 
 def test_metadata_reaches_initialize_and_handle_and_is_not_shared() -> None:
@@ -133,7 +133,7 @@ def test_metadata_reaches_initialize_and_handle_and_is_not_shared() -> None:
             data["calls"] = data.get("calls", 0) + 1
             return {**data, **self.metadata}
 
-    step = Keeps()._start({"path": "/usr"})
+    step = ClassSource(Keeps()).start({"path": "/usr"})
     assert [unpack(step(produce())) for _ in range(2)] == [{"path": "/usr", "calls": 1}] * 2
 
 
@@ -147,7 +147,7 @@ def test_an_initialize_that_keeps_nothing_leaves_handle_its_data() -> None:
         def handle(self, data: dict[str, Any]) -> dict[str, Any]:
             return {**data, "ready": self.ready, "kept": self.metadata}
 
-    assert unpack(Own()._start({"a": 1})(produce())) == {"a": 1, "ready": True, "kept": {}}
+    assert unpack(ClassSource(Own()).start({"a": 1})(produce())) == {"a": 1, "ready": True, "kept": {}}
 
 
 @pytest.mark.parametrize(("returned", "last"), [({"n": 1}, {"n": 1}), (None, None)])
@@ -159,7 +159,7 @@ def test_completing_in_handle_makes_its_item_the_last(returned: Any, last: Any) 
             self.is_complete = True
             return returned
 
-    step = Once()._start({})
+    step = ClassSource(Once()).start({})
     with pytest.raises(Exhausted) as caught:
         step(produce())
     assert (caught.value.last and unpack(caught.value.last)) == last
@@ -177,7 +177,7 @@ def test_handle_may_return_only_a_dict_or_none(value: object) -> None:
         def handle(self) -> Any:
             return returned.pop(0)
 
-    step = Gives()._start({})
+    step = ClassSource(Gives()).start({})
     assert unpack(step(produce())) == {}
     with pytest.raises(TypeError, match=r"Gives\.handle \(\S+:\d+\) returned"):
         step(produce())
@@ -195,7 +195,7 @@ def test_the_gate_is_asked_before_each_item_with_the_last_ack() -> None:
         def handle(self) -> dict[str, Any]:
             return {}
 
-    step = Gate()._start({})
+    step = ClassSource(Gate()).start({})
     with pytest.raises(Gated):
         step(produce())
     step(produce(2, _id="mine", color="red"))
@@ -209,7 +209,7 @@ def test_a_gate_that_is_not_overridden_is_not_called() -> None:
         def handle(self) -> None:
             return None
 
-    assert not Free()._has_gate()
+    assert not ClassSource(Free()).spec().has_gate
 
 
 def test_each_call_gets_its_own_copy_of_the_ack() -> None:
@@ -241,7 +241,7 @@ def test_the_address_of_a_worker_names_its_host_and_process() -> None:
         def handle(self, data: Any, address: Any) -> None:
             seen.append(address)
 
-    Looks()._start({})(Produce("T", 1, "box/4711", "", 0, b""))
+    ClassSource(Looks()).start({})(Produce("T", 1, "box/4711", "", 0, b""))
     (address,) = seen
     assert isinstance(address, EndpointAddress)
     assert (address, address.host, address.process) == ("box/4711", "box", 4711)
@@ -259,11 +259,11 @@ def test_a_task_may_have_a_key(key: Any) -> None:
 
     Pages.key = key
     task = Pages()
-    assert task._spec().keyed
-    first, second = (task._start({})(produce()) for _ in range(2))
+    assert ClassSource(task).spec().keyed
+    first, second = (ClassSource(task).start({})(produce()) for _ in range(2))
     assert isinstance(first, tuple)
     assert (len(first[1]), first) == (16, second)
-    assert not Base._spec(Pages()).has_gate
+    assert not ClassSource(Pages()).spec().has_gate
 
 
 def test_a_key_that_is_none_is_an_error() -> None:
@@ -276,7 +276,7 @@ def test_a_key_that_is_none_is_an_error() -> None:
             return {"a": 1}
 
     with pytest.raises(TypeError, match=r"Wrong\.key must be the name of a field or a method"):
-        Wrong()._spec()
+        ClassSource(Wrong()).spec()
     Wrong.key = "url"
     with pytest.raises(LookupError, match="has no field 'url'"):
-        Wrong()._start({})(produce())
+        ClassSource(Wrong()).start({})(produce())

@@ -170,7 +170,7 @@ def test_init_worker_runs_once_before_everything_and_init_thread_once_a_thread(r
         def handle_thread_execution(self, data: dict[str, Any], index: int) -> dict[str, Any]:
             return {"inits": len(calls), "mine": index in calls}
 
-    run_to_the_end(rig.distributor(_metadata=lambda: {"path": "/usr"}), Inits(), rig.collector())
+    run_to_the_end(rig.distributor(metadata=lambda: {"path": "/usr"}), Inits(), rig.collector())
     assert calls[0] == ("worker", {"path": "/usr"})
     assert sorted(calls[1:]) == sorted(set(calls[1:])) != []
     assert all(data["inits"] >= 2 and data["mine"] for data, _, _ in rig.collected)
@@ -238,7 +238,7 @@ def test_a_result_that_cannot_be_sent_is_a_failed_item(rig: Rig, returned: Any, 
             return returned if data["n"] == 2 else None
 
     worker, collector = Bad(), rig.collector()
-    worker._options = Options(max_message_bytes=100)
+    worker.options = Options(max_message_bytes=100)
     with pytest.raises(RunFailed, match="1 failed"):
         run_to_the_end(rig.distributor(), worker, collector)
     assert [data for data, _, _ in rig.collected] == [{}, {}]

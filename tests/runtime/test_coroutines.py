@@ -16,7 +16,7 @@ from tests.support.pools import executed, items, results
 from tests.support.transports import Posts
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, InitFailed, Running, TakenBack, ThreadLost
-from zmqpipeline.runtime.log import about_calls, about_now
+from zmqpipeline.runtime.log import about_call, about_now
 from zmqpipeline.runtime.threads import coroutines, watch
 from zmqpipeline.runtime.threads.coroutines import CoroutinePool, complete
 from zmqpipeline.runtime.threads.execution import Execution
@@ -453,11 +453,12 @@ def test_log_lines_of_a_call_are_about_its_item(make: Make, posts: Posts) -> Non
         seen.setdefault(number, set()).add(about_now()["item"])
 
     async def call(item: bytes, index: int, number: int, attempt: int) -> bytes:
-        await asyncio.gather(look(number), look(number))
-        await look(number)
+        with about_call(item=number):
+            await asyncio.gather(look(number), look(number))
+            await look(number)
         return item
 
-    pool = make(10, about_calls("C", call))  # type: ignore[arg-type]
+    pool = make(10, call)
     pool.submit(items(*range(30)))
     posts.until(executed(30))
     assert seen == {number: {number} for number in range(30)}

@@ -54,7 +54,7 @@ def test_short_items_come_in_batches_and_long_ones_at_once(make: Make, posts: Po
     )
     pool.submit(Execute("C", 1, 0.0, list(range(10000)), [pack(b"")] * 10000))
     assert len(posts.until(executed(10000))) < 200
-    pool.submit(Execute("C", 1, 0.0, [1, 2, 3], [pack(b"0.05")] * 3))
+    pool.submit(Execute("C", 1, 0.0, [1, 2, 3], [pack(b"0.12")] * 3))
     done = [one.numbers for one in posts.until(executed(3)) if isinstance(one, Executed)]
     assert done == [[1], [2], [3]]
 

@@ -12,8 +12,9 @@ from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import RunFailed
 from zmqpipeline.roles.base import Role
 from zmqpipeline.roles.collector import Collector
-from zmqpipeline.roles.distributor import Distributor
-from zmqpipeline.roles.task import Task
+from zmqpipeline.roles.distributor import Distributor, DistributorRunner
+from zmqpipeline.roles.sources import MetadataSource
+from zmqpipeline.roles.task import ClassSource, Task
 from zmqpipeline.roles.task_type import TaskType
 from zmqpipeline.roles.worker import MultiThreadedWorker, SingleThreadedWorker
 
@@ -83,10 +84,16 @@ class Rig:
 
         self.task, self.worker, self.threads, self.collector = TheTask, TheWorker, TheThreads, TheCollector
 
-    def distributor(self, *tasks: type[Task], **keywords: Any) -> Distributor:
+    def distributor(self, *tasks: type[Task], metadata: MetadataSource | None = None, **keywords: Any) -> Distributor:
         """A distributor for instances of these task classes, or of the rig's own."""
-        made = [cls() for cls in tasks or (self.task,)]
-        return Distributor(self.results_endpoint, self.acks_endpoint, _tasks=made, **keywords)
+        made = Distributor(self.results_endpoint, self.acks_endpoint, **keywords)
+        give_tasks(made, *tasks or (self.task,), metadata=metadata)
+        return made
+
+
+def give_tasks(role: Distributor, *tasks: type[Task], metadata: MetadataSource | None = None) -> None:
+    """Have it run instances of these classes, whatever is registered."""
+    DistributorRunner(role, sources=[ClassSource(cls()) for cls in tasks], metadata=metadata)
 
 
 class RoleThread(threading.Thread):

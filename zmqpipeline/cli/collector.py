@@ -8,7 +8,7 @@ import click
 
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.common import check_journal, exit_when_idle_flag, journal_flags, serve, settle, shared_flags
-from zmqpipeline.roles.collector import Collector
+from zmqpipeline.roles.collector import Collector, CollectorRunner
 
 
 @click.command("collector", epilog="Example: python -m app collector --journal run.db --endpoint tcp://0.0.0.0:5550")
@@ -21,5 +21,5 @@ def collector_command(app: Pipeline, /, fresh: bool, **flags: Any) -> int:
     options = settle(app, flags)
     check_journal(options, fresh)
     collector = cast("Collector", app.compile("collector", options=options))
-    collector._fresh = fresh
+    CollectorRunner.of(collector).fresh = fresh
     return serve(collector)

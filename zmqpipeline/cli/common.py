@@ -17,6 +17,7 @@ from zmqpipeline.definitions import origin
 from zmqpipeline.errors import ConfigurationError, RunFailed, WorkerInitError, did_you_mean
 from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options, variable
 from zmqpipeline.roles.base import Role
+from zmqpipeline.roles.runner import HostProcess, RoleRunner
 from zmqpipeline.runtime import child as processes
 from zmqpipeline.runtime import child_report as told
 from zmqpipeline.runtime.error_text import trouble_of
@@ -86,14 +87,12 @@ def patient(options: Options, flags: Mapping[str, Any]) -> Options:
 
 def serve(role: Role, *, worker: bool = False) -> int:
     """Run one role in this process; its exit status."""
-    for place in role._places():
+    runner = RoleRunner.of(role)
+    for place in runner.places():
         refuse_inproc(place)
     keep_freed_memory()
-    role._ignore_sigint = processes.is_child()
-    role._tell_parent = processes.tell_parent
-    role._age = age_of_command()
     try:
-        role.run()
+        runner.run(HostProcess(processes.is_child(), processes.tell_parent, age_of_command()))
     except (ConfigurationError, KeyboardInterrupt):
         raise
     except WorkerInitError as error:

@@ -45,7 +45,7 @@ def run_command(app: Pipeline | None, argv: Sequence[str] | None = None) -> int:
 def _carry_out(app: Pipeline | None, argv: Sequence[str] | None) -> int:
     if app is not None:
         import_app.refuse_while_importing("app.main()")
-        app._command = str(_program(app))
+        app.command = str(_program(app))
     arguments = None if argv is None else list(argv)
     try:
         status = _commands(app).main(arguments, prog_name=_program(app), standalone_mode=False, obj=app)
@@ -85,4 +85,4 @@ def _commands(app: Pipeline | None) -> click.Group:
 def _load(ctx: click.Context, parameter: click.Parameter, target: str | None) -> None:
     if target is not None and not ctx.resilient_parsing:
         ctx.obj = import_app.find_app(target)
-        ctx.obj._command = f"{ctx.command_path} {shlex.join(['-A', target])}"
+        ctx.obj.command = f"{ctx.command_path} {shlex.join(['-A', target])}"

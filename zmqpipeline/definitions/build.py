@@ -16,20 +16,20 @@ from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntr
 from zmqpipeline.definitions.signatures import Handler
 from zmqpipeline.errors import ConfigurationError, did_you_mean
 from zmqpipeline.options import Options
-from zmqpipeline.roles.base import Role
+from zmqpipeline.roles.runner import RunnerSettings
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.serialization.pack import METADATA_BYTES, pack_aside
 
 if TYPE_CHECKING:
     from zmqpipeline.app import Pipeline
+    from zmqpipeline.events import Event, Observer
     from zmqpipeline.roles.client import ServiceClient
     from zmqpipeline.roles.collector import Collector
     from zmqpipeline.roles.distributor import Distributor
     from zmqpipeline.roles.service import Service, ServiceWorker
-    from zmqpipeline.roles.task import Task
+    from zmqpipeline.roles.sources import ItemSource
     from zmqpipeline.roles.worker import Worker
 
-AnyRole = TypeVar("AnyRole", bound=Role)
 AnyEntry = TypeVar("AnyEntry", WorkerEntry, ServiceEntry)
 
 ROLES = ("distributor", "worker", "collector", "service", "service-worker")
@@ -52,19 +52,18 @@ def compile_role(
     _refuse_extra(role, task_type, metadata, threads)
     places = places_of(app, options)
     make_folder(places.base)
+    settings = RunnerSettings(options, places, app.name, app.command, _observers(app))
     if role == "service":
-        from zmqpipeline.roles.service import Service
-
-        return _ready(Service(places.clients, places.service_workers), app, options)
+        return _service(settings, places)
     if role == "service-worker":
-        return _ready(_service_worker(app, _service_entry(app, task_type), places, threads), app, options)
+        return _service_worker(app, _service_entry(app, task_type), settings, places, threads)
     if not app.registry.tasks:
         raise ConfigurationError(f"Pipeline {app.name!r} has services but no tasks, so there is no {role}.")
     if role == "distributor":
-        return _ready(_distributor(app, places, metadata or {}), app, options)
+        return _distributor(app, settings, places, metadata or {})
     if role == "collector":
-        return _ready(_collector(app, places), app, options)
-    return _ready(_worker(app, _worker_entry(app, task_type), places, threads), app, options)
+        return _collector(app, settings, places)
+    return _worker(app, _worker_entry(app, task_type), settings, places, threads)
 
 
 def _refuse_extra(role: str, task_type: str | None, metadata: Mapping[str, Any] | None, threads: int | None) -> None:
@@ -85,7 +84,7 @@ def places_of(app: Pipeline, options: Options | None = None) -> RoleAddresses:
     registry = app.registry
     if options.endpoint is not None and options.endpoint != app.options.endpoint:
         return places_under(options.endpoint, dict.fromkeys(registry.tasks))
-    base = options.endpoint or app._default_base()
+    base = options.endpoint or app.default_base
     own = {name: entry.endpoint for name, entry in registry.tasks.items()}
     places = places_under(base, own)
     collector = registry.collector_class
@@ -98,33 +97,30 @@ def _settled(app: Pipeline, options: Options | None) -> Options:
     return Options.from_environ(app.options, os.environ) if options is None else options
 
 
-def _ready(role: AnyRole, app: Pipeline, options: Options) -> AnyRole:
-    role._options = options
-    role._pipeline = app.name
-    role._command = app._command
-    role._subscriptions = tuple((one.event_type, one.plan.function) for one in app.registry.observers.values())
-    return role
+def _observers(app: Pipeline) -> tuple[tuple[type[Event], Observer], ...]:
+    return tuple((one.event_type, one.plan.function) for one in app.registry.observers.values())
 
 
-def _distributor(app: Pipeline, places: RoleAddresses, extra: Mapping[str, Any]) -> Distributor:
-    from zmqpipeline.roles.distributor import Distributor
+def _distributor(
+    app: Pipeline, settings: RunnerSettings, places: RoleAddresses, extra: Mapping[str, Any]
+) -> Distributor:
+    from zmqpipeline.roles.distributor import Distributor, DistributorRunner
 
-    tasks = [_task(app, entry, places.tasks[name]) for name, entry in app.registry.tasks.items()]
-    made = Distributor(places.results, places.acks, _tasks=tasks, _metadata=_metadata_source(app, extra))
-    # for when it takes over a run that has its metadata already
-    made._given_metadata = dict(extra)
-    made._status_place = places.status
+    sources = [_source(app, entry, places.tasks[name]) for name, entry in app.registry.tasks.items()]
+    made = Distributor(places.results, places.acks)
+    # `given` is for when it takes over a run that has its metadata already
+    DistributorRunner(made, settings, sources=sources, metadata=_metadata_source(app, extra), given=dict(extra))
     return made
 
 
-def _task(app: Pipeline, entry: TaskEntry, endpoint: EndpointAddress) -> Task:
+def _source(app: Pipeline, entry: TaskEntry, endpoint: EndpointAddress) -> ItemSource:
     if entry.cls is None:
-        from zmqpipeline.definitions.functions.task import FunctionTask
+        from zmqpipeline.definitions.functions.task import FunctionSource
 
-        return FunctionTask(entry, endpoint, app.registry.gates.get(entry.name))
-    task: Task = entry.cls()
-    task._addresses["workers"] = endpoint
-    return task
+        return FunctionSource(entry, endpoint, app.registry.gates.get(entry.name))
+    from zmqpipeline.roles.task import ClassSource
+
+    return ClassSource(entry.cls(), endpoint)
 
 
 def _metadata_source(app: Pipeline, extra: Mapping[str, Any]) -> Callable[[], dict[str, Any]] | None:
@@ -140,14 +136,18 @@ def _metadata_source(app: Pipeline, extra: Mapping[str, Any]) -> Callable[[], di
     return source
 
 
-def _collector(app: Pipeline, places: RoleAddresses) -> Collector:
+def _collector(app: Pipeline, settings: RunnerSettings, places: RoleAddresses) -> Collector:
+    from zmqpipeline.roles.collector import CollectorRunner
+
     cls = app.registry.collector_class
     if cls is None:
         from zmqpipeline.definitions.functions.collector import FunctionCollector
 
-        return FunctionCollector(places.results, places.acks, app.registry.collectors, app.registry.single)
+        made = FunctionCollector(places.results, places.acks, app.registry.collectors, app.registry.single)
+        CollectorRunner(made, settings, handler=made.handler)
+        return made
     collector: Collector = cls()
-    collector._addresses.update(results=places.results, acks=places.acks)
+    CollectorRunner(collector, settings)
     return collector
 
 
@@ -169,23 +169,23 @@ def _worker_entry(app: Pipeline, task_type: str | None) -> WorkerEntry:
     return _chosen(workers, task_type, several, lambda name: unknown_task(f"The task {task_type!r}", workers, name))
 
 
-def _worker(app: Pipeline, entry: WorkerEntry, places: RoleAddresses, threads: int | None) -> Worker:
-    from zmqpipeline.definitions.functions.worker import FunctionWorker
-    from zmqpipeline.roles.worker import MultiThreadedWorker
+def _worker(
+    app: Pipeline, entry: WorkerEntry, settings: RunnerSettings, places: RoleAddresses, threads: int | None
+) -> Worker:
+    from zmqpipeline.roles.worker import MultiThreadedWorker, WorkerRunner
 
-    inits = app.registry.worker_inits.get(entry.name), app.registry.thread_inits.get(entry.name)
     _refuse_threads(entry.plan, threads)
     if entry.cls is None:
-        worker: Worker = FunctionWorker(entry, places.tasks[entry.name], places.results, *inits)
-    else:
-        worker = entry.cls()
-        worker._addresses.update(workers=places.tasks[entry.name], results=places.results)
-        if threads not in (None, 1) and not isinstance(worker, MultiThreadedWorker):
-            raise ConfigurationError(
-                f"{entry.cls.__name__} is a SingleThreadedWorker; it has one thread, not {threads}."
-            )
-    if threads is not None:
-        worker._threads = threads
+        from zmqpipeline.definitions.functions.worker import FunctionWorker
+
+        inits = app.registry.worker_inits.get(entry.name), app.registry.thread_inits.get(entry.name)
+        made = FunctionWorker(entry, places.tasks[entry.name], places.results, *inits)
+        WorkerRunner(made, settings, handler=made.handler, threads=threads)
+        return made
+    worker: Worker = entry.cls()
+    if threads not in (None, 1) and not isinstance(worker, MultiThreadedWorker):
+        raise ConfigurationError(f"{entry.cls.__name__} is a SingleThreadedWorker; it has one thread, not {threads}.")
+    WorkerRunner(worker, settings, threads=threads)
     return worker
 
 
@@ -207,15 +207,25 @@ def _service_entry(app: Pipeline, name: str | None) -> ServiceEntry:
     return _chosen(services, name, f"Say for which service. {known}", unknown)
 
 
-def _service_worker(app: Pipeline, entry: ServiceEntry, places: RoleAddresses, threads: int | None) -> ServiceWorker:
+def _service(settings: RunnerSettings, places: RoleAddresses) -> Service:
+    from zmqpipeline.roles.service import Service, ServiceRunner
+
+    made = Service(places.clients, places.service_workers)
+    ServiceRunner(made, settings)
+    return made
+
+
+def _service_worker(
+    app: Pipeline, entry: ServiceEntry, settings: RunnerSettings, places: RoleAddresses, threads: int | None
+) -> ServiceWorker:
     from zmqpipeline.definitions.functions.service import FunctionServiceWorker
+    from zmqpipeline.roles.service import ServiceWorkerRunner
 
     inits = app.registry.worker_inits.get(entry.name), app.registry.thread_inits.get(entry.name)
     _refuse_threads(entry.plan, threads)
-    worker = FunctionServiceWorker(entry, places.service_workers, *inits)
-    if threads is not None:
-        worker._threads = threads
-    return worker
+    made = FunctionServiceWorker(entry, places.service_workers, *inits)
+    ServiceWorkerRunner(made, settings, handler=made.handler, threads=threads)
+    return made
 
 
 def client_of(app: Pipeline, name: str, options: Options | None) -> ServiceClient:

@@ -15,6 +15,7 @@ from types import FunctionType
 from typing import Any, TypeVar, cast
 
 from zmqpipeline.errors import ConfigurationError, RegistrationError
+from zmqpipeline.roles.attributes import is_async
 
 _NOTHING = inspect.Parameter.empty
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -122,12 +123,6 @@ def _check_sort(function: Callable[..., Any], place: HandlerKind, what: str) -> 
         raise RegistrationError(f"The {what} is an async function; these are not called. Write it with plain `def`.")
     if inspect.isgeneratorfunction(function) and not place.may_yield:
         raise RegistrationError(f"The {what} has a `yield`; it must return one value. Write `return` in its place.")
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether this, or the method by which an object is called, is an `async def`."""
-    forms = (function, type(function).__call__)
-    return any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in forms)
 
 
 def _names(function: Callable[..., Any], place: HandlerKind, what: str) -> tuple[str, ...]:

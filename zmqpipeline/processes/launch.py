@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -24,9 +23,10 @@ from zmqpipeline.processes.run_notes import announced, announced_in
 from zmqpipeline.processes.slots import ChildSlots, Slot
 from zmqpipeline.processes.supervisor import Outcome, Plan, RunSupervisor
 from zmqpipeline.processes.worker_group import WorkerSupervisor
-from zmqpipeline.roles.collector import Collector
-from zmqpipeline.roles.distributor import refuse_other_metadata
+from zmqpipeline.roles.collecting import ResultWatcher
+from zmqpipeline.roles.collector import Collector, CollectorRunner
 from zmqpipeline.roles.results import Summary
+from zmqpipeline.roles.sources import refuse_other_metadata
 from zmqpipeline.runtime import journal as journals
 from zmqpipeline.runtime.progress import Progress
 from zmqpipeline.runtime.security import curve
@@ -93,12 +93,14 @@ def start(
         tasks = [f"--task={name}" for name in app.task_types]
         asked = [*command, "distributor", *tasks, *_metadata_arguments(metadata, folder), *common]
         collector = cast("Collector", app.compile("collector", options=options))
-        collector._fresh = fresh
+        runner = CollectorRunner.of(collector)
+        runner.fresh = fresh
         if results is not None:
-            collector._observer = partial(_keep, results)
+            runner.watcher = _Keeper(results)
         plan = Plan(
             name=app.name,
             collector=collector,
+            runner=runner,
             distributor=Slot("distributor", asked),
             workers=_worker_places(command, numbers, common),
             totals=app.totals,
@@ -110,10 +112,15 @@ def start(
         return replace(RunSupervisor(plan, ChildSlots(stdout=stdout)).run(), workers=numbers)
 
 
-def _keep(results: list[tuple[str, dict[str, Any]]], task: str, number: int, data: Any, what: object) -> None:
-    """The collector's observer: data is None for what was not collected."""
-    if data is not None:
-        results.append((task, data))
+class _Keeper(ResultWatcher):
+    """Keeps what is collected."""
+
+    def __init__(self, results: list[tuple[str, dict[str, Any]]]) -> None:
+        self._results = results
+
+    def collected(self, task: str, number: int, data: dict[str, Any]) -> None:
+        """One more, with its task."""
+        self._results.append((task, data))
 
 
 def _check_doors(app: Pipeline, options: Options) -> None:
@@ -267,7 +274,7 @@ def status_bases(app: Pipeline, options: Options) -> list[str]:
 
 
 def _notes(app: Pipeline) -> Path:
-    return Path(app._default_base().path, "runs")
+    return Path(app.default_base.path, "runs")
 
 
 @contextmanager

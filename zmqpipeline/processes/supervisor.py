@@ -34,7 +34,7 @@ from zmqpipeline.processes.slots import (
     Verdict,
     about_child,
 )
-from zmqpipeline.roles.collector import Collector
+from zmqpipeline.roles.collector import Collector, CollectorRunner
 from zmqpipeline.roles.results import Reason, Summary
 from zmqpipeline.runtime.child import death_notice, describe_status
 from zmqpipeline.runtime.progress import Progress, read_progress
@@ -70,6 +70,8 @@ class Plan:
 
     name: str
     collector: Collector
+    runner: CollectorRunner
+    """The collector's own."""
     distributor: Slot
     workers: list[Slot]
     totals: Mapping[str, int | None]
@@ -162,9 +164,8 @@ class RunSupervisor:
     def _collect(self) -> None:
         """In a thread of its own; its end, good or bad, is an event."""
         error: BaseException | None = None
-        self.plan.collector._raises_failed_runs = False
         try:
-            self.plan.collector.run()
+            self.plan.runner.run(raise_failed_run=False)
         except BaseException as raised:
             error = raised
         self.slots.events.put(RoleEnded(error))
@@ -362,7 +363,7 @@ class RunSupervisor:
 
     def _release_collector(self, now: float) -> None:
         if not self.collector_ended and "release" not in self.deadlines:
-            self.plan.collector._end(final=False)
+            self.plan.runner.end(final=False)
             self.deadlines["release"] = now + self.plan.drain_timeout + OVERTIME
 
     # the numbers ------------------------------------------------------------------------------------------------------
@@ -391,7 +392,8 @@ class RunSupervisor:
         collector, status = self.plan.collector, self._status()
         counts = list(collector.counts) or self._progress().counts
         inits = self.starts.troubles() if isinstance(self.error, WorkerInitError) else {}
-        seconds, reasons = time.monotonic() - self.began, [*Reason.of_functions(inits, "init"), *collector._reasons()]
+        seconds = time.monotonic() - self.began
+        reasons = [*Reason.of_functions(inits, "init"), *self.plan.runner.reasons()]
         summary = Summary.from_counts(counts, ok=status == 0, seconds=seconds, reasons=reasons, stopped=self.stopped)
         is_whole = self._is_over and collector.machine.ok
         abandoned = not self.collector_ended

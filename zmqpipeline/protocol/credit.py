@@ -6,9 +6,9 @@ The law. A worker with `slots` threads wants ``slots + prefetch`` items unstarte
 
 so that with 80 ms of `prefetch_seconds` an item of 80 ms or more is never hoarded behind another, and one of 40 ms has
 one other waiting for its thread: the way to the distributor and back takes milliseconds where all cores compute. Items
-that are shorter than a quarter of `prefetch_seconds` have more at hand, those of some microseconds half as much again:
-a worker reports, and looks for more, once a quantum of 40 ms (`runtime.threads.shares`), so that 120 ms of work cover
-that, the way to the distributor and back, and a machine that is busy besides.
+that are shorter than a quarter of `prefetch_seconds` have more at hand, those of some microseconds three times as much:
+a worker reports, and looks for more, once a quantum of 100 ms (`runtime.threads.shares`), so that 240 ms of work cover
+that twice, and the way to the distributor and back on a machine that is busy besides.
 
 `service_time` is observed: the seconds of the last batches by their items, so that a batch weighs as much as it has
 items. One item that a busy machine held up for half a millisecond, among thousands that took half a microsecond, is
@@ -89,7 +89,7 @@ def window(slots: int, service_time: float | None, last: int, *, prefetch_second
     """How many items to want in all, given the last answer (so that it grows by doubling)."""
     if service_time is None:
         return slots
-    prefetch_seconds += max(0.0, prefetch_seconds / 2 - 2 * service_time)
+    prefetch_seconds += max(0.0, 2 * prefetch_seconds - 8 * service_time)
     if service_time * (max_prefetch + slots) <= prefetch_seconds * slots:
         ahead = max_prefetch
     else:

@@ -116,6 +116,10 @@ class ToDistributor:
             failed=self.failed,
         )
 
+    def held(self) -> set[int]:
+        """The numbers of all items that are here, done or not, as long as they are not released."""
+        return self._held.numbers()
+
     def check(self) -> None:
         """No item is in two places, and none is of no run."""
         self._held.check()

@@ -162,13 +162,21 @@ def with_accepted_args(handler: Callable[..., Any], most: int) -> Callable[..., 
     Raises:
         TypeError: the handler needs more than `most`.
     """
+    takes = accepted_args(handler, most)
+    return handler if takes == most else lambda *args: handler(*args[:takes])
+
+
+def accepted_args(handler: Callable[..., Any], most: int) -> int:
+    """How many of `most` positional arguments a handler has room for.
+
+    Raises:
+        TypeError: it needs more than `most`.
+    """
     room, needed = _room(handler, most)
     if needed > most:
         name = getattr(handler, "__qualname__", repr(handler))
         raise TypeError(f"{name} needs {needed} arguments, but at most {most} are given. Take some away.")
-    if room >= most:
-        return handler
-    return lambda *args: handler(*args[:room])
+    return min(room, most)
 
 
 def _room(handler: Callable[..., Any], most: int) -> tuple[int, int]:
@@ -181,6 +189,12 @@ def _room(handler: Callable[..., Any], most: int) -> tuple[int, int]:
     if any(one.kind is one.VAR_POSITIONAL for one in parameters):
         return most, needed
     return len(places), needed
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether this, or the method by which an object is called, is an `async def`."""
+    forms = (function, type(function).__call__)
+    return any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in forms)
 
 
 def is_overridden(instance: object, name: str, base: type) -> bool:

@@ -26,7 +26,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Reject, Resolve
 from zmqpipeline.protocol.events import Drain, Submit, Withdraw
 from zmqpipeline.protocol.services.client import ClientMachine
-from zmqpipeline.roles.base import new_incarnation
+from zmqpipeline.roles.runner import new_incarnation
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.transport import transport
 from zmqpipeline.serialization.pack import opener, pack

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import JournalError, JournalUnavailable, RunFailed
@@ -15,43 +15,30 @@ from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Ended, LookForEnd, SetRun
 from zmqpipeline.protocol.events import EndFound, Event
 from zmqpipeline.protocol.machine import Machine
-from zmqpipeline.protocol.messages import FailedItem, TaskCounts
-from zmqpipeline.roles.attributes import ENDPOINT, AttributeSpec, is_overridden, with_accepted_args
-from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
+from zmqpipeline.protocol.messages import TaskCounts
+from zmqpipeline.roles.attributes import ENDPOINT, AttributeSpec, accepted_args, is_overridden, with_accepted_args
+from zmqpipeline.roles.base import Role
+from zmqpipeline.roles.calls import with_last
+from zmqpipeline.roles.collecting import Collection, ResultCalls, ResultHandler, ResultWatcher, WatchedCalls
 from zmqpipeline.roles.results import Failure, Reason, Summary
+from zmqpipeline.roles.runner import CLOSE_SECONDS, Actions, RoleRunner, RunnerSettings, new_incarnation
 from zmqpipeline.runtime.bind import STAY_FACTOR, early_stay, longest_wait
 from zmqpipeline.runtime.ended_runs import find_early_note, leave_early_note
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.journal import Journal
-from zmqpipeline.runtime.log import about_results
 from zmqpipeline.runtime.progress import read_progress
 from zmqpipeline.runtime.threads.collecting import CollectorThread
 from zmqpipeline.runtime.transport.transport import Transport
-from zmqpipeline.serialization.pack import ACK_DATA_BYTES, is_dict, pack_aside, pack_item, unpack, within_depth
+from zmqpipeline.serialization.pack import is_dict, unpack
 
 if TYPE_CHECKING:
     from zmqpipeline.protocol.recorder import Recorder
-
-Collection: TypeAlias = Callable[[str, int], tuple[Callable[..., Any], bool]]
-"""By task and attempt: the user code for a result, and whether it is called with the item's number and the data."""
-
-Observer: TypeAlias = Callable[[str, int, "dict[str, Any] | None", "BaseException | Failure | None"], None]
-"""Told of each result that was collected and of each failure, on the collector's thread; for test runs."""
-
-
-AnyCollector = TypeVar("AnyCollector", bound="Collector")
-
-
-def with_number(call: Callable[..., Any], *, takes_number: bool) -> Callable[[int, Any], Any]:
-    """What a `Collection` gave, as a call with the item's number in any case."""
-    return call if takes_number else lambda number, data: call(data)
 
 
 class Collector(Role):
     """Subclass it, declare `endpoint` and `ack_endpoint`, and write `handle_collection`."""
 
-    _log_name = "zmqpipeline.collector"
     _declares: ClassVar[dict[str, AttributeSpec]] = {"endpoint": ENDPOINT, "ack_endpoint": ENDPOINT}
 
     endpoint: EndpointAddress | str
@@ -60,32 +47,10 @@ class Collector(Role):
     ack_endpoint: EndpointAddress | str
     """Where the distributor hears what is acknowledged; the collector binds it."""
 
-    metadata: dict[str, Any]
-    """The run's metadata; known from the first `handle_collection` on."""
-
-    _journal_path: str | None
-    """Instead of the options' one."""
-
-    _fresh: bool
-    """Forget what the journal holds."""
-
-    _journal: Journal | None
-    _gatherer: CollectorThread | None
-    _lost: BaseException | None
-    _observer: Observer | None
-    _collection: Collection
-    _ack: dict[str, Any]
-    _last_task: str
-
-    def __new__(cls: type[AnyCollector], *args: Any, **kwargs: Any) -> AnyCollector:
-        """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
-        collector = super().__new__(cls)
-        if not hasattr(cls, "metadata"):
-            collector.metadata = {}
-        collector._gatherer = collector._observer = collector._journal = collector._journal_path = None
-        collector._fresh, collector._lost = False, None
-        collector._ack, collector._last_task = {}, ""
-        return collector
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """The run's metadata; known from the first `handle_collection` on."""
+        return {}
 
     @abstractmethod
     def handle_collection(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
@@ -153,115 +118,130 @@ class Collector(Role):
         counts = self.counts
         if not counts and self.machine is not None:
             counts = read_progress(self.machine, {}, 0.0, 0).counts
-        return Summary.from_counts(counts, ok=bool(self.ok), seconds=self._seconds(), reasons=self._reasons())
-
-    def _failed_run(self, ended: Ended) -> RunFailed | None:
-        if ended.status != RunFailed.exit_status:
-            return None
-        machine = self.machine
-        return RunFailed(ended.reason, {**machine.failed.troubles(), **machine.unsent, **machine.troubles})
-
-    def _reasons(self) -> list[Reason]:
-        """Why not everything was collected: sources first, since what they did not send cannot be."""
-        machine = self.machine
-        if machine is None:
-            return []
-        sources = Reason.of_functions(machine.unsent, "source")
-        return [*sources, *Reason.of_items(machine.failed.kinds), *Reason.of_functions(machine.troubles, "collector")]
+        runner = CollectorRunner.of(self)
+        return Summary.from_counts(counts, ok=bool(self.ok), seconds=runner.seconds(), reasons=runner.reasons())
 
     @property
     def is_finishing(self) -> bool:
         """Whether every item is done and `handle_finished` has not returned."""
         return self.machine is not None and self.machine.phase == "finishing"
 
-    # what user code is called with ------------------------------------------------------------------------------------
+    def _make_runner(self) -> CollectorRunner:
+        return CollectorRunner(self)
 
-    def _make_collection(self) -> Collection:
-        handle = with_accepted_args(self.handle_collection, 3)
-        return lambda task, attempt: (lambda data: handle(data, task, MESSAGE_TYPE_DATA), False)
 
-    def _finish(self) -> Any:
-        tasks = [one.task for one in self.counts]
-        return with_accepted_args(self.handle_finished, 3)({}, tasks[0] if len(tasks) == 1 else "", MESSAGE_TYPE_END)
+class _Methods(ResultHandler):
+    """The methods of a user's class, each with as many arguments as it takes."""
 
-    def _call_finished(self) -> bytes:
-        answer = self._finish()
-        if not isinstance(answer, dict):
-            return b""
-        return pack_aside(answer, self._whose("handle_finished"), ACK_DATA_BYTES)
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
 
-    def _whose(self, handler: str) -> str:
-        """A handler for messages about what it returned."""
-        return named(f"{type(self).__name__}.{handler}", getattr(self, handler))
+    @property
+    def name(self) -> str:
+        """The class."""
+        return type(self._collector).__name__
 
-    def _journal_user(self) -> str:
-        """Which function takes `journal`, for messages; empty if none does."""
+    def collection(self) -> Collection:
+        """`handle_collection`, with the data, the task and the message type."""
+        handle = self._collector.handle_collection
+        takes = accepted_args(handle, 3)
+        return lambda task, attempt: (with_last(handle, takes, task, MESSAGE_TYPE_DATA), False)
+
+    def failed(self, failure: Failure) -> None:
+        """`handle_failed`."""
+        self._collector.handle_failed(failure)
+
+    def finished(self, tasks: Sequence[str]) -> Any:
+        """`handle_finished`; with the task, if there is but one."""
+        handle = with_accepted_args(self._collector.handle_finished, 3)
+        return handle({}, tasks[0] if len(tasks) == 1 else "", MESSAGE_TYPE_END)
+
+    def has_ack_data(self) -> bool:
+        """Whether `get_ack_data` is written."""
+        return is_overridden(self._collector, "get_ack_data", Collector)
+
+    def ack_data(self, task: str) -> Any:
+        """`get_ack_data`."""
+        return self._collector.get_ack_data()
+
+    def whose(self, what: str) -> str:
+        """The method, with its line."""
+        method = {"finished": "handle_finished", "ack_data": "get_ack_data"}[what]
+        return named(f"{self.name}.{method}", getattr(self._collector, method))
+
+    def journal_user(self) -> str:
+        """No method takes it."""
         return ""
 
-    def _has_ack_data(self) -> bool:
-        return is_overridden(self, "get_ack_data", Collector)
 
-    def _collecting(self, task: str, attempt: int) -> tuple[Callable[..., Any], bool]:
-        """What is called for each item of a part."""
-        self._last_task = task
-        call, takes_number = self._collection(task, attempt)
-        call = within_depth(call, self.options.max_depth, at=1 if takes_number else 0)
-        if self.options.log_json:
-            return about_results(task, attempt, with_number(call, takes_number=takes_number)), True
-        return call, takes_number
+class CollectorRunner(RoleRunner):
+    """Runs a collector: its thread for user code, and its journal."""
 
-    def _note(self, answer: Any) -> None:
-        """What the call for an item returned: a dict goes along with the next ACK."""
-        if isinstance(answer, dict):
-            self._ack.update(answer)
+    role: Collector
+    log_name = "zmqpipeline.collector"
 
-    def _collecting_observed(self, task: str, attempt: int) -> tuple[Callable[..., Any], bool]:
-        assert self._observer is not None
-        call, takes_number = self._collecting(task, attempt)
-        collect, observer = with_number(call, takes_number=takes_number), self._observer
+    def __init__(
+        self, role: Collector, settings: RunnerSettings | None = None, *, handler: ResultHandler | None = None
+    ) -> None:
+        """`handler` is what it calls in place of the class's methods."""
+        super().__init__(role, settings)
+        self.handler = handler or _Methods(role)
+        self.fresh = False
+        """Forget what the journal holds."""
+        self.journal_path: str | None = None
+        """Instead of the options' one."""
+        self.watcher: ResultWatcher | None = None
+        """Told what came of each call of user code."""
+        self._journal: Journal | None = None
+        self._calls: ResultCalls | None = None
+        self._gatherer: CollectorThread | None = None
+        self._lost: BaseException | None = None
 
-        def observed(number: int, data: Any) -> Any:
-            # the function may change its own
-            seen = copy.deepcopy(data)
-            try:
-                answer = collect(number, data)
-            except BaseException as error:
-                observer(task, number, None, error)
-                raise
-            observer(task, number, seen, None)
-            return answer
+    def reasons(self) -> list[Reason]:
+        """Why not everything was collected: sources first, since what they did not send cannot be."""
+        machine = self.role.machine
+        if machine is None:
+            return []
+        sources = Reason.of_functions(machine.unsent, "source")
+        return [*sources, *Reason.of_items(machine.failed.kinds), *Reason.of_functions(machine.troubles, "collector")]
 
-        return observed, True
+    def calls(self) -> ResultCalls:
+        """The calls of user code, as one run begins."""
+        if self.watcher is None:
+            self._calls = ResultCalls(self.handler, self.options)
+        else:
+            self._calls = WatchedCalls(self.handler, self.options, self.watcher)
+        return self._calls
 
-    def _take_ack_data(self) -> bytes:
-        """What is attached to the next ACK, packed: what the items of this part returned, and `get_ack_data`."""
-        ack, self._ack = self._ack, {}
-        if self._has_ack_data():
-            more = self.get_ack_data()
-            if more is not None and not isinstance(more, dict):
-                pack_item(more, self._whose("get_ack_data"))
-            ack.update(more or {})
-        return pack_aside(ack, f"the ACK data of {type(self).__name__}", ACK_DATA_BYTES) if ack else b""
+    def set_run(self, command: SetRun) -> None:
+        """The run's metadata are known."""
+        self.role.metadata = unpack(command.metadata) if command.metadata else {}
+        if self._calls is not None:
+            self._calls.begin()
 
-    def _call_failed(self, item: FailedItem) -> None:
-        failure = Failure.from_item(item)
-        if self._observer is not None:
-            self._observer(item.task, item.number, None, failure)
-        self.handle_failed(failure)
+    def _results(self) -> EndpointAddress:
+        given = self.settings.addresses
+        # a property may give it as a str
+        return EndpointAddress(self.role.endpoint) if given is None else given.results
 
-    # the role ---------------------------------------------------------------------------------------------------------
+    def _acks(self) -> EndpointAddress:
+        given = self.settings.addresses
+        return EndpointAddress(self.role.ack_endpoint) if given is None else given.acks
 
-    def _places(self) -> Iterable[EndpointAddress]:
-        return self._address("results", self.endpoint), self._address("acks", self.ack_endpoint)
+    def places(self) -> Iterable[EndpointAddress]:
+        """Where it takes results, and where it acknowledges."""
+        return self._results(), self._acks()
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Open the journal, if there is one; raise if a function takes one and there is none."""
         self._lost = None
-        path = self.options.journal if self._journal_path is None else self._journal_path
+        path = self.options.journal if self.journal_path is None else self.journal_path
         if path is not None:
-            name = self._pipeline or type(self).__name__
-            self._journal = Journal(path, pipeline=name, fresh=self._fresh, run_id=self.options.run_id)
+            name = self.settings.pipeline or type(self.role).__name__
+            self._journal = Journal(path, pipeline=name, fresh=self.fresh, run_id=self.options.run_id)
+            self.handler.journal = self._journal
             self._tell_forgotten(self._journal)
-        elif user := self._journal_user():
+        elif user := self.handler.journal_user():
             raise JournalError(
                 f"The {user} takes `journal`, but this collector keeps none. Give it a file: --journal FILE, "
                 "app.run(journal=...), or ZMQPIPELINE_JOURNAL."
@@ -279,17 +259,17 @@ class Collector(Role):
             )
 
     def _open(self, transport: Transport) -> None:
-        transport.bind("results", self._address("results", self.endpoint))
-        transport.bind("acks", self._address("acks", self.ack_endpoint))
+        transport.bind("results", self._results())
+        transport.bind("acks", self._acks())
 
     def _make_machine(self) -> CollectorMachine:
         return CollectorMachine(
-            self._pipeline,
+            self.settings.pipeline,
             incarnation=new_incarnation(),
             options=self.options,
             is_dict=is_dict,
-            stay=early_stay(STAY_FACTOR * max(map(longest_wait, self._places()))),
-            age=self._age,
+            stay=early_stay(STAY_FACTOR * max(map(longest_wait, self.places()))),
+            age=self.process.age,
         )
 
     def _first_events(self) -> Iterable[Event]:
@@ -301,14 +281,14 @@ class Collector(Role):
         return ObservedCollector(machine, recorder)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
-        self._ack, self._collection = {}, self._make_collection()
+        calls = self.calls()
         gatherer = CollectorThread(
-            self._collecting if self._observer is None else self._collecting_observed,
-            self._call_failed,
-            lambda command: self._call_finished(),
+            calls.collecting,
+            calls.call_failed,
+            lambda command: calls.call_finished([one.task for one in self.role.counts]),
             post,
-            note=self._note,
-            ack_data=self._take_ack_data,
+            note=calls.note,
+            ack_data=calls.take_ack_data,
             journal=self._journal,
             leadership=self._leadership,
             failures=FailureLog(self._log),
@@ -316,27 +296,27 @@ class Collector(Role):
         self._gatherer = gatherer
         return {
             LookForEnd: lambda command: self._look_for_end(post),
-            SetRun: self._set_run,
+            SetRun: self._begin,
             Collect: gatherer.collect,
             CallFailed: gatherer.call_failed,
             CallFinished: gatherer.call_finished,
         }
 
     def _look_for_end(self, post: Callable[[Any], None]) -> None:
-        if early := find_early_note(bound=[self._address("acks", self.ack_endpoint)]):
+        if early := find_early_note(bound=[self._acks()]):
             post(EndFound("", early[1], early[0]))
 
     def _leave_note(self) -> None:
         """For roles that are still starting, and that nobody could tell."""
-        if self.machine is not None and self.machine.interrupted_at is not None:
+        machine = self.role.machine
+        if machine is not None and machine.interrupted_at is not None:
             try:
-                leave_early_note("collector", self.machine.interrupted_at, bound=self._places())
+                leave_early_note("collector", machine.interrupted_at, bound=self.places())
             except OSError as error:
                 self._log.info("Roles that are still starting will not learn that the run ended: %s.", error)
 
-    def _set_run(self, command: SetRun) -> None:
-        self.metadata = unpack(command.metadata) if command.metadata else {}
-        self._collection = self._make_collection()
+    def _begin(self, command: SetRun) -> None:
+        self.set_run(command)
         if self._gatherer is not None:
             self._gatherer.begin(command)
 
@@ -348,10 +328,17 @@ class Collector(Role):
             self._lost = self._gatherer.lost
         elif self._journal is not None:
             self._journal.close()
-        self._gatherer = self._journal = None
+        self._gatherer = self._journal = self.handler.journal = None
 
-    def _conclude(self, ended: Ended) -> None:
+    def conclude(self, ended: Ended) -> None:
+        """Raise what the journal could not be written for."""
         for kind in (JournalError, JournalUnavailable):
             if self._lost is not None and ended.status == kind.exit_status:
                 raise kind(ended.reason) from self._lost
-        super()._conclude(ended)
+        super().conclude(ended)
+
+    def _failed_run(self, ended: Ended) -> RunFailed | None:
+        if ended.status != RunFailed.exit_status:
+            return None
+        machine = self.role.machine
+        return RunFailed(ended.reason, {**machine.failed.troubles(), **machine.unsent, **machine.troubles})

@@ -7,48 +7,40 @@ import random
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import ConfigurationError, DefinitionError, RegistrationError, RunFailed
 from zmqpipeline.protocol.commands import Ended, LoadMetadata, LookForEnd, Produce, StartTasks
-from zmqpipeline.protocol.delivery.dependencies import order
-from zmqpipeline.protocol.delivery.failure_kinds import said
+from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
 from zmqpipeline.protocol.distributor import DistributorMachine
-from zmqpipeline.protocol.events import EndFound, MetadataLoaded, WorkerDied
+from zmqpipeline.protocol.events import EndFound, WorkerDied
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.protocol.run_end import AT_THE_END
 from zmqpipeline.protocol.status import HOP as STATUS_HOP
 from zmqpipeline.roles.attributes import AttributeSpec, require_declared
-from zmqpipeline.roles.base import CLOSE_SECONDS, Actions, Role, new_incarnation
+from zmqpipeline.roles.base import Role
 from zmqpipeline.roles.results import Failure, Reason, Summary
-from zmqpipeline.roles.task import Task
+from zmqpipeline.roles.runner import CLOSE_SECONDS, Actions, RoleRunner, RunnerSettings, new_incarnation
+from zmqpipeline.roles.sources import ItemSource, MetadataSource, SourceCalls, shown_value
+from zmqpipeline.roles.task import ClassSource, Task
 from zmqpipeline.runtime import child
 from zmqpipeline.runtime.bind import STAY_FACTOR, early_stay, is_near, longest_wait
 from zmqpipeline.runtime.ended_runs import find_early_note, leave_early_note, leave_note
-from zmqpipeline.runtime.error_text import named, trouble_of, users_part
-from zmqpipeline.runtime.log import about_thread
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.threads.serial import SerialThread
-from zmqpipeline.runtime.threads.source import Exhausted, Gated, Keep, Producer, Take, steps
+from zmqpipeline.runtime.threads.source import Producer
 from zmqpipeline.runtime.transport.transport import Transport
-from zmqpipeline.serialization.pack import METADATA_BYTES, is_dict, pack_aside, pack_identity, unpack
+from zmqpipeline.serialization.pack import is_dict, unpack
 
 if TYPE_CHECKING:
     from zmqpipeline.protocol.recorder import Recorder
-
-MAX_VALUE_LENGTH = 200
-"""So many characters of a metadata value are shown in an error."""
-
-MetadataSource: TypeAlias = Callable[[], "dict[str, Any] | None"]
 
 
 class Distributor(Role):
     """Gives out items; it is not subclassed. Register the tasks, make it, and call `run()`."""
 
-    _log_name = "zmqpipeline.distributor"
-    _end_to_end = True
     _declares: ClassVar[dict[str, AttributeSpec]] = {}
     _registered: ClassVar[dict[str, type[Task]]] = {}
 
@@ -58,9 +50,6 @@ class Distributor(Role):
         collector_ack_endpoint: EndpointAddress | str,
         receive_metadata: bool = False,
         metadata_endpoint: EndpointAddress | str | None = None,
-        *,
-        _tasks: Sequence[Task] | None = None,
-        _metadata: MetadataSource | None = None,
     ) -> None:
         """Make a distributor for the collector at these addresses.
 
@@ -83,15 +72,6 @@ class Distributor(Role):
                 "The distributor was told to receive metadata, but not where. "
                 "Give it metadata_endpoint, the endpoint of the MetaDataWorker."
             )
-        self._given_tasks = _tasks
-        self._metadata_source = _metadata
-        self._given_metadata: dict[str, Any] = {}
-        self._status_place: EndpointAddress | None = None
-        self._tasks: list[Task] = []
-        self._metadata: dict[str, Any] = {}
-        self._raised: dict[str, BaseException] = {}
-        self._producers: list[Producer] = []
-        self._serial: SerialThread | None = None
 
     @classmethod
     def register_task(cls, task: type[Task]) -> None:
@@ -151,36 +131,72 @@ class Distributor(Role):
             ends = {name: one for name, one in machine.troubles.items() if name in AT_THE_END}
             items = Reason.of_items(machine.failed.kinds)
             reasons = [*Reason.of_functions(sources, "source"), *items, *Reason.of_functions(ends, "collector")]
-        return Summary.from_counts(self.counts, ok=bool(self.ok), seconds=self._seconds(), reasons=reasons)
+        seconds = RoleRunner.of(self).seconds()
+        return Summary.from_counts(self.counts, ok=bool(self.ok), seconds=seconds, reasons=reasons)
 
-    # the role ---------------------------------------------------------------------------------------------------------
+    def _make_runner(self) -> DistributorRunner:
+        return DistributorRunner(self)
 
-    def _prepare(self) -> None:
-        if self._given_tasks is None:
-            self._tasks = [task() for task in Distributor._registered.values()]
-        else:
-            self._tasks = list(self._given_tasks)
-        if not self._tasks:
+
+class DistributorRunner(RoleRunner):
+    """Runs a distributor: a thread for each source, and one for the metadata."""
+
+    role: Distributor
+    log_name = "zmqpipeline.distributor"
+    end_to_end = True
+
+    def __init__(
+        self,
+        role: Distributor,
+        settings: RunnerSettings | None = None,
+        *,
+        sources: Sequence[ItemSource] | None = None,
+        metadata: MetadataSource | None = None,
+        given: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`sources`: in place of the tasks that are registered when it runs; `metadata` is called for the run's.
+
+        `given` are metadata that a run which it takes over must have.
+        """
+        super().__init__(role, settings)
+        self._sources, self._metadata, self._given = sources, metadata, given
+        self.calls = SourceCalls((), metadata, given)
+        self._producers: list[Producer] = []
+        self._serial: SerialThread | None = None
+
+    def prepare(self) -> None:
+        """Take the tasks; raise if there are none, or if one depends on what there is not."""
+        sources = self._sources
+        if sources is None:
+            sources = [ClassSource(task()) for task in Distributor._registered.values()]
+        self.calls = SourceCalls(sources, self._metadata, self._given)
+        if not sources:
             raise ConfigurationError(
                 "The distributor has no tasks. Call Distributor.register_task(MyTask) before run()."
             )
-        order([task._spec() for task in self._tasks])
-        self._metadata, self._raised = {}, {}
+        order(self.specs())
+
+    def specs(self) -> list[TaskSpec]:
+        """What the machine must know of each task."""
+        return [source.spec() for source in self.calls.sources]
 
     def _task_places(self) -> list[EndpointAddress]:
-        places = (task._addresses.get("workers") or EndpointAddress(task.endpoint) for task in self._tasks)
-        return list(dict.fromkeys(places))
+        return list(dict.fromkeys(source.endpoint for source in self.calls.sources))
 
-    def _places(self) -> Iterable[EndpointAddress]:
-        ack = self._address("acks", self.collector_ack_endpoint)
-        return [*self._task_places(), ack, *self._metadata_place(), *self._asked_at()]
+    def places(self) -> Iterable[EndpointAddress]:
+        """Those of the tasks, the ACKs, a metadata worker, and where it says how the run stands."""
+        return [*self._task_places(), self._acks(), *self._metadata_place(), *self._asked_at()]
+
+    def _acks(self) -> EndpointAddress:
+        return self.role.collector_ack_endpoint
 
     def _metadata_place(self) -> list[EndpointAddress]:
-        return [self.metadata_endpoint] if self.receive_metadata and self.metadata_endpoint is not None else []
+        place = self.role.metadata_endpoint
+        return [place] if self.role.receive_metadata and place is not None else []
 
     def _asked_at(self) -> list[EndpointAddress]:
         """Where it says how the run stands: nowhere among threads of one process, which nobody else could ask."""
-        place = self._status_place
+        place = None if self.settings.addresses is None else self.settings.addresses.status
         return [] if place is None or place.protocol == "inproc" else [place]
 
     def _open(self, transport: Transport) -> None:
@@ -190,26 +206,26 @@ class Distributor(Role):
             transport.bind("metadata", place)
         for place in self._asked_at():
             transport.bind(STATUS_HOP, place)
-        transport.connect("acks", self._address("acks", self.collector_ack_endpoint))
+        transport.connect("acks", self._acks())
 
     def _make_machine(self) -> DistributorMachine:
-        local = "none" if self._metadata_source is None else "local"
+        local = "local" if self.calls.has_metadata else "none"
         return DistributorMachine(
-            self._pipeline,
-            [task._spec() for task in self._tasks],
+            self.settings.pipeline,
+            self.specs(),
             incarnation=new_incarnation(),
             run=uuid.uuid4().hex,
             options=self.options,
             rng=random.Random(),
-            metadata="remote" if self.receive_metadata else local,
+            metadata="remote" if self.role.receive_metadata else local,
             supervised=socket.gethostname() if child.is_child() else "",
             here=f"{socket.gethostname()}/{os.getpid()}",
             stay=(stay := self._stay_seconds()),
             early_stay=early_stay(stay),
-            age=self._age,
-            command=self._command,
+            age=self.process.age,
+            command=self.settings.command,
             is_dict=is_dict,
-            show=lambda packed: _short(unpack(packed)),
+            show=lambda packed: shown_value(unpack(packed)),
         )
 
     def _front(self, machine: DistributorMachine, recorder: Recorder) -> Machine:
@@ -229,62 +245,28 @@ class Distributor(Role):
             child.listen(None if loop is None else lambda line: _hear(line, loop.post))
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
-        producers = {str(task.task_type): self._producer(task, post) for task in self._tasks}
+        calls = self.calls
+        producers = {
+            name: Producer(name, calls.steps_of(source), post, self._leadership)
+            for name, source in zip(calls.names, calls.sources, strict=True)
+        }
         self._producers = list(producers.values())
         serial = self._serial = SerialThread("zmqpipeline metadata")
         return {
             LookForEnd: lambda command: self._look_for_end(post),
-            LoadMetadata: lambda command: serial.submit(lambda: post(self._load_metadata())),
-            StartTasks: self._start_tasks,
+            LoadMetadata: lambda command: serial.submit(lambda: post(calls.load_metadata())),
+            StartTasks: calls.start_tasks,
             Produce: lambda command: producers[command.task].produce(command),
         }
 
-    def _producer(self, task: Task, post: Callable[[Any], None]) -> Producer:
-        return Producer(str(task.task_type), self._steps_of(task), post, self._leadership)
-
     def _look_for_end(self, post: Callable[[Any], None]) -> None:
         """Of the collector: notes at other addresses are those of distributors."""
-        if early := find_early_note(connected=[self._address("acks", self.collector_ack_endpoint)]):
+        if early := find_early_note(connected=[self._acks()]):
             post(EndFound("", early[1], early[0]))
-
-    def _load_metadata(self) -> MetadataLoaded:
-        try:
-            source = self._metadata_source
-            metadata = None if source is None else source()
-            return MetadataLoaded(pack_aside(metadata, named("The metadata function", source), METADATA_BYTES))
-        except BaseException as error:
-            self._raised.setdefault("", error)
-            return MetadataLoaded(b"", trouble_of(error))
-
-    def _start_tasks(self, command: StartTasks) -> None:
-        self._metadata = unpack(command.metadata) if command.metadata else {}
-        refuse_other_metadata(self._given_metadata, self._metadata, ConfigurationError)
-
-    def _steps_of(self, task: Task) -> Take:
-        """The task's own steps, which begin with the first, on its own thread; what they raise is kept for `run()`."""
-        inner: Take | None = None
-
-        def take(command: Produce, count: int, keep: Keep) -> None:
-            nonlocal inner
-            try:
-                about_thread(task=str(task.task_type))
-                if inner is None:
-                    inner = steps(task._start(dict(self._metadata), command.over))
-                inner(command, count, keep)
-            except (Exhausted, Gated):
-                raise
-            except BaseException as error:
-                self._raised.setdefault(str(task.task_type), error)
-                raise
-            finally:
-                # the thread may run the loop between two calls, whose lines are about no task
-                about_thread()
-
-        return take
 
     def _leave_note(self) -> None:
         """For workers that have not met the run, or have missed the word of its end."""
-        machine = self.machine
+        machine = self.role.machine
         if machine is None:
             return
         try:
@@ -292,9 +274,8 @@ class Distributor(Role):
             if machine.is_over and machine.run:
                 leave_note(self._task_places(), machine.run)
             if machine.early and machine.interrupted_at is not None:
-                acks = self._address("acks", self.collector_ack_endpoint)
                 bound = [*self._task_places(), *self._metadata_place()]
-                leave_early_note("distributor", machine.interrupted_at, bound=bound, connected=[acks])
+                leave_early_note("distributor", machine.interrupted_at, bound=bound, connected=[self._acks()])
         except OSError as error:
             self._log.info("Roles that come late will not learn that the run is over: %s.", error)
 
@@ -306,49 +287,15 @@ class Distributor(Role):
             self._serial.close(CLOSE_SECONDS)
         self._producers, self._serial = [], None
 
-    def _conclude(self, ended: Ended) -> None:
-        for name, error in self._raised.items():
-            if isinstance(error, (SystemExit, KeyboardInterrupt)):
-                # a function of the user does not end the process that calls it
-                raise RunFailed(f"Not everything was sent: {_ended(name, error)}", self.machine.troubles) from error
-            # its own frames, and not ours on the way to them
-            raise error.with_traceback(users_part(error.__traceback__))
-        names = {str(task.task_type) for task in self._tasks} | {"metadata"}
-        troubles = {name: trouble for name, trouble in self.machine.troubles.items() if name in names}
-        if troubles:
-            lines = "; ".join(f"task {name!r}: {said(one)}" for name, one in troubles.items())
-            raise RunFailed(f"Not everything was sent: {lines}", troubles)
-        super()._conclude(ended)
+    def conclude(self, ended: Ended) -> None:
+        """Raise what a source or the metadata function raised."""
+        self.calls.raise_first(self.role.machine.troubles)
+        super().conclude(ended)
 
     def _failed_run(self, ended: Ended) -> RunFailed | None:
         if ended.status != RunFailed.exit_status:
             return None
-        return RunFailed(ended.reason, {**self.machine.failed.troubles(), **self.machine.troubles})
-
-
-def refuse_other_metadata(
-    given: Mapping[str, Any],
-    held: Mapping[str, Any],
-    error: type[ConfigurationError],
-    which: str = "The unfinished run",
-) -> None:
-    """Raise `error` if metadata that was given is not that of the unfinished run that goes on.
-
-    `held` may say more than `given`: what the metadata function returned when the run began. Values are the same when
-    they pack to the same bytes. The text begins with `which`.
-    """
-    for key, value in given.items():
-        if key not in held or pack_identity(held[key]) != pack_identity(value):
-            seen = f"{key}={_short(held[key])}" if key in held else f"no {key!r}"
-            raise error(
-                f"{which} has the metadata {seen}, but {key}={_short(value)} was given. "
-                "Leave --meta out to go on with the run, or --fresh to start again."
-            )
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}..."
+        return RunFailed(ended.reason, {**self.role.machine.failed.troubles(), **self.role.machine.troubles})
 
 
 def _hear(line: str, post: Callable[[WorkerDied], object]) -> None:
@@ -356,11 +303,6 @@ def _hear(line: str, post: Callable[[WorkerDied], object]) -> None:
     notice = child.read_death_notice(line)
     if notice is not None:
         post(WorkerDied(*notice))
-
-
-def _ended(name: str, error: BaseException) -> str:
-    who = f"the function of task {name!r}" if name else "the metadata function"
-    return f"{who} raised {error!r}. Return, or raise another exception."
 
 
 def _place_of(task: type[Task]) -> tuple[str, str]:

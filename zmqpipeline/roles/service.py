@@ -7,12 +7,13 @@ import os
 import socket
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.messages import MESSAGE_TYPE_DATA
-from zmqpipeline.protocol.commands import Ended, Execute, SetMetadata, TakeBack
-from zmqpipeline.protocol.machine import Machine
+from zmqpipeline.options import Options
+from zmqpipeline.protocol.commands import Ended, SetMetadata
 from zmqpipeline.protocol.services.broker import ServiceMachine
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.roles.attributes import (
@@ -21,22 +22,16 @@ from zmqpipeline.roles.attributes import (
     SERVICE_TYPE,
     TIME_LIMIT,
     AttributeSpec,
-    with_accepted_args,
+    accepted_args,
 )
-from zmqpipeline.roles.base import Actions, Role, new_incarnation
-from zmqpipeline.roles.calling import Calling
-from zmqpipeline.runtime.error_text import named
+from zmqpipeline.roles.base import Role
+from zmqpipeline.roles.calls import with_last
+from zmqpipeline.roles.executing import ClassHandler, ExecutingRunner, ItemHandler
+from zmqpipeline.roles.runner import Actions, RoleRunner, RunnerSettings, new_incarnation
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.threads.execution import Execution
 from zmqpipeline.runtime.transport.transport import Transport
-from zmqpipeline.serialization.pack import bounded, pack, within_depth
-
-if TYPE_CHECKING:
-    from zmqpipeline.protocol.recorder import Recorder
-
-Call = Callable[[int, int, int, Any], Any]
-"""Calls the handler for one request: thread index, number, attempt, data."""
-
+from zmqpipeline.serialization.pack import MAX_DEPTH, bounded, check_depth, pack
 
 REPLY_SECONDS = 0.004
 """Replies wait for so much work (seconds) at most: each has a client who waits, while results have a collector."""
@@ -49,7 +44,6 @@ class Service(Role):
     which end, too. If it dies, clients and workers wait for the next one.
     """
 
-    _log_name = "zmqpipeline.service"
     _declares: ClassVar[dict[str, AttributeSpec]] = {}
 
     def __init__(self, frontend_endpoint: EndpointAddress | str, backend_endpoint: EndpointAddress | str) -> None:
@@ -61,12 +55,23 @@ class Service(Role):
         self.frontend_endpoint = EndpointAddress(frontend_endpoint)
         self.backend_endpoint = EndpointAddress(backend_endpoint)
 
-    def _places(self) -> Iterable[EndpointAddress]:
-        return self.frontend_endpoint, self.backend_endpoint
+    def _make_runner(self) -> ServiceRunner:
+        return ServiceRunner(self)
+
+
+class ServiceRunner(RoleRunner):
+    """Runs a broker, which calls no user code."""
+
+    role: Service
+    log_name = "zmqpipeline.service"
+
+    def places(self) -> Iterable[EndpointAddress]:
+        """Where it is asked, and where its workers come."""
+        return self.role.frontend_endpoint, self.role.backend_endpoint
 
     def _open(self, transport: Transport) -> None:
-        transport.bind("clients", self.frontend_endpoint)
-        transport.bind("workers", self.backend_endpoint)
+        transport.bind("clients", self.role.frontend_endpoint)
+        transport.bind("workers", self.role.backend_endpoint)
 
     def _make_machine(self) -> ServiceMachine:
         return ServiceMachine(incarnation=new_incarnation(), options=self.options)
@@ -78,18 +83,13 @@ class Service(Role):
         """There are no threads to end."""
 
 
-AnyServiceWorker = TypeVar("AnyServiceWorker", bound="ServiceWorker")
-
-
-class ServiceWorker(Calling):
+class ServiceWorker(Role):
     """Answers the requests of one service: subclass it, declare `endpoint` and `task_type`, write `handle_message`.
 
     If that is an `async def`, up to `concurrency` calls of it go on at a time, on the event loop of one thread; then
     `init_worker` and `init_thread` may be async, too.
     """
 
-    _log_name = "zmqpipeline.serviceworker"
-    _calls = "handle_message"
     _declares: ClassVar[dict[str, AttributeSpec]] = {
         "task_type": SERVICE_TYPE,
         "endpoint": ENDPOINT,
@@ -109,15 +109,11 @@ class ServiceWorker(Calling):
     init_timeout: float | None = 60.0
     """Seconds that `init_worker` and `init_thread` may take together; past it the worker ends. None: any time."""
 
-    id_prefix: str
-    """What its name in logs begins with."""
+    concurrency: int | None = 100
+    """Of an async `handle_message`: so many calls of it go on at a time. None: 100."""
 
-    def __new__(cls: type[AnyServiceWorker], *args: Any, **kwargs: Any) -> AnyServiceWorker:
-        """Set up the private state here, so that a subclass need not call ``super().__init__()``."""
-        worker = super().__new__(cls)
-        worker.id_prefix = "worker"
-        worker._threads = worker._pool = worker._preparation = worker._beginning = None
-        return worker
+    id_prefix: str = "worker"
+    """What its name in logs begins with."""
 
     def __init__(self, id_prefix: str = "worker") -> None:
         """`id_prefix` is what its name in logs begins with."""
@@ -142,71 +138,93 @@ class ServiceWorker(Calling):
     def init_thread(self, worker_index: int) -> None:
         """Called once in each thread, before its first request and after `init_worker`. Threads count from 0."""
 
-    def _make_call(self) -> Call:
-        handle, name = with_accepted_args(self.handle_message, 3), self.task_type
+    def _make_runner(self) -> ServiceWorkerRunner:
+        return ServiceWorkerRunner(self)
+
+
+def reply_packer(what: str, options: Options) -> Callable[[], Callable[[Any], bytes]]:
+    """What packs the replies of a function."""
+
+    def pack_reply(reply: Any) -> bytes:
+        return bounded(pack(reply, what, " returned what"), what, options.max_message_bytes)
+
+    return lambda: pack_reply
+
+
+class _Method(ClassHandler):
+    """`handle_message`, with the request, the name of the service and the message type."""
+
+    worker: ServiceWorker
+    method = "handle_message"
+
+    def execution(self, options: Options) -> Execution:
+        """The user's method, which takes as many of these as it likes."""
+        method, name = self.worker.handle_message, self.worker.task_type
+        takes, is_async = accepted_args(method, 3), bool(self.concurrency())
+        packer, most = reply_packer(self.what(), options), options.max_depth
         if name:
-            return lambda index, number, attempt, data: handle(data, name, MESSAGE_TYPE_DATA)
-        # what a blank worker gets are pairs of the name asked for and the request (`services.requests.with_name`)
-        of_any = within_depth(lambda data, asked: handle(data, asked, MESSAGE_TYPE_DATA), self.options.max_depth)
-        return lambda index, number, attempt, pair: of_any(pair[1], pair[0])
+            return Execution(with_last(method, takes, name, MESSAGE_TYPE_DATA), packer, is_async=is_async)
 
-    def _what(self) -> str:
-        return named(f"{type(self).__name__}.handle_message", self.handle_message)
+        def of_any(pair: tuple[str, Any]) -> Any:
+            # what a blank worker gets are pairs of the name asked for and the request (`services.requests.with_name`)
+            asked, request = pair
+            if most < MAX_DEPTH:
+                check_depth(request, most)
+            return method(*(request, asked, MESSAGE_TYPE_DATA)[:takes])
 
-    def _places(self) -> Iterable[EndpointAddress]:
-        return (self._address("workers", self.endpoint),)
+        return Execution(of_any, packer, is_async=is_async)
+
+
+class ServiceWorkerRunner(ExecutingRunner):
+    """Runs a worker of a service."""
+
+    role: ServiceWorker
+    log_name = "zmqpipeline.serviceworker"
+
+    def __init__(
+        self,
+        role: ServiceWorker,
+        settings: RunnerSettings | None = None,
+        *,
+        handler: ItemHandler | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """`handler` is what it calls in place of the class's methods, `threads` on how many threads."""
+        super().__init__(role, settings, handler=handler or _Method(role), threads=threads)
+
+    def _workers(self) -> EndpointAddress:
+        given = self.settings.addresses
+        return EndpointAddress(self.role.endpoint) if given is None else given.service_workers
+
+    def places(self) -> Iterable[EndpointAddress]:
+        """The broker's backend."""
+        return (self._workers(),)
 
     def _open(self, transport: Transport) -> None:
-        transport.connect("workers", self._address("workers", self.endpoint))
+        transport.connect("workers", self._workers())
 
     def _make_machine(self) -> WorkerMachine:
         return WorkerMachine(
-            str(self.task_type),
-            slots=self._slots(),
+            str(self.role.task_type),
+            slots=self.slots(),
             incarnation=new_incarnation(),
-            host=f"{self.id_prefix}@{socket.gethostname()}",
+            host=f"{self.role.id_prefix}@{socket.gethostname()}",
             pid=os.getpid(),
             options=self.options,
             answers=True,
-            idempotent=self.idempotent,
+            idempotent=self.role.idempotent,
         )
-
-    def _front(self, machine: WorkerMachine, recorder: Recorder) -> Machine:
-        from zmqpipeline.protocol.observed import ObservedWorker
-
-        return ObservedWorker(machine, recorder)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
-        call, what, most = self._make_call(), self._what(), self.options.max_message_bytes
+        # the client is told, with the traceback: as a rule the mistake is its own
+        failures = FailureLog(self._log, noun="Request", level=logging.INFO)
+        return {**self._start_pool(post, post, failures, REPLY_SECONDS), SetMetadata: lambda command: None}
 
-        def answer(request: Any, index: int, number: int, attempt: int) -> Any:
-            return call(index, number, attempt, request)
+    def _guards(self) -> Options:
+        # a blank worker's pairs are one level deeper than the requests in them, which it looks at itself
+        return self.options if self.role.task_type else replace(self.options, max_depth=MAX_DEPTH)
 
-        def pack_reply(reply: Any) -> bytes:
-            return bounded(pack(reply, what, " returned what"), what, most)
-
-        telling = self._about(str(self.task_type), answer) if self.options.log_json else answer
-        self._preparation = self._prepared(self.init_worker, self.init_thread)
-        beginning = self._beginning = self._begun(self._preparation, post)
-        if self.task_type:
-            telling = within_depth(telling, self.options.max_depth)
-        execution = Execution(telling, lambda: pack_reply, placed=True)
-        pool = self._pool = self._make_pool(
-            execution,
-            post,
-            beginning,
-            quantum=REPLY_SECONDS,
-            task=str(self.task_type),
-            # the client is told, with the traceback: as a rule the mistake is its own
-            failures=FailureLog(self._log, noun="Request", level=logging.INFO),
-        )
-        return {
-            SetMetadata: lambda command: None,
-            Execute: pool.submit,
-            TakeBack: lambda command: pool.take_back(command.count),
-        }
-
-    def _conclude(self, ended: Ended) -> None:
-        if self._preparation is not None:
-            self._preparation.conclude(f"The worker of service {str(self.task_type)!r}")
-        super()._conclude(ended)
+    def conclude(self, ended: Ended) -> None:
+        """Raise what an init function raised."""
+        self._raise_failed_init(f"The worker of service {str(self.role.task_type)!r}")
+        super().conclude(ended)

@@ -7,7 +7,8 @@ import inspect
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from functools import cached_property
+from typing import Any, ClassVar
 
 from zmqpipeline.addresses import EndpointAddress, WorkerAddress
 from zmqpipeline.errors import DefinitionError
@@ -25,18 +26,13 @@ from zmqpipeline.roles.attributes import (
     is_overridden,
     with_accepted_args,
 )
+from zmqpipeline.roles.sources import ItemSource, Step
 from zmqpipeline.roles.task_type import TaskType
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.threads.source import Begun, Exhausted, Gated
 from zmqpipeline.serialization.pack import pack_identity, pack_item, unpack
 
 _log = logging.getLogger("zmqpipeline.task")
-
-Step: TypeAlias = Callable[[Produce], bytes | tuple[bytes, bytes]]
-"""Makes the next item of a source: packed, or packed with the digest of its key."""
-
-
-AnyTask = TypeVar("AnyTask", bound="Task")
 
 
 class Task(Declarative):
@@ -69,18 +65,10 @@ class Task(Declarative):
     n_count: int = 0
     """A counter for your own use, as in ``self.n_count += 1``; the library never touches it."""
 
-    metadata: dict[str, Any]
-    """The run's metadata, from `initialize`."""
-
-    _addresses: dict[str, EndpointAddress]
-
-    def __new__(cls: type[AnyTask], *args: Any, **kwargs: Any) -> AnyTask:
-        """Give the instance empty metadata, so that a subclass need not call ``super().__init__()``."""
-        task = super().__new__(cls)
-        task._addresses = {}
-        if not hasattr(cls, "metadata"):
-            task.metadata = {}
-        return task
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """The run's metadata, from `initialize`."""
+        return {}
 
     def initialize(self, metadata: dict[str, Any] = {}) -> None:  # noqa: B006
         """Called once, before the first `handle`; keeps the metadata on the task.
@@ -117,55 +105,67 @@ class Task(Declarative):
         """
         return True
 
-    def _spec(self) -> TaskSpec:
-        needed = tuple(str(one) for one in self.dependencies)
-        return TaskSpec(str(self.task_type), needed, keyed=self._key() is not None, has_gate=self._has_gate())
 
-    def _key(self) -> str | Callable[[dict[str, Any]], Any] | None:
-        key: Any = self.key
-        if key is None or isinstance(key, str):
-            return key
-        if callable(key):
-            taking: Callable[[dict[str, Any]], Any] = with_accepted_args(key, 1)
-            return taking
-        raise DefinitionError(
-            f"{type(self).__name__}.key must be the name of a field or a method that takes the item, not {key!r}. "
-            "Write key = 'url', or def key(self, item): return item['url']."
-        )
+class ClassSource(ItemSource):
+    """The methods of a user's task, each with as many arguments as it takes."""
 
-    def _start(self, metadata: dict[str, Any], start: int = 0) -> Step:
-        """Initialize the task; return what is then called for each item, always on the same thread.
+    def __init__(self, task: Task, endpoint: EndpointAddress | None = None) -> None:
+        """`endpoint` is where its items are given out in place of where the class declares."""
+        self._task, self._endpoint = task, endpoint
 
-        So many items from the first on are done: `start` is for who can begin after them.
-        """
-        _log.info("Task %r begins.", str(self.task_type))
-        takes_start = "start" in inspect.signature(self.initialize).parameters
+    @property
+    def endpoint(self) -> EndpointAddress:
+        """As it was given, or as the task has it."""
+        return self._endpoint or EndpointAddress(self._task.endpoint)
+
+    def spec(self) -> TaskSpec:
+        """As the class declares it."""
+        needed = tuple(str(one) for one in self._task.dependencies)
+        return TaskSpec(str(self._task.task_type), needed, keyed=self._key() is not None, has_gate=self._has_gate())
+
+    def start(self, metadata: dict[str, Any], start: int = 0) -> Step:
+        """`initialize` is called here, `handle` for each item."""
+        task = self._task
+        _log.info("Task %r begins.", str(task.task_type))
+        takes_start = "start" in inspect.signature(task.initialize).parameters
         if takes_start:
-            self.initialize(metadata, start=start)  # type: ignore[call-arg]
+            task.initialize(metadata, start=start)  # type: ignore[call-arg]
         else:
-            with_accepted_args(self.initialize, 1)(metadata)
-        handle = with_accepted_args(self.handle, 4)
-        gate = with_accepted_args(self.is_available_for_handling, 1) if self._has_gate() else None
-        what = named(f"{type(self).__name__}.handle", self.handle)
+            with_accepted_args(task.initialize, 1)(metadata)
+        handle = with_accepted_args(task.handle, 4)
+        gate = with_accepted_args(task.is_available_for_handling, 1) if self._has_gate() else None
+        what = named(f"{type(task).__name__}.handle", task.handle)
         acks = LastAck(gated=gate is not None)
 
         def step(command: Produce) -> bytes:
-            if self.is_complete:
+            if task.is_complete:
                 raise Exhausted
             if gate is not None:
                 acks.pass_gate(command, gate)
             item = handle(dict(metadata), WorkerAddress(command.address), MESSAGE_TYPE_READY, acks.of(command))
-            if self.is_complete:
+            if task.is_complete:
                 raise Exhausted if item is None else Exhausted(pack_item(item, what))
             return pack_item(item, what)
 
         if takes_start:
             return Begun(step, start)
         key = self._key()
-        return step if key is None else keyed(step, key, str(self.task_type))
+        return step if key is None else keyed(step, key, str(task.task_type))
+
+    def _key(self) -> str | Callable[[dict[str, Any]], Any] | None:
+        key: Any = self._task.key
+        if key is None or isinstance(key, str):
+            return key
+        if callable(key):
+            taking: Callable[[dict[str, Any]], Any] = with_accepted_args(key, 1)
+            return taking
+        raise DefinitionError(
+            f"{type(self._task).__name__}.key must be the name of a field or a method that takes the item, not "
+            f"{key!r}. Write key = 'url', or def key(self, item): return item['url']."
+        )
 
     def _has_gate(self) -> bool:
-        return is_overridden(self, "is_available_for_handling", Task)
+        return is_overridden(self._task, "is_available_for_handling", Task)
 
 
 def keyed(step: Step, key: str | Callable[[dict[str, Any]], Any], task_type: str) -> Step:

@@ -18,7 +18,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import Any
@@ -52,7 +53,7 @@ About = Mapping[str, "str | int"]
 
 _here = threading.local()
 _call: ContextVar[dict[str, str | int] | None] = ContextVar("zmqpipeline_about", default=None)
-"""What a line of a coroutine is about, and of the tasks that it began."""
+"""What a line of a coroutine is about, and of the tasks that it begins."""
 _process: dict[str, str | int] = {}
 
 
@@ -66,51 +67,19 @@ def about_thread(**fields: str | int) -> None:
     _here.about = fields
 
 
+@contextmanager
+def about_call(**fields: str | int) -> Iterator[None]:
+    """Within it every line of this coroutine, and of the tasks that it begins, is about this."""
+    token = _call.set(fields)
+    try:
+        yield
+    finally:
+        _call.reset(token)
+
+
 def about_now() -> dict[str, str | int]:
     """What a line that is written here and now is about."""
     return {**_process, **(getattr(_here, "about", None) or _call.get() or {})}
-
-
-def about_items(task: str, call: Callable[[Any, int, int, int], Any]) -> Callable[[Any, int, int, int], Any]:
-    """The same function; what is logged while it executes an item is about that item.
-
-    It takes the item, the thread's index, the item's number and the attempt.
-    """
-
-    def telling(item: Any, index: int, number: int, attempt: int) -> Any:
-        about_thread(task=task, item=number, attempt=attempt)
-        try:
-            return call(item, index, number, attempt)
-        finally:
-            about_thread()
-
-    return telling
-
-
-def about_calls(task: str, call: Callable[[Any, int, int, int], Any]) -> Callable[[Any, int, int, int], Any]:
-    """The same for a coroutine function, and for what the tasks log that it begins."""
-
-    async def telling(item: Any, index: int, number: int, attempt: int) -> Any:
-        token = _call.set({"task": task, "item": number, "attempt": attempt})
-        try:
-            return await call(item, index, number, attempt)
-        finally:
-            _call.reset(token)
-
-    return telling
-
-
-def about_results(task: str, attempt: int, call: Callable[[int, Any], Any]) -> Callable[[int, Any], Any]:
-    """The same for what a collector calls with the results of one attempt, and with their numbers."""
-
-    def telling(number: int, data: Any) -> Any:
-        about_thread(task=task, item=number, attempt=attempt)
-        try:
-            return call(number, data)
-        finally:
-            about_thread()
-
-    return telling
 
 
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"

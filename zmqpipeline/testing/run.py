@@ -8,15 +8,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, cast
 
 from zmqpipeline.errors import ConfigurationError, ItemFailed, PipelineTimeout
 from zmqpipeline.options import Options
 from zmqpipeline.roles.base import Role
-from zmqpipeline.roles.collector import Collector
+from zmqpipeline.roles.collecting import ResultWatcher
+from zmqpipeline.roles.collector import Collector, CollectorRunner
 from zmqpipeline.roles.results import Failure, Reason, Summary
-from zmqpipeline.roles.worker import Worker
+from zmqpipeline.roles.runner import RoleRunner
+from zmqpipeline.roles.worker import Worker, WorkerRunner
 from zmqpipeline.runtime.error_text import users_part
 from zmqpipeline.runtime.journal import MEMORY
 from zmqpipeline.runtime.threads.execution import Execution
@@ -54,76 +57,61 @@ class TestRun:
 
 
 @dataclass
-class _Notes:
+class _Notes(ResultWatcher):
     """What the roles of a test tell; each list is written by one thread at a time."""
 
     results: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    raised: dict[tuple[str, int], BaseException] = field(default_factory=dict)
-    """What user code raised last for an item, by task and number."""
+    exceptions: dict[tuple[str, int], BaseException] = field(default_factory=dict)
+    """What user code raised last for an item, by task and number: the wire carries only text."""
     first: tuple[Failure, BaseException | None] | None = None
-    broken: BaseException | None = None
-    """What a function of the collector that is for no one item raised first: finished, failed or ack_data."""
+    first_broken: BaseException | None = None
+    """What a function of the collector that is for no one item raised first: it is only logged elsewhere."""
 
-    def observe(
-        self, task: str, number: int, data: dict[str, Any] | None, what: BaseException | Failure | None
-    ) -> None:
-        if data is not None:
-            self.results.append((task, data))
-        elif isinstance(what, Failure):
-            self.failures.append(what)
-            self.first = self.first or (what, self.raised.get((task, number)))
-        elif what is not None:
-            self.raised[task, number] = what
+    def collected(self, task: str, number: int, data: dict[str, Any]) -> None:
+        """A result."""
+        self.results.append((task, data))
 
-    def watch_collector(self, collector: Collector) -> None:
-        """Keep what its functions for results, failures, ACKs and the end raise: it is only logged elsewhere."""
-        collector._observer = self.observe
-        for name in ("_call_finished", "handle_failed", "_take_ack_data"):
-            setattr(collector, name, self._kept(getattr(collector, name)))
+    def raised(self, task: str, number: int, error: BaseException) -> None:
+        """By the function of a worker or of the collector, for an item."""
+        self.exceptions[task, number] = error
 
-    def _kept(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def kept(*args: Any) -> Any:
+    def failed(self, task: str, number: int, failure: Failure) -> None:
+        """An item is given up."""
+        self.failures.append(failure)
+        self.first = self.first or (failure, self.exceptions.get((task, number)))
+
+    def broken(self, error: BaseException) -> None:
+        """By a function for no one item."""
+        self.first_broken = self.first_broken or error
+
+    def watch(self, task: str, made: Execution) -> Execution:
+        """What a worker calls; what it raises is kept."""
+        call = made.with_place()
+        packers: dict[int, Callable[[Any], bytes]] = {}
+
+        def packed(index: int, result: Any) -> bytes:
+            if index not in packers:
+                packers[index] = made.packer()
+            # what cannot be packed fails the item, too
+            return packers[index](result)
+
+        def execute(item: Any, index: int, number: int, attempt: int) -> bytes:
             try:
-                return function(*args)
+                return packed(index, call(item, index, number, attempt))
             except BaseException as error:
-                self.broken = self.broken or error
+                self.raised(task, number, error)
                 raise
 
-        return kept
+        async def execute_async(item: Any, index: int, number: int, attempt: int) -> bytes:
+            try:
+                return packed(index, await call(item, index, number, attempt))
+            except BaseException as error:
+                self.raised(task, number, error)
+                raise
 
-    def watch(self, worker: Worker) -> None:
-        """Keep what this worker's function raises: the wire carries only text."""
-        make, task = worker._make_execution, str(worker.task_type)
-
-        def watched() -> Execution:
-            made = make()
-            call = made.with_place()
-            packers: dict[int, Callable[[Any], bytes]] = {}
-
-            def packed(index: int, result: Any) -> bytes:
-                if index not in packers:
-                    packers[index] = made.packer()
-                # what cannot be packed fails the item, too
-                return packers[index](result)
-
-            def execute(item: Any, index: int, number: int, attempt: int) -> bytes:
-                try:
-                    return packed(index, call(item, index, number, attempt))
-                except BaseException as error:
-                    self.raised[task, number] = error
-                    raise
-
-            async def execute_async(item: Any, index: int, number: int, attempt: int) -> bytes:
-                try:
-                    return packed(index, await call(item, index, number, attempt))
-                except BaseException as error:
-                    self.raised[task, number] = error
-                    raise
-
-            return Execution(execute_async if worker._is_async() else execute, lambda: bytes, placed=True)
-
-        worker._make_execution = watched  # type: ignore[method-assign]
+        call_it = execute_async if made.is_async else execute
+        return Execution(call_it, lambda: bytes, placed=True, is_async=made.is_async)
 
 
 class RoleThread(threading.Thread):
@@ -133,7 +121,6 @@ class RoleThread(threading.Thread):
         """`name` is the thread's name, `ended` the queue into which it puts itself."""
         super().__init__(name=name, daemon=True)
         self.role = role
-        role._raises_failed_runs = False
         self.error: BaseException | None = None
         """What the role raised, if it did."""
         self._queue = ended
@@ -141,7 +128,7 @@ class RoleThread(threading.Thread):
     def run(self) -> None:
         """Run the role."""
         try:
-            self.role.run()
+            RoleRunner.of(self.role).run(raise_failed_run=False)
         except BaseException as error:
             self.error = error
         finally:
@@ -186,8 +173,8 @@ def run_in_threads(
     summary = Summary.from_counts(run.counts(), ok=run.ok(), seconds=time.monotonic() - began, reasons=run.reasons())
     if raise_failures and notes.first is not None:
         raise_failure(*notes.first)
-    if raise_failures and notes.broken is not None:
-        raise notes.broken
+    if raise_failures and notes.first_broken is not None:
+        raise notes.first_broken
     return TestRun(notes.results, notes.failures, summary)
 
 
@@ -238,9 +225,10 @@ class _Run:
         self._app, self._options, self._notes = app, options, notes
         self._ended: SimpleQueue[RoleThread] = SimpleQueue()
         self._collector = cast(Collector, app.compile("collector", options=options))
-        if self._collector._journal_user():
-            self._collector._journal_path = MEMORY
-        notes.watch_collector(self._collector)
+        self._runner = CollectorRunner.of(self._collector)
+        if self._runner.handler.journal_user():
+            self._runner.journal_path = MEMORY
+        self._runner.watcher = notes
         distributor = app.compile("distributor", options=options, metadata=metadata)
         self._distributor = RoleThread("distributor of a test run", distributor, self._ended)
         self._threads = [RoleThread("collector of a test run", self._collector, self._ended), self._distributor]
@@ -251,7 +239,7 @@ class _Run:
         worker = cast(Worker, self._app.compile("worker", name, options=self._options))
         # that of all roles of the test, which no successor would have less of
         worker.max_memory = None
-        self._notes.watch(worker)
+        WorkerRunner.of(worker).watch = partial(self._notes.watch, name)
         return RoleThread(f"worker of {name!r} of a test run", worker, self._ended)
 
     def carry_out(self, timeout: float) -> None:
@@ -274,7 +262,7 @@ class _Run:
 
     def reasons(self) -> list[Reason]:
         """Why not everything was collected."""
-        return self._collector._reasons()
+        return self._runner.reasons()
 
     def ok(self) -> bool:
         """True if nothing failed in any role."""
@@ -312,7 +300,7 @@ class _Run:
         running = [thread for thread in self._threads if thread.is_alive()]
         # workers and distributor first: a collector that goes before them could not acknowledge what they finish
         for thread in reversed(running):
-            thread.role._end(final=False)
+            RoleRunner.of(thread.role).end(final=False)
         give_up = time.monotonic() + 2 * DRAIN_SECONDS
         for thread in running:
             thread.join(max(0.0, give_up - time.monotonic()))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zmqpipeline.addresses import EndpointAddress
+from zmqpipeline.definitions.functions.names import name_of
 from zmqpipeline.definitions.signatures import BoundHandler, Handler
 from zmqpipeline.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
-from zmqpipeline.roles.collector import Collection, Collector, with_number
+from zmqpipeline.roles.collecting import Collection, ResultHandler
+from zmqpipeline.roles.collector import Collector
 from zmqpipeline.roles.results import Failure
-from zmqpipeline.runtime.error_text import named
 
 
 class FunctionCollector(Collector):
@@ -27,71 +27,88 @@ class FunctionCollector(Collector):
         """`collectors` by task type ("" for all others); `single` holds finished, failed and ack_data, if given."""
         self.endpoint = endpoint
         self.ack_endpoint = ack_endpoint
-        self._collectors = dict(collectors)
-        self._single = dict(single)
+        self.handler = FunctionResults(collectors, single, lambda: self.metadata)
+        """What its runner calls."""
 
     def handle_collection(self, data: dict[str, Any], task_type: str, msgtype: str) -> dict[str, Any] | None:
         """Call the function of this task for one result."""
-        call, takes_number = self._make_collection()(task_type, 1)
-        answer = with_number(call, takes_number=takes_number)(0, data)
+        call, takes_number = self.handler.collection()(task_type, 1)
+        answer = call(0, data) if takes_number else call(data)
         return answer if isinstance(answer, dict) else None
 
-    def handle_finished(self, data: dict[str, Any], task_type: str, msgtype: str) -> dict[str, Any] | None:
-        """Call the `finished` function; a dict that it returns goes to the distributor."""
-        answer: dict[str, Any] | None = self._call_single("finished", msgtype=msgtype)
-        return answer
 
-    def handle_failed(self, failure: Failure) -> None:
-        """Call the `failed` function."""
-        plan = self._single.get("failed")
-        if plan is not None:
-            self._call(plan.bind({"metadata": self.metadata}), failure, task_type=failure.task_type)
+class FunctionResults(ResultHandler):
+    """Decorated functions for a result, a failure, an ACK and the end, each with what it takes by name."""
 
-    def get_ack_data(self) -> dict[str, Any] | None:
-        """Call the `ack_data` function."""
-        answer: dict[str, Any] | None = self._call_single("ack_data", task_type=self._last_task)
-        return answer
+    def __init__(
+        self,
+        collectors: Mapping[str, Handler],
+        single: Mapping[str, Handler],
+        metadata: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        """As `FunctionCollector`; `metadata` are those of the run, once they are known."""
+        self._collectors = dict(collectors)
+        self._single = dict(single)
+        self._metadata = metadata
 
-    def _has_ack_data(self) -> bool:
-        return "ack_data" in self._single
+    @property
+    def name(self) -> str:
+        """All of them."""
+        return "the collector's functions"
 
-    def _finish(self) -> Any:
-        return self.handle_finished({}, "", MESSAGE_TYPE_END)
-
-    def _call_single(self, name: str, **values: Any) -> Any:
-        plan = self._single.get(name)
-        return None if plan is None else self._call(plan.bind({"metadata": self.metadata}), **values)
-
-    def _make_collection(self) -> Collection:
-        constants = {"metadata": self.metadata, "msgtype": MESSAGE_TYPE_DATA}
-        bound = {name: plan.bind(constants) for name, plan in self._collectors.items()}
-        for_all = bound.get("")
+    def collection(self) -> Collection:
+        """The function of the task, or the one for all others; what it takes by name is given by each call."""
+        constants = {"metadata": self._metadata(), "msgtype": MESSAGE_TYPE_DATA}
+        for_all = self._collectors.get("")
 
         def collection(task: str, attempt: int) -> tuple[Callable[..., Any], bool]:
-            one = bound.get(task, for_all)
-            if one is None:
+            plan = self._collectors.get(task, for_all)
+            if plan is None:
                 return (lambda data: None), False
-            if not one.rest:
-                return one.function, False
-            call = partial(self._call, one, task_type=task, attempt=attempt)
-            return (lambda number, data: call(data, number=number)), True
+            bound = plan.bind({**constants, "task_type": task, "attempt": attempt})
+            function = bound.function
+            if not bound.rest:
+                return function, False
+            if "journal" not in bound.rest:
+                return (lambda number, data: function(data, number=number)), True
+            return (lambda number, data: self._call(bound, data, number=number)), True
 
         return collection
 
-    def _call(self, bound: BoundHandler, *first: Any, **values: Any) -> Any:
-        """Call a function; if it takes the journal, within a savepoint of its own."""
-        if "journal" not in bound.rest:
-            return bound(*first, **values)
-        if self._journal is None:
-            # the parameter has a default: a collector whose functions need a journal does not begin without one
-            return bound.function(*first, **{name: values[name] for name in bound.rest if name in values})
-        with self._journal.item() as transaction:
-            return bound(*first, journal=transaction, **values)
+    def failed(self, failure: Failure) -> None:
+        """Call the `failed` function."""
+        self._call_single("failed", failure, task_type=failure.task_type)
 
-    def _whose(self, handler: str) -> str:
-        plan = self._single["ack_data" if handler == "get_ack_data" else "finished"]
-        return f"The {named(plan.what, plan.function)}"
+    def finished(self, tasks: Sequence[str]) -> Any:
+        """Call the `finished` function."""
+        return self._call_single("finished", msgtype=MESSAGE_TYPE_END)
 
-    def _journal_user(self) -> str:
+    def has_ack_data(self) -> bool:
+        """Whether there is an `ack_data` function."""
+        return "ack_data" in self._single
+
+    def ack_data(self, task: str) -> Any:
+        """Call the `ack_data` function."""
+        return self._call_single("ack_data", task_type=task)
+
+    def whose(self, what: str) -> str:
+        """The function, with its line."""
+        return f"The {name_of(self._single[what])}"
+
+    def journal_user(self) -> str:
+        """The first function that needs it."""
         plans = (*self._collectors.values(), *self._single.values())
         return next((plan.what for plan in plans if plan.needs("journal")), "")
+
+    def _call_single(self, name: str, *first: Any, **values: Any) -> Any:
+        plan = self._single.get(name)
+        return None if plan is None else self._call(plan.bind({"metadata": self._metadata()}), *first, **values)
+
+    def _call(self, bound: BoundHandler, *first: Any, **values: Any) -> Any:
+        """Call a function; if it takes the journal, within a savepoint of its own."""
+        given = {name: values[name] for name in bound.rest if name != "journal"}
+        # without one the parameter has a default: a collector whose functions need a journal does not begin
+        if "journal" not in bound.rest or self.journal is None:
+            return bound.function(*first, **given)
+        with self.journal.item() as transaction:
+            return bound.function(*first, journal=transaction, **given)

@@ -1,4 +1,4 @@
-"""A decorated source as a `Task`."""
+"""A decorated source of items."""
 
 from __future__ import annotations
 
@@ -15,59 +15,49 @@ from zmqpipeline.errors import SerializeError
 from zmqpipeline.messages import MESSAGE_TYPE_READY
 from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
-from zmqpipeline.roles.task import LastAck, Step, Task, keyed
+from zmqpipeline.roles.sources import ItemSource, Step
+from zmqpipeline.roles.task import LastAck, keyed
 from zmqpipeline.roles.task_type import TaskType
 from zmqpipeline.runtime.threads.source import Begun, Exhausted, Keep, PassOver, Source
 from zmqpipeline.serialization.pack import item_packer, pack_item
 
 _log = logging.getLogger("zmqpipeline.task")
-_OVER = object()
 
 
-class FunctionTask(Task):
+class FunctionSource(ItemSource):
     """A task whose items come from a function: yielded, returned as an iterable, or one a call."""
 
     def __init__(self, entry: TaskEntry, endpoint: EndpointAddress, gate: Handler | None = None) -> None:
         """`gate` is the plan of an `available` function."""
-        self.task_type = TaskType(entry.name)
-        self.endpoint = endpoint
-        self.dependencies = [TaskType(name) for name in entry.spec.depends_on]
-        self._entry = entry
-        self._gate = gate
-        self._items: Iterator[Any] | None = None
+        assert entry.plan is not None
+        self._task_type = TaskType(entry.name)
+        self._endpoint, self._entry, self._plan, self._gate = endpoint, entry, entry.plan, gate
+        self._metadata: dict[str, Any] = {}
         self._acks = LastAck(gated=gate is not None)
 
-    def handle(
-        self, data: dict[str, Any], address: str, msgtype: str, ack_data: dict[str, Any]
-    ) -> dict[str, Any] | None:
-        """The next item, as for any other Task; the distributor itself takes a shorter way."""
-        if self._items is None:
-            ack_id, ack_task = ack_data.get("_id", 0), ack_data.get("_task_type", "")
-            self._items = self._iterate(self._bound(), Produce(self.task_type, 1, address, ack_task, ack_id, b""))
-        item: Any = next(self._items, _OVER)
-        if item is _OVER:
-            self.is_complete = True
-            return None
-        checked: dict[str, Any] = {} if item is None else item
-        return checked
+    @property
+    def endpoint(self) -> EndpointAddress:
+        """As the app has it."""
+        return self._endpoint
 
-    def _spec(self) -> TaskSpec:
+    def spec(self) -> TaskSpec:
+        """As it was decorated."""
         return replace(self._entry.spec, has_gate=self._gate is not None)
 
-    def _start(self, metadata: dict[str, Any], start: int = 0) -> Step:
-        _log.info("Task %r begins.", str(self.task_type))
-        self.initialize(metadata)
+    def start(self, metadata: dict[str, Any], start: int = 0) -> Step:
+        """The function is called with the first step."""
+        _log.info("Task %r begins.", str(self._task_type))
+        self._metadata = metadata
         step = self._times_step() if self._entry.keywords["times"] is not None else self._items_step(start)
         if (key := self._entry.keywords["key"]) is not None:
-            step = self._keyed(step, key)
+            step = keyed(step, key, str(self._task_type))
         if self._gate is not None:
             step = self._gated(step, self._gate)
-        return Begun(step, start) if self._entry.plan is not None and "start" in self._entry.plan.names else step
+        return Begun(step, start) if "start" in self._plan.names else step
 
     def _bound(self, start: int = 0) -> BoundHandler:
-        assert self._entry.plan is not None
-        constants = {"metadata": self.metadata, "task_type": self.task_type, "msgtype": MESSAGE_TYPE_READY}
-        return self._entry.plan.bind({**constants, "start": start})
+        constants = {"metadata": self._metadata, "task_type": self._task_type, "msgtype": MESSAGE_TYPE_READY}
+        return self._plan.bind({**constants, "start": start})
 
     def _call(self, bound: BoundHandler, command: Produce, number: int = 0) -> Any:
         if not bound.rest:
@@ -110,11 +100,8 @@ class FunctionTask(Task):
 
         return step
 
-    def _keyed(self, step: Step, key: str | Callable[[dict[str, Any]], Any]) -> Step:
-        return keyed(step, key, str(self.task_type))
-
     def _gated(self, step: Step, gate: Handler) -> Step:
-        bound = gate.bind({"metadata": self.metadata, "task_type": self.task_type})
+        bound = gate.bind({"metadata": self._metadata, "task_type": self._task_type})
 
         def gated(command: Produce) -> bytes | tuple[bytes, bytes]:
             self._acks.pass_gate(command, lambda ack: bound(ack, address=WorkerAddress(command.address)))

@@ -40,6 +40,11 @@ class Held:
         """How many threads have to deal with, whoever wants the outcome."""
         return len(self.pending) + len(self.cancelled)
 
+    def numbers(self) -> set[int]:
+        """Those of all items that are held."""
+        spans = (self.pending.spans(), self.kept.spans())
+        return {*self.failures, *(number for one in spans for number in numbers_of(one))}
+
     def check(self) -> None:
         """An item is pending, kept as a result, or kept as a failure, never two of these."""
         self.kept.check()

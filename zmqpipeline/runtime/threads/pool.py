@@ -38,7 +38,7 @@ class Pool(UserThread, Shares):
     """Executes items on `threads` threads, which start with the first `submit`, and which may lead."""
 
     # a quantum, its last item, and what a busy machine makes of them
-    brief = look = 2.5 * QUANTUM
+    brief = look = 1.5 * QUANTUM
 
     def __init__(
         self,
@@ -224,7 +224,7 @@ class Pool(UserThread, Shares):
     def is_brief(self) -> bool:
         """Whether an item takes no longer than a call that is made between two turns may."""
         seconds = self._pace.seconds
-        return super().is_brief() and seconds is not None and seconds < self.brief
+        return super().is_brief() and seconds is not None and seconds < QUANTUM
 
     def _serve(self, slot: Slot) -> bool:
         """Execute what there is for a quantum, between two turns of the loop; False if the thread is lost."""

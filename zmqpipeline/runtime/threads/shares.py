@@ -31,12 +31,18 @@ from zmqpipeline.runtime.threads.execution import Execution, Job, Piece, Slot
 from zmqpipeline.runtime.threads.serial import Post
 from zmqpipeline.runtime.threads.ticker import Ticker
 
-QUANTUM = 0.04
+QUANTUM = 0.1
 """Seconds of work between two handings over, and between two turns of the loop, while there is enough to do.
 
-What the roles exchange once a quantum costs them some 2 ms of two busy cores, since each wakes up to cold caches. Items
-of 500 us on two workers, with 20 and with 40 ms: a worker was in the function for 0.87 and for 0.91 of its time.
+What the roles exchange once a quantum costs them some 2 ms of two busy cores, since each wakes up to cold caches.
+``python -m examples.benchmarks granularity --workers 2 --seconds 1`` with 40 and with 100 ms, two cores: 0.82 and 0.91
+of the limit with items of 50 us, 0.81 and 0.92 with 500 us, 0.84 and 0.90 with 5 ms. With 200 ms the roles use less,
+but at the end of a task one worker waits for another's quantum, and it was no better.
 """
+
+LOOK_SECONDS = 0.04
+"""Seconds between two looks of the ticker, at the most, while there is something to look after: a thread that is at the
+same item for so long is in a long one, and others take what it has not begun."""
 
 MESSAGE_SECONDS = 0.002
 """Results of so much work (seconds) are worth a message when little is left to do."""
@@ -50,7 +56,7 @@ STUCK_SECONDS = 0.1
 STRIDE = 256
 """The most items between two looks at the clock, which costs some 2 us."""
 
-STRIDE_PART = 0.1
+STRIDE_PART = 0.04
 """The longest stride, about, as a part of the quantum."""
 
 _TIMEOUT_LOOK = 0.05
@@ -74,6 +80,7 @@ class Shares:
         """May be replaced; an Execute is executed by what there is when it is submitted."""
         self._post = post
         self._quantum = quantum
+        self._look_seconds = min(quantum, LOOK_SECONDS)
         self._stride_seconds = STRIDE_PART * quantum
         self._task = task
         self._failures = failures or FailureLog(logging.getLogger("zmqpipeline.worker"))
@@ -92,7 +99,7 @@ class Shares:
         self._waiting_since = 0.0
         """Since when items wait (time.perf_counter) for the one that executes alone."""
         self._closed = False
-        self._ticker = Ticker("zmqpipeline-worker-ticker", self._look, quantum)
+        self._ticker = Ticker("zmqpipeline-worker-ticker", self._look, self._look_seconds)
         self._busy = Busy(self._slots, post)
 
     def _wait_for_one(self) -> None:
@@ -306,11 +313,11 @@ class Shares:
         wait: float | None = None
         for slot in self._slots:
             if self._threads > 1 and (slot.todo or (self._waiting and not slot.index)):
-                wait = self._quantum
-                if moment - slot.last > self._quantum:
+                wait = self._look_seconds
+                if moment - slot.last > self._look_seconds:
                     self._look_at_stuck(slot, moment)
             if slot.part or slot.striding:
-                wait = self._quantum
+                wait = self._look_seconds
                 # a thread that comes by hands over itself, a little later than this
                 if moment - slot.mark > 1.5 * self._quantum:
                     with slot.lock:
@@ -323,7 +330,7 @@ class Shares:
                 wait = left if wait is None else min(wait, left)
         sums = self._failures.look(moment)
         if self._busy.tell(waiting=bool(self._waiting)):
-            wait = self._quantum if wait is None else min(wait, self._quantum)
+            wait = self._look_seconds if wait is None else min(wait, self._look_seconds)
         return sums if wait is None else wait
 
     def _look_at_stuck(self, slot: Slot, moment: float) -> None:

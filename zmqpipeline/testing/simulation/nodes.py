@@ -83,9 +83,7 @@ class WorkerNode(Node):
 
     def held(self) -> set[int]:
         """What this worker has, done or not, as long as it is not released."""
-        machine = self.machine
-        spans = (machine._pending.spans(), machine._kept.spans())
-        return {*machine._failures, *(number for one in spans for number in numbers_of(one))}
+        return self.machine.held()
 
     @abstractmethod
     def set_metadata(self, metadata: bytes) -> None:

@@ -22,6 +22,7 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.data.ranges import numbers_of
 from zmqpipeline.roles.base import Role
+from zmqpipeline.roles.collector import CollectorRunner
 from zmqpipeline.roles.results import Failure, Summary
 from zmqpipeline.serialization.pack import unpack
 from zmqpipeline.testing.hang_report import collector_line, distributor_lines, worker_line
@@ -150,7 +151,8 @@ class SimulatedPipeline:
     def _path(self, folder: Path) -> Path | None:
         wanted = self._journal
         if wanted is None:
-            wanted = bool(cast(Any, self._app.compile("collector", options=_OPTIONS))._journal_user())
+            collector = self._app.compile("collector", options=_OPTIONS)
+            wanted = bool(CollectorRunner.of(collector).handler.journal_user())
         return folder / "run.db" if wanted else None
 
     def _story(self, world: World) -> str:
@@ -347,7 +349,7 @@ class World(Stage):
             steps += 1
             if steps % 256 == 0 and time.monotonic() > give_up:
                 raise PipelineTimeout(f"The simulated run was not over within {timeout:g} s:\n{self.describe()}")
-        self.distributor.role._conclude(cast(Any, self.distributor.ended))
+        self.distributor.runner.conclude(cast(Any, self.distributor.ended))
         self._judge()
 
     def is_over(self) -> bool:

@@ -16,9 +16,9 @@ from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.data.ranges import spans_of
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.worker import WorkerMachine
-from zmqpipeline.roles.collector import Collector
-from zmqpipeline.roles.distributor import Distributor
-from zmqpipeline.roles.worker import Worker
+from zmqpipeline.roles.collector import Collector, CollectorRunner
+from zmqpipeline.roles.distributor import Distributor, DistributorRunner
+from zmqpipeline.roles.worker import Worker, WorkerRunner
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.threads.collecting import EachAck
@@ -43,9 +43,10 @@ class AppWorker(nodes.WorkerNode):
     def __init__(self, world: World, name: str, task: str) -> None:
         """It executes the items of `task`."""
         self.role = cast(Worker, world.make("worker", task))
+        runner = WorkerRunner.of(self.role)
         machine = WorkerMachine(
             task,
-            slots=self.role._slots(),
+            slots=runner.slots(),
             incarnation=world.incarnation(),
             host=name,
             options=world.options,
@@ -57,9 +58,9 @@ class AppWorker(nodes.WorkerNode):
             "workers": (lambda: world.distributor, "workers"),
             "results": (lambda: world.collector, "results"),
         }
-        self._preparation = self.role._make_preparation()
+        self._handler, self._preparation = runner.handler, runner.preparation()
         self._begun: set[int] = set()
-        self._execution = self.role._make_execution()
+        self._execution = self._handler.execution(world.options)
         self._outcomes: dict[int, bytes | m.ErrorInfo] = {}
 
     def stop(self) -> None:
@@ -73,18 +74,19 @@ class AppWorker(nodes.WorkerNode):
 
     def set_metadata(self, metadata: bytes) -> None:
         """The role's functions get it from here on."""
-        self.role._set_metadata(c.SetMetadata(metadata))
-        self._execution = self.role._make_execution()
+        self.role.metadata = unpack(metadata) if metadata else {}
+        self._execution = self._handler.execution(self.world.options)
 
     def begin(self, thread: int, number: int, attempt: int, payload: bytes) -> float:
         """Call the function now; that it is done, or has raised, is told when its time is over, if anybody is left."""
-        if self.role._is_async():
+        if self._handler.concurrency():
             # each call is awaited at once: time is the simulation's, and no call waits for another
             self.world.use_event_loop()
-        if thread not in self._begun and not (self.role._is_async() and self._begun):
+            thread = 0
+        if thread not in self._begun:
             self._begun.add(thread)
             try:
-                self._preparation.begin(0 if self.role._is_async() else thread)
+                self._preparation.begin(thread)
             except _RAISED:
                 self._preparation.conclude(f"The worker for task {self.task!r}")
         self.world.note_execution(self.task, number)
@@ -97,12 +99,9 @@ class AppWorker(nodes.WorkerNode):
 
     def _call(self, thread: int, payload: bytes, number: int, attempt: int) -> bytes:
         execution = self._execution
-        pack, item = execution.packer(), unpack(payload)
-        if self.role._is_async():
-            place = (0, number, attempt) if execution.placed else ()
-            return pack(complete(partial(execution.call, item, *place)))
         place = (thread, number, attempt) if execution.placed else ()
-        return pack(execution.call(item, *place))
+        call = partial(execution.call, unpack(payload), *place)
+        return execution.packer()(complete(call) if execution.is_async else call())
 
     def outcome(self, number: int, payload: bytes) -> bytes | m.ErrorInfo:
         """What the function has returned or raised."""
@@ -131,31 +130,34 @@ class AppDistributor(nodes.DistributorNode):
 
     def __init__(self, world: World) -> None:
         """Its sources begin anew."""
-        self.role = role = cast(Distributor, world.make("distributor", None))
-        role._prepare()
+        role = cast(Distributor, world.make("distributor", None))
+        self.runner = runner = DistributorRunner.of(role)
+        runner.prepare()
+        self._calls = calls = runner.calls
         machine = DistributorMachine(
             world.app.name,
-            [replace(task._spec(), crash_limit=_NO_CRASH_LIMIT) for task in role._tasks],
+            [replace(spec, crash_limit=_NO_CRASH_LIMIT) for spec in runner.specs()],
             incarnation=world.incarnation(),
             run=f"run-{world.serial()}",
             options=world.options,
             rng=random.Random(world.rng.random()),
-            metadata="none" if role._metadata_source is None else "local",
+            metadata="local" if calls.has_metadata else "none",
         )
         super().__init__(world, machine)
         self.world = world
         role.machine = machine
         self.targets = {"acks": (lambda: world.collector, "acks")}
-        self._steps: dict[str, Take] = {str(task.task_type): role._steps_of(task) for task in role._tasks}
+        sources = zip(calls.names, calls.sources, strict=True)
+        self._steps: dict[str, Take] = {name: calls.steps_of(source) for name, source in sources}
         self._taken = dict.fromkeys(self._steps, 0)
 
     def load_metadata(self) -> e.MetadataLoaded:
         """Call the app's function."""
-        return self.role._load_metadata()
+        return self._calls.load_metadata()
 
     def start_tasks(self, command: c.StartTasks) -> None:
         """The sources get the metadata."""
-        self.role._start_tasks(command)
+        self._calls.start_tasks(command)
 
     def part(self, count: int) -> int:
         """Some at once, some in two parts."""
@@ -215,29 +217,30 @@ class AppCollector(nodes.CollectorNode):
 
     def __init__(self, world: World, journal: Path | None) -> None:
         """A journal is opened, and what it holds is told to the machine."""
-        self.role = role = cast(Collector, world.make("collector", None))
+        role = cast(Collector, world.make("collector", None))
+        self._runner = runner = CollectorRunner.of(role)
         machine = CollectorMachine(world.app.name, incarnation=world.incarnation(), options=world.options)
         super().__init__(world, machine, world.climate.collect_seconds)
         self.world = world
         role.machine = machine
-        role._collection = role._make_collection()
+        self._calls = runner.calls()
         self._held: list[e.Event] = []
         """What was called, and is neither in the journal nor said yet."""
         self._journal = None if journal is None else Journal(journal, pipeline=world.app.name, durable=False)
-        role._journal = self._journal
+        runner.handler.journal = self._journal
         if self._journal is not None and self._journal.restored is not None:
             self.tell(self._journal.restored)
 
     def set_run(self, command: c.SetRun) -> None:
         """The role's functions get the metadata; it is written down."""
-        self.role._set_run(command)
+        self._runner.set_run(command)
         journal = self._journal
         if journal is not None:
             self.later(lambda: journal.begin(command), 0)
 
     def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes, each: bool) -> None:
         """Call the function for each of these."""
-        (call, placed), world = self.role._collecting(task, attempt), self.world
+        (call, placed), world = self._calls.collecting(task, attempt), self.world
         told = EachAck(self._ack_data_of_one, lambda error, _: self._broken(error)) if each else None
         good: list[int] = []
         digests = b""
@@ -245,7 +248,7 @@ class AppCollector(nodes.CollectorNode):
         for index, (number, payload) in enumerate(zip(numbers, payloads, strict=True)):
             try:
                 data = unpack(payload)
-                self.role._note(call(number, data) if placed else call(data))
+                self._calls.note(call(number, data) if placed else call(data))
                 if told is not None:
                     told.collected(b"")
             except JournalLost:
@@ -259,7 +262,7 @@ class AppCollector(nodes.CollectorNode):
                 digests += keys[m.KEY_BYTES * index : m.KEY_BYTES * (index + 1)]
         ack, trouble = b"", None
         try:
-            ack = self.role._take_ack_data() if told is None else told.newest
+            ack = self._calls.take_ack_data() if told is None else told.newest
         except _RAISED as error:
             trouble = self._broken(error)
         if self._journal is not None:
@@ -280,7 +283,7 @@ class AppCollector(nodes.CollectorNode):
             by_task.setdefault(item.task, []).append(item.number)
             self.world.note_failed(item)
             try:
-                self.role._call_failed(item)
+                self._calls.call_failed(item)
             except JournalLost:
                 raise
             except _RAISED as error:
@@ -295,7 +298,7 @@ class AppCollector(nodes.CollectorNode):
             journal.over(command.ok, command.counts)
         self._settle()
         try:
-            data = self.role._call_finished() or b""
+            data = self._calls.call_finished([one.task for one in self.machine.counts])
         except JournalLost:
             raise
         except _RAISED as error:
@@ -324,11 +327,11 @@ class AppCollector(nodes.CollectorNode):
         if self._journal is not None:
             self._journal.rollback()
             self._journal.close()
-            self._journal = self.role._journal = None
+            self._journal = self._runner.handler.journal = None
 
     def _ack_data_of_one(self) -> bytes:
         try:
-            return self.role._take_ack_data()
+            return self._calls.take_ack_data()
         except _RAISED as error:
             self._broken(error)
             raise
