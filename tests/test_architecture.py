@@ -79,6 +79,7 @@ PRIVATE = {
             ("definitions.origin", "_getframe"),
             ("runtime.child", "_exit"),
             ("runtime.threads.preparation", "_current_frames"),
+            ("runtime.threads.watch", "_current_frames"),
             ("testing.hang_report", "_current_frames"),
             ("utils.shutdown", "_exit"),
         ],

@@ -62,11 +62,12 @@ WRONG: dict[type, dict[str, list[Any]]] = {
     },
     WorkerKeywords: {
         "threads": [0, "2", None],
+        "concurrency": [0, "2", None],
         "init_timeout": [0, "60"],
         "max_items": [0, "7"],
         "max_memory": [0, "much"],
     },
-    ServiceKeywords: {"threads": [0, None], "idempotent": ["no", None], "init_timeout": [0]},
+    ServiceKeywords: {"threads": [0, None], "concurrency": [0], "idempotent": ["no", None], "init_timeout": [0]},
 }
 METHODS: dict[type, tuple[str, str]] = {
     TaskKeywords: ("task", "Task 'C'"),

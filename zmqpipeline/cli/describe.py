@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zmqpipeline.app import Pipeline
-from zmqpipeline.definitions.registry import TaskEntry, WorkerEntry
+from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry
 from zmqpipeline.options import Options
 
 
@@ -65,14 +66,30 @@ def _nodes(app: Pipeline) -> Iterator[Node]:
     if app.task_types:
         yield Node("collector", "collector", ("collector",))
     for index, (name, service) in enumerate(app.registry.services.items()):
-        yield Node(f"service{index}", "service", (f"service {name}", _threads(service.keywords["threads"])))
+        yield Node(f"service{index}", "service", (f"service {name}", _at_once(service)))
 
 
 def _about(task: TaskEntry, worker: WorkerEntry | None) -> Iterator[str]:
     if task.spec.total is not None:
         yield f"{task.spec.total} item{'' if task.spec.total == 1 else 's'}"
     if worker is not None:
-        yield _threads(worker.keywords["threads"] if worker.cls is None else getattr(worker.cls, "n_threads", 1))
+        yield _at_once(worker)
+
+
+def _at_once(entry: WorkerEntry | ServiceEntry) -> str:
+    """How many calls of a worker's function go on at a time."""
+    if isinstance(entry, WorkerEntry) and entry.cls is not None:
+        cls = entry.cls
+        if inspect.iscoroutinefunction(cls.handle_execution):
+            return _calls(cls.concurrency or 100)
+        return _threads(getattr(cls, "n_threads", 1))
+    if entry.plan is not None and entry.plan.is_async:
+        return _calls(entry.keywords["concurrency"])
+    return _threads(entry.keywords["threads"])
+
+
+def _calls(number: int) -> str:
+    return f"{number} call{'' if number == 1 else 's'} at a time a worker"
 
 
 def _threads(number: int) -> str:

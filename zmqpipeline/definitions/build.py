@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress, RoleAddresses, make_folder, places_under
 from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry, listed, unknown_task
+from zmqpipeline.definitions.signatures import Handler
 from zmqpipeline.errors import ConfigurationError, did_you_mean
 from zmqpipeline.options import Options
 from zmqpipeline.roles.runner import RunnerSettings
@@ -173,6 +174,7 @@ def _worker(
 ) -> Worker:
     from zmqpipeline.roles.worker import MultiThreadedWorker, WorkerRunner
 
+    _refuse_threads(entry.plan, threads)
     if entry.cls is None:
         from zmqpipeline.definitions.functions.worker import FunctionWorker
 
@@ -185,6 +187,14 @@ def _worker(
         raise ConfigurationError(f"{entry.cls.__name__} is a SingleThreadedWorker; it has one thread, not {threads}.")
     WorkerRunner(worker, settings, threads=threads)
     return worker
+
+
+def _refuse_threads(plan: Handler | None, threads: int | None) -> None:
+    if threads is not None and plan is not None and plan.is_async:
+        raise ConfigurationError(
+            f"The {plan.what} is an async function: its calls share one thread, not {threads}. How many go on at a "
+            "time its decorator says, with concurrency=. Take threads away."
+        )
 
 
 def _service_entry(app: Pipeline, name: str | None) -> ServiceEntry:
@@ -212,6 +222,7 @@ def _service_worker(
     from zmqpipeline.roles.service import ServiceWorkerRunner
 
     inits = app.registry.worker_inits.get(entry.name), app.registry.thread_inits.get(entry.name)
+    _refuse_threads(entry.plan, threads)
     made = FunctionServiceWorker(entry, places.service_workers, *inits)
     ServiceWorkerRunner(made, settings, handler=made.handler, threads=threads)
     return made

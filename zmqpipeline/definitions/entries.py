@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zmqpipeline.addresses import EndpointAddress
@@ -86,7 +86,23 @@ def worker_entry(task_type: str, function: Callable[..., Any], **given: Unpack[W
     """
     name = task_name(task_type, "worker")
     keywords = checked(WorkerKeywords, given, f"The worker of task {name!r}")
-    return WorkerEntry(name, plan(function, signatures.WORKER, name), None, keywords)
+    made = plan(function, signatures.WORKER, name)
+    _check_calls(made, given)
+    return WorkerEntry(name, made, None, keywords)
+
+
+def _check_calls(made: Handler, given: Mapping[str, Any]) -> None:
+    """How many calls go on at a time: a coroutine function has `concurrency`, a plain one threads."""
+    if made.is_async and "threads" in given:
+        raise RegistrationError(
+            f"The {made.what} is an async function: its calls share one thread of each worker process, so that "
+            f"threads={given['threads']} says nothing. Write concurrency={given['threads']}: so many calls at a time."
+        )
+    if not made.is_async and "concurrency" in given:
+        raise RegistrationError(
+            f"The {made.what} is a plain function: each of its calls needs a thread, so that "
+            f"concurrency={given['concurrency']} says nothing. Write threads={given['concurrency']}, or `async def`."
+        )
 
 
 def check_event_type(event_type: object) -> None:
@@ -109,4 +125,6 @@ def service_entry(name: str, function: Callable[..., Any], **given: Unpack[Servi
     """
     name = task_name(name, "service")
     keywords = checked(ServiceKeywords, given, f"The service {name!r}")
-    return ServiceEntry(name, plan(function, signatures.SERVICE, name), keywords)
+    made = plan(function, signatures.SERVICE, name)
+    _check_calls(made, given)
+    return ServiceEntry(name, made, keywords)

@@ -108,10 +108,17 @@ class TaskKeywords(TypedDict, total=False):
     endpoint: Annotated[str | None, Keyword(None, ADDRESS, "an address of its own for this task.")]
 
 
+Concurrency = Annotated[
+    int,
+    Keyword(100, _whole(1), "of an `async def` function: so many calls of it go on at a time in each worker process."),
+]
+
+
 class WorkerKeywords(TypedDict, total=False):
     """The keywords of `@app.worker` and `add_worker`."""
 
     threads: Annotated[int, Keyword(1, _whole(1), "so many threads of each worker process call it at once.")]
+    concurrency: Concurrency
     init_timeout: Annotated[
         float | None,
         Keyword(
@@ -143,6 +150,7 @@ class ServiceKeywords(TypedDict, total=False):
     """The keywords of `@app.service` and `add_service`."""
 
     threads: Annotated[int, Keyword(1, _whole(1), "so many threads of each worker process call it at once.")]
+    concurrency: Concurrency
     idempotent: Annotated[
         bool,
         Keyword(False, FLAG, "a request whose worker was lost may be given to another one, and so be executed twice."),

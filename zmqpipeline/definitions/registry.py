@@ -154,6 +154,13 @@ class Registry:
         worker = self.workers.get(name)
         if worker is not None and worker.cls is not None:
             raise RegistrationError(_two_ways(decorator, name, "init_worker or init_thread"))
+        init = (self.worker_inits if decorator == "worker_init" else self.thread_inits)[name]
+        for user in (worker, self.services.get(name)):
+            if user is not None and user.plan is not None and init.is_async and not user.plan.is_async:
+                raise RegistrationError(
+                    f"The {init.what} is an async function, and the {user.plan.what} is a plain one, which has no "
+                    "event loop. Write both with `async def`, or both with `def`."
+                )
 
 
 Value = TypeVar("Value")

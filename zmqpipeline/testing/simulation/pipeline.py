@@ -6,6 +6,7 @@ item that takes a second takes none, and a seed is always the same run, if the f
 
 from __future__ import annotations
 
+import asyncio
 import random
 import tempfile
 import time
@@ -213,6 +214,7 @@ class World(Stage):
         self._key_of: dict[Item, bytes] = {}
         self._ends: dict[str, int] = {}
         self._called_at = 0.0
+        self._event_loop: asyncio.AbstractEventLoop | None = None
         self._striker = Striker(self)
         self.distributor = AppDistributor(self)
         self.collector = AppCollector(self, journal)
@@ -405,8 +407,17 @@ class World(Stage):
             collections=self.collections,
         )
 
+    def use_event_loop(self) -> None:
+        """Async functions are awaited on an event loop of this world's own."""
+        if self._event_loop is None:
+            self._event_loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._event_loop)
+
     def close(self) -> None:
-        """Let go of the journal."""
+        """Let go of the journal, and of the event loop."""
+        if self._event_loop is not None:
+            asyncio.set_event_loop(None)
+            self._event_loop.close()
         collector = getattr(self, "collector", None)
         if collector is not None:
             collector.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -21,6 +22,7 @@ from zmqpipeline.roles.worker import Worker, WorkerRunner
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.threads.collecting import EachAck
+from zmqpipeline.runtime.threads.coroutines import complete
 from zmqpipeline.runtime.threads.source import Exhausted, Gated, Keep, PassOver, Step, Take
 from zmqpipeline.serialization.pack import unpack
 from zmqpipeline.testing.simulation import nodes
@@ -64,6 +66,8 @@ class AppWorker(nodes.WorkerNode):
     def stop(self) -> None:
         """Another one takes the place of a worker that has executed its `max_items`."""
         super().stop()
+        for thread in sorted(self._begun):
+            self._preparation.finish(thread)
         if self.machine.lifespan.has_ended and self.machine.lifespan.reason:
             self.world.note("retired", self.name)
             self.world.after(0.0, self.world.worker_starter(self.task, again=True))
@@ -75,6 +79,10 @@ class AppWorker(nodes.WorkerNode):
 
     def begin(self, thread: int, number: int, attempt: int, payload: bytes) -> float:
         """Call the function now; that it is done, or has raised, is told when its time is over, if anybody is left."""
+        if self._handler.concurrency():
+            # each call is awaited at once: time is the simulation's, and no call waits for another
+            self.world.use_event_loop()
+            thread = 0
         if thread not in self._begun:
             self._begun.add(thread)
             try:
@@ -92,7 +100,8 @@ class AppWorker(nodes.WorkerNode):
     def _call(self, thread: int, payload: bytes, number: int, attempt: int) -> bytes:
         execution = self._execution
         place = (thread, number, attempt) if execution.placed else ()
-        return execution.packer()(execution.call(unpack(payload), *place))
+        call = partial(execution.call, unpack(payload), *place)
+        return execution.packer()(complete(call) if execution.is_async else call())
 
     def outcome(self, number: int, payload: bytes) -> bytes | m.ErrorInfo:
         """What the function has returned or raised."""
