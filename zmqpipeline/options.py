@@ -119,7 +119,7 @@ class Options:
     """
 
     max_waiting_bytes: int = 1024 * 1024 * 1024
-    """A task whose results feed another one is not handed out while more bytes of packed items than this wait for that."""
+    """A task whose results feed another one is not handed out while more bytes of items than this wait for that one."""
 
     max_queued_requests: int = 10_000
     """The most requests that wait for one service in its broker; a client is told when there are more."""

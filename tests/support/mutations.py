@@ -369,9 +369,7 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
 
 
 @contextmanager
-def mutated(
-    name: str | None, known: Mapping[str, Callable[[], list[Patch]]] = MUTATIONS
-) -> Iterator[None]:
+def mutated(name: str | None, known: Mapping[str, Callable[[], list[Patch]]] = MUTATIONS) -> Iterator[None]:
     """The machines with this defect, one of the `known` ones, or as they are."""
     patches = known[name]() if name else []
     started = [mock.patch.object(owner, attribute, value) for owner, attribute, value in patches]

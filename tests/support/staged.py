@@ -4,7 +4,7 @@ The laws, beside those of all runs:
 
 * each parent that was collected gave its children, once: `StagedWorld.check_children`
 * no child is with a worker whose parent is not collected: `StagedWorld.check_parent`
-* the run ends exactly when nothing is unfinished: an end before is found by `check_children` and `judge`, no end as a hang
+* the run ends exactly when nothing is unfinished: `check_children` and `judge` find an earlier end, no end is a hang
 * a task is asked for nothing while too much waits for one that it feeds: `StagedDistributor.act`
 """
 

@@ -99,7 +99,10 @@ def _dependents_of_stages_early() -> list[Patch]:
 
 def _roots_unheard() -> list[Patch]:
     """What there is of a task's own first items is told with results only."""
-    return [(CollectedResults, "_given", lambda self, event: self._give(event.outboxes)), (Feeding, "lacks_words", False)]
+    return [
+        (CollectedResults, "_given", lambda self, event: self._give(event.outboxes)),
+        (Feeding, "lacks_words", False),
+    ]
 
 
 def _end_told_as_done() -> list[Patch]:

@@ -15,6 +15,7 @@ from zmqpipeline.addresses import EndpointAddress, RoleAddresses, make_folder, p
 from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry, listed, unknown_task
 from zmqpipeline.errors import ConfigurationError, did_you_mean
 from zmqpipeline.options import Options
+from zmqpipeline.protocol.delivery.stages import inner_stages
 from zmqpipeline.roles.base import Role
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.serialization.pack import METADATA_BYTES, pack_aside
@@ -62,7 +63,7 @@ def compile_role(
     if role == "distributor":
         return _ready(_distributor(app, places, metadata or {}), app, options)
     if role == "collector":
-        return _ready(_collector(app, places), app, options)
+        return _ready(_with_stages(_collector(app, places), app), app, options)
     return _ready(_worker(app, _worker_entry(app, task_type), places, threads), app, options)
 
 
@@ -144,9 +145,18 @@ def _collector(app: Pipeline, places: RoleAddresses) -> Collector:
     if cls is None:
         from zmqpipeline.definitions.functions.collector import FunctionCollector
 
-        return FunctionCollector(places.results, places.acks, app.registry.collectors, app.registry.single)
+        inner = inner_stages(entry.spec for entry in app.registry.tasks.values())
+        return FunctionCollector(places.results, places.acks, app.registry.collectors, app.registry.single, inner)
     collector: Collector = cls()
     collector._addresses.update(results=places.results, acks=places.acks)
+    return collector
+
+
+def _with_stages(collector: Collector, app: Pipeline) -> Collector:
+    if any(entry.spec.for_each for entry in app.registry.tasks.values()):
+        from zmqpipeline.definitions.functions.feeding import FunctionStages
+
+        collector._stages = FunctionStages(app.registry.tasks)
     return collector
 
 

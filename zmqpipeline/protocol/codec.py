@@ -123,6 +123,10 @@ class Encoder:
         fields = [code, envelope.sender, envelope.addressee, envelope.number, envelope.received, *values]
         if not _HAS_PAYLOADS[code]:
             return self._headed(fields, body)
+        if type(payloads) is Packed and self._end_to_end and code in _END_TO_END:
+            is_short = len(payloads.data) <= INLINE
+            fields.append(payloads.data if is_short else None)
+            return [*self._headed(fields, body), *(() if is_short else (payloads.data,))]
         total = sum(map(len, payloads))
         if total >= LARGE and max(map(len, payloads)) >= LARGE:
             fields.append(len(payloads))

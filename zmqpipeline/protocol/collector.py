@@ -114,6 +114,11 @@ class CollectorMachine(CollectedResults):
         times = (self._deadline, self._warn_at, self._alone_until(), self._early_end.next_time())
         return None if self.phase == "ended" else soonest(times)
 
+    @property
+    def run_is_over(self) -> bool:
+        """Whether nobody will go on with what was collected here: it was seen to its end."""
+        return (self.phase == "ended" and bool(self._finish or self._was_finished)) or not self.run
+
     def snapshot(self) -> CollectorSnapshot:
         """What a collector has, for people."""
         tasks = {name: (len(one.collected), len(one.failed)) for name, one in list(self._tasks.items())}

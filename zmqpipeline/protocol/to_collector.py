@@ -41,7 +41,7 @@ _OVER = ("complete", "failed", "aborted")
 class ToCollector:
     """The state of a distributor machine, and its messages to the collector; see `protocol.distributor`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - all that it knows
         self,
         pipeline: str,
         tasks: Sequence[TaskSpec],

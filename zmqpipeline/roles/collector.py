@@ -6,13 +6,14 @@ import copy
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import JournalError, JournalUnavailable, RunFailed
 from zmqpipeline.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 from zmqpipeline.protocol.collector import CollectorMachine
-from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Ended, LookForEnd, SetRun
+from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Ended, Fetch, LookForEnd, SetRun
 from zmqpipeline.protocol.events import EndFound, Event
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import FailedItem, TaskCounts
@@ -24,9 +25,11 @@ from zmqpipeline.runtime.ended_runs import find_early_note, leave_early_note
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.journal import Journal
+from zmqpipeline.runtime.journal.scratch import open_scratch, remove_scratch
 from zmqpipeline.runtime.log import about_results
 from zmqpipeline.runtime.progress import read_progress
 from zmqpipeline.runtime.threads.collecting import CollectorThread
+from zmqpipeline.runtime.threads.feeding import Feeds
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import ACK_DATA_BYTES, is_dict, pack_aside, pack_item, unpack, within_depth
 
@@ -38,6 +41,17 @@ Collection: TypeAlias = Callable[[str, int], tuple[Callable[..., Any], bool]]
 
 Observer: TypeAlias = Callable[[str, int, "dict[str, Any] | None", "BaseException | Failure | None"], None]
 """Told of each result that was collected and of each failure, on the collector's thread; for test runs."""
+
+
+class Stages(Protocol):
+    """How results of tasks become items of others, as an app says it."""
+
+    @property
+    def fed(self) -> tuple[str, ...]:
+        """The tasks that get such items."""
+
+    def feeds(self, metadata: dict[str, Any], max_bytes: int) -> Feeds:
+        """The functions, for a run with this metadata; an item has at most so many bytes."""
 
 
 AnyCollector = TypeVar("AnyCollector", bound="Collector")
@@ -52,6 +66,7 @@ class Collector(Role):
     """Subclass it, declare `endpoint` and `ack_endpoint`, and write `handle_collection`."""
 
     _log_name = "zmqpipeline.collector"
+    _end_to_end = True
     _declares: ClassVar[dict[str, AttributeSpec]] = {"endpoint": ENDPOINT, "ack_endpoint": ENDPOINT}
 
     endpoint: EndpointAddress | str
@@ -70,6 +85,12 @@ class Collector(Role):
     """Forget what the journal holds."""
 
     _journal: Journal | None
+    _scratch: Journal | None
+    """What serves where nobody has asked for a journal, if results become items of other tasks."""
+
+    _stages: Stages | None
+    """How they do, if they do."""
+
     _gatherer: CollectorThread | None
     _lost: BaseException | None
     _observer: Observer | None
@@ -83,6 +104,7 @@ class Collector(Role):
         if not hasattr(cls, "metadata"):
             collector.metadata = {}
         collector._gatherer = collector._observer = collector._journal = collector._journal_path = None
+        collector._scratch = collector._stages = None
         collector._fresh, collector._lost = False, None
         collector._ack, collector._last_task = {}, ""
         return collector
@@ -259,13 +281,16 @@ class Collector(Role):
         path = self.options.journal if self._journal_path is None else self._journal_path
         if path is not None:
             name = self._pipeline or type(self).__name__
-            self._journal = Journal(path, pipeline=name, fresh=self._fresh, run_id=self.options.run_id)
+            fed = () if self._stages is None else self._stages.fed
+            self._journal = Journal(path, pipeline=name, fresh=self._fresh, run_id=self.options.run_id, fed=fed)
             self._tell_forgotten(self._journal)
         elif user := self._journal_user():
             raise JournalError(
                 f"The {user} takes `journal`, but this collector keeps none. Give it a file: --journal FILE, "
                 "app.run(journal=...), or ZMQPIPELINE_JOURNAL."
             )
+        elif self._stages is not None:
+            self._scratch = open_scratch(self._address("acks", self.ack_endpoint), self._pipeline, self._stages.fed)
 
     def _tell_forgotten(self, journal: Journal) -> None:
         held = journal.forgotten
@@ -293,7 +318,8 @@ class Collector(Role):
         )
 
     def _first_events(self) -> Iterable[Event]:
-        return [] if self._journal is None or self._journal.restored is None else [self._journal.restored]
+        restored = None if (journal := self._journal or self._scratch) is None else journal.restored
+        return [] if restored is None else [restored]
 
     def _front(self, machine: CollectorMachine, recorder: Recorder) -> Machine:
         from zmqpipeline.protocol.observed import ObservedCollector
@@ -309,18 +335,29 @@ class Collector(Role):
             post,
             note=self._note,
             ack_data=self._take_ack_data,
-            journal=self._journal,
+            journal=self._journal or self._scratch,
             leadership=self._leadership,
             failures=FailureLog(self._log),
+            feeds=None if self._stages is None else partial(self._make_feeds, self._stages),
+            max_waiting_bytes=self.options.max_waiting_bytes,
+            note_error=None if self._observer is None else self._note_unfed,
         )
         self._gatherer = gatherer
         return {
             LookForEnd: lambda command: self._look_for_end(post),
             SetRun: self._set_run,
             Collect: gatherer.collect,
+            Fetch: gatherer.fetch,
             CallFailed: gatherer.call_failed,
             CallFinished: gatherer.call_finished,
         }
+
+    def _make_feeds(self, stages: Stages) -> Feeds:
+        return stages.feeds(dict(self.metadata), self.options.max_message_bytes)
+
+    def _note_unfed(self, task: str, number: int, error: BaseException) -> None:
+        assert self._observer is not None
+        self._observer(task, number, None, error)
 
     def _look_for_end(self, post: Callable[[Any], None]) -> None:
         if early := find_early_note(bound=[self._address("acks", self.ack_endpoint)]):
@@ -346,9 +383,11 @@ class Collector(Role):
             # which closes the journal, too, after the last call that uses it
             self._gatherer.close(CLOSE_SECONDS)
             self._lost = self._gatherer.lost
-        elif self._journal is not None:
-            self._journal.close()
-        self._gatherer = self._journal = None
+        elif (journal := self._journal or self._scratch) is not None:
+            journal.close()
+        if self._scratch is not None and self.machine is not None and self.machine.run_is_over:
+            remove_scratch(self._scratch)
+        self._gatherer = self._journal = self._scratch = None
 
     def _conclude(self, ended: Ended) -> None:
         for kind in (JournalError, JournalUnavailable):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions.signatures import BoundHandler, Handler
 from zmqpipeline.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
-from zmqpipeline.roles.collector import Collection, Collector, with_number
+from zmqpipeline.roles import collector as roles
+from zmqpipeline.roles.collector import Collector, with_number
 from zmqpipeline.roles.results import Failure
 from zmqpipeline.runtime.error_text import named
 
@@ -23,12 +24,17 @@ class FunctionCollector(Collector):
         ack_endpoint: EndpointAddress,
         collectors: Mapping[str, Handler],
         single: Mapping[str, Handler],
+        inner: Collection[str] = (),
     ) -> None:
-        """`collectors` by task type ("" for all others); `single` holds finished, failed and ack_data, if given."""
+        """`collectors` by task type ("" for all others); `single` holds finished, failed and ack_data, if given.
+
+        `inner` are the tasks whose results the function for all does not get, since they become items of others.
+        """
         self.endpoint = endpoint
         self.ack_endpoint = ack_endpoint
         self._collectors = dict(collectors)
         self._single = dict(single)
+        self._inner = frozenset(inner)
 
     def handle_collection(self, data: dict[str, Any], task_type: str, msgtype: str) -> dict[str, Any] | None:
         """Call the function of this task for one result."""
@@ -62,13 +68,13 @@ class FunctionCollector(Collector):
         plan = self._single.get(name)
         return None if plan is None else self._call(plan.bind({"metadata": self.metadata}), **values)
 
-    def _make_collection(self) -> Collection:
+    def _make_collection(self) -> roles.Collection:
         constants = {"metadata": self.metadata, "msgtype": MESSAGE_TYPE_DATA}
         bound = {name: plan.bind(constants) for name, plan in self._collectors.items()}
         for_all = bound.get("")
 
         def collection(task: str, attempt: int) -> tuple[Callable[..., Any], bool]:
-            one = bound.get(task, for_all)
+            one = bound.get(task, None if task in self._inner else for_all)
             if one is None:
                 return (lambda data: None), False
             if not one.rest:

@@ -2,19 +2,19 @@
 
 The law:
 
-* Their items are in the collector's outbox (`Outbox`), written there in the transaction in which the results are marked
-  that gave them. The distributor asks for them from its first unsettled number on (`Fetch`), as workers have room, and
-  for a task once at a time. Whoever was started again asks again: the numbers are those of the outbox.
+* Their items are in the collector's outbox (`Outbox`), written there in the transaction in which the results are
+  marked that gave them. The distributor asks for them from its first unsettled number on (`Fetch`), as workers have
+  room, and for a task once at a time. Whoever was started again asks again: the numbers are those of the outbox.
 * What the outbox holds is told with each ACK. So when all that feeds a task is acknowledged, all its items are known.
-* A task is **fed out** when all that feeds it is over and every item of its outbox was handed out. Tasks that feed each
-  other in a circle are fed out together: when all of them have handed out every item, all of these are settled, and what
-  feeds the circle from outside is over.
-* A task is held back while the outbox of one that it feeds has more than `max_waiting_bytes`; but not by one of its own
-  circle, nor by one that has not begun, or is over: these would wait for it for ever.
+* A task is **fed out** when all that feeds it is over and every item of its outbox was handed out. Tasks that feed
+  each other in a circle are fed out together: when all of them have handed out every item, all of these are settled,
+  and what feeds the circle from outside is over.
+* A task is held back while the outbox of one that it feeds has more than `max_waiting_bytes`; but not by one of its
+  own circle, nor by one that has not begun, or is over: these would wait for it for ever.
 
-  So nothing is locked up for good. Of the tasks that are open take one that is held back; what holds it back is open and
-  feeds on behind it, outside of its circle. As circles are counted as one, this way ends: at a task that nothing holds
-  back, whose items are done, so that its outbox shrinks.
+  So nothing is locked up for good. Of the tasks that are open take one that is held back; what holds it back is open,
+  and outside of its circle. If that is held back in its turn, go on; with circles counted as one there is no way back.
+  So this ends at a task that nothing holds back, whose items are done, so that its outbox shrinks.
 """
 
 from __future__ import annotations

@@ -31,7 +31,9 @@ def circle_of(name: str, specs: Mapping[str, TaskSpec]) -> frozenset[str]:
         return specs[one].for_each
 
     before = reachable([name], feeders)
-    return frozenset(other for other in before if name in reachable([other], feeders)) if name in before else frozenset()
+    return (
+        frozenset(other for other in before if name in reachable([other], feeders)) if name in before else frozenset()
+    )
 
 
 def all_before(names: Iterable[str], specs: Mapping[str, TaskSpec]) -> list[str]:
@@ -39,6 +41,11 @@ def all_before(names: Iterable[str], specs: Mapping[str, TaskSpec]) -> list[str]
     given = list(names)
     further = reachable(given, lambda one: specs[one].for_each)
     return [*given, *sorted(further.difference(given))]
+
+
+def inner_stages(specs: Iterable[TaskSpec]) -> frozenset[str]:
+    """The tasks that feed another one than themselves: what they give is no last result."""
+    return frozenset(feeder for spec in specs for feeder in spec.for_each if feeder != spec.task_type)
 
 
 def check(specs: Mapping[str, TaskSpec]) -> None:
