@@ -7,7 +7,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 
@@ -98,9 +98,8 @@ class Journal:
         self._guard = Guard(self._db)
         self.transaction = Transaction(self._guard)
         self.outboxes = Outboxes(self._db, self._task_id, self._written)
-        if self._fed and self.restored is not None:
-            self._open_outboxes()
-            self.commit()
+        if self.restored is not None and self._fed:
+            self._restore_outboxes(self.restored)
 
     def _open(self, path: Path) -> sqlite3.Connection:
         self._lock = database.locked(path)
@@ -129,9 +128,16 @@ class Journal:
             self._retrying = database.retrying_in(found)
         return True
 
-    def _open_outboxes(self) -> None:
-        with self._written():
-            self.outboxes.open(self._fed)
+    def _restore_outboxes(self, restored: Restored) -> None:
+        try:
+            with self._written():
+                self.outboxes.open(self._fed)
+            self.commit()
+        except BaseException:
+            self.close()
+            raise
+        # which tasks have first items of their own is said when the run goes on
+        self.restored = replace(restored, outboxes=self.outboxes.told(self._fed), aside=self._scratch)
 
     # what the collector does with it ----------------------------------------------------------------------------------
 

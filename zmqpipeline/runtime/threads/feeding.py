@@ -58,6 +58,10 @@ class Feeds:
         """Whether any function wants to know it."""
         return any(one.takes_depth for feeds in self.by_feeder.values() for one in feeds)
 
+    def is_keyed(self, task: str) -> bool:
+        """Whether the items of this task have keys."""
+        return any(one.digest is not None for feeds in self.by_feeder.values() for one in feeds if one.task == task)
+
 
 class Feeder:
     """Calls the functions, and puts what they give into the outboxes of a journal."""
@@ -181,11 +185,8 @@ class Roots:
         for name, begin in feeds.roots.items():
             box = self._journal.outboxes.box(name)
             if not box.closed:
-                is_keyed = any(
-                    one.digest is not None for feed in feeds.by_feeder.values() for one in feed if one.task == name
-                )
                 # those with keys may come in another order: they are known by these
-                over = 0 if is_keyed else box.roots
+                over = 0 if feeds.is_keyed(name) else box.roots
                 producer = Producer(name, begin(over), partial(self._produced, name))
                 self._producers[name] = producer
                 producer.produce(Produce(name, ROOTS, "", "", 0, b"", over=over))
