@@ -339,7 +339,7 @@ class Collector(Role):
             leadership=self._leadership,
             failures=FailureLog(self._log),
             feeds=None if self._stages is None else partial(self._make_feeds, self._stages),
-            max_waiting_bytes=self.options.max_waiting_bytes,
+            options=self.options,
             note_error=None if self._observer is None else self._note_unfed,
         )
         self._gatherer = gatherer
@@ -385,7 +385,7 @@ class Collector(Role):
             self._lost = self._gatherer.lost
         elif (journal := self._journal or self._scratch) is not None:
             journal.close()
-        if self._scratch is not None and self.machine is not None and self.machine.run_is_over:
+        if self._scratch is not None and not (self.machine is not None and self.machine.goes_on):
             remove_scratch(self._scratch)
         self._gatherer = self._journal = self._scratch = None
 
