@@ -225,9 +225,9 @@ class ToCollector:
 
     def _fetched(self, answer: m.Fetched) -> None:
         parts = self._feeding.fetched(answer)
-        for part in parts:
+        for part in parts or ():
             self._dispatcher.produced(part)
-        if not parts:
+        if parts is None and self._connected:
             self._to_collector(self._begin_message(self._counted()))
 
     def _counted(self) -> list[m.TaskProgress]:

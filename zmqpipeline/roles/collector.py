@@ -308,7 +308,7 @@ class CollectorRunner(RoleRunner):
             leadership=self._leadership,
             failures=FailureLog(self._log),
             feeds=None if self.stages is None else partial(self._make_feeds, self.stages),
-            max_waiting_bytes=self.options.max_waiting_bytes,
+            options=self.options,
             note_error=None if self.watcher is None else self.watcher.raised,
         )
         self._gatherer = gatherer
@@ -351,7 +351,7 @@ class CollectorRunner(RoleRunner):
         elif (journal := self._journal or self._scratch) is not None:
             journal.close()
         machine = self.role.machine
-        if self._scratch is not None and machine is not None and machine.run_is_over:
+        if self._scratch is not None and not (machine is not None and machine.goes_on):
             remove_scratch(self._scratch)
         self._gatherer = self._journal = self._scratch = self.handler.journal = None
 

@@ -67,13 +67,14 @@ class Outboxes:
         db: sqlite3.Connection,
         task_key: Callable[[str], int],
         written: Callable[[], AbstractContextManager[None]],
+        explained: Callable[[], AbstractContextManager[None]],
     ) -> None:
         """`task_key` gives the number that stands for a task in the tables; what is `written` is so in a transaction.
 
-        That turns what sqlite raises into JournalLost.
+        That, and `explained` for what is read, turn what sqlite raises into JournalLost.
         """
         self._db = db
-        self._written = written
+        self._written, self._explained = written, explained
         self._task_key = task_key
         self._boxes: dict[str, Box] = {}
         self._pending: list[tuple[Box, bytes, bytes, int]] = []
@@ -213,7 +214,7 @@ class Outboxes:
 
     def fetch(self, command: Fetch) -> Fetched:
         """The items that are asked for, or those that follow them, as many as come in one piece or fit with it."""
-        with self._written():
+        with self._explained():
             return self._fetch(command)
 
     def _fetch(self, command: Fetch) -> Fetched:
@@ -251,7 +252,7 @@ class Outboxes:
         task, start, stop, depth = self._found
         if task == name and start <= number < stop:
             return depth
-        with self._written():
+        with self._explained():
             row = self._db.execute(
                 "SELECT start, stop, depth FROM zmqpipeline_outbox WHERE task = ? AND start <= ? "
                 "ORDER BY start DESC LIMIT 1",

@@ -18,7 +18,7 @@ from zmqpipeline.protocol.events import Produced
 from zmqpipeline.protocol.messages import ErrorInfo, Outbox
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.threads.source import Producer, Take
-from zmqpipeline.serialization.pack import unpack
+from zmqpipeline.serialization.pack import opener, unpack
 
 ROOTS = 1000
 """So many first items are asked for at once."""
@@ -66,8 +66,11 @@ class Feeds:
 class Feeder:
     """Calls the functions, and puts what they give into the outboxes of a journal."""
 
-    def __init__(self, journal: Journal, note_error: Callable[[str, int, BaseException], object] | None) -> None:
-        """`note_error` is told what a function raised for an item."""
+    def __init__(
+        self, journal: Journal, max_depth: int, note_error: Callable[[str, int, BaseException], object] | None = None
+    ) -> None:
+        """A value may be nested so deeply; `note_error` is told what a function raised for an item."""
+        self._open = opener(max_depth)
         self._journal = journal
         self._note_error = note_error
         self._feeds = Feeds((), {})
@@ -124,11 +127,11 @@ class Feeder:
                 depth = outboxes.depth_of(task, number)
             for one in feeds:
                 if one.make is None:
-                    digest = b"" if one.digest is None else one.digest(unpack(payload))
+                    digest = b"" if one.digest is None else one.digest(self._open(payload))
                     outboxes.give(one.task, bytes(payload), digest, depth + 1)
                     continue
                 # a function may change what it is given, and others get the same result
-                for item in items_of(one.make(unpack(payload), number, attempt, depth), one.what):
+                for item in items_of(one.make(self._open(payload), number, attempt, depth), one.what):
                     packed = one.pack(item)
                     digest = b"" if one.digest is None else one.digest(unpack(packed))
                     outboxes.give(one.task, packed, digest, depth + 1)

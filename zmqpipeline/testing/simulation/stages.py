@@ -31,7 +31,7 @@ class StagesNode:
         journal = collector.journal
         assert journal is not None
         self._outboxes = journal.outboxes
-        self.feeder = Feeder(journal, self._note_error)
+        self.feeder = Feeder(journal, collector.world.options.max_depth, self._note_error)
         self._troubles: dict[str, m.ErrorInfo] = {}
 
     def begin(self) -> None:
