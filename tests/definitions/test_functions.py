@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import timeit
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -101,7 +101,7 @@ def test_a_name_by_position_only_cannot_be_given() -> None:
 
 
 def test_what_is_no_plain_function_is_refused() -> None:
-    """Async functions, generators where one value is meant, and things that cannot be called."""
+    """Async functions where none is awaited, generators where one value is meant, and things that cannot be called."""
 
     async def later(data: Any) -> None:
         return None
@@ -113,9 +113,23 @@ def test_what_is_no_plain_function_is_refused() -> None:
         async def __call__(self, data: Any) -> None:
             return None
 
-    for bad, expected in ((later, "async"), (Later(), "async"), (many, "yield"), (5, "needs a function")):
+    async def later_many(data: Any) -> AsyncIterator[int]:
+        yield 1
+
+    for bad, expected in (
+        (later, "async"),
+        (Later(), "async"),
+        (many, "yield"),
+        (later_many, "async"),
+        (5, "needs a function"),
+    ):
         with pytest.raises(RegistrationError, match=expected):
-            plan(bad, signatures.WORKER)  # type: ignore[arg-type]
+            plan(bad, signatures.COLLECTOR)  # type: ignore[arg-type]
+    assert plan(later, signatures.WORKER).is_async
+    assert plan(Later(), signatures.SERVICE).is_async
+    for bad, expected in ((many, "yield"), (later_many, "async")):
+        with pytest.raises(RegistrationError, match=expected):
+            plan(bad, signatures.WORKER)
 
 
 @pytest.mark.parametrize("function", [print, [].append, dict, max])

@@ -50,6 +50,8 @@ def test_the_twins_take_the_same_keywords_with_the_same_defaults() -> None:
 WRONG: dict[type, dict[str, list[Any]]] = {
     TaskKeywords: {
         "depends_on": [3, [""], [None], None, [["A"]], b"A"],
+        "for_each": [3, [""], [None], None, b"A"],
+        "first": [3, "seeds", b"seeds", {"url": "a"}],
         "times": [-1, "3", True, 1.5],
         "total": [-1, "3"],
         "key": [3, ["id"]],
@@ -62,11 +64,12 @@ WRONG: dict[type, dict[str, list[Any]]] = {
     },
     WorkerKeywords: {
         "threads": [0, "2", None],
+        "concurrency": [0, "2", None],
         "init_timeout": [0, "60"],
         "max_items": [0, "7"],
         "max_memory": [0, "much"],
     },
-    ServiceKeywords: {"threads": [0, None], "idempotent": ["no", None], "init_timeout": [0]},
+    ServiceKeywords: {"threads": [0, None], "concurrency": [0], "idempotent": ["no", None], "init_timeout": [0]},
 }
 METHODS: dict[type, tuple[str, str]] = {
     TaskKeywords: ("task", "Task 'C'"),

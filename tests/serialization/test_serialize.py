@@ -446,3 +446,13 @@ def test_metadata_are_a_packed_dict_of_a_bounded_size() -> None:
     assert not is_dict(pack({"a": b"x" * METADATA_BYTES}))
     assert not is_dict(pack([1]))
     assert not is_dict(b"\xc1")
+
+
+def test_a_coroutine_that_was_not_awaited_is_said_to_be_one() -> None:
+    """It is closed, so that Python does not warn of it as well."""
+
+    async def later() -> None:
+        return None
+
+    with pytest.raises(SerializeError, match="returned a coroutine, which was not awaited: write `return await"):
+        pack_item(later(), "The worker function 'f'")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypedDict
 
 from typing_extensions import assert_type
@@ -94,6 +94,24 @@ def see(event: events.Event) -> None:
     """One that takes more than it is given."""
 
 
+@app.worker_init("E")
+async def connect() -> list[str]:
+    """An async one."""
+    return []
+
+
+@app.worker("E", concurrency=20)
+async def fetch(data: Row, resource: list[str]) -> Row:
+    """An async one."""
+    return data
+
+
+@app.service("ask", concurrency=20)
+async def ask(data: Row) -> Row:
+    """An async one."""
+    return data
+
+
 @app.service("upper")
 def upper(data: dict[str, str]) -> dict[str, str]:
     """A service."""
@@ -107,6 +125,7 @@ assert_type(init(), list[str])
 assert_type(gather_one({"n": 1, "square": 1}), dict[str, int])
 assert_type(is_open({}), bool)
 assert_type(finish({}), int)
+fetched: Callable[[Row, list[str]], Coroutine[Any, Any, Row]] = fetch
 assert_type(places(), dict[str, str])
 assert_type(upper({"text": "a"}), dict[str, str])
 

@@ -55,6 +55,7 @@ app.task("F", retires=3)  # mistake: it is retries
 app.add_task("F", numbers, depend_on=["C"])  # mistake: it is depends_on
 app.add_task("F", numbers, times="3")  # mistake: a number
 app.add_worker("F", square, thread=2)  # mistake: it is threads
+app.add_worker("G", square, concurrency="2")  # mistake: a number
 app.task("G", backoff="1")  # mistake: seconds are a number
 app.task("G", depends_on=[1])  # mistake: names of tasks
 app.worker("G", max_memory=2.5)  # mistake: bytes, or a text

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress, RoleAddresses, make_folder, places_under
 from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry, listed, unknown_task
+from zmqpipeline.definitions.signatures import Handler
 from zmqpipeline.errors import ConfigurationError, did_you_mean
 from zmqpipeline.options import Options
+from zmqpipeline.protocol.delivery.stages import inner_stages
 from zmqpipeline.roles.runner import RunnerSettings
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.serialization.pack import METADATA_BYTES, pack_aside
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from zmqpipeline.app import Pipeline
     from zmqpipeline.events import Event, Observer
     from zmqpipeline.roles.client import ServiceClient
+    from zmqpipeline.roles.collecting import Stages
     from zmqpipeline.roles.collector import Collector
     from zmqpipeline.roles.distributor import Distributor
     from zmqpipeline.roles.service import Service, ServiceWorker
@@ -142,12 +145,22 @@ def _collector(app: Pipeline, settings: RunnerSettings, places: RoleAddresses) -
     if cls is None:
         from zmqpipeline.definitions.functions.collector import FunctionCollector
 
-        made = FunctionCollector(places.results, places.acks, app.registry.collectors, app.registry.single)
-        CollectorRunner(made, settings, handler=made.handler)
+        inner = inner_stages(entry.spec for entry in app.registry.tasks.values())
+        made = FunctionCollector(places.results, places.acks, app.registry.collectors, app.registry.single, inner)
+        CollectorRunner(made, settings, handler=made.handler, stages=_stages(app))
         return made
     collector: Collector = cls()
-    CollectorRunner(collector, settings)
+    CollectorRunner(collector, settings, stages=_stages(app))
     return collector
+
+
+def _stages(app: Pipeline) -> Stages | None:
+    """How results become items of other tasks, if they do."""
+    if not any(entry.spec.for_each for entry in app.registry.tasks.values()):
+        return None
+    from zmqpipeline.definitions.functions.feeding import FunctionStages
+
+    return FunctionStages(app.registry.tasks)
 
 
 def _chosen(entries: Mapping[str, AnyEntry], name: str | None, several: str, unknown: Callable[[str], str]) -> AnyEntry:
@@ -173,6 +186,7 @@ def _worker(
 ) -> Worker:
     from zmqpipeline.roles.worker import MultiThreadedWorker, WorkerRunner
 
+    _refuse_threads(entry.plan, threads)
     if entry.cls is None:
         from zmqpipeline.definitions.functions.worker import FunctionWorker
 
@@ -185,6 +199,14 @@ def _worker(
         raise ConfigurationError(f"{entry.cls.__name__} is a SingleThreadedWorker; it has one thread, not {threads}.")
     WorkerRunner(worker, settings, threads=threads)
     return worker
+
+
+def _refuse_threads(plan: Handler | None, threads: int | None) -> None:
+    if threads is not None and plan is not None and plan.is_async:
+        raise ConfigurationError(
+            f"The {plan.what} is an async function: its calls share one thread, not {threads}. How many go on at a "
+            "time its decorator says, with concurrency=. Take threads away."
+        )
 
 
 def _service_entry(app: Pipeline, name: str | None) -> ServiceEntry:
@@ -212,6 +234,7 @@ def _service_worker(
     from zmqpipeline.roles.service import ServiceWorkerRunner
 
     inits = app.registry.worker_inits.get(entry.name), app.registry.thread_inits.get(entry.name)
+    _refuse_threads(entry.plan, threads)
     made = FunctionServiceWorker(entry, places.service_workers, *inits)
     ServiceWorkerRunner(made, settings, handler=made.handler, threads=threads)
     return made

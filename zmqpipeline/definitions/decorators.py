@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from zmqpipeline.definitions import signatures
@@ -26,7 +26,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 TaskFunction = TypeVar(
     "TaskFunction", bound="Callable[..., Iterable[Mapping[Any, Any] | None] | Mapping[Any, Any] | None]"
 )
-WorkerFunction = TypeVar("WorkerFunction", bound="Callable[..., Mapping[Any, Any] | None]")
+WorkerFunction = TypeVar(
+    "WorkerFunction", bound="Callable[..., Mapping[Any, Any] | Awaitable[Mapping[Any, Any] | None] | None]"
+)
+MetadataFunction = TypeVar("MetadataFunction", bound="Callable[..., Mapping[Any, Any] | None]")
 Class = TypeVar("Class", bound=type)
 AnyEvent = TypeVar("AnyEvent", bound="Event")
 Result = TypeVar("Result")
@@ -69,13 +72,18 @@ class Decorated(Original):
         return brief(register)
 
     @takes(TaskKeywords)
-    def add_task(self, task_type: str, function: Callable[..., Any], **keywords: Unpack[TaskKeywords]) -> None:
-        """The method twin of `@app.task`, with the same keywords."""
+    def add_task(
+        self, task_type: str, function: Callable[..., Any] | None = None, **keywords: Unpack[TaskKeywords]
+    ) -> None:
+        """The method twin of `@app.task`, with the same keywords.
+
+        Without a function, with `for_each`, results of those tasks are its items as they are.
+        """
         if not self._takes("task"):
             return
         entry = task_entry(task_type, function, **keywords)
         what = f"Task {entry.name!r}"
-        add_once(self.registry.tasks, entry.name, entry, what, lambda one: _label(one.plan or one.cls))
+        add_once(self.registry.tasks, entry.name, entry, what, lambda one: _label(one.plan or one.cls or "no function"))
 
     def available(self, task_type: str) -> Callable[[Function], Function]:
         """Decorator: ``fn(ack_data) -> bool`` is asked before each item of the task, in the distributor's process.
@@ -91,7 +99,7 @@ class Decorated(Original):
         """The method twin of `@app.available`."""
         self._add(self.registry.gates, signatures.AVAILABLE, task_type, function)
 
-    def metadata(self, function: WorkerFunction) -> WorkerFunction:
+    def metadata(self, function: MetadataFunction) -> MetadataFunction:
         """Decorator: returns the run's metadata, a dict; the distributor calls it once, before the first item."""
         self.add_metadata(function)
         return function
@@ -105,6 +113,10 @@ class Decorated(Original):
     @takes(WorkerKeywords)
     def worker(self, task_type: str, **keywords: Unpack[WorkerKeywords]) -> Callable[[WorkerFunction], WorkerFunction]:
         """Decorator: the function executes one item of the task, its first parameter, and returns the result, a dict.
+
+        An `async def` is awaited on the event loop of one thread of each worker process, so many calls at a time as
+        `concurrency` says. A call that runs past the task's `timeout` is cancelled, and so are those that still go on
+        when the process ends at once.
 
         By name it may take metadata, task_type, thread_index, number, attempt, resource.
 
@@ -132,6 +144,8 @@ class Decorated(Original):
     def worker_init(self, task_type: str) -> Callable[[Function], Function]:
         """Decorator: runs once in each worker process, just before its first item; it returns the `resource`.
 
+        That of an async worker may be an `async def`, too, and is called on its event loop in any case. It may be a
+        generator: what it yields is the resource, and what follows closes it when the process ends in good order.
         By name it may take metadata, task_type.
         """
         return self._named(signatures.WORKER_INIT, task_type, self.add_worker_init)
@@ -143,6 +157,7 @@ class Decorated(Original):
     def thread_init(self, task_type: str) -> Callable[[Function], Function]:
         """Decorator: runs once in each thread before its first item; what it returns is that thread's `resource`.
 
+        It may be a generator, as that of `worker_init`, and is closed on its thread.
         By name it may take metadata, task_type, thread_index, and resource, which is that of `worker_init`.
         """
         return self._named(signatures.THREAD_INIT, task_type, self.add_thread_init)

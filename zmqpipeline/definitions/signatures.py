@@ -15,6 +15,7 @@ from types import FunctionType
 from typing import Any, TypeVar, cast
 
 from zmqpipeline.errors import ConfigurationError, RegistrationError
+from zmqpipeline.roles.attributes import is_async
 
 _NOTHING = inspect.Parameter.empty
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -33,15 +34,25 @@ class HandlerKind:
     first: str | None
     names: tuple[str, ...]
     may_yield: bool = False
+    may_await: bool = False
+    """It may be a coroutine function."""
 
 
 _TASK_NAMES = ("metadata", "task_type", "ack_data", "address", "msgtype")
 TASK = HandlerKind("task", None, (*_TASK_NAMES, "start"), may_yield=True)
 TIMES = HandlerKind("task", None, (*_TASK_NAMES, "number"))
-WORKER = HandlerKind("worker", "the item", ("metadata", "task_type", "thread_index", "number", "attempt", "resource"))
-SERVICE = HandlerKind("service", "the request", ("task_type", "thread_index", "attempt", "resource", "msgtype"))
-WORKER_INIT = HandlerKind("worker_init", None, ("metadata", "task_type"))
-THREAD_INIT = HandlerKind("thread_init", None, ("metadata", "task_type", "thread_index", "resource"))
+FIRST = HandlerKind("first", None, ("metadata", "task_type"), may_yield=True)
+FOR_EACH = HandlerKind("task", "the result", ("metadata", "task_type", "number", "attempt", "depth"), may_yield=True)
+WORKER = HandlerKind(
+    "worker", "the item", ("metadata", "task_type", "thread_index", "number", "attempt", "resource"), may_await=True
+)
+SERVICE = HandlerKind(
+    "service", "the request", ("task_type", "thread_index", "attempt", "resource", "msgtype"), may_await=True
+)
+WORKER_INIT = HandlerKind("worker_init", None, ("metadata", "task_type"), may_yield=True, may_await=True)
+THREAD_INIT = HandlerKind(
+    "thread_init", None, ("metadata", "task_type", "thread_index", "resource"), may_yield=True, may_await=True
+)
 COLLECTOR = HandlerKind("collector", "the result", ("metadata", "task_type", "number", "attempt", "msgtype", "journal"))
 FINISHED = HandlerKind("finished", None, ("metadata", "msgtype", "journal"))
 FAILED = HandlerKind("failed", "the failure", ("metadata", "task_type", "journal"))
@@ -58,6 +69,11 @@ class Handler:
     function: Callable[..., Any]
     names: tuple[str, ...]
     what: str
+
+    @property
+    def is_async(self) -> bool:
+        """Whether calling it makes a coroutine or an async generator, which needs an event loop."""
+        return is_async(self.function)
 
     def bind(self, constants: Mapping[str, Any]) -> BoundHandler:
         """Fill in what stays the same from call to call; what is left is given at each call."""
@@ -104,7 +120,8 @@ def _check_sort(function: Callable[..., Any], place: HandlerKind, what: str) -> 
         raise RegistrationError(f"`@app.{place.decorator}` needs a function, not {function!r}.")
     # an object may be called by a method
     forms = (function, type(function).__call__)
-    if any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in forms):
+    makes_more = any(inspect.isasyncgenfunction(one) for one in forms)
+    if (makes_more and not (place.may_await and place.may_yield)) or (is_async(function) and not place.may_await):
         raise RegistrationError(f"The {what} is an async function; these are not called. Write it with plain `def`.")
     if inspect.isgeneratorfunction(function) and not place.may_yield:
         raise RegistrationError(f"The {what} has a `yield`; it must return one value. Write `return` in its place.")
@@ -139,7 +156,7 @@ def _refusal(parameter: inspect.Parameter, place: HandlerKind, what: str) -> str
     if parameter.name in place.names:
         return f"The {what} takes {parameter.name!r} by position only; it is given by name. Take the '/' out."
     known = ", ".join(place.names) or "none"
-    if place.decorator == "task":
+    if place.decorator == "task" and place.first is None:
         return (
             f"The {what} takes a parameter {parameter.name!r}, which nobody provides: it gives items, and takes none. "
             f"What executes an item, its first parameter, is decorated with `@app.worker`. Names that have a meaning "

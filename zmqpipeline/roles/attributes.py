@@ -68,6 +68,7 @@ SERVICE_TYPE = AttributeSpec(
 )
 DEPENDENCIES = AttributeSpec(_is_types, "a list of TaskTypes", "[] or [TaskType('A')]")
 THREADS = AttributeSpec(_is_positive, "a positive int", "4")
+CONCURRENCY = AttributeSpec(_is_positive, "a positive int", "100", optional=True)
 TIME_LIMIT = AttributeSpec(_is_seconds, "a number of seconds, more than 0, or None", "60", optional=True)
 COUNT_LIMIT = AttributeSpec(_is_positive, "a whole number, 1 or more, or None", "1000", optional=True)
 MEMORY_LIMIT = AttributeSpec(_is_size, f"{EXPECTED}, or None", "'2GiB'", optional=True)
@@ -188,6 +189,12 @@ def _room(handler: Callable[..., Any], most: int) -> tuple[int, int]:
     if any(one.kind is one.VAR_POSITIONAL for one in parameters):
         return most, needed
     return len(places), needed
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether this, or the method by which an object is called, is an `async def`."""
+    forms = (function, type(function).__call__)
+    return any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in forms)
 
 
 def is_overridden(instance: object, name: str, base: type) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from zmqpipeline.options import Options
-from zmqpipeline.runtime.log import about_thread
+from zmqpipeline.runtime.log import about_call, about_thread
 from zmqpipeline.serialization.pack import MAX_DEPTH, check_depth, within_depth
 
 Call: TypeAlias = Callable[..., Any]
@@ -21,12 +21,18 @@ FIRST, LAST = 0, -1
 
 
 def guarded(
-    call: Call, options: Options, about: Callable[..., Mapping[str, str | int]], *, value: int, placed: bool
+    call: Call,
+    options: Options,
+    about: Callable[..., Mapping[str, str | int]],
+    *,
+    value: int,
+    placed: bool,
+    is_async: bool = False,
 ) -> tuple[Call, bool]:
     """The call as the options want it, and whether it takes the place, too.
 
     A value that is nested too deeply raises SerializeError. With JSON log lines, what is logged meanwhile is `about`
-    this, which is asked with all arguments.
+    this, which is asked with all arguments. What an `is_async` call returns is awaited.
     """
     most = options.max_depth
     if not options.log_json:
@@ -43,7 +49,13 @@ def guarded(
         finally:
             about_thread()
 
-    return telling, True
+    async def telling_async(*given: Any) -> Any:
+        with about_call(**about(*given)):
+            if checks:
+                check_depth(given[value], most)
+            return await call(*given[taken])
+
+    return telling_async if is_async else telling, True
 
 
 def with_last(handler: Call, takes: int, *last: Any) -> Call:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Execute, TakeBack
-from zmqpipeline.roles.attributes import with_accepted_args
+from zmqpipeline.roles.attributes import is_async, with_accepted_args
 from zmqpipeline.roles.calls import FIRST, guarded
 from zmqpipeline.roles.runner import CLOSE_SECONDS, Actions, RoleRunner, RunnerSettings
+from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.threads.execution import Execution
+from zmqpipeline.runtime.threads.lifetime import Lifetime
 from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
 from zmqpipeline.runtime.threads.shares import QUANTUM
+
+if TYPE_CHECKING:
+    from zmqpipeline.runtime.threads.coroutines import CoroutinePool
+
+
+CONCURRENCY = 100
+"""How many calls of an async method go on at a time, if its class says None."""
 
 
 class ItemHandler(ABC):
@@ -29,9 +41,29 @@ class ItemHandler(ABC):
     def execution(self, options: Options) -> Execution:
         """What is called for each item; made anew when the run's metadata are known."""
 
+    def concurrency(self) -> int | None:
+        """How many calls of an async function go on at a time; None: it is a plain one, which is called on threads."""
+        return None
+
+    @abstractmethod
+    def what(self) -> str:
+        """What is called, for messages."""
+
+    def check(self) -> None:  # noqa: B027 - functions are checked when they are registered
+        """Raise ConfigurationError if it cannot be called."""
+
     @abstractmethod
     def inits(self) -> tuple[Callable[[], object], Callable[[int], object]]:
-        """What is called once, just before the first item, and then once in each thread with its index, from 0."""
+        """What is called once, just before the first item, and then once in each thread with its index, from 0.
+
+        Each may return what is to be awaited, or a generator that closes what it made; see `Lifetime`.
+        """
+
+    def keep(self, resource: Any) -> None:  # noqa: B027 - methods keep for themselves what they make
+        """What the first of the `inits` made."""
+
+    def keep_own(self, index: int, resource: Any) -> None:  # noqa: B027
+        """What the second one made in this thread."""
 
     @abstractmethod
     def init_names(self) -> tuple[str, str]:
@@ -41,6 +73,9 @@ class ItemHandler(ABC):
 class ClassHandler(ItemHandler):
     """The methods of a user's worker class; a subclass knows which of them is called for an item."""
 
+    method: ClassVar[str]
+    """The name of that."""
+
     def __init__(self, worker: Any) -> None:
         """`worker` has `init_worker` and `init_thread`."""
         self.worker = worker
@@ -48,6 +83,26 @@ class ClassHandler(ItemHandler):
     def slots(self) -> int:
         """One, unless the class says otherwise."""
         return 1
+
+    def concurrency(self) -> int | None:
+        """As the class declares, of an async method."""
+        if not inspect.iscoroutinefunction(getattr(self.worker, self.method)):
+            return None
+        return int(self.worker.concurrency or CONCURRENCY)
+
+    def what(self) -> str:
+        """The method, with where it is written."""
+        return named(f"{type(self.worker).__name__}.{self.method}", getattr(self.worker, self.method))
+
+    def check(self) -> None:
+        """Async init methods need an async method."""
+        name = type(self.worker).__name__
+        for init in ("init_worker", "init_thread"):
+            if is_async(getattr(self.worker, init)) and self.concurrency() is None:
+                raise ConfigurationError(
+                    f"{name}.{init} is an async method, and {name}.{self.method} is a plain one, which has no event "
+                    "loop. Write both with `async def`, or both with `def`."
+                )
 
     def inits(self) -> tuple[Callable[[], object], Callable[[int], object]]:
         """The user's methods; that for threads may leave the index out."""
@@ -76,30 +131,58 @@ class ExecutingRunner(RoleRunner):
         self.watch: Callable[[Execution], Execution] | None = None
         """What a test run puts around the user's function."""
         self._threads = threads
-        self._pool: Pool | None = None
+        self._pool: Pool | CoroutinePool | None = None
         self._preparation: Preparation | None = None
         self._beginning: Beginning | None = None
 
+    def prepare(self) -> None:
+        """Look whether what is called can be called."""
+        self.handler.check()
+
     def slots(self) -> int:
-        """As many as it was told, or as the handler has."""
-        return self._threads or self.handler.slots()
+        """How many calls go on at a time: as many as it was told, or as the handler has."""
+        return self.handler.concurrency() or self.threads()
+
+    def threads(self) -> int:
+        """Async calls share one."""
+        return 1 if self.handler.concurrency() else self._threads or self.handler.slots()
 
     def preparation(self) -> Preparation:
-        """What readies the threads."""
-        init_worker, init_thread = self.handler.inits()
+        """What readies the threads, and closes at the end what was opened."""
+        handler, names = self.handler, self.handler.init_names()
+        init_worker, init_thread = handler.inits()
+        opened = Lifetime(names[0])
+        in_thread: dict[int, Lifetime] = {}
+        call: Callable[[Callable[[], Any]], Any] = _call
+        if handler.concurrency():
+            from zmqpipeline.runtime.threads.coroutines import complete
 
-        def begin() -> None:
+            call = complete
+
+        def begin() -> Any:
             self._log.debug("The first item is here: init_worker is called.")
-            init_worker()
+            return opened.open(init_worker(), handler.keep)
 
-        return Preparation(begin, init_thread, self.handler.init_names())
+        def begin_thread(index: int) -> Any:
+            in_thread[index] = Lifetime(names[1])
+            return in_thread[index].open(init_thread(index), partial(handler.keep_own, index))
+
+        return Preparation(
+            partial(call, begin),
+            lambda index: call(partial(begin_thread, index)),
+            names,
+            close_worker=partial(call, opened.close),
+            close_thread=lambda index: call(in_thread[index].close) if index in in_thread else None,
+        )
 
     def execution(self) -> Execution:
         """What the threads call for an item: user code, with what the options ask for around it."""
         made = self.handler.execution(self.options)
         if self.watch is not None:
             made = self.watch(made)
-        made.call, made.placed = guarded(made.call, self._guards(), self._about, value=FIRST, placed=made.placed)
+        made.call, made.placed = guarded(
+            made.call, self._guards(), self._about, value=FIRST, placed=made.placed, is_async=made.is_async
+        )
         return made
 
     def _guards(self) -> Options:
@@ -117,18 +200,24 @@ class ExecutingRunner(RoleRunner):
         quantum: float = QUANTUM,
     ) -> Actions:
         """Make the pool, which answers by `pool_post`; what to do with the commands that are for it."""
-        self._preparation, slots, tell = self.preparation(), self.slots(), self.process.tell_parent
-        self._beginning = Beginning(self._preparation, slots, self.role.init_timeout, post, tell, self._log)
-        self._pool = pool = Pool(
-            slots,
-            self.execution(),
-            pool_post,
-            thread_start=self._beginning.begin,
-            leadership=self._leadership,
-            task=str(self.role.task_type),
-            failures=failures,
-            quantum=quantum,
-        )
+        self._preparation, tell = self.preparation(), self.process.tell_parent
+        self._beginning = Beginning(self._preparation, self.threads(), self.role.init_timeout, post, tell, self._log)
+        settings: dict[str, Any] = {
+            "thread_start": self._beginning.begin,
+            "thread_end": self._preparation.finish,
+            "task": str(self.role.task_type),
+            "failures": failures,
+            "quantum": quantum,
+        }
+        pool: Pool | CoroutinePool
+        if self.handler.concurrency():
+            # who has no async function does not pay for asyncio when it starts
+            from zmqpipeline.runtime.threads.coroutines import CoroutinePool
+
+            pool = CoroutinePool(self.slots(), self.execution(), pool_post, what=self.handler.what(), **settings)
+        else:
+            pool = Pool(self.slots(), self.execution(), pool_post, leadership=self._leadership, **settings)
+        self._pool = pool
         return {Execute: pool.submit, TakeBack: lambda command: pool.take_back(command.count)}
 
     def _close(self) -> None:
@@ -137,8 +226,14 @@ class ExecutingRunner(RoleRunner):
         if self._pool is not None:
             self._pool.close(CLOSE_SECONDS)
             self._pool = None
+        if self._preparation is not None:
+            self._preparation.wait(self.options.drain_timeout)
 
     def _raise_failed_init(self, whose: str) -> None:
         """Raise WorkerInitError if an init function raised."""
         if self._preparation is not None:
             self._preparation.conclude(whose)
+
+
+def _call(function: Callable[[], Any]) -> Any:
+    return function()

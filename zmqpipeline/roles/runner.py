@@ -198,7 +198,7 @@ class RoleRunner(ABC):
         self._attach(loop)
         caught.attach(loop)
         try:
-            with short_turns(self.slots()):
+            with short_turns(self.threads()):
                 ended = loop.run(self._first_events())
         finally:
             caught.stop_waking()
@@ -249,7 +249,7 @@ class RoleRunner(ABC):
     def places(self) -> Iterable[EndpointAddress]:
         """Every address that the role binds or connects to."""
 
-    def slots(self) -> int:
+    def threads(self) -> int:
         """How many threads execute user code at the same time."""
         return 1
 

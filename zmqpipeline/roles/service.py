@@ -16,12 +16,18 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Ended, SetMetadata
 from zmqpipeline.protocol.services.broker import ServiceMachine
 from zmqpipeline.protocol.worker import WorkerMachine
-from zmqpipeline.roles.attributes import ENDPOINT, SERVICE_TYPE, TIME_LIMIT, AttributeSpec, accepted_args
+from zmqpipeline.roles.attributes import (
+    CONCURRENCY,
+    ENDPOINT,
+    SERVICE_TYPE,
+    TIME_LIMIT,
+    AttributeSpec,
+    accepted_args,
+)
 from zmqpipeline.roles.base import Role
 from zmqpipeline.roles.calls import with_last
 from zmqpipeline.roles.executing import ClassHandler, ExecutingRunner, ItemHandler
 from zmqpipeline.roles.runner import Actions, RoleRunner, RunnerSettings, new_incarnation
-from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.threads.execution import Execution
 from zmqpipeline.runtime.transport.transport import Transport
@@ -78,12 +84,17 @@ class ServiceRunner(RoleRunner):
 
 
 class ServiceWorker(Role):
-    """Answers the requests of one service: subclass it, declare `endpoint` and `task_type`, write `handle_message`."""
+    """Answers the requests of one service: subclass it, declare `endpoint` and `task_type`, write `handle_message`.
+
+    If that is an `async def`, up to `concurrency` calls of it go on at a time, on the event loop of one thread; then
+    `init_worker` and `init_thread` may be async, too.
+    """
 
     _declares: ClassVar[dict[str, AttributeSpec]] = {
         "task_type": SERVICE_TYPE,
         "endpoint": ENDPOINT,
         "init_timeout": TIME_LIMIT,
+        "concurrency": CONCURRENCY,
     }
 
     task_type: str = ""
@@ -97,6 +108,9 @@ class ServiceWorker(Role):
 
     init_timeout: float | None = 60.0
     """Seconds that `init_worker` and `init_thread` may take together; past it the worker ends. None: any time."""
+
+    concurrency: int | None = 100
+    """Of an async `handle_message`: so many calls of it go on at a time. None: 100."""
 
     id_prefix: str = "worker"
     """What its name in logs begins with."""
@@ -141,14 +155,15 @@ class _Method(ClassHandler):
     """`handle_message`, with the request, the name of the service and the message type."""
 
     worker: ServiceWorker
+    method = "handle_message"
 
     def execution(self, options: Options) -> Execution:
         """The user's method, which takes as many of these as it likes."""
         method, name = self.worker.handle_message, self.worker.task_type
-        takes, what = accepted_args(method, 3), named(f"{type(self.worker).__name__}.handle_message", method)
-        packer, most = reply_packer(what, options), options.max_depth
+        takes, is_async = accepted_args(method, 3), bool(self.concurrency())
+        packer, most = reply_packer(self.what(), options), options.max_depth
         if name:
-            return Execution(with_last(method, takes, name, MESSAGE_TYPE_DATA), packer)
+            return Execution(with_last(method, takes, name, MESSAGE_TYPE_DATA), packer, is_async=is_async)
 
         def of_any(pair: tuple[str, Any]) -> Any:
             # what a blank worker gets are pairs of the name asked for and the request (`services.requests.with_name`)
@@ -157,7 +172,7 @@ class _Method(ClassHandler):
                 check_depth(request, most)
             return method(*(request, asked, MESSAGE_TYPE_DATA)[:takes])
 
-        return Execution(of_any, packer)
+        return Execution(of_any, packer, is_async=is_async)
 
 
 class ServiceWorkerRunner(ExecutingRunner):

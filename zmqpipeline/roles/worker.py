@@ -11,12 +11,13 @@ from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from zmqpipeline.addresses import EndpointAddress
-from zmqpipeline.errors import RunFailed, SerializeError
+from zmqpipeline.errors import ConfigurationError, RunFailed, SerializeError
 from zmqpipeline.options import Options, size_in_bytes
 from zmqpipeline.protocol.commands import Ended, LookForEnd, SetMetadata
 from zmqpipeline.protocol.events import EndFound
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.roles.attributes import (
+    CONCURRENCY,
     COUNT_LIMIT,
     ENDPOINT,
     MEMORY_LIMIT,
@@ -24,6 +25,7 @@ from zmqpipeline.roles.attributes import (
     THREADS,
     TIME_LIMIT,
     AttributeSpec,
+    is_async,
     with_accepted_args,
 )
 from zmqpipeline.roles.base import Role
@@ -48,6 +50,7 @@ class Worker(Role):
         "endpoint": ENDPOINT,
         "collector_endpoint": ENDPOINT,
         "init_timeout": TIME_LIMIT,
+        "concurrency": CONCURRENCY,
         "max_items": COUNT_LIMIT,
         "max_memory": MEMORY_LIMIT,
     }
@@ -66,6 +69,9 @@ class Worker(Role):
 
     A function that holds the interpreter lock all the while cannot be timed.
     """
+
+    concurrency: int | None = 100
+    """Of an async `handle_execution`: so many calls of it go on at a time. None: 100."""
 
     max_items: int | None = None
     """After so many items the process ends its work in good order; who supervises it starts another. None: never."""
@@ -111,7 +117,11 @@ class Worker(Role):
 
 
 class SingleThreadedWorker(Worker):
-    """A worker that executes one item at a time: write `handle_execution`."""
+    """A worker that executes one item at a time: write `handle_execution`.
+
+    If that is an `async def`, up to `concurrency` calls of it go on at a time, on the event loop of one thread; then
+    `init_worker` and `init_thread` may be async, too.
+    """
 
 
 class MultiThreadedWorker(Worker):
@@ -142,18 +152,30 @@ class _Method(ClassHandler):
     """`handle_execution`, with the item."""
 
     worker: Worker
+    method = "handle_execution"
 
     def execution(self, options: Options) -> Execution:
         """The user's method, which takes the item alone."""
-        handle = self.worker.handle_execution
-        what = named(f"{type(self.worker).__name__}.handle_execution", handle)
-        return Execution(with_accepted_args(handle, 1), partial(item_packer, what, options.max_message_bytes))
+        call = with_accepted_args(self.worker.handle_execution, 1)
+        packer = partial(item_packer, self.what(), options.max_message_bytes)
+        return Execution(call, packer, is_async=bool(self.concurrency()))
 
 
 class _TwoMethods(ClassHandler):
     """`handle_execution`, one item at a time, then `handle_thread_execution` with what it returned."""
 
     worker: MultiThreadedWorker
+    method = "handle_thread_execution"
+
+    def check(self) -> None:
+        """Both are called on threads."""
+        for name in ("handle_execution", self.method):
+            if is_async(getattr(self.worker, name)):
+                raise ConfigurationError(
+                    f"{type(self.worker).__name__}.{name} is an async method; a MultiThreadedWorker calls plain ones, "
+                    "on threads. Subclass SingleThreadedWorker: `async def handle_execution`, with concurrency."
+                )
+        super().check()
 
     def slots(self) -> int:
         """As the class declares."""

@@ -27,6 +27,7 @@ SHOWN = 300
 """So much of an item is shown."""
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
+_ASYNCIO = str(Path(inspect.__file__).parent / "asyncio") + os.sep
 _LIBRARIES = ("<frozen ", *{path + os.sep for name, path in sysconfig.get_paths().items() if name.endswith("lib")})
 _INSTALLED = tuple(f"{os.sep}{folder}{os.sep}" for folder in ("site-packages", "dist-packages"))
 
@@ -55,8 +56,8 @@ def _traceback(error: BaseException) -> str:
 
 
 def users_part(frames: TracebackType | None) -> TracebackType | None:
-    """A traceback without our own frames that come before the first one of user code."""
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+    """A traceback without our own frames, and those of an event loop, that come before the first one of user code."""
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith((_PACKAGE, _ASYNCIO)):
         frames = frames.tb_next
     return frames
 
@@ -80,11 +81,23 @@ def users_line(frames: TracebackType | None) -> str:
     return "" if where is None else _sendable(_line(where[0].f_code, where[1]))
 
 
+def users_frame(frame: FrameType | None) -> str:
+    """Where a thread is now, by its newest frame of a user's own code: ``boom.py:14 collect``; or empty."""
+    while frame is not None:
+        if _is_users(frame.f_code.co_filename):
+            return _sendable(f"{_line(frame.f_code, frame.f_lineno)} {frame.f_code.co_name}")[-PLACE_LIMIT:]
+        frame = frame.f_back
+    return ""
+
+
+def _is_users(file: str) -> bool:
+    return not file.startswith((_PACKAGE, *_LIBRARIES)) and not any(one in file for one in _INSTALLED)
+
+
 def _last_of_users(frames: TracebackType | None) -> tuple[FrameType, int] | None:
     found = None
     while frames is not None:
-        file = frames.tb_frame.f_code.co_filename
-        if not file.startswith((_PACKAGE, *_LIBRARIES)) and not any(one in file for one in _INSTALLED):
+        if _is_users(frames.tb_frame.f_code.co_filename):
             found = frames.tb_frame, frames.tb_lineno
         frames = frames.tb_next
     return found

@@ -18,7 +18,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import Any
 
@@ -50,6 +52,8 @@ About = Mapping[str, "str | int"]
 """Any of task, item, attempt, worker."""
 
 _here = threading.local()
+_call: ContextVar[dict[str, str | int] | None] = ContextVar("zmqpipeline_about", default=None)
+"""What a line of a coroutine is about, and of the tasks that it begins."""
 _process: dict[str, str | int] = {}
 
 
@@ -63,9 +67,19 @@ def about_thread(**fields: str | int) -> None:
     _here.about = fields
 
 
+@contextmanager
+def about_call(**fields: str | int) -> Iterator[None]:
+    """Within it every line of this coroutine, and of the tasks that it begins, is about this."""
+    token = _call.set(fields)
+    try:
+        yield
+    finally:
+        _call.reset(token)
+
+
 def about_now() -> dict[str, str | int]:
     """What a line that is written here and now is about."""
-    return {**_process, **getattr(_here, "about", {})}
+    return {**_process, **(getattr(_here, "about", None) or _call.get() or {})}
 
 
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"

@@ -173,6 +173,11 @@ def pack_item(value: Any, what: str) -> bytes:
         if value is None:
             return _EMPTY
         kind = type(value).__name__
+        if kind == "coroutine":
+            value.close()
+            raise SerializeError(
+                f"{what} returned a coroutine, which was not awaited: write `return await ...` in an `async def`."
+            )
         raise SerializeError(
             f"{what} returned {_article(kind)} {kind}, which is no dict. Return a dict, or None for an empty one."
         )

@@ -100,18 +100,28 @@ class _Notes(ResultWatcher):
         call = made.with_place()
         packers: dict[int, Callable[[Any], bytes]] = {}
 
+        def packed(index: int, result: Any) -> bytes:
+            if index not in packers:
+                packers[index] = made.packer()
+            # what cannot be packed fails the item, too
+            return packers[index](result)
+
         def execute(item: Any, index: int, number: int, attempt: int) -> bytes:
             try:
-                result = call(item, index, number, attempt)
-                if index not in packers:
-                    packers[index] = made.packer()
-                # what cannot be packed fails the item, too
-                return packers[index](result)
+                return packed(index, call(item, index, number, attempt))
             except BaseException as error:
                 self.raised(task, number, error)
                 raise
 
-        return Execution(execute, lambda: bytes, placed=True)
+        async def execute_async(item: Any, index: int, number: int, attempt: int) -> bytes:
+            try:
+                return packed(index, await call(item, index, number, attempt))
+            except BaseException as error:
+                self.raised(task, number, error)
+                raise
+
+        call_it = execute_async if made.is_async else execute
+        return Execution(call_it, lambda: bytes, placed=True, is_async=made.is_async)
 
 
 class RoleThread(threading.Thread):

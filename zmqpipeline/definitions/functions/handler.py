@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from zmqpipeline.definitions.functions.names import name_of
+from zmqpipeline.definitions.keywords import ServiceKeywords, WorkerKeywords
 from zmqpipeline.definitions.signatures import Handler
 from zmqpipeline.options import Options
 from zmqpipeline.roles.executing import ItemHandler
@@ -21,7 +22,7 @@ class FunctionHandler(ItemHandler):
     def __init__(
         self,
         plan: Handler,
-        threads: int,
+        keywords: WorkerKeywords | ServiceKeywords,
         inits: tuple[Handler | None, Handler | None],
         constants: Callable[[], Mapping[str, Any]],
         packer: Callable[[str, Options], Packer],
@@ -31,14 +32,22 @@ class FunctionHandler(ItemHandler):
         What an init function returns is the function's `resource`, the thread's own one first. `constants` are the
         values by name that stay the same for a run.
         """
-        self._plan, self._threads, self._constants, self._packer = plan, threads, constants, packer
+        self._plan, self._keywords, self._constants, self._packer = plan, keywords, constants, packer
         self._worker_init, self._thread_init = inits
         self._resource: Any = None
         self._resources: dict[int, Any] = {}
 
     def slots(self) -> int:
         """As it was decorated."""
-        return self._threads
+        return self._keywords["threads"]
+
+    def concurrency(self) -> int | None:
+        """As it was decorated."""
+        return self._keywords["concurrency"] if self._plan.is_async else None
+
+    def what(self) -> str:
+        """The function, with where it is written."""
+        return f"The {name_of(self._plan)}"
 
     def inits(self) -> tuple[Callable[[], object], Callable[[int], object]]:
         """What makes the resources, by the init functions if there are any."""
@@ -49,23 +58,28 @@ class FunctionHandler(ItemHandler):
         worker, thread = self._worker_init, self._thread_init
         return "init_worker" if worker is None else worker.what, "init_thread" if thread is None else thread.what
 
-    def _init_worker(self) -> None:
-        if self._worker_init is not None:
-            self._resource = self._worker_init.bind(self._constants())()
+    def _init_worker(self) -> Any:
+        return None if self._worker_init is None else self._worker_init.bind(self._constants())()
 
-    def _init_thread(self, index: int) -> None:
-        resource = None
-        if self._thread_init is not None:
-            bound = self._thread_init.bind(self._constants())
-            resource = bound(thread_index=index, resource=self._resource)
+    def _init_thread(self, index: int) -> Any:
+        if self._thread_init is None:
+            return None
+        return self._thread_init.bind(self._constants())(thread_index=index, resource=self._resource)
+
+    def keep(self, resource: Any) -> None:
+        """All threads have it."""
+        self._resource = resource
+
+    def keep_own(self, index: int, resource: Any) -> None:
+        """The thread has it; if it is None, that of the worker."""
         self._resources[index] = self._resource if resource is None else resource
 
     def execution(self, options: Options) -> Execution:
         """The function as it is, if it takes the item alone; else with what it takes by name."""
         bound = self._plan.bind(self._constants())
-        function, rest, packer = bound.function, bound.rest, self._packer(f"The {name_of(self._plan)}", options)
+        function, rest, packer = bound.function, bound.rest, self._packer(self.what(), options)
         if not rest:
-            return Execution(function, packer)
+            return Execution(function, packer, is_async=self._plan.is_async)
         resources = self._resources
 
         def call(item: Any, index: int, number: int, attempt: int) -> Any:
@@ -73,4 +87,4 @@ class FunctionHandler(ItemHandler):
             values = {"thread_index": index, "number": number, "attempt": attempt, "resource": resource}
             return function(item, **{name: values[name] for name in rest})
 
-        return Execution(call, packer, placed=True)
+        return Execution(call, packer, placed=True, is_async=self._plan.is_async)

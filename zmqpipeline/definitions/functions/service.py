@@ -32,7 +32,7 @@ class FunctionServiceWorker(ServiceWorker):
         self.idempotent, self.init_timeout = keywords["idempotent"], keywords["init_timeout"]
         constants = {"metadata": {}, "task_type": self.task_type, "msgtype": MESSAGE_TYPE_DATA}
         self.handler = FunctionHandler(
-            entry.plan, keywords["threads"], (worker_init, thread_init), lambda: constants, reply_packer
+            entry.plan, keywords, (worker_init, thread_init), lambda: constants, reply_packer
         )
         """What its runner calls."""
 

@@ -35,9 +35,7 @@ class FunctionWorker(Worker):
         keywords = entry.keywords
         self.init_timeout = keywords["init_timeout"]
         self.max_items, self.max_memory = keywords["max_items"], keywords["max_memory"]
-        self.handler = FunctionHandler(
-            entry.plan, keywords["threads"], (worker_init, thread_init), self._constants, _packer
-        )
+        self.handler = FunctionHandler(entry.plan, keywords, (worker_init, thread_init), self._constants, _packer)
         """What its runner calls."""
 
     def handle_execution(self, data: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any] | None:

@@ -17,15 +17,21 @@ class Execution:
     """What is called for each item of a worker: user code, and then what packs its result.
 
     `call` gets the opened item; if `placed`, also the thread's index, the item's number and the attempt. `packer` makes
-    what packs results, for one thread: a packer belongs to one.
+    what packs results, for one thread: a packer belongs to one. What an `is_async` call returns is awaited.
     """
 
-    __slots__ = ("call", "packer", "placed")
+    __slots__ = ("call", "is_async", "packer", "placed")
 
     def __init__(
-        self, call: Callable[..., Any], packer: Callable[[], Callable[[Any], bytes]], *, placed: bool = False
+        self,
+        call: Callable[..., Any],
+        packer: Callable[[], Callable[[Any], bytes]],
+        *,
+        placed: bool = False,
+        is_async: bool = False,
     ) -> None:
         self.call = call
+        self.is_async = is_async
         self.packer = packer
         self.placed = placed
 

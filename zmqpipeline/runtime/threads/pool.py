@@ -47,6 +47,7 @@ class Pool(UserThread, Shares):
         post: Post,
         *,
         thread_start: Callable[[int], object] | None = None,
+        thread_end: Callable[[int], object] | None = None,
         leadership: Leadership | None = None,
         quantum: float = QUANTUM,
         task: str = "",
@@ -55,11 +56,13 @@ class Pool(UserThread, Shares):
         """An item fails if `execution` raises; `failures` says so, of an item of `task`.
 
         `thread_start(thread_index)` is called once in each thread, first; a thread where it raises takes no item, and
-        InitFailed tells. With the role's `leadership` the threads may lead.
+        InitFailed tells. `thread_end(thread_index)` is called last, also there. With the role's `leadership` the
+        threads may lead.
         """
         UserThread.__init__(self, leadership)
         Shares.__init__(self, threads, execution, post, quantum, task=task, failures=failures)
         self._thread_start = thread_start
+        self._thread_end = thread_end
         self._started = False
         self._all_here = threading.Event()
         """No user code runs before all threads have begun."""
@@ -134,6 +137,9 @@ class Pool(UserThread, Shares):
         finally:
             if slot.clock is not None:
                 slot.clock.close()
+            # a thread that was given up may be the only one that holds what others still use
+            if self._thread_end is not None and not slot.lost:
+                self._thread_end(slot.index)
         while not is_known and not self._closed:
             is_known = self._leave()
 

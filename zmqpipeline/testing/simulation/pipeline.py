@@ -6,6 +6,7 @@ item that takes a second takes none, and a seed is always the same run, if the f
 
 from __future__ import annotations
 
+import asyncio
 import random
 import tempfile
 import time
@@ -138,6 +139,7 @@ class SimulatedPipeline:
         with tempfile.TemporaryDirectory(prefix="zmqpipeline-simulated-") as folder:
             world = World(self._seed, verbose)
             try:
+                world.scratch = Path(folder, "outbox.db")
                 world.begin(self._app, self._workers, self._climate, self._metadata, self._path(Path(folder)))
                 world.on_restart = self._on_restart
                 world.run(timeout)
@@ -188,6 +190,9 @@ def _tell(error: Exception, story: str) -> None:
 class World(Stage):
     """The roles of one run, and what is known of its items."""
 
+    scratch: Path | None = field(default=None, init=False)
+    """Where what results give to other tasks is kept, if there is no journal."""
+
     def begin(
         self,
         app: Pipeline,
@@ -217,6 +222,7 @@ class World(Stage):
         self._key_of: dict[Item, bytes] = {}
         self._ends: dict[str, int] = {}
         self._called_at = 0.0
+        self._event_loop: asyncio.AbstractEventLoop | None = None
         self._striker = Striker(self)
         self.distributor = AppDistributor(self)
         self.collector = AppCollector(self, journal)
@@ -386,7 +392,8 @@ class World(Stage):
 
     def _judge_task(self, task: str) -> None:
         expected = [index for (name, _), index in self._keys.items() if name == task]
-        for index in expected or range(self._ends.get(task, 0)):
+        fed = self.distributor.machine.tasks[task].fed
+        for index in expected or range(self._ends.get(task, 0) if fed is None else fed.count):
             if not self.collections[task, index] and (task, index) not in self._failures:
                 raise SimulationError(f"Item {index} of task {task!r} was lost.")
 
@@ -419,8 +426,17 @@ class World(Stage):
             collections=self.collections,
         )
 
+    def use_event_loop(self) -> None:
+        """Async functions are awaited on an event loop of this world's own."""
+        if self._event_loop is None:
+            self._event_loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._event_loop)
+
     def close(self) -> None:
-        """Let go of the journal."""
+        """Let go of the journal, and of the event loop."""
+        if self._event_loop is not None:
+            asyncio.set_event_loop(None)
+            self._event_loop.close()
         collector = getattr(self, "collector", None)
         if collector is not None:
             collector.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -21,9 +22,11 @@ from zmqpipeline.roles.worker import Worker, WorkerRunner
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.threads.collecting import EachAck
+from zmqpipeline.runtime.threads.coroutines import complete
 from zmqpipeline.runtime.threads.source import Exhausted, Gated, Keep, PassOver, Step, Take
 from zmqpipeline.serialization.pack import unpack
 from zmqpipeline.testing.simulation import nodes
+from zmqpipeline.testing.simulation.stages import StagesNode
 
 if TYPE_CHECKING:
     from zmqpipeline.testing.simulation.pipeline import World
@@ -64,6 +67,8 @@ class AppWorker(nodes.WorkerNode):
     def stop(self) -> None:
         """Another one takes the place of a worker that has executed its `max_items`."""
         super().stop()
+        for thread in sorted(self._begun):
+            self._preparation.finish(thread)
         if self.machine.lifespan.has_ended and self.machine.lifespan.reason:
             self.world.note("retired", self.name)
             self.world.after(0.0, self.world.worker_starter(self.task, again=True))
@@ -75,6 +80,10 @@ class AppWorker(nodes.WorkerNode):
 
     def begin(self, thread: int, number: int, attempt: int, payload: bytes) -> float:
         """Call the function now; that it is done, or has raised, is told when its time is over, if anybody is left."""
+        if self._handler.concurrency():
+            # each call is awaited at once: time is the simulation's, and no call waits for another
+            self.world.use_event_loop()
+            thread = 0
         if thread not in self._begun:
             self._begun.add(thread)
             try:
@@ -92,7 +101,8 @@ class AppWorker(nodes.WorkerNode):
     def _call(self, thread: int, payload: bytes, number: int, attempt: int) -> bytes:
         execution = self._execution
         place = (thread, number, attempt) if execution.placed else ()
-        return execution.packer()(execution.call(unpack(payload), *place))
+        call = partial(execution.call, unpack(payload), *place)
+        return execution.packer()(complete(call) if execution.is_async else call())
 
     def outcome(self, number: int, payload: bytes) -> bytes | m.ErrorInfo:
         """What the function has returned or raised."""
@@ -208,7 +218,7 @@ class AppCollector(nodes.CollectorNode):
 
     def __init__(self, world: World, journal: Path | None) -> None:
         """A journal is opened, and what it holds is told to the machine."""
-        role = cast(Collector, world.make("collector", None))
+        self.role = role = cast(Collector, world.make("collector", None))
         self._runner = runner = CollectorRunner.of(role)
         machine = CollectorMachine(world.app.name, incarnation=world.incarnation(), options=world.options)
         super().__init__(world, machine, world.climate.collect_seconds)
@@ -217,21 +227,40 @@ class AppCollector(nodes.CollectorNode):
         self._calls = runner.calls()
         self._held: list[e.Event] = []
         """What was called, and is neither in the journal nor said yet."""
-        self._journal = None if journal is None else Journal(journal, pipeline=world.app.name, durable=False)
-        runner.handler.journal = self._journal
-        if self._journal is not None and self._journal.restored is not None:
-            self.tell(self._journal.restored)
+        stages = runner.stages
+        fed = () if stages is None else stages.fed
+        place = world.scratch if journal is None and fed else journal
+        self.journal = None
+        if place is not None:
+            name, is_scratch = world.app.name, journal is None
+            self.journal = Journal(place, pipeline=name, durable=False, fed=fed, scratch=is_scratch)
+        runner.handler.journal = None if journal is None else self.journal
+        self._stages = StagesNode(self, stages) if stages is not None and self.journal is not None else None
+        if self.journal is not None and self.journal.restored is not None:
+            self.tell(self.journal.restored)
 
     def set_run(self, command: c.SetRun) -> None:
         """The role's functions get the metadata; it is written down."""
         self._runner.set_run(command)
-        journal = self._journal
+        journal = self.journal
         if journal is not None:
             self.later(lambda: journal.begin(command), 0)
+        if self._stages is not None:
+            self.later(self._stages.begin, 0)
+
+    def act(self, command: c.Command) -> None:
+        """Carry out a command of this role."""
+        if isinstance(command, c.Fetch) and self._stages is not None:
+            stages = self._stages
+            self.later(lambda: stages.fetch(command), 0)
+        else:
+            super().act(command)
 
     def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes, each: bool) -> None:
         """Call the function for each of these."""
         (call, placed), world = self._calls.collecting(task, attempt), self.world
+        if self._stages is not None:
+            call, placed = self._stages.around(task, attempt, numbers, payloads, call, placed=placed)
         told = EachAck(self._ack_data_of_one, lambda error, _: self._broken(error)) if each else None
         good: list[int] = []
         digests = b""
@@ -256,18 +285,18 @@ class AppCollector(nodes.CollectorNode):
             ack = self._calls.take_ack_data() if told is None else told.newest
         except _RAISED as error:
             trouble = self._broken(error)
-        if self._journal is not None:
-            self._journal.collected(task, good, digests, ack)
+        if self.journal is not None:
+            self.journal.collected(task, good, digests, ack)
         if told is not None:
             trouble = told.trouble
-        self._hold(
-            e.Collected(task, spans_of(good), failures, ack, attempt, trouble, [] if told is None else told.runs)
-        )
+        runs = [] if told is None else told.runs
+        unfed = frozenset[int]() if self._stages is None else self._stages.feeder.take_failed()
+        self.hold(e.Collected(task, spans_of(good), failures, ack, attempt, trouble, runs, unfed=unfed))
 
     def call_failed(self, failures: list[m.FailedItem]) -> None:
         """Call the `failed` function for each."""
-        if self._journal is not None:
-            self._journal.failed(failures)
+        if self.journal is not None:
+            self.journal.failed(failures)
         by_task: dict[str, list[int]] = {}
         troubles: dict[str, m.ErrorInfo] = {}
         for item in failures:
@@ -280,11 +309,11 @@ class AppCollector(nodes.CollectorNode):
             except _RAISED as error:
                 troubles.setdefault(item.task, self._broken(error))
         for task, numbers in by_task.items():
-            self._hold(e.FailedCalled(task, spans_of(numbers), troubles.get(task)))
+            self.hold(e.FailedCalled(task, spans_of(numbers), troubles.get(task)))
 
     def finish(self, command: c.CallFinished) -> None:
         """Write down that all is done, call `finished`, then write down that it returned."""
-        journal = self._journal
+        journal = self.journal
         if journal is not None:
             journal.over(command.ok, command.counts)
         self._settle()
@@ -315,10 +344,10 @@ class AppCollector(nodes.CollectorNode):
 
     def close(self) -> None:
         """Let go of the journal, without a commit."""
-        if self._journal is not None:
-            self._journal.rollback()
-            self._journal.close()
-            self._journal = self._runner.handler.journal = None
+        if self.journal is not None:
+            self.journal.rollback()
+            self.journal.close()
+            self.journal = self._runner.handler.journal = None
 
     def _ack_data_of_one(self) -> bytes:
         try:
@@ -332,7 +361,7 @@ class AppCollector(nodes.CollectorNode):
         self.world.broken = self.world.broken or error
         return trouble_of(error)
 
-    def _hold(self, event: e.Event) -> None:
+    def hold(self, event: e.Event) -> None:
         """Say it a little later, when it is written down."""
         self._held.append(event)
         self.world.after(self.world.climate.commit_seconds, self._settler())
@@ -341,10 +370,10 @@ class AppCollector(nodes.CollectorNode):
         return lambda: self.carry_out(self._settle)
 
     def _settle(self) -> None:
-        if self._journal is not None:
-            self._journal.commit()
+        if self.journal is not None:
+            self.journal.commit()
         held, self._held = self._held, []
         for event in held:
             if isinstance(event, e.Collected):
                 self.world.note_said(event)
-            self.tell(event)
+            self.tell(event if self._stages is None else self._stages.with_outboxes(event))

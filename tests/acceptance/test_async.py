@@ -1,0 +1,410 @@
+"""Async workers and services as real processes: as many calls at a time as they say, and all that threads promise."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.acceptance.test_supervision import HEAD, MAIN, RUN, Eventually, collected, start
+
+if TYPE_CHECKING:
+    from tests.acceptance.conftest import Workshop
+
+pytestmark = pytest.mark.processes
+
+WAITS = """
+import asyncio
+
+app.task("C")(lambda: items(int(os.environ["ITEMS"])))
+
+@app.worker("C", concurrency=100)
+async def work(data, number, attempt, thread_index, metadata, task_type):
+    assert (number, attempt, thread_index, metadata, task_type) == (data["n"], 1, 0, {}, "C")
+    note("executed", data["n"])
+    await asyncio.sleep(float(os.environ.get("SECONDS", "0.1")))
+    return data
+"""
+
+
+def test_a_hundred_calls_wait_at_a_time(workshop: Workshop) -> None:
+    """1,000 calls of 0.1 s take a second and a start, not a hundred; parameters are given by name."""
+    program = start(workshop, WAITS, ITEMS="1000")
+    assert program.wait() == 0, program.err
+    assert collected(workshop) == sorted(workshop.numbers("executed")) == list(range(1000))
+    assert program.json["seconds"] < 10
+
+
+def test_a_killed_worker_costs_nothing_but_its_calls(workshop: Workshop, eventually: Eventually) -> None:
+    """SIGKILL in the middle: each item is collected once, and only what was under way is executed again."""
+    body = WAITS.replace("1, 0, {}", "attempt, 0, {}") + PIDS
+    program = start(workshop, body, *RUN, "--workers", "2", ITEMS="2000", SECONDS="0.05")
+    eventually(lambda: len(workshop.lines("collected")) > 500, "a quarter is collected")
+    os.kill(workshop.numbers("pids")[0], signal.SIGKILL)
+    assert program.wait() == 0, program.err
+    assert collected(workshop) == list(range(2000))
+    again = [number for number, times in Counter(workshop.numbers("executed")).items() if times > 1]
+    # what it had begun, and what it had done of which the collector had not heard
+    assert len(again) <= 400, len(again)
+
+
+PIDS = """
+@app.worker_init("C")
+async def begin():
+    note("pids", os.getpid())
+"""
+
+
+@contextmanager
+def hanging_server() -> Iterator[tuple[int, list[str]]]:
+    """A server that answers nothing; the port, and what it saw: "open" and "closed"."""
+    seen: list[str] = []
+    ready, over = threading.Event(), threading.Event()
+    port = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append("open")
+        await reader.read()
+        seen.append("closed")
+        writer.close()
+
+    async def main() -> None:
+        nonlocal port
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        ready.set()
+        await asyncio.to_thread(over.wait)
+        server.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield port, seen
+    finally:
+        over.set()
+        thread.join(10)
+
+
+def test_a_call_past_its_time_is_cancelled(workshop: Workshop) -> None:
+    """A server that hangs, a limit of 0.2 s: the items have failed, after a retry each; the server sees each end."""
+    body = """
+import asyncio
+
+app.task("C", timeout=0.2, retries=1, backoff=0.01)(lambda: items(5))
+
+@app.worker("C", concurrency=10)
+async def work(data, attempt):
+    note("executed", data["n"])
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(os.environ["SERVER"]))
+    try:
+        await reader.readline()
+    finally:
+        writer.close()
+
+@app.failed
+def failed(failure):
+    note("failed", f"{failure.data['n']} {failure.error} {failure.attempts} {failure.message}")
+"""
+    with hanging_server() as (port, seen):
+        program = start(workshop, body, SERVER=str(port))
+        assert program.wait() == 1, program.err
+        said = "TimeoutError 2 The item ran longer than its timeout of 0.2 s; the call was cancelled."
+        assert sorted(workshop.lines("failed")) == [f"{n} {said}" for n in range(5)]
+        assert Counter(workshop.numbers("executed")) == dict.fromkeys(range(5), 2)
+        assert Counter(seen) == {"open": 10, "closed": 10}
+    assert program.json["failures"] == 5
+
+
+ENDS = """
+import asyncio
+
+app.task("C")(lambda: items(1000))
+
+@app.worker("C", concurrency=5)
+async def work(data):
+    note("begun", data["n"])
+    try:
+        while not Path("go").exists():
+            await asyncio.sleep(0.01)
+    except asyncio.CancelledError:
+        note("cancelled", data["n"])
+        raise
+    note("ended", data["n"])
+    return data
+"""
+
+
+def test_a_drain_lets_calls_end(workshop: Workshop, eventually: Eventually) -> None:
+    """Ctrl-C: what has begun ends and is collected, nothing is cancelled, nothing more begins."""
+    program = start(workshop, ENDS)
+    eventually(lambda: len(workshop.lines("begun")) == 5, "five calls")
+    program.signal(signal.SIGINT)
+    eventually(lambda: "drain" in program.err.lower() or program.err, "the drain is said")
+    workshop.write("go", "")
+    assert program.wait() == 130, program.err
+    assert collected(workshop) == sorted(workshop.numbers("ended")) == list(range(5))
+    assert workshop.lines("cancelled") == []
+
+
+def test_a_stop_cancels_calls(workshop: Workshop, eventually: Eventually) -> None:
+    """When the time of a drain is over they are cancelled, and may clean up; the items are the next worker's."""
+    worker = start(workshop, ENDS, "-m", "app", "worker", ZMQPIPELINE_DRAIN_TIMEOUT="0.2")
+    others = [workshop.start("-m", "app", "distributor"), workshop.start("-m", "app", "collector")]
+    eventually(lambda: len(workshop.lines("begun")) == 5, "five calls")
+    worker.signal(signal.SIGINT)
+    assert worker.wait() == 130, worker.err
+    assert sorted(workshop.numbers("cancelled")) == list(range(5))
+    assert workshop.lines("ended") == []
+    workshop.write("go", "")
+    workshop.start("-m", "app", "worker")
+    assert [one.wait() for one in others] == [0, 0], others[0].err
+    assert collected(workshop) == list(range(1000))
+
+
+@pytest.mark.slow
+def test_a_blocked_event_loop_is_told_of(workshop: Workshop) -> None:
+    """Five seconds in plain code: one line, with the function and where it is; the run ends well."""
+    body = """
+import asyncio
+
+app.task("C")(lambda: items(20))
+
+def parse(data):
+    time.sleep(6)
+
+@app.worker("C")
+async def work(data):
+    await asyncio.sleep(0.01)
+    if data["n"] == 3:
+        parse(data)
+    return data
+"""
+    program = start(workshop, body)
+    assert program.wait() == 0, program.err
+    (line,) = [one for one in program.err.splitlines() if "holds up its event loop" in one]
+    assert "worker function 'work' of task 'C' (app.py:" in line
+    assert "it is in app.py:" in line
+    assert " parse. What takes long must be awaited" in line
+
+
+def test_log_lines_name_their_item(workshop: Workshop) -> None:
+    """Of calls that go on at a time, each with its own."""
+    body = """
+import asyncio, logging
+
+app.task("C")(lambda: items(20))
+
+@app.worker("C")
+async def work(data):
+    await asyncio.sleep(0.01)
+    logging.getLogger("zmqpipeline.worker.mine").warning("at %d", data["n"])
+    return data
+"""
+    program = start(workshop, body, *RUN, "--log-json")
+    assert program.wait() == 0, program.err
+    lines = [json.loads(one) for one in program.err.splitlines() if one.startswith("{")]
+    mine = {one["message"]: (one["task"], one["item"]) for one in lines if one["message"].startswith("at ")}
+    assert mine == {f"at {n}": ("C", n) for n in range(20)}
+
+
+REFUSED = {
+    "threads of an async function": (
+        """
+@app.worker("C", threads=4)
+async def work(data):
+    return data
+""",
+        RUN,
+        "threads=4 says nothing. Write concurrency=4: so many calls at a time.",
+    ),
+    "concurrency of a plain function": (
+        """
+@app.worker("C", concurrency=40)
+def work(data):
+    return data
+""",
+        RUN,
+        "concurrency=40 says nothing. Write threads=40, or `async def`.",
+    ),
+    "threads of the command line": (
+        """
+@app.worker("C")
+async def work(data):
+    return data
+""",
+        ("-m", "app", "worker", "--threads", "4"),
+        "its calls share one thread, not 4. How many go on at a time its decorator says, with concurrency=.",
+    ),
+    "an async init of a plain worker": (
+        """
+@app.worker_init("C")
+async def begin():
+    return 1
+
+@app.worker("C")
+def work(data):
+    return data
+""",
+        RUN,
+        "Write both with `async def`, or both with `def`.",
+    ),
+    "an async collector": (
+        """
+@app.worker("C")
+def work(data):
+    return data
+
+@app.finished
+async def over():
+    return None
+""",
+        RUN,
+        "is an async function; these are not called. Write it with plain `def`.",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_says_nothing_is_refused_with_what_to_write(what: str, workshop: Workshop) -> None:
+    """One sentence, before anything is executed."""
+    body, arguments, said = REFUSED[what]
+    program = start(workshop, 'app.task("C")(lambda: items(3))\n' + body, *arguments)
+    # what a decorator refuses python itself shows, with the line of the decorator
+    assert program.wait() == (1 if "Traceback" in program.err else 2), program.err
+    assert said in " ".join(program.err.split()), program.err
+
+
+def test_an_async_service_answers_many_requests_at_a_time(workshop: Workshop) -> None:
+    """A hundred requests of 0.2 s in much less than 20 s, from one worker; what one raises is its client's."""
+    workshop.write(
+        "app.py",
+        HEAD
+        + """
+import asyncio
+
+@app.worker_init("ask")
+async def begin():
+    await asyncio.sleep(0.01)
+    return {"there": 1}
+
+@app.service("ask", concurrency=50)
+async def ask(data, resource):
+    await asyncio.sleep(0.2)
+    if data["n"] == 7:
+        raise LookupError("seven")
+    return {"n": data["n"], **resource}
+"""
+        + MAIN,
+    )
+    workshop.write(
+        "client.py",
+        """
+import app, json, time
+from zmqpipeline.errors import ServiceError
+with app.app.client("ask") as client:
+    client.request({"n": 0})
+    began = time.monotonic()
+    replies = client.request([{"n": n} for n in range(8, 108)])
+    seconds = time.monotonic() - began
+    try:
+        client.request({"n": 7})
+        said = ""
+    except ServiceError as error:
+        said = str(error)
+    print(json.dumps([seconds, replies, said]))
+""",
+    )
+    workshop.start("-m", "app", "service")
+    workshop.start("-m", "app", "service-worker", "ask")
+    status, program = workshop.run("client.py")
+    assert status == 0, program.err
+    seconds, replies, said = program.json
+    assert replies == [{"n": n, "there": 1} for n in range(8, 108)]
+    assert seconds < 5
+    assert "LookupError" in said
+
+
+CLASSES = """
+import asyncio
+import threading
+
+from zmqpipeline import Collector, Distributor, EndpointAddress, SingleThreadedWorker, Task, TaskType
+
+TaskType.register_type("C")
+
+class Numbers(Task):
+    task_type = TaskType("C")
+    endpoint = "inproc://work"
+    dependencies = []
+    sent = 0
+
+    def handle(self, data, address, msgtype):
+        self.sent += 1
+        self.is_complete = self.sent == 200
+        return {"n": self.sent}
+
+class Waits(SingleThreadedWorker):
+    task_type = TaskType("C")
+    endpoint = "inproc://work"
+    collector_endpoint = "inproc://results"
+    concurrency = 50
+    now = most = 0
+
+    async def init_worker(self):
+        await asyncio.sleep(0.01)
+        self.ready = True
+
+    async def handle_execution(self, data):
+        assert self.ready
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.01)
+        self.now -= 1
+        return data
+
+class Collects(Collector):
+    endpoint = "inproc://results"
+    ack_endpoint = "inproc://acks"
+    got = 0
+
+    def handle_collection(self, data, task_type, msgtype):
+        self.got += 1
+
+Distributor.register_task(Numbers)
+worker, collector = Waits(), Collects()
+roles = [Distributor("inproc://results", "inproc://acks"), worker, collector]
+threads = [threading.Thread(target=role.run) for role in roles]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(collector.got, worker.most)
+"""
+
+
+def test_a_worker_of_the_class_api_may_be_async(workshop: Workshop) -> None:
+    """`async def handle_execution` with `concurrency`, and an async `init_worker`."""
+    workshop.write("classes.py", CLASSES)
+    status, program = workshop.run("classes.py")
+    assert status == 0, program.err
+    assert program.out.split() == ["200", "50"]
+
+
+@pytest.mark.slow
+def test_ten_thousand_calls_at_a_time(workshop: Workshop) -> None:
+    """20,000 calls of half a second on one worker with concurrency=10000: two rounds."""
+    program = start(workshop, WAITS.replace("concurrency=100", "concurrency=10000"), ITEMS="20000", SECONDS="0.5")
+    began = time.monotonic()
+    assert program.wait(60) == 0, program.err
+    assert len(workshop.lines("collected")) == 20000
+    assert time.monotonic() - began < 20

@@ -1,0 +1,416 @@
+"""The calls of an `async def` function: one event loop on a thread of its own, so many calls at a time.
+
+A **place** makes one call after another. It is a task of the event loop that takes an item, awaits the function, packs
+the result, and takes the next; when there is none, it ends, and items that come later begin new places. So an item
+costs no task of its own, which would be more than half of what a call costs.
+
+The law:
+
+* At most `concurrency` places are there at once, so that so many calls go on. What a worker has at hand beyond these
+  waits here, unopened, and may be taken back.
+* Results are handed over by `parts`, with the turn of the event loop in the place of the stride.
+* A call that runs past the time-out of its item is cancelled. The failure is told when the call has ended: a retry
+  does not begin beside what the call still cleans up. One that has not ended after `GRACE` is told of all the same, and
+  its place is lost until it ends.
+* A function that never waits lets the event loop turn every `parts.TURN` seconds all the same.
+
+Whether the event loop turns at all is watched from another thread; see `watch`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from itertools import repeat
+from typing import Any, NamedTuple
+
+from zmqpipeline.protocol.commands import Execute
+from zmqpipeline.protocol.events import InitFailed, TakenBack, ThreadLost
+from zmqpipeline.protocol.messages import ErrorInfo
+from zmqpipeline.runtime.error_text import trouble_of
+from zmqpipeline.runtime.failure_log import FailureLog
+from zmqpipeline.runtime.threads.execution import Execution, Job, Piece
+from zmqpipeline.runtime.threads.parts import Parts
+from zmqpipeline.runtime.threads.serial import Post
+from zmqpipeline.runtime.threads.shares import QUANTUM
+from zmqpipeline.runtime.threads.watch import LoopWatch
+
+BEGIN_AT_ONCE = 32
+"""So many places begin in one turn at most: if their calls never wait, the first one makes them all."""
+
+GRACE = 5.0
+"""Seconds after which a call that was cancelled, and has not ended, is told of, and its place is lost."""
+
+STOP_SECONDS = 1.0
+"""How long the calls that the end of the worker cancels may clean up."""
+
+_LOOK = 0.005
+"""Between two looks at what runs past its time-out, at least."""
+
+_log = logging.getLogger("zmqpipeline.worker")
+
+
+class Lot(NamedTuple):
+    """What the items of one Execute have in common."""
+
+    call: Callable[..., Any]
+    pack: Callable[[Any], bytes]
+    placed: bool
+    attempt: int
+    timeout: float
+
+
+class Place:
+    """One of the calls that go on at a time."""
+
+    __slots__ = ("began", "due", "is_cancelled", "is_lost", "lot", "number", "task", "value")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.number: int | None = None
+        """The item that it is at; None between two."""
+        self.value: object = None
+        self.lot: Lot | None = None
+        self.began = 0.0
+        self.due = 0.0
+        """When to look at it again, by `time.perf_counter`: its item's time is over, or the grace; 0: never."""
+        self.is_cancelled = self.is_lost = False
+
+
+class CoroutinePool:
+    """Executes items as calls of a coroutine function. It has the methods of `Pool`, and answers by the same events."""
+
+    def __init__(
+        self,
+        concurrency: int,
+        execution: Execution,
+        post: Post,
+        *,
+        thread_start: Callable[[int], object] | None = None,
+        thread_end: Callable[[int], object] | None = None,
+        quantum: float = QUANTUM,
+        task: str = "",
+        failures: FailureLog | None = None,
+        what: str = "The worker function",
+    ) -> None:
+        """`execution.call` returns what is to be awaited. `what` is the function, for messages.
+
+        `thread_start(0)` is called on the event loop's thread, first, and may `complete` what is to be awaited; if it
+        raises, no item is taken, and InitFailed tells. `thread_end(0)` is called there when the last call has ended.
+        """
+        self.execution = execution
+        """May be replaced; an Execute is executed by what there is when it is submitted."""
+        self._concurrency = concurrency
+        self._post = post
+        self._thread_start = thread_start
+        self._thread_end = thread_end
+        self._task = task
+        self._failures = failures or FailureLog(_log)
+        self._what = what
+        self._lock = threading.Lock()
+        """For what waits: the role's thread puts it there, and takes it back."""
+        self._pieces: deque[Piece] = deque()
+        self._todo: deque[tuple[int, Any, Lot]] = deque()
+        """Items that are opened. Places take from the left, whoever takes back from the right; each is atomic."""
+        self._is_called = False
+        """The event loop was told that items are there, and has not looked yet."""
+        self._is_ready = self._is_ending = False
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._packs: tuple[Execution, Callable[[Any], bytes]] | None = None
+        self._places: set[Place] = set()
+        self._lost = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._parts = Parts(post, quantum, self.waiting)
+        self._watch = LoopWatch(self, self._parts, what, post, self._failures)
+
+    # from the role's loop ---------------------------------------------------------------------------------------------
+
+    def submit(self, command: Execute) -> None:
+        """Queue these items; Executed answers, in parts. From the role's thread only, as all that follows."""
+        job = Job(command.attempt, command.timeout)
+        with self._lock:
+            self._pieces.append(Piece(job, self.execution, command.numbers, command.payloads))
+        if self._thread is None:
+            self._start()
+        if not self._is_called:
+            self._is_called = True
+            self._tell_loop(self._have_come)
+
+    def take_back(self, count: int | None = None) -> None:
+        """Take up to `count` unstarted items (None: all) off the queue, the last first; TakenBack answers."""
+        numbers: list[int] = []
+        with self._lock:
+            while self._pieces and (count is None or len(numbers) < count):
+                last = self._pieces[-1]
+                most = len(last.numbers) if count is None else count - len(numbers)
+                numbers += last.drop(min(most, len(last.numbers)))
+                if not last.numbers:
+                    self._pieces.pop()
+            while self._todo and (count is None or len(numbers) < count):
+                try:
+                    numbers.append(self._todo.pop()[0])
+                except IndexError:
+                    break  # The event loop was faster.
+        self._post(TakenBack(sorted(numbers)))
+
+    def close(self, timeout: float) -> None:
+        """Drop what is queued, cancel the calls, end the thread; wait for it at most `timeout` seconds."""
+        self._closed = True
+        with self._lock:
+            self._pieces.clear()
+            self._todo.clear()
+        if self._thread is not None:
+            self._tell_loop(self._stop)
+            self._thread.join(timeout + STOP_SECONDS)
+        self._watch.close()
+        self._failures.close()
+
+    def _start(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._parts.loop = self._loop
+        self._watch.begin(self._loop)
+        self._thread = threading.Thread(target=self._run, name="zmqpipeline-worker-loop", daemon=True)
+        self._thread.start()
+
+    def _tell_loop(self, call: Callable[[], object]) -> None:
+        assert self._loop is not None
+        # it is closed after an initialization that raised
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call)
+
+    # the thread of the event loop -------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        loop = self._loop
+        assert loop is not None
+        asyncio.set_event_loop(loop)
+        self._watch.is_on(threading.get_ident())
+        try:
+            if self._thread_start is not None:
+                try:
+                    self._thread_start(0)
+                except BaseException as error:
+                    self._post(InitFailed(trouble_of(error)))
+                    return
+            self._is_ready = True
+            loop.call_soon(self._begin_places)
+            while not self._closed:
+                # user code may stop the loop: it is not its own
+                loop.run_forever()
+        finally:
+            self._end(loop)
+
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Cancel the calls, close what was made for them, then whatever else goes on, and the event loop."""
+        self._is_ending = True
+        _cancel(loop, {place.task for place in self._places if place.task is not None})
+        if self._thread_end is not None:
+            self._thread_end(0)
+        _cancel(loop, asyncio.all_tasks(loop))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        asyncio.set_event_loop(None)
+        loop.close()
+
+    def _stop(self) -> None:
+        assert self._loop is not None
+        if not self._is_ending:
+            self._loop.stop()
+
+    def _have_come(self) -> None:
+        self._is_called = False
+        self._begin_places()
+
+    def _begin_places(self) -> None:
+        """Items are there: begin places for them, as far as there may be more."""
+        if not self._is_ready or self._closed:
+            return
+        loop = self._loop
+        assert loop is not None
+        count = min(self._concurrency - len(self._places), self.waiting())
+        for _ in range(min(count, BEGIN_AT_ONCE)):
+            place = Place()
+            self._places.add(place)
+            place.task = loop.create_task(self._serve(place))
+        if count > BEGIN_AT_ONCE:
+            loop.call_soon(self._begin_places)
+        if self._places:
+            self._watch.kick()
+
+    def _open(self) -> bool:
+        """Open the piece that came first; False if there is none."""
+        with self._lock:
+            if not self._pieces:
+                return False
+            piece = self._pieces.popleft()
+            numbers, values = piece.take(len(piece.numbers))
+            execution, job = piece.execution, piece.job
+            lot = Lot(execution.call, self._packer(execution), execution.placed, job.attempt, job.timeout)
+            self._todo.extend(zip(numbers, values, repeat(lot)))
+        return True
+
+    def _packer(self, execution: Execution) -> Callable[[Any], bytes]:
+        if self._packs is None or self._packs[0] is not execution:
+            self._packs = execution, execution.packer()
+        return self._packs[1]
+
+    # the places -------------------------------------------------------------------------------------------------------
+
+    async def _serve(self, place: Place) -> None:
+        try:
+            await self._execute(place)
+        except BaseException as error:
+            # our own code, or no memory for it: another process can go on
+            if not self._closed:
+                _log.critical("The worker cannot go on: its event loop failed.", exc_info=error)
+                self._post(ThreadLost(0))
+        finally:
+            self._places.discard(place)
+            if place.is_lost:
+                self._lost -= 1
+                self._post(ThreadLost(self._concurrency - self._lost))
+            if place.is_cancelled:
+                self._begin_places()
+
+    async def _execute(self, place: Place) -> None:
+        """Make one call after another until there is nothing to take, or one was cancelled."""
+        clock, todo = time.perf_counter, self._todo
+        began = clock()
+        while not place.is_cancelled:
+            try:
+                number, value, lot = todo.popleft()
+            except IndexError:
+                if self._open():
+                    continue
+                return
+            place.number, place.value, place.lot, place.began = number, value, lot, began
+            if lot.timeout:
+                place.due = began + lot.timeout
+                self._look_by(place.due)
+            trouble = None
+            try:
+                if lot.placed:
+                    result = lot.pack(await lot.call(value, 0, number, lot.attempt))
+                else:
+                    result = lot.pack(await lot.call(value))
+            except BaseException as error:
+                if self._closed:
+                    return
+                result = b""
+                trouble = self._trouble(place, error)
+            place.number = place.value = None
+            place.due = 0.0
+            ended = clock()
+            if place.is_cancelled:
+                self._cancelled_ended(place, number, lot, ended)
+                return
+            self._parts.keep(number, lot.attempt, result, trouble, ended - began)
+            began = ended
+            if self._parts.is_long(ended):
+                await asyncio.sleep(0)
+                began = clock()
+
+    def _trouble(self, place: Place, error: BaseException) -> ErrorInfo | None:
+        number, lot = place.number, place.lot
+        assert number is not None
+        assert lot is not None
+        if place.is_cancelled:
+            # its time is over, which is said in the place of whatever it raised for that
+            return None
+        return self._failures.item(error, self._task, number, lot.attempt, place.value, "worker")
+
+    # time limits ------------------------------------------------------------------------------------------------------
+
+    def _look_by(self, due: float) -> None:
+        """There is something to look at then."""
+        loop = self._loop
+        assert loop is not None
+        wait = max(_LOOK, due - time.perf_counter())
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + wait:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(wait, self._look_at_time)
+
+    def _look_at_time(self) -> None:
+        """Cancel the calls whose time is over; give up those that have not ended since they were cancelled."""
+        self._timer = None
+        now = time.perf_counter()
+        for place in self._places:
+            if place.due and place.due <= now:
+                self._time_is_over(place, now)
+        times = [place.due for place in self._places if place.due]
+        if times:
+            self._look_by(min(times))
+
+    def _time_is_over(self, place: Place, now: float) -> None:
+        lot, number = place.lot, place.number
+        assert place.task is not None
+        assert lot is not None
+        assert number is not None
+        if not place.is_cancelled:
+            place.is_cancelled = True
+            place.due = now + GRACE
+            place.task.cancel()
+            return
+        place.due = 0.0
+        place.is_lost = True
+        self._lost += 1
+        left = self._concurrency - self._lost
+        _log.warning(
+            "%s has not ended %g s after it was cancelled: it catches CancelledError and goes on. It was called for "
+            "item %d, which ran longer than its timeout of %g s. Until it ends, %d calls go on at a time in this "
+            "worker, one less than before. Let CancelledError pass.",
+            *(self._what, GRACE, number, lot.timeout, left),
+        )
+        self._say_timeout(number, lot, now - place.began)
+        self._post(ThreadLost(left))
+
+    def _cancelled_ended(self, place: Place, number: int, lot: Lot, now: float) -> None:
+        if not place.is_lost:
+            self._say_timeout(number, lot, now - place.began)
+
+    def _say_timeout(self, number: int, lot: Lot, seconds: float) -> None:
+        text = f"The item ran longer than its timeout of {lot.timeout:g} s; the call was cancelled."
+        self._parts.keep(number, lot.attempt, b"", ErrorInfo("TimeoutError", text), seconds)
+
+    # for whoever watches ----------------------------------------------------------------------------------------------
+
+    def waiting(self) -> int:
+        """How many items have not begun."""
+        # a copy, made in one step: the role's thread appends
+        return len(self._todo) + sum(len(one.numbers) for one in tuple(self._pieces))
+
+    def running(self) -> list[int]:
+        """The items whose calls go on; from any thread."""
+        return sorted(place.number for place in self._places.copy() if place.number is not None)
+
+    def is_full(self, running: list[int]) -> bool:
+        """Whether no call can begin before one of these ends."""
+        return len(running) >= self._concurrency - self._lost
+
+
+def _cancel(loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=STOP_SECONDS))
+
+
+def complete(call: Callable[[], Any]) -> Any:
+    """Call a function within the event loop of this thread, and await what it returns, if that can be awaited.
+
+    For what comes before the first item and after the last one: the loop does not run otherwise by then.
+    """
+
+    async def made() -> Any:
+        value = call()
+        return await value if isinstance(value, Coroutine) else value
+
+    return asyncio.get_event_loop().run_until_complete(made())
