@@ -13,6 +13,10 @@ import click
 
 from tests.support.harness import SimulationError, World
 from tests.support.mutations import MUTATIONS, mutated
+from tests.support.staged import StagedWorld
+from tests.support.staged_mutations import STAGED_MUTATIONS
+
+DEFECTS = {**MUTATIONS, **STAGED_MUTATIONS}
 
 
 @click.command()
@@ -20,16 +24,17 @@ from tests.support.mutations import MUTATIONS, mutated
 @click.option("--runs", default=1000, show_default=True, help="How many seeds to run.")
 @click.option("--first", default=0, show_default=True, help="The first of them.")
 @click.option("--verbose", is_flag=True, help="Print what happens.")
-@click.option("--mutate", type=click.Choice(sorted(MUTATIONS)), help="With this deliberate defect in the machines.")
-def main(seed: int | None, runs: int, first: int, verbose: bool, mutate: str | None) -> None:
+@click.option("--mutate", type=click.Choice(sorted(DEFECTS)), help="With this deliberate defect in the machines.")
+@click.option("--stages", is_flag=True, help="Pipelines in which results of a task become items of others.")
+def main(seed: int | None, runs: int, first: int, verbose: bool, mutate: str | None, stages: bool) -> None:
     """Simulate; exit status 1 if an invariant does not hold."""
     seeds = [seed] if seed is not None else range(first, first + runs)
     notes: Counter[str] = Counter()
     bad = 0
     began = time.perf_counter()
-    with mutated(mutate):
+    with mutated(mutate, DEFECTS):
         for one in seeds:
-            world = World(one, verbose=verbose)
+            world = (StagedWorld if stages else World)(one, verbose=verbose)
             try:
                 world.run()
             except (AssertionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

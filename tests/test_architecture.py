@@ -55,6 +55,7 @@ ALLOWED = {
     ("definitions.build", "app"): "for types alone: what is compiled is a Pipeline",
     ("protocol.delivery.gates", "protocol.delivery.task_state"): "for types alone: a task holds its gate",
     ("testing.simulation.roles", "testing.simulation.pipeline"): "for types alone: the world that a role lives in",
+    ("testing.simulation.stages", "testing.simulation.roles"): "for types alone: the collector that it belongs to",
     ("testing.simulation.strikes", "testing.simulation.pipeline"): "for types alone: the world that is struck",
 }
 """Imports upwards, or in a circle, each with its reason."""
@@ -76,6 +77,7 @@ PRIVATE = {
     **dict.fromkeys(
         [
             ("cli.run", "_exit"),
+            ("definitions.entries", "_getframe"),
             ("definitions.origin", "_getframe"),
             ("runtime.child", "_exit"),
             ("runtime.threads.preparation", "_current_frames"),

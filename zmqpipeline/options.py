@@ -121,6 +121,9 @@ class Options:
     all roles the same.
     """
 
+    max_waiting_bytes: int = 1024 * 1024 * 1024
+    """A task whose results feed another one is not handed out while more bytes of items than this wait for that one."""
+
     max_queued_requests: int = 10_000
     """The most requests that wait for one service in its broker; a client is told when there are more."""
 
@@ -211,6 +214,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "max_prefetch": (0, _HUGE),
     "max_held_items": (1, _HUGE),
     "max_held_bytes": (1, _HUGE),
+    "max_waiting_bytes": (0, _HUGE),
     "max_queued_requests": (0, _HUGE),
 }
 """The least and the most of each number; those of heartbeats and linger are libzmq's."""

@@ -50,6 +50,8 @@ def test_the_twins_take_the_same_keywords_with_the_same_defaults() -> None:
 WRONG: dict[type, dict[str, list[Any]]] = {
     TaskKeywords: {
         "depends_on": [3, [""], [None], None, [["A"]], b"A"],
+        "for_each": [3, [""], [None], None, b"A"],
+        "first": [3, "seeds", b"seeds", {"url": "a"}],
         "times": [-1, "3", True, 1.5],
         "total": [-1, "3"],
         "key": [3, ["id"]],

@@ -127,6 +127,24 @@ def test_what_is_there_is_handed_over_while_the_source_blocks(make: Make, posts:
     assert payloads(posts.until(ended)) == [b"3", b"4"]
 
 
+def test_parts_take_longer_while_steps_are_quick(make: Make, posts: Posts) -> None:
+    """Who got the first part is busy with it: steps of 100 us, 100 ms in all, are a dozen parts, and not fifty."""
+    numbers = iter(range(1000))
+
+    def step(command: Produce) -> bytes:
+        end = time.thread_time() + 0.0001
+        while time.thread_time() < end:
+            pass
+        return b"%d" % next(numbers)
+
+    make(step).produce(ask(1000))
+    sizes = [len(one.payloads) for one in posts.until(ended)]
+    assert sum(sizes) == 1000
+    assert sizes[0] < max(sizes)
+    # a busy machine ends parts sooner, and makes the steps take longer
+    assert len(sizes) < 40
+
+
 def test_parts_stay_in_order_when_the_source_blocks_now_and_then(make: Make, posts: Posts) -> None:
     """With the producing thread and its helper handing over in turns, the items keep their order."""
     numbers = iter(range(10**6))

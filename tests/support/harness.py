@@ -186,6 +186,9 @@ class World(TroubledStage):
                 self._await_the_collector()
         if not self.is_over():
             raise SimulationError(f"nothing happens any more: {self.describe()}")
+        self._judge()
+
+    def _judge(self) -> None:
         judge(self)
 
     def _await_the_collector(self) -> None:

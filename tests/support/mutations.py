@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -369,9 +369,9 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
 
 
 @contextmanager
-def mutated(name: str | None) -> Iterator[None]:
-    """The machines with this defect, or as they are."""
-    patches = MUTATIONS[name]() if name else []
+def mutated(name: str | None, known: Mapping[str, Callable[[], list[Patch]]] = MUTATIONS) -> Iterator[None]:
+    """The machines with this defect, one of the `known` ones, or as they are."""
+    patches = known[name]() if name else []
     started = [mock.patch.object(owner, attribute, value) for owner, attribute, value in patches]
     for one in started:
         one.start()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tests.support.disk import Disk
 from tests.support.invariants import IdleBeside
 from tests.support.nodes import CollectorNode, DistributorNode, WorkerNode
-from tests.support.scenarios import TROUBLE_SECONDS, draw
+from tests.support.scenarios import TROUBLE_SECONDS, Plan, draw
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol.delivery.ledger import Ledger
 from zmqpipeline.testing.simulation.clock import SimulationError, Stage
@@ -24,8 +24,8 @@ class TroubledStage(Stage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.plan = self.weather = draw(self.seed)
-        self.disk = Disk() if self.plan.journal else None
+        self.plan = self.weather = self._draw_plan()
+        self.disk = self._make_disk()
         self.options = self.plan.options
         self.tried: set[tuple[str, int]] = set()
         """The items that any worker has received on trial."""
@@ -49,8 +49,8 @@ class TroubledStage(Stage):
         self._metadata: dict[str, bytes] = {}
         """By run, what its first distributor loaded: each one loads something else."""
         self._draw_fates()
-        self.distributor = DistributorNode(self, "run-1")
-        self.collector = CollectorNode(self)
+        self.distributor = self._make_distributor("run-1")
+        self.collector = self._make_collector()
         self.workers: list[WorkerNode] = []
         self.left_at: float | None = None
         """When the last distributor ended."""
@@ -64,6 +64,18 @@ class TroubledStage(Stage):
         self._last_break = self.plan.last_break
         self._start_all()
         IdleBeside(self)
+
+    def _draw_plan(self) -> Plan:
+        return draw(self.seed)
+
+    def _make_disk(self) -> Disk | None:
+        return Disk() if self.plan.journal else None
+
+    def _make_distributor(self, run: str, *, is_first: bool = True) -> DistributorNode:
+        return DistributorNode(self, run, is_first=is_first)
+
+    def _make_collector(self) -> CollectorNode:
+        return CollectorNode(self)
 
     def trouble(self) -> None:
         """Once in a turn: break, kill, freeze, as the plan has it."""
@@ -209,7 +221,7 @@ class TroubledStage(Stage):
             # it may be gone before anybody can reach it, and a finished run with it
             return False
         known = phases[0] in ("running", "finishing") and phases[1] not in ("empty", "draining")
-        if self._restarted and not known and self.disk is None:
+        if self._restarted and not known and not self.plan.journal:
             return False
         self._restarted = True
         return True
@@ -296,7 +308,7 @@ class TroubledStage(Stage):
                 self.strike(self.ident(task, number) for number in worker.held().intersection(numbers))
 
     def _new_distributor(self) -> None:
-        self.distributor = DistributorNode(self, f"run-{self.serial()}", is_first=False)
+        self.distributor = self._make_distributor(f"run-{self.serial()}", is_first=False)
         self.distributor.connect("acks")
 
     def _restart_collector(self, seconds: float) -> None:
@@ -321,5 +333,5 @@ class TroubledStage(Stage):
         return ident in ledger.collected or ident in ledger.failed
 
     def _new_collector(self) -> None:
-        self.collector = CollectorNode(self)
+        self.collector = self._make_collector()
         self.collector.arm()

@@ -16,6 +16,7 @@ from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntr
 from zmqpipeline.definitions.signatures import Handler
 from zmqpipeline.errors import ConfigurationError, did_you_mean
 from zmqpipeline.options import Options
+from zmqpipeline.protocol.delivery.stages import inner_stages
 from zmqpipeline.roles.runner import RunnerSettings
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.serialization.pack import METADATA_BYTES, pack_aside
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from zmqpipeline.app import Pipeline
     from zmqpipeline.events import Event, Observer
     from zmqpipeline.roles.client import ServiceClient
+    from zmqpipeline.roles.collecting import Stages
     from zmqpipeline.roles.collector import Collector
     from zmqpipeline.roles.distributor import Distributor
     from zmqpipeline.roles.service import Service, ServiceWorker
@@ -143,12 +145,22 @@ def _collector(app: Pipeline, settings: RunnerSettings, places: RoleAddresses) -
     if cls is None:
         from zmqpipeline.definitions.functions.collector import FunctionCollector
 
-        made = FunctionCollector(places.results, places.acks, app.registry.collectors, app.registry.single)
-        CollectorRunner(made, settings, handler=made.handler)
+        inner = inner_stages(entry.spec for entry in app.registry.tasks.values())
+        made = FunctionCollector(places.results, places.acks, app.registry.collectors, app.registry.single, inner)
+        CollectorRunner(made, settings, handler=made.handler, stages=_stages(app))
         return made
     collector: Collector = cls()
-    CollectorRunner(collector, settings)
+    CollectorRunner(collector, settings, stages=_stages(app))
     return collector
+
+
+def _stages(app: Pipeline) -> Stages | None:
+    """How results become items of other tasks, if they do."""
+    if not any(entry.spec.for_each for entry in app.registry.tasks.values()):
+        return None
+    from zmqpipeline.definitions.functions.feeding import FunctionStages
+
+    return FunctionStages(app.registry.tasks)
 
 
 def _chosen(entries: Mapping[str, AnyEntry], name: str | None, several: str, unknown: Callable[[str], str]) -> AnyEntry:

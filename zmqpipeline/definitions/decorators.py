@@ -73,13 +73,18 @@ class Decorated(Original):
         return brief(register)
 
     @takes(TaskKeywords)
-    def add_task(self, task_type: str, function: Callable[..., Any], **keywords: Unpack[TaskKeywords]) -> None:
-        """The method twin of `@app.task`, with the same keywords."""
+    def add_task(
+        self, task_type: str, function: Callable[..., Any] | None = None, **keywords: Unpack[TaskKeywords]
+    ) -> None:
+        """The method twin of `@app.task`, with the same keywords.
+
+        Without a function, with `for_each`, results of those tasks are its items as they are.
+        """
         if not self._takes("task"):
             return
         entry = task_entry(task_type, function, **keywords)
         what = f"Task {entry.name!r}"
-        add_once(self.registry.tasks, entry.name, entry, what, lambda one: _label(one.plan or one.cls))
+        add_once(self.registry.tasks, entry.name, entry, what, lambda one: _label(one.plan or one.cls or "no function"))
 
     def available(self, task_type: str) -> Callable[[Function], Function]:
         """Decorator: ``fn(ack_data) -> bool`` is asked before each item of the task, in the distributor's process.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from zmqpipeline.addresses import EndpointAddress
@@ -38,8 +39,8 @@ def task_name(task_type: object, decorator: str) -> str:
     return name
 
 
-def task_entry(task_type: str, function: Callable[..., Any], **given: Unpack[TaskKeywords]) -> TaskEntry:
-    """The entry of `@app.task`.
+def task_entry(task_type: str, function: Callable[..., Any] | None, **given: Unpack[TaskKeywords]) -> TaskEntry:
+    """The entry of `@app.task`. Without a function, results of other tasks are its items as they are.
 
     Raises:
         RegistrationError: an argument is wrong, or the function takes what nobody provides.
@@ -57,15 +58,58 @@ def task_entry(task_type: str, function: Callable[..., Any], **given: Unpack[Tas
         crash_limit=keywords["crash_limit"],
         on_failed=keywords["on_failed"],
         total=times if total is None else total,
-        keyed=key is not None,
+        keyed=key is not None and not keywords["for_each"],
+        for_each=tuple(keywords["for_each"]),
     )
+    place = None if endpoint is None else EndpointAddress(endpoint)
+    if spec.for_each:
+        return _fed_entry(spec, function, place, keywords)
+    if function is None or keywords["first"] is not None:
+        lacks = "it has first=" if function is not None else "it has no function"
+        raise RegistrationError(
+            f"Task {name!r} has no for_each=, and {lacks}. Results of another task become its items with "
+            f"for_each='A'; items of its own come from a function: @app.task({name!r})."
+        )
     made = _task_plan(function, name, times)
     if key is not None and "start" in made.names:
         raise RegistrationError(
             f"The {made.what} takes `start`, and has key=. Items with keys are known by these, wherever they "
             "come in the order: how many are done from the first on says nothing of them. Take `start` or key= away."
         )
-    return TaskEntry(name, spec, made, None, None if endpoint is None else EndpointAddress(endpoint), keywords)
+    return TaskEntry(name, spec, made, None, place, keywords)
+
+
+def _fed_entry(
+    spec: TaskSpec, function: Callable[..., Any] | None, place: EndpointAddress | None, keywords: TaskKeywords
+) -> TaskEntry:
+    name, first = spec.task_type, keywords["first"]
+    if keywords["times"] is not None:
+        raise RegistrationError(
+            f"Task {name!r} has for_each= and times=. It has as many items as its function gives for each result: take "
+            "times= away."
+        )
+    made = None if function is None else plan(function, signatures.FOR_EACH, name)
+    roots: Callable[..., Any] | None = None
+    if first is not None:
+        roots = first if callable(first) else _given(first)
+    module = _module() if function is None else ""
+    first_plan = None if roots is None else plan(roots, signatures.FIRST, name)
+    return TaskEntry(name, spec, made, None, place, keywords, first_plan, module)
+
+
+def _module() -> str:
+    """The module that is at work here, outside of this package: where a task without a function is added."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("zmqpipeline."):
+        frame = frame.f_back
+    return "" if frame is None else str(frame.f_globals.get("__name__", ""))
+
+
+def _given(items: Iterable[Any]) -> Callable[[], Iterable[Any]]:
+    def first() -> Iterable[Any]:
+        return items
+
+    return first
 
 
 def _task_plan(function: Callable[..., Any], name: str, times: int | None) -> Handler:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, wraps
 from typing import Annotated, Any, Literal, TypedDict, TypeVar, cast, get_args, get_type_hints
@@ -18,6 +18,7 @@ from zmqpipeline.errors import RegistrationError, did_you_mean
 from zmqpipeline.roles.attributes import COUNT_LIMIT, MEMORY_LIMIT, TIME_LIMIT, AttributeSpec
 
 OnFailed = Literal["abort", "continue"]
+First = Iterable[Mapping[Any, Any]] | Callable[..., Any]
 Key = str | Callable[[dict[str, Any]], Any]
 
 MARK = "**keywords: "
@@ -63,6 +64,18 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(one, str) and one for one in value)
 
 
+def _is_first(value: Any) -> bool:
+    """An iterator is read once, and these are read again by whoever is started again."""
+    is_readable = isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping, Iterator))
+    return callable(value) or is_readable
+
+
+FIRST = AttributeSpec(
+    _is_first,
+    "a list, or a function that gives items (an iterator could be read only once)",
+    "[{'url': 'https://a.b'}]",
+    True,
+)
 NAMES = AttributeSpec(_are_names, "a list of names of tasks", "['A']")
 KEY = AttributeSpec(
     lambda value: isinstance(value, str) or callable(value), "a field's name or a callable", "'id'", True
@@ -78,6 +91,25 @@ class TaskKeywords(TypedDict, total=False):
     depends_on: Annotated[
         Iterable[str],
         Keyword((), NAMES, "tasks of which every item must be acknowledged before the first of this one.", _names),
+    ]
+    for_each: Annotated[
+        Iterable[str],
+        Keyword(
+            (),
+            NAMES,
+            "tasks whose results become items of this one: the function is called once for each of them, with the "
+            "result as its first parameter, and gives items.",
+            _names,
+        ),
+    ]
+    first: Annotated[
+        First | None,
+        Keyword(
+            None,
+            FIRST,
+            "with `for_each`: the task's own first items, a list or a function that gives them; a task that feeds "
+            "itself, directly or by others, begins with these.",
+        ),
     ]
     times: Annotated[int | None, Keyword(None, _whole(0, True), "call the function so often, one item a call.")]
     total: Annotated[int | None, Keyword(None, _whole(0, True), "how many items there will be, for the progress line.")]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, defaults
 from zmqpipeline.definitions.signatures import Handler
+from zmqpipeline.definitions.stages import check_stages
 from zmqpipeline.errors import RegistrationError, did_you_mean
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
 from zmqpipeline.runtime.error_text import named
@@ -30,6 +31,13 @@ class TaskEntry:
     cls: type[Task] | None = None
     endpoint: EndpointAddress | None = None
     keywords: TaskKeywords = field(default_factory=lambda: defaults(TaskKeywords))
+    first: Handler | None = None
+    """Of one that results feed: what gives its own first items.
+
+    `plan` is then called for each result; None: a result is an item as it is.
+    """
+    module: str = ""
+    """Where it was added, if it has no function."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,14 @@ class Registry:
                 f"Pipeline {pipeline!r} has no tasks. Add a function with `@app.task('NAME')` above this call, "
                 "or check that the module which adds them is imported."
             )
-        ordered = order(entry.spec for entry in self.tasks.values())
+        specs = {name: entry.spec for name, entry in self.tasks.items()}
+        check_stages(
+            specs,
+            keyed=[name for name, entry in self.tasks.items() if entry.keywords["key"] is not None],
+            rooted=[name for name, entry in self.tasks.items() if entry.first is not None],
+            gates=self.gates,
+        )
+        ordered = order(specs.values())
         for name in ordered:
             if name not in self.workers:
                 what = named(f"task {name!r}", _function_of(self.tasks[name]))
@@ -181,8 +196,8 @@ def add_once(entries: dict[str, Value], key: str, value: Value, what: str, name:
 
 
 def _module_of(entry: Any) -> str:
-    """Where the function or class of an entry was defined."""
-    return str(getattr(_function_of(entry), "__module__", ""))
+    """Where the function or class of an entry was defined; of a task without a function, where it was added."""
+    return str(getattr(_function_of(entry), "__module__", "") or getattr(entry, "module", ""))
 
 
 def _function_of(entry: Any) -> Any:

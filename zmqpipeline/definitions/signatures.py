@@ -41,6 +41,8 @@ class HandlerKind:
 _TASK_NAMES = ("metadata", "task_type", "ack_data", "address", "msgtype")
 TASK = HandlerKind("task", None, (*_TASK_NAMES, "start"), may_yield=True)
 TIMES = HandlerKind("task", None, (*_TASK_NAMES, "number"))
+FIRST = HandlerKind("first", None, ("metadata", "task_type"), may_yield=True)
+FOR_EACH = HandlerKind("task", "the result", ("metadata", "task_type", "number", "attempt", "depth"), may_yield=True)
 WORKER = HandlerKind(
     "worker", "the item", ("metadata", "task_type", "thread_index", "number", "attempt", "resource"), may_await=True
 )
@@ -160,7 +162,7 @@ def _refusal(parameter: inspect.Parameter, place: HandlerKind, what: str) -> str
     if parameter.name in place.names:
         return f"The {what} takes {parameter.name!r} by position only; it is given by name. Take the '/' out."
     known = ", ".join(place.names) or "none"
-    if place.decorator == "task":
+    if place.decorator == "task" and place.first is None:
         return (
             f"The {what} takes a parameter {parameter.name!r}, which nobody provides: it gives items, and takes none. "
             f"What executes an item, its first parameter, is decorated with `@app.worker`. Names that have a meaning "

@@ -6,7 +6,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from zmqpipeline.protocol.error_info import ErrorInfo, FailedItem, FailedKind, TaskError
-from zmqpipeline.protocol.spans import Spans
+from zmqpipeline.protocol.spans import Blobs, Spans
 from zmqpipeline.protocol.status_records import TaskCounts
 
 if TYPE_CHECKING:
@@ -31,6 +31,23 @@ class TaskProgress:
     repeated: int = 0
     told: int = 0
     """So many done items are told by `Ranges`, in place of those here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """What a collector has for a task that results of others feed: all items with a number below `count`.
+
+    It is never said before the ACK of the parents that gave them, and always together with that.
+    """
+
+    task: str
+    count: int
+    waiting: int
+    """How many bytes the packed items have that are not done."""
+    closed: bool
+    """Its own first items are all among them, or there are none to come."""
+    trouble: ErrorInfo | None = None
+    """Why there are no more of its own first items, if their source raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +120,20 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """Items of a fed task from number `start` on: about `count` of them, of at most `max_bytes`; one, if it has more.
+
+    Said again until Fetched answers; the newest counts.
+    """
+
+    run: str
+    task: str
+    start: int
+    count: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Bye:
     """The distributor has heard Finished and leaves; the collector need not stay for it, and answers the same."""
 
@@ -134,6 +165,8 @@ class Ranges:
     task: str
     collected: Spans
     failed: Spans
+    outboxes: list[Outbox] = field(default_factory=list)
+    """As in Holding, of a collector: what is done is not told before what it gave."""
 
 
 # collector -> distributor ---------------------------------------------------------------------------------------------
@@ -160,6 +193,8 @@ class Holding:
     finishing: bool = False
     ok: bool = True
     counts: list[TaskCounts] = field(default_factory=list)
+    outboxes: list[Outbox] = field(default_factory=list)
+    """What it has for tasks that results feed; with all that the items gave which are done by this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +221,18 @@ class Ack:
     """The oldest ACK that the collector can tell of again; 0 if it tells of none by itself."""
     queued: int = 0
     """How many bytes of results wait for the collector's function."""
+    outboxes: list[Outbox] = field(default_factory=list)
+    """As in Holding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The answer to Fetch: these items, in order. What is missing between the first and the last of them is done."""
+
+    run: str
+    task: str
+    spans: Spans
+    payloads: Blobs
 
 
 @dataclass(frozen=True, slots=True)

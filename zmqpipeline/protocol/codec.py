@@ -86,7 +86,7 @@ _WRITERS = [[(index, write) for index, write in enumerate(writers) if write is n
 # The payloads of failed items, too, are no part of the header, although they are fields of its records.
 _GIVE_UP = _CODE_OF[m.GiveUp]
 _HAS_PAYLOADS[_GIVE_UP] = True
-_END_TO_END = frozenset((_CODE_OF[m.Work], _CODE_OF[m.Results]))
+_END_TO_END = frozenset((_CODE_OF[m.Work], _CODE_OF[m.Results], _CODE_OF[m.Fetched]))
 _VERSION_BYTE = bytes([VERSION])
 _BYTES = {bytes}
 _OF_A_RUN = frozenset((_CODE_OF[m.Begin], _CODE_OF[m.Holding], _CODE_OF[m.Status]))
@@ -123,6 +123,10 @@ class Encoder:
         fields = [code, envelope.sender, envelope.addressee, envelope.number, envelope.received, *values]
         if not _HAS_PAYLOADS[code]:
             return self._headed(fields, body)
+        if type(payloads) is Packed and self._end_to_end and code in _END_TO_END:
+            is_short = len(payloads.data) <= INLINE
+            fields.append(payloads.data if is_short else None)
+            return [*self._headed(fields, body), *(() if is_short else (payloads.data,))]
         total = sum(map(len, payloads))
         if total >= LARGE and max(map(len, payloads)) >= LARGE:
             fields.append(len(payloads))

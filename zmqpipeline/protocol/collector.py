@@ -29,6 +29,8 @@ ended
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from zmqpipeline.errors import JournalError, JournalUnavailable
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
@@ -75,6 +77,10 @@ class CollectorMachine(CollectedResults):
                 self._collected(event)
             case e.FailedCalled():
                 self._failed_called(event)
+            case e.Given():
+                self._given(event)
+            case e.Fetched():
+                self._fetched(event)
             case e.FinishedCalled():
                 self._finished_called(event, now)
             case e.PeerLost(peer):
@@ -107,6 +113,11 @@ class CollectorMachine(CollectedResults):
             return 0.0
         times = (self._deadline, self._warn_at, self._alone_until(), self._early_end.next_time())
         return None if self.phase == "ended" else soonest(times)
+
+    @property
+    def run_is_over(self) -> bool:
+        """Whether nobody will go on with what was collected here: it was seen to its end."""
+        return (self.phase == "ended" and bool(self._finish or self._was_finished)) or not self.run
 
     def snapshot(self) -> CollectorSnapshot:
         """What a collector has, for people."""
@@ -142,7 +153,7 @@ class CollectorMachine(CollectedResults):
                 self._kept(peer, body)
             case (
                 m.Propose() | m.Begin() | m.Keys() | m.Ranges() | m.GiveUp() | m.Unready()
-                | m.Finish() | m.Bye() | m.RunEnded()
+                | m.Fetch() | m.Finish() | m.Bye() | m.RunEnded()
             ):  # fmt: skip
                 self._from_distributor(peer, body, now)
             case _:
@@ -184,12 +195,14 @@ class CollectorMachine(CollectedResults):
                 self._say_keys(peer)
                 self._say_holding(peer)
             case m.Begin():
-                self._begin(peer, body)
+                self._begin(peer, body, now)
             case m.Keys() | m.Ranges() if self.phase == "empty":
                 self._tasks.learn(body)
             case m.RunEnded(run) if self.phase == "empty" or run == self.run:
                 self._ended_early(peer, body, now)
-            case m.GiveUp(run) | m.Unready(run) | m.Finish(run) | m.Bye(run) if self.run and run == self.run:
+            case (
+                m.GiveUp(run) | m.Unready(run) | m.Fetch(run) | m.Finish(run) | m.Bye(run)
+            ) if self.run and run == self.run:  # fmt: skip
                 self._serves(peer)
                 self._of_our_run(peer, body)
 
@@ -217,6 +230,8 @@ class CollectorMachine(CollectedResults):
                 self._give_up(peer, failures)
             case m.Unready():
                 self._say_unready(body)
+            case m.Fetch():
+                self._fetch(body)
             case m.Finish():
                 self._finish_run(peer, body)
             case m.Bye() if self.phase in ("finishing", "finished"):
@@ -275,8 +290,10 @@ class CollectorMachine(CollectedResults):
             "its journal if it had one; or end that distributor first, or use another address.",
         )
 
-    def _begin(self, peer: e.Peer, body: m.Begin) -> None:
-        if self.phase == "empty" and not self._tasks.lacks(body.run, body.progress):
+    def _begin(self, peer: e.Peer, body: m.Begin, now: float) -> None:
+        if self.phase == "empty" and self._aside is not None and self._aside.run == body.run:
+            self._restored(replace(self._aside, aside=False), now)
+        elif self.phase == "empty" and not self._tasks.lacks(body.run, body.progress):
             self._begin_run(body)
         elif self.phase == "draining" and not self.run:
             # it ends before it has begun; who shall hear of that is told so in place of an answer
@@ -309,12 +326,16 @@ class CollectorMachine(CollectedResults):
         self.inherited_failed = self._tasks.failed
 
     def _restored(self, event: e.Restored, now: float) -> None:
+        if event.aside:
+            self._aside = event
+            return
         self._hold(event.run, event.metadata, event.progress)
         self._acks.remember(event.ack_task, event.ack_data)
         for name, keys in event.keys.items():
             self._task(name).keys.done |= keys
         for name, failed_keys in event.failed_keys.items():
             self._task(name).keys.failed |= failed_keys
+        self._give(event.outboxes)
         if event.finished:
             self.phase, self._was_finished = "finished", True
             self.ok, self.counts = event.ok, event.counts

@@ -161,6 +161,16 @@ class Collect:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """Look up items of a fed task: about `count` from number `start` on, none from `stop` on; Fetched answers."""
+
+    task: str
+    start: int
+    stop: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class CallFailed:
     """Tell the `failed` function of these items; FailedCalled answers, one for each task among them."""
 
@@ -208,6 +218,7 @@ Command: TypeAlias = (
     | LookForEnd
     | SetRun
     | Collect
+    | Fetch
     | CallFailed
     | CallFinished
     | Resolve

@@ -226,7 +226,10 @@ class DistributorMachine(ToCollector):
                 self._repeat_at = now + REPEAT_SECONDS
                 self._parts.learn(part)
             case m.Ranges(run, task, collected, failed) as part if run == self.run and self._parts.is_news(part):
+                self._learn(part.outboxes)
                 self._merge_progress([m.TaskProgress(task, collected, failed)], now)
+            case m.Fetched(run) as answer if run == self.run and self.phase == "running":
+                self._fetched(answer)
             case m.Noted(run, task, spans) if run == self.run and task in self.tasks:
                 self.tasks[task].ledger.note_told(spans)
             case m.Finished(run) as finished if run == self.run and self.phase == "finishing":
@@ -242,6 +245,7 @@ class DistributorMachine(ToCollector):
             self._say_again(now)
 
     def _acknowledge(self, ack: m.Ack, now: float) -> None:
+        self._learn(ack.outboxes)
         task = self.tasks.get(ack.task)
         if task is None:
             # what it says of ACKs that were not heard
@@ -267,7 +271,9 @@ class DistributorMachine(ToCollector):
             self._say_all()
         elif self.phase in ("beginning", "running", "draining") and holding.run == self.run:
             self._repeat_at = now + REPEAT_SECONDS
+            self._learn(holding.outboxes)
             self._merge(holding, now)
+            self._feeding.again()
             if self.phase == "beginning":
                 self._start(now)
             else:
@@ -290,6 +296,7 @@ class DistributorMachine(ToCollector):
             self.run, self.metadata = holding.run, holding.metadata
             for task in self.tasks.values():
                 task.ledger.take_over(self._rng.randrange(1, 1 << 30) << 32)
+            self._learn(holding.outboxes)
             self._merge_progress(self._parts.progress(), now)
             self._merge(holding, now)
             if holding.finishing:
@@ -341,7 +348,9 @@ class DistributorMachine(ToCollector):
 
     def _move_on(self, now: float) -> None:
         """What follows from the state: tasks open and end, the run ends."""
-        if self.phase == "running":
+        if self._lost and self.phase in ("running", "draining"):
+            self._end_early(self._lost, 1, now)
+        elif self.phase == "running":
             self._moves.move_on(now)
             if all(task.is_over for task in self.tasks.values()):
                 self._finish(now)

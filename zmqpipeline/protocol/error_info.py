@@ -33,7 +33,7 @@ class TaskError:
 
 @dataclass(frozen=True, slots=True)
 class FailedItem:
-    """One item that is given up. `stage` is where: worker, collector, distributor or crash."""
+    """One item that is given up. `stage` is where: worker, collector, feed, distributor or crash."""
 
     task: str
     number: int

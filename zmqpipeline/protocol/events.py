@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
-from zmqpipeline.protocol.messages import Blobs, Envelope, ErrorInfo, Spans, TaskCounts, TaskProgress
+from zmqpipeline.protocol.messages import Blobs, Envelope, ErrorInfo, Outbox, Spans, TaskCounts, TaskProgress
 
 if TYPE_CHECKING:
     from dataclasses import dataclass
@@ -195,6 +195,9 @@ class Restored:
     ack_task: str = ""
     ack_data: bytes = b""
     over: bool = False
+    outboxes: list[Outbox] = field(default_factory=list)
+    aside: bool = False
+    """It counts only if a distributor begins this very run here: nobody has asked for a journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +227,10 @@ class Collected:
     trouble: ErrorInfo | None = None
     each: list[tuple[int, bytes]] = field(default_factory=list)
     """If they were wanted: the data for the ACK of each item in `spans`, as (how many in a row, data)."""
+    outboxes: list[Outbox] = field(default_factory=list)
+    """What the outboxes hold now, with all that these items gave."""
+    unfed: frozenset[int] = frozenset()
+    """The failures of a function that makes items of results, not of the collector's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +240,24 @@ class FailedCalled:
     task: str
     spans: Spans
     trouble: ErrorInfo | None = None
+    outboxes: list[Outbox] = field(default_factory=list)
+    """As in Collected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A fed task has more of its own first items, or has all of them."""
+
+    outboxes: list[Outbox]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The answer to Fetch: these items, in order; what is missing between them is done."""
+
+    task: str
+    spans: Spans
+    payloads: Blobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +309,8 @@ Event: TypeAlias = (
     | JournalFailed
     | Collected
     | FailedCalled
+    | Given
+    | Fetched
     | FinishedCalled
     | Submit
     | Withdraw

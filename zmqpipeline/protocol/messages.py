@@ -32,12 +32,15 @@ from zmqpipeline.protocol.ack_messages import Ack as Ack
 from zmqpipeline.protocol.ack_messages import AckNote as AckNote
 from zmqpipeline.protocol.ack_messages import Begin as Begin
 from zmqpipeline.protocol.ack_messages import Bye as Bye
+from zmqpipeline.protocol.ack_messages import Fetch as Fetch
+from zmqpipeline.protocol.ack_messages import Fetched as Fetched
 from zmqpipeline.protocol.ack_messages import Finish as Finish
 from zmqpipeline.protocol.ack_messages import Finished as Finished
 from zmqpipeline.protocol.ack_messages import GiveUp as GiveUp
 from zmqpipeline.protocol.ack_messages import Holding as Holding
 from zmqpipeline.protocol.ack_messages import Keys as Keys
 from zmqpipeline.protocol.ack_messages import Noted as Noted
+from zmqpipeline.protocol.ack_messages import Outbox as Outbox
 from zmqpipeline.protocol.ack_messages import Propose as Propose
 from zmqpipeline.protocol.ack_messages import Ranges as Ranges
 from zmqpipeline.protocol.ack_messages import TaskProgress as TaskProgress
@@ -321,6 +324,8 @@ Message: TypeAlias = (
     | Noted
     | Ranges
     | Unready
+    | Fetch
+    | Fetched
 )
 """In the order of their codes on the wire: a new one comes last, and who may say it is in `protocol.allowed`."""
 

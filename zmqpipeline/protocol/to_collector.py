@@ -41,7 +41,7 @@ _OVER = ("complete", "failed", "aborted")
 class ToCollector:
     """The state of a distributor machine, and its messages to the collector; see `protocol.distributor`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - all that it knows
         self,
         pipeline: str,
         tasks: Sequence[TaskSpec],
@@ -84,6 +84,8 @@ class ToCollector:
         self.early = ""
         """Why the run ends before its time, if it does."""
         self._early_status = 0
+        self._lost = ""
+        """What the collector no longer has, as a letter: the run cannot go on."""
         self._is_final = self._collector_heard = False
         self._last: tuple[int, str] | None = None
         """Status and reason with which it ends when the collector has answered Bye."""
@@ -113,7 +115,9 @@ class ToCollector:
             rng=self._rng,
             tell_given_up=self._tell_given_up,
             supervised=supervised,
+            fetch=self._ask_for,
         )
+        self._feeding = self._dispatcher.feeding
         self._gates = self._dispatcher.gates
         self._moves = TaskMoves(self.tasks, self._dispatcher, show, self._note_failed, self._log)
         self._deadline: float | None = None
@@ -195,6 +199,8 @@ class ToCollector:
             self._to_collector(self._verdict())
         if self._last is not None:
             self._to_collector(m.Bye(self.run))
+        if self.phase == "running":
+            self._feeding.again()
         if self.phase == "finishing":
             self._to_collector(m.Finish(self.run, self._is_good(), self.counts(), told(self.troubles)))
 
@@ -202,6 +208,27 @@ class ToCollector:
         ack_task, _, ack_data = self._gates.last_ack
         gated, heard = self._gates.exist, self._gates.heard
         return m.Begin(self.pipeline, self.run, self.metadata, progress, ack_task, ack_data, gated, heard)
+
+    def _learn(self, outboxes: list[m.Outbox]) -> None:
+        """What there is for fed tasks: before what is said to be done is taken note of."""
+        if lost := self._feeding.learn(outboxes):
+            reason = (
+                f"The collector has lost items of task {lost!r} that results have given: it was started again without "
+                "its journal, or elsewhere. Start the run again; with --journal FILE it outlives that."
+            )
+            self._lost = self._lost or reason
+
+    def _ask_for(self, items: m.Fetch) -> None:
+        # at each connection it is asked again
+        if self._connected:
+            self._to_collector(items)
+
+    def _fetched(self, answer: m.Fetched) -> None:
+        parts = self._feeding.fetched(answer)
+        for part in parts:
+            self._dispatcher.produced(part)
+        if not parts:
+            self._to_collector(self._begin_message(self._counted()))
 
     def _counted(self) -> list[m.TaskProgress]:
         """What is done is told to one that holds nothing only, when it has said so: it may be millions of ranges."""
@@ -260,7 +287,9 @@ class ToCollector:
         self._do(c.Send(COLLECTOR, self._acks.wrap(body)))
 
     def _is_waiting_for_acks(self) -> bool:
-        return self._gates.lacks_acks or any(task.ledger.leased or task.ledger.given_up for task in self.tasks.values())
+        if self._gates.lacks_acks or self._feeding.lacks_words:
+            return True
+        return any(task.ledger.leased or task.ledger.given_up for task in self.tasks.values())
 
     def _do(self, command: c.Command) -> None:
         self._out.append(command)

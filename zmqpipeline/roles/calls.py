@@ -61,11 +61,11 @@ def guarded(
 def with_last(handler: Call, takes: int, *last: Any) -> Call:
     """A function of one value that calls the handler with it and with so many of these as it takes, `takes` in all."""
     match last[: max(0, takes - 1)]:
-        case () if takes:
-            return handler
         case ():
-            return lambda value: handler()
-        case (first,):
-            return lambda value: handler(value, first)
-        case given:
-            return lambda value: handler(value, *given)
+            return handler if takes else lambda value: handler()
+        case (one,):
+            return lambda value: handler(value, one)
+        case one, two:
+            # by name: a call with `*` takes a third as long again
+            return lambda value: handler(value, one, two)
+    raise ValueError(last)

@@ -6,17 +6,29 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.messages import FailedItem
 from zmqpipeline.roles.calls import LAST, guarded
 from zmqpipeline.roles.results import Failure
 from zmqpipeline.runtime.journal import Journal
+from zmqpipeline.runtime.threads.feeding import Feeds
 from zmqpipeline.serialization.pack import ACK_DATA_BYTES, pack_aside, pack_item
 
 Collection: TypeAlias = Callable[[str, int], tuple[Callable[..., Any], bool]]
 """By task and attempt: the user code for a result, and whether it is called with the item's number and the data."""
+
+
+class Stages(Protocol):
+    """How results of tasks become items of others, as an app says it."""
+
+    @property
+    def fed(self) -> tuple[str, ...]:
+        """The tasks that get such items."""
+
+    def feeds(self, metadata: dict[str, Any], max_bytes: int) -> Feeds:
+        """The functions, for a run with this metadata; an item has at most so many bytes."""
 
 
 class ResultHandler(ABC):

@@ -5,21 +5,21 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import JournalError, JournalUnavailable, RunFailed
 from zmqpipeline.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 from zmqpipeline.protocol.collector import CollectorMachine
-from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Ended, LookForEnd, SetRun
+from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Ended, Fetch, LookForEnd, SetRun
 from zmqpipeline.protocol.events import EndFound, Event
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.roles.attributes import ENDPOINT, AttributeSpec, accepted_args, is_overridden, with_accepted_args
 from zmqpipeline.roles.base import Role
 from zmqpipeline.roles.calls import with_last
-from zmqpipeline.roles.collecting import Collection, ResultCalls, ResultHandler, ResultWatcher, WatchedCalls
+from zmqpipeline.roles.collecting import Collection, ResultCalls, ResultHandler, ResultWatcher, Stages, WatchedCalls
 from zmqpipeline.roles.results import Failure, Reason, Summary
 from zmqpipeline.roles.runner import CLOSE_SECONDS, Actions, RoleRunner, RunnerSettings, new_incarnation
 from zmqpipeline.runtime.bind import STAY_FACTOR, early_stay, longest_wait
@@ -27,8 +27,10 @@ from zmqpipeline.runtime.ended_runs import find_early_note, leave_early_note
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.journal import Journal
+from zmqpipeline.runtime.journal.scratch import open_scratch, remove_scratch
 from zmqpipeline.runtime.progress import read_progress
 from zmqpipeline.runtime.threads.collecting import CollectorThread
+from zmqpipeline.runtime.threads.feeding import Feeds
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import is_dict, unpack
 
@@ -179,11 +181,17 @@ class CollectorRunner(RoleRunner):
 
     role: Collector
     log_name = "zmqpipeline.collector"
+    end_to_end = True
 
     def __init__(
-        self, role: Collector, settings: RunnerSettings | None = None, *, handler: ResultHandler | None = None
+        self,
+        role: Collector,
+        settings: RunnerSettings | None = None,
+        *,
+        handler: ResultHandler | None = None,
+        stages: Stages | None = None,
     ) -> None:
-        """`handler` is what it calls in place of the class's methods."""
+        """`handler` is what it calls in place of the class's methods; `stages` say what results become items of."""
         super().__init__(role, settings)
         self.handler = handler or _Methods(role)
         self.fresh = False
@@ -192,7 +200,10 @@ class CollectorRunner(RoleRunner):
         """Instead of the options' one."""
         self.watcher: ResultWatcher | None = None
         """Told what came of each call of user code."""
+        self.stages = stages
         self._journal: Journal | None = None
+        self._scratch: Journal | None = None
+        """What serves where nobody has asked for a journal, if results become items of other tasks."""
         self._calls: ResultCalls | None = None
         self._gatherer: CollectorThread | None = None
         self._lost: BaseException | None = None
@@ -238,7 +249,8 @@ class CollectorRunner(RoleRunner):
         path = self.options.journal if self.journal_path is None else self.journal_path
         if path is not None:
             name = self.settings.pipeline or type(self.role).__name__
-            self._journal = Journal(path, pipeline=name, fresh=self.fresh, run_id=self.options.run_id)
+            fed = () if self.stages is None else self.stages.fed
+            self._journal = Journal(path, pipeline=name, fresh=self.fresh, run_id=self.options.run_id, fed=fed)
             self.handler.journal = self._journal
             self._tell_forgotten(self._journal)
         elif user := self.handler.journal_user():
@@ -246,6 +258,8 @@ class CollectorRunner(RoleRunner):
                 f"The {user} takes `journal`, but this collector keeps none. Give it a file: --journal FILE, "
                 "app.run(journal=...), or ZMQPIPELINE_JOURNAL."
             )
+        elif self.stages is not None:
+            self._scratch = open_scratch(self._acks(), self.settings.pipeline, self.stages.fed)
 
     def _tell_forgotten(self, journal: Journal) -> None:
         held = journal.forgotten
@@ -273,7 +287,8 @@ class CollectorRunner(RoleRunner):
         )
 
     def _first_events(self) -> Iterable[Event]:
-        return [] if self._journal is None or self._journal.restored is None else [self._journal.restored]
+        restored = None if (journal := self._journal or self._scratch) is None else journal.restored
+        return [] if restored is None else [restored]
 
     def _front(self, machine: CollectorMachine, recorder: Recorder) -> Machine:
         from zmqpipeline.protocol.observed import ObservedCollector
@@ -289,18 +304,25 @@ class CollectorRunner(RoleRunner):
             post,
             note=calls.note,
             ack_data=calls.take_ack_data,
-            journal=self._journal,
+            journal=self._journal or self._scratch,
             leadership=self._leadership,
             failures=FailureLog(self._log),
+            feeds=None if self.stages is None else partial(self._make_feeds, self.stages),
+            max_waiting_bytes=self.options.max_waiting_bytes,
+            note_error=None if self.watcher is None else self.watcher.raised,
         )
         self._gatherer = gatherer
         return {
             LookForEnd: lambda command: self._look_for_end(post),
             SetRun: self._begin,
             Collect: gatherer.collect,
+            Fetch: gatherer.fetch,
             CallFailed: gatherer.call_failed,
             CallFinished: gatherer.call_finished,
         }
+
+    def _make_feeds(self, stages: Stages) -> Feeds:
+        return stages.feeds(dict(self.role.metadata), self.options.max_message_bytes)
 
     def _look_for_end(self, post: Callable[[Any], None]) -> None:
         if early := find_early_note(bound=[self._acks()]):
@@ -326,9 +348,12 @@ class CollectorRunner(RoleRunner):
             # which closes the journal, too, after the last call that uses it
             self._gatherer.close(CLOSE_SECONDS)
             self._lost = self._gatherer.lost
-        elif self._journal is not None:
-            self._journal.close()
-        self._gatherer = self._journal = self.handler.journal = None
+        elif (journal := self._journal or self._scratch) is not None:
+            journal.close()
+        machine = self.role.machine
+        if self._scratch is not None and machine is not None and machine.run_is_over:
+            remove_scratch(self._scratch)
+        self._gatherer = self._journal = self._scratch = self.handler.journal = None
 
     def conclude(self, ended: Ended) -> None:
         """Raise what the journal could not be written for."""

@@ -170,7 +170,7 @@ class ClassSource(ItemSource):
 
 def keyed(step: Step, key: str | Callable[[dict[str, Any]], Any], task_type: str) -> Step:
     """A step of a task with keys: it gives each item with the digest of its key."""
-    digest = _digest_of(key, task_type)
+    digest = digest_of(key, task_type)
 
     def with_digest(packed: bytes | tuple[bytes, bytes]) -> tuple[bytes, bytes]:
         assert isinstance(packed, bytes)
@@ -185,7 +185,9 @@ def keyed(step: Step, key: str | Callable[[dict[str, Any]], Any], task_type: str
     return step_with_key
 
 
-def _digest_of(key: str | Callable[[dict[str, Any]], Any], task_type: str) -> Callable[[dict[str, Any]], bytes]:
+def digest_of(key: str | Callable[[dict[str, Any]], Any], task_type: str) -> Callable[[dict[str, Any]], bytes]:
+    """What makes the digest of an item's key."""
+
     def digest(item: dict[str, Any]) -> bytes:
         if callable(key):
             value = key(item)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from zmqpipeline.addresses import EndpointAddress
@@ -23,11 +23,15 @@ class FunctionCollector(Collector):
         ack_endpoint: EndpointAddress,
         collectors: Mapping[str, Handler],
         single: Mapping[str, Handler],
+        inner: Container[str] = (),
     ) -> None:
-        """`collectors` by task type ("" for all others); `single` holds finished, failed and ack_data, if given."""
+        """`collectors` by task type ("" for all others); `single` holds finished, failed and ack_data, if given.
+
+        `inner` are the tasks whose results the function for all does not get, since they become items of others.
+        """
         self.endpoint = endpoint
         self.ack_endpoint = ack_endpoint
-        self.handler = FunctionResults(collectors, single, lambda: self.metadata)
+        self.handler = FunctionResults(collectors, single, lambda: self.metadata, inner)
         """What its runner calls."""
 
     def handle_collection(self, data: dict[str, Any], task_type: str, msgtype: str) -> dict[str, Any] | None:
@@ -45,11 +49,13 @@ class FunctionResults(ResultHandler):
         collectors: Mapping[str, Handler],
         single: Mapping[str, Handler],
         metadata: Callable[[], Mapping[str, Any]],
+        inner: Container[str] = (),
     ) -> None:
         """As `FunctionCollector`; `metadata` are those of the run, once they are known."""
         self._collectors = dict(collectors)
         self._single = dict(single)
         self._metadata = metadata
+        self._inner = inner
 
     @property
     def name(self) -> str:
@@ -62,7 +68,7 @@ class FunctionResults(ResultHandler):
         for_all = self._collectors.get("")
 
         def collection(task: str, attempt: int) -> tuple[Callable[..., Any], bool]:
-            plan = self._collectors.get(task, for_all)
+            plan = self._collectors.get(task, None if task in self._inner else for_all)
             if plan is None:
                 return (lambda data: None), False
             bound = plan.bind({**constants, "task_type": task, "attempt": attempt})

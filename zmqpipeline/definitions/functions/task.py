@@ -29,7 +29,6 @@ class FunctionSource(ItemSource):
 
     def __init__(self, entry: TaskEntry, endpoint: EndpointAddress, gate: Handler | None = None) -> None:
         """`gate` is the plan of an `available` function."""
-        assert entry.plan is not None
         self._task_type = TaskType(entry.name)
         self._endpoint, self._entry, self._plan, self._gate = endpoint, entry, entry.plan, gate
         self._metadata: dict[str, Any] = {}
@@ -53,9 +52,11 @@ class FunctionSource(ItemSource):
             step = keyed(step, key, str(self._task_type))
         if self._gate is not None:
             step = self._gated(step, self._gate)
-        return Begun(step, start) if "start" in self._plan.names else step
+        return Begun(step, start) if self._plan is not None and "start" in self._plan.names else step
 
     def _bound(self, start: int = 0) -> BoundHandler:
+        # of a task without a function, results of others are the items: no step of it is ever taken
+        assert self._plan is not None
         constants = {"metadata": self._metadata, "task_type": self._task_type, "msgtype": MESSAGE_TYPE_READY}
         return self._plan.bind({**constants, "start": start})
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from zmqpipeline.protocol.data.collected import CollectedItems
 from zmqpipeline.protocol.delivery.gates import AckLog, in_messages
-from zmqpipeline.protocol.messages import Ack, AckNote, Spans
+from zmqpipeline.protocol.messages import Ack, AckNote, Outbox, Spans
 
 
 class Acks:
@@ -58,14 +58,15 @@ class Acks:
         data_of: str,
         known: CollectedItems,
         queued: int,
+        outboxes: list[Outbox],
     ) -> Iterator[Ack]:
         """What a distributor is told: these of a task's items are collected, and failed; `known` is all of the task."""
         collected, failed = done
         counts = (known.duplicates, self.count, data, known.repeated, data_of)
         if not self.is_gated:
-            yield Ack(run, task, collected, failed, *counts, queued=queued)
+            yield Ack(run, task, collected, failed, *counts, queued=queued, outboxes=outboxes)
             return
         *parts, last = in_messages(notes)
         for part in parts:
             yield Ack(run, "", (), (), 0, self.count, b"", 0, "", part, self._log.oldest)
-        yield Ack(run, task, collected, failed, *counts, last, self._log.oldest, queued)
+        yield Ack(run, task, collected, failed, *counts, last, self._log.oldest, queued, outboxes)

@@ -76,6 +76,10 @@ class CollectedResults:
         self._violations = ViolationLog()
         self._credits = Credits(self._options.max_held_bytes)
         self._is_dict = is_dict
+        self._outboxes: dict[str, m.Outbox] = {}
+        """What there is for the tasks that results feed, as far as it is written down."""
+        self._aside: e.Restored | None = None
+        """What a journal holds that counts only if a distributor begins that run."""
         self._named: frozenset[str] = frozenset()
         """The tasks that the distributor has named; results of no others are taken."""
         self._distributor: e.Peer | None = None
@@ -169,7 +173,8 @@ class CollectedResults:
         if self._distributor is not None:
             known, queued = self._tasks.get(task) or CollectedItems(), self._credits.queued
             done = (collected, failed)
-            for ack in self._acks.messages(self.run, notes, task, done, data, data_of, known, queued):
+            given = list(self._outboxes.values())
+            for ack in self._acks.messages(self.run, notes, task, done, data, data_of, known, queued, given):
                 self._send(self._distributor, ack)
 
     def _call(self, command: c.Command, parts: int, *, failing: bool = False) -> None:
@@ -189,12 +194,16 @@ class CollectedResults:
         self._calls -= done
         self._credits.called(done, bytes_of([payload for _, _, payload in event.failures]))
         self._note("ack_data", event.trouble)
+        self._give(event.outboxes)
         progress = self._task(event.task)
         if event.spans:
             progress.collect(event.spans)
         if event.failures:
             items = [
-                m.FailedItem(event.task, number, event.attempt, "collector", trouble, payload, progress.keys.of(number))
+                m.FailedItem(
+                    *(event.task, number, event.attempt, "feed" if number in event.unfed else "collector"),
+                    *(trouble, payload, progress.keys.of(number)),
+                )
                 for number, trouble, payload in event.failures
             ]
             self._call_failed(items, 1, failing=any(item.payload for item in items))
@@ -205,9 +214,30 @@ class CollectedResults:
         self._calls -= 1
         self._credits.failed_called()
         self._note("failed", event.trouble)
+        self._give(event.outboxes)
         progress = self._task(event.task)
         progress.fail(event.spans)
         self._ack(event.task, (), event.spans, b"")
+
+    def _give(self, outboxes: Sequence[m.Outbox]) -> None:
+        """There is more for fed tasks: whoever is told of the results is told of that in the same message."""
+        self._outboxes.update((one.task, one) for one in outboxes)
+
+    def _given(self, event: e.Given) -> None:
+        """No result gave these."""
+        self._give(event.outboxes)
+        self._tell_acks([], "", (), (), b"")
+
+    def _fetch(self, body: m.Fetch) -> None:
+        """Look up what is written down, no further."""
+        known = self._outboxes.get(body.task)
+        stop = min(body.start + body.count, 0 if known is None else known.count)
+        if self.phase == "active" and body.start < stop:
+            self._do(c.Fetch(body.task, body.start, stop, body.max_bytes))
+
+    def _fetched(self, event: e.Fetched) -> None:
+        if self._distributor is not None and self.phase == "active":
+            self._send(self._distributor, m.Fetched(self.run, event.task, event.spans, event.payloads))
 
     def _note(self, function: str, trouble: m.ErrorInfo | None) -> None:
         # the first one is kept; it was said where it was raised
@@ -253,23 +283,23 @@ class CollectedResults:
 
     def _say_holding(self, peer: e.Peer) -> None:
         """Say all that is held, the ranges of it before, if they are many."""
-        progress, parts = in_parts(self.run, self._tasks.told() if self.run else [])
+        progress, parts = in_parts(self.run, self._tasks.told() if self.run else [], list(self._outboxes.values()))
         for part in parts:
             self._send(peer, part)
         self._send(peer, self._holding(progress))
 
     def _holding(self, progress: list[m.TaskProgress]) -> m.Holding:
         finished, finishing = self.phase == "finished", self.phase == "finishing"
-        end = (finishing, self._is_good(), self.counts) if finished or finishing else ()
-        acks = (*self._acks.newest, self._acks.kept_from)
-        return m.Holding(self.run, finished, self.metadata, self.count, progress, *acks, *end)
+        end = (finishing, self._is_good(), self.counts) if finished or finishing else (False, True, [])
+        acks, outboxes = (*self._acks.newest, self._acks.kept_from), list(self._outboxes.values())
+        return m.Holding(self.run, finished, self.metadata, self.count, progress, *acks, *end, outboxes)
 
     def _is_good(self) -> bool:
         """Whether the exit status of a run that is over is 0, as far as it is known."""
         return self.ok and not self.troubles
 
     def _last_word(self) -> m.Finished:
-        return m.Finished(self.run, told(self.troubles), self._finished_data, self.failed.of_stage("collector"))
+        return m.Finished(self.run, told(self.troubles), self._finished_data, self.failed.of_stage("collector", "feed"))
 
     def _task(self, name: str) -> CollectedItems:
         return self._tasks.of(name)

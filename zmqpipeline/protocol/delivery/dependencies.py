@@ -41,10 +41,14 @@ class TaskSpec:
     """Whether its items have keys."""
     has_gate: bool = False
     """Whether its items wait for ACKs."""
+    for_each: tuple[str, ...] = ()
+    """The tasks whose results become its items."""
 
 
 def order(specs: Iterable[TaskSpec]) -> list[str]:
-    """The task types so that each comes after what it depends on; otherwise in the order given.
+    """The task types so that each comes after what it depends on, and what feeds it; otherwise in the order given.
+
+    Of tasks that feed each other in a circle any may come first.
 
     Raises:
         DependencyError: a dependency is unknown, or goes in a circle; the text shows the path.
@@ -66,6 +70,10 @@ def _visit(name: str, by_type: dict[str, TaskSpec], done: dict[str, None], path:
         if needed not in by_type:
             raise DependencyError(_unknown(needed, (*path, name), by_type))
         _visit(needed, by_type, done, (*path, name))
+    for feeder in by_type[name].for_each:
+        # a circle of these is none of those that are refused here
+        if feeder in by_type and feeder not in (*path, name):
+            _visit(feeder, by_type, done, (*path, name))
     done[name] = None
 
 

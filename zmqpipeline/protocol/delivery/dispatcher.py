@@ -29,7 +29,8 @@ class Dispatcher(HandOut):
 
     def begin(self, run: str, metadata: bytes) -> None:
         """The run begins: every worker that is here learns of it."""
-        self.run, self.metadata, self.stage = run, metadata, "open"
+        self.run = self.feeding.run = run
+        self.metadata, self.stage = metadata, "open"
         for member in self.members.values():
             self._to(member, m.Welcome(run, metadata))
 
@@ -62,7 +63,7 @@ class Dispatcher(HandOut):
         for task in self.tasks.values():
             task.ledger.check()
             if task.state not in ("waiting", "aborted"):
-                late = [name for name in task.spec.depends_on if not self.tasks[name].is_over]
+                late = [name for name in self.feeding.all_before(task.spec.depends_on) if not self.tasks[name].is_over]
                 assert not late, f"{task.spec.task_type} began before {late}"
         served = dict.fromkeys(self.tasks, 0)
         for member in self.members.values():

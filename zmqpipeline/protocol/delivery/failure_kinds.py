@@ -135,9 +135,9 @@ class FailedItems:
             self.first.append(item)
         return self.kinds.add(item.task, item.trouble, lambda: brief_item(item), now, count=count, stage=item.stage)
 
-    def of_stage(self, stage: str) -> list[FailedKind]:
-        """The kinds of this stage, as they are sent."""
-        return [FailedKind(kind.count, kind.first) for kind in self.kinds if kind.first.stage == stage][:MAX_SENT]
+    def of_stage(self, *stages: str) -> list[FailedKind]:
+        """The kinds of these stages, as they are sent."""
+        return [FailedKind(kind.count, kind.first) for kind in self.kinds if kind.first.stage in stages][:MAX_SENT]
 
     def troubles(self) -> dict[str, ErrorInfo]:
         """By task, what the first of its failed items failed of."""

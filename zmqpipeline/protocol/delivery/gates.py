@@ -162,8 +162,10 @@ class Gates:
     def closed_for_good(self) -> list[TaskState]:
         """The tasks whose gates no ACK will open: all that goes on waits at a gate, nothing is out, no ACK is lost."""
         going_on = [task for task in self._tasks.values() if task.state != "waiting" and not task.is_over]
-        is_closed = not self.lacks_acks and all(task.gated and not task.ledger.unfinished for task in going_on)
-        return going_on if is_closed else []
+        is_closed = not self.lacks_acks and all(
+            (task.gated or task.has_taken_all) and not task.ledger.unfinished for task in going_on
+        )
+        return [task for task in going_on if task.gated] if is_closed else []
 
     def acknowledged(self, task: str, count: int, data: bytes, *, news: bool) -> None:
         """The newest ACK so far, which may open gates.

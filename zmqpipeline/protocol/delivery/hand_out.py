@@ -29,6 +29,7 @@ from zmqpipeline.protocol import credit
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.delivery.failed_starts import FailedStarts
+from zmqpipeline.protocol.delivery.feeding import Feeding
 from zmqpipeline.protocol.delivery.gates import Gates
 from zmqpipeline.protocol.delivery.leases import Batch
 from zmqpipeline.protocol.delivery.lost_workers import LostWorkers
@@ -65,8 +66,9 @@ class HandOut:
         rng: random.Random,
         tell_given_up: Callable[[list[m.FailedItem], str], object],
         supervised: str = "",
+        fetch: Callable[[m.Fetch], object] = bool,
     ) -> None:
-        """`supervised`: the host of which WorkerDied events tell how workers end."""
+        """`supervised`: the host of which WorkerDied events tell how workers end; `fetch` asks a collector."""
         self.now = 0.0
         """The time of the event that is being handled."""
         self.tasks = tasks
@@ -75,6 +77,7 @@ class HandOut:
         self.run = ""
         self.metadata = b""
         self.gates = Gates(tasks, self.feed)
+        self.feeding = Feeding(tasks, options.max_waiting_bytes, fetch, self.feed)
         self._farewell = m.RunEnded("")
         self.release_at: float | None = None
         self.out: list[c.Command] = []
@@ -265,6 +268,9 @@ class HandOut:
         task.producing = member.who
         task.asked_ack = self.gates.last_ack
         count = task.ledger.steps_for(min(room, credit.MAX_BATCH, self._fitting(task, member)))
+        if task.fed is not None:
+            self.feeding.fetch(task, count)
+            return
         ack = self.gates.newest_for(task)
         over = task.ledger.done_ahead()
         self._do(c.Produce(task.spec.task_type, count, member.name, *ack, task.unasked.take(), over))

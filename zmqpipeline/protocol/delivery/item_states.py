@@ -182,6 +182,10 @@ class ItemStates:
         left = len(self.keys.done) + len(self.keys.failed) - self._passed
         return max(count, min(self._passed_in_a_row, left, credit.MAX_BATCH)) if self.spec.keyed else count
 
+    def are_done(self, start: int, stop: int) -> bool:
+        """Whether all numbers from `start` up to, not including, `stop` are."""
+        return start >= stop or not self._missing(start, stop)
+
     def _missing(self, start: int, stop: int) -> Spans:
         """Those of these numbers that are not done."""
         return self.failed.missing(self.collected.missing((start, stop)))

@@ -6,13 +6,13 @@ heard of fewer has missed a part, and asks again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from zmqpipeline.protocol.data.dedup import DedupKeys
 from zmqpipeline.protocol.data.ranges import MAX_RANGES, RangeSet, size
 from zmqpipeline.protocol.delivery.task_state import TaskState
-from zmqpipeline.protocol.messages import Holding, Keys, Ranges, TaskProgress
+from zmqpipeline.protocol.messages import Holding, Keys, Outbox, Ranges, TaskProgress
 
 MAX_MERGED = 1000
 """So many parts are remembered as heard."""
@@ -24,11 +24,16 @@ def only_counted(known: TaskProgress) -> TaskProgress:
     return replace(known, collected=(), failed=(), told=told)
 
 
-def in_parts(run: str, progress: list[TaskProgress]) -> tuple[list[TaskProgress], list[Ranges]]:
-    """What goes into one message of this, and what is to be told before; if it is little, nothing."""
+def in_parts(
+    run: str, progress: list[TaskProgress], outboxes: Sequence[Outbox] = ()
+) -> tuple[list[TaskProgress], list[Ranges]]:
+    """What goes into one message of this, and what is to be told before; if it is little, nothing.
+
+    What the items gave that are done is told with each part.
+    """
     if sum(len(one.collected) + len(one.failed) for one in progress) <= 2 * MAX_RANGES:
         return progress, []
-    parts = [part for one in progress for part in _parts(run, one)]
+    parts = [replace(part, outboxes=list(outboxes)) for one in progress for part in _parts(run, one)]
     return [only_counted(one) for one in progress], parts
 
 

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.gates import AckLog
 from zmqpipeline.protocol.delivery.ledger import Ledger
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
+
+
+@dataclass
+class FedState:
+    """What a collector has told of a task that results of others feed (`protocol.delivery.feeding`)."""
+
+    max_waiting_bytes: int
+    """So many bytes of its items may wait before what feeds it is held back."""
+    count: int = 0
+    """How many items there are for it."""
+    waiting: int = 0
+    """How many bytes of them are not done."""
+    closed: bool = False
+    """All of its own first items are among them."""
+    trouble: m.ErrorInfo | None = None
+    """What the source of these raised."""
+    asked: int = 0
+    """How many items the collector was asked for, if it has not answered."""
 
 
 @dataclass
@@ -38,6 +56,10 @@ class TaskState:
     """How large the last item was that the source yielded."""
     has_source: bool = True
     """False for a service, whose items come from clients."""
+    fed: FedState | None = None
+    """Of one that results of others feed: its items are with the collector."""
+    feeds: list[TaskState] = field(default_factory=list)
+    """The tasks outside of its own circle that its results feed."""
 
     @property
     def is_over(self) -> bool:
@@ -52,6 +74,9 @@ class TaskState:
     def counts(self) -> m.TaskCounts:
         """The figures for the summary; of a task that never began what it has announced is aborted."""
         counts = self.ledger.counts(self.state)
+        if self.fed is not None and (left := self.fed.count - self.ledger.next_number) > 0 and self.is_over:
+            # nobody has asked for these, and nobody will
+            return replace(counts, sent=counts.sent + left, aborted=counts.aborted + left)
         if self.state == "aborted" and self.spec.total is not None and not counts.sent:
             return m.TaskCounts(task=counts.task, state=counts.state, aborted=self.spec.total)
         return counts
@@ -59,7 +84,23 @@ class TaskState:
     @property
     def may_produce(self) -> bool:
         """Whether its source can be asked for more."""
-        return self.has_source and self.state == "open" and self.producing is None and not self.gated
+        is_ready = self.has_source and self.state == "open" and self.producing is None and not self.gated
+        if not is_ready or (self.feeds and self.is_held_back):
+            return False
+        return self.fed is None or self.ledger.next_number < self.fed.count
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether too much waits for a task that its results feed."""
+        return any(
+            one.state == "open" and one.fed is not None and one.fed.waiting > one.fed.max_waiting_bytes
+            for one in self.feeds
+        )
+
+    @property
+    def has_taken_all(self) -> bool:
+        """Of a fed one: whether there is nothing for it, for now, that it has not handed out or has at hand."""
+        return self.fed is not None and self.fed.closed and self.ledger.next_number >= self.fed.count
 
 
 def snapshot_of(phase: str, run: str, tasks: dict[str, TaskState]) -> DistributorSnapshot:

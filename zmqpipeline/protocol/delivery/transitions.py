@@ -42,18 +42,21 @@ class TaskMoves:
             moved = False
             for task in self.tasks.values():
                 before = task.state
-                if before in ("waiting", "exhausted"):
+                if before in ("waiting", "exhausted") or (before == "open" and task.fed is not None):
                     self._move_task(task, now)
                     moved = moved or task.state != before
+        self._dispatcher.feeding.look()
         self._find_closed_gates()
 
     def _move_task(self, task: TaskState, now: float) -> None:
-        if task.state == "exhausted" and not task.ledger.unfinished:
+        if task.state == "open" and self._dispatcher.feeding.is_fed_out(task):
+            self._end_feeding(task)
+        elif task.state == "exhausted" and not task.ledger.unfinished:
             task.state, task.over_at = "complete", now
             name, collected = task.spec.task_type, len(task.ledger.collected)
             self._log(20, f"Task {name!r} is complete: {collected} item(s) collected.", task=name)
         elif task.state == "waiting":
-            needed = [self.tasks[name] for name in task.spec.depends_on]
+            needed = self.needed_of(task)
             bad = [one for one in needed if one.is_over and not self._is_enough(task, one)]
             if bad:
                 self.abort(task, f"{bad[0].spec.task_type!r}, which it depends on, did not succeed")
@@ -61,6 +64,20 @@ class TaskMoves:
                 task.state, task.opened_at, task.inherited = "open", now, task.ledger.done
                 task.unserved_at = None if task.workers else now + UNSERVED_SECONDS
                 self._dispatcher.welcome_with_credit(task)
+
+    def needed_of(self, task: TaskState) -> list[TaskState]:
+        """What it waits for: the tasks that it depends on, and what feeds these."""
+        names = task.spec.depends_on
+        return [self.tasks[name] for name in self._dispatcher.feeding.all_before(names)]
+
+    def _end_feeding(self, task: TaskState) -> None:
+        """No result will give it an item any more."""
+        assert task.fed is not None
+        task.state = "exhausted" if task.fed.trouble is None else "failed"
+        task.ledger.drop_claims()
+        if task.fed.trouble is not None:
+            self._note_failed(task, task.fed.trouble)
+        self._dispatcher.feed(task)
 
     def _is_enough(self, task: TaskState, needed: TaskState) -> bool:
         return needed.state == "complete" and (needed.is_good or task.spec.on_failed == "continue")

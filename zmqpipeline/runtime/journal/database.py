@@ -28,7 +28,7 @@ from zmqpipeline.runtime.locks import PathLock
 APPLICATION_ID = 0x7A6D7170
 """``zmqp``, in the header of the file: what tells a journal from other sqlite files."""
 
-FORMAT = 2
+FORMAT = 3
 """The version of the tables, the file's ``user_version``."""
 
 LOCKED_SECONDS = 20.0
@@ -48,8 +48,16 @@ TABLES = {
     "zmqpipeline_failed": "(task INTEGER, number INTEGER, attempts INTEGER NOT NULL, stage TEXT NOT NULL, "
     "error TEXT NOT NULL, message TEXT NOT NULL, traceback TEXT NOT NULL, payload BLOB NOT NULL, key BLOB NOT NULL, "
     "failed_at REAL NOT NULL, retrying INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (task, number))",
+    "zmqpipeline_fed": "(task INTEGER PRIMARY KEY, count INTEGER NOT NULL, roots INTEGER NOT NULL, "
+    "closed INTEGER NOT NULL)",
+    "zmqpipeline_outbox": "(task INTEGER, start INTEGER, stop INTEGER NOT NULL, depth INTEGER NOT NULL, "
+    "payloads BLOB NOT NULL, PRIMARY KEY (task, start))",
+    "zmqpipeline_fed_keys": "(task INTEGER, digest BLOB, PRIMARY KEY (task, digest)) WITHOUT ROWID",
 }
 """Done items are half-open ranges that do not touch; a `retrying` failure is to be sent again, and counts no more.
+
+A fed task has `count` items, of which so many `roots` are its own first ones, all of them if it is `closed`; those that
+are not done are in its outbox, many in a row, end to end.
 
 A run is `over` when every item is done, and `finished` when its `finished` function has returned, too.
 """

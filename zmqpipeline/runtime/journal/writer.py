@@ -7,7 +7,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from zmqpipeline.protocol.events import Restored
 from zmqpipeline.protocol.messages import FailedItem, Spans, TaskCounts, TaskProgress
 from zmqpipeline.runtime.journal import database
 from zmqpipeline.runtime.journal.database import BEGIN, COMMIT, ROLLBACK, TABLES
+from zmqpipeline.runtime.journal.outbox import Outboxes
 from zmqpipeline.runtime.journal.transaction import Guard, Transaction
 from zmqpipeline.runtime.locks import PathLock
 
@@ -54,8 +55,19 @@ class Journal:
     transaction: Transaction
     """What users' functions get; `item` lets them use it."""
 
+    outboxes: Outboxes
+    """What results give to tasks."""
+
     def __init__(
-        self, path: str | Path, *, pipeline: str, fresh: bool = False, run_id: str | None = None, durable: bool = True
+        self,
+        path: str | Path,
+        *,
+        pipeline: str,
+        fresh: bool = False,
+        run_id: str | None = None,
+        durable: bool = True,
+        fed: Iterable[str] = (),
+        scratch: bool = False,
     ) -> None:
         """Open the file, which is made if there is none, and lock it.
 
@@ -65,13 +77,17 @@ class Journal:
             fresh: forget what it holds of an earlier run, as late as the new one begins; users' tables stay.
             run_id: what the user calls the run; the file is `fresh` if it holds one that is called otherwise.
             durable: False for a simulation, which the machine's own end need not outlive.
+            fed: the tasks that results of others feed.
+            scratch: nobody has asked for a journal: what it holds counts for a distributor that is at work on that very
+                run. It is not durable.
 
         Raises:
             JournalError: it cannot be used; it is as it was before.
         """
         self.path = Path(path)
         self.restored = self.forgotten = None
-        self._pipeline, self._fresh, self._durable = pipeline, fresh, durable
+        self._pipeline, self._fresh, self._durable = pipeline, fresh, durable and not scratch
+        self._fed, self._scratch = tuple(fed), scratch
         self._run_id = run_id
         self._marks: dict[str, tuple[list[int], list[bytes]]] = {}
         self._last_ack: tuple[str, bytes] | None = None
@@ -81,6 +97,9 @@ class Journal:
         self._db = database.in_memory(MEMORY) if str(path) == MEMORY else self._open(self.path.resolve())
         self._guard = Guard(self._db)
         self.transaction = Transaction(self._guard)
+        self.outboxes = Outboxes(self._db, self._task_id, self._written)
+        if self.restored is not None and self._fed:
+            self._restore_outboxes(self.restored)
 
     def _open(self, path: Path) -> sqlite3.Connection:
         self._lock = database.locked(path)
@@ -109,6 +128,17 @@ class Journal:
             self._retrying = database.retrying_in(found)
         return True
 
+    def _restore_outboxes(self, restored: Restored) -> None:
+        try:
+            with self._written():
+                self.outboxes.open(self._fed)
+            self.commit()
+        except BaseException:
+            self.close()
+            raise
+        # which tasks have first items of their own is said when the run goes on
+        self.restored = replace(restored, outboxes=self.outboxes.told(self._fed), aside=self._scratch)
+
     # what the collector does with it ----------------------------------------------------------------------------------
 
     def begin(self, command: SetRun) -> None:
@@ -116,8 +146,9 @@ class Journal:
         if command.restored:
             return
         with self._written():
-            for table in TABLES if self._fresh else ():
+            for table in TABLES if self._fresh or self._scratch else ():
                 self._db.execute(f"DELETE FROM {table}")
+            self._task_ids.clear()
             self._db.execute(
                 "INSERT OR IGNORE INTO zmqpipeline_run (id, pipeline, run, run_id, metadata, ack_task, ack_data) "
                 "VALUES (1, ?, ?, ?, ?, ?, ?)",
@@ -133,6 +164,7 @@ class Journal:
                 self._write_progress(known, command.failed_keys.get(known.task, {}))
             for task, digests in command.keys.items():
                 self._write_keys(self._task_id(task), digests)
+            self.outboxes.open(self._fed)
         self.commit()
         self._fresh = False
 
@@ -155,6 +187,7 @@ class Journal:
                 self._last_ack = (item.task, b"")
                 self._drop_retried(task, (item.number, item.key))
                 self._write_failed(task, item)
+                self.outboxes.settle(item.task, (item.number, item.number + 1), failed=True)
 
     def over(self, ok: bool, counts: Sequence[TaskCounts]) -> None:
         """Write down, with the next commit, that every item is done, before the `finished` function is called.
@@ -180,9 +213,10 @@ class Journal:
 
     def commit(self) -> None:
         """Make durable what was said since the last commit: on return it is on the disk."""
-        if self._marks or self._db.in_transaction:
+        if self._marks or self._db.in_transaction or self.outboxes.is_unwritten:
             with self._written():
                 self._write_marks()
+                self.outboxes.flush()
                 self._db.execute(COMMIT)
 
     def rollback(self) -> None:
@@ -272,7 +306,9 @@ class Journal:
             task = self._task_id(name)
             if self._retrying:
                 self._drop_retried(task, chain(numbers, keys))
-            self._write_done(task, spans_of(numbers))
+            spans = spans_of(numbers)
+            self._write_done(task, spans)
+            self.outboxes.settle(name, spans)
             self._write_keys(task, keys)
         self._marks.clear()
         if self._last_ack is not None:

@@ -8,23 +8,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from zmqpipeline.errors import JournalUnavailable
-from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, SetRun
+from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Fetch, SetRun
 from zmqpipeline.protocol.data.dedup import split_keys
 from zmqpipeline.protocol.data.ranges import sequence_of, spans_of
-from zmqpipeline.protocol.events import Collected, Event, FailedCalled, FinishedCalled, JournalFailed
+from zmqpipeline.protocol.events import Collected, Event, FailedCalled, FinishedCalled, Given, JournalFailed
 from zmqpipeline.protocol.messages import KEY_BYTES, ErrorInfo, FailedItem
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.leader import Leadership
+from zmqpipeline.runtime.threads.feeding import Feeder, Feeds, Roots
 from zmqpipeline.runtime.threads.serial import Part, Post, SerialThread
 from zmqpipeline.runtime.threads.ticker import Ticker
 from zmqpipeline.runtime.threads.values import open_all
 from zmqpipeline.serialization.pack import unpack
+
+_WITH_OUTBOXES = (Collected, FailedCalled, Given)
+"""What is said together with what the outboxes hold."""
 
 PART_SECONDS = 0.01
 """So long the collector calls its functions before it hands over what was collected, and commits it first."""
@@ -56,6 +61,9 @@ class CollectorThread:
         journal: Journal | None = None,
         leadership: Leadership | None = None,
         failures: FailureLog | None = None,
+        feeds: Callable[[], Feeds] | None = None,
+        max_waiting_bytes: int = 0,
+        note_error: Callable[[str, int, BaseException], object] | None = None,
     ) -> None:
         """`note` is given what the call for an item returned, if anything; it returns packed data for the next Ack.
 
@@ -63,6 +71,10 @@ class CollectorThread:
 
         `journal` is used on the thread alone from here on, and closed by it. With the role's `leadership` the thread
         may lead. `failures` says what the functions raise.
+
+        `feeds` gives, once a run has begun, how results become items of other tasks; it needs a journal. While more
+        than `max_waiting_bytes` of a task's items wait, it gets no more first items of its own. `note_error` is told
+        what functions that make items raise, with the task and the number of the result's item.
         """
         self._failures = failures or FailureLog(logging.getLogger("zmqpipeline.collector"))
         self._sums = Ticker("zmqpipeline-collect-failures", self._failures.look)
@@ -75,6 +87,10 @@ class CollectorThread:
         self._journal = journal
         self._held: list[Event] = []
         self._due = 0.0
+        self._feeds = feeds
+        self._feeder = Feeder(journal, note_error) if journal is not None and feeds is not None else None
+        self._roots = Roots(journal, max_waiting_bytes, self.submit, self._tell_given) if journal is not None else None
+        self._fetches: dict[str, Fetch] = {}
         self.lost: BaseException | None = None
         """What the journal could not be written for."""
         self._serial = SerialThread("zmqpipeline-collect", leadership, brief=1.5 * PART_SECONDS)
@@ -84,6 +100,13 @@ class CollectorThread:
         journal = self._journal
         if journal is not None:
             self.submit(lambda: journal.begin(command))
+        if self._feeder is not None:
+            self.submit(self._begin_feeding)
+
+    def fetch(self, command: Fetch) -> None:
+        """Look up items of a fed task, between two parts of what is collected; Fetched answers."""
+        self._fetches[command.task] = command
+        self.submit(self._serve_fetches)
 
     def collect(self, command: Collect) -> None:
         """Call the function for each item; Collected answers, in parts of at most 10 ms and the call that ends them."""
@@ -107,6 +130,8 @@ class CollectorThread:
 
     def close(self, timeout: float) -> None:
         """End the thread after what was asked for; wait for it at most `timeout` seconds."""
+        if self._roots is not None:
+            self._roots.close(timeout)
         if self._journal is not None:
             self.submit(self._settle)
             # on the thread itself: a call that goes on for longer may still be using it
@@ -149,6 +174,10 @@ class CollectorThread:
         if self._journal is not None:
             self._journal.commit()
             held, self._held = self._held, []
+            if self._feeder is not None and self._roots is not None:
+                given = self._feeder.told(self._roots.troubles)
+                held = [replace(one, outboxes=given) if isinstance(one, _WITH_OUTBOXES) else one for one in held]
+                self._roots.look()
             for event in held:
                 self._post(event)
 
@@ -160,15 +189,40 @@ class CollectorThread:
         self._post(JournalFailed(trouble, may_pass=isinstance(error, JournalUnavailable)))
         self._journal.rollback()
 
+    # what results give ------------------------------------------------------------------------------------------------
+
+    def _begin_feeding(self) -> None:
+        assert self._feeds is not None
+        assert self._feeder is not None
+        assert self._roots is not None
+        feeds = self._feeds()
+        self._feeder.begin(feeds)
+        self._roots.begin(feeds)
+        self._tell_given()
+
+    def _tell_given(self) -> None:
+        self._begin_part()
+        self._answer(Given([]))
+
+    def _serve_fetches(self) -> None:
+        while self._fetches:
+            _, command = self._fetches.popitem()
+            if self._journal is not None:
+                self._post(self._journal.outboxes.fetch(command))
+
     # the calls --------------------------------------------------------------------------------------------------------
 
     def _collect(self, work: Collection) -> Part | None:
         """Call the function for one part; returns the next one."""
         command = work.command
         call, placed = self._collecting(command.task, command.attempt)
+        if self._fetches:
+            self._serve_fetches()
         if work.one_by_one:
             call = _opening(call)
-        if placed:
+        if self._feeder is not None and self._feeder.feeds(command.task):
+            call = self._feeder.around(command, call, placed=placed, first=work.done)
+        elif placed:
             call = _numbered(call, iter(work.numbers[work.done :]))
         self._collect_part(work, call)
         return partial(self._collect, work) if work.done < len(work.numbers) else None
@@ -222,7 +276,9 @@ class CollectorThread:
         if self._journal is not None:
             self._journal.collected(command.task, numbers, keys, data)
         told = [] if each is None else each.runs
-        self._answer(Collected(command.task, spans_of(numbers), failures, data, command.attempt, trouble, told))
+        unfed = frozenset[int]() if self._feeder is None else self._feeder.take_failed()
+        spans = spans_of(numbers)
+        self._answer(Collected(command.task, spans, failures, data, command.attempt, trouble, told, unfed=unfed))
 
     def _tell_failed(self, command: CallFailed) -> None:
         self._begin_part()
@@ -268,7 +324,8 @@ class CollectorThread:
 
     def _of_item(self, error: BaseException, command: Collect, number: int, value: object) -> ErrorInfo:
         self._count_on()
-        return self._failures.item(error, command.task, number, command.attempt, value, "collector")
+        stage = "feed" if self._feeder is not None and self._feeder.has_failed(number) else "collector"
+        return self._failures.item(error, command.task, number, command.attempt, value, stage)
 
     def _of_call(self, error: BaseException, function: str) -> ErrorInfo:
         self._count_on()

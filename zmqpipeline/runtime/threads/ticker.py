@@ -17,10 +17,16 @@ class Ticker:
     next kick. It must not raise.
     """
 
-    def __init__(self, name: str, look: Callable[[float], float | None], interval: float = INTERVAL) -> None:
-        """`name` is that of the thread; `interval` the shortest time (seconds) between two looks of a busy one."""
+    def __init__(
+        self, name: str, look: Callable[[float], float | None], interval: float = INTERVAL, *, longest: float = 0.0
+    ) -> None:
+        """`name` is that of the thread; `interval` the shortest time (seconds) between two looks of a busy one.
+
+        A time up to `longest` that `look` asks for is slept whatever is kicked meanwhile, beyond it a kick is heard.
+        """
         self._look = look
         self._interval = interval
+        self._longest = max(interval, longest)
         self._asleep = True
         self._kicked = False
         """Since the last look."""
@@ -63,9 +69,9 @@ class Ticker:
                 # kicked as often as this, to look costs less than to be woken
                 wait = self._interval
             last = moment
-            if wait is not None and wait <= self._interval:
+            if wait is not None and wait <= self._longest:
                 self._asleep = False
-                time.sleep(self._interval)
+                time.sleep(max(self._interval, wait))
             else:
                 self._event.wait(wait)
 

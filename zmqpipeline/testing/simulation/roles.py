@@ -27,6 +27,7 @@ from zmqpipeline.runtime.threads.coroutines import complete
 from zmqpipeline.runtime.threads.source import Exhausted, Gated, Keep, PassOver, Step, Take
 from zmqpipeline.serialization.pack import unpack
 from zmqpipeline.testing.simulation import nodes
+from zmqpipeline.testing.simulation.stages import StagesNode
 
 if TYPE_CHECKING:
     from zmqpipeline.testing.simulation.pipeline import World
@@ -226,7 +227,7 @@ class AppCollector(nodes.CollectorNode):
 
     def __init__(self, world: World, journal: Path | None) -> None:
         """A journal is opened, and what it holds is told to the machine."""
-        role = cast(Collector, world.make("collector", None))
+        self.role = role = cast(Collector, world.make("collector", None))
         self._runner = runner = CollectorRunner.of(role)
         machine = CollectorMachine(world.app.name, incarnation=world.incarnation(), options=world.options)
         super().__init__(world, machine, world.climate.collect_seconds)
@@ -235,21 +236,40 @@ class AppCollector(nodes.CollectorNode):
         self._calls = runner.calls()
         self._held: list[e.Event] = []
         """What was called, and is neither in the journal nor said yet."""
-        self._journal = None if journal is None else Journal(journal, pipeline=world.app.name, durable=False)
-        runner.handler.journal = self._journal
-        if self._journal is not None and self._journal.restored is not None:
-            self.tell(self._journal.restored)
+        stages = runner.stages
+        fed = () if stages is None else stages.fed
+        place = world.scratch if journal is None and fed else journal
+        self.journal = None
+        if place is not None:
+            name, is_scratch = world.app.name, journal is None
+            self.journal = Journal(place, pipeline=name, durable=False, fed=fed, scratch=is_scratch)
+        runner.handler.journal = None if journal is None else self.journal
+        self._stages = StagesNode(self, stages) if stages is not None and self.journal is not None else None
+        if self.journal is not None and self.journal.restored is not None:
+            self.tell(self.journal.restored)
 
     def set_run(self, command: c.SetRun) -> None:
         """The role's functions get the metadata; it is written down."""
         self._runner.set_run(command)
-        journal = self._journal
+        journal = self.journal
         if journal is not None:
             self.later(lambda: journal.begin(command), 0)
+        if self._stages is not None:
+            self.later(self._stages.begin, 0)
+
+    def act(self, command: c.Command) -> None:
+        """Carry out a command of this role."""
+        if isinstance(command, c.Fetch) and self._stages is not None:
+            stages = self._stages
+            self.later(lambda: stages.fetch(command), 0)
+        else:
+            super().act(command)
 
     def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes, each: bool) -> None:
         """Call the function for each of these."""
         (call, placed), world = self._calls.collecting(task, attempt), self.world
+        if self._stages is not None:
+            call, placed = self._stages.around(task, attempt, numbers, payloads, call, placed=placed)
         told = EachAck(self._ack_data_of_one, lambda error, _: self._broken(error)) if each else None
         good: list[int] = []
         digests = b""
@@ -274,18 +294,18 @@ class AppCollector(nodes.CollectorNode):
             ack = self._calls.take_ack_data() if told is None else told.newest
         except _RAISED as error:
             trouble = self._broken(error)
-        if self._journal is not None:
-            self._journal.collected(task, good, digests, ack)
+        if self.journal is not None:
+            self.journal.collected(task, good, digests, ack)
         if told is not None:
             trouble = told.trouble
-        self._hold(
-            e.Collected(task, spans_of(good), failures, ack, attempt, trouble, [] if told is None else told.runs)
-        )
+        runs = [] if told is None else told.runs
+        unfed = frozenset[int]() if self._stages is None else self._stages.feeder.take_failed()
+        self.hold(e.Collected(task, spans_of(good), failures, ack, attempt, trouble, runs, unfed=unfed))
 
     def call_failed(self, failures: list[m.FailedItem]) -> None:
         """Call the `failed` function for each."""
-        if self._journal is not None:
-            self._journal.failed(failures)
+        if self.journal is not None:
+            self.journal.failed(failures)
         by_task: dict[str, list[int]] = {}
         troubles: dict[str, m.ErrorInfo] = {}
         for item in failures:
@@ -298,11 +318,11 @@ class AppCollector(nodes.CollectorNode):
             except _RAISED as error:
                 troubles.setdefault(item.task, self._broken(error))
         for task, numbers in by_task.items():
-            self._hold(e.FailedCalled(task, spans_of(numbers), troubles.get(task)))
+            self.hold(e.FailedCalled(task, spans_of(numbers), troubles.get(task)))
 
     def finish(self, command: c.CallFinished) -> None:
         """Write down that all is done, call `finished`, then write down that it returned."""
-        journal = self._journal
+        journal = self.journal
         if journal is not None:
             journal.over(command.ok, command.counts)
         self._settle()
@@ -333,10 +353,10 @@ class AppCollector(nodes.CollectorNode):
 
     def close(self) -> None:
         """Let go of the journal, without a commit."""
-        if self._journal is not None:
-            self._journal.rollback()
-            self._journal.close()
-            self._journal = self._runner.handler.journal = None
+        if self.journal is not None:
+            self.journal.rollback()
+            self.journal.close()
+            self.journal = self._runner.handler.journal = None
 
     def _ack_data_of_one(self) -> bytes:
         try:
@@ -350,7 +370,7 @@ class AppCollector(nodes.CollectorNode):
         self.world.broken = self.world.broken or error
         return trouble_of(error)
 
-    def _hold(self, event: e.Event) -> None:
+    def hold(self, event: e.Event) -> None:
         """Say it a little later, when it is written down."""
         self._held.append(event)
         self.world.after(self.world.climate.commit_seconds, self._settler())
@@ -359,10 +379,10 @@ class AppCollector(nodes.CollectorNode):
         return lambda: self.carry_out(self._settle)
 
     def _settle(self) -> None:
-        if self._journal is not None:
-            self._journal.commit()
+        if self.journal is not None:
+            self.journal.commit()
         held, self._held = self._held, []
         for event in held:
             if isinstance(event, e.Collected):
                 self.world.note_said(event)
-            self.tell(event)
+            self.tell(event if self._stages is None else self._stages.with_outboxes(event))
