@@ -65,6 +65,7 @@ WRONG: dict[type, dict[str, list[Any]]] = {
     WorkerKeywords: {
         "threads": [0, "2", None],
         "concurrency": [0, "2", None],
+        "batch": [0, "32", True],
         "init_timeout": [0, "60"],
         "max_items": [0, "7"],
         "max_memory": [0, "much"],

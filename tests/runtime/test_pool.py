@@ -17,7 +17,7 @@ from tests.support.transports import Posts
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.credit import MAX_BATCH_BYTES
 from zmqpipeline.protocol.events import Executed, InitFailed, Running, TakenBack, ThreadLost
-from zmqpipeline.runtime.threads.execution import Execution
+from zmqpipeline.runtime.threads.execution import Execution, Job, Piece, Slot
 from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.threads.shares import BATCH_ITEMS
 from zmqpipeline.serialization.pack import pack
@@ -496,3 +496,24 @@ def test_a_message_that_is_full_in_bytes_goes_at_once(make: Make, posts: Posts) 
     sizes = [sum(map(len, one.payloads)) for one in posts.until(executed(400)) if isinstance(one, Executed)]
     assert max(sizes) <= 2 * MAX_BATCH_BYTES
     assert len(sizes) > 20
+
+
+class _Growing(list[Any]):
+    """Results of a thread that goes on: there is one more each time that they are counted."""
+
+    def __len__(self) -> int:
+        self.append(b"")
+        return super().__len__() - 1
+
+
+def test_who_looks_at_a_thread_that_goes_on_is_never_wrong() -> None:
+    """It appends results while its items are counted: what it has done by then is no trouble."""
+    slot = Slot(0)
+    execution = Execution(lambda value: value, lambda: bytes)
+    slot.load(Piece(Job(1, 0.0), execution, [5, 6, 7], [pack(b"")] * 3), 3)
+    assert slot.running() == []
+    slot.todo.popleft()
+    assert slot.running() == [5]
+    slot.todo.clear()
+    slot.part = _Growing()
+    assert [slot.running() for _ in range(5)] == [[5, 6, 7], [6, 7], [7], [], []]

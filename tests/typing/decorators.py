@@ -106,6 +106,12 @@ async def fetch(data: Row, resource: list[str]) -> Row:
     return data
 
 
+@app.worker("F", batch=8)
+def embed(rows: list[Row], numbers: list[int]) -> list[Row]:
+    """One that takes lists."""
+    return rows
+
+
 @app.service("ask", concurrency=20)
 async def ask(data: Row) -> Row:
     """An async one."""

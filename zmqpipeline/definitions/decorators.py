@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from zmqpipeline.definitions import signatures
 from zmqpipeline.definitions.entries import check_event_type, service_entry, task_entry, task_name, worker_entry
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     else:
         from typing_extensions import Unpack
 
+_Results: TypeAlias = Mapping[Any, Any] | list[Any] | None
+"""What a worker's function returns; a list, if it has `batch`."""
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 TaskFunction = TypeVar(
     "TaskFunction", bound="Callable[..., Iterable[Mapping[Any, Any] | None] | Mapping[Any, Any] | None]"
 )
-WorkerFunction = TypeVar(
-    "WorkerFunction", bound="Callable[..., Mapping[Any, Any] | Awaitable[Mapping[Any, Any] | None] | None]"
-)
+WorkerFunction = TypeVar("WorkerFunction", bound="Callable[..., _Results | Awaitable[_Results]]")
 MetadataFunction = TypeVar("MetadataFunction", bound="Callable[..., Mapping[Any, Any] | None]")
 Class = TypeVar("Class", bound=type)
 AnyEvent = TypeVar("AnyEvent", bound="Event")
@@ -113,6 +114,8 @@ class Decorated(Original):
     @takes(WorkerKeywords)
     def worker(self, task_type: str, **keywords: Unpack[WorkerKeywords]) -> Callable[[WorkerFunction], WorkerFunction]:
         """Decorator: the function executes one item of the task, its first parameter, and returns the result, a dict.
+
+        With `batch` it takes a list of items and returns a list of results; by name it may take numbers, not number.
 
         An `async def` is awaited on the event loop of one thread of each worker process, so many calls at a time as
         `concurrency` says. A call that runs past the task's `timeout` is cancelled, and so are those that still go on

@@ -130,7 +130,7 @@ def worker_entry(task_type: str, function: Callable[..., Any], **given: Unpack[W
     """
     name = task_name(task_type, "worker")
     keywords = checked(WorkerKeywords, given, f"The worker of task {name!r}")
-    made = plan(function, signatures.WORKER, name)
+    made = plan(function, signatures.WORKER if keywords["batch"] is None else signatures.BATCHES, name)
     _check_calls(made, given)
     return WorkerEntry(name, made, None, keywords)
 

@@ -151,6 +151,15 @@ class WorkerKeywords(TypedDict, total=False):
 
     threads: Annotated[int, Keyword(1, _whole(1), "so many threads of each worker process call it at once.")]
     concurrency: Concurrency
+    batch: Annotated[
+        int | None,
+        Keyword(
+            None,
+            _whole(1, True),
+            "the function takes a list of up to so many items, those that are at hand, and returns a list with a "
+            "result for each; an exception in the place of a result fails that item.",
+        ),
+    ]
     init_timeout: Annotated[
         float | None,
         Keyword(

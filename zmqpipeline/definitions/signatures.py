@@ -46,6 +46,12 @@ FOR_EACH = HandlerKind("task", "the result", ("metadata", "task_type", "number",
 WORKER = HandlerKind(
     "worker", "the item", ("metadata", "task_type", "thread_index", "number", "attempt", "resource"), may_await=True
 )
+BATCHES = HandlerKind(
+    "worker",
+    "the list of items",
+    ("metadata", "task_type", "thread_index", "numbers", "attempt", "resource"),
+    may_await=True,
+)
 SERVICE = HandlerKind(
     "service", "the request", ("task_type", "thread_index", "attempt", "resource", "msgtype"), may_await=True
 )

@@ -96,13 +96,17 @@ class SetMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Execute:
-    """Queue these items for the worker's threads; Executed answers, in parts. `timeout` in seconds, 0 for none."""
+    """Queue these items for the worker's threads; Executed answers, in parts. `timeout` in seconds, 0 for none.
+
+    Those on `trial` were lost with a worker before: each is called alone, also where a call takes several.
+    """
 
     task: str
     attempt: int
     timeout: float
     numbers: Sequence[int]
     payloads: Blobs
+    trial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

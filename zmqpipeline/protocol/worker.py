@@ -278,7 +278,7 @@ class WorkerMachine(ToDistributor):
             # An idle worker reports more seldom; now there is something to lose.
             soon = now + REPORT_SECONDS
             self._report_at = soon if self._report_at is None else min(self._report_at, soon)
-            command = c.Execute(body.task, body.attempt, body.timeout, numbers, payloads)
+            command = c.Execute(body.task, body.attempt, body.timeout, numbers, payloads, body.trial)
             if body.trial:
                 self._trials.add(self._workers.sent + 1, command)
                 self._report(now, full=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +22,7 @@ from zmqpipeline.runtime.threads.lifetime import Lifetime
 from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
 from zmqpipeline.runtime.threads.shares import QUANTUM
+from zmqpipeline.serialization.pack import MAX_DEPTH
 
 if TYPE_CHECKING:
     from zmqpipeline.runtime.threads.coroutines import CoroutinePool
@@ -44,6 +46,10 @@ class ItemHandler(ABC):
     def concurrency(self) -> int | None:
         """How many calls of an async function go on at a time; None: it is a plain one, which is called on threads."""
         return None
+
+    def batch(self) -> int:
+        """How many items a call takes at most, as a list; 0: it takes one item."""
+        return 0
 
     @abstractmethod
     def what(self) -> str:
@@ -140,7 +146,11 @@ class ExecutingRunner(RoleRunner):
         self.handler.check()
 
     def slots(self) -> int:
-        """How many calls go on at a time: as many as it was told, or as the handler has."""
+        """How many items are executed at a time: in as many calls as it was told, or as the handler has."""
+        return self.calls() * (self.handler.batch() or 1)
+
+    def calls(self) -> int:
+        """How many calls go on at a time."""
         return self.handler.concurrency() or self.threads()
 
     def threads(self) -> int:
@@ -181,7 +191,12 @@ class ExecutingRunner(RoleRunner):
         if self.watch is not None:
             made = self.watch(made)
         made.call, made.placed = guarded(
-            made.call, self._guards(), self._about, value=FIRST, placed=made.placed, is_async=made.is_async
+            made.call,
+            self._guards_of_list() if made.batch else self._guards(),
+            self._about_batch if made.batch else self._about,
+            value=FIRST,
+            placed=made.placed,
+            is_async=made.is_async,
         )
         return made
 
@@ -189,8 +204,16 @@ class ExecutingRunner(RoleRunner):
         """The options for what is around each call."""
         return self.options
 
+    def _guards_of_list(self) -> Options:
+        # a list is one level deeper than the items in it
+        return replace(self.options, max_depth=min(MAX_DEPTH, self.options.max_depth + 1))
+
     def _about(self, item: Any, index: int, number: int, attempt: int) -> dict[str, str | int]:
         return {"task": str(self.role.task_type), "item": number, "attempt": attempt}
+
+    def _about_batch(self, items: Any, index: int, numbers: Any, attempt: int) -> dict[str, str | int]:
+        of_one = {"item": numbers[0]} if len(numbers) == 1 else {"items": len(numbers)}
+        return {"task": str(self.role.task_type), **of_one, "attempt": attempt}
 
     def _start_pool(
         self,
@@ -214,9 +237,9 @@ class ExecutingRunner(RoleRunner):
             # who has no async function does not pay for asyncio when it starts
             from zmqpipeline.runtime.threads.coroutines import CoroutinePool
 
-            pool = CoroutinePool(self.slots(), self.execution(), pool_post, what=self.handler.what(), **settings)
+            pool = CoroutinePool(self.calls(), self.execution(), pool_post, what=self.handler.what(), **settings)
         else:
-            pool = Pool(self.slots(), self.execution(), pool_post, leadership=self._leadership, **settings)
+            pool = Pool(self.calls(), self.execution(), pool_post, leadership=self._leadership, **settings)
         self._pool = pool
         return {Execute: pool.submit, TakeBack: lambda command: pool.take_back(command.count)}
 

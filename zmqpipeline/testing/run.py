@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
@@ -97,6 +97,8 @@ class _Notes(ResultWatcher):
 
     def watch(self, task: str, made: Execution) -> Execution:
         """What a worker calls; what it raises is kept."""
+        if made.batch:
+            return self._watch_batches(task, made)
         call = made.with_place()
         packers: dict[int, Callable[[Any], bytes]] = {}
 
@@ -122,6 +124,32 @@ class _Notes(ResultWatcher):
 
         call_it = execute_async if made.is_async else execute
         return Execution(call_it, lambda: bytes, placed=True, is_async=made.is_async)
+
+    def _watch_batches(self, task: str, made: Execution) -> Execution:
+        call = made.with_place()
+
+        def keep(numbers: Sequence[int], results: Any) -> Any:
+            for number, result in zip(numbers, results, strict=False) if isinstance(results, list) else ():
+                if isinstance(result, BaseException):
+                    self.raised(task, number, result)
+            return results
+
+        def execute(items: Any, index: int, numbers: Sequence[int], attempt: int) -> Any:
+            try:
+                return keep(numbers, call(items, index, numbers, attempt))
+            except BaseException as error:
+                keep(numbers, [error] * len(numbers))
+                raise
+
+        async def execute_async(items: Any, index: int, numbers: Sequence[int], attempt: int) -> Any:
+            try:
+                return keep(numbers, await call(items, index, numbers, attempt))
+            except BaseException as error:
+                keep(numbers, [error] * len(numbers))
+                raise
+
+        call_it = execute_async if made.is_async else execute
+        return Execution(call_it, made.packer, placed=True, is_async=made.is_async, batch=made.batch, what=made.what)
 
 
 class RoleThread(threading.Thread):

@@ -45,6 +45,11 @@ class FunctionHandler(ItemHandler):
         """As it was decorated."""
         return self._keywords["concurrency"] if self._plan.is_async else None
 
+    def batch(self) -> int:
+        """As it was decorated."""
+        given: Mapping[str, Any] = self._keywords
+        return given.get("batch") or 0
+
     def what(self) -> str:
         """The function, with where it is written."""
         return f"The {name_of(self._plan)}"
@@ -78,13 +83,20 @@ class FunctionHandler(ItemHandler):
         """The function as it is, if it takes the item alone; else with what it takes by name."""
         bound = self._plan.bind(self._constants())
         function, rest, packer = bound.function, bound.rest, self._packer(self.what(), options)
+        more: dict[str, Any] = {"is_async": self._plan.is_async, "batch": self.batch(), "what": self.what()}
         if not rest:
-            return Execution(function, packer, is_async=self._plan.is_async)
+            return Execution(function, packer, **more)
         resources = self._resources
 
         def call(item: Any, index: int, number: int, attempt: int) -> Any:
             resource = resources.get(index)
-            values = {"thread_index": index, "number": number, "attempt": attempt, "resource": resource}
+            values = {
+                "thread_index": index,
+                "number": number,
+                "numbers": number,
+                "attempt": attempt,
+                "resource": resource,
+            }
             return function(item, **{name: values[name] for name in rest})
 
-        return Execution(call, packer, placed=True, is_async=self._plan.is_async)
+        return Execution(call, packer, placed=True, **more)

@@ -19,7 +19,7 @@ class Busy:
         """Nothing is seen yet."""
         self._slots = slots
         self._post = post
-        self._numbers: list[int | None] = []
+        self._numbers: list[list[int]] = []
         """What the threads were at when they were looked at last."""
         self._was_told = False
 
@@ -35,7 +35,7 @@ class Busy:
         numbers = [slot.running() for slot in slots]
         if numbers != self._numbers:
             self._numbers, self._was_told = numbers, False
-        elif not self._was_told and None not in numbers:
+        elif not self._was_told and all(numbers):
             self._was_told = True
-            self._post(Running([number for number in numbers if number is not None]))
+            self._post(Running([number for several in numbers for number in several]))
         return not self._was_told

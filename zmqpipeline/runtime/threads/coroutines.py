@@ -25,7 +25,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ from zmqpipeline.protocol.events import InitFailed, TakenBack, ThreadLost
 from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.failure_log import FailureLog
+from zmqpipeline.runtime.threads import batches
 from zmqpipeline.runtime.threads.execution import Execution, Job, Piece
 from zmqpipeline.runtime.threads.parts import Parts
 from zmqpipeline.runtime.threads.serial import Post
@@ -63,18 +64,21 @@ class Lot(NamedTuple):
     placed: bool
     attempt: int
     timeout: float
+    batch: int = 0
+    """So many items at most go into a call; 0: it takes one, and no list."""
 
 
 class Place:
     """One of the calls that go on at a time."""
 
-    __slots__ = ("began", "due", "is_cancelled", "is_lost", "lot", "number", "task", "value")
+    __slots__ = ("began", "due", "is_cancelled", "is_lost", "lot", "numbers", "rest", "task")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
-        self.number: int | None = None
-        """The item that it is at; None between two."""
-        self.value: object = None
+        self.numbers: Sequence[int] = ()
+        """The items that it is at; none between two calls."""
+        self.rest: list[list[tuple[int, Any]]] = []
+        """What of a batch is to be called after this call; the next part last."""
         self.lot: Lot | None = None
         self.began = 0.0
         self.due = 0.0
@@ -134,7 +138,7 @@ class CoroutinePool:
 
     def submit(self, command: Execute) -> None:
         """Queue these items; Executed answers, in parts. From the role's thread only, as all that follows."""
-        job = Job(command.attempt, command.timeout)
+        job = Job(command.attempt, command.timeout, command.trial)
         with self._lock:
             self._pieces.append(Piece(job, self.execution, command.numbers, command.payloads))
         if self._thread is None:
@@ -251,7 +255,10 @@ class CoroutinePool:
             piece = self._pieces.popleft()
             numbers, values = piece.take(len(piece.numbers))
             execution, job = piece.execution, piece.job
-            lot = Lot(execution.call, self._packer(execution), execution.placed, job.attempt, job.timeout)
+            lot = Lot(
+                *(execution.call, self._packer(execution), execution.placed, job.attempt, job.timeout),
+                batch=1 if job.trial and execution.batch else execution.batch,
+            )
             self._todo.extend(zip(numbers, values, repeat(lot)))
         return True
 
@@ -274,25 +281,26 @@ class CoroutinePool:
             self._places.discard(place)
             if place.is_lost:
                 self._lost -= 1
-                self._post(ThreadLost(self._concurrency - self._lost))
+                self._post(ThreadLost((self._concurrency - self._lost) * max(1, self.execution.batch)))
             if place.is_cancelled:
                 self._begin_places()
 
-    async def _execute(self, place: Place) -> None:
+    async def _execute(self, place: Place) -> None:  # noqa: C901 - one loop, which is to be brief
         """Make one call after another until there is nothing to take, or one was cancelled."""
         clock, todo = time.perf_counter, self._todo
         began = clock()
-        while not place.is_cancelled:
+        while not (place.is_cancelled or self._closed):
             try:
                 number, value, lot = todo.popleft()
             except IndexError:
                 if self._open():
                     continue
                 return
-            place.number, place.value, place.lot, place.began = number, value, lot, began
-            if lot.timeout:
-                place.due = began + lot.timeout
-                self._look_by(place.due)
+            if lot.batch:
+                await self._execute_batch(place, lot, self._at_hand(number, value, lot))
+                began = clock()
+                continue
+            self._begin_call(place, (number,), lot, began)
             trouble = None
             try:
                 if lot.placed:
@@ -303,27 +311,72 @@ class CoroutinePool:
                 if self._closed:
                     return
                 result = b""
-                trouble = self._trouble(place, error)
-            place.number = place.value = None
-            place.due = 0.0
+                if not place.is_cancelled:
+                    # if its time is over, that is said in the place of whatever it raised for that
+                    trouble = self._failures.item(error, self._task, number, lot.attempt, value, "worker")
             ended = clock()
             if place.is_cancelled:
-                self._cancelled_ended(place, number, lot, ended)
+                self._cancelled_ended(place, lot, ended)
                 return
+            place.numbers, place.due = (), 0.0
             self._parts.keep(number, lot.attempt, result, trouble, ended - began)
             began = ended
             if self._parts.is_long(ended):
                 await asyncio.sleep(0)
                 began = clock()
 
-    def _trouble(self, place: Place, error: BaseException) -> ErrorInfo | None:
-        number, lot = place.number, place.lot
-        assert number is not None
-        assert lot is not None
-        if place.is_cancelled:
-            # its time is over, which is said in the place of whatever it raised for that
-            return None
-        return self._failures.item(error, self._task, number, lot.attempt, place.value, "worker")
+    def _begin_call(self, place: Place, numbers: Sequence[int], lot: Lot, began: float) -> None:
+        place.numbers, place.lot, place.began = numbers, lot, began
+        if lot.timeout:
+            place.due = began + lot.timeout
+            self._look_by(place.due)
+
+    def _at_hand(self, number: int, value: Any, lot: Lot) -> list[tuple[int, Any]]:
+        """This item, and those behind it that may go into the same call."""
+        items, todo = [(number, value)], self._todo
+        while len(items) < lot.batch and (todo or self._open()):
+            try:
+                if todo[0][2] != lot:
+                    break
+                items.append(todo.popleft()[:2])
+            except IndexError:
+                break  # Whoever takes back was faster.
+        return items
+
+    async def _execute_batch(self, place: Place, lot: Lot, items: list[tuple[int, Any]]) -> None:
+        """Call with these items; if that raises, with their halves, until the bad item stands alone."""
+        clock, rest = time.perf_counter, place.rest
+        rest.append(items)
+        while rest:
+            some = rest.pop()
+            numbers, began = [number for number, _ in some], clock()
+            self._begin_call(place, numbers, lot, began)
+            try:
+                at = (0, numbers, lot.attempt) if lot.placed else ()
+                results = await lot.call([value for _, value in some], *at)
+                results = batches.outcomes(results, len(some), lot.pack, self._what)
+            except BaseException as error:
+                if self._closed:
+                    return
+                results = [error]
+            ended = clock()
+            if place.is_cancelled:
+                self._cancelled_ended(place, lot, ended)
+                return
+            place.due = 0.0
+            if len(results) < len(some):
+                _, first = batches.halves(len(some))
+                rest += [some[first:], some[:first]]
+                continue
+            for (number, value), result in zip(some, results, strict=True):
+                if isinstance(result, bytes):
+                    self._parts.keep(number, lot.attempt, result, None, ended - began)
+                else:
+                    trouble = self._failures.item(result, self._task, number, lot.attempt, value, "worker")
+                    self._parts.keep(number, lot.attempt, b"", trouble, ended - began)
+            if self._parts.is_long(ended):
+                await asyncio.sleep(0)
+        place.numbers = ()
 
     # time limits ------------------------------------------------------------------------------------------------------
 
@@ -350,10 +403,9 @@ class CoroutinePool:
             self._look_by(min(times))
 
     def _time_is_over(self, place: Place, now: float) -> None:
-        lot, number = place.lot, place.number
+        lot = place.lot
         assert place.task is not None
         assert lot is not None
-        assert number is not None
         if not place.is_cancelled:
             place.is_cancelled = True
             place.due = now + GRACE
@@ -367,18 +419,24 @@ class CoroutinePool:
             "%s has not ended %g s after it was cancelled: it catches CancelledError and goes on. It was called for "
             "item %d, which ran longer than its timeout of %g s. Until it ends, %d calls go on at a time in this "
             "worker, one less than before. Let CancelledError pass.",
-            *(self._what, GRACE, number, lot.timeout, left),
+            *(self._what, GRACE, place.numbers[0], lot.timeout, left),
         )
-        self._say_timeout(number, lot, now - place.began)
-        self._post(ThreadLost(left))
+        self._say_timeout(place, lot, now)
+        self._post(ThreadLost(left * max(1, lot.batch)))
 
-    def _cancelled_ended(self, place: Place, number: int, lot: Lot, now: float) -> None:
+    def _cancelled_ended(self, place: Place, lot: Lot, now: float) -> None:
         if not place.is_lost:
-            self._say_timeout(number, lot, now - place.began)
+            self._say_timeout(place, lot, now)
 
-    def _say_timeout(self, number: int, lot: Lot, seconds: float) -> None:
-        text = f"The item ran longer than its timeout of {lot.timeout:g} s; the call was cancelled."
-        self._parts.keep(number, lot.attempt, b"", ErrorInfo("TimeoutError", text), seconds)
+    def _say_timeout(self, place: Place, lot: Lot, now: float) -> None:
+        """The items of its call have failed; those that were to be called after it go to other places."""
+        numbers, place.numbers, place.due = place.numbers, (), 0.0
+        ran = "The item" if len(numbers) == 1 else f"The batch of {len(numbers)} items"
+        text = f"{ran} ran longer than its timeout of {lot.timeout:g} s; the call was cancelled."
+        for number in numbers:
+            self._parts.keep(number, lot.attempt, b"", ErrorInfo("TimeoutError", text), now - place.began)
+        rest, place.rest = place.rest, []
+        self._todo.extendleft((*item, lot) for part in rest for item in reversed(part))
 
     # for whoever watches ----------------------------------------------------------------------------------------------
 
@@ -389,11 +447,11 @@ class CoroutinePool:
 
     def running(self) -> list[int]:
         """The items whose calls go on; from any thread."""
-        return sorted(place.number for place in self._places.copy() if place.number is not None)
+        return sorted(number for place in self._places.copy() for number in place.numbers)
 
-    def is_full(self, running: list[int]) -> bool:
-        """Whether no call can begin before one of these ends."""
-        return len(running) >= self._concurrency - self._lost
+    def is_full(self) -> bool:
+        """Whether no call can begin before one of those that go on ends."""
+        return len(self._places) >= self._concurrency
 
 
 def _cancel(loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[Any]]) -> None:

@@ -17,10 +17,11 @@ class Execution:
     """What is called for each item of a worker: user code, and then what packs its result.
 
     `call` gets the opened item; if `placed`, also the thread's index, the item's number and the attempt. `packer` makes
-    what packs results, for one thread: a packer belongs to one. What an `is_async` call returns is awaited.
+    what packs results, for one thread: a packer belongs to one. What an `is_async` call returns is awaited. With a
+    `batch` the call gets a list of up to so many items, with their numbers, and returns a list; `what` is the function.
     """
 
-    __slots__ = ("call", "is_async", "packer", "placed")
+    __slots__ = ("batch", "call", "is_async", "packer", "placed", "what")
 
     def __init__(
         self,
@@ -29,8 +30,12 @@ class Execution:
         *,
         placed: bool = False,
         is_async: bool = False,
+        batch: int = 0,
+        what: str = "",
     ) -> None:
         self.call = call
+        self.batch = batch
+        self.what = what
         self.is_async = is_async
         self.packer = packer
         self.placed = placed
@@ -43,11 +48,18 @@ class Execution:
     def one_by_one(self) -> Execution:
         """The same for packed items, of which one cannot be opened: it fails, and no other with it."""
         call = self.call
-        return Execution(lambda payload, *place: call(unpack(payload), *place), self.packer, placed=self.placed)
+        if self.batch:
+            return self._with_call(lambda payloads, *place: call([unpack(one) for one in payloads], *place))
+        return self._with_call(lambda payload, *place: call(unpack(payload), *place))
 
     def without_memory(self) -> Execution:
         """The same for items of which none can be opened, as there is no memory left to part them."""
-        return Execution(_no_memory, self.packer, placed=self.placed)
+        return self._with_call(_no_memory)
+
+    def _with_call(self, call: Callable[..., Any]) -> Execution:
+        return Execution(
+            call, self.packer, placed=self.placed, is_async=self.is_async, batch=self.batch, what=self.what
+        )
 
 
 def _no_memory(*place: object) -> NoReturn:
@@ -59,6 +71,7 @@ class Job(NamedTuple):
 
     attempt: int
     timeout: float
+    trial: bool = False
 
 
 class Piece:
@@ -143,7 +156,12 @@ class Slot:
         """After so many items it looks at the clock: one at the beginning of a share, more if they are short."""
         self.striding = False
         """It takes several items between two looks at the clock, just now."""
-        self.timed: tuple[int, float] | None = None
+        self.timed: tuple[Sequence[int], float] | None = None
+        """The items of a call, and when its time is over."""
+        self.sizes: list[int] = []
+        """Of the next calls of a batch that is tried again in parts, the next one last."""
+        self.extra = 0.0
+        """Seconds that items waited in calls with others, since it handed over: each takes as long as its call."""
         self.lost = False
         self.thread: threading.Thread | None = None
         self._shares: deque[Sequence[int]] = deque()
@@ -183,22 +201,33 @@ class Slot:
                 self._shares[-1] = self.share
         return numbers, values
 
-    def number_of_next(self) -> int:
-        """The number of the item whose result comes next; under the lock."""
-        at = self._handed + len(self.part)
-        for share in self._shares:
-            if at < len(share):
-                return share[at]
-            at -= len(share)
-        raise AssertionError("A thread executes an item that is not in its share. This is a bug of zmqpipeline.")
+    def number_of_next(self, ahead: int = 0) -> int:
+        """The number of the item whose result comes next, or so many after it; under the lock, on the thread itself."""
+        found = self._numbers_from(self._handed + len(self.part) + ahead, 1)
+        if not found:
+            raise AssertionError("A thread executes an item that is not in its share. This is a bug of zmqpipeline.")
+        return found[0]
 
-    def running(self) -> int | None:
-        """The number of the item that the thread is at; None between two. For whoever looks at it."""
+    def running(self) -> list[int]:
+        """The numbers of the items that the thread is at; none between two. For whoever looks at it.
+
+        The thread goes on meanwhile, without the lock: what it takes after the first count is not among them.
+        """
         with self.lock:
+            left = len(self.todo)
             at = self._handed + len(self.part)
-            if at + len(self.todo) >= sum(map(len, self._shares)):
-                return None
-            return self.number_of_next()
+            return self._numbers_from(at, sum(map(len, self._shares)) - at - left)
+
+    def _numbers_from(self, at: int, count: int) -> list[int]:
+        found: list[int] = []
+        for share in self._shares:
+            if count <= 0:
+                break
+            some = share[at : at + count]
+            found += some
+            count -= len(some)
+            at = max(0, at - len(share))
+        return found
 
     def take_results(self) -> tuple[Sequence[int], list[bytes], list[tuple[int, ErrorInfo]]]:
         """What is to be handed over: numbers, their results, and failures; under the lock."""

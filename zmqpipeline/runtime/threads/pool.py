@@ -70,7 +70,7 @@ class Pool(UserThread, Shares):
 
     def submit(self, command: Execute) -> None:
         """Queue these items; Executed answers, in parts. From the loop's thread only, as all that follows."""
-        job, were_waiting = Job(command.attempt, command.timeout), bool(self._waiting)
+        job, were_waiting = Job(command.attempt, command.timeout, command.trial), bool(self._waiting)
         self._waiting.append(Piece(job, self.execution, command.numbers, command.payloads))
         if not self._started:
             self._start()
@@ -239,11 +239,11 @@ class Pool(UserThread, Shares):
     def _execute_alone(self, slot: Slot) -> bool:
         """Execute the item that waits, if it is the only one: no share that others may take from, no list of results.
 
-        False if there are more, or it has a time-out.
+        False if there are more, or it has a time-out, or its call takes several.
         """
         with self._lock:
             piece = self._waiting[0] if len(self._waiting) == 1 else None
-            if piece is None or len(piece.numbers) != 1 or piece.job.timeout or slot.part:
+            if piece is None or len(piece.numbers) != 1 or piece.job.timeout or slot.part or piece.execution.batch:
                 return False
             self._waiting.popleft()
         numbers, (value,) = piece.take(1)

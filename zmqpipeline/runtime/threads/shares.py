@@ -19,12 +19,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from zmqpipeline.protocol.credit import MAX_BATCH_BYTES, ServiceTime
 from zmqpipeline.protocol.events import Executed, ThreadLost
 from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.runtime.failure_log import FailureLog
+from zmqpipeline.runtime.threads import batches
 from zmqpipeline.runtime.threads.busy import Busy
 from zmqpipeline.runtime.threads.concurrency import CoreClock, ThreadLimit
 from zmqpipeline.runtime.threads.execution import Execution, Job, Piece, Slot
@@ -175,6 +178,8 @@ class Shares:
         count = len(piece.numbers)
         if self._limit.limit == 1:
             return count
+        if piece.execution.batch:
+            return piece.execution.batch
         # the last items are spread over all threads
         most = 1 if self._pace.seconds is None else int(self._quantum / max(self._pace.seconds, 1e-9))
         return max(1, min(most, -(-count // self._limit.limit)))
@@ -190,6 +195,8 @@ class Shares:
         """Execute this thread's share for a quantum, handing over on the way; False if the thread is lost."""
         execution, call = slot.execution, slot.call
         assert execution is not None
+        if execution.batch:
+            return self._execute_batches(slot, execution)
         if execution.placed:
             call = _placed(call, slot)
         if slot.job.timeout:
@@ -265,7 +272,7 @@ class Shares:
                 break
             with slot.lock:
                 number = slot.number_of_next()
-            slot.timed = (number, clock() + timeout)
+            slot.timed = ((number,), clock() + timeout)
             self._ticker.kick()
             began = slot.last
             try:
@@ -282,6 +289,67 @@ class Shares:
             slot.last = clock()
             self._look_back(slot, 1, slot.last - began)
         return True
+
+    def _execute_batches(self, slot: Slot, execution: Execution) -> bool:
+        """The same for a call that takes several items: those at hand, up to as many as it takes."""
+        clock, job = time.perf_counter, slot.job
+        while slot.todo and slot.last < slot.end:
+            most = slot.sizes.pop() if slot.sizes else 1 if job.trial else execution.batch
+            values = batches.take(slot, most, partial(self._load_more, slot, execution))
+            if not values:
+                break
+            with slot.lock:
+                numbers = [slot.number_of_next(ahead) for ahead in range(len(values))]
+            if job.timeout:
+                slot.timed = (numbers, clock() + job.timeout)
+            self._ticker.kick()
+            began = slot.last
+            call = batches.placed(execution.call, slot, numbers) if execution.placed else execution.call
+            try:
+                results = batches.outcomes(call(list(values)), len(values), slot.pack, execution.what)
+            except BaseException as error:
+                results = [error]
+            with slot.lock:
+                slot.timed = None
+                if slot.lost:
+                    return False
+            slot.last = clock()
+            if len(results) < len(values):
+                # no other one takes from the left
+                slot.todo.extendleft(reversed(values))
+                slot.sizes += batches.halves(len(values))
+                continue
+            self._keep_batch(slot, numbers, values, results)
+            spent = slot.last - began
+            slot.extra += spent * (len(values) - 1)
+            self._look_back(slot, len(values), spent)
+        return True
+
+    def _load_more(self, slot: Slot, execution: Execution, count: int) -> bool:
+        """Load up to so many items of what waits, if they may go into the same call."""
+        with self._lock:
+            piece = self._waiting[0] if self._waiting else None
+            if piece is None or piece.job != slot.job or piece.execution is not execution or self._is_parked(slot):
+                return False
+            slot.load(piece, min(count, len(piece.numbers)))
+            if not piece.numbers:
+                self._waiting.popleft()
+            # it could not be opened
+            return slot.execution is execution
+
+    def _keep_batch(
+        self, slot: Slot, numbers: Sequence[int], values: list[Any], results: Sequence[batches.Outcome]
+    ) -> None:
+        attempt = slot.job.attempt
+        for number, value, result in zip(numbers, values, results, strict=True):
+            if isinstance(result, bytes):
+                with slot.lock:
+                    slot.part.append(result)
+                continue
+            trouble = self._failures.item(result, self._task, number, attempt, value, "worker")
+            with slot.lock:
+                slot.failures.append((number, trouble))
+                slot.part.append(None)
 
     def _fail(self, slot: Slot, error: BaseException, value: object) -> None:
         with slot.lock:
@@ -304,7 +372,8 @@ class Shares:
         numbers, results, failures = slot.take_results()
         slot.bytes = 0
         seconds, slot.mark = slot.last - slot.mark, slot.last
-        self._post(Executed(slot.job.attempt, numbers, results, failures, max(0.0, seconds)))
+        seconds, slot.extra = max(0.0, seconds) + slot.extra, 0.0
+        self._post(Executed(slot.job.attempt, numbers, results, failures, seconds))
 
     # the ticker -------------------------------------------------------------------------------------------------------
 
@@ -358,19 +427,23 @@ class Shares:
         with slot.lock:
             if slot.timed is None:
                 return _TIMEOUT_LOOK
-            number, due = slot.timed
+            numbers, due = slot.timed
             if moment < due:
                 return min(due - moment, _TIMEOUT_LOOK)
             slot.lost = True
             slot.last = moment
-            text = f"The item ran longer than its timeout of {slot.job.timeout:g} s."
-            slot.failures.append((number, ErrorInfo("TimeoutError", text)))
-            slot.part.append(None)
+            ran = "The item" if len(numbers) == 1 else f"The batch of {len(numbers)} items"
+            text = f"{ran} ran longer than its timeout of {slot.job.timeout:g} s."
+            slot.failures += [(number, ErrorInfo("TimeoutError", text)) for number in numbers]
+            slot.part += [None] * len(numbers)
             self._hand_over(slot)
+        # what of a batch is to be tried again in parts others do, and what waits behind it
+        self._share_again(slot)
         with self._lock:
             self._limit.end()
         self._follow_limit()
-        self._post(ThreadLost(sum(not one.lost for one in self._slots)))
+        free = sum(not one.lost for one in self._slots)
+        self._post(ThreadLost(free * (self.execution.batch or 1)))
         return _TIMEOUT_LOOK
 
 

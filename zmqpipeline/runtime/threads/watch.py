@@ -37,8 +37,8 @@ class Watched(Protocol):
     def running(self) -> list[int]:
         """The items whose calls go on."""
 
-    def is_full(self, running: list[int]) -> bool:
-        """Whether no call can begin before one of these ends."""
+    def is_full(self) -> bool:
+        """Whether no call can begin before one of those that go on ends."""
 
 
 class LoopWatch:
@@ -103,7 +103,7 @@ class LoopWatch:
         """Tell which items have begun, if they have filled the pool since the last look, and others wait."""
         if numbers != self._numbers:
             self._numbers = numbers
-        elif not self._parts.is_urgent and self._pool.waiting() and self._pool.is_full(numbers):
+        elif not self._parts.is_urgent and self._pool.waiting() and self._pool.is_full():
             self._parts.is_urgent = True
             if self._pool.running() == numbers:
                 self._post(Running(numbers))

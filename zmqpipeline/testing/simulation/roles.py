@@ -21,6 +21,7 @@ from zmqpipeline.roles.distributor import Distributor, DistributorRunner
 from zmqpipeline.roles.worker import Worker, WorkerRunner
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.journal import Journal, JournalLost
+from zmqpipeline.runtime.threads import batches
 from zmqpipeline.runtime.threads.collecting import EachAck
 from zmqpipeline.runtime.threads.coroutines import complete
 from zmqpipeline.runtime.threads.source import Exhausted, Gated, Keep, PassOver, Step, Take
@@ -100,9 +101,17 @@ class AppWorker(nodes.WorkerNode):
 
     def _call(self, thread: int, payload: bytes, number: int, attempt: int) -> bytes:
         execution = self._execution
-        place = (thread, number, attempt) if execution.placed else ()
-        call = partial(execution.call, unpack(payload), *place)
-        return execution.packer()(complete(call) if execution.is_async else call())
+        item, pack, several = unpack(payload), execution.packer(), execution.batch
+        place = (thread, [number] if several else number, attempt) if execution.placed else ()
+        call = partial(execution.call, [item] if several else item, *place)
+        result = complete(call) if execution.is_async else call()
+        if not several:
+            return pack(result)
+        # in virtual time each comes alone
+        (outcome,) = batches.outcomes(result, 1, pack, execution.what)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
 
     def outcome(self, number: int, payload: bytes) -> bytes | m.ErrorInfo:
         """What the function has returned or raised."""
