@@ -133,6 +133,24 @@ def test_observers_of_a_test_run_count_as_its_summary_does() -> None:
     }
 
 
+def test_an_observer_that_never_returns_takes_no_events_from_other_test_runs() -> None:
+    """Observers of a process are called one at a time: what a test run listens to does not wait for its turn."""
+    stuck, never = squares(3, "stuck"), threading.Event()
+    stuck.add_on(events.RoleUp, lambda event: never.wait())
+    assert stuck.test_run().summary.ok
+    began = time.monotonic()
+    try:
+        run = squares(3, "beside").test_run()
+    finally:
+        took = time.monotonic() - began
+        never.set()
+        for thread in threading.enumerate():
+            if thread.name == "zmqpipeline observers":
+                thread.join(5)
+    assert took < 2
+    assert sum(one.count for one in run.events if isinstance(one, events.ItemCollected)) == 3
+
+
 def test_the_first_failure_is_raised_again() -> None:
     """It is the very exception, so its traceback leads to the line; its cause says which item."""
     with pytest.raises(Odd, match="three") as caught:

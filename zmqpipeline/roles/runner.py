@@ -95,6 +95,8 @@ class RoleRunner(ABC):
         self.role = role
         self.settings = settings or RunnerSettings()
         self.process = HostProcess()
+        self.listener: Observer | None = None
+        """Told of each event before the observers are, whatever they do elsewhere: of a test run. It must be brief."""
         self._options = self.settings.options
         # re-entrant: a signal handler that calls `shutdown` may come while its own thread is inside
         self._guard = threading.RLock()
@@ -211,7 +213,7 @@ class RoleRunner(ABC):
     @contextlib.contextmanager
     def _observed(self) -> Iterator[None]:
         """Observers, if there are any, are told of what happens meanwhile."""
-        if not self.options.observers and not self.settings.observers:
+        if not self.options.observers and not self.settings.observers and self.listener is None:
             yield
             return
         from zmqpipeline.events import Event as ObservedEvent
@@ -219,6 +221,8 @@ class RoleRunner(ABC):
 
         wanted = [*((ObservedEvent, one) for one in self.options.observers), *self.settings.observers]
         subscriptions = [Subscription(kind, one, _observer_name(one)) for kind, one in wanted]
+        if self.listener is not None:
+            subscriptions.insert(0, Subscription(ObservedEvent, self.listener, "listener", in_turn=False))
         self._observer_thread = ObserverThread(self.log_name.rpartition(".")[2], subscriptions, self._log)
         try:
             yield

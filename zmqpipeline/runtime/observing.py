@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 from zmqpipeline import events
@@ -63,6 +63,8 @@ class Subscription(NamedTuple):
     event_type: type[events.Event]
     function: events.Observer
     what: str
+    in_turn: bool = True
+    """Whether it waits until no other observer of the process is called."""
 
 
 class ObserverThread:
@@ -133,7 +135,7 @@ class ObserverThread:
 
     def _call(self, one: Subscription, event: events.Event) -> None:
         try:
-            with _turn.taken():
+            with _turn.taken() if one.in_turn else nullcontext():
                 one.function(event)
         except BaseException as error:
             # a run is not ended by who watches it, not by SystemExit either

@@ -92,7 +92,7 @@ class _Notes(ResultWatcher):
         self.first_broken = self.first_broken or error
 
     def observe(self, event: Event) -> None:
-        """What any role tells; one at a time does."""
+        """What any role tells, each on a thread of its own."""
         self.events.append(event)
 
     def watch(self, task: str, made: Execution) -> Execution:
@@ -206,7 +206,6 @@ def run_in_threads(
         drain_timeout=DRAIN_SECONDS,
         idle_timeout=None,
     )
-    options = replace(options, observers=(*options.observers, notes.observe))
     run = _Run(app, options, worker_numbers(app, workers), metadata, notes)
     run.carry_out(timeout)
     summary = Summary.from_counts(run.counts(), ok=run.ok(), seconds=time.monotonic() - began, reasons=run.reasons())
@@ -269,8 +268,8 @@ class _Run:
             self._runner.journal_path = MEMORY
         self._runner.watcher = notes
         distributor = app.compile("distributor", options=options, metadata=metadata)
-        self._distributor = RoleThread("distributor of a test run", distributor, self._ended)
-        self._threads = [RoleThread("collector of a test run", self._collector, self._ended), self._distributor]
+        self._distributor = self._new_thread("distributor of a test run", distributor)
+        self._threads = [self._new_thread("collector of a test run", self._collector), self._distributor]
         for name, number in numbers.items():
             self._threads += [self._new_worker(name) for _ in range(number)]
 
@@ -279,7 +278,11 @@ class _Run:
         # that of all roles of the test, which no successor would have less of
         worker.max_memory = None
         WorkerRunner.of(worker).watch = partial(self._notes.watch, name)
-        return RoleThread(f"worker of {name!r} of a test run", worker, self._ended)
+        return self._new_thread(f"worker of {name!r} of a test run", worker)
+
+    def _new_thread(self, name: str, role: Role) -> RoleThread:
+        RoleRunner.of(role).listener = self._notes.observe
+        return RoleThread(name, role, self._ended)
 
     def carry_out(self, timeout: float) -> None:
         """Start the threads, wait for the end of the run, end what is left, and raise what went wrong."""
