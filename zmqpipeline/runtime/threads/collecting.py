@@ -226,7 +226,8 @@ class CollectorThread:
         if work.one_by_one:
             call = _opening(call)
         if self._feeder is not None and self._feeder.feeds(command.task):
-            call = self._feeder.around(command, call, placed=placed, first=work.done)
+            # what it is to make items of is read on from part to part
+            work.call = call = work.call or self._feeder.around(command, call, placed=placed)
         elif placed:
             call = _numbered(call, iter(work.numbers[work.done :]))
         self._collect_part(work, call)
@@ -346,11 +347,13 @@ class CollectorThread:
 class Collection:
     """What one Collect brought, and how much of it is done."""
 
-    __slots__ = ("command", "done", "numbers", "one_by_one", "values")
+    __slots__ = ("call", "command", "done", "numbers", "one_by_one", "values")
 
     def __init__(self, command: Collect) -> None:
         """Nothing of it is done."""
         self.command = command
+        self.call: Callable[[Any], Any] | None = None
+        """For all of them in turn, if something is made of them."""
         self.numbers = sequence_of(command.spans)
         self.done = 0
         values = open_all(command.payloads)

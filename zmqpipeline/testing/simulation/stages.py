@@ -84,7 +84,7 @@ class StagesNode:
         if not self.feeder.feeds(task):
             return call, placed
         command = c.Collect(task, attempt, spans_of(numbers), payloads)
-        return self.feeder.around(command, call, placed=placed, first=0), False
+        return self.feeder.around(command, call, placed=placed), False
 
     def fetch(self, command: c.Fetch) -> None:
         """Look items up."""
