@@ -92,7 +92,7 @@ class ItemFailed(ItemEvent):
     """Items are given up: they will not be executed again."""
 
     stage: str
-    """Where: worker, collector, crash (workers died of it), distributor (too large); empty if of several."""
+    """Where: worker, collector, feed, crash (workers died of it), distributor (too large); empty if of several."""
 
     error: str
     """The name of the type of what was raised; empty if of several."""
@@ -159,7 +159,7 @@ class TaskOver(Event):
     aborted: int
     skipped: int
     redelivered: int
-    """How often items were sent again."""
+    """How often items were sent at a later attempt; one that a worker gave back unbegun is sent again at the same."""
 
 
 @dataclass(frozen=True, kw_only=True)

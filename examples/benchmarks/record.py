@@ -61,30 +61,29 @@ def results(command: str) -> list[lines.Line]:
 
 
 def merge(old: Sequence[lines.Line], new: Sequence[lines.Line], command: str) -> list[lines.Line]:
-    """The old lines with this machine as the first, and with the new ones in the place of those of the same kind."""
+    """The old lines with the machine as the first, and with the new ones in the place of those of the same kind.
+
+    New ones of another machine, or of other versions, say of which: figures are compared within a run only.
+    """
+    first, here = _machine(old), lines.machine()
+    if differing(first, here):
+        new = [{**line, "machine": lines.told(here)} for line in new]
     kept = [line for line in old if line["benchmark"] != lines.MACHINE]
     kept = [line for line in kept if kind(line.get("command", line["benchmark"])) != kind(command)]
-    return [_machine(old), *kept, *new]
+    return [first, *kept, *new]
 
 
 def _machine(old: Sequence[lines.Line]) -> lines.Line:
-    """This machine, with the peers of the old line that are not installed here: their results stay."""
-    known = lines.of(old, lines.MACHINE)
-    return {**known[0], **lines.machine()} if known else lines.machine()
+    """That of the first line; of this machine, with the peers of the old line that are not installed here."""
+    known, here = lines.of(old, lines.MACHINE), lines.machine()
+    if not known:
+        return here
+    return known[0] if differing(known[0], here) else {**known[0], **here}
 
 
-def check_machine(old: Sequence[lines.Line], now: lines.Line) -> None:
-    """Results of two machines do not belong under the name of one.
-
-    Raises:
-        SystemExit: the old ones are of another machine, or of other versions; it says what differs.
-    """
-    for known in lines.of(old, lines.MACHINE):
-        other = [
-            f"{key} {known[key]} there, {now[key]} here" for key in known if now.get(key, known[key]) != known[key]
-        ]
-        if other:
-            raise SystemExit(f"These results are of another machine: {'; '.join(other)}. Begin a new file.")
+def differing(known: lines.Line, here: lines.Line) -> list[str]:
+    """What both machines tell, and tell otherwise."""
+    return [key for key in known if here.get(key, known[key]) != known[key]]
 
 
 @click.command("record")
@@ -96,7 +95,6 @@ def command(file: Path, only: Sequence[str]) -> None:
     """Run all benchmarks, for an hour or more, and keep their results in FILE, a JSON object a line."""
     chosen = [one for name in only for one in ([name] if " " in name else _planned(name))] if only else list(PLAN)
     kept = lines.read(file) if file.exists() else []
-    check_machine(kept, lines.machine())
     for one in chosen:
         began = time.monotonic()
         kept = merge(kept, results(one), one)

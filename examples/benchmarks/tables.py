@@ -62,8 +62,11 @@ def _between(kept: Sequence[lines.Line], benchmark: str, unit: str) -> str:
         return "Not measured yet.\n"
     if benchmark == lines.MACHINE:
         return f"{lines.told(rows[0])}\n"
-    said = dict.fromkeys((one.get("command", benchmark), one.get("date", "")) for one in rows)
-    captions = [f"`python -m examples.benchmarks {command}`{f', {date}' * bool(date)}" for command, date in said]
+    said = dict.fromkeys((one.get("command", benchmark), one.get("date", ""), one.get("machine", "")) for one in rows)
+    captions = [
+        f"`python -m examples.benchmarks {command}`{f', {date}' * bool(date)}{f', {machine}' * bool(machine)}"
+        for command, date, machine in said
+    ]
     made = grid(metg.grid(rows)) if benchmark == "granularity" else table(rows, HEADS.get(benchmark, OTHER))
     return "\n".join(["; ".join(captions) + ":", "", *made, ""])
 

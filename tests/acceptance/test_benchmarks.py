@@ -121,6 +121,11 @@ TINY: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
         ("without", "with", "ratio"),
         {"trivial items, 1 worker, items/s": "at least 0.5"},
     ),
+    "chain": (
+        "--items 300",
+        ("one task", "three stages", "ratio"),
+        {"A > B > C, items/s": "at least 0.4", "A > B > C, with a journal, items/s": "at least 0.25"},
+    ),
     "curve": (
         "--items 300",
         ("without", "with", "ratio"),

@@ -149,6 +149,7 @@ def test_only_all_loops_of_an_item_give_its_double() -> None:
         peers.check(({"n": n, "double": 2 * n + 2} for n in range(30)), 30)
 
 
+@pytest.mark.alone
 def test_what_an_item_takes_is_calibrated() -> None:
     """Ten times the length is some ten times the loops; a length below that of the call itself has none."""
     short, long = bare_loops.loops_of(1e-4), bare_loops.loops_of(1e-3)

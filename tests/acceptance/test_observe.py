@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,55 @@ def test_a_killed_worker_is_lost_and_its_items_come_again(workshop: Workshop) ->
     joined = [one["worker"] for one in events if one["kind"] == "WorkerJoined"]
     assert len(joined) == len(set(joined)) == 2
     assert sorted(items(events, "ItemCollected")) == list(range(3, COUNT))
+
+
+COUNTED = """
+import subprocess
+from zmqpipeline.processes.launch import start
+
+@app.finished
+def ask():
+    # every item is done, and the distributor is still there
+    told = subprocess.run(["{python}", "-m", "app", "status", "--json"], capture_output=True, check=True, timeout=60)
+    open("status", "wb").write(told.stdout)
+
+def main():
+    seen = []
+    outcome = start(app, options=app.options, workers=1, observe=seen.append)
+    counts = {{"summary": asdict(outcome.summary), "progress": [seen[-1].collected, seen[-1].failed]}}
+    open("counts", "w").write(json.dumps(counts))
+
+if __name__ == "__main__":
+    app.main() if len(sys.argv) > 1 else main()
+"""
+
+
+def test_status_summary_and_progress_count_as_observers_do(workshop: Workshop) -> None:
+    """In a run with retries, failures and a killed worker: these read the machines, for no run needs an observer."""
+    workshop.write("app.py", HEAD + ON + COUNTED.format(python=sys.executable))
+    status, program = workshop.run("app.py", KILL="1")
+    assert status == 0, program.err
+    events = told(workshop)
+    counts, kept = totals(events), json.loads((workshop.folder / "counts").read_text())
+    assert counts["ItemRetried"] > 8, "the killed worker held nothing"
+    sent = len(set(items(events, "ItemSent")))
+    expected = {
+        "sent": sent,
+        "collected": counts["ItemCollected"],
+        "failed": counts["ItemFailed"],
+        "redelivered": counts["ItemSent"] - sent,
+        "aborted": 0,
+        "skipped": 0,
+    }
+    assert (sent, counts["ItemCollected"], counts["ItemFailed"]) == (COUNT, COUNT - 3, 3)
+    assert kept["progress"] == [counts["ItemCollected"], counts["ItemFailed"]]
+    (status_task,) = json.loads((workshop.folder / "status").read_text())["tasks"].values()
+    (over,) = (one for one in events if one["kind"] == "TaskOver")
+    assert expected.items() <= kept["summary"]["tasks"]["C"].items()
+    assert expected.items() <= over.items()
+    assert expected.items() <= status_task.items()
+    (end,) = (one for one in events if one["kind"] == "RunOver")
+    assert (end["collected"], end["failed"]) == (counts["ItemCollected"], counts["ItemFailed"])
 
 
 def test_observers_that_raise_are_logged_and_the_run_is_as_ever(workshop: Workshop) -> None:

@@ -185,14 +185,17 @@ def test_naps_and_rates_of_the_peers_are_kept_apart() -> None:
     assert record.merge([rate, naps], [], "peers --rounds 1 --naps 200") == [lines.machine(), rate]
 
 
-def test_results_of_another_machine_are_not_mixed_with_those_of_this_one() -> None:
-    """What differs is named; what is known of peers that are not installed here stays, as their results do."""
+def test_results_of_another_machine_say_so() -> None:
+    """Theirs is named above their table; what is known of peers that are not installed here stays."""
     here = lines.machine()
-    record.check_machine([], here)
-    record.check_machine([{**here, "rabbit": "1.0"}], here)
     assert record.merge([{**here, "rabbit": "1.0"}], [], "scale")[0]["rabbit"] == "1.0"
-    with pytest.raises(SystemExit, match=r"of another machine: python 2\.7 there, \S+ here\. Begin a new file"):
-        record.check_machine([{**here, "python": "2.7"}, line("scale", "s", "us", 1, 2)], here)
+    there, new = {**here, "python": "2.7"}, line("scale", "10 workers", "us an item", 1, 2, ratio=2)
+    first, old, moved = record.merge([there, line("curve", "s", "us", 1, 2)], [new], "scale")
+    assert (first, old) == (there, line("curve", "s", "us", 1, 2))
+    assert moved == {**new, "machine": lines.told(here)}
+    page = tables.fill("<!-- figures: scale -->\n<!-- figures: end -->\n", [first, old, moved])
+    assert f"{lines.told(here)}:" in page
+    assert record.merge([here], [new], "scale") == [here, new]
 
 
 def test_the_plan_of_recording_is_of_benchmarks_that_have_tables() -> None:

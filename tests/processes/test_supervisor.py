@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from zmqpipeline.errors import ConfigurationError, PipelineError, RoleDied, WorkerInitError
-from zmqpipeline.processes.slots import FAILED_STARTS_LIMIT, ChildEnded, ChildSlots, Slot
+from zmqpipeline.processes.restarts import FAILED_STARTS_LIMIT, ChildEnded, ChildSlots, Slot
 from zmqpipeline.processes.supervisor import DISTRIBUTOR_DEATHS_LIMIT, GRACE, Plan, RunSupervisor
 from zmqpipeline.protocol.messages import ErrorInfo, TaskCounts
 from zmqpipeline.runtime.child import Child

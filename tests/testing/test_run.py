@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.apps import Odd, squares
+from zmqpipeline import events
 from zmqpipeline.app import Pipeline
 from zmqpipeline.errors import (
     ConfigurationError,
@@ -105,6 +106,49 @@ def failing(**options: Any) -> Pipeline:
         return data
 
     return app
+
+
+def test_observers_of_a_test_run_count_as_its_summary_does() -> None:
+    """All roles are observed, whether the app has observers of its own or not; these are called, too."""
+    app, own = failing(retries=1, backoff=0.01, on_failed="continue"), []
+    app.add_on(events.TaskOver, own.append)
+    run = app.test_run(raise_failures=False)
+
+    def total(kind: type[events.ItemEvent]) -> int:
+        return sum(one.count for one in run.events if isinstance(one, kind))
+
+    task = run.summary.tasks["C"]
+    assert total(events.ItemCollected) == task.collected == len(run.results)
+    assert total(events.ItemFailed) == task.failed == len(run.failures) > 0
+    assert total(events.ItemRetried) == total(events.ItemSent) - task.sent == task.redelivered > 0
+    assert own == [one for one in run.events if isinstance(one, events.TaskOver)]
+    assert [(one.sent, one.collected, one.failed, one.redelivered) for one in own] == [
+        (task.sent, task.collected, task.failed, task.redelivered)
+    ]
+    assert [one.time for one in run.events] == sorted(one.time for one in run.events)
+    assert {one.role for one in run.events if isinstance(one, events.RoleDown)} == {
+        "distributor",
+        "worker",
+        "collector",
+    }
+
+
+def test_an_observer_that_never_returns_takes_no_events_from_other_test_runs() -> None:
+    """Observers of a process are called one at a time: what a test run listens to does not wait for its turn."""
+    stuck, never = squares(3, "stuck"), threading.Event()
+    stuck.add_on(events.RoleUp, lambda event: never.wait())
+    assert stuck.test_run().summary.ok
+    began = time.monotonic()
+    try:
+        run = squares(3, "beside").test_run()
+    finally:
+        took = time.monotonic() - began
+        never.set()
+        for thread in threading.enumerate():
+            if thread.name == "zmqpipeline observers":
+                thread.join(5)
+    assert took < 2
+    assert sum(one.count for one in run.events if isinstance(one, events.ItemCollected)) == 3
 
 
 def test_the_first_failure_is_raised_again() -> None:

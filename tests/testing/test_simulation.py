@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.mutations import mutated
-from zmqpipeline import EndpointAddress, Pipeline, SingleThreadedWorker, Task, TaskType
+from zmqpipeline import EndpointAddress, Pipeline, SingleThreadedWorker, Task, TaskType, events
 from zmqpipeline.errors import ConfigurationError, ItemFailed, PipelineTimeout, RunFailed, WorkerInitError
 from zmqpipeline.roles.results import TaskSummary
 from zmqpipeline.testing import FAULTS, SimulatedPipeline, SimulationError
@@ -97,6 +97,53 @@ def flaky() -> Pipeline:
         return data
 
     return app
+
+
+def hopeless() -> Pipeline:
+    """Each third item fails."""
+    app = Pipeline("hopeless")
+    app.add_task("A", lambda: ({"n": n} for n in range(COUNT)), retries=1, on_failed="continue")
+
+    @app.worker("A")
+    def work(data: dict[str, int]) -> dict[str, int]:
+        if data["n"] % 3 == 0:
+            raise OSError("no")
+        return data
+
+    return app
+
+
+@pytest.mark.parametrize("make", [squares, keyed, flaky, hopeless, retiring])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_trace_counts_as_the_summary_does(make: Callable[[], Pipeline], seed: int) -> None:
+    """As long as distributor and collector live through it, whatever strikes the rest; times are virtual ones."""
+    pipeline = SimulatedPipeline(make(), seed=seed, faults=["workers", "connections", "messages", "freezes"])
+    run = pipeline.run(raise_failures=False)
+
+    def total(kind: type[events.ItemEvent], task: str) -> int:
+        return sum(one.count for one in run.events if isinstance(one, kind) and one.task == task)
+
+    over = {one.task: one for one in run.events if isinstance(one, events.TaskOver)}
+    for name, task in run.summary.tasks.items():
+        assert total(events.ItemCollected, name) == task.collected
+        assert total(events.ItemFailed, name) == task.failed
+        assert total(events.ItemAcknowledged, name) == task.collected + task.failed
+        # one that comes back from a worker that had not begun it is sent again, and is no redelivery
+        assert total(events.ItemSent, name) - task.sent >= task.redelivered
+        assert (over[name].sent, over[name].collected, over[name].failed) == (task.sent, task.collected, task.failed)
+    assert len(run.results) == sum(task.collected for task in run.summary.tasks.values())
+    assert [one.time for one in run.events] == sorted(one.time for one in run.events)
+    assert run.events[-1].time <= run.summary.seconds
+
+
+def test_the_printed_trace_has_each_event(capsys: pytest.CaptureFixture[str]) -> None:
+    """Among the lines of the machines and of what struck, with its virtual time."""
+    run = SimulatedPipeline(squares(), seed=1).run(verbose=True)
+    lines = capsys.readouterr().out.splitlines()
+    for event in run.events:
+        begin = f"{event.time:10.4f} {event.role:12} 20 {type(event).__name__} task="
+        assert isinstance(event, events.RunOver) or any(line.startswith(begin) for line in lines), event
+    assert any(isinstance(one, events.RunOver) for one in run.events)
 
 
 TaskType.register_type("A")

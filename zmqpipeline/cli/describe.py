@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from zmqpipeline.app import Pipeline
 from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry
 from zmqpipeline.options import Options
+from zmqpipeline.protocol.delivery.dependencies import TaskSpec
+from zmqpipeline.protocol.delivery.stages import inner_stages
 
 
 def describe(app: Pipeline, options: Options) -> list[str]:
@@ -21,7 +23,7 @@ def describe(app: Pipeline, options: Options) -> list[str]:
     order = app.check()
     _compile_all(app, options)
     places = app.places(options)
-    ways = {task: ", ".join(app.registry.tasks[task].spec.depends_on) for task in order}
+    ways = [_way(app.registry.tasks[task].spec) for task in order]
     services = [f"service worker {name}  {places.service_workers}" for name in app.service_names]
     if services:
         services.insert(0, f"service  {places.clients}, {places.service_workers}")
@@ -33,8 +35,15 @@ def describe(app: Pipeline, options: Options) -> list[str]:
         *(f"worker {task}  {places.tasks[task]}, {places.results}" for task in app.worker_types),
         f"collector  {places.results}, {places.acks}",
         *services,
-        f"tasks in order: {'; '.join(f'{task} after {needed}' if needed else task for task, needed in ways.items())}",
+        f"tasks in order: {'; '.join(ways)}",
     ]
+
+
+def _way(spec: TaskSpec) -> str:
+    """``C for each B after A``, of what that is."""
+    fed = f" for each {', '.join(spec.for_each)}" if spec.for_each else ""
+    after = f" after {', '.join(spec.depends_on)}" if spec.depends_on else ""
+    return f"{spec.task_type}{fed}{after}"
 
 
 def _compile_all(app: Pipeline, options: Options) -> None:
@@ -70,6 +79,8 @@ def _nodes(app: Pipeline) -> Iterator[Node]:
 
 
 def _about(task: TaskEntry, worker: WorkerEntry | None) -> Iterator[str]:
+    if task.first is not None:
+        yield "has first items"
     if task.spec.total is not None:
         yield f"{task.spec.total} item{'' if task.spec.total == 1 else 's'}"
     if worker is not None:
@@ -96,24 +107,32 @@ def _threads(number: int) -> str:
     return f"{number} thread{'' if number == 1 else 's'} a worker"
 
 
-def _arrows(app: Pipeline) -> Iterator[tuple[str, str, bool]]:
-    """From, to, and whether the second waits for the first; otherwise results go there."""
+def _arrows(app: Pipeline) -> Iterator[tuple[str, str, str]]:
+    """From, to, and what that means: "then", the second waits; "each", a result becomes items; "", results go there."""
     names = {task: f"task{index}" for index, task in enumerate(app.registry.tasks)}
     for task, entry in app.registry.tasks.items():
         for needed in entry.spec.depends_on:
-            yield names[needed], names[task], True
-    for name in names.values():
-        yield name, "collector", False
+            yield names[needed], names[task], "then"
+        for feeder in entry.spec.for_each:
+            yield names[feeder], names[task], "each"
+    inner = inner_stages(entry.spec for entry in app.registry.tasks.values())
+    for task, name in names.items():
+        if task not in inner or task in app.registry.collectors or app.registry.collector_class is not None:
+            yield name, "collector", ""
+
+
+_MERMAID = {"then": "==>|then|", "each": "-->|each|", "": "-->"}
+_DOT = {"then": " [style=bold, label=then]", "each": " [label=each]", "": ""}
 
 
 def mermaid(app: Pipeline) -> list[str]:
-    """The tasks, the order that `depends_on` gives them, the collector and the services, as a Mermaid flowchart."""
+    """The tasks, how they depend on each other and feed each other, the collector and the services, as a flowchart."""
     shapes = {"task": ("[", "]"), "collector": ("([", "])"), "service": ("{{", "}}")}
     lines = ["---", f"title: {json.dumps(app.name)}", "---", "flowchart LR"]
     for node in _nodes(app):
         begin, end = shapes[node.shape]
         lines.append(f'    {node.name}{begin}"{"<br/>".join(map(_for_mermaid, node.lines))}"{end}')
-    lines += [f"    {one} {'==>|then|' if waits else '-->'} {other}" for one, other, waits in _arrows(app)]
+    lines += [f"    {one} {_MERMAID[how]} {other}" for one, other, how in _arrows(app)]
     return lines
 
 
@@ -127,8 +146,8 @@ def dot(app: Pipeline) -> list[str]:
     shapes = {"task": "box", "collector": "ellipse", "service": "hexagon"}
     lines = [f"digraph {_for_dot(app.name)} {{", "    rankdir=LR;"]
     lines += [f"    {one.name} [shape={shapes[one.shape]}, label={_for_dot(*one.lines)}];" for one in _nodes(app)]
-    for one, other, waits in _arrows(app):
-        lines.append(f"    {one} -> {other}{' [style=bold, label=then]' if waits else ''};")
+    for one, other, how in _arrows(app):
+        lines.append(f"    {one} -> {other}{_DOT[how]};")
     return [*lines, "}"]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 
-from zmqpipeline.processes.slots import FAILED_STARTS_LIMIT, ChildEnded, Slot
+from zmqpipeline.processes.restarts import FAILED_STARTS_LIMIT, ChildEnded, Slot
 from zmqpipeline.protocol.delivery.failure_kinds import Kind, Kinds, said
 from zmqpipeline.protocol.messages import ErrorInfo
 

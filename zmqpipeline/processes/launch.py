@@ -18,9 +18,9 @@ from zmqpipeline.errors import ConfigurationError, EndpointError, JournalError, 
 from zmqpipeline.options import Options
 from zmqpipeline.processes import import_app
 from zmqpipeline.processes.cores import usable_cores
+from zmqpipeline.processes.restarts import ChildSlots, Slot
 from zmqpipeline.processes.run_folder import run_folder
 from zmqpipeline.processes.run_notes import announced, announced_in
-from zmqpipeline.processes.slots import ChildSlots, Slot
 from zmqpipeline.processes.supervisor import Outcome, Plan, RunSupervisor
 from zmqpipeline.processes.worker_group import WorkerSupervisor
 from zmqpipeline.roles.collecting import ResultWatcher

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from zmqpipeline.errors import ConfigurationError, PipelineError, PipelineTimeout, RoleDied, WorkerInitError
 from zmqpipeline.processes.failed_starts import FailedStarts
-from zmqpipeline.processes.slots import (
+from zmqpipeline.processes.restarts import (
     ChildEnded,
     ChildSlots,
     RoleEnded,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from zmqpipeline.errors import RoleDied
 from zmqpipeline.processes.failed_starts import FailedStarts
-from zmqpipeline.processes.slots import ChildEnded, ChildSlots, Signalled, Verdict, about_child
+from zmqpipeline.processes.restarts import ChildEnded, ChildSlots, Signalled, Verdict, about_child
 from zmqpipeline.processes.supervisor import OVERTIME
 
 log = logging.getLogger("zmqpipeline.worker")

@@ -115,9 +115,9 @@ class CollectorMachine(CollectedResults):
         return None if self.phase == "ended" else soonest(times)
 
     @property
-    def run_is_over(self) -> bool:
-        """Whether nobody will go on with what was collected here: it was seen to its end."""
-        return (self.phase == "ended" and bool(self._finish or self._was_finished)) or not self.run
+    def goes_on(self) -> bool:
+        """Whether a collector that is started next may go on with the run: this one has not seen it to its end."""
+        return bool(self.run) and not (self.has_finished or self.early or self._is_final)
 
     def snapshot(self) -> CollectorSnapshot:
         """What a collector has, for people."""
@@ -337,7 +337,7 @@ class CollectorMachine(CollectedResults):
             self._task(name).keys.failed |= failed_keys
         self._give(event.outboxes)
         if event.finished:
-            self.phase, self._was_finished = "finished", True
+            self.phase, self._was_finished, self.has_finished = "finished", True, True
             self.ok, self.counts = event.ok, event.counts
             self._deadline = now + STAY_SECONDS
             self._log(20, f"The run {self.run} is already finished, says the journal.")
@@ -365,7 +365,7 @@ class CollectorMachine(CollectedResults):
 
     def _finished_called(self, event: e.FinishedCalled, now: float) -> None:
         self._note("finished", event.trouble)
-        self._finished_data = event.data
+        self._finished_data, self.has_finished = event.data, True
         self.phase, self.interrupted_at = "finished", None
         self._stay(now + STAY_SECONDS)
         if self._was_left:

@@ -7,6 +7,8 @@ and from what `facts()` shows before and after; the tests hold it against the le
 
 from __future__ import annotations
 
+from typing import Any
+
 from zmqpipeline import events
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
@@ -16,6 +18,7 @@ from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of, size, spans_o
 from zmqpipeline.protocol.delivery.ledger import Ledger
 from zmqpipeline.protocol.delivery.workers import WorkerState
 from zmqpipeline.protocol.distributor import DistributorMachine
+from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.recorder import Recorder
 from zmqpipeline.protocol.worker import WorkerMachine
 
@@ -238,6 +241,25 @@ class ObservedDistributor:
             skipped=counts.skipped,
             redelivered=counts.redelivered,
         )
+
+
+_FRONTS: dict[type, tuple[str, Any]] = {
+    DistributorMachine: ("distributor", ObservedDistributor),
+    CollectorMachine: ("collector", ObservedCollector),
+    WorkerMachine: ("worker", ObservedWorker),
+}
+
+
+def front_of(machine: Any, recorder: Recorder) -> Machine:
+    """What stands before this machine; the machine itself, if of its kind only beginning and end are told."""
+    _, front = _FRONTS.get(type(machine), ("", None))
+    made: Machine = machine if front is None else front(machine, recorder)
+    return made
+
+
+def role_of(machine: Any) -> str:
+    """The role of this machine, as events name it."""
+    return _FRONTS[type(machine)][0]
 
 
 def _undone(ledger: Ledger, spans: m.Spans) -> m.Spans:

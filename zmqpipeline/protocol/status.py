@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
+from zmqpipeline.options import shown_size
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.delivery.failures import in_a_line
+from zmqpipeline.protocol.delivery.stages import all_before
 from zmqpipeline.protocol.delivery.task_state import TaskState
 from zmqpipeline.protocol.delivery.workers import MAX_NAME_LENGTH, WorkerState
 from zmqpipeline.protocol.peers import ViolationLog
@@ -124,7 +126,7 @@ def _task(facts: StatusSource, task: TaskState, now: float) -> m.TaskStatus:
     return m.TaskStatus(
         counts=ledger.counts(task.state),
         total=task.spec.total,
-        waiting=ledger.waiting,
+        waiting=ledger.waiting + task.in_outbox,
         retrying=ledger.retrying,
         leased=ledger.leased,
         workers=task.workers,
@@ -144,13 +146,16 @@ def _why(facts: StatusSource, task: TaskState, now: float) -> str:
     if task.is_over or facts.phase not in ("running", "draining"):
         return ""
     if task.state == "waiting":
-        late = (facts.tasks[name] for name in task.spec.depends_on)
+        specs = {name: one.spec for name, one in facts.tasks.items()}
+        late = (facts.tasks[name] for name in all_before(task.spec.depends_on, specs))
         return "waits for " + ", ".join(_left(one) for one in late if not one.is_over)
     return _why_open(facts, task, now)
 
 
 def _why_aborted(facts: StatusSource, task: TaskState) -> str:
-    bad = [name for name in task.spec.depends_on if facts.tasks[name].is_over and not facts.tasks[name].is_good]
+    specs = {name: one.spec for name, one in facts.tasks.items()}
+    before = all_before(task.spec.depends_on, specs)
+    bad = [name for name in before if facts.tasks[name].is_over and not facts.tasks[name].is_good]
     if bad:
         return "aborted: " + ", ".join(repr(name) for name in bad) + ", which it depends on, did not succeed"
     return "aborted: the metadata function failed" if "metadata" in facts.troubles else "aborted"
@@ -180,11 +185,31 @@ def _why_open(facts: StatusSource, task: TaskState, now: float) -> str:
         return f"{ledger.retrying} item(s) to be tried again, the first in {max(0.0, due - now):.0f} s"
     if ledger.given_up and not ledger.waiting:
         return f"{len(ledger.given_up)} failed item(s) wait for the collector to write them down"
+    if task.is_held_back:
+        late = [one for one in task.feeds if one.fed is not None and one.fed.waiting > one.fed.max_waiting_bytes]
+        return "held back: " + ", ".join(_too_much(one) for one in late)
+    if task.fed is not None and not ledger.waiting:
+        return _why_nothing_comes(facts, task)
     if task.producing is not None and not ledger.waiting:
         return "waits for its own function to yield the next item"
     if ledger.waiting and not _has_room(facts.members.values(), name):
         return "its workers take nothing at the moment"
     return ""
+
+
+def _too_much(task: TaskState) -> str:
+    assert task.fed is not None
+    return f"{shown_size(task.fed.waiting)} wait for {task.spec.task_type!r} (max_waiting_bytes)"
+
+
+def _why_nothing_comes(facts: StatusSource, task: TaskState) -> str:
+    """Of one that results of others feed."""
+    if task.fed is not None and task.fed.asked:
+        return "waits for the collector to give its next items"
+    if task.fed is not None and not task.fed.closed:
+        return "waits for its first items"
+    feeders = [repr(name) for name in task.spec.for_each if not facts.tasks[name].is_over]
+    return f"waits for results of {', '.join(feeders)}" if feeders else ""
 
 
 def _has_room(members: Iterable[WorkerState], task: str) -> bool:

@@ -191,7 +191,7 @@ class ToCollector:
         if self.phase == "greeting":
             self._to_collector(m.Propose(self.pipeline, self._proposed))
         elif self.phase in ("beginning", "finishing") or (
-            self.phase in ("running", "draining") and self._is_waiting_for_acks()
+            self.phase in ("running", "draining") and self._may_lack_words()
         ):
             # Finishing, too: a collector that was started anew knows nothing of the run that it shall finish.
             self._to_collector(self._begin_message(self._counted()))
@@ -225,9 +225,9 @@ class ToCollector:
 
     def _fetched(self, answer: m.Fetched) -> None:
         parts = self._feeding.fetched(answer)
-        for part in parts:
+        for part in parts or ():
             self._dispatcher.produced(part)
-        if not parts:
+        if parts is None and self._connected:
             self._to_collector(self._begin_message(self._counted()))
 
     def _counted(self) -> list[m.TaskProgress]:
@@ -287,9 +287,16 @@ class ToCollector:
         self._do(c.Send(COLLECTOR, self._acks.wrap(body)))
 
     def _is_waiting_for_acks(self) -> bool:
-        if self._gates.lacks_acks or self._feeding.lacks_words:
+        return self._gates.lacks_acks or any(task.ledger.leased or task.ledger.given_up for task in self.tasks.values())
+
+    def _may_lack_words(self) -> bool:
+        """Whether the collector may have said something that was lost: it is asked what it holds.
+
+        What a worker brings from an earlier life is with nobody, as far as is known here, and may be done already.
+        """
+        if self._is_waiting_for_acks() or self._feeding.lacks_words:
             return True
-        return any(task.ledger.leased or task.ledger.given_up for task in self.tasks.values())
+        return any(task.ledger.has_claims for task in self.tasks.values())
 
     def _do(self, command: c.Command) -> None:
         self._out.append(command)

@@ -6,7 +6,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import JournalError, JournalUnavailable, RunFailed
@@ -14,7 +14,6 @@ from zmqpipeline.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Ended, Fetch, LookForEnd, SetRun
 from zmqpipeline.protocol.events import EndFound, Event
-from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.roles.attributes import ENDPOINT, AttributeSpec, accepted_args, is_overridden, with_accepted_args
 from zmqpipeline.roles.base import Role
@@ -33,9 +32,6 @@ from zmqpipeline.runtime.threads.collecting import CollectorThread
 from zmqpipeline.runtime.threads.feeding import Feeds
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import is_dict, unpack
-
-if TYPE_CHECKING:
-    from zmqpipeline.protocol.recorder import Recorder
 
 
 class Collector(Role):
@@ -290,11 +286,6 @@ class CollectorRunner(RoleRunner):
         restored = None if (journal := self._journal or self._scratch) is None else journal.restored
         return [] if restored is None else [restored]
 
-    def _front(self, machine: CollectorMachine, recorder: Recorder) -> Machine:
-        from zmqpipeline.protocol.observed import ObservedCollector
-
-        return ObservedCollector(machine, recorder)
-
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         calls = self.calls()
         gatherer = CollectorThread(
@@ -308,7 +299,7 @@ class CollectorRunner(RoleRunner):
             leadership=self._leadership,
             failures=FailureLog(self._log),
             feeds=None if self.stages is None else partial(self._make_feeds, self.stages),
-            max_waiting_bytes=self.options.max_waiting_bytes,
+            options=self.options,
             note_error=None if self.watcher is None else self.watcher.raised,
         )
         self._gatherer = gatherer
@@ -351,7 +342,7 @@ class CollectorRunner(RoleRunner):
         elif (journal := self._journal or self._scratch) is not None:
             journal.close()
         machine = self.role.machine
-        if self._scratch is not None and machine is not None and machine.run_is_over:
+        if self._scratch is not None and not (machine is not None and machine.goes_on):
             remove_scratch(self._scratch)
         self._gatherer = self._journal = self._scratch = self.handler.journal = None
 

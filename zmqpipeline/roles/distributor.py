@@ -7,7 +7,7 @@ import random
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import ConfigurationError, DefinitionError, RegistrationError, RunFailed
@@ -15,7 +15,6 @@ from zmqpipeline.protocol.commands import Ended, LoadMetadata, LookForEnd, Produ
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.events import EndFound, WorkerDied
-from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.protocol.run_end import AT_THE_END
 from zmqpipeline.protocol.status import HOP as STATUS_HOP
@@ -33,9 +32,6 @@ from zmqpipeline.runtime.threads.serial import SerialThread
 from zmqpipeline.runtime.threads.source import Producer
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import is_dict, unpack
-
-if TYPE_CHECKING:
-    from zmqpipeline.protocol.recorder import Recorder
 
 
 class Distributor(Role):
@@ -227,11 +223,6 @@ class DistributorRunner(RoleRunner):
             is_dict=is_dict,
             show=lambda packed: shown_value(unpack(packed)),
         )
-
-    def _front(self, machine: DistributorMachine, recorder: Recorder) -> Machine:
-        from zmqpipeline.protocol.observed import ObservedDistributor
-
-        return ObservedDistributor(machine, recorder)
 
     def _stay_seconds(self) -> float:
         """How long it is there at least: whoever waits for it tries again within that time, and hears of the end."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Execute, TakeBack
-from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.roles.attributes import is_async, with_accepted_args
 from zmqpipeline.roles.calls import FIRST, guarded
 from zmqpipeline.roles.runner import CLOSE_SECONDS, Actions, RoleRunner, RunnerSettings
@@ -26,7 +25,6 @@ from zmqpipeline.runtime.threads.shares import QUANTUM
 from zmqpipeline.serialization.pack import MAX_DEPTH
 
 if TYPE_CHECKING:
-    from zmqpipeline.protocol.recorder import Recorder
     from zmqpipeline.runtime.threads.coroutines import CoroutinePool
 
 
@@ -216,11 +214,6 @@ class ExecutingRunner(RoleRunner):
     def _about_batch(self, items: Any, index: int, numbers: Any, attempt: int) -> dict[str, str | int]:
         of_one = {"item": numbers[0]} if len(numbers) == 1 else {"items": len(numbers)}
         return {"task": str(self.role.task_type), **of_one, "attempt": attempt}
-
-    def _front(self, machine: Any, recorder: Recorder) -> Machine:
-        from zmqpipeline.protocol.observed import ObservedWorker
-
-        return ObservedWorker(machine, recorder)
 
     def _start_pool(
         self,

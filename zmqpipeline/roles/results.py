@@ -50,7 +50,7 @@ class Reason:
     """The task; or, if what raised is for no task: metadata, ack_data, failed or finished."""
 
     stage: str
-    """Where: source, init (of a worker), worker, collector, distributor or crash."""
+    """Where: source, init (of a worker), worker, collector, feed, distributor or crash."""
 
     error: str
     """The type of the exception: ``ValueError``."""
@@ -149,7 +149,7 @@ class Failure:
     """The item as the task yielded it; empty if it could not be read."""
 
     stage: str
-    """Where it failed: worker, collector, distributor, or crash (it took its worker with it)."""
+    """Where it failed: worker, collector, feed (what makes items of its result), distributor, or crash (its worker)."""
 
     error: str
     """The type of the exception: ``ValueError``, ``json.JSONDecodeError``."""

@@ -22,7 +22,6 @@ from zmqpipeline.errors import ConfigurationError, RunFailed
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import Drain, Event
-from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.runtime import child_report, signals
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.leader import Leadership
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     # who has no observers does not pay for them, not even when a process starts
     from zmqpipeline.events import Event as ObservedEvent
     from zmqpipeline.events import Observer
-    from zmqpipeline.protocol.recorder import Recorder
     from zmqpipeline.runtime.observing import ObserverThread
 
 Actions = dict[type, Callable[[Any], None]]
@@ -97,6 +95,8 @@ class RoleRunner(ABC):
         self.role = role
         self.settings = settings or RunnerSettings()
         self.process = HostProcess()
+        self.listener: Observer | None = None
+        """Told of each event before the observers are, whatever they do elsewhere: of a test run. It must be brief."""
         self._options = self.settings.options
         # re-entrant: a signal handler that calls `shutdown` may come while its own thread is inside
         self._guard = threading.RLock()
@@ -190,7 +190,7 @@ class RoleRunner(ABC):
         self._leadership = Leadership()
         actions = self._make_actions(post)
         loop = Loop(
-            machine if self._observer_thread is None else self._front(machine, self._observer_thread.recorder),
+            machine if self._observer_thread is None else self._observer_thread.front_of(machine),
             transport,
             actions,
             log=self._log,
@@ -213,7 +213,7 @@ class RoleRunner(ABC):
     @contextlib.contextmanager
     def _observed(self) -> Iterator[None]:
         """Observers, if there are any, are told of what happens meanwhile."""
-        if not self.options.observers and not self.settings.observers:
+        if not self.options.observers and not self.settings.observers and self.listener is None:
             yield
             return
         from zmqpipeline.events import Event as ObservedEvent
@@ -221,17 +221,14 @@ class RoleRunner(ABC):
 
         wanted = [*((ObservedEvent, one) for one in self.options.observers), *self.settings.observers]
         subscriptions = [Subscription(kind, one, _observer_name(one)) for kind, one in wanted]
+        if self.listener is not None:
+            subscriptions.insert(0, Subscription(ObservedEvent, self.listener, "listener", in_turn=False))
         self._observer_thread = ObserverThread(self.log_name.rpartition(".")[2], subscriptions, self._log)
         try:
             yield
         finally:
             self._observer_thread.close()
             self._observer_thread = None
-
-    def _front(self, machine: Any, recorder: Recorder) -> Machine:
-        """What the loop of an observed role takes for the machine; the machine itself, if it tells nothing more."""
-        front: Machine = machine
-        return front
 
     def _attach(self, loop: Loop | None) -> None:
         with self._guard:

@@ -11,11 +11,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 from zmqpipeline import events
 from zmqpipeline.protocol.commands import Ended
+from zmqpipeline.protocol.machine import Machine
+from zmqpipeline.protocol.observed import front_of
 from zmqpipeline.protocol.recorder import Recorder
 
 BATCH_SECONDS = 0.1
@@ -61,6 +63,8 @@ class Subscription(NamedTuple):
     event_type: type[events.Event]
     function: events.Observer
     what: str
+    in_turn: bool = True
+    """Whether it waits until no other observer of the process is called."""
 
 
 class ObserverThread:
@@ -79,6 +83,10 @@ class ObserverThread:
         self.recorder = Recorder(role, epoch=epoch, lock=threading.Lock(), wake=self._news.set)
         self._thread = threading.Thread(target=self._run, name="zmqpipeline observers", daemon=True)
         self._thread.start()
+
+    def front_of(self, machine: Any) -> Machine:
+        """What the role's loop takes for the machine: it tells the recorder what the machine is told."""
+        return front_of(machine, self.recorder)
 
     def role_is_up(self, task: str) -> None:
         """The role is ready; `task` is the one that it serves alone."""
@@ -127,7 +135,7 @@ class ObserverThread:
 
     def _call(self, one: Subscription, event: events.Event) -> None:
         try:
-            with _turn.taken():
+            with _turn.taken() if one.in_turn else nullcontext():
                 one.function(event)
         except BaseException as error:
             # a run is not ended by who watches it, not by SystemExit either

@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, cast
 
 from zmqpipeline.errors import ConfigurationError, ItemFailed, PipelineTimeout
+from zmqpipeline.events import Event
 from zmqpipeline.options import Options
 from zmqpipeline.roles.base import Role
 from zmqpipeline.roles.collecting import ResultWatcher
@@ -55,6 +57,9 @@ class TestRun:
     summary: Summary
     """The counts, and whether all went well."""
 
+    events: list[Event] = field(default_factory=list)
+    """What observers of all roles are told (`zmqpipeline.events`), in the order of its time."""
+
 
 @dataclass
 class _Notes(ResultWatcher):
@@ -65,6 +70,7 @@ class _Notes(ResultWatcher):
     exceptions: dict[tuple[str, int], BaseException] = field(default_factory=dict)
     """What user code raised last for an item, by task and number: the wire carries only text."""
     first: tuple[Failure, BaseException | None] | None = None
+    events: list[Event] = field(default_factory=list)
     first_broken: BaseException | None = None
     """What a function of the collector that is for no one item raised first: it is only logged elsewhere."""
 
@@ -84,6 +90,10 @@ class _Notes(ResultWatcher):
     def broken(self, error: BaseException) -> None:
         """By a function for no one item."""
         self.first_broken = self.first_broken or error
+
+    def observe(self, event: Event) -> None:
+        """What any role tells, each on a thread of its own."""
+        self.events.append(event)
 
     def watch(self, task: str, made: Execution) -> Execution:
         """What a worker calls; what it raises is kept."""
@@ -203,7 +213,7 @@ def run_in_threads(
         raise_failure(*notes.first)
     if raise_failures and notes.first_broken is not None:
         raise notes.first_broken
-    return TestRun(notes.results, notes.failures, summary)
+    return TestRun(notes.results, notes.failures, summary, sorted(notes.events, key=attrgetter("time")))
 
 
 def worker_numbers(app: Pipeline, workers: int | Mapping[str, int] | None) -> dict[str, int]:
@@ -258,8 +268,8 @@ class _Run:
             self._runner.journal_path = MEMORY
         self._runner.watcher = notes
         distributor = app.compile("distributor", options=options, metadata=metadata)
-        self._distributor = RoleThread("distributor of a test run", distributor, self._ended)
-        self._threads = [RoleThread("collector of a test run", self._collector, self._ended), self._distributor]
+        self._distributor = self._new_thread("distributor of a test run", distributor)
+        self._threads = [self._new_thread("collector of a test run", self._collector), self._distributor]
         for name, number in numbers.items():
             self._threads += [self._new_worker(name) for _ in range(number)]
 
@@ -268,7 +278,11 @@ class _Run:
         # that of all roles of the test, which no successor would have less of
         worker.max_memory = None
         WorkerRunner.of(worker).watch = partial(self._notes.watch, name)
-        return RoleThread(f"worker of {name!r} of a test run", worker, self._ended)
+        return self._new_thread(f"worker of {name!r} of a test run", worker)
+
+    def _new_thread(self, name: str, role: Role) -> RoleThread:
+        RoleRunner.of(role).listener = self._notes.observe
+        return RoleThread(name, role, self._ended)
 
     def carry_out(self, timeout: float) -> None:
         """Start the threads, wait for the end of the run, end what is left, and raise what went wrong."""

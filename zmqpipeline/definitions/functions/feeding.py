@@ -45,16 +45,10 @@ def _feed(entry: TaskEntry, feeder: str, metadata: dict[str, Any], max_bytes: in
     digest = None if key is None else digest_of(key, entry.name)
     plan = entry.plan
     if plan is None:
-        return Feed(entry.name, None, "", bytes, digest)
+        return Feed(entry.name, None, (), "", bytes, digest)
     bound = plan.bind({"metadata": metadata, "task_type": feeder})
-    function, rest = bound.function, bound.rest
     what = name_of(bound)
-
-    def make(data: Any, number: int, attempt: int, depth: int) -> Any:
-        values = {"number": number, "attempt": attempt, "depth": depth}
-        return function(data, **{name: values[name] for name in rest})
-
-    return Feed(entry.name, make, what, item_packer(f"The {what}", max_bytes), digest, "depth" in rest)
+    return Feed(entry.name, bound.function, bound.rest, what, item_packer(f"The {what}", max_bytes), digest)
 
 
 def _roots(entry: TaskEntry, metadata: dict[str, Any], start: int) -> Take:

@@ -10,6 +10,7 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collection.acks import Acks
 from zmqpipeline.protocol.collection.result_credit import Credits, bytes_of
+from zmqpipeline.protocol.credit import MAX_BATCH, MAX_BATCH_BYTES
 from zmqpipeline.protocol.data.collected import CollectedItems, Gathered
 from zmqpipeline.protocol.data.dedup import split_keys
 from zmqpipeline.protocol.data.ranges import first_of, numbers_of, size, spans_of
@@ -88,7 +89,7 @@ class CollectedResults:
         self._calls = 0
         self._finish: m.Finish | None = None
         self._finished_data = b""
-        self._was_finished = False
+        self._was_finished = self.has_finished = False
         self._deadline: float | None = None
         self._drain_by: float | None = None
         self._company: e.Peer | None = None
@@ -231,9 +232,9 @@ class CollectedResults:
     def _fetch(self, body: m.Fetch) -> None:
         """Look up what is written down, no further."""
         known = self._outboxes.get(body.task)
-        stop = min(body.start + body.count, 0 if known is None else known.count)
+        stop = min(body.start + min(body.count, MAX_BATCH), 0 if known is None else known.count)
         if self.phase == "active" and body.start < stop:
-            self._do(c.Fetch(body.task, body.start, stop, body.max_bytes))
+            self._do(c.Fetch(body.task, body.start, stop, min(body.max_bytes, MAX_BATCH_BYTES)))
 
     def _fetched(self, event: e.Fetched) -> None:
         if self._distributor is not None and self.phase == "active":

@@ -131,25 +131,29 @@ class Feeding:
         else:
             fed.asked, task.producing = 0, None
 
-    def fetched(self, answer: Fetched) -> list[Produced]:
-        """The items that came, as what a source gives; nothing if some before them are neither at hand nor done.
+    def fetched(self, answer: Fetched) -> list[Produced] | None:
+        """The items that came, as what a source gives; None if some before them are neither at hand nor done.
 
         Then an ACK was lost, and the question stays: it is asked again as soon as the collector has said what it holds.
         """
         task = self._tasks.get(answer.task)
         if task is None or task.fed is None or not task.fed.asked:
             return []
+        if answer.spans and answer.spans[0] < task.ledger.next_number:
+            # the answer to a question that was answered before
+            return []
         parts: list[Produced] = []
         ledger, at, expected = task.ledger, 0, task.ledger.next_number
         for start, stop in pairs(answer.spans):
-            if start < expected or stop > task.fed.count or not ledger.are_done(expected, start):
+            if stop > task.fed.count or not ledger.are_done(expected, start):
                 break
             payloads = answer.payloads[at : at + stop - start]
             parts.append(Produced(answer.task, "more", payloads, over=start - expected))
             at, expected = at + stop - start, stop
-        if parts:
-            task.fed.asked = 0
-            parts[-1] = replace(parts[-1], state="ready")
+        if not parts:
+            return None
+        task.fed.asked = 0
+        parts[-1] = replace(parts[-1], state="ready")
         return parts
 
     # the end ---------------------------------------------------------------------------------------------------------

@@ -103,6 +103,11 @@ class ItemStates:
         """Whether an item, or a group of them, waits for a worker that holds nothing else."""
         return bool(self._again.last_tries or self._again.groups)
 
+    @property
+    def has_claims(self) -> bool:
+        """Whether a worker holds items that the source has not yielded in this life."""
+        return bool(self._claims)
+
     def is_alone(self, worker: bytes) -> bool:
         """Whether this worker holds an item on its last try, or a group, beside which it gets no other."""
         if not self._alone:

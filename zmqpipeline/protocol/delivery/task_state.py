@@ -74,7 +74,7 @@ class TaskState:
     def counts(self) -> m.TaskCounts:
         """The figures for the summary; of a task that never began what it has announced is aborted."""
         counts = self.ledger.counts(self.state)
-        if self.fed is not None and (left := self.fed.count - self.ledger.next_number) > 0 and self.is_over:
+        if (left := self.in_outbox) and self.is_over:
             # nobody has asked for these, and nobody will
             return replace(counts, sent=counts.sent + left, aborted=counts.aborted + left)
         if self.state == "aborted" and self.spec.total is not None and not counts.sent:
@@ -96,6 +96,11 @@ class TaskState:
             one.state == "open" and one.fed is not None and one.fed.waiting > one.fed.max_waiting_bytes
             for one in self.feeds
         )
+
+    @property
+    def in_outbox(self) -> int:
+        """How many of its items are still with the collector."""
+        return 0 if self.fed is None else max(0, self.fed.count - self.ledger.next_number)
 
     @property
     def has_taken_all(self) -> bool:

@@ -67,16 +67,17 @@ class Outboxes:
         db: sqlite3.Connection,
         task_key: Callable[[str], int],
         written: Callable[[], AbstractContextManager[None]],
+        explained: Callable[[], AbstractContextManager[None]],
     ) -> None:
         """`task_key` gives the number that stands for a task in the tables; what is `written` is so in a transaction.
 
-        That turns what sqlite raises into JournalLost.
+        That, and `explained` for what is read, turn what sqlite raises into JournalLost.
         """
         self._db = db
-        self._written = written
+        self._written, self._explained = written, explained
         self._task_key = task_key
         self._boxes: dict[str, Box] = {}
-        self._pending: list[tuple[Box, bytes, bytes, int]] = []
+        self._pending: list[tuple[str, bytes, bytes, int]] = []
         self._pending_bytes = 0
         self._before: list[tuple[Box, int, int]] | None = None
         """Within a savepoint: what each held when it began."""
@@ -126,7 +127,7 @@ class Outboxes:
 
     def give(self, name: str, payload: bytes, digest: bytes = b"", depth: int = 0) -> None:
         """An item that the call which is under way gives; with a digest only if that is new. See `accept`."""
-        self._pending.append((self._boxes[name], payload, digest, depth))
+        self._pending.append((name, payload, digest, depth))
         self._pending_bytes += len(payload)
         if len(self._pending) >= PIECE_ITEMS or self._pending_bytes >= PIECE_BYTES:
             if self._before is None:
@@ -135,6 +136,19 @@ class Outboxes:
                     self._db.execute(_SAVEPOINT)
                 self._before = [(box, box.count, box.waiting) for box in self._boxes.values()]
             self._append()
+
+    def add(self, name: str, payload: bytes, digest: bytes = b"", depth: int = 0) -> None:
+        """The only item of a call that has returned."""
+        box = self._boxes[name]
+        if digest and not self._is_new(box, digest):
+            return
+        piece = box.piece
+        if len(piece) >= PIECE_ITEMS or depth != box.depth or box.bytes + len(payload) > PIECE_BYTES:
+            self._write(box)
+            box.depth, piece = depth, box.piece
+        piece.append(payload)
+        box.bytes += len(payload)
+        box.count += 1
 
     def accept(self) -> None:
         """The call has returned: what it gave counts."""
@@ -167,15 +181,8 @@ class Outboxes:
         box.is_new = True
 
     def _append(self) -> None:
-        for box, payload, digest, depth in self._pending:
-            if digest and not self._is_new(box, digest):
-                continue
-            if len(box.piece) >= PIECE_ITEMS or box.bytes + len(payload) > PIECE_BYTES or depth != box.depth:
-                self._write(box)
-                box.depth = depth
-            box.piece.append(payload)
-            box.bytes += len(payload)
-            box.count += 1
+        for one in self._pending:
+            self.add(*one)
         self._pending.clear()
         self._pending_bytes = 0
 
@@ -213,7 +220,7 @@ class Outboxes:
 
     def fetch(self, command: Fetch) -> Fetched:
         """The items that are asked for, or those that follow them, as many as come in one piece or fit with it."""
-        with self._written():
+        with self._explained():
             return self._fetch(command)
 
     def _fetch(self, command: Fetch) -> Fetched:
@@ -251,7 +258,7 @@ class Outboxes:
         task, start, stop, depth = self._found
         if task == name and start <= number < stop:
             return depth
-        with self._written():
+        with self._explained():
             row = self._db.execute(
                 "SELECT start, stop, depth FROM zmqpipeline_outbox WHERE task = ? AND start <= ? "
                 "ORDER BY start DESC LIMIT 1",

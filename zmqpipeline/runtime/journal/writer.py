@@ -97,7 +97,7 @@ class Journal:
         self._db = database.in_memory(MEMORY) if str(path) == MEMORY else self._open(self.path.resolve())
         self._guard = Guard(self._db)
         self.transaction = Transaction(self._guard)
-        self.outboxes = Outboxes(self._db, self._task_id, self._written)
+        self.outboxes = Outboxes(self._db, self._task_id, self._written, self._explained)
         if self.restored is not None and self._fed:
             self._restore_outboxes(self.restored)
 
@@ -270,9 +270,15 @@ class Journal:
     @contextlib.contextmanager
     def _written(self) -> Iterator[None]:
         """Within the transaction, which begins if need be; sqlite's errors become JournalLost."""
-        try:
+        with self._explained():
             if not self._db.in_transaction:
                 self._db.execute(BEGIN)
+            yield
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Sqlite's errors become JournalLost."""
+        try:
             yield
         except sqlite3.Error as error:
             if "locked" in str(error):

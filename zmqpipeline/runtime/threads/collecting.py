@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from zmqpipeline.errors import JournalUnavailable
+from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Fetch, SetRun
 from zmqpipeline.protocol.data.dedup import split_keys
 from zmqpipeline.protocol.data.ranges import sequence_of, spans_of
@@ -62,7 +63,7 @@ class CollectorThread:
         leadership: Leadership | None = None,
         failures: FailureLog | None = None,
         feeds: Callable[[], Feeds] | None = None,
-        max_waiting_bytes: int = 0,
+        options: Options | None = None,
         note_error: Callable[[str, int, BaseException], object] | None = None,
     ) -> None:
         """`note` is given what the call for an item returned, if anything; it returns packed data for the next Ack.
@@ -72,9 +73,9 @@ class CollectorThread:
         `journal` is used on the thread alone from here on, and closed by it. With the role's `leadership` the thread
         may lead. `failures` says what the functions raise.
 
-        `feeds` gives, once a run has begun, how results become items of other tasks; it needs a journal. While more
-        than `max_waiting_bytes` of a task's items wait, it gets no more first items of its own. `note_error` is told
-        what functions that make items raise, with the task and the number of the result's item.
+        `feeds` gives, once a run has begun, how results become items of other tasks, under these `options`; it needs a
+        journal. `note_error` is told what functions that make items raise, with the task and the number of the result's
+        item.
         """
         self._failures = failures or FailureLog(logging.getLogger("zmqpipeline.collector"))
         self._sums = Ticker("zmqpipeline-collect-failures", self._failures.look)
@@ -88,8 +89,12 @@ class CollectorThread:
         self._held: list[Event] = []
         self._due = 0.0
         self._feeds = feeds
-        self._feeder = Feeder(journal, note_error) if journal is not None and feeds is not None else None
-        self._roots = Roots(journal, max_waiting_bytes, self.submit, self._tell_given) if journal is not None else None
+        self._feeder: Feeder | None = None
+        self._roots: Roots | None = None
+        if journal is not None and feeds is not None:
+            options = options or Options()
+            self._feeder = Feeder(journal, options.max_depth, note_error)
+            self._roots = Roots(journal, options.max_waiting_bytes, self.submit, self._tell_given)
         self._fetches: dict[str, Fetch] = {}
         self.lost: BaseException | None = None
         """What the journal could not be written for."""
@@ -221,7 +226,8 @@ class CollectorThread:
         if work.one_by_one:
             call = _opening(call)
         if self._feeder is not None and self._feeder.feeds(command.task):
-            call = self._feeder.around(command, call, placed=placed, first=work.done)
+            # what it is to make items of is read on from part to part
+            work.call = call = work.call or self._feeder.around(command, call, placed=placed)
         elif placed:
             call = _numbered(call, iter(work.numbers[work.done :]))
         self._collect_part(work, call)
@@ -341,11 +347,13 @@ class CollectorThread:
 class Collection:
     """What one Collect brought, and how much of it is done."""
 
-    __slots__ = ("command", "done", "numbers", "one_by_one", "values")
+    __slots__ = ("call", "command", "done", "numbers", "one_by_one", "values")
 
     def __init__(self, command: Collect) -> None:
         """Nothing of it is done."""
         self.command = command
+        self.call: Callable[[Any], Any] | None = None
+        """For all of them in turn, if something is made of them."""
         self.numbers = sequence_of(command.spans)
         self.done = 0
         values = open_all(command.payloads)

@@ -202,20 +202,32 @@ class Slot:
         return numbers, values
 
     def number_of_next(self, ahead: int = 0) -> int:
-        """The number of the item whose result comes next, or so many after it; under the lock."""
-        at = self._handed + len(self.part) + ahead
-        for share in self._shares:
-            if at < len(share):
-                return share[at]
-            at -= len(share)
-        raise AssertionError("A thread executes an item that is not in its share. This is a bug of zmqpipeline.")
+        """The number of the item whose result comes next, or so many after it; under the lock, on the thread itself."""
+        found = self._numbers_from(self._handed + len(self.part) + ahead, 1)
+        if not found:
+            raise AssertionError("A thread executes an item that is not in its share. This is a bug of zmqpipeline.")
+        return found[0]
 
     def running(self) -> list[int]:
-        """The numbers of the items that the thread is at; none between two. For whoever looks at it."""
+        """The numbers of the items that the thread is at; none between two. For whoever looks at it.
+
+        The thread goes on meanwhile, without the lock: what it takes after the first count is not among them.
+        """
         with self.lock:
+            left = len(self.todo)
             at = self._handed + len(self.part)
-            count = sum(map(len, self._shares)) - at - len(self.todo)
-            return [self.number_of_next(ahead) for ahead in range(count)]
+            return self._numbers_from(at, sum(map(len, self._shares)) - at - left)
+
+    def _numbers_from(self, at: int, count: int) -> list[int]:
+        found: list[int] = []
+        for share in self._shares:
+            if count <= 0:
+                break
+            some = share[at : at + count]
+            found += some
+            count -= len(some)
+            at = max(0, at - len(share))
+        return found
 
     def take_results(self) -> tuple[Sequence[int], list[bytes], list[tuple[int, ErrorInfo]]]:
         """What is to be handed over: numbers, their results, and failures; under the lock."""

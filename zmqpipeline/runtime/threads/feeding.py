@@ -6,7 +6,7 @@ the mark "collected" does: in one transaction, or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
@@ -18,13 +18,14 @@ from zmqpipeline.protocol.events import Produced
 from zmqpipeline.protocol.messages import ErrorInfo, Outbox
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.threads.source import Producer, Take
-from zmqpipeline.serialization.pack import unpack
+from zmqpipeline.runtime.threads.values import open_all
+from zmqpipeline.serialization.pack import MAX_DEPTH, opener, unpack
 
 ROOTS = 1000
 """So many first items are asked for at once."""
 
-Make: TypeAlias = Callable[[Any, int, int, int], Any]
-"""Called with a result, its item's number, attempt and depth: gives items, as an iterable, a dict or None."""
+Item: TypeAlias = tuple[str, bytes, bytes, int]
+"""Of which task, packed, with the digest of its key or nothing, and how many results led to it."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,15 @@ class Feed:
 
     task: str
     """The one that gets them."""
-    make: Make | None
-    """None: a result is an item as it is."""
+    function: Callable[..., Any] | None
+    """Called with a result; gives items, as an iterable, a dict or None. None: a result is an item as it is."""
+    names: tuple[str, ...]
+    """What it is called with besides, by name: number, attempt, depth."""
     what: str
     """The function, for messages."""
     pack: Callable[[Any], bytes]
     digest: Callable[[dict[str, Any]], bytes] | None = None
     """Of the key of an item, if the task has one."""
-    takes_depth: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Feeds:
     @property
     def takes_depth(self) -> bool:
         """Whether any function wants to know it."""
-        return any(one.takes_depth for feeds in self.by_feeder.values() for one in feeds)
+        return any("depth" in one.names for feeds in self.by_feeder.values() for one in feeds)
 
     def is_keyed(self, task: str) -> bool:
         """Whether the items of this task have keys."""
@@ -66,8 +68,11 @@ class Feeds:
 class Feeder:
     """Calls the functions, and puts what they give into the outboxes of a journal."""
 
-    def __init__(self, journal: Journal, note_error: Callable[[str, int, BaseException], object] | None) -> None:
-        """`note_error` is told what a function raised for an item."""
+    def __init__(
+        self, journal: Journal, max_depth: int, note_error: Callable[[str, int, BaseException], object] | None = None
+    ) -> None:
+        """A value may be nested so deeply; `note_error` is told what a function raised for an item."""
+        self._open, self._max_depth = opener(max_depth), max_depth
         self._journal = journal
         self._note_error = note_error
         self._feeds = Feeds((), {})
@@ -95,50 +100,89 @@ class Feeder:
         """Whether it is one of these."""
         return number in self._failed
 
-    def around(self, command: Collect, call: Callable[..., Any], *, placed: bool, first: int) -> Callable[[Any], Any]:
-        """The call for one item, with what its result gives before it; the items come in order, from this one on."""
-        numbers, payloads = iter(sequence_of(command.spans)[first:]), iter(command.payloads[first:])
-        feeds, task, attempt = self._feeds.by_feeder[command.task], command.task, command.attempt
-        outboxes = self._journal.outboxes
+    def around(self, command: Collect, call: Callable[..., Any], *, placed: bool) -> Callable[[Any], Any]:
+        """The call for each item in turn, with what its result gives before it."""
+        numbers, outboxes = iter(sequence_of(command.spans)), self._journal.outboxes
+        made = [self._maker(one, command) for one in self._feeds.by_feeder[command.task]]
+        alone = made[0] if len(made) == 1 else None
 
         def fed(value: Any) -> Any:
-            number, payload = next(numbers), next(payloads)
+            number = next(numbers)
+            is_made, item = False, None
             try:
-                self._feed(feeds, task, number, attempt, value, payload)
+                if alone is None:
+                    for make in made:
+                        if (one := make(number)) is not None:
+                            outboxes.give(*one)
+                else:
+                    item = alone(number)
+                is_made = True
                 answer = call(number, value) if placed else call(value)
             except JournalLost:
                 raise
-            except BaseException:
+            except BaseException as error:
                 outboxes.undo()
+                if not is_made:
+                    self._note(command.task, number, error)
                 raise
-            outboxes.accept()
+            if item is not None:
+                outboxes.add(*item)
+            else:
+                outboxes.accept()
             return answer
 
         return fed
 
-    def _feed(self, feeds: list[Feed], task: str, number: int, attempt: int, value: Any, payload: bytes) -> None:
-        outboxes = self._journal.outboxes
-        try:
-            depth = 0
-            if self._has_depth and task in self._feeds.fed:
-                depth = outboxes.depth_of(task, number)
-            for one in feeds:
-                if one.make is None:
-                    digest = b"" if one.digest is None else one.digest(unpack(payload))
-                    outboxes.give(one.task, bytes(payload), digest, depth + 1)
-                    continue
-                # a function may change what it is given, and others get the same result
-                for item in items_of(one.make(unpack(payload), number, attempt, depth), one.what):
-                    packed = one.pack(item)
-                    digest = b"" if one.digest is None else one.digest(unpack(packed))
-                    outboxes.give(one.task, packed, digest, depth + 1)
-        except JournalLost:
-            raise
-        except BaseException as error:
-            self._failed.add(number)
-            if self._note_error is not None:
-                self._note_error(task, number, error)
-            raise
+    def _maker(self, feed: Feed, command: Collect) -> Callable[[int], Item | None]:
+        """What makes items of the results of this command, called for one after the other with its number.
+
+        A single item is returned; more are given to the outbox, pending.
+        """
+        name, pack, digest, outboxes = feed.task, feed.pack, feed.digest, self._journal.outboxes
+        task, attempt, names, function = command.task, command.attempt, feed.names, feed.function
+        is_deep = self._has_depth and task in self._feeds.fed
+
+        def packed(item: Any, depth: int) -> Item:
+            data = pack(item)
+            return name, data, b"" if digest is None else digest(unpack(data)), depth
+
+        if function is None:
+            payloads = iter(command.payloads)
+
+            def pass_on(number: int) -> Item:
+                payload = bytes(next(payloads))
+                depth = 1 + (outboxes.depth_of(task, number) if is_deep else 0)
+                return name, payload, b"" if digest is None else digest(self._open(payload)), depth
+
+            return pass_on
+        # a function may change what it is given, and others get the same result
+        results = self._opened(command)
+
+        def make(number: int) -> Item | None:
+            data = next(results)
+            depth = outboxes.depth_of(task, number) if is_deep else 0
+            if names:
+                values = {"number": number, "attempt": attempt, "depth": depth}
+                made = function(data, **{one: values[one] for one in names})
+            else:
+                made = function(data)
+            if type(made) is dict:
+                return packed(made, depth + 1)
+            for item in items_of(made, feed.what):
+                outboxes.give(*packed(item, depth + 1))
+            return None
+
+        return make
+
+    def _opened(self, command: Collect) -> Iterator[Any]:
+        """Each result once more."""
+        values = open_all(command.payloads) if self._max_depth >= MAX_DEPTH else None
+        return map(self._open, command.payloads) if values is None else iter(values)
+
+    def _note(self, task: str, number: int, error: BaseException) -> None:
+        self._failed.add(number)
+        if self._note_error is not None:
+            self._note_error(task, number, error)
 
 
 def items_of(made: Any, what: str) -> Iterable[Any]:

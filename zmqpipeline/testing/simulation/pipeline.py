@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from zmqpipeline.errors import PipelineTimeout
+from zmqpipeline.events import Event
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.data.ranges import numbers_of
+from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.roles.base import Role
 from zmqpipeline.roles.collector import CollectorRunner
 from zmqpipeline.roles.results import Failure, Summary
@@ -31,6 +33,7 @@ from zmqpipeline.testing.simulation.clock import SimulationError, Stage
 from zmqpipeline.testing.simulation.faults import FAULTS, Fault, climate
 from zmqpipeline.testing.simulation.roles import AppCollector, AppDistributor, AppWorker
 from zmqpipeline.testing.simulation.strikes import Striker
+from zmqpipeline.testing.simulation.trace import Traced, shown
 
 if TYPE_CHECKING:
     from zmqpipeline.app import Pipeline
@@ -210,6 +213,7 @@ class World(Stage):
         self.raised: dict[Item, BaseException] = {}
         self.broken: BaseException | None = None
         self.struck: list[Fault] = []
+        self.events: list[Event] = []
         self._results: dict[Item, tuple[str, dict[str, Any]]] = {}
         self._failures: dict[Item, Failure] = {}
         self._first: tuple[Failure, BaseException | None] | None = None
@@ -233,6 +237,15 @@ class World(Stage):
         """A role of the app, as a new process would have it."""
         metadata = self.metadata if role == "distributor" else None
         return self.app.compile(role, task, options=self.options, metadata=metadata)
+
+    def front_of(self, machine: Any) -> Machine:
+        """Each role is observed."""
+        return Traced(machine, self._trace)
+
+    def _trace(self, event: Event) -> None:
+        self.events.append(event)
+        if self.verbose:
+            self.log(event.role, 20, shown(event))
 
     # processes -------------------------------------------------------------------------------------------------------
 
@@ -405,6 +418,7 @@ class World(Stage):
             list(self._results.values()),
             list(self._failures.values()),
             Summary.from_counts(counts, ok=ok, seconds=self.now),
+            self.events,
             seed=self.seed,
             faults=self.struck,
             notes=dict(self.notes),

@@ -31,7 +31,7 @@ class StagesNode:
         journal = collector.journal
         assert journal is not None
         self._outboxes = journal.outboxes
-        self.feeder = Feeder(journal, self._note_error)
+        self.feeder = Feeder(journal, collector.world.options.max_depth, self._note_error)
         self._troubles: dict[str, m.ErrorInfo] = {}
 
     def begin(self) -> None:
@@ -84,7 +84,7 @@ class StagesNode:
         if not self.feeder.feeds(task):
             return call, placed
         command = c.Collect(task, attempt, spans_of(numbers), payloads)
-        return self.feeder.around(command, call, placed=placed, first=0), False
+        return self.feeder.around(command, call, placed=placed), False
 
     def fetch(self, command: c.Fetch) -> None:
         """Look items up."""

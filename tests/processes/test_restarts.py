@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from zmqpipeline.processes.slots import (
+from zmqpipeline.processes.restarts import (
     FAILED_STARTS_LIMIT,
     FIRST_DELAY,
     MAX_DELAY,
