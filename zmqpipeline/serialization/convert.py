@@ -133,7 +133,7 @@ class _Maker:
         msgspec = sys.modules.get("msgspec")
         if msgspec is not None and issubclass(wanted, msgspec.Struct):
             return _struct(msgspec, wanted)
-        fields = _fields(wanted)
+        fields = _fields_of(wanted)
         if fields is None:
             raise CannotCarry(f"`{path}` is {wanted.__module__}.{wanted.__qualname__}")
         hints = typing.get_type_hints(wanted, include_extras=True)
@@ -170,7 +170,7 @@ class _Maker:
         raise CannotCarry(f"`{path}` is {wanted!r}")
 
 
-def _fields(wanted: Any) -> list[tuple[str, bool]] | None:
+def _fields_of(wanted: Any) -> list[tuple[str, bool]] | None:
     """Name of each field, and whether it is required; None if it is no type of records."""
     if dataclasses.is_dataclass(wanted):
         return [(one.name, _is_required(one)) for one in dataclasses.fields(wanted) if one.init]
