@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar, overload
 
 from zmqpipeline.definitions import signatures
 from zmqpipeline.definitions.entries import check_event_type, service_entry, task_entry, task_name, worker_entry
@@ -22,13 +22,29 @@ if TYPE_CHECKING:
     else:
         from typing_extensions import Unpack
 
-_Results: TypeAlias = Mapping[Any, Any] | list[Any] | None
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class _Attrs(Protocol):
+    __attrs_attrs__: ClassVar[Any]
+
+
+class _Struct(Protocol):
+    __struct_fields__: ClassVar[tuple[str, ...]]
+
+
+class _Model(Protocol):
+    __pydantic_fields__: ClassVar[dict[str, Any]]
+
+
+_Record: TypeAlias = Mapping[Any, Any] | tuple[Any, ...] | _Dataclass | _Attrs | _Struct | _Model | None
+_Results: TypeAlias = _Record | list[Any]
 """What a worker's function returns; a list, if it has `batch`."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-TaskFunction = TypeVar(
-    "TaskFunction", bound="Callable[..., Iterable[Mapping[Any, Any] | None] | Mapping[Any, Any] | None]"
-)
+TaskFunction = TypeVar("TaskFunction", bound="Callable[..., Iterable[_Record] | _Record]")
 WorkerFunction = TypeVar("WorkerFunction", bound="Callable[..., _Results | Awaitable[_Results]]")
 MetadataFunction = TypeVar("MetadataFunction", bound="Callable[..., Mapping[Any, Any] | None]")
 Class = TypeVar("Class", bound=type)
@@ -114,6 +130,8 @@ class Decorated(Original):
     @takes(WorkerKeywords)
     def worker(self, task_type: str, **keywords: Unpack[WorkerKeywords]) -> Callable[[WorkerFunction], WorkerFunction]:
         """Decorator: the function executes one item of the task, its first parameter, and returns the result, a dict.
+
+        Both may be records: what the parameter is annotated with, a dataclass for example, is what it is called with.
 
         With `batch` it takes a list of items and returns a list of results; by name it may take numbers, not number.
 
