@@ -328,7 +328,7 @@ class CollectorThread:
         if self._journal is not None:
             self._journal.collected(command.task, numbers, keys, data)
         told = [] if each is None else each.runs
-        unfed = frozenset[int]() if self._feeder is None else self._feeder.take_failed()
+        unfed = [] if self._feeder is None else self._feeder.take_failed()
         spans = spans_of(numbers)
         self._answer(Collected(command.task, spans, failures, data, command.attempt, trouble, told, unfed=unfed))
 
