@@ -106,9 +106,9 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_keyword(kind: type, name: s
     """The text says whose it is, what it must be, and what was seen; nothing is registered."""
     app = Pipeline("wrong")
     method, whose = METHODS[kind]
+    function: Any = lambda data=None: data  # noqa: E731
+    given = (function, "C") if method == "collector" else ("C", function)
     with pytest.raises(RegistrationError) as caught:
-        function: Any = lambda data=None: data  # noqa: E731
-        given = (function, "C") if method == "collector" else ("C", function)
         getattr(app, f"add_{method}")(*given, **{name: value})
     expected = declared(kind)[name][1].kind.expected
     assert str(caught.value) == f"{whose}: {name} must be {expected}, not {value!r}."
