@@ -7,8 +7,15 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar, overload
 
 from zmqpipeline.definitions import signatures
-from zmqpipeline.definitions.entries import check_event_type, service_entry, task_entry, task_name, worker_entry
-from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, takes
+from zmqpipeline.definitions.entries import (
+    check_event_type,
+    collector_plan,
+    service_entry,
+    task_entry,
+    task_name,
+    worker_entry,
+)
+from zmqpipeline.definitions.keywords import CollectorKeywords, ServiceKeywords, TaskKeywords, WorkerKeywords, takes
 from zmqpipeline.definitions.origin import Original, is_from_twin
 from zmqpipeline.definitions.registry import ObserverEntry, Registry, add_once
 from zmqpipeline.definitions.signatures import Handler, HandlerKind, all_brief, brief, label, plan
@@ -193,34 +200,43 @@ class Decorated(Original):
     def collector(self, task_type: Function) -> Function: ...
 
     @overload
-    def collector(self, task_type: str | None = None) -> Callable[[Function], Function]: ...
+    def collector(
+        self, task_type: str | None = None, **keywords: Unpack[CollectorKeywords]
+    ) -> Callable[[Function], Function]: ...
 
-    def collector(self, task_type: Any = None) -> Any:
+    @takes(CollectorKeywords)
+    def collector(self, task_type: Any = None, **keywords: Unpack[CollectorKeywords]) -> Any:
         """Decorator: the function takes each result. ``@app.collector`` for all tasks, ``@app.collector("C")`` for one.
 
         The one for a task wins over the one for all. A dict that it returns is attached to the next ACK. By name it may
         take metadata, task_type, number, attempt, msgtype, and journal: the open transaction of the run's journal, in
         which what it writes is committed together with the mark that the item is collected.
+
+        Args:
+            task_type: the task; None for all.
+            **keywords: those of `CollectorKeywords`.
         """
         if callable(task_type):
             self.add_collector(task_type)
             return task_type
 
         def register(function: Function) -> Function:
-            self.add_collector(function, task_type)
+            self.add_collector(function, task_type, **keywords)
             return function
 
         return brief(register)
 
-    def add_collector(self, function: Callable[..., Any], task_type: str | None = None) -> None:
-        """The method twin of `@app.collector`; without a task it is for all."""
-        if task_type is not None:
-            self._add(self.registry.collectors, signatures.COLLECTOR, task_type, function)
-            return
+    @takes(CollectorKeywords)
+    def add_collector(
+        self, function: Callable[..., Any], task_type: str | None = None, **keywords: Unpack[CollectorKeywords]
+    ) -> None:
+        """The method twin of `@app.collector`, with the same keywords; without a task it is for all."""
         if not self._takes("collector"):
             return
-        made = plan(function, signatures.COLLECTOR)
-        add_once(self.registry.collectors, "", made, "The collector", _label)
+        name = "" if task_type is None else task_name(task_type, "collector")
+        made = collector_plan(function, name, **keywords)
+        what = f"`@app.collector({name!r})`" if name else "The collector"
+        add_once(self.registry.collectors, name, made, what, _label)
 
     def finished(self, function: Function) -> Function:
         """Decorator: is called in the collector when every item is done. By name it may take metadata, msgtype.

@@ -80,6 +80,12 @@ THREAD_INIT = HandlerKind(
 COLLECTOR = HandlerKind(
     "collector", "the result", ("metadata", "task_type", "number", "attempt", "msgtype", "journal"), is_typed=True
 )
+LISTS = HandlerKind(
+    "collector",
+    "the list of results",
+    ("metadata", "task_type", "numbers", "attempt", "msgtype", "journal"),
+    is_typed=True,
+)
 FINISHED = HandlerKind("finished", None, ("metadata", "msgtype", "journal"))
 FAILED = HandlerKind("failed", "the failure", ("metadata", "task_type", "journal"))
 ACK_DATA = HandlerKind("ack_data", None, ("metadata", "task_type"))
@@ -96,6 +102,8 @@ class Handler:
     names: tuple[str, ...]
     what: str
     place: HandlerKind | None = None
+    batch: int = 0
+    """Of a collector: how many results it takes at once; 0: one, and no list."""
 
     @cached_property
     def convert(self) -> Callable[[Any], Any] | None:
@@ -107,7 +115,7 @@ class Handler:
         if self.place is None or not self.place.is_typed:
             return None
         return first_converter(
-            self.function, self.what, is_list=self.place is BATCHES, is_dict=self.place is not SERVICE
+            self.function, self.what, is_list=self.place in (BATCHES, LISTS), is_dict=self.place is not SERVICE
         )
 
     @property
