@@ -385,8 +385,8 @@ class Collector(Role):
             self._lost = self._gatherer.lost
         elif (journal := self._journal or self._scratch) is not None:
             journal.close()
-        if self._scratch is not None and not (self.machine is not None and self.machine.goes_on):
-            remove_scratch(self._scratch)
+        if self._scratch is not None:
+            remove_scratch(self._scratch, goes_on=self.machine is not None and self.machine.goes_on)
         self._gatherer = self._journal = self._scratch = None
 
     def _conclude(self, ended: Ended) -> None:
