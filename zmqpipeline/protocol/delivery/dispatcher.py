@@ -43,7 +43,8 @@ class Dispatcher(HandOut):
     def next_time(self) -> float | None:
         """When `by_the_clock` has something to do."""
         others = (self._obituaries.next_time(), self.starts.next_time(self.now))
-        return soonest((self.release_at, *others, *self._recalls.values()))
+        rates = (task.throttle.next_time() for task in self._throttled if task.throttle is not None)
+        return soonest((self.release_at, *others, *self._recalls.values(), *rates))
 
     def by_the_clock(self, now: float) -> None:
         """Do what is due."""
@@ -52,6 +53,10 @@ class Dispatcher(HandOut):
         if self._recalls:
             for name in [name for name, due in self._recalls.items() if now >= due]:
                 self._look_for_stuck(self.tasks.get(name), name)
+        for task in self._throttled:
+            due = None if task.throttle is None else task.throttle.next_time()
+            if due is not None and now >= due:
+                self.feed(task)
         self.out += self._obituaries.overdue(now)
         self.out += self.starts.sums(now)
 
