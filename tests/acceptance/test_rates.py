@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,3 +81,67 @@ def test_a_distributor_that_is_started_again_does_not_double_it(workshop: Worksh
     assert [one.wait() for one in others] == [0, 0]
     assert collected(workshop) == list(range(240))
     check_rate(begun(workshop), 60)
+
+
+AGAIN = """
+import asyncio
+from zmqpipeline import Retry
+
+app.task("C", HOW)(lambda: items(100))
+
+@app.worker("C", concurrency=10)
+async def work(data, attempt):
+    note("begun", time.monotonic())
+    if data["n"] == 30 and attempt <= 3:
+        note("again", time.monotonic())
+        raise Retry(after=0.5, pause=PAUSE)
+    if data["n"] == 31 and attempt == 1:
+        raise ValueError("a failure counts")
+    return data
+"""
+
+
+@pytest.mark.parametrize("pause", [False, True])
+def test_an_item_comes_again_and_that_is_no_failure(pause: bool, workshop: Workshop) -> None:
+    """Three times, with no retries allowed beside one; with a pause nothing else is handed out meanwhile."""
+    body = AGAIN.replace("HOW", "retries=1, backoff=0.01, limit=10").replace("PAUSE", str(pause))
+    program = start(workshop, body, *RUN, "--workers", "2")
+    assert program.wait() == 0, program.err
+    assert collected(workshop) == list(range(100))
+    asked = sorted(map(float, workshop.lines("again")))
+    assert len(asked) == 3
+    assert all(later - earlier >= 0.5 for earlier, later in pairwise(asked))
+    assert "Retry" not in program.err, program.err
+    if pause:
+        # what had been handed out before it was said may begin a moment later
+        within = [one for one in begun(workshop) if asked[0] + 0.1 < one < asked[0] + 0.45]
+        assert within == [], len(within)
+
+
+def test_an_api_that_refuses(workshop: Workshop) -> None:
+    """It answers 429 above its rate: after the first pause few are refused, and all prompts are answered."""
+    body = """
+import asyncio
+from collections import deque
+from zmqpipeline import Retry
+
+app.task("C", limit=20)(lambda: items(300))
+calls = deque()
+
+@app.worker("C", concurrency=20)
+async def work(data):
+    now = time.monotonic()
+    while calls and calls[0] < now - 0.5:
+        calls.popleft()
+    if len(calls) >= 100:
+        note("refused", data["n"])
+        raise Retry(after=0.5, pause=True)
+    calls.append(now)
+    await asyncio.sleep(0.005)
+    return data
+"""
+    program = start(workshop, body)
+    assert program.wait() == 0, program.err
+    assert collected(workshop) == list(range(300))
+    # of each of the two pauses those that were handed out before it was said
+    assert 1 <= len(workshop.lines("refused")) <= 60

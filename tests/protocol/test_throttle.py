@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zmqpipeline.errors import Retry
 from zmqpipeline.protocol.delivery.throttle import BURST_SECONDS, Throttle
 
 STEPS = st.lists(st.tuples(st.floats(0, 5), st.integers(0, 50)), max_size=60)
@@ -66,3 +70,28 @@ def test_both_hold_together() -> None:
     throttle.gave(10)
     assert throttle.left(0, 10.0) == 0
     assert throttle.next_time() is not None
+
+
+def test_a_pause_lasts_until_the_latest_that_was_asked_for() -> None:
+    """Then whoever waits is woken."""
+    throttle = Throttle(None, None)
+    throttle.pause(5.0)
+    throttle.pause(3.0)
+    assert throttle.left(0, 4.9) == 0
+    assert throttle.next_time() == 5.0
+    assert throttle.left(0, 5.0) > 1000
+    assert throttle.next_time() is None
+
+
+@given(st.floats(0, 1e6), st.booleans())
+def test_what_a_retry_says_is_read_from_its_message(after: float, pause: bool) -> None:
+    """It travels as an error does."""
+    assert Retry.read(str(Retry(after, pause))) == (after, pause)
+    assert Retry.read("anything else") == (0.0, False)
+
+
+@pytest.mark.parametrize("after", [-1, float("inf"), float("nan"), "soon"])
+def test_no_number_of_seconds_is_refused(after: Any) -> None:
+    """Where it is raised."""
+    with pytest.raises(ValueError, match=r"after|could not convert"):
+        Retry(after)

@@ -14,6 +14,7 @@ from zmqpipeline.protocol.data.ranges import RangeSet
 from zmqpipeline.protocol.delivery.hand_out import HandOut
 from zmqpipeline.protocol.delivery.suspects import LastWord
 from zmqpipeline.protocol.delivery.workers import MAX_NAME_LENGTH, WorkerState
+from zmqpipeline.protocol.error_info import RETRY
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.peers import Link, Verdict
 
@@ -154,10 +155,14 @@ class Dispatcher(HandOut):
         given_up = []
         for item in failures:
             jitter = 0.75 + 0.5 * self._rng.random()
+            had = ledger.is_with(member.who, item.number)
             failed = ledger.failed_at(member.who, item, now, jitter, member.link.confirmed)
             if failed is not None:
                 given_up.append(failed)
             if not ledger.is_with(member.who, item.number):
+                # what it says again is no news
+                if had and item.trouble.error == RETRY:
+                    self.pause(self.tasks[member.task], item)
                 member.may_drop((item.number, item.number + 1))
         self._tell_given_up(given_up, member.name)
         self._release(member)

@@ -23,6 +23,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from zmqpipeline.errors import Retry
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import credit
@@ -34,6 +35,7 @@ from zmqpipeline.protocol.delivery.gates import Gates
 from zmqpipeline.protocol.delivery.leases import Batch
 from zmqpipeline.protocol.delivery.lost_workers import LostWorkers
 from zmqpipeline.protocol.delivery.task_state import TaskState
+from zmqpipeline.protocol.delivery.throttle import Throttle
 from zmqpipeline.protocol.delivery.workers import Links, WorkerState
 
 RELEASE_SECONDS = 0.02
@@ -225,6 +227,16 @@ class HandOut:
         if task.throttle is not None and room > 0:
             room = min(room, task.throttle.left(ledger.leased, self.now))
         return room
+
+    def pause(self, task: TaskState, item: m.FailedItem) -> None:
+        """A function wants its item again; if it says so, the task pauses as long."""
+        after, pauses = Retry.read(item.trouble.message)
+        if not pauses or item.stage != "worker":
+            return
+        if task.throttle is None:
+            task.throttle = Throttle(None, None)
+            self._throttled.append(task)
+        task.throttle.pause(self.now + after)
 
     def _wanted(self, task: TaskState, member: WorkerState) -> int:
         is_bare = task.ledger.has_suspects or member.stuck or task.throttle is not None
