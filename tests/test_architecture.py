@@ -66,6 +66,8 @@ THIRD_PARTY = {
     "msgpack": ("protocol.codec", "serialization"),
     "sqlite3": ("runtime.journal",),
     "pytest": ("pytest_plugin",),
+    # an extra, imported when it is needed
+    "prometheus_client": ("cli.metrics",),
     # for types alone: it comes with whatever checks them
     "typing_extensions": ("definitions",),
 }
