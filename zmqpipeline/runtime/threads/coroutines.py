@@ -358,7 +358,7 @@ class CoroutinePool:
             except BaseException as error:
                 if self._closed:
                     return
-                results = [error]
+                results = batches.failed(error, len(some))
             ended = clock()
             if place.is_cancelled:
                 self._cancelled_ended(place, lot, ended)
