@@ -16,6 +16,7 @@ if typing.TYPE_CHECKING:
     from zmqpipeline.addresses import EndpointAddress
     from zmqpipeline.app import Pipeline
     from zmqpipeline.options import Options
+    from zmqpipeline.roles.async_client import AsyncServiceClient
     from zmqpipeline.roles.client import ServiceClient
     from zmqpipeline.roles.collector import Collector
     from zmqpipeline.roles.distributor import Distributor
@@ -30,6 +31,7 @@ if typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncServiceClient",
     "Collector",
     "Distributor",
     "EndpointAddress",
@@ -57,6 +59,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncServiceClient": "roles.async_client",
     "Collector": "roles.collector",
     "Distributor": "roles.distributor",
     "EndpointAddress": "addresses",

@@ -15,6 +15,7 @@
     │   │   └── JournalUnavailable    one that may be usable later: another process has it, its disk is full; status 75
     │   └── ImportFailed              the app's module cannot be imported by a child process or the command line
     ├── SerializeError                (TypeError)  a value that cannot be packed, or bytes that cannot be unpacked
+    ├── FieldError                    (TypeError)  a value does not fit what a function is annotated with; never retried
     ├── BatchError                    (TypeError)  a function with batch= returned no list of one result for each item
     ├── WireError                     frames of a peer that are no message of this protocol
     ├── RunFailed                     not everything was collected, or the run was ended early; see `troubles`
@@ -110,6 +111,10 @@ class ImportFailed(ConfigurationError):
 
 class SerializeError(PipelineError, TypeError):
     """A value cannot be packed (the message names the key path), or bytes are no packed value."""
+
+
+class FieldError(PipelineError, TypeError):
+    """A value does not fit the annotation of the function that it is for; such an item is not tried again."""
 
 
 class BatchError(PipelineError, TypeError):

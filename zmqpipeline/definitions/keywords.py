@@ -187,6 +187,19 @@ class WorkerKeywords(TypedDict, total=False):
     ]
 
 
+class CollectorKeywords(TypedDict, total=False):
+    """The keywords of `@app.collector` and `add_collector`."""
+
+    batch: Annotated[
+        int | None,
+        Keyword(
+            None,
+            _whole(1, True),
+            "the function takes a list of up to so many results, those that are at hand; by name numbers, not number.",
+        ),
+    ]
+
+
 class ServiceKeywords(TypedDict, total=False):
     """The keywords of `@app.service` and `add_service`."""
 

@@ -23,6 +23,10 @@ class ErrorInfo:
     place: str = ""
 
 
+NEVER_RETRIED = frozenset({"zmqpipeline.errors.FieldError"})
+"""Errors that the same item would meet again."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskError:
     """What the source, gate, key or metadata function of a task raised; `task` is "metadata" for the last."""

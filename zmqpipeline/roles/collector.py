@@ -301,6 +301,7 @@ class CollectorRunner(RoleRunner):
             feeds=None if self.stages is None else partial(self._make_feeds, self.stages),
             options=self.options,
             note_error=None if self.watcher is None else self.watcher.raised,
+            batch=calls.batch,
         )
         self._gatherer = gatherer
         return {

@@ -41,6 +41,7 @@ from zmqpipeline.protocol.delivery.leases import (
     to_judge,
 )
 from zmqpipeline.protocol.delivery.suspects import LastWord
+from zmqpipeline.protocol.error_info import NEVER_RETRIED
 from zmqpipeline.protocol.messages import Blobs, ErrorInfo, FailedItem, Spans
 
 
@@ -260,7 +261,7 @@ class Ledger(ItemStates):
         self._prior[number] = max(prior, attempts)
         self._raised_at[number] = attempts
         raised = self._raised[number] = self._raised.get(number, 0) + 1
-        if raised <= self.spec.retries and item.stage == "worker":
+        if raised <= self.spec.retries and item.stage == "worker" and item.trouble.error not in NEVER_RETRIED:
             delay = self.spec.backoff * 2.0 ** min(raised - 1, 30) * jitter
             self._again.put_off(number, now + delay)
             return None
