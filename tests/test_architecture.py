@@ -67,6 +67,8 @@ THIRD_PARTY = {
     "msgpack": ("protocol.codec", "serialization"),
     "sqlite3": ("runtime.journal",),
     "pytest": ("pytest_plugin",),
+    # an extra, imported when it is needed
+    "prometheus_client": ("cli.metrics",),
     # for types alone: it comes with whatever checks them
     "typing_extensions": ("definitions",),
 }
@@ -83,6 +85,9 @@ PRIVATE = {
             ("runtime.child", "_exit"),
             ("runtime.threads.preparation", "_current_frames"),
             ("runtime.threads.watch", "_current_frames"),
+            ("serialization.convert", "_field_defaults"),
+            ("serialization.convert", "_fields"),
+            ("serialization.records", "_fields"),
             ("testing.hang_report", "_current_frames"),
             ("utils.shutdown", "_exit"),
         ],

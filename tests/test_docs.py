@@ -146,7 +146,7 @@ def test_every_option_has_a_row_with_its_variable_and_its_meaning() -> None:
 
 COMMANDS = {
     *("call", "check", "collector", "dead", "distributor", "graph"),
-    *("keygen", "run", "service", "service-worker", "status", "worker"),
+    *("keygen", "metrics", "run", "service", "service-worker", "status", "top", "worker"),
 }
 
 

@@ -15,7 +15,9 @@ if typing.TYPE_CHECKING:
     from zmqpipeline import errors, events, messages, utils
     from zmqpipeline.addresses import EndpointAddress
     from zmqpipeline.app import Pipeline
+    from zmqpipeline.errors import Retry
     from zmqpipeline.options import Options
+    from zmqpipeline.roles.async_client import AsyncServiceClient
     from zmqpipeline.roles.client import ServiceClient
     from zmqpipeline.roles.collector import Collector
     from zmqpipeline.roles.distributor import Distributor
@@ -30,6 +32,7 @@ if typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncServiceClient",
     "Collector",
     "Distributor",
     "EndpointAddress",
@@ -39,6 +42,7 @@ __all__ = [
     "Options",
     "Pipeline",
     "Reason",
+    "Retry",
     "Service",
     "ServiceClient",
     "ServiceWorker",
@@ -57,6 +61,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncServiceClient": "roles.async_client",
     "Collector": "roles.collector",
     "Distributor": "roles.distributor",
     "EndpointAddress": "addresses",
@@ -66,6 +71,7 @@ _HOMES = {
     "Options": "options",
     "Pipeline": "app",
     "Reason": "roles.results",
+    "Retry": "errors",
     "Service": "roles.service",
     "ServiceClient": "roles.client",
     "ServiceWorker": "roles.service",

@@ -16,6 +16,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.roles.task_type import why_no_name
 
 if TYPE_CHECKING:
+    from zmqpipeline.roles.async_client import AsyncServiceClient
     from zmqpipeline.roles.client import ServiceClient
     from zmqpipeline.roles.collector import Collector
     from zmqpipeline.roles.distributor import Distributor
@@ -163,6 +164,16 @@ class Pipeline(Decorated):
         from zmqpipeline.definitions.build import client_of
 
         return client_of(self, name, options)
+
+    def async_client(self, name: str = "", *, options: Options | None = None) -> AsyncServiceClient:
+        """The same for asyncio programs: its methods are awaited, and it is used in an ``async with`` block.
+
+        Raises:
+            ConfigurationError: the app has no such service.
+        """
+        from zmqpipeline.definitions.build import async_client_of
+
+        return async_client_of(self, name, options)
 
     def test_run(
         self,

@@ -27,6 +27,7 @@ BENCHMARKS = (
     "throughput",
     "turns",
     "uneven",
+    "waiting",
 )
 """What measures. Beside these there are `record`, which keeps results, and `plot`, which draws them."""
 

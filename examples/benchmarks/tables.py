@@ -45,6 +45,7 @@ HEADS = {
     "threads": Heads("one thread", "so many"),
     "turns": Heads("turns of 5 ms", "as in a role"),
     "uneven": Heads("best possible", third="Pool"),
+    "waiting": Heads("the plain side"),
     "throughput": Heads("batches of 100 by hand in plain pyzmq", third="packed_whole"),
 }
 

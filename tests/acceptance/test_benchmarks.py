@@ -104,6 +104,16 @@ TINY: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
             "20 us, 1 in 1,000 of 50 ms, 2 workers x 2 threads, s": "at most 1.1",
         },
     ),
+    "waiting": (
+        "--calls 200 --requests 20 --items 100",
+        ("the plain side", "zmqpipeline", "ratio"),
+        {
+            "200 calls of 20 ms, 1,000 at a time, s": "at most 1.15",
+            "20 HTTP requests of 50 ms, 200 at a time, s": "at most 1.1",
+            "trivial items, async beside a thread, items/s": "at least 0.25",
+            "records of five fields beside dicts, items/s": "at least 0.7",
+        },
+    ),
     "checksums": (
         f"--workers 2 --path {Path(figures.__file__).parents[2] / 'docs/tutorial'}",
         ("the other", "zmqpipeline", "ratio"),

@@ -44,6 +44,10 @@ PRINTED = {
     "wordcount run": (
         r"\d+ texts, \d+ words, \d+ different ones, in .* s\nmost frequent: .*\none loop finds the same, in .* s\n"
     ),
+    "crawl.demo --pages 400 --kills 2": (
+        r"408 pages, each one row, of which 8 are dead links\n"
+        r"killed 2 times; \d+ pages were fetched once more than needed\n"
+    ),
     "thumbnails run --meta pictures=5": r"5 thumbnails in '.*/thumbnails/small': [\d,]+ bytes became [\d,]+\n",
     "thumbnails.client": r"thumbnail\.png: 128 x 96 pixels, [\d,]+ of [\d,]+ bytes\n",
 }

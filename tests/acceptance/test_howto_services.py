@@ -31,6 +31,8 @@ def test_the_programs_and_commands_of_the_page(workshop: Workshop) -> None:
     workshop.write("shop.py", block("shop.py"))
     workshop.write("client.py", block("client"))
     workshop.write("errors.py", block("errors"))
+    workshop.write("stream.py", block("stream"))
+    workshop.write("asks.py", block("asks"))
     commands = re.findall(r"^python -m (shop .*)$", PAGE, re.MULTILINE)
     assert [one.split()[1] for one in commands] == ["service", "service-worker", "call"]
     broker, workers = (workshop.start("-m", *one.split()) for one in commands[:2])
@@ -46,6 +48,12 @@ def test_the_programs_and_commands_of_the_page(workshop: Workshop) -> None:
         "[{'item': 'salt', 'cents': 90}, {'item': 'bread', 'cents': 250}]",
         "[90, 250]",
     ]
+
+    status, program = workshop.run("stream.py")
+    assert (status, sorted(program.out.split())) == (0, ["250"] * 500 + ["90"] * 500), program.err
+
+    status, program = workshop.run("asks.py")
+    assert (status, sorted(program.out.splitlines()[1:])) == (0, ["250", "90"]), program.err
 
     status, program = workshop.run("errors.py")
     assert (status, program.out) == (0, "KeyError 'gold'\n"), program.err

@@ -48,9 +48,9 @@ def test_the_commands_before_it_runs(crawl: Workshop) -> None:
 def test_the_commands_while_it_runs(crawl: Workshop, eventually: Callable[..., None]) -> None:
     """The tables have the columns that are shown; an object a line; --watch goes on until the run ends."""
     run = crawl.start("-m", *COMMANDS[3].split())
-    table, as_json, watch = (command.split() for command in COMMANDS[4:7])
+    table, as_json, watch, top = (command.split() for command in COMMANDS[4:8])
     eventually(lambda: crawl.run("-m", *table)[0] == 0, "a run")
-    watching = crawl.start("-m", *watch)
+    watching, topping = crawl.start("-m", *watch), crawl.start("-m", *top)
 
     def told() -> bool:
         status, program = crawl.run("-m", *table)
@@ -74,13 +74,15 @@ def test_the_commands_while_it_runs(crawl: Workshop, eventually: Callable[..., N
     assert run.wait() == 143
     assert watching.wait() == 0, watching.err
     assert watching.out.count("crawl at ipc://") >= 1
+    assert topping.wait() == 0, topping.err
+    assert topping.out.index("worker  ") < topping.out.index("task  ")
 
 
 @pytest.mark.slow
 def test_the_lines_of_a_run_in_json(crawl: Workshop) -> None:
     """What the worker's function logs has the fields that the page shows."""
     crawl.write("crawl.py", block("python")[0].replace("time.sleep(0.5)", "time.sleep(0.01)"))
-    status, program = crawl.run("-m", *COMMANDS[7].split())
+    status, program = crawl.run("-m", *COMMANDS[8].split())
     assert status == 0, program.err
     assert program.json["tasks"]["fetch"]["collected"] == 90
     lines = [json.loads(line) for line in program.err.splitlines()]

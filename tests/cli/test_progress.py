@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,17 +40,31 @@ def progress(*, seconds: float = 10.0, failed: int = 0, workers: int = 2, **done
 
 
 def test_a_line_with_totals() -> None:
-    """The bar, all and each task, rate, time left, workers, failures."""
+    """The bar, all and each task with its bar and rate, rate, time left, workers, failures."""
     now = progress(A=(90, 90), B=(60, 210), C=(0, 100), failed=3)
-    assert progress_line(now, 12.5, 200) == (
-        "[#######-------------]   37%  150/400  B 60/210  A 90/90  C 0/100  12/s  20 s left  2 workers  3 failed"
+    assert progress_line(now, 12.5, 200, {"A": 0.0, "B": 12.5}) == (
+        "[#######-------------]   37%  150/400  B [##------] 60/210 12/s  A [########] 90/90  C [--------] 0/100"
+        "  12/s  20 s left  2 workers  3 failed"
     )
 
 
 def test_a_line_without_totals() -> None:
     """No bar and no time left; one task is not told twice."""
     assert progress_line(progress(A=(90, None), workers=1), 0.5, 200) == "90 items  0.5/s  1 worker"
-    assert progress_line(progress(A=(9, None), B=(1, 5)), 2.0, 200) == "10 items  A 9  B 1/5  2.0/s  2 workers"
+    line = progress_line(progress(A=(9, None), B=(1, 5)), 2.0, 200, {"A": 1.5})
+    assert line == "10 items  A 9 1.5/s  B [#-------] 1/5  2.0/s  2 workers"
+
+
+def test_bars_and_then_rates_of_tasks_are_left_out_first() -> None:
+    """Before any task is."""
+    now = progress(A=(10, 20), B=(5, 20))
+    lines = [progress_line(now, 3.0, width, {"A": 2.0, "B": 1.0}) for width in (130, 100, 90, 78)]
+    assert [line.partition("15/40  ")[2] for line in lines] == [
+        "A [####----] 10/20 2.0/s  B [##------] 5/20 1.0/s  3.0/s  8.3 s left  2 workers",
+        "A 10/20 2.0/s  B 5/20 1.0/s  3.0/s  8.3 s left  2 workers",
+        "A 10/20  B 5/20  3.0/s  8.3 s left  2 workers",
+        "+2 tasks  3.0/s  8.3 s left  2 workers",
+    ]
 
 
 @pytest.mark.parametrize("width", [200, 90, 75, 60, 40, 10, 0])
@@ -83,6 +98,38 @@ def test_a_terminal_gets_one_line() -> None:
     assert "10/s" in lines[1]
     assert "20/s  35 s left" in lines[2]
     assert all("\x1b[K" in line for line in lines)
+
+
+def test_each_task_has_the_rate_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was done before, by processes that are gone, is done by nobody in these."""
+    monkeypatch.setenv("COLUMNS", "150")
+    stream = Terminal()
+    with progress_shown(None, stream) as observe:
+        assert observe is not None
+        observe(progress(seconds=0.0, A=(0, 1000), B=(0, 1000)))
+        observe(replace(progress(seconds=1.0, A=(500, 1000), B=(100, 1000)), inherited=600))
+        observe(replace(progress(seconds=3.0, A=(510, 1000), B=(150, 1000)), inherited=600))
+    lines = stream.getvalue().split("\r")[1:]
+    assert "B [#-------] 150/1000 25/s  30/s" in lines[-1]
+    assert "A [####----] 510/1000 5.0/s" in lines[-1]
+    assert all("300/s" not in line and "600/s" not in line for line in lines)
+
+
+@pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_failures_are_red_where_colours_are_wanted(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else is coloured, and nothing at all with NO_COLOR."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "150")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    stream = Terminal()
+    with progress_shown(None, stream) as observe:
+        assert observe is not None
+        observe(progress(A=(90, 100), failed=3))
+    drawn = stream.getvalue()
+    assert drawn.count("\x1b[31m") == (0 if variables else 1)
+    assert ("\x1b[31m3 failed\x1b[0m" in drawn) == (not variables)
 
 
 def test_nothing_is_drawn_if_nothing_comes_or_is_wanted() -> None:
@@ -145,7 +192,7 @@ def test_a_run_on_a_terminal_draws_its_line(tmp_path: Path) -> None:
     assert run.returncode == 0, drawn
     text = drawn.decode()
     assert "4 workers" in text
-    assert re.search(r"\[#{20}\]  100%  120/120  A 90/90  B 30/30", text), text
+    assert re.search(r"\[#{20}\]  100%  120/120  A \[#{8}\] 90/90  B \[#{8}\] 30/30", text), text
     assert "bars: 120 items in" in text.splitlines()[-3]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from zmqpipeline.cli.status import as_lines, as_object
+from zmqpipeline.cli.status import as_lines, as_object, as_top
 from zmqpipeline.cli.tables import duration
 from zmqpipeline.protocol.messages import RunningItem, Status, TaskCounts, TaskStatus, WorkerStatus
 
@@ -72,6 +72,49 @@ def test_bytes_of_results_are_shown_where_they_wait() -> None:
 def test_workers_that_were_not_told_of_are_counted() -> None:
     """An answer names four thousand at most; the tasks know how many there are."""
     assert as_lines("x", answer(1, 1.0, workers=12_000))[-1] == "and 11999 more workers"
+
+
+def test_a_live_screen_has_bars() -> None:
+    """Of what each task announces; without that there is none."""
+    lines = as_lines("ipc://x", answer(39, 10.0), bars=True)
+    assert lines[3].split()[6:9] == ["100", "[#######-------------]", "39%"]
+    assert "[" not in as_lines("ipc://x", answer(39, 10.0, total=None), bars=True)[3]
+    assert "100%" in as_lines("ipc://x", answer(200, 10.0), bars=True)[3], "more than it has announced"
+
+
+def test_the_workers_are_on_top() -> None:
+    """Those whose items have run longest first, with what each has done a second since the answer before."""
+    quick = replace(WORKER, address="box/1", executed=80, running=[])
+    now = replace(answer(60, 10.0), workers=[quick, WORKER])
+    before = replace(answer(50, 8.0), workers=[replace(quick, executed=50)])
+    lines = as_top("ipc://x", now, before)
+    assert [line.split()[0] if line else "" for line in lines] == [
+        "pipe",
+        "",
+        "worker",
+        "box/7",
+        "box/1",
+        "",
+        "task",
+        "A",
+    ]
+    assert lines[4].split()[6:] == ["80", "15/s"]
+    assert "/s" not in lines[3], "it was not there before"
+    assert as_top("ipc://x", replace(now, workers=[]), before)[1:] == ["", *lines[6:]]
+
+
+@pytest.mark.parametrize(("rows", "shown"), [(None, 50), (100, 50), (20, 13), (5, 3)])
+def test_workers_are_left_out_where_the_tasks_would_be(rows: int | None, shown: int) -> None:
+    """As many as there is no room for, but three."""
+    workers = [replace(WORKER, address=f"box/{number}") for number in range(50)]
+    lines = as_top("x", replace(answer(1, 1.0, workers=50), workers=workers), rows=rows)
+    assert sum(line.startswith("box/") for line in lines) == shown
+    assert (f"and {50 - shown} more workers" in lines) == (shown < 50)
+    assert lines[-1].startswith("A ")
+    if rows is not None and rows > 10:
+        assert len(lines) <= rows
+    unnamed = as_top("x", answer(1, 1.0, workers=12_000))
+    assert "and 11999 more workers" in unnamed
 
 
 @pytest.mark.parametrize(

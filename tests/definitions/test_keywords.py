@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from zmqpipeline import Pipeline
-from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, declared
+from zmqpipeline.definitions.keywords import CollectorKeywords, ServiceKeywords, TaskKeywords, WorkerKeywords, declared
 from zmqpipeline.errors import RegistrationError
 
 MISSPELT: dict[str, tuple[Callable[[Pipeline], Any], str]] = {
@@ -59,6 +59,8 @@ WRONG: dict[type, dict[str, list[Any]]] = {
         "backoff": [-0.1, "1", None, float("inf")],
         "timeout": [-1, "1", float("nan")],
         "crash_limit": [0, None],
+        "rate": [5, "5", "5/d", "-1/s", "0/s", "x/s", "inf/s"],
+        "limit": [0, "3", True],
         "on_failed": ["abrot", None],
         "endpoint": [5],
     },
@@ -70,11 +72,13 @@ WRONG: dict[type, dict[str, list[Any]]] = {
         "max_items": [0, "7"],
         "max_memory": [0, "much"],
     },
+    CollectorKeywords: {"batch": [0, "1000", True]},
     ServiceKeywords: {"threads": [0, None], "concurrency": [0], "idempotent": ["no", None], "init_timeout": [0]},
 }
 METHODS: dict[type, tuple[str, str]] = {
     TaskKeywords: ("task", "Task 'C'"),
     WorkerKeywords: ("worker", "The worker of task 'C'"),
+    CollectorKeywords: ("collector", "The collector of task 'C'"),
     ServiceKeywords: ("service", "The service 'C'"),
 }
 CASES = [
@@ -104,8 +108,10 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_keyword(kind: type, name: s
     """The text says whose it is, what it must be, and what was seen; nothing is registered."""
     app = Pipeline("wrong")
     method, whose = METHODS[kind]
+    function: Any = lambda data=None: data  # noqa: E731
+    given = (function, "C") if method == "collector" else ("C", function)
     with pytest.raises(RegistrationError) as caught:
-        getattr(app, f"add_{method}")("C", lambda data=None: data, **{name: value})
+        getattr(app, f"add_{method}")(*given, **{name: value})
     expected = declared(kind)[name][1].kind.expected
     assert str(caught.value) == f"{whose}: {name} must be {expected}, not {value!r}."
     assert not {*app.task_types, *app.registry.workers, *app.service_names}

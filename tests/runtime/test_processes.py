@@ -217,6 +217,7 @@ SAYING = ADOPTED + "say = processes.tell_parent; "
         ("say('ready'); say('starting'); os.kill(os.getpid(), 9)", Told()),
         ("[say(one) for one in ('ready', 'starting', 'working')]; os._exit(0)", Told(is_ready=True, has_worked=True)),
         ("say('exit 2'); os._exit(2)", Told(status=2)),
+        ("say('ready'); say('closing'); os._exit(0)", Told(is_ready=True, is_closing=True)),
         ("say('ready'); say('replace'); say('exit 0')", Told(is_ready=True, wants_successor=True, status=0)),
         ("say('ready'); os.fork() or (say('exit 2'), os._exit(0)); os.wait()", Told(is_ready=True)),
         ("os.fork() or time.sleep(30); say('ready'); os._exit(3)", Told(is_ready=True)),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, TypedDict
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypedDict
 
 from typing_extensions import assert_type
 
@@ -112,6 +113,42 @@ def embed(rows: list[Row], numbers: list[int]) -> list[Row]:
     return rows
 
 
+@dataclass
+class Point:
+    """A record."""
+
+    x: int
+
+
+class Size(NamedTuple):
+    """Another one."""
+
+    width: int
+
+
+@app.task("G")
+def points() -> Iterator[Point]:
+    """A source of records."""
+    yield Point(1)
+
+
+@app.worker("G")
+def size(point: Point) -> Size:
+    """A worker of records."""
+    return Size(point.x)
+
+
+@app.worker("H")
+async def later(size: Size) -> Point:
+    """An async one."""
+    return Point(size.width)
+
+
+@app.collector("G")
+def gather_sizes(size: Size) -> None:
+    """A collector of records."""
+
+
 @app.service("ask", concurrency=20)
 async def ask(data: Row) -> Row:
     """An async one."""
@@ -132,6 +169,8 @@ assert_type(gather_one({"n": 1, "square": 1}), dict[str, int])
 assert_type(is_open({}), bool)
 assert_type(finish({}), int)
 fetched: Callable[[Row, list[str]], Coroutine[Any, Any, Row]] = fetch
+assert_type(size(Point(1)), Size)
+assert_type(points(), Iterator[Point])
 assert_type(places(), dict[str, str])
 assert_type(upper({"text": "a"}), dict[str, str])
 

@@ -154,6 +154,16 @@ exit_when_idle_flag = click.option(
 )
 
 
+interval_flag = click.option(
+    "--interval",
+    type=click.FloatRange(0.1),
+    default=1.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds between two updates.",
+)
+
+
 metadata_flag = click.option(
     "--meta", multiple=True, callback=_pairs, metavar="K=V", help="Add an entry to the run's metadata. Can be repeated."
 )

@@ -1,22 +1,24 @@
 """The command `status`: asks running distributors and brokers how they stand, once or again and again.
 
-What `status` shows of a distributor's answer: lines for people, an object for programs. Pure: it prints nothing.
+What `status` and `top` show of a distributor's answer: lines for people, an object for programs.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
 from zmqpipeline.addresses import EndpointAddress, derive, refuse_inproc
 from zmqpipeline.app import Pipeline
-from zmqpipeline.cli.common import settle, shared_flags
+from zmqpipeline.cli.common import interval_flag, settle, shared_flags
+from zmqpipeline.cli.screen import Line, Screen, bar
 from zmqpipeline.cli.tables import duration, printable, table
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options, variable
@@ -27,8 +29,14 @@ from zmqpipeline.runtime.status_client import PATIENCE, StatusClient
 SHOWN = 3
 """So many running items of a worker are in its line."""
 
+MIN_WORKERS = 3
+"""So many workers `top` shows however low the terminal is."""
+
 LONG_ENOUGH = 0.2
 """Seconds between two answers from which a rate can be told."""
+
+Answers: TypeAlias = "Sequence[tuple[EndpointAddress, str, Status]]"
+"""Where an answer came from, the base address of the run, and the answer."""
 
 _TASKS = ("task", "state", "waiting", "leased", "collected", "failed", "of", "rate", "left", "workers", "")
 _WORKERS = ("worker", "task", "state", "threads", "holds", "results", "done", "runs now")
@@ -64,24 +72,86 @@ def as_object(address: str, status: Status, before: Status | None = None) -> dic
     }
 
 
-def as_lines(address: str, status: Status, before: Status | None = None) -> list[str]:
-    """The answer as two tables, one of tasks and one of workers."""
+def as_lines(address: str, status: Status, before: Status | None = None, *, bars: bool = False) -> list[str]:
+    """The answer as two tables, one of tasks and one of workers; with `bars`, of how much of each task is done."""
+    return [*_head(address, status), "", *_task_lines(status, before, bars), *_worker_lines(status)]
+
+
+def as_top(
+    address: str, status: Status, before: Status | None = None, *, bars: bool = False, rows: int | None = None
+) -> list[str]:
+    """The same with the workers first, those on top whose items have run longest, and what each has done a second.
+
+    Of the workers as many are left out as do not fit into so many `rows`.
+    """
+    head, tasks = _head(address, status), ["", *_task_lines(status, before, bars)]
+    workers = _worker_table(status, before)
+    # the line of those that are left out is one, too
+    room = len(workers) if rows is None else max(MIN_WORKERS + 1, rows - len(head) - len(tasks) - 2)
+    shown = workers if len(workers) <= room and not _unnamed(status) else workers[:room]
+    more = len(workers) - len(shown) + _unnamed(status)
+    lines = [*head, "", *shown, f"and {more} more workers"] if more else [*head, "", *shown]
+    return [*lines, *tasks] if workers else [*head, *tasks]
+
+
+def _head(address: str, status: Status) -> list[str]:
     run = f", run {status.run[:8]}" if status.run else ""
     why = f": {printable(status.why)}" if status.why else ""
+    return [f"{printable(status.pipeline)} at {address}{run}, {status.phase} for {duration(status.seconds)}{why}"]
+
+
+def _task_lines(status: Status, before: Status | None, bars: bool) -> list[str]:
+    """The table of the tasks, and what waits beside them."""
+    rows = [_task_row(one, _rate(one, status, before), bars) for one in status.tasks]
+    names = [*_TASKS[:7], "progress", *_TASKS[7:]] if bars else _TASKS
+    head, *lines = table(names, rows, right=_NUMBERS)
+    bad = [one.counts.failed > 0 or one.counts.state in ("failed", "aborted") for one in status.tasks]
     lines = [
-        f"{printable(status.pipeline)} at {address}{run}, {status.phase} for {duration(status.seconds)}{why}",
-        "",
-        *table(_TASKS, [_task_row(one, _rate(one, status, before)) for one in status.tasks], right=_NUMBERS),
+        Line(head, "head"),
+        *(Line(line, "bad") if is_bad else line for line, is_bad in zip(lines, bad, strict=True)),
     ]
     if status.queued_bytes:
         lines += ["", f"{_size(status.queued_bytes)} of results wait for the collector's function"]
     if status.held_bytes:
         lines += ["", f"{_size(status.held_bytes)} of requests and replies wait at the broker"]
-    if status.workers:
-        workers = sorted(status.workers, key=lambda one: (one.task, one.address))
-        lines += ["", *table(_WORKERS, [_worker_row(one) for one in workers], right=_NUMBERS)]
-    more = sum(one.workers for one in status.tasks) - len(status.workers)
+    return lines
+
+
+def _worker_lines(status: Status) -> list[str]:
+    workers = sorted(status.workers, key=lambda one: (one.task, one.address))
+    lines: list[str] = []
+    if workers:
+        head, *rest = table(_WORKERS, [_worker_row(one) for one in workers], right=_NUMBERS)
+        lines = ["", Line(head, "head"), *rest]
+    more = _unnamed(status)
     return [*lines, f"and {more} more workers"] if more > 0 else lines
+
+
+def _worker_table(status: Status, before: Status | None) -> list[str]:
+    """That of `top`, with its head; empty without workers."""
+    if not status.workers:
+        return []
+    # by whole seconds, so that those with short items stay where they are
+    workers = sorted(status.workers, key=lambda one: (-int(_longest(one)), one.task, one.address))
+    then = {one.address: one.executed for one in before.workers} if before and before.run == status.run else {}
+    passed = status.seconds - before.seconds if before is not None else 0.0
+    rows = []
+    for one in workers:
+        is_known = passed >= LONG_ENOUGH and one.address in then
+        rate = _per_second(max(0.0, (one.executed - then[one.address]) / passed)) if is_known else ""
+        *cells, runs = _worker_row(one)
+        rows.append([*cells, rate, runs])
+    head, *lines = table((*_WORKERS[:-1], "rate", _WORKERS[-1]), rows, right=_NUMBERS)
+    return [Line(head, "head"), *lines]
+
+
+def _longest(worker: WorkerStatus) -> float:
+    return max((one.seconds for one in worker.running), default=0.0)
+
+
+def _unnamed(status: Status) -> int:
+    """How many workers the answer does not name."""
+    return max(0, sum(one.workers for one in status.tasks) - len(status.workers))
 
 
 def _done(task: TaskStatus) -> int:
@@ -117,8 +187,9 @@ def _task_object(task: TaskStatus, rate: float) -> dict[str, Any]:
     }
 
 
-def _task_row(task: TaskStatus, rate: float) -> list[str]:
+def _task_row(task: TaskStatus, rate: float, with_bar: bool) -> list[str]:
     counts, left = task.counts, _left(task, rate)
+    bars = [_bar(task)] if with_bar else []
     return [
         printable(counts.task),
         counts.state,
@@ -127,11 +198,23 @@ def _task_row(task: TaskStatus, rate: float) -> list[str]:
         str(counts.collected),
         str(counts.failed),
         "" if task.total is None else str(task.total),
-        f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s",
+        *bars,
+        _per_second(rate),
         "" if left is None else duration(left),
         str(task.workers),
         printable(task.why),
     ]
+
+
+def _bar(task: TaskStatus) -> str:
+    if not task.total:
+        return ""
+    done = min(_done(task), task.total)
+    return f"{bar(done, task.total)} {done * 100 // task.total:3}%"
+
+
+def _per_second(rate: float) -> str:
+    return f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
 
 
 def _worker_object(worker: WorkerStatus) -> dict[str, Any]:
@@ -167,15 +250,8 @@ def _run(item: RunningItem) -> str:
 
 @click.command("status", epilog="Example: python -m app status --watch")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object on stdout, one line a run.")
-@click.option("--watch", is_flag=True, help="Repeat until the run is over or Ctrl-C is pressed.")
-@click.option(
-    "--interval",
-    type=click.FloatRange(0.1),
-    default=1.0,
-    show_default=True,
-    metavar="S",
-    help="Seconds between two updates of --watch.",
-)
+@click.option("--watch", is_flag=True, help="Repeat every --interval until the run is over or Ctrl-C is pressed.")
+@interval_flag
 @shared_flags
 @click.pass_obj
 def status(app: Pipeline, /, as_json: bool, watch: bool, interval: float, **flags: Any) -> int:
@@ -184,24 +260,33 @@ def status(app: Pipeline, /, as_json: bool, watch: bool, interval: float, **flag
     Of an app with services it asks their broker, too. It finds each `run` of this user, and the roles at the usual
     address; --endpoint asks at that address alone.
     """
+    screen = Screen(sys.stdout, again=watch)
+    tables = Tables(screen, lambda base, now, before, runs: as_lines(base, now, before, bars=screen.is_live))
+    show: Callable[[Answers], None] = _Json() if as_json else tables
+    ask_again(app, flags, show, interval if watch else None)
+    return 0
+
+
+def ask_again(app: Pipeline, flags: Mapping[str, Any], show: Callable[[Answers], None], interval: float | None) -> None:
+    """Ask, and show the answers; again after each `interval`, until nobody answers any more. None: once.
+
+    Raises ConfigurationError if nobody answers the first time.
+    """
     options = settle(app, flags)
     bases = _bases(app, options, flags["endpoint"] or os.environ.get(variable("endpoint")))
     roles = ("status", "service-clients") if app.service_names else ("status",)
     places = {derive(base, role): base for base in bases for role in roles}
     with StatusClient(list(places), options) as watcher:
-        show = _Show(places, as_json=as_json, clear=watch)
         answers = watcher.ask()
         if not answers:
             raise ConfigurationError(_nobody(list(places), watcher))
-        show(answers)
-        while watch:
+        while answers:
+            show([(place, places[place], status) for place, status in answers.items()])
+            if interval is None:
+                return
             time.sleep(interval)
             answers = watcher.ask()
-            if not answers:
-                click.echo("No distributor answers any more: the run is over, or was ended.", err=True)
-                return 0
-            show(answers)
-    return 0
+    click.echo("No distributor answers any more: the run is over, or was ended.", err=True)
 
 
 def _bases(app: Pipeline, options: Options, given: str | None) -> list[str]:
@@ -229,24 +314,39 @@ def _nobody(places: list[EndpointAddress], watcher: StatusClient) -> str:
     )
 
 
-class _Show:
-    """Prints answers; of each run it remembers the last one, from which the rates of the next are told."""
+class Before:
+    """Remembers the last answer of each run, from which the rates of the next are told."""
 
-    def __init__(self, bases: Mapping[EndpointAddress, str], *, as_json: bool, clear: bool) -> None:
-        self._bases = bases
-        self._as_json = as_json
-        self._clear = clear and not as_json
-        self._before: dict[EndpointAddress, Status] = {}
+    def __init__(self) -> None:
+        self._last: dict[EndpointAddress, Status] = {}
 
-    def __call__(self, answers: Mapping[EndpointAddress, Status]) -> None:
-        if self._clear:
-            click.clear()  # does nothing where there is no terminal
-        for index, (place, status) in enumerate(answers.items()):
-            before, self._before[place] = self._before.get(place), status
-            if self._as_json:
-                click.echo(json.dumps(as_object(self._bases[place], status, before)))
-                continue
-            if index or (self._clear and before is not None):
-                click.echo()
-            for line in as_lines(self._bases[place], status, before):
-                click.echo(line)
+    def swap(self, place: EndpointAddress, status: Status) -> Status | None:
+        """The answer before this one, if there was one."""
+        before, self._last[place] = self._last.get(place), status
+        return before
+
+
+class _Json(Before):
+    """Prints an object a line."""
+
+    def __call__(self, answers: Answers) -> None:
+        for place, base, status in answers:
+            click.echo(json.dumps(as_object(base, status, self.swap(place, status))))
+
+
+class Tables(Before):
+    """Shows tables on a screen."""
+
+    def __init__(self, screen: Screen, lines_of: Callable[[str, Status, Status | None, int], list[str]]) -> None:
+        """`lines_of` makes them of a base address, an answer, that before it, and how many runs share the screen."""
+        super().__init__()
+        self._screen = screen
+        self._lines_of = lines_of
+
+    def __call__(self, answers: Answers) -> None:
+        """Show these answers in the place of those before."""
+        lines: list[str] = []
+        for place, base, status in answers:
+            found = self._lines_of(base, status, self.swap(place, status), len(answers))
+            lines += ["", *found] if lines else found
+        self._screen.draw(lines)

@@ -24,6 +24,7 @@ from zmqpipeline.serialization.pack import METADATA_BYTES, pack_aside
 if TYPE_CHECKING:
     from zmqpipeline.app import Pipeline
     from zmqpipeline.events import Event, Observer
+    from zmqpipeline.roles.async_client import AsyncServiceClient
     from zmqpipeline.roles.client import ServiceClient
     from zmqpipeline.roles.collecting import Stages
     from zmqpipeline.roles.collector import Collector
@@ -244,7 +245,19 @@ def client_of(app: Pipeline, name: str, options: Options | None) -> ServiceClien
     """See `Pipeline.client`."""
     from zmqpipeline.roles.client import ServiceClient
 
+    options = _client_options(app, name, options)
+    return ServiceClient(places_of(app, options).clients, name, options=options)
+
+
+def async_client_of(app: Pipeline, name: str, options: Options | None) -> AsyncServiceClient:
+    """See `Pipeline.async_client`."""
+    from zmqpipeline.roles.async_client import AsyncServiceClient
+
+    options = _client_options(app, name, options)
+    return AsyncServiceClient(places_of(app, options).clients, name, options=options)
+
+
+def _client_options(app: Pipeline, name: str, options: Options | None) -> Options:
     if name:
         _service_entry(app, name)
-    options = _settled(app, options)
-    return ServiceClient(places_of(app, options).clients, name, options=options)
+    return _settled(app, options)

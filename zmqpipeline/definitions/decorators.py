@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar, overload
 
 from zmqpipeline.definitions import signatures
-from zmqpipeline.definitions.entries import check_event_type, service_entry, task_entry, task_name, worker_entry
-from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, takes
+from zmqpipeline.definitions.entries import (
+    check_event_type,
+    collector_plan,
+    service_entry,
+    task_entry,
+    task_name,
+    worker_entry,
+)
+from zmqpipeline.definitions.keywords import CollectorKeywords, ServiceKeywords, TaskKeywords, WorkerKeywords, takes
 from zmqpipeline.definitions.origin import Original, is_from_twin
 from zmqpipeline.definitions.registry import ObserverEntry, Registry, add_once
 from zmqpipeline.definitions.signatures import Handler, HandlerKind, all_brief, brief, label, plan
@@ -22,13 +29,29 @@ if TYPE_CHECKING:
     else:
         from typing_extensions import Unpack
 
-_Results: TypeAlias = Mapping[Any, Any] | list[Any] | None
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class _Attrs(Protocol):
+    __attrs_attrs__: ClassVar[Any]
+
+
+class _Struct(Protocol):
+    __struct_fields__: ClassVar[tuple[str, ...]]
+
+
+class _Model(Protocol):
+    __pydantic_fields__: ClassVar[dict[str, Any]]
+
+
+_Record: TypeAlias = Mapping[Any, Any] | tuple[Any, ...] | _Dataclass | _Attrs | _Struct | _Model | None
+_Results: TypeAlias = _Record | list[Any]
 """What a worker's function returns; a list, if it has `batch`."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-TaskFunction = TypeVar(
-    "TaskFunction", bound="Callable[..., Iterable[Mapping[Any, Any] | None] | Mapping[Any, Any] | None]"
-)
+TaskFunction = TypeVar("TaskFunction", bound="Callable[..., Iterable[_Record] | _Record]")
 WorkerFunction = TypeVar("WorkerFunction", bound="Callable[..., _Results | Awaitable[_Results]]")
 MetadataFunction = TypeVar("MetadataFunction", bound="Callable[..., Mapping[Any, Any] | None]")
 Class = TypeVar("Class", bound=type)
@@ -56,6 +79,10 @@ class Decorated(Original):
         `key`, items with the same keys in any order. By name it may take metadata, task_type, ack_data, address,
         msgtype, with `times` number, and without `times` and `key` start: how many items, from the first on without a
         gap, are done by then; it begins behind these.
+
+        With `for_each` it is called in the collector's process, once for each collected result of these tasks: its
+        first parameter is the result, and what it gives are items of this task. None is no item then. By name it may
+        take metadata, task_type (of the result), number, attempt, and depth: how many results led to that item.
 
         Args:
             task_type: the name of the task.
@@ -114,6 +141,8 @@ class Decorated(Original):
     @takes(WorkerKeywords)
     def worker(self, task_type: str, **keywords: Unpack[WorkerKeywords]) -> Callable[[WorkerFunction], WorkerFunction]:
         """Decorator: the function executes one item of the task, its first parameter, and returns the result, a dict.
+
+        Both may be records: what the parameter is annotated with, a dataclass for example, is what it is called with.
 
         With `batch` it takes a list of items and returns a list of results; by name it may take numbers, not number.
 
@@ -175,34 +204,43 @@ class Decorated(Original):
     def collector(self, task_type: Function) -> Function: ...
 
     @overload
-    def collector(self, task_type: str | None = None) -> Callable[[Function], Function]: ...
+    def collector(
+        self, task_type: str | None = None, **keywords: Unpack[CollectorKeywords]
+    ) -> Callable[[Function], Function]: ...
 
-    def collector(self, task_type: Any = None) -> Any:
+    @takes(CollectorKeywords)
+    def collector(self, task_type: Any = None, **keywords: Unpack[CollectorKeywords]) -> Any:
         """Decorator: the function takes each result. ``@app.collector`` for all tasks, ``@app.collector("C")`` for one.
 
         The one for a task wins over the one for all. A dict that it returns is attached to the next ACK. By name it may
         take metadata, task_type, number, attempt, msgtype, and journal: the open transaction of the run's journal, in
         which what it writes is committed together with the mark that the item is collected.
+
+        Args:
+            task_type: the task; None for all.
+            **keywords: those of `CollectorKeywords`.
         """
         if callable(task_type):
             self.add_collector(task_type)
             return task_type
 
         def register(function: Function) -> Function:
-            self.add_collector(function, task_type)
+            self.add_collector(function, task_type, **keywords)
             return function
 
         return brief(register)
 
-    def add_collector(self, function: Callable[..., Any], task_type: str | None = None) -> None:
-        """The method twin of `@app.collector`; without a task it is for all."""
-        if task_type is not None:
-            self._add(self.registry.collectors, signatures.COLLECTOR, task_type, function)
-            return
+    @takes(CollectorKeywords)
+    def add_collector(
+        self, function: Callable[..., Any], task_type: str | None = None, **keywords: Unpack[CollectorKeywords]
+    ) -> None:
+        """The method twin of `@app.collector`, with the same keywords; without a task it is for all."""
         if not self._takes("collector"):
             return
-        made = plan(function, signatures.COLLECTOR)
-        add_once(self.registry.collectors, "", made, "The collector", _label)
+        name = "" if task_type is None else task_name(task_type, "collector")
+        made = collector_plan(function, name, **keywords)
+        what = f"`@app.collector({name!r})`" if name else "The collector"
+        add_once(self.registry.collectors, name, made, what, _label)
 
     def finished(self, function: Function) -> Function:
         """Decorator: is called in the collector when every item is done. By name it may take metadata, msgtype.

@@ -5,12 +5,20 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions import signatures
-from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, WorkerKeywords, checked
+from zmqpipeline.definitions.keywords import (
+    CollectorKeywords,
+    ServiceKeywords,
+    TaskKeywords,
+    WorkerKeywords,
+    checked,
+    per_second,
+)
 from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry
 from zmqpipeline.definitions.signatures import Handler, plan
 from zmqpipeline.errors import RegistrationError
@@ -60,6 +68,8 @@ def task_entry(task_type: str, function: Callable[..., Any] | None, **given: Unp
         total=times if total is None else total,
         keyed=key is not None and not keywords["for_each"],
         for_each=tuple(keywords["for_each"]),
+        rate=None if keywords["rate"] is None else per_second(keywords["rate"]),
+        limit=keywords["limit"],
     )
     place = None if endpoint is None else EndpointAddress(endpoint)
     if spec.for_each:
@@ -147,6 +157,17 @@ def _check_calls(made: Handler, given: Mapping[str, Any]) -> None:
             f"The {made.what} is a plain function: each of its calls needs a thread, so that "
             f"concurrency={given['concurrency']} says nothing. Write threads={given['concurrency']}, or `async def`."
         )
+
+
+def collector_plan(function: Callable[..., Any], name: str, **given: Unpack[CollectorKeywords]) -> Handler:
+    """The plan of `@app.collector`; `name` is its task, or blank.
+
+    Raises:
+        RegistrationError: an argument is wrong, or the function takes what nobody provides.
+    """
+    keywords = checked(CollectorKeywords, given, f"The collector of task {name!r}" if name else "The collector")
+    batch = keywords["batch"] or 0
+    return replace(plan(function, signatures.LISTS if batch else signatures.COLLECTOR, name or None), batch=batch)
 
 
 def check_event_type(event_type: object) -> None:

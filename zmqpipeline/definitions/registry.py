@@ -93,6 +93,7 @@ class Registry:
             DependencyError: a dependency is unknown or goes in a circle.
         """
         self._check_names()
+        self._check_types()
         if not self.tasks and self.services:
             return []
         if not self.tasks:
@@ -164,6 +165,13 @@ class Registry:
                 f"The pipeline has the collector class {self.collector_class.__name__}, and functions for a collector. "
                 "Take the functions out, or write the class as functions."
             )
+
+    def _check_types(self) -> None:
+        """What functions are annotated with can be sent: that is looked at when all modules are imported."""
+        plans = [entry.plan for entries in (self.tasks, self.workers, self.services) for entry in entries.values()]
+        for one in (*plans, *self.collectors.values()):
+            if one is not None:
+                one.convert  # noqa: B018 - it raises
 
     def _check_init(self, decorator: str, name: str) -> None:
         worker = self.workers.get(name)

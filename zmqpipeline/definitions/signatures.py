@@ -10,10 +10,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import cached_property, partial, wraps
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
+from zmqpipeline.definitions.annotations import first_converter
 from zmqpipeline.errors import ConfigurationError, RegistrationError
 from zmqpipeline.roles.attributes import is_async
 
@@ -36,30 +37,55 @@ class HandlerKind:
     may_yield: bool = False
     may_await: bool = False
     """It may be a coroutine function."""
+    is_typed: bool = False
+    """Its first parameter may be annotated with the records that it wants; see `annotations`."""
 
 
 _TASK_NAMES = ("metadata", "task_type", "ack_data", "address", "msgtype")
 TASK = HandlerKind("task", None, (*_TASK_NAMES, "start"), may_yield=True)
 TIMES = HandlerKind("task", None, (*_TASK_NAMES, "number"))
 FIRST = HandlerKind("first", None, ("metadata", "task_type"), may_yield=True)
-FOR_EACH = HandlerKind("task", "the result", ("metadata", "task_type", "number", "attempt", "depth"), may_yield=True)
+FOR_EACH = HandlerKind(
+    "task",
+    "the result",
+    ("metadata", "task_type", "number", "attempt", "depth"),
+    may_yield=True,
+    is_typed=True,
+)
 WORKER = HandlerKind(
-    "worker", "the item", ("metadata", "task_type", "thread_index", "number", "attempt", "resource"), may_await=True
+    "worker",
+    "the item",
+    ("metadata", "task_type", "thread_index", "number", "attempt", "resource"),
+    may_await=True,
+    is_typed=True,
 )
 BATCHES = HandlerKind(
     "worker",
     "the list of items",
     ("metadata", "task_type", "thread_index", "numbers", "attempt", "resource"),
     may_await=True,
+    is_typed=True,
 )
 SERVICE = HandlerKind(
-    "service", "the request", ("task_type", "thread_index", "attempt", "resource", "msgtype"), may_await=True
+    "service",
+    "the request",
+    ("task_type", "thread_index", "attempt", "resource", "msgtype"),
+    may_await=True,
+    is_typed=True,
 )
 WORKER_INIT = HandlerKind("worker_init", None, ("metadata", "task_type"), may_yield=True, may_await=True)
 THREAD_INIT = HandlerKind(
     "thread_init", None, ("metadata", "task_type", "thread_index", "resource"), may_yield=True, may_await=True
 )
-COLLECTOR = HandlerKind("collector", "the result", ("metadata", "task_type", "number", "attempt", "msgtype", "journal"))
+COLLECTOR = HandlerKind(
+    "collector", "the result", ("metadata", "task_type", "number", "attempt", "msgtype", "journal"), is_typed=True
+)
+LISTS = HandlerKind(
+    "collector",
+    "the list of results",
+    ("metadata", "task_type", "numbers", "attempt", "msgtype", "journal"),
+    is_typed=True,
+)
 FINISHED = HandlerKind("finished", None, ("metadata", "msgtype", "journal"))
 FAILED = HandlerKind("failed", "the failure", ("metadata", "task_type", "journal"))
 ACK_DATA = HandlerKind("ack_data", None, ("metadata", "task_type"))
@@ -75,6 +101,22 @@ class Handler:
     function: Callable[..., Any]
     names: tuple[str, ...]
     what: str
+    place: HandlerKind | None = None
+    batch: int = 0
+    """Of a collector: how many results it takes at once; 0: one, and no list."""
+
+    @cached_property
+    def convert(self) -> Callable[[Any], Any] | None:
+        """What makes of a dict what the first parameter is annotated with; None: it takes dicts as they arrive.
+
+        Raises:
+            RegistrationError: such values are never sent, or the annotation cannot be evaluated.
+        """
+        if self.place is None or not self.place.is_typed:
+            return None
+        return first_converter(
+            self.function, self.what, is_list=self.place in (BATCHES, LISTS), is_dict=self.place is not SERVICE
+        )
 
     @property
     def is_async(self) -> bool:
@@ -85,6 +127,8 @@ class Handler:
         """Fill in what stays the same from call to call; what is left is given at each call."""
         given = {name: constants[name] for name in self.names if name in constants}
         function = partial(self.function, **given) if given else self.function
+        if self.convert is not None:
+            function = _converting(function, self.convert, takes_names=len(given) < len(self.names))
         return BoundHandler(function, tuple(name for name in self.names if name not in constants), self.what)
 
     def needs(self, name: str) -> bool:
@@ -105,6 +149,19 @@ class BoundHandler:
         return self.function(*first, **{name: values[name] for name in self.rest})
 
 
+def _converting(function: Callable[..., Any], convert: Callable[[Any], Any], *, takes_names: bool) -> Any:
+    def with_names(value: Any, /, **names: Any) -> Any:
+        return function(convert(value), **names)
+
+    def alone(value: Any, /) -> Any:
+        return function(convert(value))
+
+    made: Any = with_names if takes_names else alone
+    # messages name the line in which the user's function is written
+    made.__wrapped__ = function.func if isinstance(function, partial) else function
+    return made
+
+
 def label(function: object) -> str:
     """The name of a function as messages show it."""
     return str(getattr(function, "__qualname__", None) or type(function).__qualname__).replace("<locals>.", "")
@@ -118,7 +175,7 @@ def plan(function: Callable[..., Any], place: HandlerKind, task_type: str | None
     """
     what = f"{place.decorator} function {label(function)!r}" + (f" of task {task_type!r}" if task_type else "")
     _check_sort(function, place, what)
-    return Handler(function, _names(function, place, what), what)
+    return Handler(function, _names(function, place, what), what, place)
 
 
 def _check_sort(function: Callable[..., Any], place: HandlerKind, what: str) -> None:

@@ -205,7 +205,7 @@ class ChildSlots:
 
     def _is_proven(self, task: str) -> bool:
         """Whether a child of this task got beyond its init functions."""
-        if any(one.child is not None and one.child.has_worked() for one in self.places if one.task == task):
+        if any(one.child is not None and one.child.has_told().has_worked for one in self.places if one.task == task):
             self.proven.add(task)
         return task in self.proven
 
@@ -276,10 +276,10 @@ class ChildSlots:
             if place.child is not None:
                 place.child.terminate()
 
-    def kill(self) -> None:
-        """End every child at once, and wait until they are gone."""
+    def kill(self, places: Sequence[Slot] | None = None) -> None:
+        """End children (all, or those of these places) at once, and wait until they are gone."""
         self.stand_down()
-        gone = [place.child for place in self.running() if place.child is not None]
+        gone = [place.child for place in (self.running() if places is None else places) if place.child is not None]
         for child in gone:
             child.kill()
         for child in gone:

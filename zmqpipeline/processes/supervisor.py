@@ -47,6 +47,9 @@ GRACE = 1.0
 FAREWELL = 12.0
 """Seconds that the collector may wait for the distributor's BYE, which the distributor's end makes impossible."""
 
+CLOSING_LOOK = 0.1
+"""Seconds between two looks whether children that close what user code opened have ended."""
+
 OVERTIME = 3.0
 """Seconds beyond the drain time-out before a child that still runs is killed."""
 
@@ -121,6 +124,8 @@ class RunSupervisor:
     done: int = -1
     """How many items were done when it died last."""
     collector_ended: bool = False
+    closing_by: float | None = None
+    """When children that close what user code opened are killed, too; None: nobody has been yet."""
     status: int = 0
     """The exit status of a run whose workers cannot start: 1 if that is a bug of its program."""
     starts: FailedStarts = field(default_factory=lambda: FailedStarts(None))
@@ -324,11 +329,21 @@ class RunSupervisor:
         self._release_collector(now)
 
     def _overtime_is_due(self, now: float) -> None:
-        """The drain time-out is over: nothing that is still there will end by itself."""
-        for place in self.slots.running():
-            log.warning("The %s did not end in time; it is killed.", place.label)
-        self.slots.kill()
-        self._release_collector(now)
+        """The drain time-out is over: only children that close what user code opened still end by themselves."""
+        running = self.slots.running()
+        closing = [place for place in running if place.child is not None and place.child.has_told().is_closing]
+        if self.closing_by is None:
+            self.closing_by = now + self.plan.drain_timeout + OVERTIME
+        if now >= self.closing_by:
+            closing = []
+        for place in running:
+            if place not in closing:
+                log.warning("The %s did not end in time; it is killed.", place.label)
+        self.slots.kill([place for place in running if place not in closing])
+        if closing:
+            self.deadlines["overtime"] = now + CLOSING_LOOK
+        else:
+            self._release_collector(now)
 
     def _release_is_due(self, now: float) -> None:
         log.warning("The collector did not end in time: a function of it still runs. It is left alone.")

@@ -229,7 +229,7 @@ class Collected:
     """If they were wanted: the data for the ACK of each item in `spans`, as (how many in a row, data)."""
     outboxes: list[Outbox] = field(default_factory=list)
     """What the outboxes hold now, with all that these items gave."""
-    unfed: frozenset[int] = frozenset()
+    unfed: list[int] = field(default_factory=list)
     """The failures of a function that makes items of results, not of the collector's own."""
 
 

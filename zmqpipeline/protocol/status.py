@@ -124,7 +124,7 @@ def _task(facts: StatusSource, task: TaskState, now: float) -> m.TaskStatus:
     ledger = task.ledger
     end = now if task.over_at is None else task.over_at
     return m.TaskStatus(
-        counts=ledger.counts(task.state),
+        counts=task.counts(),
         total=task.spec.total,
         waiting=ledger.waiting + task.in_outbox,
         retrying=ledger.retrying,

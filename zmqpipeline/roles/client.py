@@ -7,8 +7,10 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
+from itertools import islice
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -30,9 +32,13 @@ from zmqpipeline.roles.runner import new_incarnation
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.transport import transport
 from zmqpipeline.serialization.pack import opener, pack
+from zmqpipeline.serialization.records import encoder_of
 
 Data: TypeAlias = Any
 """One request, typically a dict; a list or a tuple is several, which are spread over the workers."""
+
+AT_ONCE = 1000
+"""So many requests of a stream are open at a time, if nothing else is said."""
 
 log = logging.getLogger("zmqpipeline.serviceclient")
 
@@ -112,6 +118,61 @@ class ServiceClient:
         call = _Call(str(task_type or self.task_type), _seconds(timeout), len(payloads), self, single=single)
         return self._inner.submit(call, payloads)
 
+    def submit_one(self, data: Any, task_type: str = "", timeout: float | None = 30.0) -> Future[Any]:
+        """As `submit`; a list is one request, too."""
+        call = _Call(str(task_type or self.task_type), _seconds(timeout), 1, self, single=True)
+        return self._inner.submit(call, self._packed([data]))
+
+    def stream(
+        self,
+        requests: Iterable[Any],
+        task_type: str = "",
+        timeout: float | None = 30.0,
+        *,
+        at_once: int = AT_ONCE,
+        return_exceptions: bool = False,
+    ) -> Iterator[Any]:
+        """The replies to these requests, each as soon as it is there, in whatever order they come.
+
+        Args:
+            requests: any iterable; it is taken from as replies come.
+            task_type: the service; by default the client's own.
+            timeout: seconds, of each request; None waits for ever.
+            at_once: so many requests at most are open.
+            return_exceptions: a request that failed gives its exception in the place of a reply; else it is raised, and
+                the others are withdrawn.
+
+        Raises:
+            RequestFailed: as `request`.
+        """
+        check_at_once(at_once)
+        self._inner.refuse_to_wait()
+        return self._stream(iter(requests), task_type, timeout, at_once, return_exceptions)
+
+    def _stream(
+        self, source: Iterator[Any], task_type: str, timeout: float | None, at_once: int, return_exceptions: bool
+    ) -> Iterator[Any]:
+        done: SimpleQueue[Future[Any]] = SimpleQueue()
+        pending: set[Future[Any]] = set()
+        try:
+            while True:
+                for one in islice(source, at_once - len(pending)):
+                    future = self.submit_one(one, task_type, timeout)
+                    pending.add(future)
+                    future.add_done_callback(done.put)
+                if not pending:
+                    return
+                future = done.get()
+                pending.discard(future)
+                error = future.exception()
+                if error is not None and not return_exceptions:
+                    raise error
+                yield future.result() if error is None else error
+        finally:
+            # whoever stops reading withdraws what is still asked for
+            for future in pending:
+                future.cancel()
+
     async def arequest(self, data: Data, task_type: str = "", timeout: float | None = 30.0) -> Any:
         """As `request`, for asyncio. Cancelling it withdraws the request."""
         import asyncio
@@ -137,13 +198,20 @@ class ServiceClient:
         most = self._options.max_message_bytes
         payloads = []
         for one in data:
-            payloads.append(packed := pack(one))
+            encode = encoder_of(type(one))
+            payloads.append(packed := pack(one if encode is None else encode(one)))
             if len(packed) > most:
                 raise SerializeError(
                     f"A request of {len(packed)} bytes is larger than max_message_bytes ({most}). "
                     "Send less, or a path to a file, or raise the limit with ZMQPIPELINE_MAX_MESSAGE_BYTES."
                 )
         return payloads
+
+
+def check_at_once(at_once: object) -> None:
+    """Raise ConfigurationError for what is no number of requests."""
+    if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
+        raise ConfigurationError(f"at_once must be a whole number, 1 or more, not {at_once!r}.")
 
 
 def _seconds(timeout: object) -> float | None:

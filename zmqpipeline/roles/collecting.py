@@ -14,7 +14,7 @@ from zmqpipeline.roles.calls import LAST, guarded
 from zmqpipeline.roles.results import Failure
 from zmqpipeline.runtime.journal import Journal
 from zmqpipeline.runtime.threads.feeding import Feeds
-from zmqpipeline.serialization.pack import ACK_DATA_BYTES, pack_aside, pack_item
+from zmqpipeline.serialization.pack import ACK_DATA_BYTES, MAX_DEPTH, check_depth, pack_aside, pack_item
 
 Collection: TypeAlias = Callable[[str, int], tuple[Callable[..., Any], bool]]
 """By task and attempt: the user code for a result, and whether it is called with the item's number and the data."""
@@ -45,6 +45,10 @@ class ResultHandler(ABC):
     @abstractmethod
     def collection(self) -> Collection:
         """What is called for a result; made anew when the run's metadata are known."""
+
+    def batch(self, task: str) -> int:
+        """How many results the function of this task takes at once; 0: it takes one, and no list."""
+        return 0
 
     @abstractmethod
     def failed(self, failure: Failure) -> None:
@@ -104,11 +108,30 @@ class ResultCalls:
         """What is called for each item of a part, and whether with its number."""
         self._last_task = task
         call, takes_number = self._collection(task, attempt)
+        if self._handler.batch(task):
+            return self._checking_each(call), True
 
         def about(number: int, data: Any) -> dict[str, str | int]:
             return {"task": task, "item": number, "attempt": attempt}
 
         return guarded(call, self._options, about, value=LAST, placed=takes_number)
+
+    def _checking_each(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Of a call with lists, or with one number and one result."""
+        most = self._options.max_depth
+
+        def checked(numbers: Any, values: Any) -> Any:
+            if isinstance(numbers, int):
+                numbers, values = [numbers], [values]
+            for value in values if most < MAX_DEPTH else ():
+                check_depth(value, most)
+            return call(numbers, values)
+
+        return checked
+
+    def batch(self, task: str) -> int:
+        """How many results the function of this task takes at once; 0: it takes one, and no list."""
+        return self._handler.batch(task)
 
     def note(self, answer: Any) -> None:
         """What the call for an item returned: a dict goes along with the next ACK."""
@@ -148,6 +171,8 @@ class WatchedCalls(ResultCalls):
         """What is called for each item of a part: always with its number."""
         call, takes_number = super().collecting(task, attempt)
         watcher = self._watcher
+        if self._handler.batch(task):
+            return self._watched_lists(task, call), True
 
         def watched(number: int, data: Any) -> Any:
             # the function may change its own
@@ -161,6 +186,25 @@ class WatchedCalls(ResultCalls):
             return answer
 
         return watched, True
+
+    def _watched_lists(self, task: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        watcher = self._watcher
+
+        def watched(numbers: Any, values: Any) -> Any:
+            if isinstance(numbers, int):
+                numbers, values = [numbers], [values]
+            seen = copy.deepcopy(values)
+            try:
+                answer = call(numbers, values)
+            except BaseException as error:
+                for number in numbers if len(numbers) == 1 else ():
+                    watcher.raised(task, number, error)
+                raise
+            for number, data in zip(numbers, seen, strict=True):
+                watcher.collected(task, number, data)
+            return answer
+
+        return watched
 
     def take_ack_data(self) -> bytes:
         """What it raises is told."""

@@ -32,6 +32,7 @@ from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.threads.execution import Execution
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import MAX_DEPTH, bounded, check_depth, pack
+from zmqpipeline.serialization.records import encoder_of
 
 REPLY_SECONDS = 0.004
 """Replies wait for so much work (seconds) at most: each has a client who waits, while results have a collector."""
@@ -146,6 +147,8 @@ def reply_packer(what: str, options: Options) -> Callable[[], Callable[[Any], by
     """What packs the replies of a function."""
 
     def pack_reply(reply: Any) -> bytes:
+        if (encode := encoder_of(type(reply))) is not None:
+            reply = encode(reply)
         return bounded(pack(reply, what, " returned what"), what, options.max_message_bytes)
 
     return lambda: pack_reply

@@ -117,11 +117,11 @@ class Child:
             with self._line_guard, suppress(OSError):
                 self._process.stdin.close()
 
-    def has_worked(self) -> bool:
-        """Whether it has said that its init functions have returned, and its first item is about to be executed."""
+    def has_told(self) -> Told:
+        """What it has told of itself until now."""
         with self._line_guard:
             self._hear()
-            return Told.read(self._heard).has_worked
+            return Told.read(self._heard)
 
     def _hear(self) -> None:
         """Take what it has told since the last time. Nobody waits for the end of it: forks of user code may hold it."""

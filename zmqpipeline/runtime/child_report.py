@@ -22,6 +22,9 @@ STARTING = "starting"
 WORKING = "working"
 """They have returned, and its first item is about to be executed."""
 
+CLOSING = "closing"
+"""Its role is over, and user code closes what it opened: the child ends by itself, in `drain_timeout` at most."""
+
 REPLACE = "replace"
 """It has done all the work that one process may do, and leaves in good order: another one shall take its place."""
 
@@ -51,6 +54,9 @@ class Told:
     has_worked: bool = False
     """It had begun to execute an item."""
 
+    is_closing: bool = False
+    """Its role is over: it closes what user code opened."""
+
     wants_successor: bool = False
     """It left so that another process takes its place."""
 
@@ -79,6 +85,7 @@ class Told:
         return cls(
             is_ready=bool(states) and states[-1] != STARTING,
             has_worked=WORKING in states,
+            is_closing=CLOSING in words,
             wants_successor=REPLACE in words,
             init_trouble=raised[-1] if raised else None,
             status=chosen[-1] if chosen else None,

@@ -52,6 +52,10 @@ class StatusClient:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the sockets."""
         self._transport.close(0.0)
 
     def ask(self) -> Mapping[EndpointAddress, Status]:

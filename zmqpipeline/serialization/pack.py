@@ -23,6 +23,7 @@ from typing import Any
 import msgpack
 
 from zmqpipeline.errors import SerializeError
+from zmqpipeline.serialization.records import encoder_of
 from zmqpipeline.serialization.types import CONTAINERS, LOADERS, Mark, dump_numpy, find_dumper
 from zmqpipeline.serialization.untrusted import UNBELIEVED, open_bounded
 
@@ -144,6 +145,8 @@ def item_packer(what: str, most: int = 1 << 62) -> Callable[[Any], bytes]:
                 if len(data) <= common:
                     return data
                 pack_dict = _new_packer().pack
+        elif (encode := encoder_of(type(value))) is not None:
+            return pack_one(encode(value))
         return bounded(pack_item(value, what), what, most)
 
     return pack_one
@@ -172,6 +175,8 @@ def pack_item(value: Any, what: str) -> bytes:
     if not isinstance(value, dict):
         if value is None:
             return _EMPTY
+        if (encode := encoder_of(type(value))) is not None:
+            return pack_item(encode(value), what)
         kind = type(value).__name__
         if kind == "coroutine":
             value.close()

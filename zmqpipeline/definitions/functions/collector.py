@@ -37,7 +37,9 @@ class FunctionCollector(Collector):
     def handle_collection(self, data: dict[str, Any], task_type: str, msgtype: str) -> dict[str, Any] | None:
         """Call the function of this task for one result."""
         call, takes_number = self.handler.collection()(task_type, 1)
-        answer = call(0, data) if takes_number else call(data)
+        if self.handler.batch(task_type):
+            data = [data]  # type: ignore[assignment] # it takes a list
+        answer = call([0] if isinstance(data, list) else 0, data) if takes_number else call(data)
         return answer if isinstance(answer, dict) else None
 
 
@@ -73,6 +75,8 @@ class FunctionResults(ResultHandler):
                 return (lambda data: None), False
             bound = plan.bind({**constants, "task_type": task, "attempt": attempt})
             function = bound.function
+            if plan.batch:
+                return (lambda numbers, data: self._call(bound, data, numbers=numbers)), True
             if not bound.rest:
                 return function, False
             if "journal" not in bound.rest:
@@ -80,6 +84,11 @@ class FunctionResults(ResultHandler):
             return (lambda number, data: self._call(bound, data, number=number)), True
 
         return collection
+
+    def batch(self, task: str) -> int:
+        """As the function of the task was decorated, or the one for all others."""
+        plan = self._collectors.get(task, None if task in self._inner else self._collectors.get(""))
+        return 0 if plan is None else plan.batch
 
     def failed(self, failure: Failure) -> None:
         """Call the `failed` function."""

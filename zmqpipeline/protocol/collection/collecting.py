@@ -200,9 +200,10 @@ class CollectedResults:
         if event.spans:
             progress.collect(event.spans)
         if event.failures:
+            unfed = set(event.unfed)
             items = [
                 m.FailedItem(
-                    *(event.task, number, event.attempt, "feed" if number in event.unfed else "collector"),
+                    *(event.task, number, event.attempt, "feed" if number in unfed else "collector"),
                     *(trouble, payload, progress.keys.of(number)),
                 )
                 for number, trouble, payload in event.failures

@@ -23,6 +23,7 @@ from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.leader import Leadership
+from zmqpipeline.runtime.threads.collecting_lists import Waiting, call_with, joined
 from zmqpipeline.runtime.threads.feeding import Feeder, Feeds, Roots
 from zmqpipeline.runtime.threads.serial import Part, Post, SerialThread
 from zmqpipeline.runtime.threads.ticker import Ticker
@@ -65,6 +66,7 @@ class CollectorThread:
         feeds: Callable[[], Feeds] | None = None,
         options: Options | None = None,
         note_error: Callable[[str, int, BaseException], object] | None = None,
+        batch: Callable[[str], int] = lambda task: 0,
     ) -> None:
         """`note` is given what the call for an item returned, if anything; it returns packed data for the next Ack.
 
@@ -75,8 +77,9 @@ class CollectorThread:
 
         `feeds` gives, once a run has begun, how results become items of other tasks, under these `options`; it needs a
         journal. `note_error` is told what functions that make items raise, with the task and the number of the result's
-        item.
+        item. `batch` says how many results the function of a task takes at once, 0 if one.
         """
+        self._batch, self._listed = batch, Waiting()
         self._failures = failures or FailureLog(logging.getLogger("zmqpipeline.collector"))
         self._sums = Ticker("zmqpipeline-collect-failures", self._failures.look)
         self._collecting = collecting
@@ -103,6 +106,7 @@ class CollectorThread:
     def begin(self, command: SetRun) -> None:
         """Write down that the run begins, if there is a journal; nothing answers."""
         journal = self._journal
+        self._listed.next_run()
         if journal is not None:
             self.submit(lambda: journal.begin(command))
         if self._feeder is not None:
@@ -115,7 +119,11 @@ class CollectorThread:
 
     def collect(self, command: Collect) -> None:
         """Call the function for each item; Collected answers, in parts of at most 10 ms and the call that ends them."""
-        self.submit(lambda: self._collect(Collection(command)))
+        if self._batch(command.task):
+            self._listed.add(command)
+            self.submit(self._collect_lists)
+        else:
+            self.submit(lambda: self._collect(Collection(command)))
 
     def call_failed(self, command: CallFailed) -> None:
         """Call the `failed` function for each item; FailedCalled answers, one for each task."""
@@ -260,6 +268,44 @@ class CollectorThread:
         work.done = index
         self._answer_part(command, numbers[first:index], keys, failures, data, each)
 
+    def _collect_lists(self) -> None:
+        """Call the function of a task with the results that are at hand; perhaps an earlier call has taken all."""
+        works = [Collection(one) for one in self._listed.take(self._batch)]
+        if not works:
+            return
+        command = works[0].command
+        if self._feeder is not None and self._feeder.feeds(command.task):
+            # each gives items of its own, in one transaction with its mark
+            for work in works:
+                while work.done < len(work.numbers):
+                    self._collect(work)
+            return
+        self._begin_part()
+        call, _ = self._collecting(command.task, command.attempt)
+        numbers, values, packed = joined(works)
+        errors, answers = call_with(call, self._batch(command.task), numbers, values, packed)
+        data = b""
+        for answer in answers:
+            if answer is not None:
+                data = self._note(answer) or data
+        begin = 0
+        for work in works:
+            end = begin + len(work.numbers)
+            self._answer_list(work, {at - begin: error for at, error in errors.items() if begin <= at < end}, data)
+            begin, data = end, b""
+
+    def _answer_list(self, work: Collection, errors: dict[int, BaseException], data: bytes) -> None:
+        command, numbers = work.command, work.numbers
+        failures = [
+            (numbers[at], self._of_item(error, command, numbers[at], work.values[at]), bytes(command.payloads[at]))
+            for at, error in sorted(errors.items())
+        ]
+        each = EachAck(self._ack_data, self._of_call) if command.each else None
+        if each is not None:
+            for _ in range(len(numbers) - len(failures)):
+                each.collected(data)
+        self._answer_part(command, numbers, command.keys, failures, data, each)
+
     def _answer_part(
         self,
         command: Collect,
@@ -282,7 +328,7 @@ class CollectorThread:
         if self._journal is not None:
             self._journal.collected(command.task, numbers, keys, data)
         told = [] if each is None else each.runs
-        unfed = frozenset[int]() if self._feeder is None else self._feeder.take_failed()
+        unfed = [] if self._feeder is None else self._feeder.take_failed()
         spans = spans_of(numbers)
         self._answer(Collected(command.task, spans, failures, data, command.attempt, trouble, told, unfed=unfed))
 

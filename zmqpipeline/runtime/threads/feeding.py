@@ -91,9 +91,9 @@ class Feeder:
         """What the outboxes hold, after a commit; `troubles` are what sources of first items have raised."""
         return self._journal.outboxes.told(self._feeds.roots, troubles)
 
-    def take_failed(self) -> frozenset[int]:
+    def take_failed(self) -> list[int]:
         """The numbers of the items whose results could not be made into others, since the last time."""
-        failed, self._failed = frozenset(self._failed), set()
+        failed, self._failed = sorted(self._failed), set()
         return failed
 
     def has_failed(self, number: int) -> bool:

@@ -299,7 +299,7 @@ class AppCollector(nodes.CollectorNode):
         if told is not None:
             trouble = told.trouble
         runs = [] if told is None else told.runs
-        unfed = frozenset[int]() if self._stages is None else self._stages.feeder.take_failed()
+        unfed = [] if self._stages is None else self._stages.feeder.take_failed()
         self.hold(e.Collected(task, spans_of(good), failures, ack, attempt, trouble, runs, unfed=unfed))
 
     def call_failed(self, failures: list[m.FailedItem]) -> None:

@@ -1,0 +1,430 @@
+"""From plain values to those that a function is annotated with: made once for each annotation, checked at each value.
+
+A converter takes a value as it arrived and gives it as the annotation wants it, or raises `FieldError`, which says
+which field, what was wanted, and what was found. Nothing is guessed: a float is no int, and a text no number.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import enum
+import sys
+import types
+import typing
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple, TypeVar, Union
+from uuid import UUID
+
+from zmqpipeline.errors import FieldError, RegistrationError
+from zmqpipeline.serialization.records import is_model
+
+Convert = Callable[[Any], Any]
+"""From a value as it arrived to what is wanted there."""
+
+_AS_IT_IS = (bool, int, str, bytes, date, timedelta, Decimal, UUID)
+_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+_LISTS = (list, collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Iterable)
+_SETS = (set, frozenset, collections.abc.Set)
+_MISSING = object()
+
+
+class _Misfit(Exception):
+    """A value does not fit; `path` is where, from the record inwards, and grows on the way out."""
+
+    def __init__(self, wanted: str, found: object = _MISSING) -> None:
+        self.path = ""
+        self.wanted, self.found = wanted, found
+
+    def letter(self) -> str:
+        """Which field, what was wanted, what was found."""
+        if self.found is _MISSING:
+            return f"`${self.path}` {self.wanted}."
+        text = repr(self.found)
+        shown = text if len(text) <= 60 else f"{text[:57]}..."
+        return f"`${self.path}` must be {self.wanted}, and is {shown} ({_named(type(self.found))})."
+
+
+class CannotCarry(Exception):
+    """An annotation stands for values that are never sent; its text says which, and where."""
+
+
+def is_plain(annotation: Any) -> bool:
+    """Whether a parameter with this annotation takes the dict as it arrived."""
+    if annotation in (Any, object, None, dict) or isinstance(annotation, (TypeVar, str)):
+        return True
+    origin = typing.get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return all(one is type(None) or is_plain(one) for one in typing.get_args(annotation))
+    if origin is typing.Annotated:
+        return is_plain(typing.get_args(annotation)[0])
+    return (origin or annotation) in _MAPPINGS
+
+
+def converter(annotation: Any) -> Convert:
+    """What converts values for this annotation; it raises `FieldError` for one that does not fit.
+
+    Raises:
+        CannotCarry: such values are never sent.
+    """
+    convert = _Maker().make(annotation, "$")
+
+    def converted(value: Any) -> Any:
+        try:
+            return convert(value)
+        except _Misfit as misfit:
+            letter = misfit.letter()
+        raise FieldError(letter)
+
+    return converted
+
+
+class _Maker:
+    """Makes the converters of one annotation; a type that holds itself is made once."""
+
+    def __init__(self) -> None:
+        self._made: dict[Any, Convert] = {}
+
+    def make(self, wanted: Any, path: str) -> Convert:
+        if wanted in (Any, object, typing.Hashable) or isinstance(wanted, TypeVar):
+            return _anything
+        if wanted is None or wanted is type(None):
+            return _exactly(type(None), "None")
+        if isinstance(wanted, typing.NewType):
+            return self.make(wanted.__supertype__, path)
+        origin = typing.get_origin(wanted)
+        if origin is not None:
+            return self._make_generic(wanted, origin, typing.get_args(wanted), path)
+        if not isinstance(wanted, type):
+            if hasattr(wanted, "__value__"):
+                return self.make(wanted.__value__, path)
+            raise CannotCarry(f"`{path}` is {wanted!r}")
+        if wanted not in self._made:
+            # what holds itself finds this one, which is filled in below
+            made: list[Convert] = []
+            self._made[wanted] = lambda value: made[0](value)  # noqa: PLW0108 - it is not there yet
+            made.append(self._make_type(wanted, path))
+            self._made[wanted] = made[0]
+        return self._made[wanted]
+
+    def _make_type(self, wanted: type, path: str) -> Convert:
+        if wanted is float:
+            return _float
+        if wanted is datetime:
+            return _instance(datetime, "a datetime")
+        if wanted in _AS_IT_IS:
+            return _exactly(wanted, _named(wanted))
+        if issubclass(wanted, enum.Enum):
+            return _enum(wanted)
+        if issubclass(wanted, PurePath):
+            return _path(Path if wanted is PurePath else wanted)
+        if wanted in (*_MAPPINGS, *_LISTS, *_SETS, tuple):
+            return self._make_generic(wanted, wanted, (), path)
+        if getattr(wanted, "__module__", "") == "numpy":
+            return _instance(wanted, f"a {wanted.__name__}")
+        return self._make_record(wanted, path)
+
+    def _make_record(self, wanted: type, path: str) -> Convert:
+        if is_model(wanted):
+            return _model(wanted)
+        msgspec = sys.modules.get("msgspec")
+        if msgspec is not None and issubclass(wanted, msgspec.Struct):
+            return _struct(msgspec, wanted)
+        fields = _fields_of(wanted)
+        if fields is None:
+            raise CannotCarry(f"`{path}` is {wanted.__module__}.{wanted.__qualname__}")
+        hints = typing.get_type_hints(wanted, include_extras=True)
+        made = [
+            _Field(name, hint, self.make(hint, f"{path}.{name}"), is_required)
+            for name, is_required in fields
+            for hint in [_unwrapped(hints.get(name, Any))]
+        ]
+        return _record(wanted.__qualname__, made, dict if typing.is_typeddict(wanted) else wanted)
+
+    def _make_generic(self, wanted: Any, origin: Any, args: tuple[Any, ...], path: str) -> Convert:
+        if origin is typing.Annotated:
+            return self.make(args[0], path)
+        if origin in (Union, types.UnionType):
+            return _either([self.make(one, path) for one in args], str(wanted).replace("typing.", ""))
+        if origin is typing.Literal:
+            return _literal(args)
+        if origin in _MAPPINGS:
+            key, value = args or (Any, Any)
+            return _mapping(self.make(key, f"a key of {path}"), self.make(value, f"{path}[...]"))
+        if origin is tuple and args and args[-1] is not Ellipsis:
+            return _tuple([self.make(one, f"{path}[{at}]") for at, one in enumerate(args)])
+        if origin in (*_LISTS, *_SETS, tuple):
+            element = self.make(args[0] if args else Any, f"{path}[...]")
+            if origin is tuple:
+                return _several(tuple, (tuple, list), element, "a tuple")
+            if origin in _SETS:
+                kind = frozenset if origin is frozenset else set
+                return _several(kind, (set, frozenset), element, f"a {kind.__name__}")
+            return _several(list, (list, tuple), element, "a list")
+        if isinstance(origin, type):
+            # a record with parameters: its fields are checked as far as they are known without these
+            return self.make(origin, path)
+        raise CannotCarry(f"`{path}` is {wanted!r}")
+
+
+def _fields_of(wanted: Any) -> list[tuple[str, bool]] | None:
+    """Name of each field, and whether it is required; None if it is no type of records."""
+    if dataclasses.is_dataclass(wanted):
+        return [(one.name, _is_required(one)) for one in dataclasses.fields(wanted) if one.init]
+    if typing.is_typeddict(wanted):
+        hints = typing.get_type_hints(wanted, include_extras=True)
+        return [(name, _is_required_key(wanted, name, hint)) for name, hint in hints.items()]
+    if issubclass(wanted, tuple) and hasattr(wanted, "_fields"):
+        defaults = getattr(wanted, "_field_defaults", {})
+        return [(name, name not in defaults) for name in wanted._fields]
+    attributes = getattr(wanted, "__attrs_attrs__", None)
+    if attributes is None:
+        return None
+    nothing = getattr(sys.modules.get("attr"), "NOTHING", None)
+    return [(one.alias, one.default is nothing) for one in attributes if one.init]
+
+
+def _is_required_key(wanted: Any, name: str, hint: Any) -> bool:
+    # of annotations that are text Python itself has not seen what they say
+    said = str(typing.get_origin(hint)).rpartition(".")[2]
+    return said != "NotRequired" and (said == "Required" or name in wanted.__required_keys__)
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _unwrapped(hint: Any) -> Any:
+    """Without ``Required[...]`` and its like, and ``ClassVar``."""
+    while typing.get_origin(hint) is not None and str(typing.get_origin(hint)).rpartition(".")[2] in (
+        "Required",
+        "NotRequired",
+        "ReadOnly",
+        "Final",
+    ):
+        hint = typing.get_args(hint)[0]
+    return hint
+
+
+def _named(kind: type) -> str:
+    name = kind.__name__
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+
+
+def _anything(value: Any) -> Any:
+    return value
+
+
+def _exactly(kind: type, name: str) -> Convert:
+    def exactly(value: Any) -> Any:
+        if type(value) is kind:
+            return value
+        raise _Misfit(name, value)
+
+    return exactly
+
+
+def _instance(kind: type, name: str) -> Convert:
+    def instance(value: Any) -> Any:
+        if isinstance(value, kind):
+            return value
+        raise _Misfit(name, value)
+
+    return instance
+
+
+def _float(value: Any) -> float:
+    if type(value) is float:
+        return value
+    if type(value) is int:
+        return float(value)
+    raise _Misfit("a float", value)
+
+
+def _enum(kind: type[enum.Enum]) -> Convert:
+    def member(value: Any) -> Any:
+        try:
+            return kind(value)
+        except ValueError:
+            known = ", ".join(repr(one.value) for one in list(kind)[:10])
+        raise _Misfit(f"one of {known} ({kind.__qualname__})", value)
+
+    return member
+
+
+def _path(kind: type[PurePath]) -> Convert:
+    def path(value: Any) -> Any:
+        if type(value) is str:
+            return kind(value)
+        raise _Misfit("a path, as text", value)
+
+    return path
+
+
+def _literal(values: tuple[Any, ...]) -> Convert:
+    def literal(value: Any) -> Any:
+        if any(type(one) is type(value) and one == value for one in values):
+            return value
+        raise _Misfit(f"one of {', '.join(map(repr, values))}", value)
+
+    return literal
+
+
+def _either(converters: list[Convert], name: str) -> Convert:
+    def either(value: Any) -> Any:
+        seen: _Misfit | None = None
+        for convert in converters:
+            try:
+                return convert(value)
+            except _Misfit as misfit:
+                seen = misfit if misfit.path or seen is None else seen
+        # of a record or None the field that does not fit is said
+        raise seen if seen is not None and seen.path else _Misfit(name, value)
+
+    return either
+
+
+def _inside(convert: Convert, value: Any, step: str) -> Any:
+    try:
+        return convert(value)
+    except _Misfit as misfit:
+        misfit.path = step + misfit.path
+        raise
+
+
+def _mapping(key: Convert, value: Convert) -> Convert:
+    def mapping(given: Any) -> Any:
+        if type(given) is not dict:
+            raise _Misfit("a dict", given)
+        if key is _anything and value is _anything:
+            return given
+        return {
+            _inside(key, name, f"[the key {name!r}]"): _inside(value, one, f"[{name!r}]") for name, one in given.items()
+        }
+
+    return mapping
+
+
+def _several(kind: type, accepted: tuple[type, ...], element: Convert, name: str) -> Convert:
+    def several(given: Any) -> Any:
+        if type(given) not in accepted:
+            raise _Misfit(name, given)
+        if element is _anything:
+            return given if type(given) is kind else kind(given)
+        try:
+            return kind(map(element, given))
+        except _Misfit:
+            # again, to say where
+            return kind(_inside(element, one, f"[{index}]") for index, one in enumerate(given))
+
+    return several
+
+
+def _tuple(elements: list[Convert]) -> Convert:
+    def several(given: Any) -> Any:
+        if type(given) not in (tuple, list) or len(given) != len(elements):
+            raise _Misfit(f"a tuple of {len(elements)}", given)
+        both = enumerate(zip(elements, given, strict=True))
+        return tuple(_inside(convert, one, f"[{index}]") for index, (convert, one) in both)
+
+    return several
+
+
+class _Field(NamedTuple):
+    """One field of a record."""
+
+    name: str
+    hint: Any
+    convert: Convert
+    is_required: bool
+
+    def slowly(self, value: Any) -> Any:
+        """Of a value that has not the very type that is wanted, or that is missing."""
+        if value is not _MISSING:
+            return _inside(self.convert, value, f".{self.name}")
+        if self.is_required:
+            misfit = _Misfit("is missing, and has no default")
+            misfit.path = f".{self.name}"
+            raise misfit
+        return _MISSING
+
+
+def _record(name: str, fields: list[_Field], build: Callable[..., Any]) -> Convert:
+    """Written out for each type: what is checked most, that a field has its very type, costs no call."""
+    space: dict[str, Any] = {"Misfit": _Misfit, "missing": _MISSING, "build": build}
+    built = f"build({', '.join(f'{field.name}=x{at}' for at, field in enumerate(fields))})"
+    lines = [
+        "def record(value):",
+        *_at_once(fields, built),
+        f"    if type(value) is not dict: raise Misfit({f'a dict with the fields of {name}'!r}, value)",
+        "    get = value.get",
+    ]
+    for at, field in enumerate(fields):
+        space[f"c{at}"], space[f"t{at}"] = field.slowly, field.hint
+        lines.append(f"    x{at} = get({field.name!r}, missing)")
+        exact = field.hint in (*_AS_IT_IS, float)
+        condition = f"type(x{at}) is not t{at}" if exact else f"x{at} is missing" if field.convert is _anything else ""
+        lines.append(f"    {f'if {condition}: ' if condition else ''}x{at} = c{at}(x{at})")
+    names = [f"{field.name!r}: x{at}" for at, field in enumerate(fields)]
+    optional = [f"x{at} is missing" for at, field in enumerate(fields) if not field.is_required]
+    if optional:
+        lines.append(f"    if {' or '.join(optional)}:")
+        lines.append(f"        given = {{{', '.join(names)}}}")
+        lines.append("        return build(**{name: one for name, one in given.items() if one is not missing})")
+    lines.append(f"    return {built}")
+    exec("\n".join(lines), space)
+    made: Convert = space["record"]
+    return made
+
+
+def _at_once(fields: list[_Field], built: str) -> list[str]:
+    """The lines for a record of which all fields are there, and of the very types that are wanted."""
+    if not fields or not all(field.hint in (*_AS_IT_IS, float) for field in fields):
+        return []
+    taken = "; ".join(f"x{at} = value[{field.name!r}]" for at, field in enumerate(fields))
+    fit = " and ".join(f"type(x{at}) is t{at}" for at in range(len(fields)))
+    return [
+        "    try:",
+        f"        {taken}",
+        f"        if {fit}: return {built}",
+        "    except (KeyError, TypeError, IndexError): pass",
+    ]
+
+
+def _struct(msgspec: Any, wanted: type) -> Convert:
+    natives = (bytes, bytearray, datetime, date, timedelta, UUID, Decimal)
+
+    def struct(value: Any) -> Any:
+        try:
+            return msgspec.convert(value, wanted, builtin_types=natives)
+        except msgspec.ValidationError as error:
+            letter = str(error)
+        raise _Misfit(f"is no {wanted.__qualname__}: {letter}")
+
+    return struct
+
+
+def _model(wanted: Any) -> Convert:
+    def model(value: Any) -> Any:
+        pydantic = sys.modules["pydantic"]
+        try:
+            return wanted.model_validate(value)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+        misfit = _Misfit(f"is {first['input']!r}, and does not fit {wanted.__qualname__}: {first['msg']}")
+        misfit.path = "".join(f".{one}" for one in first["loc"])
+        raise misfit
+
+    return model
+
+
+def refuse(what: str, error: CannotCarry) -> RegistrationError:
+    """The letter about an annotation that cannot be carried."""
+    return RegistrationError(
+        f"The {what} is annotated with what is never sent: {error}. Values that are sent are dicts, and records of "
+        "them: dataclasses, TypedDicts, NamedTuples, enums, Path, datetime, date, timedelta, Decimal, UUID, numpy "
+        "arrays; Structs of msgspec, attrs classes and models of pydantic. Annotate it with one of these, or with dict."
+    )
