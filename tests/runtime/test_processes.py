@@ -18,6 +18,7 @@ from zmqpipeline.runtime.child import (
     MAX_LINE_LENGTH,
     Child,
     death_notice,
+    describe_death,
     describe_status,
     read_death_notice,
 )
@@ -251,7 +252,7 @@ def test_only_a_short_line_is_said(line: str, nest: Nest) -> None:
 )
 def test_a_notice_of_a_death_is_read_as_it_was_written(status: int, how: str) -> None:
     """Process id and cause go there and back."""
-    assert read_death_notice(death_notice(4711, status)) == (4711, how)
+    assert read_death_notice(death_notice(4711, describe_death(status))) == (4711, how)
 
 
 @pytest.mark.parametrize("line", ["", "died", "died 12", "died x killed by SIGKILL", "lived 12 long"])

@@ -81,6 +81,8 @@ class Plan:
     drain_timeout: float
     timeout: float | None = None
     max_failures: int | None = None
+    grace: float = GRACE
+    """What a worker has to end in after a distributor that drains."""
     observe: Callable[[Progress], None] | None = None
 
 
@@ -241,7 +243,8 @@ class RunSupervisor:
         elif self.draining:
             end.place.restart_at = None
             # it waited for all that was leased; a worker that has not heard so by now will not hear it any more
-            self.deadlines["overtime"] = min(self.deadlines.get("overtime", now + GRACE), now + GRACE)
+            due = now + self.plan.grace
+            self.deadlines["overtime"] = min(self.deadlines.get("overtime", due), due)
         elif self._is_over and not self.plan.collector.is_finishing:
             if end.status not in (0, 1):
                 log.warning("%s after its last item was collected; the run ends all the same.", how)
@@ -273,7 +276,7 @@ class RunSupervisor:
         """It sees that a worker is gone, and which items go back; only we know how the worker died."""
         distributor = self.plan.distributor.child
         if distributor is not None and verdict not in (Verdict.LEFT, Verdict.REPLACED):
-            distributor.tell(death_notice(end.pid, end.status))
+            distributor.tell(death_notice(end.pid, end.describe_death()))
 
     def _worker_ended(self, end: ChildEnded, verdict: Verdict, now: float) -> None:
         place, is_told = end.place, self.starts.note(end)
@@ -288,7 +291,7 @@ class RunSupervisor:
             place.restart_at = now + GRACE  # most likely it heard END a moment before us
         elif verdict is Verdict.DIED and not is_told:
             # what becomes of its items is the distributor's to say
-            log.warning("%s", end.describe(now), extra={"about": about_child(place, end.pid)})
+            log.warning("%s", end.describe(now), extra={"about": about_child(end)})
 
     def _timeout_is_due(self, now: float) -> None:
         if not self.ending:
@@ -368,7 +371,7 @@ class RunSupervisor:
         self.slots.terminate()
         # Without a collector no result arrives, and without a distributor nobody says so: they would wait in vain.
         is_whole = self.plan.distributor.child is not None and not self.collector_ended
-        patience = self.plan.drain_timeout + OVERTIME if is_whole else GRACE
+        patience = self.plan.drain_timeout + OVERTIME if is_whole else self.plan.grace
         self.deadlines["overtime"] = now + patience
 
     def _stop_restarts(self) -> None:

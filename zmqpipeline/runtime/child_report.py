@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 
 from zmqpipeline.protocol.messages import ErrorInfo
+from zmqpipeline.runtime.launch_words import HERE
 
 READY = "ready"
 """The role runs; a worker has no item yet, so that it has not called the user's init functions."""
@@ -65,14 +66,22 @@ class Told:
     status: int | None = None
     """The exit status that it chose; None if it was killed, crashed, or was ended by user code."""
 
+    host: str = ""
+    """Of one that a launch command has started, the machine that it is on; empty for others, or if it told nothing."""
+
+    pid: int = 0
+    """Likewise, its process id there."""
+
     @classmethod
     def read(cls, text: bytes) -> Told:
         """From its lines, in order; the last one may be torn."""
         lines = [line.partition(" ") for line in text.decode(errors="replace").split("\n")[:-1]]
         words = [word for word, _, _ in lines]
         states = [word for word in words if word in (READY, STARTING, WORKING)]
-        raised = [ErrorInfo(*json.loads(value)) for word, _, value in lines if word == FAILED_START]
-        chosen = [int(value) for word, _, value in lines if word == EXIT and value.isdecimal()]
+        raised = [trouble for word, _, value in lines if word == FAILED_START and (trouble := _trouble(value))]
+        chosen = [int(value) for word, _, value in lines if word == EXIT and value.isdecimal() and len(value) <= 3]
+        here = [value.partition(" ") for word, _, value in lines if word == HERE]
+        pid, _, host = here[0] if here else ("", "", "")
         return cls(
             is_ready=bool(states) and states[-1] != STARTING,
             has_worked=WORKING in states,
@@ -80,4 +89,16 @@ class Told:
             wants_successor=REPLACE in words,
             init_trouble=raised[-1] if raised else None,
             status=chosen[-1] if chosen else None,
+            host=host,
+            pid=int(pid) if pid.isdecimal() and len(pid) <= 9 else 0,
         )
+
+
+def _trouble(text: str) -> ErrorInfo | None:
+    """What `failed_start` said; None if another text came in between, as it can on the standard error of a worker."""
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return None
+    whole = isinstance(said, list) and len(said) == 4 and all(isinstance(one, str) for one in said)
+    return ErrorInfo(*said) if whole else None
