@@ -67,8 +67,10 @@ THIRD_PARTY = {
     "msgpack": ("protocol.codec", "serialization"),
     "sqlite3": ("runtime.journal",),
     "pytest": ("pytest_plugin",),
-    # an extra, imported when it is needed
+    # extras, imported when they are needed
     "prometheus_client": ("cli.metrics",),
+    "starlette": ("cli.dashboard",),
+    "uvicorn": ("cli.dashboard",),
     # for types alone: it comes with whatever checks them
     "typing_extensions": ("definitions",),
 }

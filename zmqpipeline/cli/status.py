@@ -67,7 +67,7 @@ def as_object(address: str, status: Status, before: Status | None = None) -> dic
         "why": status.why,
         "queued_bytes": status.queued_bytes,
         "held_bytes": status.held_bytes,
-        "tasks": {one.counts.task: _task_object(one, _rate(one, status, before)) for one in status.tasks},
+        "tasks": {one.counts.task: _task_object(one, rate_of(one, status, before)) for one in status.tasks},
         "workers": [_worker_object(one) for one in status.workers],
     }
 
@@ -102,7 +102,7 @@ def _head(address: str, status: Status) -> list[str]:
 
 def _task_lines(status: Status, before: Status | None, bars: bool) -> list[str]:
     """The table of the tasks, and what waits beside them."""
-    rows = [_task_row(one, _rate(one, status, before), bars) for one in status.tasks]
+    rows = [_task_row(one, rate_of(one, status, before), bars) for one in status.tasks]
     names = [*_TASKS[:7], "progress", *_TASKS[7:]] if bars else _TASKS
     head, *lines = table(names, rows, right=_NUMBERS)
     bad = [one.counts.failed > 0 or one.counts.state in ("failed", "aborted") for one in status.tasks]
@@ -111,9 +111,9 @@ def _task_lines(status: Status, before: Status | None, bars: bool) -> list[str]:
         *(Line(line, "bad") if is_bad else line for line, is_bad in zip(lines, bad, strict=True)),
     ]
     if status.queued_bytes:
-        lines += ["", f"{_size(status.queued_bytes)} of results wait for the collector's function"]
+        lines += ["", f"{size_text(status.queued_bytes)} of results wait for the collector's function"]
     if status.held_bytes:
-        lines += ["", f"{_size(status.held_bytes)} of requests and replies wait at the broker"]
+        lines += ["", f"{size_text(status.held_bytes)} of requests and replies wait at the broker"]
     return lines
 
 
@@ -132,20 +132,21 @@ def _worker_table(status: Status, before: Status | None) -> list[str]:
     if not status.workers:
         return []
     # by whole seconds, so that those with short items stay where they are
-    workers = sorted(status.workers, key=lambda one: (-int(_longest(one)), one.task, one.address))
+    workers = sorted(status.workers, key=lambda one: (-int(longest(one)), one.task, one.address))
     then = {one.address: one.executed for one in before.workers} if before and before.run == status.run else {}
     passed = status.seconds - before.seconds if before is not None else 0.0
     rows = []
     for one in workers:
         is_known = passed >= LONG_ENOUGH and one.address in then
-        rate = _per_second(max(0.0, (one.executed - then[one.address]) / passed)) if is_known else ""
+        rate = rate_text(max(0.0, (one.executed - then[one.address]) / passed)) if is_known else ""
         *cells, runs = _worker_row(one)
         rows.append([*cells, rate, runs])
     head, *lines = table((*_WORKERS[:-1], "rate", _WORKERS[-1]), rows, right=_NUMBERS)
     return [Line(head, "head"), *lines]
 
 
-def _longest(worker: WorkerStatus) -> float:
+def longest(worker: WorkerStatus) -> float:
+    """How many seconds its item has run that has run longest; 0 if none does."""
     return max((one.seconds for one in worker.running), default=0.0)
 
 
@@ -158,7 +159,7 @@ def _done(task: TaskStatus) -> int:
     return task.counts.collected + task.counts.failed
 
 
-def _rate(task: TaskStatus, now: Status, before: Status | None) -> float:
+def rate_of(task: TaskStatus, now: Status, before: Status | None) -> float:
     """Items done a second: between the two answers if they are of one run, otherwise since the task opened."""
     if before is not None and before.run == now.run and task.counts.state in ("open", "exhausted"):
         passed = now.seconds - before.seconds
@@ -168,7 +169,7 @@ def _rate(task: TaskStatus, now: Status, before: Status | None) -> float:
     return max(0.0, (_done(task) - task.inherited) / task.seconds) if task.seconds > 0 else 0.0
 
 
-def _left(task: TaskStatus, rate: float) -> float | None:
+def seconds_left(task: TaskStatus, rate: float) -> float | None:
     """Seconds until the task is done, if it says how many items there are, and some are being done."""
     if task.total is None or rate <= 0 or task.counts.state not in ("open", "exhausted"):
         return None
@@ -176,7 +177,7 @@ def _left(task: TaskStatus, rate: float) -> float | None:
 
 
 def _task_object(task: TaskStatus, rate: float) -> dict[str, Any]:
-    left = _left(task, rate)
+    left = seconds_left(task, rate)
     counts = {key: value for key, value in asdict(task.counts).items() if key != "task"}
     names = ("total", "waiting", "retrying", "leased", "workers", "why")
     return {
@@ -188,7 +189,7 @@ def _task_object(task: TaskStatus, rate: float) -> dict[str, Any]:
 
 
 def _task_row(task: TaskStatus, rate: float, with_bar: bool) -> list[str]:
-    counts, left = task.counts, _left(task, rate)
+    counts, left = task.counts, seconds_left(task, rate)
     bars = [_bar(task)] if with_bar else []
     return [
         printable(counts.task),
@@ -199,7 +200,7 @@ def _task_row(task: TaskStatus, rate: float, with_bar: bool) -> list[str]:
         str(counts.failed),
         "" if task.total is None else str(task.total),
         *bars,
-        _per_second(rate),
+        rate_text(rate),
         "" if left is None else duration(left),
         str(task.workers),
         printable(task.why),
@@ -213,7 +214,8 @@ def _bar(task: TaskStatus) -> str:
     return f"{bar(done, task.total)} {done * 100 // task.total:3}%"
 
 
-def _per_second(rate: float) -> str:
+def rate_text(rate: float) -> str:
+    """A rate for people."""
     return f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
 
 
@@ -224,18 +226,18 @@ def _worker_object(worker: WorkerStatus) -> dict[str, Any]:
 
 def _worker_row(worker: WorkerStatus) -> list[str]:
     first = [printable(worker.address), printable(worker.task), worker.state]
-    numbers = [str(worker.threads), str(worker.leased), _size(worker.kept_bytes), str(worker.executed)]
-    return [*first, *numbers, _runs(worker.running)]
+    numbers = [str(worker.threads), str(worker.leased), size_text(worker.kept_bytes), str(worker.executed)]
+    return [*first, *numbers, runs_text(worker.running)]
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
     """Bytes for people: ``0``, ``12 KiB``, ``3.4 MiB``."""
     if count < 1024:
         return str(count)
     return f"{count / 1024:.0f} KiB" if count < 1024 * 1024 else f"{count / (1024 * 1024):.1f} MiB"
 
 
-def _runs(items: list[RunningItem]) -> str:
+def runs_text(items: list[RunningItem]) -> str:
     """``17 for 3.2 s, 4 for 0.1 s (attempt 2), and 8 more``: the longest first."""
     longest = sorted(items, key=lambda one: -one.seconds)
     shown = [_run(one) for one in longest[:SHOWN]]
