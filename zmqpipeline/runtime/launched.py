@@ -78,9 +78,9 @@ class LaunchedChild(Child):
         self.cut()
         self._signal(signal.SIGKILL)
 
-    def has_worked(self) -> bool:
-        """As `Child.has_worked`."""
-        return Told.read(self._relay.told).has_worked
+    def has_told(self) -> Told:
+        """As `Child.has_told`."""
+        return Told.read(self._relay.told)
 
     def _last_words(self) -> bytes:
         self._relay.take()
