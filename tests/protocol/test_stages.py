@@ -27,7 +27,7 @@ CATCHING = {
     "roots-unheard": (23, 69, 89),
 }
 
-LOSING = (15, 39, 73)
+LOSING = (15, 73)
 """Seeds in which a collector is started again when it had items in its outboxes."""
 
 SAMPLE = 100

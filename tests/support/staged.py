@@ -157,6 +157,7 @@ class StagedCollector(CollectorNode):
                 self.later(lambda: self.fetch(task, start, stop), 0)
             case c.SetRun():
                 super().act(command)
+                self.later(lambda: self.say(e.Given([])), 0)
                 self.later(self.give_roots, 0)
             case _:
                 super().act(command)
