@@ -151,14 +151,14 @@ def test_workers_behind_a_command(launch: str, stage: Stage) -> None:
     flags = stage.far if launch == "ssh" else ()
     body = """
     if data["n"] == 0:
-        print("printed", sys.stdin.read(), os.environ.get("PYTHONPATH"), os.environ.get("PYTHONSAFEPATH"))
+        print("printed", sys.stdin.read(), os.environ.get("PYTHONPATH"))
         print("said", sorted(name for name in os.environ if name.startswith("ZMQPIPELINE_")), file=sys.stderr)
     note("index", os.environ.get("X", ""))
 """
     program = stage.start(stage.ssh if launch.startswith("ssh") else launch, body, *flags)
     assert program.wait() == 0, program.err
     stage.assert_each_once()
-    assert f"printed  {ROOT} None\n" in program.out
+    assert f"printed  {ROOT}\n" in program.out
     assert "said []\n" in program.err
     assert "\x1e" not in program.err
     assert "WARNING" not in program.err
@@ -211,6 +211,16 @@ def test_the_run_is_killed(launch: str, stage: Stage, eventually: Eventually, is
     program.signal(signal.SIGKILL)
     between = stage.workshop.numbers("ssh") if launch == "ssh" else []
     eventually(lambda: all(map(is_gone, [*stage.pids, *between])), "all are gone", 5)
+
+
+def test_the_run_is_killed_while_a_call_holds_the_interpreter(
+    stage: Stage, eventually: Eventually, is_gone: Callable[[int], bool]
+) -> None:
+    """No thread of the worker can see the end of the lifeline: behind a command that becomes it, the system ends it."""
+    program = stage.start("nice -n 5", "import ctypes; ctypes.PyDLL(None).sleep(60)", workers=1)
+    eventually(lambda: stage.at_work(1), "it is at work")
+    program.signal(signal.SIGKILL)
+    eventually(lambda: is_gone(stage.pids[0]), "it is gone", 5)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -284,6 +294,7 @@ REFUSED = {
     "sh -c 'exec \"$@\" <&-' --": "hears of its run on standard input",
     "sh -c 'exec \"$@\" </dev/null' --": "and it was empty",
     "sh -c 'echo hello | \"$@\"' --": "it began with b'hello'",
+    "./no-program": "cannot be started: Exec format error",
     "no-such-command": "'no-such-command', which is not found",
     "": "names no command",
     "nice 'x": "cannot be split",
@@ -293,6 +304,7 @@ REFUSED = {
 @pytest.mark.parametrize("launch", REFUSED)
 def test_a_command_that_cannot_do_is_refused(launch: str, stage: Stage) -> None:
     """In a sentence that says what to do, with status 2."""
+    stage.workshop.write("no-program", "neither a script nor a program").chmod(0o755)
     program = stage.start(launch, "pass", workers=1)
     assert program.wait() == 2, program.err
     assert REFUSED[launch] in program.err

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.app import Pipeline
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options
-from zmqpipeline.processes.engines.prefix import LaunchCommand, filled, words_of
+from zmqpipeline.processes.engines.prefix import LaunchCommand, added_path, filled, words_of
 from zmqpipeline.processes.far import check_reach, refuse_missing
 from zmqpipeline.processes.import_app import from_here
 from zmqpipeline.processes.launch import engines_for
@@ -61,6 +63,18 @@ def test_an_interpreter_needs_a_command_before_it() -> None:
     """``--python`` alone would be ignored."""
     with pytest.raises(ConfigurationError, match="Add --launch"):
         engines_for(None, "/usr/bin/python3")
+
+
+def test_only_what_was_added_to_the_search_path_is_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A launch command that is written in Python would find the standard library of another one first."""
+    monkeypatch.chdir(tmp_path)
+    before = [entry for entry in sys.path if entry]
+    monkeypatch.setattr("sys.path", ["", "/srv/jobs", *before])
+    path = added_path()
+    assert path[:2] == [str(tmp_path), "/srv/jobs"]
+    assert str(Path(os.__file__).parent) in before
+    assert not [entry for entry in path if Path(entry).is_relative_to(Path(os.__file__).parent)]
+    assert not [entry for entry in path if entry.endswith(".zip")]
 
 
 def test_each_run_has_a_word_of_its_own() -> None:

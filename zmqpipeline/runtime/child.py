@@ -46,9 +46,6 @@ MAX_TOLD = 65536
 DRAIN = "drain"
 """The line that asks a child to drain which no signal reaches; it does then what it does on SIGTERM."""
 
-SAFE_PATH_VARIABLE, SET_BY_RUN = "PYTHONSAFEPATH", "by zmqpipeline run"
-"""The variable that does what -P does, and its value where `run` has set it for a launched worker, who removes it."""
-
 _PR_SET_PDEATHSIG = 1
 
 _SAFE_PATH = ("-P",) if sys.version_info >= (3, 11) else ()
@@ -316,8 +313,6 @@ def _adopt_launched() -> None:
     _parents_host = greeting.host
     if PATH_VARIABLE in os.environ:
         _restore_path(os.environ.pop(PATH_VARIABLE))
-    if os.environ.get(SAFE_PATH_VARIABLE) == SET_BY_RUN:
-        del os.environ[SAFE_PATH_VARIABLE]
     _imports[:] = greeting.imports
     for name, value in greeting.environ.items():
         os.environ.setdefault(name, value)
@@ -342,7 +337,7 @@ def tell_parent(word: str) -> bool:
     if _voice is None or _voice[0] != os.getpid():
         return False
     # a parent that is gone need not know: the lifeline ends this process
-    with suppress(BrokenPipeError):
+    with suppress(ConnectionError):
         os.write(_voice[1], _voice[2] + f"{word}\n".encode())
     return True
 
@@ -368,13 +363,19 @@ def _leave_at_end(line: int, heard: bytes) -> None:
     while True:
         for one in whole:
             _obey_or_keep(one.decode(errors="replace"))
-        if not (read := os.read(line, 4096)):
+        read = b""
+        with suppress(OSError):  # sshd has sockets in the place of pipes, and those may break
+            read = os.read(line, 4096)
+        if not read:
             os._exit(1)
         *whole, rest = (rest + read).split(b"\n")
 
 
 def _obey_or_keep(line: str) -> None:
-    if line == DRAIN:
+    if line == DRAIN and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        # it still starts; the first process of a container does not die of the signal
+        os._exit(128 + signal.SIGTERM)
+    elif line == DRAIN:
         os.kill(os.getpid(), signal.SIGTERM)
     else:
         _lines.say(line)

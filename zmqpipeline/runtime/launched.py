@@ -57,8 +57,10 @@ class LaunchedChild(Child):
         assert process.stdin is not None
         assert process.stderr is not None
         os.set_blocking(process.stdin.fileno(), False)
-        with contextlib.suppress(BrokenPipeError):  # it has ended already: so it will be seen
-            os.write(process.stdin.fileno(), greeting)
+        if not _greet(process.stdin.fileno(), greeting):
+            process.kill()
+            process.communicate()
+            raise OSError("The system gives pipes of too few bytes to this user. Start fewer workers.")
         # the file number is the relay's, for longer than the process is there
         self._relay = _Relay(os.dup(process.stderr.fileno()))
         process.stderr.close()
@@ -91,6 +93,14 @@ class LaunchedChild(Child):
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signum)
+
+
+def _greet(file: int, greeting: bytes) -> bool:
+    """Send it; False if the pipe does not take all of it."""
+    try:
+        return os.write(file, greeting) == len(greeting)
+    except BrokenPipeError:
+        return True  # it has ended already: so it will be seen
 
 
 class _Relay:

@@ -11,17 +11,23 @@ import os
 import re
 import shlex
 import shutil
+import site
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from zmqpipeline.errors import ConfigurationError
-from zmqpipeline.runtime.child import PATH_VARIABLE, SAFE_PATH_VARIABLE, SET_BY_RUN, Child, search_path
+from zmqpipeline.runtime.child import PATH_VARIABLE, Child
 from zmqpipeline.runtime.launch_words import LAUNCHED_FLAG, plain
 from zmqpipeline.runtime.launched import LaunchedChild
 
 _FIELD = re.compile(r"(?<!\$)\{(index|task|run)\}")
 """A field of a prefix; ``${index}`` is a variable of a shell."""
+
+_ARCHIVE = re.compile(r"python\d+\.zip$")
+"""Where an interpreter looks for its standard library first."""
 
 
 def words_of(prefix: str) -> tuple[str, ...]:
@@ -50,6 +56,21 @@ def filled(words: Sequence[str], *, index: int, task: str, run: str) -> tuple[st
         )
     values = {"index": str(index), "task": task, "run": run}
     return tuple(_FIELD.sub(lambda found: values[found[1]], one) for one in words)
+
+
+def added_path() -> list[str]:
+    """What of our `sys.path` this interpreter does not find by itself.
+
+    The command may be a program of another Python, which must not find the standard library of this one.
+    """
+    library = sysconfig.get_path("stdlib")
+    found = {*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()}
+    entries = (entry or str(Path.cwd()) for entry in sys.path)
+    return [
+        entry
+        for entry in dict.fromkeys(entries)
+        if entry not in found and not f"{entry}/".startswith(f"{library}/") and not _ARCHIVE.search(entry)
+    ]
 
 
 @dataclass(frozen=True)
@@ -82,15 +103,20 @@ class LaunchCommand:
         module = arguments[: arguments.index("-m") + 2]
         behind = [*module, LAUNCHED_FLAG, *plain(arguments[len(module) :])]
         command = [*self.words, self.python or sys.executable, *behind]
-        return LaunchedChild(label, command, exited, environ=self._environ(os.environ), stdout=stdout)
+        try:
+            return LaunchedChild(label, command, exited, environ=self._environ(os.environ), stdout=stdout)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The --launch command {self.words[0]!r} cannot be started: {error.strerror or error}. Try it in a "
+                "shell."
+            ) from error
 
     def _environ(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Ours; where the command passes it on, this interpreter imports for its worker what it imports for us."""
         if self.python is not None:
             return dict(environ)
         return {
-            SAFE_PATH_VARIABLE: SET_BY_RUN,
             **environ,
-            "PYTHONPATH": search_path(),
+            "PYTHONPATH": os.pathsep.join(added_path()),
             PATH_VARIABLE: environ.get("PYTHONPATH", ""),
         }
