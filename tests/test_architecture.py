@@ -32,7 +32,8 @@ LAYERS = (
     "protocol.services",
     "protocol",
     "runtime.forks runtime.locks runtime.bind runtime.leader runtime.progress runtime.error_text runtime.failure_log "
-    "runtime.child runtime.child_report runtime.ended_runs runtime.process_start runtime.log",
+    "runtime.child runtime.child_report runtime.launch_words runtime.launched runtime.ended_runs runtime.process_start "
+    "runtime.log",
     "runtime.security",
     "runtime.transport",
     "runtime.journal",

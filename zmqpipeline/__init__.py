@@ -15,6 +15,7 @@ if typing.TYPE_CHECKING:
     from zmqpipeline import errors, events, messages, utils
     from zmqpipeline.addresses import EndpointAddress
     from zmqpipeline.app import Pipeline
+    from zmqpipeline.errors import Retry
     from zmqpipeline.options import Options
     from zmqpipeline.roles.async_client import AsyncServiceClient
     from zmqpipeline.roles.client import ServiceClient
@@ -41,6 +42,7 @@ __all__ = [
     "Options",
     "Pipeline",
     "Reason",
+    "Retry",
     "Service",
     "ServiceClient",
     "ServiceWorker",
@@ -69,6 +71,7 @@ _HOMES = {
     "Options": "options",
     "Pipeline": "app",
     "Reason": "roles.results",
+    "Retry": "errors",
     "Service": "roles.service",
     "ServiceClient": "roles.client",
     "ServiceWorker": "roles.service",

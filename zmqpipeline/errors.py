@@ -16,6 +16,7 @@
     │   └── ImportFailed              the app's module cannot be imported by a child process or the command line
     ├── SerializeError                (TypeError)  a value that cannot be packed, or bytes that cannot be unpacked
     ├── FieldError                    (TypeError)  a value does not fit what a function is annotated with; never retried
+    ├── Retry                         raised by a worker's function: the item is to come again, and has not failed
     ├── BatchError                    (TypeError)  a function with batch= returned no list of one result for each item
     ├── WireError                     frames of a peer that are no message of this protocol
     ├── RunFailed                     not everything was collected, or the run was ended early; see `troubles`
@@ -115,6 +116,41 @@ class SerializeError(PipelineError, TypeError):
 
 class FieldError(PipelineError, TypeError):
     """A value does not fit the annotation of the function that it is for; such an item is not tried again."""
+
+
+class Retry(PipelineError):
+    """Raised by a worker's function: this item is to come again after a while. It counts as no failure and no retry.
+
+    ::
+
+        if answer.status == 429:
+            raise Retry(after=float(answer.headers["Retry-After"]), pause=True)
+    """
+
+    def __init__(self, after: float = 1.0, pause: bool = False) -> None:
+        """`after` so many seconds at the earliest; with `pause` no item of the task is handed out before.
+
+        Raises:
+            ValueError: `after` is no number of seconds.
+        """
+        seconds = float(after)
+        if not 0 <= seconds < float("inf"):
+            raise ValueError(f"Retry(after=...) must be a number of seconds, 0 or more, not {after!r}.")
+        self.after, self.pause = seconds, bool(pause)
+        super().__init__(f"Again after {seconds!r} s{_PAUSE if self.pause else ''}")
+
+    @staticmethod
+    def read(text: str) -> tuple[float, bool]:
+        """What the message of one says: after how many seconds, and whether the task pauses."""
+        number = text.removeprefix("Again after ").partition(" ")[0]
+        try:
+            seconds = float(number)
+        except ValueError:
+            seconds = 0.0
+        return seconds if 0 <= seconds < float("inf") else 0.0, text.endswith(_PAUSE)
+
+
+_PAUSE = "; the task pauses as long"
 
 
 class BatchError(PipelineError, TypeError):

@@ -31,6 +31,7 @@ from zmqpipeline.runtime.threads.collecting import Collection, CollectorThread
 from zmqpipeline.runtime.threads.execution import Execution, Piece
 from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.threads.source import Producer, steps
+from zmqpipeline.runtime.threads.ticker import INTERVAL
 from zmqpipeline.runtime.threads.values import open_all
 from zmqpipeline.serialization.packed import Packed
 
@@ -82,7 +83,7 @@ def _source(app: Pipeline) -> Stage:
 
     def produce() -> None:
         said.clear()
-        _to_the_end(producer._serve(command, command.count))
+        _to_the_end(producer._serve(command, command.count, INTERVAL))
         assert sum(len(one.payloads) for one in said) == BATCH
 
     return produce

@@ -197,6 +197,73 @@ async def work(data):
     assert " parse. What takes long must be awaited" in line
 
 
+GONE_ON = """
+import asyncio
+
+app.task("C", timeout=0.3, retries=0)(lambda: items(3))
+
+@app.worker("C", concurrency=1)
+async def work(data):
+    if data["n"] == 1:
+        ENDLESS
+    return data
+
+@app.failed
+def failed(failure):
+    note("failed", f"{failure.data['n']} {failure.error}")
+"""
+
+SWALLOWS = """while True:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                pass"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("endless", [SWALLOWS, "time.sleep(1000)"], ids=["swallows", "blocks"])
+def test_a_call_that_nothing_ends_fails_though_it_is_the_only_one(endless: str, workshop: Workshop) -> None:
+    """Its process is at its end with it: the failure is told before, another one takes the rest, and the run ends."""
+    program = start(workshop, GONE_ON.replace("ENDLESS", endless))
+    assert program.wait(60) == 1, program.err
+    assert collected(workshop) == [0, 2]
+    assert workshop.lines("failed") == ["1 TimeoutError"]
+    assert "ended by status 70" in program.err
+
+
+CLOSES = """
+import asyncio
+
+app.task("C")(lambda: items(100000))
+
+@app.worker_init("C")
+async def opened():
+    note("opened", os.getpid())
+    yield
+    await asyncio.sleep(2.5)
+    note("closed", os.getpid())
+
+@app.worker("C", concurrency=2)
+async def work(data):
+    await asyncio.sleep(0.02)
+    return data
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_what_closes_slowly_is_closed_when_a_run_is_ended(
+    signum: int, workshop: Workshop, eventually: Eventually
+) -> None:
+    """It may take as long as a drain, though the distributor and the collector have ended meanwhile."""
+    program = start(workshop, CLOSES)
+    eventually(lambda: len(workshop.lines("collected")) > 20, "some are collected")
+    program.signal(signum)
+    assert program.wait(60) == 128 + signum, program.err
+    assert workshop.lines("closed") == workshop.lines("opened") != []
+    assert "killed" not in program.err
+
+
 def test_log_lines_name_their_item(workshop: Workshop) -> None:
     """Of calls that go on at a time, each with its own."""
     body = """

@@ -217,3 +217,31 @@ def ask(data, resource):
     service.signal(signal.SIGTERM)
     assert worker.wait() == 0
     assert workshop.lines("steps") == ["open", "close"]
+
+
+def test_an_async_init_that_hangs_is_cancelled(workshop: Workshop) -> None:
+    """Past `init_timeout` it may clean up, and the worker says what it waited for."""
+    body = """
+import asyncio
+
+app.task("C")(lambda: items(5))
+
+@app.worker_init("C")
+async def connect():
+    try:
+        await asyncio.sleep(60)
+    finally:
+        note("steps", "cleaned")
+    yield 1
+
+@app.worker("C", init_timeout=0.3)
+async def work(data):
+    return data
+"""
+    program = start(workshop, body)
+    assert program.wait() == 3, program.err
+    assert (
+        "'connect' of task 'C' did not return within 0.3 s (init_timeout=); it waits on its event loop" in program.err
+    )
+    assert workshop.lines("steps") == ["cleaned"] * 5
+    assert "InvalidStateError" not in program.err, program.err

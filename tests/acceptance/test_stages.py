@@ -171,7 +171,10 @@ def kill(program: Program) -> None:
 
 
 def test_a_failed_result_is_tried_again_and_then_gives_its_items(workshop: Workshop) -> None:
-    """A function that raised for a result has left nothing; `dead retry`, and the next run makes the items of it."""
+    """A function that raised for a result has left nothing; `dead retry`, and the next run makes the items of it.
+
+    An item that such a function gave, and that failed in its worker, is still there, too.
+    """
     broken = """
 @app.task("word", for_each="page")
 def words(page):
@@ -181,16 +184,24 @@ def words(page):
         if page["url"] == 7 and not os.path.exists("mended"):
             raise ValueError("seven")
 """
-    text = APP.replace("COLLECTOR", JOURNALLED)
+    picky = """
+def count(data):
+    import os
+    if data == {"url": 2, "word": 1} and not os.path.exists("mended"):
+        raise LookupError("two")
+    return data
+"""
+    text = APP.replace("COLLECTOR", JOURNALLED).replace("def count(data):\n    return data\n", picky.lstrip())
     begin, end = text.index('@app.task("word"'), text.index('@app.worker("word")')
     workshop.write("app.py", text[:begin] + broken.lstrip() + "\n\n" + text[end:])
     command = ("-m", "app", "run", "--journal", "run.db", "--workers", "1", "--json")
     status, program = workshop.run(*command)
     assert status == 1
-    assert program.json["failures"] == 1
+    assert program.json["failures"] == 2
     status, dead = workshop.run("-m", "app", "dead", "list", "--journal", "run.db")
     assert "feed" in dead.out
     assert "seven" in dead.out
+    assert "two" in dead.out
     workshop.write("mended", "")
     assert workshop.run("-m", "app", "dead", "retry", "--journal", "run.db", "--all")[0] == 0
     status, program = workshop.run(*command)

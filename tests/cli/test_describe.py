@@ -89,3 +89,33 @@ def test_check_makes_each_role() -> None:
     app.add_collector(lambda data: None)
     with pytest.raises(ConfigurationError, match="no bed"):
         describe(app, Options())
+
+
+def test_stages_have_arrows_of_their_own() -> None:
+    """What feeds a task, what it waits for, and which results go to a collector's function."""
+    app = Pipeline("stages")
+    app.add_task("A", lambda: None)
+    app.add_task("B", for_each=["A", "B"], key="n", first=[{"n": 1}])
+    app.add_task("C", for_each="B", depends_on=["A"])
+    for name in "ABC":
+        app.add_worker(name, dict)
+    assert mermaid(app)[4:] == [
+        '    task0["A<br/>1 thread a worker"]',
+        '    task1["B<br/>has first items<br/>1 thread a worker"]',
+        '    task2["C<br/>1 thread a worker"]',
+        '    collector(["collector"])',
+        "    task0 -->|each| task1",
+        "    task1 -->|each| task1",
+        "    task0 ==>|then| task2",
+        "    task1 -->|each| task2",
+        "    task2 --> collector",
+    ]
+    assert "    task1 -> task2 [label=each];" in dot(app)
+    assert describe(app, Options(endpoint=PLACE))[-1] == "tasks in order: A; B for each A, B; C for each B after A"
+    app = Pipeline("collected")
+    app.add_task("A", lambda: None)
+    app.add_task("B", for_each="A")
+    app.add_collector(print, "A")
+    for name in "AB":
+        app.add_worker(name, dict)
+    assert mermaid(app)[-2:] == ["    task0 --> collector", "    task1 --> collector"]

@@ -59,6 +59,8 @@ WRONG: dict[type, dict[str, list[Any]]] = {
         "backoff": [-0.1, "1", None, float("inf")],
         "timeout": [-1, "1", float("nan")],
         "crash_limit": [0, None],
+        "rate": [5, "5", "5/d", "-1/s", "0/s", "x/s", "inf/s"],
+        "limit": [0, "3", True],
         "on_failed": ["abrot", None],
         "endpoint": [5],
     },

@@ -89,9 +89,9 @@ class AtWork:
         self.worked = worked
         self.started = 0.0 if is_old else math.inf
 
-    def has_worked(self) -> bool:
+    def has_told(self) -> Told:
         """As of a child."""
-        return self.worked
+        return Told(has_worked=self.worked)
 
 
 def seated(slots: ChildSlots) -> list[Slot]:

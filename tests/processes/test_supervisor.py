@@ -9,7 +9,7 @@ import pytest
 
 from zmqpipeline.errors import ConfigurationError, PipelineError, RoleDied, WorkerInitError
 from zmqpipeline.processes.restarts import FAILED_STARTS_LIMIT, ChildEnded, ChildSlots, Slot
-from zmqpipeline.processes.supervisor import DISTRIBUTOR_DEATHS_LIMIT, GRACE, Plan, RunSupervisor
+from zmqpipeline.processes.supervisor import DISTRIBUTOR_DEATHS_LIMIT, GRACE, OVERTIME, Plan, RunSupervisor
 from zmqpipeline.protocol.messages import ErrorInfo, TaskCounts
 from zmqpipeline.runtime.child import Child
 from zmqpipeline.runtime.child_report import Told, failed_start
@@ -34,7 +34,8 @@ class Ear:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.asked_to_end = False
+        self.asked_to_end = self.was_killed = False
+        self.told = Told()
 
     def tell(self, line: str) -> bool:
         """As `Child.tell`."""
@@ -45,9 +46,16 @@ class Ear:
         """As `Child.terminate`."""
         self.asked_to_end = True
 
-    def has_worked(self) -> bool:
-        """As `Child.has_worked`: not yet."""
-        return False
+    def has_told(self) -> Told:
+        """As `Child.has_told`."""
+        return self.told
+
+    def kill(self) -> None:
+        """As `Child.kill`."""
+        self.was_killed = True
+
+    def join(self, timeout: float) -> None:
+        """As `Child.join`."""
 
 
 class Scene:
@@ -56,7 +64,7 @@ class Scene:
     def __init__(self) -> None:
         self.numbers = Numbers()
         self.collector = SimpleNamespace(machine=self.numbers, counts=[], ok=None, status=0, is_finishing=False)
-        runner = cast(Any, SimpleNamespace(reasons=list))
+        runner = cast(Any, SimpleNamespace(reasons=list, end=lambda *, final: None))
         self.distributor, self.worker = Slot("distributor", []), Slot("worker of 'C'", [], "C")
         plan = Plan(
             "p", cast(Any, self.collector), runner, self.distributor, [self.worker], {"C": None}, drain_timeout=25
@@ -238,6 +246,24 @@ def test_a_distributor_is_not_started_again_while_the_run_drains() -> None:
     scene.ends(scene.distributor, -9)
     assert scene.distributor.restart_at is None
     assert scene.supervisor.deadlines["overtime"] == 100.0 + GRACE
+
+
+def test_a_worker_that_closes_what_it_opened_may_take_as_long_as_a_drain() -> None:
+    """It has said so; whoever has not is killed as soon as nobody is left to tell it that the run is over."""
+    scene = Scene()
+    scene.supervisor._signal(15, 100.0)
+    scene.ends(scene.distributor, -9)
+    child = cast(Ear, scene.worker.child)
+    child.told = Told(is_closing=True)
+    scene.supervisor._overtime_is_due(101.0)
+    scene.supervisor._overtime_is_due(120.0)
+    assert not child.was_killed
+    scene.supervisor._overtime_is_due(102.0 + scene.supervisor.plan.drain_timeout + OVERTIME)
+    assert child.was_killed
+    scene.worker.child = other = cast(Any, Ear())
+    scene.supervisor.closing_by = None
+    scene.supervisor._overtime_is_due(101.0)
+    assert other.was_killed
 
 
 def test_nobody_waits_for_a_collector_that_is_gone() -> None:

@@ -17,6 +17,7 @@ from tests.support.machine_fuzz import HOW, Answers, Happens, Says, Step, Trial,
 from tests.support.pipeline_trials import (
     CollectorTrial,
     DistributorTrial,
+    FedDistributorTrial,
     MetadataTrial,
     RemoteMetadataTrial,
     RestoredCollectorTrial,
@@ -26,6 +27,7 @@ from zmqpipeline.protocol import events as e
 
 TRIALS: dict[str, type[Trial]] = {
     "distributor": DistributorTrial,
+    "distributor of stages": FedDistributorTrial,
     "distributor of a metadata worker": RemoteMetadataTrial,
     "metadata worker": MetadataTrial,
     "worker": WorkerTrial,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.mutations import mutated
-from tests.support.staged import StagedWorld, draw_stages
+from tests.support.staged import StagedCollector, StagedDisk, StagedWorld, draw_stages
 from tests.support.staged_mutations import STAGED_MUTATIONS
 from zmqpipeline.errors import DependencyError
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
@@ -26,6 +26,9 @@ CATCHING = {
     "never-held-back": (2, 11, 47),
     "roots-unheard": (23, 69, 89),
 }
+
+LOSING = (15, 39, 73)
+"""Seeds in which a collector is started again when it had items in its outboxes."""
 
 SAMPLE = 100
 """So many seeds are run here; the command runs as many as one likes."""
@@ -64,6 +67,25 @@ def test_each_shape_is_among_the_plans() -> None:
     plans = [draw_stages(seed)[0] for seed in range(SAMPLE)]
     assert len({tuple((one.task_type, one.for_each, one.depends_on) for one in plan.tasks) for plan in plans}) == 7
     assert {plan.options.max_waiting_bytes for plan in plans} == {0, 20, 1 << 30}
+
+
+class Elsewhere(StagedWorld):
+    """Each collector is started on another machine, where no outbox of an earlier one is."""
+
+    def _make_collector(self) -> StagedCollector:
+        self.disk = StagedDisk(self)
+        return super()._make_collector()
+
+
+@pytest.mark.parametrize("seed", LOSING)
+def test_a_collector_that_has_lost_its_outboxes_ends_the_run(seed: int) -> None:
+    """The distributor says so, since nobody can go on."""
+    world = Elsewhere(seed)
+    with pytest.raises(FAILURES):
+        world.run()
+    assert world.distributor.ended is not None
+    assert world.distributor.ended.status == 1
+    assert "The collector has lost items of task" in world.distributor.ended.reason
 
 
 SPECS = {

@@ -18,6 +18,7 @@ from zmqpipeline.runtime.child import (
     MAX_LINE_LENGTH,
     Child,
     death_notice,
+    describe_death,
     describe_status,
     read_death_notice,
 )
@@ -216,6 +217,7 @@ SAYING = ADOPTED + "say = processes.tell_parent; "
         ("say('ready'); say('starting'); os.kill(os.getpid(), 9)", Told()),
         ("[say(one) for one in ('ready', 'starting', 'working')]; os._exit(0)", Told(is_ready=True, has_worked=True)),
         ("say('exit 2'); os._exit(2)", Told(status=2)),
+        ("say('ready'); say('closing'); os._exit(0)", Told(is_ready=True, is_closing=True)),
         ("say('ready'); say('replace'); say('exit 0')", Told(is_ready=True, wants_successor=True, status=0)),
         ("say('ready'); os.fork() or (say('exit 2'), os._exit(0)); os.wait()", Told(is_ready=True)),
         ("os.fork() or time.sleep(30); say('ready'); os._exit(3)", Told(is_ready=True)),
@@ -250,7 +252,7 @@ def test_only_a_short_line_is_said(line: str, nest: Nest) -> None:
 )
 def test_a_notice_of_a_death_is_read_as_it_was_written(status: int, how: str) -> None:
     """Process id and cause go there and back."""
-    assert read_death_notice(death_notice(4711, status)) == (4711, how)
+    assert read_death_notice(death_notice(4711, describe_death(status))) == (4711, how)
 
 
 @pytest.mark.parametrize("line", ["", "died", "died 12", "died x killed by SIGKILL", "lived 12 long"])

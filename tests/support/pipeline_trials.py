@@ -25,6 +25,10 @@ TASKS = (
     TaskSpec("A", retries=1, timeout=1.0, crash_limit=2, has_gate=True),
     TaskSpec("B", ("A",), on_failed="continue", total=5, keyed=True),
 )
+FED_TASKS = (
+    TaskSpec("A", retries=1, timeout=1.0, crash_limit=2),
+    TaskSpec("B", for_each=("A", "B"), on_failed="continue"),
+)
 STATES = e.PRODUCED_STATES
 
 
@@ -65,6 +69,7 @@ class DistributorTrial(Trial):
 
     bound = ("workers", "workers/1", "metadata", "status")
     connecting = ("acks",)
+    tasks = TASKS
     metadata = "local"
     is_supervised = False
     phases: ClassVar = {
@@ -128,7 +133,7 @@ class DistributorTrial(Trial):
         self.loading = 0
         return DistributorMachine(
             "pipe",
-            TASKS,
+            self.tasks,
             incarnation=US,
             run=RUN,
             options=OPTIONS,
@@ -170,7 +175,8 @@ class DistributorTrial(Trial):
         if state in ("exhausted", "failed"):
             self.closed.add(task)
         payloads = [b"p" * (101 if chosen[1] + index == 5 else 1) for index in range(count)]
-        keys = [digest(chosen[2] + index) for index in range(count)] if task == "B" and count else None
+        is_keyed = next(one.keyed for one in self.tasks if one.task_type == task)
+        keys = [digest(chosen[2] + index) for index in range(count)] if is_keyed and count else None
         return e.Produced(task, state, payloads, keys, TROUBLE if state == "failed" else None)
 
     def _metadata_loaded(self, chosen: Chosen) -> e.Event | None:
@@ -178,6 +184,37 @@ class DistributorTrial(Trial):
             return None
         self.loading = 2
         return e.MetadataLoaded(b"", TROUBLE) if chosen[0] % 6 == 5 else e.MetadataLoaded(b"meta")
+
+
+def _gives(count: int, *, closed: bool = True, done: m.Spans = (0, 1)) -> Says:
+    outbox = m.Outbox("B", count, 10 * count, closed)
+    return _from_collector(m.Ack(RUN, "A", done, (), 0, sum(done), b"", outboxes=[outbox]))
+
+
+_ASKED = (*_LEASED, report("B", b"p2", 1, window=3), _gives(5))
+
+
+class FedDistributorTrial(DistributorTrial):
+    """Two tasks, of which the second gets its items from results of the first, and from its own."""
+
+    tasks = FED_TASKS
+    phases: ClassVar = {
+        **DistributorTrial.phases,
+        "finishing": (*_TO_RUNNING, report("A", b"p1", 0), Answers(0, _EXHAUSTED), _gives(0, done=())),
+        "farewell": (
+            *_TO_RUNNING,
+            report("A", b"p1", 0),
+            Answers(0, _EXHAUSTED),
+            _gives(0, done=()),
+            _from_collector(m.Finished(RUN)),
+        ),
+    }
+    busy: ClassVar = {
+        "items are asked for": _ASKED,
+        "items of results are leased": (*_ASKED, _from_collector(m.Fetched(RUN, "B", (0, 3), [b"p"] * 3))),
+        "some of them are done": (*_ASKED, _from_collector(m.Fetched(RUN, "B", (1, 3), [b"p"] * 2))),
+    }
+    hears = (*DistributorTrial.hears, m.Fetched, m.Fetched, m.Ranges, m.Ack)
 
 
 class RemoteMetadataTrial(DistributorTrial):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zmqpipeline import Pipeline
-from zmqpipeline.errors import ItemFailed
+from zmqpipeline import Options, Pipeline
+from zmqpipeline.errors import ItemFailed, PipelineTimeout
 from zmqpipeline.testing import SimulatedPipeline
 
 SITE = {n: [(2 * n + 1) % 120, (3 * n + 2) % 120, n] for n in range(120)}
@@ -204,6 +207,47 @@ def test_a_parent_may_have_very_many_children() -> None:
     run = app.test_run(raise_failures=False, timeout=60)
     got = sorted((data["of"], data["n"]) for task, data in run.results if task == "B")
     assert got == [(of, n) for of in (0, 2) for n in range(10_000)]
+
+
+def test_a_task_is_held_back_and_goes_on() -> None:
+    """With nothing that may wait for a stage, its feeder goes on each time that it has done what there is."""
+    app = Pipeline("held", options=Options(max_waiting_bytes=0, max_held_items=3))
+    app.add_task("A", lambda: [{"n": n} for n in range(60)])
+    app.add_task("B", lambda data: [{"n": data["n"]}, {"n": data["n"]}], for_each="A")
+    app.add_task("C", for_each="B")
+    for name in "ABC":
+        app.add_worker(name, dict)
+    run = app.test_run(workers=2, timeout=60)
+    assert {name: task.collected for name, task in run.summary.tasks.items()} == {"A": 60, "B": 120, "C": 120}
+
+
+def test_stages_share_the_journal_of_a_test_run() -> None:
+    """A function that takes it has it in memory, and so have the outboxes."""
+    app, rows = crawl(), []
+
+    @app.collector("page")
+    def keep(data: dict[str, Any], journal: Any) -> None:
+        journal.execute("CREATE TABLE IF NOT EXISTS pages (url PRIMARY KEY)")
+        journal.execute("INSERT INTO pages VALUES (:url)", data)
+
+    @app.finished
+    def count(journal: Any) -> None:
+        rows.extend(journal.execute("SELECT url FROM pages"))
+
+    app.test_run()
+    assert sorted(url for (url,) in rows) == sorted(reached())
+
+
+def test_nothing_is_left_of_a_test_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of one that went well, nor of one that took too long."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    chain().test_run()
+    blocked, app = threading.Event(), chain()
+    app.add_collector(lambda data: blocked.wait(), "A")
+    with pytest.raises(PipelineTimeout):
+        app.test_run(timeout=0.5)
+    blocked.set()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_who_depends_on_a_stage_waits_for_all_that_feeds_it() -> None:

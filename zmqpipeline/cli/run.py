@@ -29,7 +29,8 @@ from zmqpipeline.cli.failed import command_of
 from zmqpipeline.cli.progress import progress_shown
 from zmqpipeline.errors import ConfigurationError, JournalUnavailable
 from zmqpipeline.options import Options
-from zmqpipeline.processes import import_app, launch
+from zmqpipeline.processes import import_app
+from zmqpipeline.processes import launch as launching
 from zmqpipeline.processes.supervisor import Outcome
 from zmqpipeline.roles.results import Summary
 from zmqpipeline.runtime.journal import dead_items
@@ -55,6 +56,18 @@ NOT_ALL = (
     metavar="auto|N|TASK=N,...",
     help="Worker processes for each task, or TASK=N for one. Default: auto, one for each CPU core.",
 )
+@click.option(
+    "--launch",
+    metavar="PREFIX",
+    help="Start each worker behind this command line, such as 'nice -n 10' or 'ssh node{index} cd /srv/app && exec'. "
+    "Fields: {index} of the worker among those of its task, from 0; {task}; {run}, a new word for each run. "
+    "Workers on other machines need --endpoint tcp://HOST:PORT.",
+)
+@click.option(
+    "--python",
+    metavar="PATH",
+    help="The interpreter behind --launch, on the machine where it runs. Default: the path of the one that runs this.",
+)
 @metadata_flag
 @journal_flags
 @click.option(
@@ -79,6 +92,8 @@ def run(
     progress: bool | None,
     as_json: bool,
     fresh: bool,
+    launch: str | None,
+    python: str | None,
     **flags: Any,
 ) -> int:
     """Run everything on this machine: collector, distributor and workers."""
@@ -87,16 +102,18 @@ def run(
     keep_freed_memory()
     del flags["journal"], flags["run_id"], flags["max_failures"]  # not for a child
     with progress_shown(progress) as observe, _only_json(as_json) as stdout:
-        outcome = launch.start(
+        outcome = launching.start(
             app,
             options=options,
             endpoint=flags.pop("endpoint") or os.environ.get(ENDPOINT_VARIABLE),
-            workers=launch.read_workers(app, workers),
+            workers=launching.read_workers(app, workers),
             metadata=meta,
             flags=flag_arguments(flags),
             observe=observe,
             stdout=stdout,
             fresh=fresh,
+            launch=launch,
+            python=python,
         )
     if outcome.was_finished and not as_json:
         _say_finished(ctx, app, outcome.summary, str(options.journal))
@@ -114,7 +131,7 @@ def run(
 def run_app(
     app: Pipeline,
     *,
-    workers: launch.Workers | None = None,
+    workers: launching.Workers | None = None,
     metadata: Mapping[str, Any] | None = None,
     journal: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
@@ -131,7 +148,7 @@ def run_app(
         options = options.merge(journal=os.fspath(journal))
     check_journal(options, fresh=False)
     with progress_shown(progress) as observe:
-        outcome = launch.start(
+        outcome = launching.start(
             app,
             options=options,
             endpoint=os.environ.get(ENDPOINT_VARIABLE),
@@ -147,7 +164,7 @@ def run_app(
             "again, remove the file, or run the app from the command line with --fresh.",
             *(app.name, options.journal, "" if outcome.summary.ok else f" {NOT_ALL}"),
         )
-    return replace(launch.result(outcome), results=results)
+    return replace(launching.result(outcome), results=results)
 
 
 def _report(name: str, outcome: Outcome, as_json: bool) -> None:

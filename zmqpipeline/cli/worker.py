@@ -11,6 +11,7 @@ import click
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.common import check_task, exit_when_idle_flag, flag_arguments, patient, serve, settle, shared_flags
 from zmqpipeline.roles.worker import Worker
+from zmqpipeline.runtime.child import parents_host
 from zmqpipeline.runtime.log import about_process
 
 
@@ -30,6 +31,11 @@ def worker_command(
 ) -> int:
     """Execute the items of one task. Without TASK_TYPE: of every task, each in a process of its own."""
     options = settle(app, flags)
+    if host := parents_host():
+        # who runs on the machine that it was started on knows that its addresses are there
+        from zmqpipeline.processes.far import check_reach
+
+        check_reach(app, options, host)
     known = app.worker_types
     if task_type is not None:
         check_task(task_type, known)

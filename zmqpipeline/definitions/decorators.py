@@ -80,6 +80,10 @@ class Decorated(Original):
         msgtype, with `times` number, and without `times` and `key` start: how many items, from the first on without a
         gap, are done by then; it begins behind these.
 
+        With `for_each` it is called in the collector's process, once for each collected result of these tasks: its
+        first parameter is the result, and what it gives are items of this task. None is no item then. By name it may
+        take metadata, task_type (of the result), number, attempt, and depth: how many results led to that item.
+
         Args:
             task_type: the name of the task.
             **keywords: those of `TaskKeywords`.

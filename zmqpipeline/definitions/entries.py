@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.definitions import signatures
-from zmqpipeline.definitions.keywords import CollectorKeywords, ServiceKeywords, TaskKeywords, WorkerKeywords, checked
+from zmqpipeline.definitions.keywords import (
+    CollectorKeywords,
+    ServiceKeywords,
+    TaskKeywords,
+    WorkerKeywords,
+    checked,
+    per_second,
+)
 from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry
 from zmqpipeline.definitions.signatures import Handler, plan
 from zmqpipeline.errors import RegistrationError
@@ -61,6 +68,8 @@ def task_entry(task_type: str, function: Callable[..., Any] | None, **given: Unp
         total=times if total is None else total,
         keyed=key is not None and not keywords["for_each"],
         for_each=tuple(keywords["for_each"]),
+        rate=None if keywords["rate"] is None else per_second(keywords["rate"]),
+        limit=keywords["limit"],
     )
     place = None if endpoint is None else EndpointAddress(endpoint)
     if spec.for_each:

@@ -82,6 +82,30 @@ KEY = AttributeSpec(
 )
 ON_FAILED = AttributeSpec(lambda value: value in get_args(OnFailed), "'abort' or 'continue'", "'continue'")
 ADDRESS = AttributeSpec(lambda value: isinstance(value, str), "an address, a string", "'tcp://10.0.0.7:5560'", True)
+
+
+def per_second(rate: str) -> float:
+    """How many items a second a rate such as "1500/m" stands for.
+
+    Raises:
+        ValueError: it stands for none.
+    """
+    number, slash, unit = rate.replace(" ", "").partition("/")
+    seconds = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(unit)
+    value = float(number)
+    if not slash or seconds is None or not 0 < value < float("inf"):
+        raise ValueError(rate)
+    return value / seconds
+
+
+def _is_rate(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and per_second(value) > 0
+    except ValueError:
+        return False
+
+
+RATE = AttributeSpec(_is_rate, 'a number of items a second, minute or hour, such as "1500/m"', "'1500/m'", True)
 FLAG = AttributeSpec(lambda value: isinstance(value, bool), "True or False", "True")
 
 
@@ -133,6 +157,18 @@ class TaskKeywords(TypedDict, total=False):
         Keyword(None, _seconds(True), "seconds that one execution may take; None for as long as it likes."),
     ]
     crash_limit: Annotated[int, Keyword(3, _whole(1), "an item that so many workers died of is failed.")]
+    rate: Annotated[
+        str | None,
+        Keyword(
+            None,
+            RATE,
+            'so many items are handed out at most, in the whole run: "20/s", "1500/m" (a minute), "90000/h".',
+        ),
+    ]
+    limit: Annotated[
+        int | None,
+        Keyword(None, _whole(1, True), "so many items are with workers at once at most, in the whole run."),
+    ]
     on_failed: Annotated[
         OnFailed,
         Keyword("abort", ON_FAILED, 'what to do when an item of `depends_on` failed: "abort", or "continue".'),

@@ -91,6 +91,15 @@ def target_of(app: Pipeline) -> str:
     )
 
 
+def from_here(target: str) -> str:
+    """The same target for a process whose working folder may be a copy of ours: a file in it by its relative path."""
+    place, name = split_target(target)
+    here = Path.cwd()
+    if not _is_file(place) or not Path(place).is_relative_to(here):
+        return target
+    return f"{Path(place).relative_to(here)}:{name}"
+
+
 def refuse_while_importing(what: str) -> None:
     """Raise ConfigurationError if the app's module is only just being imported, by a child process or by ``-A``."""
     if _importing:

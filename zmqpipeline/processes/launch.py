@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -18,10 +19,13 @@ from zmqpipeline.errors import ConfigurationError, EndpointError, JournalError, 
 from zmqpipeline.options import Options
 from zmqpipeline.processes import import_app
 from zmqpipeline.processes.cores import usable_cores
+from zmqpipeline.processes.engines import Engine
+from zmqpipeline.processes.engines.local import THIS_MACHINE
+from zmqpipeline.processes.engines.prefix import LaunchCommand, filled, words_of
 from zmqpipeline.processes.restarts import ChildSlots, Slot
 from zmqpipeline.processes.run_folder import run_folder
 from zmqpipeline.processes.run_notes import announced, announced_in
-from zmqpipeline.processes.supervisor import Outcome, Plan, RunSupervisor
+from zmqpipeline.processes.supervisor import GRACE, Outcome, Plan, RunSupervisor
 from zmqpipeline.processes.worker_group import WorkerSupervisor
 from zmqpipeline.roles.collecting import ResultWatcher
 from zmqpipeline.roles.collector import Collector, CollectorRunner
@@ -53,6 +57,8 @@ def start(
     observe: Callable[[Progress], None] | None = None,
     stdout: int | None = None,
     fresh: bool = False,
+    launch: str | None = None,
+    python: str | None = None,
     results: list[tuple[str, dict[str, Any]]] | None = None,
 ) -> Outcome:
     """Run the app on this machine and see it through; `flags` are handed on to the children, as is `stdout`.
@@ -60,7 +66,8 @@ def start(
     The addresses are in a private folder unless `endpoint` says where: several runs of one app may go on at once.
     A run whose journal says that it is finished is not started again, unless it is to be `fresh`; its status is what it
     was. Of one in which every item is done, `finished` is called again; it needs no workers. What is collected is added
-    to `results`, if they are wanted.
+    to `results`, if they are wanted. `launch` is a command line before that of each worker, `python` the interpreter
+    behind it.
 
     Raises:
         ConfigurationError: the app cannot be imported by child processes, or an argument names an unknown task.
@@ -71,6 +78,7 @@ def start(
         refuse_inproc(EndpointAddress(endpoint))
     target = import_app.hand_on(app)
     numbers = worker_numbers(app, workers)
+    engine_of = engines_for(launch, python)
     if endpoint is None:
         _refuse_none(numbers)
     if options.journal is not None and not fresh:
@@ -88,10 +96,10 @@ def start(
         options = replace(options, endpoint=base, exit_when_idle=None)
         _check_doors(app, options)
         common = [*flags, "--endpoint", base]
-        command = ["-m", "zmqpipeline", "-A", target]
+        near, far = (["-m", "zmqpipeline", "-A", one] for one in (target, import_app.from_here(target)))
         # a task that is added too late for the distributor would be missed by nobody
         tasks = [f"--task={name}" for name in app.task_types]
-        asked = [*command, "distributor", *tasks, *_metadata_arguments(metadata, folder), *common]
+        asked = [*near, "distributor", *tasks, *_metadata_arguments(metadata, folder), *common]
         collector = cast("Collector", app.compile("collector", options=options))
         runner = CollectorRunner.of(collector)
         runner.fresh = fresh
@@ -102,10 +110,12 @@ def start(
             collector=collector,
             runner=runner,
             distributor=Slot("distributor", asked),
-            workers=_worker_places(command, numbers, common),
+            workers=_worker_places(near if launch is None else far, numbers, common, engine_of=engine_of),
             totals=app.totals,
             drain_timeout=options.drain_timeout,
             timeout=timeout,
+            # a far worker's farewell may come too late for a distributor that drains, and lingers then
+            grace=GRACE if launch is None else 2 * GRACE + options.linger,
             max_failures=options.max_failures,
             observe=observe,
         )
@@ -178,14 +188,41 @@ def supervise_workers(
     return WorkerSupervisor(ChildSlots(places), drain_timeout).run()
 
 
+EngineOf: TypeAlias = Callable[[str, int], Engine]
+"""What starts the worker of this task that has this number among them, from 0."""
+
+
+def engines_for(launch: str | None, python: str | None) -> EngineOf:
+    """What starts each worker of a run.
+
+    Raises:
+        ConfigurationError: `launch` is no command line; `python` is given without it.
+    """
+    if launch is None:
+        if python is not None:
+            raise ConfigurationError(
+                f"--python {python} is the interpreter of workers that a command starts, and there is none. Add "
+                "--launch COMMAND, or start the app by that interpreter."
+            )
+        return lambda task, index: THIS_MACHINE
+    words, run = words_of(launch), uuid.uuid4().hex[:12]
+    return lambda task, index: LaunchCommand(filled(words, index=index, task=task, run=run), python)
+
+
 def _worker_places(
-    python: Sequence[str], numbers: Mapping[str, int], common: Sequence[str], command: str = "worker"
+    python: Sequence[str],
+    numbers: Mapping[str, int],
+    common: Sequence[str],
+    command: str = "worker",
+    *,
+    engine_of: EngineOf = lambda task, index: THIS_MACHINE,
 ) -> list[Slot]:
     places = []
     for task, number in numbers.items():
         for index in range(number):
             label = f"worker of {task!r}" if number == 1 else f"worker {index + 1} of {task!r}"
-            places.append(Slot(label, [*python, command, *common, "--", task], task))
+            arguments = [*python, command, *common, "--", task]
+            places.append(Slot(label, arguments, task, engine=engine_of(task, index)))
     return places
 
 

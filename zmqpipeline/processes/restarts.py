@@ -5,6 +5,8 @@
 * Only a death before the child was ready is a failed start. When each place of a task has had five in a row, no item of
   the task can be tried any more. Nor when an init function of the user's raised the same thing three times in a row, in
   whatever places, and no child of the task has ever got beyond it: a bug, which the next one would meet, too.
+* A launch command that ended before its worker was heard of is a failed start, but not in a place where it has led to a
+  worker before: its server or scheduler is down, and is asked again.
 * Any other death is an accident. The place is filled again: after 0.1 s if the child had begun an item, since an item
   costs at most `crash_limit` deaths, else after twice the delay of the last time. Deaths in other places do not count.
 * An exit status says nothing, unless the child itself said that it ends with it (`child_report`).
@@ -28,7 +30,9 @@ from types import FrameType
 from typing import TypeAlias
 
 from zmqpipeline.errors import ConfigurationError
-from zmqpipeline.runtime.child import Child, describe_status
+from zmqpipeline.processes.engines import Engine
+from zmqpipeline.processes.engines.local import THIS_MACHINE
+from zmqpipeline.runtime.child import Child, describe_death, describe_status
 from zmqpipeline.runtime.child_report import Told
 
 FIRST_DELAY = 0.1
@@ -67,7 +71,10 @@ class Verdict(Enum):
 
 @dataclass(eq=False)
 class Slot:
-    """Where one child works. `label` is for log lines; `task` is the task type of a worker, or empty."""
+    """Where one child works. `label` is for log lines; `task` is the task type of a worker, or empty.
+
+    `engine` is what starts it.
+    """
 
     label: str
     arguments: Sequence[str]
@@ -81,26 +88,34 @@ class Slot:
     """An init function of its last child raised."""
     failed_starts: int = 0
     """How many of its children in a row died before they were ready."""
+    was_reached: bool = False
+    """A launch command has led to a worker in this place: if it does not any more, it may again."""
+    engine: Engine = THIS_MACHINE
 
     def died(self, end: ChildEnded, now: float) -> None:
         """The child of this place died; the next one is due after a delay."""
         if end.told.has_worked or end.lived >= SETTLED_AFTER:
             self.delay = FIRST_DELAY
-        self.failed_starts = 0 if end.told.is_ready else self.failed_starts + 1
+        self.was_reached = self.was_reached or bool(end.told.host)
+        if end.told.is_ready:
+            self.failed_starts = 0
+        elif end.told.host or not self.was_reached:
+            self.failed_starts += 1
         self.restart_at = now + self.delay
         self.delay = min(self.delay * 2, MAX_DELAY)
 
 
-def about_child(place: Slot, pid: int) -> dict[str, str | int]:
-    """What a log line about the worker in this place is about, for programs that read it."""
-    return {"task": place.task, "worker": f"{socket.gethostname()}/{pid}"} if place.task else {}
+def about_child(end: ChildEnded) -> dict[str, str | int]:
+    """What a log line about the end of a worker is about, for programs that read it."""
+    host = end.told.host or socket.gethostname()
+    return {"task": end.place.task, "worker": f"{host}/{end.pid}"} if end.place.task else {}
 
 
 @dataclass(frozen=True)
 class ChildEnded:
     """The child of this place ended with this status (negative: the signal), after `lived` seconds.
 
-    `told` is what it had told of itself by then.
+    `told` is what it had told of itself by then. `pid` is that of the worker, which may be of another machine.
     """
 
     place: Slot
@@ -114,8 +129,19 @@ class ChildEnded:
         place = self.place
         failed = f" It failed to start, {place.failed_starts} times in a row." if place.failed_starts > 1 else ""
         due = "" if place.restart_at is None else f"; a new one starts in {place.restart_at - now:.1f} s"
-        how = describe_status(self.status)
-        return f"The {place.label} (pid {self.pid}) ended by {how} after {self.lived:.1f} s{due}.{failed}"
+        where = f" on {self.told.host}" if self.told.host not in ("", socket.gethostname()) else ""
+        how = f"{describe_status(self.status)}{self._signal()}"
+        hint = "" if self.told.host or place.was_reached or place.failed_starts > 1 else place.engine.hint
+        return f"The {place.label} (pid {self.pid}{where}) ended by {how} after {self.lived:.1f} s{due}.{failed}{hint}"
+
+    def describe_death(self) -> str:
+        """How it died, for the distributor: the end of a sentence."""
+        return f"{describe_death(self.status)}{self._signal()}"
+
+    def _signal(self) -> str:
+        """By the custom of shells and containers, the signal that ended what a launch command had started."""
+        is_other = self.told.host and self.told.status is None and 128 < self.status < 160
+        return f" ({describe_status(128 - self.status)})" if is_other else ""
 
 
 @dataclass(frozen=True)
@@ -157,7 +183,9 @@ class ChildSlots:
         if place not in self.places:
             self.places.append(place)
         place.restart_at, place.is_new = None, False
-        place.child = Child(place.label, place.arguments, lambda child: self._ended(place, child), stdout=self.stdout)
+        place.child = place.engine.start(
+            place.label, place.arguments, lambda child: self._ended(place, child), stdout=self.stdout
+        )
 
     def start_due(self, now: float) -> None:
         """Fill the places whose delay is over."""
@@ -177,7 +205,7 @@ class ChildSlots:
 
     def _is_proven(self, task: str) -> bool:
         """Whether a child of this task got beyond its init functions."""
-        if any(one.child is not None and one.child.has_worked() for one in self.places if one.task == task):
+        if any(one.child is not None and one.child.has_told().has_worked for one in self.places if one.task == task):
             self.proven.add(task)
         return task in self.proven
 
@@ -248,10 +276,10 @@ class ChildSlots:
             if place.child is not None:
                 place.child.terminate()
 
-    def kill(self) -> None:
-        """End every child at once, and wait until they are gone."""
+    def kill(self, places: Sequence[Slot] | None = None) -> None:
+        """End children (all, or those of these places) at once, and wait until they are gone."""
         self.stand_down()
-        gone = [place.child for place in self.running() if place.child is not None]
+        gone = [place.child for place in (self.running() if places is None else places) if place.child is not None]
         for child in gone:
             child.kill()
         for child in gone:
@@ -275,4 +303,5 @@ class ChildSlots:
 
     def _ended(self, place: Slot, child: Child) -> None:
         status = child.status if child.status is not None else 1
-        self.events.put(ChildEnded(place, child.pid, status, time.monotonic() - child.started, child.told))
+        pid = child.told.pid or child.pid
+        self.events.put(ChildEnded(place, pid, status, time.monotonic() - child.started, child.told))

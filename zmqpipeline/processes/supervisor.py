@@ -47,6 +47,9 @@ GRACE = 1.0
 FAREWELL = 12.0
 """Seconds that the collector may wait for the distributor's BYE, which the distributor's end makes impossible."""
 
+CLOSING_LOOK = 0.1
+"""Seconds between two looks whether children that close what user code opened have ended."""
+
 OVERTIME = 3.0
 """Seconds beyond the drain time-out before a child that still runs is killed."""
 
@@ -78,6 +81,8 @@ class Plan:
     drain_timeout: float
     timeout: float | None = None
     max_failures: int | None = None
+    grace: float = GRACE
+    """What a worker has to end in after a distributor that drains."""
     observe: Callable[[Progress], None] | None = None
 
 
@@ -119,6 +124,8 @@ class RunSupervisor:
     done: int = -1
     """How many items were done when it died last."""
     collector_ended: bool = False
+    closing_by: float | None = None
+    """When children that close what user code opened are killed, too; None: nobody has been yet."""
     status: int = 0
     """The exit status of a run whose workers cannot start: 1 if that is a bug of its program."""
     starts: FailedStarts = field(default_factory=lambda: FailedStarts(None))
@@ -236,7 +243,8 @@ class RunSupervisor:
         elif self.draining:
             end.place.restart_at = None
             # it waited for all that was leased; a worker that has not heard so by now will not hear it any more
-            self.deadlines["overtime"] = min(self.deadlines.get("overtime", now + GRACE), now + GRACE)
+            due = now + self.plan.grace
+            self.deadlines["overtime"] = min(self.deadlines.get("overtime", due), due)
         elif self._is_over and not self.plan.collector.is_finishing:
             if end.status not in (0, 1):
                 log.warning("%s after its last item was collected; the run ends all the same.", how)
@@ -268,7 +276,7 @@ class RunSupervisor:
         """It sees that a worker is gone, and which items go back; only we know how the worker died."""
         distributor = self.plan.distributor.child
         if distributor is not None and verdict not in (Verdict.LEFT, Verdict.REPLACED):
-            distributor.tell(death_notice(end.pid, end.status))
+            distributor.tell(death_notice(end.pid, end.describe_death()))
 
     def _worker_ended(self, end: ChildEnded, verdict: Verdict, now: float) -> None:
         place, is_told = end.place, self.starts.note(end)
@@ -283,7 +291,7 @@ class RunSupervisor:
             place.restart_at = now + GRACE  # most likely it heard END a moment before us
         elif verdict is Verdict.DIED and not is_told:
             # what becomes of its items is the distributor's to say
-            log.warning("%s", end.describe(now), extra={"about": about_child(place, end.pid)})
+            log.warning("%s", end.describe(now), extra={"about": about_child(end)})
 
     def _timeout_is_due(self, now: float) -> None:
         if not self.ending:
@@ -321,11 +329,21 @@ class RunSupervisor:
         self._release_collector(now)
 
     def _overtime_is_due(self, now: float) -> None:
-        """The drain time-out is over: nothing that is still there will end by itself."""
-        for place in self.slots.running():
-            log.warning("The %s did not end in time; it is killed.", place.label)
-        self.slots.kill()
-        self._release_collector(now)
+        """The drain time-out is over: only children that close what user code opened still end by themselves."""
+        running = self.slots.running()
+        closing = [place for place in running if place.child is not None and place.child.has_told().is_closing]
+        if self.closing_by is None:
+            self.closing_by = now + self.plan.drain_timeout + OVERTIME
+        if now >= self.closing_by:
+            closing = []
+        for place in running:
+            if place not in closing:
+                log.warning("The %s did not end in time; it is killed.", place.label)
+        self.slots.kill([place for place in running if place not in closing])
+        if closing:
+            self.deadlines["overtime"] = now + CLOSING_LOOK
+        else:
+            self._release_collector(now)
 
     def _release_is_due(self, now: float) -> None:
         log.warning("The collector did not end in time: a function of it still runs. It is left alone.")
@@ -353,7 +371,7 @@ class RunSupervisor:
         self.slots.terminate()
         # Without a collector no result arrives, and without a distributor nobody says so: they would wait in vain.
         is_whole = self.plan.distributor.child is not None and not self.collector_ended
-        patience = self.plan.drain_timeout + OVERTIME if is_whole else GRACE
+        patience = self.plan.drain_timeout + OVERTIME if is_whole else self.plan.grace
         self.deadlines["overtime"] = now + patience
 
     def _stop_restarts(self) -> None:

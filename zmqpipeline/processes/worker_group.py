@@ -78,7 +78,7 @@ class WorkerSupervisor:
             log.error("%s The other workers drain.", why)
             self._end(now)
         elif verdict is Verdict.DIED and not is_told:
-            about = {"about": about_child(place, end.pid)}
+            about = {"about": about_child(end)}
             log.warning("%s Its items are handed out again.", end.describe(now), extra=about)
 
     def _end(self, now: float) -> None:

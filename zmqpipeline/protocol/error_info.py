@@ -27,6 +27,10 @@ NEVER_RETRIED = frozenset({"zmqpipeline.errors.FieldError"})
 """Errors that the same item would meet again."""
 
 
+RETRY = "zmqpipeline.errors.Retry"
+"""What a function raises that wants its item again."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskError:
     """What the source, gate, key or metadata function of a task raised; `task` is "metadata" for the last."""

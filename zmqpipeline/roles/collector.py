@@ -342,9 +342,9 @@ class CollectorRunner(RoleRunner):
             self._lost = self._gatherer.lost
         elif (journal := self._journal or self._scratch) is not None:
             journal.close()
-        machine = self.role.machine
-        if self._scratch is not None and not (machine is not None and machine.goes_on):
-            remove_scratch(self._scratch)
+        if self._scratch is not None:
+            machine = self.role.machine
+            remove_scratch(self._scratch, goes_on=machine is not None and machine.goes_on)
         self._gatherer = self._journal = self._scratch = self.handler.journal = None
 
     def conclude(self, ended: Ended) -> None:

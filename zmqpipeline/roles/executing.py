@@ -15,6 +15,7 @@ from zmqpipeline.protocol.commands import Execute, TakeBack
 from zmqpipeline.roles.attributes import is_async, with_accepted_args
 from zmqpipeline.roles.calls import FIRST, guarded
 from zmqpipeline.roles.runner import CLOSE_SECONDS, Actions, RoleRunner, RunnerSettings
+from zmqpipeline.runtime import child_report
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.threads.execution import Execution
@@ -244,6 +245,8 @@ class ExecutingRunner(RoleRunner):
         return {Execute: pool.submit, TakeBack: lambda command: pool.take_back(command.count)}
 
     def _close(self) -> None:
+        # what it opened may take long to close: whoever started this process waits for that
+        self.process.tell_parent(child_report.CLOSING)
         if self._beginning is not None:
             self._beginning.close()
         if self._pool is not None:

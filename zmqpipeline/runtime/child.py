@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +21,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from zmqpipeline.runtime.child_report import Told
+from zmqpipeline.runtime.child_report import EXIT, Told
+from zmqpipeline.runtime.launch_words import HERE, LAUNCHED_FLAG, MARK, Greeting, unplain
 
 PARENT_VARIABLE = "ZMQPIPELINE_PARENT"
 """Names to a child the parent's process id, and the file number on which it tells how far it is; taken out of the
@@ -41,6 +43,12 @@ KEPT_LINES = 1000
 MAX_TOLD = 65536
 """Bytes; a child tells fewer."""
 
+DRAIN = "drain"
+"""The line that asks a child to drain which no signal reaches; it does then what it does on SIGTERM."""
+
+SAFE_PATH_VARIABLE, SET_BY_RUN = "PYTHONSAFEPATH", "by zmqpipeline run"
+"""The variable that does what -P does, and its value where `run` has set it for a launched worker, who removes it."""
+
 _PR_SET_PDEATHSIG = 1
 
 _SAFE_PATH = ("-P",) if sys.version_info >= (3, 11) else ()
@@ -59,12 +67,16 @@ class Child:
         self.status: int | None = None
         self.told = Told()
         """What it has told of itself; known when it has ended."""
-        self._process, self._ear = _spawn(arguments, stdout)
-        self._heard = b""
+        self._ear, self._heard = -1, b""
         self._line_guard = threading.Lock()
+        self._process = self._start(arguments, stdout)
         self._exited = exited
         self._waiter = threading.Thread(target=self._wait, name=f"wait for {label}", daemon=True)
         self._waiter.start()
+
+    def _start(self, arguments: Sequence[str], stdout: int | None) -> subprocess.Popen[bytes]:
+        process, self._ear = _spawn(arguments, stdout)
+        return process
 
     @property
     def pid(self) -> int:
@@ -105,11 +117,11 @@ class Child:
             with self._line_guard, suppress(OSError):
                 self._process.stdin.close()
 
-    def has_worked(self) -> bool:
-        """Whether it has said that its init functions have returned, and its first item is about to be executed."""
+    def has_told(self) -> Told:
+        """What it has told of itself until now."""
         with self._line_guard:
             self._hear()
-            return Told.read(self._heard).has_worked
+            return Told.read(self._heard)
 
     def _hear(self) -> None:
         """Take what it has told since the last time. Nobody waits for the end of it: forks of user code may hold it."""
@@ -118,13 +130,17 @@ class Child:
 
     def _wait(self) -> None:
         self.status = self._process.wait()
+        self.told = Told.read(self._last_words())
+        self.cut()
+        self._exited(self)
+
+    def _last_words(self) -> bytes:
+        """All that it has told; called once, when it has ended."""
         with self._line_guard:
             self._hear()
             os.close(self._ear)
             self._ear = -1
-        self.told = Told.read(self._heard)
-        self.cut()
-        self._exited(self)
+            return self._heard
 
 
 def _spawn(arguments: Sequence[str], stdout: int | None) -> tuple[subprocess.Popen[bytes], int]:
@@ -162,12 +178,16 @@ def _mask(how: int, signals: set[signal.Signals]) -> set[int]:
     return {int(number) for number in signal.pthread_sigmask(how, signals)}
 
 
+def search_path() -> str:
+    """Our `sys.path`, as the environment of a child has it."""
+    return os.pathsep.join(dict.fromkeys(entry or os.getcwd() for entry in sys.path))  # noqa: PTH109
+
+
 def child_environ(environ: Mapping[str, str], voice: int) -> dict[str, str]:
     """The environment of a child: ours, with our `sys.path` handed on, the parent's process id, and its file number."""
-    path = os.pathsep.join(dict.fromkeys(entry or os.getcwd() for entry in sys.path))  # noqa: PTH109
     return {
         **environ,
-        "PYTHONPATH": path,
+        "PYTHONPATH": search_path(),
         PATH_VARIABLE: environ.get("PYTHONPATH", ""),
         PARENT_VARIABLE: f"{os.getpid()} {voice}",
         IMPORTS_VARIABLE: " ".join(_imports),
@@ -188,9 +208,23 @@ def parents_imports() -> Sequence[str]:
     return tuple(_imports) if is_child() else ()
 
 
+def current_imports() -> tuple[str, ...]:
+    """The modules that a child which is started now imports after the app's own."""
+    return tuple(_imports)
+
+
+def settings_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that are settings of this library."""
+    ours = (PARENT_VARIABLE, PATH_VARIABLE, IMPORTS_VARIABLE)
+    return {name: value for name, value in environ.items() if name.startswith("ZMQPIPELINE_") and name not in ours}
+
+
 _adopted = threading.Event()
-_voice: tuple[int, int] | None = None
-"""In a child: its process id, and the file number on which it tells its parent how far it is."""
+_voice: tuple[int, int, bytes] | None = None
+"""In a child: its process id, the file number on which it tells its parent how far it is, and what each line there
+begins with."""
+_parents_host = ""
+"""In a child that a launch command has started: the machine of its parent."""
 
 
 class _Lines:
@@ -232,22 +266,75 @@ def is_child() -> bool:
     return _adopted.is_set()
 
 
+def parents_host() -> str:
+    """In a child that a launch command has started, the name of the machine of who did; else empty."""
+    return _parents_host
+
+
 def adopt() -> None:
     """Called first thing in a child: ignore Ctrl-C, hold the lifeline, put the environment back. Elsewhere, nothing."""
     global _voice  # noqa: PLW0603 - one a process
+    if sys.argv[1:2] == [LAUNCHED_FLAG]:
+        sys.argv[1:] = unplain(sys.argv[2:])
+        _adopt_launched()
+        return
     parent, _, voice = os.environ.pop(PARENT_VARIABLE, "").partition(" ")
     if not (parent.isdecimal() and voice.isdecimal()):
         return
     _adopted.set()
     # what user code starts shall not hold it
     os.set_inheritable(int(voice), False)
-    _voice = (os.getpid(), int(voice))
+    _voice = (os.getpid(), int(voice), b"")
     _restore_path(os.environ.pop(PATH_VARIABLE, ""))
     _imports[:] = os.environ.pop(IMPORTS_VARIABLE, "").split()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _mask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    _hold_lifeline()
+    _hold_lifeline(b"")
     _die_with_parent(int(parent))
+
+
+def _adopt_launched() -> None:
+    """The same for a worker behind a launch command: what is between it and its parent passes on three files only."""
+    global _voice, _parents_host  # noqa: PLW0603 - one a process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # user code may close, or send elsewhere, the one that it knows
+    _voice = (os.getpid(), os.dup(2), MARK)
+    host = socket.gethostname()
+    tell_parent(f"{HERE} {os.getpid()} {host}")
+    line, rest = _first_line()
+    greeting = Greeting.read(line)
+    if greeting is None:
+        seen = f"it began with {line[:40]!r}" if line else "it was empty"
+        sys.stderr.write(
+            f"Error: A worker that a launch command starts hears of its run on standard input, and {seen}. The command "
+            "before it must pass standard input on: ssh without -n, -f and -t, docker run with -i and without -t.\n"
+        )
+        sys.stderr.flush()
+        tell_parent(f"{EXIT} 2")
+        os._exit(2)
+    _adopted.set()
+    _parents_host = greeting.host
+    if PATH_VARIABLE in os.environ:
+        _restore_path(os.environ.pop(PATH_VARIABLE))
+    if os.environ.get(SAFE_PATH_VARIABLE) == SET_BY_RUN:
+        del os.environ[SAFE_PATH_VARIABLE]
+    _imports[:] = greeting.imports
+    for name, value in greeting.environ.items():
+        os.environ.setdefault(name, value)
+    _hold_lifeline(rest)
+    if greeting.host == host and greeting.pid == os.getppid():
+        # the command has become this process, as nice and taskset do
+        _die_with_parent(greeting.pid)
+
+
+def _first_line() -> tuple[bytes, bytes]:
+    """The first line of standard input, and what else came with it; what there is of it, if that ends before."""
+    read = b""
+    with suppress(OSError):  # it is closed
+        while b"\n" not in read and (more := os.read(0, 65536)):
+            read += more
+    line, _, rest = read.partition(b"\n")
+    return line, rest
 
 
 def tell_parent(word: str) -> bool:
@@ -256,7 +343,7 @@ def tell_parent(word: str) -> bool:
         return False
     # a parent that is gone need not know: the lifeline ends this process
     with suppress(BrokenPipeError):
-        os.write(_voice[1], f"{word}\n".encode())
+        os.write(_voice[1], _voice[2] + f"{word}\n".encode())
     return True
 
 
@@ -267,22 +354,30 @@ def _restore_path(before: str) -> None:
         os.environ.pop("PYTHONPATH", None)
 
 
-def _hold_lifeline() -> None:
+def _hold_lifeline(heard: bytes) -> None:
     """Move the pipe away from standard input, which user code may read and must find empty."""
     line = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    threading.Thread(target=_leave_at_end, args=(line,), name="lifeline", daemon=True).start()
+    threading.Thread(target=_leave_at_end, args=(line, heard), name="lifeline", daemon=True).start()
 
 
-def _leave_at_end(line: int) -> None:
-    rest = b""
-    while read := os.read(line, 4096):
-        *whole, rest = (rest + read).split(b"\n")
+def _leave_at_end(line: int, heard: bytes) -> None:
+    *whole, rest = heard.split(b"\n")
+    while True:
         for one in whole:
-            _lines.say(one.decode(errors="replace"))
-    os._exit(1)
+            _obey_or_keep(one.decode(errors="replace"))
+        if not (read := os.read(line, 4096)):
+            os._exit(1)
+        *whole, rest = (rest + read).split(b"\n")
+
+
+def _obey_or_keep(line: str) -> None:
+    if line == DRAIN:
+        os.kill(os.getpid(), signal.SIGTERM)
+    else:
+        _lines.say(line)
 
 
 def _die_with_parent(parent: int) -> None:
@@ -297,9 +392,9 @@ def _die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def death_notice(pid: int, status: int) -> str:
-    """The line that tells a child how another one died: ``died 4711 killed by SIGKILL``."""
-    return f"died {pid} {describe_death(status)}"
+def death_notice(pid: int, how: str) -> str:
+    """The line that tells a child how another one died: ``died 4711 killed by SIGKILL``; `how` is `describe_death`."""
+    return f"died {pid} {how}"
 
 
 def read_death_notice(line: str) -> tuple[int, str] | None:

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 
 from zmqpipeline.protocol.messages import ErrorInfo
+from zmqpipeline.runtime.launch_words import HERE
 
 READY = "ready"
 """The role runs; a worker has no item yet, so that it has not called the user's init functions."""
@@ -20,6 +21,9 @@ STARTING = "starting"
 
 WORKING = "working"
 """They have returned, and its first item is about to be executed."""
+
+CLOSING = "closing"
+"""Its role is over, and user code closes what it opened: the child ends by itself, in `drain_timeout` at most."""
 
 REPLACE = "replace"
 """It has done all the work that one process may do, and leaves in good order: another one shall take its place."""
@@ -50,6 +54,9 @@ class Told:
     has_worked: bool = False
     """It had begun to execute an item."""
 
+    is_closing: bool = False
+    """Its role is over: it closes what user code opened."""
+
     wants_successor: bool = False
     """It left so that another process takes its place."""
 
@@ -59,18 +66,39 @@ class Told:
     status: int | None = None
     """The exit status that it chose; None if it was killed, crashed, or was ended by user code."""
 
+    host: str = ""
+    """Of one that a launch command has started, the machine that it is on; empty for others, or if it told nothing."""
+
+    pid: int = 0
+    """Likewise, its process id there."""
+
     @classmethod
     def read(cls, text: bytes) -> Told:
         """From its lines, in order; the last one may be torn."""
         lines = [line.partition(" ") for line in text.decode(errors="replace").split("\n")[:-1]]
         words = [word for word, _, _ in lines]
         states = [word for word in words if word in (READY, STARTING, WORKING)]
-        raised = [ErrorInfo(*json.loads(value)) for word, _, value in lines if word == FAILED_START]
-        chosen = [int(value) for word, _, value in lines if word == EXIT and value.isdecimal()]
+        raised = [trouble for word, _, value in lines if word == FAILED_START and (trouble := _trouble(value))]
+        chosen = [int(value) for word, _, value in lines if word == EXIT and value.isdecimal() and len(value) <= 3]
+        here = [value.partition(" ") for word, _, value in lines if word == HERE]
+        pid, _, host = here[0] if here else ("", "", "")
         return cls(
             is_ready=bool(states) and states[-1] != STARTING,
             has_worked=WORKING in states,
+            is_closing=CLOSING in words,
             wants_successor=REPLACE in words,
             init_trouble=raised[-1] if raised else None,
             status=chosen[-1] if chosen else None,
+            host=host,
+            pid=int(pid) if pid.isdecimal() and len(pid) <= 9 else 0,
         )
+
+
+def _trouble(text: str) -> ErrorInfo | None:
+    """What `failed_start` said; None if another text came in between, as it can on the standard error of a worker."""
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return None
+    whole = isinstance(said, list) and len(said) == 4 and all(isinstance(one, str) for one in said)
+    return ErrorInfo(*said) if whole else None

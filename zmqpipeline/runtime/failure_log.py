@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 
+from zmqpipeline.errors import Retry
 from zmqpipeline.protocol.delivery.failure_kinds import Kind, Kinds, said
 from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.runtime.error_text import shown, trouble_of
@@ -38,6 +39,9 @@ class FailureLog:
     def item(self, error: BaseException, task: str, number: int, attempt: int, value: object, stage: str) -> ErrorInfo:
         """A function raised this for an item; the same as text. `stage` says whose function: worker or collector."""
         trouble = trouble_of(error)
+        if isinstance(error, Retry):
+            # it is no failure
+            return trouble
         try:
             self._say_item(trouble, task, number, attempt, value, stage)
         except MemoryError:

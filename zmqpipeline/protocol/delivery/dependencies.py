@@ -43,6 +43,10 @@ class TaskSpec:
     """Whether its items wait for ACKs."""
     for_each: tuple[str, ...] = ()
     """The tasks whose results become its items."""
+    rate: float | None = None
+    """So many items a second are handed out at most."""
+    limit: int | None = None
+    """So many are leased at once at most."""
 
 
 def order(specs: Iterable[TaskSpec]) -> list[str]:

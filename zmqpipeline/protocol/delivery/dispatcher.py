@@ -14,6 +14,7 @@ from zmqpipeline.protocol.data.ranges import RangeSet
 from zmqpipeline.protocol.delivery.hand_out import HandOut
 from zmqpipeline.protocol.delivery.suspects import LastWord
 from zmqpipeline.protocol.delivery.workers import MAX_NAME_LENGTH, WorkerState
+from zmqpipeline.protocol.error_info import RETRY
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.peers import Link, Verdict
 
@@ -43,7 +44,8 @@ class Dispatcher(HandOut):
     def next_time(self) -> float | None:
         """When `by_the_clock` has something to do."""
         others = (self._obituaries.next_time(), self.starts.next_time(self.now))
-        return soonest((self.release_at, *others, *self._recalls.values()))
+        rates = (task.throttle.next_time() for task in self._throttled if task.throttle is not None)
+        return soonest((self.release_at, *others, *self._recalls.values(), *rates))
 
     def by_the_clock(self, now: float) -> None:
         """Do what is due."""
@@ -52,6 +54,10 @@ class Dispatcher(HandOut):
         if self._recalls:
             for name in [name for name, due in self._recalls.items() if now >= due]:
                 self._look_for_stuck(self.tasks.get(name), name)
+        for task in self._throttled:
+            due = None if task.throttle is None else task.throttle.next_time()
+            if due is not None and now >= due:
+                self.feed(task)
         self.out += self._obituaries.overdue(now)
         self.out += self.starts.sums(now)
 
@@ -149,10 +155,14 @@ class Dispatcher(HandOut):
         given_up = []
         for item in failures:
             jitter = 0.75 + 0.5 * self._rng.random()
+            had = ledger.is_with(member.who, item.number)
             failed = ledger.failed_at(member.who, item, now, jitter, member.link.confirmed)
             if failed is not None:
                 given_up.append(failed)
             if not ledger.is_with(member.who, item.number):
+                # what it says again is no news
+                if had and item.trouble.error == RETRY:
+                    self.pause(self.tasks[member.task], item)
                 member.may_drop((item.number, item.number + 1))
         self._tell_given_up(given_up, member.name)
         self._release(member)

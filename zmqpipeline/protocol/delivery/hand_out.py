@@ -23,6 +23,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from zmqpipeline.errors import Retry
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import credit
@@ -34,6 +35,7 @@ from zmqpipeline.protocol.delivery.gates import Gates
 from zmqpipeline.protocol.delivery.leases import Batch
 from zmqpipeline.protocol.delivery.lost_workers import LostWorkers
 from zmqpipeline.protocol.delivery.task_state import TaskState
+from zmqpipeline.protocol.delivery.throttle import Throttle
 from zmqpipeline.protocol.delivery.workers import Links, WorkerState
 
 RELEASE_SECONDS = 0.02
@@ -73,6 +75,7 @@ class HandOut:
         """The time of the event that is being handled."""
         self.tasks = tasks
         self.members: dict[bytes, WorkerState] = {}
+        self._throttled = [task for task in tasks.values() if task.throttle is not None]
         self.stage = "before"
         self.run = ""
         self.metadata = b""
@@ -173,6 +176,8 @@ class HandOut:
         ]
         for member in able:
             is_free = self._load(task, member) <= 0 and not task.ledger.is_alone(member.who)
+            if task.throttle is not None and task.throttle.left(task.ledger.leased, self.now) < 1:
+                is_free = False
             batch = task.ledger.take_alone(member.who, member.link.sent + 1) if is_free else None
             if batch is not None:
                 self._send_work(task, member, batch)
@@ -218,10 +223,24 @@ class HandOut:
         most = options.max_held_items
         if leases and (held := ledger.lease_bytes(who)) >= self._share:
             most = min(most, ITEMS_A_THREAD * member.slots if held < options.max_held_bytes else 0)
-        return min(self._wants(task, member), most - leases)
+        room = min(self._wants(task, member), most - leases)
+        if task.throttle is not None and room > 0:
+            room = min(room, task.throttle.left(ledger.leased, self.now))
+        return room
+
+    def pause(self, task: TaskState, item: m.FailedItem) -> None:
+        """A function wants its item again; if it says so, the task pauses as long."""
+        after, pauses = Retry.read(item.trouble.message)
+        if not pauses or item.stage != "worker":
+            return
+        if task.throttle is None:
+            task.throttle = Throttle(None, None)
+            self._throttled.append(task)
+        task.throttle.pause(self.now + after)
 
     def _wanted(self, task: TaskState, member: WorkerState) -> int:
-        return min(member.window, member.slots) if task.ledger.has_suspects or member.stuck else member.window
+        is_bare = task.ledger.has_suspects or member.stuck or task.throttle is not None
+        return min(member.window, member.slots) if is_bare else member.window
 
     def _wants(self, task: TaskState, member: WorkerState) -> int:
         return self._wanted(task, member) - self._load(task, member)
@@ -257,6 +276,8 @@ class HandOut:
             batch.on_trial and task.has_source,
         )
         self._to(member, body)
+        if task.throttle is not None:
+            task.throttle.gave(len(batch.payloads))
         member.gave(len(batch.payloads), batch.attempt, self.now)
 
     def _fitting(self, task: TaskState, member: WorkerState) -> int:

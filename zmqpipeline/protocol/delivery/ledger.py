@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from zmqpipeline.errors import Retry
 from zmqpipeline.protocol import credit
 from zmqpipeline.protocol.data.dedup import NEW, UNDER_WAY
 from zmqpipeline.protocol.data.ranges import RangeSet, first_of, merged, numbers_of, pairs, size, spans_of
@@ -41,7 +42,7 @@ from zmqpipeline.protocol.delivery.leases import (
     to_judge,
 )
 from zmqpipeline.protocol.delivery.suspects import LastWord
-from zmqpipeline.protocol.error_info import NEVER_RETRIED
+from zmqpipeline.protocol.error_info import NEVER_RETRIED, RETRY
 from zmqpipeline.protocol.messages import Blobs, ErrorInfo, FailedItem, Spans
 
 
@@ -260,6 +261,9 @@ class Ledger(ItemStates):
         self._unlease(number)
         self._prior[number] = max(prior, attempts)
         self._raised_at[number] = attempts
+        if item.trouble.error == RETRY and item.stage == "worker":
+            self._again.put_off(number, now + Retry.read(item.trouble.message)[0])
+            return None
         raised = self._raised[number] = self._raised.get(number, 0) + 1
         if raised <= self.spec.retries and item.stage == "worker" and item.trouble.error not in NEVER_RETRIED:
             delay = self.spec.backoff * 2.0 ** min(raised - 1, 30) * jitter

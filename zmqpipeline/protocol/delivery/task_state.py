@@ -8,6 +8,7 @@ from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.gates import AckLog
 from zmqpipeline.protocol.delivery.ledger import Ledger
+from zmqpipeline.protocol.delivery.throttle import Throttle
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 
 
@@ -60,6 +61,12 @@ class TaskState:
     """Of one that results of others feed: its items are with the collector."""
     feeds: list[TaskState] = field(default_factory=list)
     """The tasks outside of its own circle that its results feed."""
+    throttle: Throttle | None = None
+    """What holds it back, if it has a rate or a limit."""
+
+    def __post_init__(self) -> None:
+        if self.spec.rate is not None or self.spec.limit is not None:
+            self.throttle = Throttle(self.spec.rate, self.spec.limit)
 
     @property
     def is_over(self) -> bool:

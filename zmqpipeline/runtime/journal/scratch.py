@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import JournalError, JournalUnavailable
+from zmqpipeline.runtime.journal.database import locked
 from zmqpipeline.runtime.journal.writer import Journal
 
 
@@ -38,12 +40,22 @@ def open_scratch(acks: EndpointAddress, pipeline: str, fed: Iterable[str]) -> Jo
         return Journal(path, pipeline=pipeline, fed=fed, scratch=True)
 
 
-def remove_scratch(journal: Journal) -> None:
-    """Remove the file of a journal that is closed, and its folder if that was made for it."""
-    _remove(journal.path)
+def remove_scratch(journal: Journal, *, goes_on: bool) -> None:
+    """Remove the file of a journal that is closed, unless another process may go on with it or has it by now."""
     if journal.path.parent.name.startswith(_OWN):
-        with suppress(OSError):
-            journal.path.parent.rmdir()
+        # nobody comes again, and a thread that does not end may keep it open
+        shutil.rmtree(journal.path.parent, ignore_errors=True)
+        return
+    if goes_on:
+        return
+    try:
+        lock = locked(journal.path)
+    except JournalUnavailable:
+        return
+    try:
+        _remove(journal.path)
+    finally:
+        lock.release()
 
 
 _OWN = "zmqpipeline-outbox-"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from zmqpipeline.errors import BatchError
+from zmqpipeline.errors import BatchError, Retry
 
 if TYPE_CHECKING:
     from zmqpipeline.runtime.threads.execution import Slot
@@ -38,6 +38,11 @@ def _packed(result: Any, pack: Callable[[Any], bytes]) -> Outcome:
         return pack(result)
     except BaseException as error:
         return error
+
+
+def failed(error: BaseException, count: int) -> list[Outcome]:
+    """What a call that raised came to: one outcome, if its halves are to be tried; of a Retry that of each item."""
+    return [error] * (count if isinstance(error, Retry) else 1)
 
 
 def halves(count: int) -> list[int]:

@@ -358,7 +358,7 @@ class CoroutinePool:
             except BaseException as error:
                 if self._closed:
                     return
-                results = [error]
+                results = batches.failed(error, len(some))
             ended = clock()
             if place.is_cancelled:
                 self._cancelled_ended(place, lot, ended)
@@ -422,7 +422,32 @@ class CoroutinePool:
             *(self._what, GRACE, place.numbers[0], lot.timeout, left),
         )
         self._say_timeout(place, lot, now)
+        # before the worker hears that nothing is left of it: from then on it takes no results
+        self._parts.hand_over()
         self._post(ThreadLost(left * max(1, lot.batch)))
+
+    def give_up_blocked(self, moment: float) -> bool:
+        """From the thread that watches: the event loop does not turn, so that no call of it can be cancelled.
+
+        The items of the call that it is in have failed if they are past their time-out, and the worker is at its end:
+        its other items go to others. Returns whether that was so.
+        """
+        assert self._loop is not None
+        task = asyncio.current_task(self._loop)
+        place = next((one for one in self._places.copy() if one.task is task), None)
+        lot = None if place is None else place.lot
+        if place is None or lot is None or not lot.timeout or moment < place.began + lot.timeout + GRACE:
+            return False
+        place.is_cancelled = True
+        numbers, place.numbers = place.numbers, ()
+        ran = "The item" if len(numbers) == 1 else f"The batch of {len(numbers)} items"
+        text = (
+            f"{ran} ran longer than its timeout of {lot.timeout:g} s, in plain code that holds up the event loop: it "
+            "could not be cancelled, and its process was replaced."
+        )
+        self._parts.fail_now(numbers, lot.attempt, ErrorInfo("TimeoutError", text), moment - place.began)
+        self._post(ThreadLost(0))
+        return True
 
     def _cancelled_ended(self, place: Place, lot: Lot, now: float) -> None:
         if not place.is_lost:

@@ -78,10 +78,13 @@ class Lifetime:
                 opened.set_exception(self._yields_nothing())
                 return
             except BaseException as error:
-                opened.set_exception(error)
+                # whoever waited for it may have been cancelled, too
+                if not opened.done():
+                    opened.set_exception(error)
                 return
-            opened.set_result(value)
-            await over.wait()
+            if not opened.done():
+                opened.set_result(value)
+                await over.wait()
             try:
                 await made.__anext__()
             except StopAsyncIteration:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from zmqpipeline.protocol.credit import MAX_BATCH_BYTES
 from zmqpipeline.protocol.events import Executed
@@ -92,15 +92,24 @@ class Parts:
         else:
             due = self._first + self._quantum
         if due <= time.perf_counter():
-            self._hand_over_now()
+            self.hand_over()
         elif self._timer is None or due < self._due:
             if self._timer is not None:
                 self._timer.cancel()
             assert self.loop is not None
             self._due = due
-            self._timer = self.loop.call_later(due - time.perf_counter(), self._hand_over_now)
+            self._timer = self.loop.call_later(due - time.perf_counter(), self.hand_over)
 
-    def _hand_over_now(self) -> None:
+    def fail_now(self, numbers: Sequence[int], attempt: int, trouble: ErrorInfo, seconds: float) -> None:
+        """A call that holds up the event loop has failed: hand that over with all that is there; from any thread."""
+        with self._lock:
+            part = self._parts.setdefault(attempt, Part())
+            part.failures += [(number, trouble) for number in numbers]
+            part.seconds += seconds
+            self._hand_over()
+
+    def hand_over(self) -> None:
+        """Hand over what is there."""
         with self._lock:
             self._hand_over()
         if self._timer is not None:

@@ -118,6 +118,8 @@ class Preparation:
         frame = sys._current_frames().get(thread)
         if frame is None:
             return name, ""
+        if frame.f_code.co_filename.endswith("selectors.py"):
+            return name, "; it waits on its event loop"
         return name, f"; it is in {frame.f_code.co_name}, line {frame.f_lineno} of {frame.f_code.co_filename}"
 
     def _call(self, name: str, function: Callable[[], object]) -> None:

@@ -308,7 +308,7 @@ class Shares:
             try:
                 results = batches.outcomes(call(list(values)), len(values), slot.pack, execution.what)
             except BaseException as error:
-                results = [error]
+                results = batches.failed(error, len(values))
             with slot.lock:
                 slot.timed = None
                 if slot.lost:

@@ -40,6 +40,9 @@ class Watched(Protocol):
     def is_full(self) -> bool:
         """Whether no call can begin before one of those that go on ends."""
 
+    def give_up_blocked(self, moment: float) -> bool:
+        """The event loop does not turn: whether the call that it is in is past its time, and was given up now."""
+
 
 class LoopWatch:
     """Watches one event loop while calls go on."""
@@ -61,7 +64,7 @@ class LoopWatch:
         """What ran when it looked last."""
         self._asked: float | None = None
         """When the event loop was asked for a sign of life; None: it has given it."""
-        self._has_warned = False
+        self._has_warned = self._has_given_up = False
         self._looked = 0.0
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -118,7 +121,10 @@ class LoopWatch:
             # it is closed when the worker ends
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._lives)
-        elif moment - self._asked >= BLOCKED_SECONDS and not self._has_warned:
+            return
+        if moment - self._asked < BLOCKED_SECONDS:
+            return
+        if not self._has_warned:
             self._has_warned = True
             where = users_frame(sys._current_frames().get(self._thread))
             _log.warning(
@@ -126,6 +132,8 @@ class LoopWatch:
                 "must be awaited; plain code that blocks can run on a thread: await asyncio.to_thread(...).",
                 *(self._what, moment - self._asked, f"; it is in {where}" if where else ""),
             )
+        if not self._has_given_up:
+            self._has_given_up = self._pool.give_up_blocked(moment)
 
     def _lives(self) -> None:
         self._asked, self._has_warned = None, False
