@@ -138,13 +138,23 @@ def test_without_a_token_only_names_of_this_machine_are_answered(
     serve: Callable[..., tuple[Program, httpx.Client]],
 ) -> None:
     """So a page of the internet cannot read it by a name that it lets lead to 127.0.0.1."""
-    _, client = serve()
+    program, client = serve()
     with client:
         port = client.base_url.port
         for host, status in ((f"localhost:{port}", 200), (f"127.0.0.1:{port}", 200), (f"evil.example:{port}", 421)):
             for path in ("/", "/page.js"):
                 assert client.get(path, headers={"Host": host}).status_code == status
-        assert client.get("/events", headers={"Host": "evil.example"}).status_code == 421
+        for host in (
+            "evil.example",
+            f"localhost:{port}/",
+            "localhost/x?",
+            "x@localhost",
+            "[",
+            "",
+            "localhost.evil.example",
+        ):
+            assert client.get("/events", headers={"Host": host}).status_code == 421
+    assert program.err.count("\n") == 1, program.err
 
 
 def test_a_token_is_asked_for(serve: Callable[..., tuple[Program, httpx.Client]]) -> None:
@@ -155,6 +165,9 @@ def test_a_token_is_asked_for(serve: Callable[..., tuple[Program, httpx.Client]]
         assert (page.status_code, "password" in page.text) == (401, True)
         for path in ("/events", "/page.js", "/x"):
             assert client.get(path).status_code == 401
+            # a path in the host is not that which is asked for
+            for host in ("x/page.css?", "x/page.css#", "["):
+                assert client.get(path, headers={"Host": host}).status_code == 401
         for cookie in ("", "x", TOKEN, "\xe9"):
             header = {"Cookie": f"zmqpipeline-{client.base_url.port}={cookie}".encode("latin-1")}
             assert client.get("/events", headers=header).status_code == 401

@@ -12,6 +12,7 @@ import asyncio
 import hmac
 import ipaddress
 import json
+import re
 import secrets
 import signal
 import socket
@@ -191,9 +192,10 @@ class Page:
     async def _file(self, request: Request) -> Response:
         from starlette.responses import Response
 
-        if request.url.path not in FILES:
+        path = request.scope["path"]
+        if path not in FILES:
             return Response(status_code=204)  # browsers ask for an icon by themselves
-        name, kind = FILES[request.url.path]
+        name, kind = FILES[path]
         return Response(page_file(name), media_type=kind)
 
     async def _events(self, request: Request) -> Response:
@@ -245,15 +247,17 @@ class Guard:
         """What is answered in the place of the page, if anything."""
         from starlette.responses import PlainTextResponse, Response
 
+        # not that of `request.url`: whoever asks writes the host in it, with what looks like a path
+        path = request.scope["path"]
         if self._token is None:
-            if (request.url.hostname or "").lower() in self._hosts:
+            if _host_of(request.headers.get("Host", "")) in self._hosts:
                 return None
             return PlainTextResponse("This page is not known under that name; it has no token.\n", 421)
-        if request.url.path == "/login" and request.method == "POST":
+        if path == "/login" and request.method == "POST":
             return await self._login(request)
-        if self._is_known(request) or request.url.path == "/page.css":
+        if self._is_known(request) or path == "/page.css":
             return None
-        if request.url.path == "/":
+        if path == "/":
             return Response(page_file("login.html"), 401, media_type="text/html")
         return PlainTextResponse("Say the token first.\n", 401)
 
@@ -281,6 +285,12 @@ class Guard:
         answer = RedirectResponse("./", 303)
         answer.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", path="/")
         return answer
+
+
+def _host_of(header: str) -> str:
+    """The name in a Host header, without its port; empty if that is none."""
+    found = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::\d+)?", header.lower())
+    return (found[1] or found[2]) if found else ""
 
 
 def _is_same(given: str, known: str) -> bool:
