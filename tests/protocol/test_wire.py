@@ -144,7 +144,7 @@ def test_garbage_is_a_wire_error(frames: list[bytes]) -> None:
 def test_another_version_is_refused_by_name() -> None:
     """The first byte tells; the error says both versions."""
     frames = codec.encode(WORK)
-    assert refused([b"\x01" + frames[0][1:], *frames[1:]]) == "protocol version 1, this is version 4"
+    assert refused([b"\x01" + frames[0][1:], *frames[1:]]) == "protocol version 1, this is version 5"
 
 
 def test_nested_bombs_are_refused() -> None:

@@ -35,7 +35,7 @@ from zmqpipeline.protocol.fields import LONG_SPANS, MAX_NUMBER, SPANS, at_once, 
 from zmqpipeline.serialization.packed import Packed
 from zmqpipeline.serialization.untrusted import UNBELIEVED, UNPACK_ERRORS, open_bounded
 
-VERSION = 4
+VERSION = 5
 """The first byte of every message."""
 
 LARGE = 32 * 1024
