@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from typing_extensions import NotRequired
 
 from zmqpipeline.errors import FieldError
-from zmqpipeline.serialization.convert import CannotCarry, converter, is_plain
+from zmqpipeline.serialization.convert import converter
 from zmqpipeline.serialization.pack import item_packer, pack_item, unpack
 from zmqpipeline.serialization.records import plain
+from zmqpipeline.serialization.shapes import CannotCarry, is_plain
 
 
 class Colour(enum.Enum):

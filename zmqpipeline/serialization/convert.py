@@ -7,26 +7,24 @@ which field, what was wanted, and what was found. Nothing is guessed: a float is
 from __future__ import annotations
 
 import collections.abc
-import dataclasses
 import enum
 import sys
-import types
 import typing
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, TypeVar, Union
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from zmqpipeline.errors import FieldError, RegistrationError
-from zmqpipeline.serialization.records import is_model
+from zmqpipeline.serialization.records import is_model, is_struct
+from zmqpipeline.serialization.shapes import MAPPINGS, CannotCarry, bare, fields_to_take, hints_of, is_union, unwrapped
 
 Convert = Callable[[Any], Any]
 """From a value as it arrived to what is wanted there."""
 
 _AS_IT_IS = (bool, int, str, bytes, date, timedelta, Decimal, UUID)
-_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 _LISTS = (list, collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Iterable)
 _SETS = (set, frozenset, collections.abc.Set)
 _MISSING = object()
@@ -48,27 +46,12 @@ class _Misfit(Exception):
         return f"`${self.path}` must be {self.wanted}, and is {shown} ({_named(type(self.found))})."
 
 
-class CannotCarry(Exception):
-    """An annotation stands for values that are never sent; its text says which, and where."""
-
-
-def is_plain(annotation: Any) -> bool:
-    """Whether a parameter with this annotation takes the dict as it arrived."""
-    if annotation in (Any, object, None, dict) or isinstance(annotation, (TypeVar, str)):
-        return True
-    origin = typing.get_origin(annotation)
-    if origin in (Union, types.UnionType):
-        return all(one is type(None) or is_plain(one) for one in typing.get_args(annotation))
-    if origin is typing.Annotated:
-        return is_plain(typing.get_args(annotation)[0])
-    return (origin or annotation) in _MAPPINGS
-
-
 def converter(annotation: Any) -> Convert:
     """What converts values for this annotation; it raises `FieldError` for one that does not fit.
 
     Raises:
         CannotCarry: such values are never sent.
+        CannotEvaluate: the annotations of some fields cannot be evaluated.
     """
     convert = _Maker().make(annotation, "$")
 
@@ -89,18 +72,15 @@ class _Maker:
         self._made: dict[Any, Convert] = {}
 
     def make(self, wanted: Any, path: str) -> Convert:
-        if wanted in (Any, object, typing.Hashable) or isinstance(wanted, TypeVar):
+        wanted = bare(wanted)
+        if wanted in (Any, object, typing.Hashable):
             return _anything
         if wanted is None or wanted is type(None):
             return _exactly(type(None), "None")
-        if isinstance(wanted, typing.NewType):
-            return self.make(wanted.__supertype__, path)
         origin = typing.get_origin(wanted)
         if origin is not None:
             return self._make_generic(wanted, origin, typing.get_args(wanted), path)
         if not isinstance(wanted, type):
-            if hasattr(wanted, "__value__"):
-                return self.make(wanted.__value__, path)
             raise CannotCarry(f"`{path}` is {wanted!r}")
         if wanted not in self._made:
             # what holds itself finds this one, which is filled in below
@@ -121,7 +101,7 @@ class _Maker:
             return _enum(wanted)
         if issubclass(wanted, PurePath):
             return _path(Path if wanted is PurePath else wanted)
-        if wanted in (*_MAPPINGS, *_LISTS, *_SETS, tuple):
+        if wanted in (*MAPPINGS, *_LISTS, *_SETS, tuple):
             return self._make_generic(wanted, wanted, (), path)
         if getattr(wanted, "__module__", "") == "numpy":
             return _instance(wanted, f"a {wanted.__name__}")
@@ -130,28 +110,25 @@ class _Maker:
     def _make_record(self, wanted: type, path: str) -> Convert:
         if is_model(wanted):
             return _model(wanted)
-        msgspec = sys.modules.get("msgspec")
-        if msgspec is not None and issubclass(wanted, msgspec.Struct):
-            return _struct(msgspec, wanted)
-        fields = _fields_of(wanted)
+        if is_struct(wanted):
+            return _struct(sys.modules["msgspec"], wanted)
+        fields = fields_to_take(wanted)
         if fields is None:
             raise CannotCarry(f"`{path}` is {wanted.__module__}.{wanted.__qualname__}")
-        hints = typing.get_type_hints(wanted, include_extras=True)
+        hints = hints_of(wanted)
         made = [
             _Field(name, hint, self.make(hint, f"{path}.{name}"), is_required)
             for name, is_required in fields
-            for hint in [_unwrapped(hints.get(name, Any))]
+            for hint in [unwrapped(hints.get(name, Any))]
         ]
         return _record(wanted.__qualname__, made, dict if typing.is_typeddict(wanted) else wanted)
 
     def _make_generic(self, wanted: Any, origin: Any, args: tuple[Any, ...], path: str) -> Convert:
-        if origin is typing.Annotated:
-            return self.make(args[0], path)
-        if origin in (Union, types.UnionType):
+        if is_union(wanted):
             return _either([self.make(one, path) for one in args], str(wanted).replace("typing.", ""))
         if origin is typing.Literal:
             return _literal(args)
-        if origin in _MAPPINGS:
+        if origin in MAPPINGS:
             key, value = args or (Any, Any)
             return _mapping(self.make(key, f"a key of {path}"), self.make(value, f"{path}[...]"))
         if origin is tuple and args and args[-1] is not Ellipsis:
@@ -168,45 +145,6 @@ class _Maker:
             # a record with parameters: its fields are checked as far as they are known without these
             return self.make(origin, path)
         raise CannotCarry(f"`{path}` is {wanted!r}")
-
-
-def _fields_of(wanted: Any) -> list[tuple[str, bool]] | None:
-    """Name of each field, and whether it is required; None if it is no type of records."""
-    if dataclasses.is_dataclass(wanted):
-        return [(one.name, _is_required(one)) for one in dataclasses.fields(wanted) if one.init]
-    if typing.is_typeddict(wanted):
-        hints = typing.get_type_hints(wanted, include_extras=True)
-        return [(name, _is_required_key(wanted, name, hint)) for name, hint in hints.items()]
-    if issubclass(wanted, tuple) and hasattr(wanted, "_fields"):
-        defaults = getattr(wanted, "_field_defaults", {})
-        return [(name, name not in defaults) for name in wanted._fields]
-    attributes = getattr(wanted, "__attrs_attrs__", None)
-    if attributes is None:
-        return None
-    nothing = getattr(sys.modules.get("attr"), "NOTHING", None)
-    return [(one.alias, one.default is nothing) for one in attributes if one.init]
-
-
-def _is_required_key(wanted: Any, name: str, hint: Any) -> bool:
-    # of annotations that are text Python itself has not seen what they say
-    said = str(typing.get_origin(hint)).rpartition(".")[2]
-    return said != "NotRequired" and (said == "Required" or name in wanted.__required_keys__)
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _unwrapped(hint: Any) -> Any:
-    """Without ``Required[...]`` and its like, and ``ClassVar``."""
-    while typing.get_origin(hint) is not None and str(typing.get_origin(hint)).rpartition(".")[2] in (
-        "Required",
-        "NotRequired",
-        "ReadOnly",
-        "Final",
-    ):
-        hint = typing.get_args(hint)[0]
-    return hint
 
 
 def _named(kind: type) -> str:

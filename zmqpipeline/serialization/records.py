@@ -33,8 +33,7 @@ def fields_of(kind: Any) -> dict[str, str] | None:
         return {one.name: one.name for one in dataclasses.fields(kind)}
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):
         return {name: name for name in kind._fields}
-    struct = getattr(sys.modules.get("msgspec"), "Struct", None)
-    if struct is not None and issubclass(kind, struct):
+    if is_struct(kind):
         return dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
     attributes = getattr(kind, "__attrs_attrs__", None)
     return None if attributes is None else {one.name: one.alias for one in attributes}
@@ -44,6 +43,12 @@ def is_model(kind: type) -> bool:
     """Whether it is a model of pydantic."""
     model = getattr(sys.modules.get("pydantic"), "BaseModel", None)
     return model is not None and issubclass(kind, model)
+
+
+def is_struct(kind: type) -> bool:
+    """Whether it is a Struct of msgspec."""
+    struct = getattr(sys.modules.get("msgspec"), "Struct", None)
+    return struct is not None and issubclass(kind, struct)
 
 
 def encoder_of(kind: type) -> Encoder | None:
