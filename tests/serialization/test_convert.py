@@ -23,7 +23,7 @@ from typing_extensions import NotRequired
 
 from zmqpipeline.errors import FieldError
 from zmqpipeline.serialization.convert import converter
-from zmqpipeline.serialization.pack import item_packer, pack_item, unpack
+from zmqpipeline.serialization.pack import item_packer, pack, pack_item, unpack
 from zmqpipeline.serialization.records import plain
 from zmqpipeline.serialization.shapes import CannotCarry, is_plain
 
@@ -229,6 +229,79 @@ def test_what_is_never_sent_is_refused_when_the_converter_is_made(annotation: An
         converter(annotation)
     assert str(caught.value).startswith(where)
     assert "Plain" in str(caught.value)
+
+
+@dataclass
+class Cat:
+    name: str
+
+
+@dataclass
+class Dog:
+    name: str
+    breed: str
+
+
+@dataclass
+class Circle:
+    radius: float
+    kind: Literal["circle"] = "circle"
+
+
+@dataclass
+class Disc:
+    radius: float
+    height: int = 1
+    kind: Literal["disc"] = "disc"
+
+
+@dataclass
+class Car:
+    wheels: int
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [Cat | Dog, list[Cat | Dog], list[Cat] | list[Dog], dict[str, Any] | Cat, str | Path, str | Colour, int | Level],
+)
+def test_a_union_that_would_be_guessed_is_refused(annotation: Any) -> None:
+    """The first member that fits is not the one that was sent."""
+    with pytest.raises(CannotCarry, match="not told apart when they arrive"):
+        converter(annotation)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Cat | Car, Car(3)),
+        (Cat | Car | None, Cat("x")),
+        (Circle | Disc, Disc(1.0)),
+        (Disc | Circle, Circle(1.0)),
+        (Colour | Level, Level.HIGH),
+        (Literal["a"] | Level, "a"),
+        (list[int] | Cat, Cat("x")),
+    ],
+)
+def test_a_union_gives_what_was_sent(annotation: Any, value: Any) -> None:
+    """By the required fields that others have not, or by a tag."""
+    back = converter(annotation)(unpack(pack(plain(value))))
+    assert (type(back), back) == (type(value), value)
+
+
+def test_of_numbers_the_very_type_goes_first() -> None:
+    """An int is a float only where no int is wanted."""
+    for annotation in (float | int, int | float):
+        assert type(converter(annotation)(3)) is int
+        assert type(converter(annotation)(3.0)) is float
+    assert type(converter(float | None)(3)) is float
+
+
+def test_a_dict_that_fits_two_members_is_a_misfit() -> None:
+    """It was not sent by a function that is typed."""
+    with pytest.raises(FieldError, match=r"`\$` must be just one of .*Cat \| .*Car, and is \{"):
+        converter(Cat | Car)({"name": "x", "wheels": 3})
+    with pytest.raises(FieldError, match=r"`\$` must be .*Cat \| .*Car, and is \{\}"):
+        converter(Cat | Car)({})
 
 
 Number = NewType("Number", int)

@@ -20,6 +20,7 @@ from uuid import UUID
 from zmqpipeline.errors import FieldError, RegistrationError
 from zmqpipeline.serialization.records import is_model, is_struct
 from zmqpipeline.serialization.shapes import MAPPINGS, CannotCarry, bare, fields_to_take, hints_of, is_union, unwrapped
+from zmqpipeline.serialization.unions import Member, ambiguity, members_of
 
 Convert = Callable[[Any], Any]
 """From a value as it arrived to what is wanted there."""
@@ -125,7 +126,11 @@ class _Maker:
 
     def _make_generic(self, wanted: Any, origin: Any, args: tuple[Any, ...], path: str) -> Convert:
         if is_union(wanted):
-            return _either([self.make(one, path) for one in args], str(wanted).replace("typing.", ""))
+            made = [self.make(one, path) for one in args]
+            members = members_of(args)
+            if (told := ambiguity(args, members)) is not None:
+                raise CannotCarry(f"`{path}` is {told}: give each a required field that the others have not, or a tag")
+            return _either(list(zip(members, made, strict=True)), str(wanted).replace("typing.", ""))
         if origin is typing.Literal:
             return _literal(args)
         if origin in MAPPINGS:
@@ -211,16 +216,26 @@ def _literal(values: tuple[Any, ...]) -> Convert:
     return literal
 
 
-def _either(converters: list[Convert], name: str) -> Convert:
+def _either(pairs: list[tuple[Member, Convert]], name: str) -> Convert:
+    kinds = {kind for member, _ in pairs for kind in member.kinds}
+    # those that take what has this very type, as an int in the place of float; else all are tried
+    by_kind = {kind: [(one, convert) for one, convert in pairs if not one.kinds or kind in one.kinds] for kind in kinds}
+
     def either(value: Any) -> Any:
-        seen: _Misfit | None = None
-        for convert in converters:
+        candidates = by_kind.get(type(value), pairs)
+        if len(candidates) == 1:
+            return candidates[0][1](value)
+        if type(value) is dict and all(one.record is not None for one, _ in candidates):
+            candidates = [pair for pair in candidates if pair[0].record is not None and pair[0].record.may_be(value)]
+            if len(candidates) == 1:
+                return candidates[0][1](value)
+            raise _Misfit(f"just one of {name}" if candidates else name, value)
+        for _, convert in candidates:
             try:
                 return convert(value)
-            except _Misfit as misfit:
-                seen = misfit if misfit.path or seen is None else seen
-        # of a record or None the field that does not fit is said
-        raise seen if seen is not None and seen.path else _Misfit(name, value)
+            except _Misfit:
+                continue
+        raise _Misfit(name, value)
 
     return either
 
