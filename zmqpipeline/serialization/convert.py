@@ -19,7 +19,19 @@ from uuid import UUID
 
 from zmqpipeline.errors import FieldError, RegistrationError
 from zmqpipeline.serialization.records import is_model, is_struct
-from zmqpipeline.serialization.shapes import MAPPINGS, CannotCarry, bare, fields_to_take, hints_of, is_union, unwrapped
+from zmqpipeline.serialization.shapes import (
+    MAPPINGS,
+    CannotCarry,
+    CannotEvaluate,
+    bare,
+    check_enum,
+    check_hashable,
+    check_initvars,
+    fields_to_take,
+    hints_of,
+    is_union,
+    unwrapped,
+)
 from zmqpipeline.serialization.unions import Member, ambiguity, members_of
 
 Convert = Callable[[Any], Any]
@@ -99,6 +111,7 @@ class _Maker:
         if wanted in _AS_IT_IS:
             return _exactly(wanted, _named(wanted))
         if issubclass(wanted, enum.Enum):
+            check_enum(wanted, path)
             return _enum(wanted)
         if issubclass(wanted, PurePath):
             return _path(Path if wanted is PurePath else wanted)
@@ -112,17 +125,19 @@ class _Maker:
         if is_model(wanted):
             return _model(wanted)
         if is_struct(wanted):
-            return _struct(sys.modules["msgspec"], wanted)
+            return _struct(sys.modules["msgspec"], wanted, path)
         fields = fields_to_take(wanted)
         if fields is None:
             raise CannotCarry(f"`{path}` is {wanted.__module__}.{wanted.__qualname__}")
+        check_initvars(wanted, path)
         hints = hints_of(wanted)
         made = [
             _Field(name, hint, self.make(hint, f"{path}.{name}"), is_required)
             for name, is_required in fields
             for hint in [unwrapped(hints.get(name, Any))]
         ]
-        return _record(wanted.__qualname__, made, dict if typing.is_typeddict(wanted) else wanted)
+        convert = _record(wanted.__qualname__, made, dict if typing.is_typeddict(wanted) else wanted)
+        return _named_tuple(wanted, convert) if issubclass(wanted, tuple) else convert
 
     def _make_generic(self, wanted: Any, origin: Any, args: tuple[Any, ...], path: str) -> Convert:
         if is_union(wanted):
@@ -135,6 +150,7 @@ class _Maker:
             return _literal(args)
         if origin in MAPPINGS:
             key, value = args or (Any, Any)
+            check_hashable(key, f"a key of {path}")
             return _mapping(self.make(key, f"a key of {path}"), self.make(value, f"{path}[...]"))
         if origin is tuple and args and args[-1] is not Ellipsis:
             return _tuple([self.make(one, f"{path}[{at}]") for at, one in enumerate(args)])
@@ -143,6 +159,7 @@ class _Maker:
             if origin is tuple:
                 return _several(tuple, (tuple, list), element, "a tuple")
             if origin in _SETS:
+                check_hashable(args[0] if args else Any, f"{path}[...]")
                 kind = frozenset if origin is frozenset else set
                 return _several(kind, (set, frozenset), element, f"a {kind.__name__}")
             return _several(list, (list, tuple), element, "a list")
@@ -190,9 +207,13 @@ def _float(value: Any) -> float:
 def _enum(kind: type[enum.Enum]) -> Convert:
     def member(value: Any) -> Any:
         try:
-            return kind(value)
+            made = kind(value)
+            # Python takes True and 1.0 for 1
+            if made.value != value or isinstance(made.value, type(value)):
+                return made
         except ValueError:
-            known = ", ".join(repr(one.value) for one in list(kind)[:10])
+            pass
+        known = ", ".join(repr(one.value) for one in list(kind)[:10])
         raise _Misfit(f"one of {known} ({kind.__qualname__})", value)
 
     return member
@@ -308,7 +329,9 @@ class _Field(NamedTuple):
 def _record(name: str, fields: list[_Field], build: Callable[..., Any]) -> Convert:
     """Written out for each type: what is checked most, that a field has its very type, costs no call."""
     space: dict[str, Any] = {"Misfit": _Misfit, "missing": _MISSING, "build": build}
-    built = f"build({', '.join(f'{field.name}=x{at}' for at, field in enumerate(fields))})"
+    names = ", ".join(f"{field.name!r}: x{at}" for at, field in enumerate(fields))
+    # a TypedDict may have keys that are no names
+    built = f"{{{names}}}" if build is dict else f"build({', '.join(f'{f.name}=x{at}' for at, f in enumerate(fields))})"
     lines = [
         "def record(value):",
         *_at_once(fields, built),
@@ -321,11 +344,10 @@ def _record(name: str, fields: list[_Field], build: Callable[..., Any]) -> Conve
         exact = field.hint in (*_AS_IT_IS, float)
         condition = f"type(x{at}) is not t{at}" if exact else f"x{at} is missing" if field.convert is _anything else ""
         lines.append(f"    {f'if {condition}: ' if condition else ''}x{at} = c{at}(x{at})")
-    names = [f"{field.name!r}: x{at}" for at, field in enumerate(fields)]
     optional = [f"x{at} is missing" for at, field in enumerate(fields) if not field.is_required]
     if optional:
         lines.append(f"    if {' or '.join(optional)}:")
-        lines.append(f"        given = {{{', '.join(names)}}}")
+        lines.append(f"        given = {{{names}}}")
         lines.append("        return build(**{name: one for name, one in given.items() if one is not missing})")
     lines.append(f"    return {built}")
     exec("\n".join(lines), space)
@@ -347,12 +369,41 @@ def _at_once(fields: list[_Field], built: str) -> list[str]:
     ]
 
 
-def _struct(msgspec: Any, wanted: type) -> Convert:
+def _named_tuple(wanted: Any, convert: Convert) -> Convert:
+    """Within other values it travels as a tuple; one that is alone as a dict of its fields."""
+    names = [name for name, _ in fields_to_take(wanted) or ()]
+    most = len(names)
+
+    def named_tuple(value: Any) -> Any:
+        if type(value) in (tuple, list) and len(value) <= most:
+            value = dict(zip(names, value, strict=False))
+        return convert(value)
+
+    return named_tuple
+
+
+def _struct(msgspec: Any, wanted: Any, path: str) -> Convert:
     natives = (bytes, bytearray, datetime, date, timedelta, UUID, Decimal)
+
+    def other(kind: Any, value: Any) -> Any:
+        # what msgspec does not know itself
+        if issubclass(kind, PurePath) and type(value) is str:
+            return (Path if kind is PurePath else kind)(value)
+        if isinstance(value, kind):
+            return value
+        raise TypeError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
+
+    try:
+        # it tells what it does not take, such as a union of two Structs without tags
+        msgspec.msgpack.Decoder(wanted, dec_hook=other)
+    except (TypeError, NameError, SyntaxError) as error:
+        raise CannotEvaluate(f"the fields of {wanted.__qualname__}: {type(error).__name__}: {error}") from error
+    if wanted.__struct_config__.array_like:
+        raise CannotCarry(f"`{path}` is {wanted.__qualname__}, an array (array_like=True): it is sent as a dict")
 
     def struct(value: Any) -> Any:
         try:
-            return msgspec.convert(value, wanted, builtin_types=natives)
+            return msgspec.convert(value, wanted, builtin_types=natives, dec_hook=other)
         except msgspec.ValidationError as error:
             letter = str(error)
         raise _Misfit(f"is no {wanted.__qualname__}: {letter}")

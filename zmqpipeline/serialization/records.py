@@ -2,7 +2,7 @@
 
 What a function yields or returns may be such a record; its fields may hold others, and enums and paths. A record goes
 as a dict of its fields, an enum as its value, a path as its text; `convert` makes them again where they are wanted.
-What is a plain dict is packed as it is.
+What is a plain dict is packed as it is, if it can be; a named tuple within other values goes as a tuple.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
+from zmqpipeline.errors import SerializeError
+
 Encoder = Callable[[Any], dict[str, Any]]
 
 _encoders: dict[type, Encoder | None] = {}
 _PLAIN = frozenset((type(None), bool, int, float, str, bytes))
-_NATIVES = (*_PLAIN, datetime, date, timedelta, Decimal, UUID)
+NATIVES = (*_PLAIN, datetime, date, timedelta, Decimal, UUID)
 """They are packed as they are, and arrive so."""
 
 
@@ -82,7 +84,7 @@ def _is_simple(kind: type) -> bool:
         hints = typing.get_type_hints(kind)
     except (NameError, TypeError):
         return False
-    return all(hints.get(one.name) in _NATIVES for one in dataclasses.fields(kind))
+    return all(hints.get(one.name) in NATIVES for one in dataclasses.fields(kind))
 
 
 def _by_its_dict(slowly: Encoder, count: int) -> Encoder:
@@ -100,6 +102,9 @@ def plain(value: Any) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value
+    if isinstance(value, tuple):
+        # a named one too: as it goes within a plain dict
+        return tuple(plain(one) for one in value)
     encode = encoder_of(kind)
     if encode is not None:
         return encode(value)
@@ -108,10 +113,18 @@ def plain(value: Any) -> Any:
     if isinstance(value, PurePath):
         return os.fspath(value)
     if isinstance(value, dict):
-        return {plain(key): plain(one) for key, one in value.items()}
+        return {_hashable(plain(key), key, "a key"): plain(one) for key, one in value.items()}
     if isinstance(value, list):
         return [plain(one) for one in value]
-    if isinstance(value, (tuple, set, frozenset)):
-        base = next(one for one in (tuple, set, frozenset) if isinstance(value, one))
-        return base(plain(one) for one in value)
+    if isinstance(value, (set, frozenset)):
+        base = set if isinstance(value, set) else frozenset
+        return base(_hashable(plain(one), one, "within a set") for one in value)
     return value
+
+
+def _hashable(made: Any, value: Any, where: str) -> Any:
+    if type(made) is dict:
+        raise SerializeError(
+            f"A {type(value).__qualname__} cannot be packed {where}: it is sent as a dict. Send a list of them."
+        )
+    return made

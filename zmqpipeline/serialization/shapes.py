@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import enum
 import sys
 import types
 import typing
 from typing import Any, TypeVar, Union
 
-from zmqpipeline.serialization.records import is_model, is_struct
+from zmqpipeline.serialization.records import NATIVES, is_model, is_struct
 
 MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
@@ -137,3 +138,37 @@ def unwrapped(hint: Any) -> Any:
     ):
         hint = typing.get_args(hint)[0]
     return hint
+
+
+def check_initvars(wanted: type, path: str) -> None:
+    """Raise CannotCarry for a dataclass that is made of more than it keeps."""
+    if not dataclasses.is_dataclass(wanted):
+        return
+    kept = {one.name for one in dataclasses.fields(wanted)}
+    for name, hint in hints_of(wanted).items():
+        if name not in kept and isinstance(hint, dataclasses.InitVar):
+            raise CannotCarry(f"`{path}.{name}` is an InitVar, which a record does not keep")
+
+
+def check_enum(wanted: type[enum.Enum], path: str) -> None:
+    """Raise CannotCarry for an enum whose members are no plain values."""
+    for member in wanted:
+        if not _arrives_as_it_is(member.value):
+            raise CannotCarry(f"`{path}` is {wanted.__qualname__}, and the value of {member.name} is {member.value!r}")
+
+
+def _arrives_as_it_is(value: Any) -> bool:
+    if type(value) in (tuple, list, set, frozenset):
+        return all(map(_arrives_as_it_is, value))
+    return isinstance(value, NATIVES) and not isinstance(value, enum.Enum)
+
+
+def check_hashable(annotation: Any, path: str) -> None:
+    """Raise CannotCarry for a record as a key or within a set: it travels as a dict."""
+    annotation = bare(annotation)
+    if is_union(annotation) or typing.get_origin(annotation) in (tuple, frozenset):
+        for one in typing.get_args(annotation):
+            check_hashable(one, path)
+    kind = typing.get_origin(annotation) or annotation
+    if isinstance(kind, type) and is_record(kind) and not issubclass(kind, tuple):
+        raise CannotCarry(f"`{path}` is {kind.__qualname__}, which is sent as a dict, and no dict can be there")
