@@ -394,3 +394,14 @@ def test_a_class_within_a_function_is_told_where_it_belongs() -> None:
 
     with pytest.raises(RegistrationError, match=r"or define it there, and not within a function; or annotate it"):
         _called_with(work)
+
+
+def test_an_async_worker_that_yields_is_told_to_return() -> None:
+    """It may be async, and gives one value."""
+    app = Pipeline("yields")
+
+    async def work(data: dict[str, Any]) -> Any:
+        yield data
+
+    with pytest.raises(RegistrationError, match="has a `yield`; it must return one value"):
+        app.add_worker("C", work)

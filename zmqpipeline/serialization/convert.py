@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections.abc
 import enum
+import re
 import sys
 import typing
 from collections.abc import Callable
@@ -54,9 +55,7 @@ class _Misfit(Exception):
         """Which field, what was wanted, what was found."""
         if self.found is _MISSING:
             return f"`${self.path}` {self.wanted}."
-        text = repr(self.found)
-        shown = text if len(text) <= 60 else f"{text[:57]}..."
-        return f"`${self.path}` must be {self.wanted}, and is {shown} ({_named(type(self.found))})."
+        return f"`${self.path}` must be {self.wanted}, and is {_shown(self.found)}."
 
 
 def converter(annotation: Any) -> Convert:
@@ -72,8 +71,8 @@ def converter(annotation: Any) -> Convert:
         try:
             return convert(value)
         except _Misfit as misfit:
-            letter = misfit.letter()
-        raise FieldError(letter)
+            letter, cause = misfit.letter(), misfit.__cause__
+        raise FieldError(letter) from cause
 
     return converted
 
@@ -167,6 +166,18 @@ class _Maker:
             # a record with parameters: its fields are checked as far as they are known without these
             return self.make(origin, path)
         raise CannotCarry(f"`{path}` is {wanted!r}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else f'{text[:57]}...'} ({_named(type(value))})"
+
+
+def _refused(value: Any, name: str, said: str, path: str = "") -> _Misfit:
+    """A value that the type itself does not take, by a validator or its `__post_init__`."""
+    misfit = _Misfit(f"is {_shown(value)}, and does not fit {name}: {said.rstrip('.')}")
+    misfit.path = path
+    return misfit
 
 
 def _named(kind: type) -> str:
@@ -328,13 +339,15 @@ class _Field(NamedTuple):
 
 def _record(name: str, fields: list[_Field], build: Callable[..., Any]) -> Convert:
     """Written out for each type: what is checked most, that a field has its very type, costs no call."""
-    space: dict[str, Any] = {"Misfit": _Misfit, "missing": _MISSING, "build": build}
+    space: dict[str, Any] = {"Misfit": _Misfit, "missing": _MISSING, "build": build, "refused": _refused}
+    # what its `__post_init__` or a validator raises
+    refused = f"except (ValueError, TypeError) as error: raise refused(value, {name!r}, str(error)) from error"
     names = ", ".join(f"{field.name!r}: x{at}" for at, field in enumerate(fields))
     # a TypedDict may have keys that are no names
     built = f"{{{names}}}" if build is dict else f"build({', '.join(f'{f.name}=x{at}' for at, f in enumerate(fields))})"
     lines = [
         "def record(value):",
-        *_at_once(fields, built),
+        *_at_once(fields, built, refused),
         f"    if type(value) is not dict: raise Misfit({f'a dict with the fields of {name}'!r}, value)",
         "    get = value.get",
     ]
@@ -348,14 +361,15 @@ def _record(name: str, fields: list[_Field], build: Callable[..., Any]) -> Conve
     if optional:
         lines.append(f"    if {' or '.join(optional)}:")
         lines.append(f"        given = {{{names}}}")
-        lines.append("        return build(**{name: one for name, one in given.items() if one is not missing})")
-    lines.append(f"    return {built}")
+        lines.append("        given = {name: one for name, one in given.items() if one is not missing}")
+        lines.extend(("        try: return build(**given)", f"        {refused}"))
+    lines.extend((f"    try: return {built}", f"    {refused}"))
     exec("\n".join(lines), space)
     made: Convert = space["record"]
     return made
 
 
-def _at_once(fields: list[_Field], built: str) -> list[str]:
+def _at_once(fields: list[_Field], built: str, refused: str) -> list[str]:
     """The lines for a record of which all fields are there, and of the very types that are wanted."""
     if not fields or not all(field.hint in (*_AS_IT_IS, float) for field in fields):
         return []
@@ -364,8 +378,11 @@ def _at_once(fields: list[_Field], built: str) -> list[str]:
     return [
         "    try:",
         f"        {taken}",
-        f"        if {fit}: return {built}",
         "    except (KeyError, TypeError, IndexError): pass",
+        "    else:",
+        f"        if {fit}:",
+        f"            try: return {built}",
+        f"            {refused}",
     ]
 
 
@@ -405,22 +422,48 @@ def _struct(msgspec: Any, wanted: Any, path: str) -> Convert:
         try:
             return msgspec.convert(value, wanted, builtin_types=natives, dec_hook=other)
         except msgspec.ValidationError as error:
-            letter = str(error)
-        raise _Misfit(f"is no {wanted.__qualname__}: {letter}")
+            said, _, path = str(error).partition(" - at `$")
+            cause = error.__cause__
+        path = path.rstrip("`")
+        raise _refused(_at(value, path), wanted.__qualname__, said, path) from cause
 
     return struct
 
 
+def _at(value: Any, path: str) -> Any:
+    """What is found there, as far as the path says where that is."""
+    for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+        try:
+            value = value[name or int(index)]
+        except (LookupError, TypeError):
+            return value
+    return value
+
+
 def _model(wanted: Any) -> Convert:
+    # a field may come by its name, too, or as it is called when it is sent
+    aliases = {
+        other: one.validation_alias
+        for name, one in wanted.model_fields.items()
+        if isinstance(one.validation_alias, str)
+        for other in (name, one.serialization_alias)
+        if other != one.validation_alias and other is not None
+    }
+
     def model(value: Any) -> Any:
         pydantic = sys.modules["pydantic"]
+        if aliases and type(value) is dict:
+            value = {name if (to := aliases.get(name)) is None or to in value else to: value[name] for name in value}
         try:
             return wanted.model_validate(value)
         except pydantic.ValidationError as error:
-            first = error.errors()[0]
-        misfit = _Misfit(f"is {first['input']!r}, and does not fit {wanted.__qualname__}: {first['msg']}")
-        misfit.path = "".join(f".{one}" for one in first["loc"])
-        raise misfit
+            first, cause = error.errors()[0], error
+        path = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in first["loc"])
+        if first["type"] == "missing":
+            misfit = _Misfit("is missing, and has no default")
+            misfit.path = path
+            raise misfit from cause
+        raise _refused(first["input"], wanted.__qualname__, first["msg"], path) from cause
 
     return model
 

@@ -21,6 +21,7 @@ from uuid import UUID
 
 from zmqpipeline.errors import SerializeError
 
+_OF_PYDANTIC = ("pydantic.networks", "pydantic_core._pydantic_core")
 Encoder = Callable[[Any], dict[str, Any]]
 
 _encoders: dict[type, Encoder | None] = {}
@@ -62,9 +63,10 @@ def encoder_of(kind: type) -> Encoder | None:
         return made
 
 
-def _make(kind: type) -> Encoder | None:
+def _make(kind: Any) -> Encoder | None:
     if is_model(kind):
-        return lambda value: {name: plain(one) for name, one in value.model_dump().items()}
+        # as its validation takes it: by alias, and without fields that are computed
+        return lambda value: plain(value.model_dump(by_alias=True, round_trip=True))
     names = fields_of(kind)
     if names is None:
         return None
@@ -73,6 +75,10 @@ def _make(kind: type) -> Encoder | None:
         f"{sent!r}: v.{name} if type(v.{name}) in simple else plain(v.{name})" for name, sent in names.items()
     )
     made: Encoder = eval(f"lambda v: {{{parts}}}", {"simple": _PLAIN, "plain": plain})
+    tag = kind.__struct_config__.tag if is_struct(kind) else None
+    if tag is not None:
+        field = kind.__struct_config__.tag_field
+        return lambda value: {field: tag, **made(value)}
     return _by_its_dict(made, len(names)) if _is_simple(kind) else made
 
 
@@ -112,6 +118,8 @@ def plain(value: Any) -> Any:
         return plain(value.value)
     if isinstance(value, PurePath):
         return os.fspath(value)
+    if kind.__module__ in _OF_PYDANTIC and kind.__name__.endswith(("Url", "Dsn")):
+        return str(value)
     if isinstance(value, dict):
         return {_hashable(plain(key), key, "a key"): plain(one) for key, one in value.items()}
     if isinstance(value, list):

@@ -153,7 +153,9 @@ def _record(kind: Any) -> Record | None:
         structs = msgspec.structs.fields(kind)
         required = {one.encode_name for one in structs if one.required}
         hints = {one.encode_name: one.type for one in structs}
-        return Record(frozenset(required), frozenset(hints), _tags(required, hints))
+        tag, name = kind.__struct_config__.tag, kind.__struct_config__.tag_field
+        tagged = {} if tag is None else {name: (tag,)}
+        return Record(frozenset(required), frozenset(hints), {**_tags(required, hints), **tagged})
     hints = hints_of(kind)
     taken = fields_to_take(kind) or []
     required = {name for name, is_required in taken if is_required}
