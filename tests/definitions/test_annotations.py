@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional, TypeVar
 
 import pytest
 
@@ -131,6 +132,8 @@ class Plain:
         ("Point2", "name 'Point2' is not defined. Import it at the top of its module"),
         ("Context", "name 'Context' is not defined. Import it at the top of its module"),
         ("1 /", "cannot be evaluated: SyntaxError"),
+        (Optional["Point2"], "name 'Point2' is not defined."),  # noqa: F821
+        (Optional["pytest.Nope"], "cannot be evaluated: AttributeError"),
     ],
 )
 def test_what_cannot_be_carried_is_refused_when_the_app_is_compiled(annotation: Any, said: str) -> None:
@@ -169,3 +172,236 @@ def test_plain_annotations_change_nothing() -> None:
         app.add_worker(name, work)
         assert app.registry.workers[name].plan.convert is None  # type: ignore[union-attr]
     assert len(app.test_run().results) == 6
+
+
+def _called_with(function: Callable[..., Any], **keywords: Any) -> list[str]:
+    """What the function is called with, for the item {"x": 1, "y": 2}: it returns that as text."""
+    app = Pipeline("called")
+    app.add_task("C", lambda: [{"x": 1, "y": 2}])
+    app.add_worker("C", function, **keywords)
+    return [data["got"] for _, data in app.test_run().results]
+
+
+def _shown(value: Any) -> dict[str, str]:
+    return {"got": repr(value)}
+
+
+def two(factor: int, p: dict) -> Any:
+    """The second parameter is the item."""
+    return _shown(p)
+
+
+def two_typed(factor: int, p: Point) -> Any:
+    """The second parameter is the item."""
+    return _shown(p)
+
+
+def area_of(p: Point) -> Any:
+    """Takes a record."""
+    return _shown(p)
+
+
+def converting(function: Any) -> Any:
+    """A decorator that makes the record itself."""
+
+    @functools.wraps(function)
+    def called(p):  # type: ignore[no-untyped-def]
+        return function(Point(**p))
+
+    return called
+
+
+def passing(function: Any) -> Any:
+    """A decorator that hands on what it is called with."""
+
+    @functools.wraps(function)
+    def called(*args: Any, **keywords: Any) -> Any:
+        return function(*args, **keywords)
+
+    return called
+
+
+class Caller:
+    """Methods that are annotated, and an object that is called."""
+
+    def __call__(self, p: Point) -> Any:
+        """As it is."""
+        return _shown(p)
+
+    @passing
+    def method(self, p: Point) -> Any:
+        """With a decorator."""
+        return _shown(p)
+
+
+@pytest.mark.parametrize(
+    ("function", "got"),
+    [
+        (functools.partial(two, 5), "{'x': 1, 'y': 2}"),
+        (functools.partial(two_typed, 5), "Point(x=1, y=2)"),
+        (functools.partial(passing(two_typed), 5), "Point(x=1, y=2)"),
+        (converting(area_of), "Point(x=1, y=2)"),
+        (passing(area_of), "Point(x=1, y=2)"),
+        (passing(converting(area_of)), "Point(x=1, y=2)"),
+        (functools.lru_cache(area_of), None),
+        (Caller(), "Point(x=1, y=2)"),
+        (Caller().method, "Point(x=1, y=2)"),
+    ],
+)
+def test_the_parameter_that_the_item_arrives_at_is_asked(function: Any, got: str | None) -> None:
+    """Behind bound arguments; and of a decorator what it takes itself, or, if it takes all, what it wraps."""
+    if got is None:
+        with pytest.raises(TypeError, match="unhashable type: 'Point'"):
+            _called_with(function)
+    else:
+        assert _called_with(function) == [got]
+
+
+BUILT: list[Any] = []
+
+
+@dataclass
+class Counted:
+    n: int = 0
+
+    def __post_init__(self) -> None:
+        BUILT.append(self.n)
+        if not self.n:
+            raise RuntimeError("it is built without a value")
+
+
+def test_nothing_is_built_when_the_app_is_compiled() -> None:
+    """Whether a type takes dicts is decided by the type."""
+    app = Pipeline("built")
+    app.add_task("C", lambda: [{"n": 3}])
+
+    @app.worker("C")
+    def work(one: Counted) -> Any:
+        return _shown(one)
+
+    app.check()
+    assert BUILT == []
+    assert len(app.test_run().results) == 1
+    assert set(BUILT) == {3}
+
+
+T = TypeVar("T", bound=Point)
+U = TypeVar("U", bound="Point")
+
+
+def of_bound(p: T) -> Any:
+    """A type variable with a bound."""
+    return _shown(p)
+
+
+def of_text_bound(p: U) -> Any:
+    """Its bound is text."""
+    return _shown(p)
+
+
+def of_all(*points: Point) -> Any:
+    """The item is the first of all."""
+    return _shown(points[0])
+
+
+def of_optional(p: Optional["Point"]) -> Any:  # noqa: UP037, UP045 - that it works is tested
+    """The record is text within the annotation."""
+    return _shown(p)
+
+
+def of_list(points: list[Point] | None) -> Any:
+    """A list, or None."""
+    return [_shown(p) for p in points or ()]
+
+
+def of_bound_list(points: list[T]) -> Any:
+    """A list of a type variable."""
+    return [_shown(p) for p in points]
+
+
+@pytest.mark.parametrize(
+    ("function", "keywords"),
+    [
+        (of_bound, {}),
+        (of_text_bound, {}),
+        (of_all, {}),
+        (of_optional, {}),
+        (of_list, {"batch": 4}),
+        (of_bound_list, {"batch": 4}),
+    ],
+)
+def test_each_form_of_an_annotation_is_applied(function: Any, keywords: Any) -> None:
+    """None is passed over in silence."""
+    assert _called_with(function, **keywords) == ["Point(x=1, y=2)"]
+
+
+@pytest.mark.parametrize("annotation", [Point, tuple[Point, ...], "Point", "set[Point]"])
+def test_a_batch_that_is_annotated_with_no_list_is_refused(annotation: Any) -> None:
+    """It is called with a list."""
+
+    def work(points: Any) -> Any:
+        return points
+
+    work.__annotations__["points"] = annotation
+    with pytest.raises(RegistrationError, match=r"and what it is called with is a list\. Annotate it with list"):
+        _called_with(work, batch=4)
+
+
+@dataclass
+class UnknownAttribute:
+    x: pytest.Nope  # type: ignore[name-defined]
+
+
+@dataclass
+class NoExpression:
+    x: "int |"  # type: ignore[valid-type]  # noqa: F722
+
+
+@dataclass
+class UnknownName:
+    x: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+
+@pytest.mark.parametrize(
+    ("annotation", "said"),
+    [
+        (UnknownAttribute, "cannot be evaluated: the fields of UnknownAttribute: AttributeError: "),
+        (NoExpression, "cannot be evaluated: the fields of NoExpression: SyntaxError: "),
+        (UnknownName, "is annotated with a type that is not known where it is called: name 'Nowhere' is not defined."),
+    ],
+)
+def test_fields_that_cannot_be_evaluated_are_refused_when_the_app_is_compiled(annotation: Any, said: str) -> None:
+    """With a letter, whatever Python raises."""
+
+    def work(data: Any) -> Any:
+        return data
+
+    work.__annotations__["data"] = annotation
+    with pytest.raises(RegistrationError) as caught:
+        _called_with(work)
+    assert said in str(caught.value)
+
+
+def test_a_class_within_a_function_is_told_where_it_belongs() -> None:
+    """Under the import of annotations its name is not found there."""
+
+    @dataclass
+    class Local:
+        n: int
+
+    def work(data: Local) -> Any:
+        return data
+
+    with pytest.raises(RegistrationError, match=r"or define it there, and not within a function; or annotate it"):
+        _called_with(work)
+
+
+def test_an_async_worker_that_yields_is_told_to_return() -> None:
+    """It may be async, and gives one value."""
+    app = Pipeline("yields")
+
+    async def work(data: dict[str, Any]) -> Any:
+        yield data
+
+    with pytest.raises(RegistrationError, match="has a `yield`; it must return one value"):
+        app.add_worker("C", work)

@@ -127,7 +127,7 @@ def test_what_is_no_plain_function_is_refused() -> None:
             plan(bad, signatures.COLLECTOR)  # type: ignore[arg-type]
     assert plan(later, signatures.WORKER).is_async
     assert plan(Later(), signatures.SERVICE).is_async
-    for bad, expected in ((many, "yield"), (later_many, "async")):
+    for bad, expected in ((many, "yield"), (later_many, "yield")):
         with pytest.raises(RegistrationError, match=expected):
             plan(bad, signatures.WORKER)
 

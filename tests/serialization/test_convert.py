@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import timeit
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
@@ -21,10 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import NotRequired
 
-from zmqpipeline.errors import FieldError
-from zmqpipeline.serialization.convert import CannotCarry, converter, is_plain
+from zmqpipeline.errors import FieldError, SerializeError
+from zmqpipeline.serialization.convert import converter
 from zmqpipeline.serialization.pack import item_packer, pack_item, unpack
 from zmqpipeline.serialization.records import plain
+from zmqpipeline.serialization.shapes import CannotCarry, CannotEvaluate, is_plain
 
 
 class Colour(enum.Enum):
@@ -192,8 +193,12 @@ def test_what_does_not_fit_is_said_with_field_wanted_and_found(name: str) -> Non
         (Row, {"note": "x"}, "`$.n` is missing"),
         (Size, {"width": 1, "height": 2.0}, "`$.height` must be an int"),
         (Thing, {"n": "1"}, "`$.n` must be an int"),
-        (Struct, {"firstName": 1}, "`$` is no Struct: Expected `str`, got `int` - at `$.firstName`."),
-        (Model, {"n": "x", "when": NOW}, "`$.n` is 'x', and does not fit Model: Input should be a valid integer"),
+        (Struct, {"firstName": 1}, "`$.firstName` is 1 (an int), and does not fit Struct: Expected `str`, got `int`."),
+        (
+            Model,
+            {"n": "x", "when": NOW},
+            "`$.n` is 'x' (a str), and does not fit Model: Input should be a valid integer",
+        ),
     ],
 )
 def test_where_it_does_not_fit_is_said(annotation: Any, data: Any, said: str) -> None:
@@ -249,11 +254,119 @@ def test_a_plain_dict_is_not_looked_at(annotation: Any) -> None:
     assert is_plain(annotation)
 
 
-def test_what_is_no_record_is_packed_as_ever() -> None:
-    """A named tuple in a plain dict is a tuple, and an enum there is refused."""
-    assert unpack(pack_item({"size": Size(1, 2)}, "f")) == {"size": (1, 2)}
-    with pytest.raises(TypeError, match="Colour"):
-        pack_item({"colour": Colour.RED}, "f")
+class Out(TypedDict):
+    colour: Colour
+    path: Path
+    size: Size
+    points: list[Point]
+
+
+Odd = TypedDict("Odd", {"content-type": str, "class": int})
+OddOptional = TypedDict("OddOptional", {"content-type": str, "class": int}, total=False)
+
+
+def test_a_plain_dict_may_hold_enums_paths_and_records() -> None:
+    """As a TypedDict does; a named tuple in it is a tuple, and arrives as what is wanted."""
+    out = Out(colour=Colour.RED, path=Path("a"), size=Size(1, 2), points=[Point(1, 2)])
+    expected = {"colour": "red", "path": "a", "size": (1, 2), "points": [{"x": 1, "y": 2}]}
+    assert unpack(pack_item(out, "f")) == unpack(item_packer("f")(out)) == expected
+    assert there_and_back(out, Out) == out
+    with pytest.raises(TypeError, match=r"`\$\.it` is a Plain"):
+        pack_item({"it": Plain()}, "f")
+
+
+def test_keys_of_a_typed_dict_that_are_no_names() -> None:
+    """They are keys of a dict."""
+    data = {"content-type": "x", "class": 1}
+    assert there_and_back(data, Odd) == there_and_back(data, OddOptional) == data
+    assert there_and_back({"class": 1}, OddOptional) == {"class": 1}
+    with pytest.raises(FieldError, match=r"is missing"):
+        converter(Odd)({"class": 1})
+
+
+@dataclass
+class Seeded:
+    x: int
+    seed: InitVar[int]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    x: int
+
+
+@dataclass
+class InSet:
+    s: set[Frozen]
+
+
+@dataclass
+class AsKey:
+    s: dict[Frozen, int]
+
+
+class OfPoints(enum.Enum):
+    A = Point(1, 2)
+
+
+class Array(msgspec.Struct, array_like=True):
+    n: int
+
+
+class PlainStruct(msgspec.Struct):
+    a: Point | Five
+
+
+@pytest.mark.parametrize(
+    ("annotation", "said"),
+    [
+        (Seeded, "`$.seed` is an InitVar"),
+        (InSet, "`$.s[...]` is Frozen, which is sent as a dict"),
+        (AsKey, "`a key of $.s` is Frozen, which is sent as a dict"),
+        (OfPoints, "`$` is OfPoints, and the value of A is Point(x=1, y=2)"),
+        (Array, "`$` is Array, an array"),
+        (PlainStruct, "the fields of PlainStruct: TypeError: "),
+    ],
+)
+def test_what_would_fail_each_item_is_refused_when_the_converter_is_made(annotation: Any, said: str) -> None:
+    """By its type."""
+    with pytest.raises((CannotCarry, CannotEvaluate)) as caught:
+        converter(annotation)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("value", [InSet({Frozen(1)}), AsKey({Frozen(1): 1}), {"s": {Frozen(1)}}])
+def test_a_record_where_no_dict_can_be_is_refused_with_a_letter(value: Any) -> None:
+    """On the side that sends it."""
+    with pytest.raises(SerializeError, match="A Frozen cannot be packed"):
+        pack_item(value, "f")
+
+
+@dataclass
+class Tuples:
+    any: tuple[Any, ...]
+    size: Size
+    some: set[Size]
+
+
+class Files(msgspec.Struct):
+    path: Path
+    size: Size = Size(1)
+
+
+def test_named_tuples_and_paths_within_records() -> None:
+    """They arrive as they are wanted."""
+    assert there_and_back(Tuples(Size(1, 2), Size(3), {Size(5)}), Tuples) == Tuples((1, 2), Size(3), {Size(5)})
+    assert there_and_back(Files(Path("a")), Files) == Files(Path("a"))
+    with pytest.raises(FieldError, match="path"):
+        converter(Files)({"path": 1})
+
+
+@pytest.mark.parametrize("value", [True, 1.0])
+def test_an_enum_of_ints_takes_ints_alone(value: Any) -> None:
+    """True and 1.0 equal 1."""
+    with pytest.raises(FieldError, match="must be one of 1, 2"):
+        converter(Level)(value)
 
 
 @given(st.recursive(st.integers() | st.text() | st.none(), lambda inner: st.lists(inner) | st.tuples(inner, inner)))

@@ -184,6 +184,8 @@ def _check_sort(function: Callable[..., Any], place: HandlerKind, what: str) -> 
     # an object may be called by a method
     forms = (function, type(function).__call__)
     makes_more = any(inspect.isasyncgenfunction(one) for one in forms)
+    if makes_more and place.may_await and not place.may_yield:
+        raise RegistrationError(f"The {what} has a `yield`; it must return one value. Write `return` in its place.")
     if (makes_more and not (place.may_await and place.may_yield)) or (is_async(function) and not place.may_await):
         raise RegistrationError(f"The {what} is an async function; these are not called. Write it with plain `def`.")
     if inspect.isgeneratorfunction(function) and not place.may_yield:

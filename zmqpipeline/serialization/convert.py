@@ -7,26 +7,38 @@ which field, what was wanted, and what was found. Nothing is guessed: a float is
 from __future__ import annotations
 
 import collections.abc
-import dataclasses
 import enum
+import re
 import sys
-import types
 import typing
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, TypeVar, Union
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from zmqpipeline.errors import FieldError, RegistrationError
-from zmqpipeline.serialization.records import is_model
+from zmqpipeline.serialization.records import is_model, is_struct
+from zmqpipeline.serialization.shapes import (
+    MAPPINGS,
+    CannotCarry,
+    CannotEvaluate,
+    bare,
+    check_enum,
+    check_hashable,
+    check_initvars,
+    fields_to_take,
+    hints_of,
+    is_union,
+    unwrapped,
+)
+from zmqpipeline.serialization.unions import Member, ambiguity, members_of
 
 Convert = Callable[[Any], Any]
 """From a value as it arrived to what is wanted there."""
 
 _AS_IT_IS = (bool, int, str, bytes, date, timedelta, Decimal, UUID)
-_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 _LISTS = (list, collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Iterable)
 _SETS = (set, frozenset, collections.abc.Set)
 _MISSING = object()
@@ -43,25 +55,7 @@ class _Misfit(Exception):
         """Which field, what was wanted, what was found."""
         if self.found is _MISSING:
             return f"`${self.path}` {self.wanted}."
-        text = repr(self.found)
-        shown = text if len(text) <= 60 else f"{text[:57]}..."
-        return f"`${self.path}` must be {self.wanted}, and is {shown} ({_named(type(self.found))})."
-
-
-class CannotCarry(Exception):
-    """An annotation stands for values that are never sent; its text says which, and where."""
-
-
-def is_plain(annotation: Any) -> bool:
-    """Whether a parameter with this annotation takes the dict as it arrived."""
-    if annotation in (Any, object, None, dict) or isinstance(annotation, (TypeVar, str)):
-        return True
-    origin = typing.get_origin(annotation)
-    if origin in (Union, types.UnionType):
-        return all(one is type(None) or is_plain(one) for one in typing.get_args(annotation))
-    if origin is typing.Annotated:
-        return is_plain(typing.get_args(annotation)[0])
-    return (origin or annotation) in _MAPPINGS
+        return f"`${self.path}` must be {self.wanted}, and is {_shown(self.found)}."
 
 
 def converter(annotation: Any) -> Convert:
@@ -69,6 +63,7 @@ def converter(annotation: Any) -> Convert:
 
     Raises:
         CannotCarry: such values are never sent.
+        CannotEvaluate: the annotations of some fields cannot be evaluated.
     """
     convert = _Maker().make(annotation, "$")
 
@@ -76,8 +71,8 @@ def converter(annotation: Any) -> Convert:
         try:
             return convert(value)
         except _Misfit as misfit:
-            letter = misfit.letter()
-        raise FieldError(letter)
+            letter, cause = misfit.letter(), misfit.__cause__
+        raise FieldError(letter) from cause
 
     return converted
 
@@ -89,18 +84,15 @@ class _Maker:
         self._made: dict[Any, Convert] = {}
 
     def make(self, wanted: Any, path: str) -> Convert:
-        if wanted in (Any, object, typing.Hashable) or isinstance(wanted, TypeVar):
+        wanted = bare(wanted)
+        if wanted in (Any, object, typing.Hashable):
             return _anything
         if wanted is None or wanted is type(None):
             return _exactly(type(None), "None")
-        if isinstance(wanted, typing.NewType):
-            return self.make(wanted.__supertype__, path)
         origin = typing.get_origin(wanted)
         if origin is not None:
             return self._make_generic(wanted, origin, typing.get_args(wanted), path)
         if not isinstance(wanted, type):
-            if hasattr(wanted, "__value__"):
-                return self.make(wanted.__value__, path)
             raise CannotCarry(f"`{path}` is {wanted!r}")
         if wanted not in self._made:
             # what holds itself finds this one, which is filled in below
@@ -118,10 +110,11 @@ class _Maker:
         if wanted in _AS_IT_IS:
             return _exactly(wanted, _named(wanted))
         if issubclass(wanted, enum.Enum):
+            check_enum(wanted, path)
             return _enum(wanted)
         if issubclass(wanted, PurePath):
             return _path(Path if wanted is PurePath else wanted)
-        if wanted in (*_MAPPINGS, *_LISTS, *_SETS, tuple):
+        if wanted in (*MAPPINGS, *_LISTS, *_SETS, tuple):
             return self._make_generic(wanted, wanted, (), path)
         if getattr(wanted, "__module__", "") == "numpy":
             return _instance(wanted, f"a {wanted.__name__}")
@@ -130,29 +123,33 @@ class _Maker:
     def _make_record(self, wanted: type, path: str) -> Convert:
         if is_model(wanted):
             return _model(wanted)
-        msgspec = sys.modules.get("msgspec")
-        if msgspec is not None and issubclass(wanted, msgspec.Struct):
-            return _struct(msgspec, wanted)
-        fields = _fields_of(wanted)
+        if is_struct(wanted):
+            return _struct(sys.modules["msgspec"], wanted, path)
+        fields = fields_to_take(wanted)
         if fields is None:
             raise CannotCarry(f"`{path}` is {wanted.__module__}.{wanted.__qualname__}")
-        hints = typing.get_type_hints(wanted, include_extras=True)
+        check_initvars(wanted, path)
+        hints = hints_of(wanted)
         made = [
             _Field(name, hint, self.make(hint, f"{path}.{name}"), is_required)
             for name, is_required in fields
-            for hint in [_unwrapped(hints.get(name, Any))]
+            for hint in [unwrapped(hints.get(name, Any))]
         ]
-        return _record(wanted.__qualname__, made, dict if typing.is_typeddict(wanted) else wanted)
+        convert = _record(wanted.__qualname__, made, dict if typing.is_typeddict(wanted) else wanted)
+        return _named_tuple(wanted, convert) if issubclass(wanted, tuple) else convert
 
     def _make_generic(self, wanted: Any, origin: Any, args: tuple[Any, ...], path: str) -> Convert:
-        if origin is typing.Annotated:
-            return self.make(args[0], path)
-        if origin in (Union, types.UnionType):
-            return _either([self.make(one, path) for one in args], str(wanted).replace("typing.", ""))
+        if is_union(wanted):
+            made = [self.make(one, path) for one in args]
+            members = members_of(args)
+            if (told := ambiguity(args, members)) is not None:
+                raise CannotCarry(f"`{path}` is {told}: give each a required field that the others have not, or a tag")
+            return _either(list(zip(members, made, strict=True)), str(wanted).replace("typing.", ""))
         if origin is typing.Literal:
             return _literal(args)
-        if origin in _MAPPINGS:
+        if origin in MAPPINGS:
             key, value = args or (Any, Any)
+            check_hashable(key, f"a key of {path}")
             return _mapping(self.make(key, f"a key of {path}"), self.make(value, f"{path}[...]"))
         if origin is tuple and args and args[-1] is not Ellipsis:
             return _tuple([self.make(one, f"{path}[{at}]") for at, one in enumerate(args)])
@@ -161,6 +158,7 @@ class _Maker:
             if origin is tuple:
                 return _several(tuple, (tuple, list), element, "a tuple")
             if origin in _SETS:
+                check_hashable(args[0] if args else Any, f"{path}[...]")
                 kind = frozenset if origin is frozenset else set
                 return _several(kind, (set, frozenset), element, f"a {kind.__name__}")
             return _several(list, (list, tuple), element, "a list")
@@ -170,43 +168,16 @@ class _Maker:
         raise CannotCarry(f"`{path}` is {wanted!r}")
 
 
-def _fields_of(wanted: Any) -> list[tuple[str, bool]] | None:
-    """Name of each field, and whether it is required; None if it is no type of records."""
-    if dataclasses.is_dataclass(wanted):
-        return [(one.name, _is_required(one)) for one in dataclasses.fields(wanted) if one.init]
-    if typing.is_typeddict(wanted):
-        hints = typing.get_type_hints(wanted, include_extras=True)
-        return [(name, _is_required_key(wanted, name, hint)) for name, hint in hints.items()]
-    if issubclass(wanted, tuple) and hasattr(wanted, "_fields"):
-        defaults = getattr(wanted, "_field_defaults", {})
-        return [(name, name not in defaults) for name in wanted._fields]
-    attributes = getattr(wanted, "__attrs_attrs__", None)
-    if attributes is None:
-        return None
-    nothing = getattr(sys.modules.get("attr"), "NOTHING", None)
-    return [(one.alias, one.default is nothing) for one in attributes if one.init]
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else f'{text[:57]}...'} ({_named(type(value))})"
 
 
-def _is_required_key(wanted: Any, name: str, hint: Any) -> bool:
-    # of annotations that are text Python itself has not seen what they say
-    said = str(typing.get_origin(hint)).rpartition(".")[2]
-    return said != "NotRequired" and (said == "Required" or name in wanted.__required_keys__)
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _unwrapped(hint: Any) -> Any:
-    """Without ``Required[...]`` and its like, and ``ClassVar``."""
-    while typing.get_origin(hint) is not None and str(typing.get_origin(hint)).rpartition(".")[2] in (
-        "Required",
-        "NotRequired",
-        "ReadOnly",
-        "Final",
-    ):
-        hint = typing.get_args(hint)[0]
-    return hint
+def _refused(value: Any, name: str, said: str, path: str = "") -> _Misfit:
+    """A value that the type itself does not take, by a validator or its `__post_init__`."""
+    misfit = _Misfit(f"is {_shown(value)}, and does not fit {name}: {said.rstrip('.')}")
+    misfit.path = path
+    return misfit
 
 
 def _named(kind: type) -> str:
@@ -247,9 +218,13 @@ def _float(value: Any) -> float:
 def _enum(kind: type[enum.Enum]) -> Convert:
     def member(value: Any) -> Any:
         try:
-            return kind(value)
+            made = kind(value)
+            # Python takes True and 1.0 for 1
+            if made.value != value or isinstance(made.value, type(value)):
+                return made
         except ValueError:
-            known = ", ".join(repr(one.value) for one in list(kind)[:10])
+            pass
+        known = ", ".join(repr(one.value) for one in list(kind)[:10])
         raise _Misfit(f"one of {known} ({kind.__qualname__})", value)
 
     return member
@@ -273,16 +248,26 @@ def _literal(values: tuple[Any, ...]) -> Convert:
     return literal
 
 
-def _either(converters: list[Convert], name: str) -> Convert:
+def _either(pairs: list[tuple[Member, Convert]], name: str) -> Convert:
+    kinds = {kind for member, _ in pairs for kind in member.kinds}
+    # those that take what has this very type, as an int in the place of float; else all are tried
+    by_kind = {kind: [(one, convert) for one, convert in pairs if not one.kinds or kind in one.kinds] for kind in kinds}
+
     def either(value: Any) -> Any:
-        seen: _Misfit | None = None
-        for convert in converters:
+        candidates = by_kind.get(type(value), pairs)
+        if len(candidates) == 1:
+            return candidates[0][1](value)
+        if type(value) is dict and all(one.record is not None for one, _ in candidates):
+            candidates = [pair for pair in candidates if pair[0].record is not None and pair[0].record.may_be(value)]
+            if len(candidates) == 1:
+                return candidates[0][1](value)
+            raise _Misfit(f"just one of {name}" if candidates else name, value)
+        for _, convert in candidates:
             try:
                 return convert(value)
-            except _Misfit as misfit:
-                seen = misfit if misfit.path or seen is None else seen
-        # of a record or None the field that does not fit is said
-        raise seen if seen is not None and seen.path else _Misfit(name, value)
+            except _Misfit:
+                continue
+        raise _Misfit(name, value)
 
     return either
 
@@ -354,11 +339,15 @@ class _Field(NamedTuple):
 
 def _record(name: str, fields: list[_Field], build: Callable[..., Any]) -> Convert:
     """Written out for each type: what is checked most, that a field has its very type, costs no call."""
-    space: dict[str, Any] = {"Misfit": _Misfit, "missing": _MISSING, "build": build}
-    built = f"build({', '.join(f'{field.name}=x{at}' for at, field in enumerate(fields))})"
+    space: dict[str, Any] = {"Misfit": _Misfit, "missing": _MISSING, "build": build, "refused": _refused}
+    # what its `__post_init__` or a validator raises
+    refused = f"except (ValueError, TypeError) as error: raise refused(value, {name!r}, str(error)) from error"
+    names = ", ".join(f"{field.name!r}: x{at}" for at, field in enumerate(fields))
+    # a TypedDict may have keys that are no names
+    built = f"{{{names}}}" if build is dict else f"build({', '.join(f'{f.name}=x{at}' for at, f in enumerate(fields))})"
     lines = [
         "def record(value):",
-        *_at_once(fields, built),
+        *_at_once(fields, built, refused),
         f"    if type(value) is not dict: raise Misfit({f'a dict with the fields of {name}'!r}, value)",
         "    get = value.get",
     ]
@@ -368,19 +357,19 @@ def _record(name: str, fields: list[_Field], build: Callable[..., Any]) -> Conve
         exact = field.hint in (*_AS_IT_IS, float)
         condition = f"type(x{at}) is not t{at}" if exact else f"x{at} is missing" if field.convert is _anything else ""
         lines.append(f"    {f'if {condition}: ' if condition else ''}x{at} = c{at}(x{at})")
-    names = [f"{field.name!r}: x{at}" for at, field in enumerate(fields)]
     optional = [f"x{at} is missing" for at, field in enumerate(fields) if not field.is_required]
     if optional:
         lines.append(f"    if {' or '.join(optional)}:")
-        lines.append(f"        given = {{{', '.join(names)}}}")
-        lines.append("        return build(**{name: one for name, one in given.items() if one is not missing})")
-    lines.append(f"    return {built}")
+        lines.append(f"        given = {{{names}}}")
+        lines.append("        given = {name: one for name, one in given.items() if one is not missing}")
+        lines.extend(("        try: return build(**given)", f"        {refused}"))
+    lines.extend((f"    try: return {built}", f"    {refused}"))
     exec("\n".join(lines), space)
     made: Convert = space["record"]
     return made
 
 
-def _at_once(fields: list[_Field], built: str) -> list[str]:
+def _at_once(fields: list[_Field], built: str, refused: str) -> list[str]:
     """The lines for a record of which all fields are there, and of the very types that are wanted."""
     if not fields or not all(field.hint in (*_AS_IT_IS, float) for field in fields):
         return []
@@ -389,34 +378,92 @@ def _at_once(fields: list[_Field], built: str) -> list[str]:
     return [
         "    try:",
         f"        {taken}",
-        f"        if {fit}: return {built}",
         "    except (KeyError, TypeError, IndexError): pass",
+        "    else:",
+        f"        if {fit}:",
+        f"            try: return {built}",
+        f"            {refused}",
     ]
 
 
-def _struct(msgspec: Any, wanted: type) -> Convert:
+def _named_tuple(wanted: Any, convert: Convert) -> Convert:
+    """Within other values it travels as a tuple; one that is alone as a dict of its fields."""
+    names = [name for name, _ in fields_to_take(wanted) or ()]
+    most = len(names)
+
+    def named_tuple(value: Any) -> Any:
+        if type(value) in (tuple, list) and len(value) <= most:
+            value = dict(zip(names, value, strict=False))
+        return convert(value)
+
+    return named_tuple
+
+
+def _struct(msgspec: Any, wanted: Any, path: str) -> Convert:
     natives = (bytes, bytearray, datetime, date, timedelta, UUID, Decimal)
+
+    def other(kind: Any, value: Any) -> Any:
+        # what msgspec does not know itself
+        if issubclass(kind, PurePath) and type(value) is str:
+            return (Path if kind is PurePath else kind)(value)
+        if isinstance(value, kind):
+            return value
+        raise TypeError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
+
+    try:
+        # it tells what it does not take, such as a union of two Structs without tags
+        msgspec.msgpack.Decoder(wanted, dec_hook=other)
+    except (TypeError, NameError, SyntaxError) as error:
+        raise CannotEvaluate(f"the fields of {wanted.__qualname__}: {type(error).__name__}: {error}") from error
+    if wanted.__struct_config__.array_like:
+        raise CannotCarry(f"`{path}` is {wanted.__qualname__}, an array (array_like=True): it is sent as a dict")
 
     def struct(value: Any) -> Any:
         try:
-            return msgspec.convert(value, wanted, builtin_types=natives)
+            return msgspec.convert(value, wanted, builtin_types=natives, dec_hook=other)
         except msgspec.ValidationError as error:
-            letter = str(error)
-        raise _Misfit(f"is no {wanted.__qualname__}: {letter}")
+            said, _, path = str(error).partition(" - at `$")
+            cause = error.__cause__
+        path = path.rstrip("`")
+        raise _refused(_at(value, path), wanted.__qualname__, said, path) from cause
 
     return struct
 
 
+def _at(value: Any, path: str) -> Any:
+    """What is found there, as far as the path says where that is."""
+    for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+        try:
+            value = value[name or int(index)]
+        except (LookupError, TypeError):
+            return value
+    return value
+
+
 def _model(wanted: Any) -> Convert:
+    # a field may come by its name, too, or as it is called when it is sent
+    aliases = {
+        other: one.validation_alias
+        for name, one in wanted.model_fields.items()
+        if isinstance(one.validation_alias, str)
+        for other in (name, one.serialization_alias)
+        if other != one.validation_alias and other is not None
+    }
+
     def model(value: Any) -> Any:
         pydantic = sys.modules["pydantic"]
+        if aliases and type(value) is dict:
+            value = {name if (to := aliases.get(name)) is None or to in value else to: value[name] for name in value}
         try:
             return wanted.model_validate(value)
         except pydantic.ValidationError as error:
-            first = error.errors()[0]
-        misfit = _Misfit(f"is {first['input']!r}, and does not fit {wanted.__qualname__}: {first['msg']}")
-        misfit.path = "".join(f".{one}" for one in first["loc"])
-        raise misfit
+            first, cause = error.errors()[0], error
+        path = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in first["loc"])
+        if first["type"] == "missing":
+            misfit = _Misfit("is missing, and has no default")
+            misfit.path = path
+            raise misfit from cause
+        raise _refused(first["input"], wanted.__qualname__, first["msg"], path) from cause
 
     return model
 

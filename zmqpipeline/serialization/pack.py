@@ -23,7 +23,7 @@ from typing import Any
 import msgpack
 
 from zmqpipeline.errors import SerializeError
-from zmqpipeline.serialization.records import encoder_of
+from zmqpipeline.serialization.records import encoder_of, plain
 from zmqpipeline.serialization.types import CONTAINERS, LOADERS, Mark, dump_numpy, find_dumper
 from zmqpipeline.serialization.untrusted import UNBELIEVED, open_bounded
 
@@ -96,10 +96,23 @@ def pack(value: Any, what: str = "This value", returned: str = "") -> bytes:
         data = _local.pack(value)
     except _PACK_ERRORS as error:
         _local.pack = _new_packer().pack
-        raise SerializeError(f"{what}{returned} cannot be packed: {_explain(value, error)}") from error
+        if (data := _pack_plain(value)) is None:  # type: ignore[assignment]
+            raise SerializeError(f"{what}{returned} cannot be packed: {_explain(value, error)}") from error
     if len(data) > _LARGE:
         # A packer keeps the buffer of the largest value it ever packed.
         _local.pack = _new_packer().pack
+    return data
+
+
+def _pack_plain(value: Any) -> bytes | None:
+    """Return the bytes of a value in which there are records, enums or paths; None for one that holds other things."""
+    try:
+        data: bytes = _new_packer().pack(plain(value))
+    except SerializeError:
+        # it says what it is already
+        raise
+    except _PACK_ERRORS:
+        return None
     return data
 
 

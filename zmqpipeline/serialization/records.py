@@ -2,7 +2,7 @@
 
 What a function yields or returns may be such a record; its fields may hold others, and enums and paths. A record goes
 as a dict of its fields, an enum as its value, a path as its text; `convert` makes them again where they are wanted.
-What is a plain dict is packed as it is.
+What is a plain dict is packed as it is, if it can be; a named tuple within other values goes as a tuple.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
+from zmqpipeline.errors import SerializeError
+
+_OF_PYDANTIC = ("pydantic.networks", "pydantic_core._pydantic_core")
 Encoder = Callable[[Any], dict[str, Any]]
 
 _encoders: dict[type, Encoder | None] = {}
 _PLAIN = frozenset((type(None), bool, int, float, str, bytes))
-_NATIVES = (*_PLAIN, datetime, date, timedelta, Decimal, UUID)
+NATIVES = (*_PLAIN, datetime, date, timedelta, Decimal, UUID)
 """They are packed as they are, and arrive so."""
 
 
@@ -33,8 +36,7 @@ def fields_of(kind: Any) -> dict[str, str] | None:
         return {one.name: one.name for one in dataclasses.fields(kind)}
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):
         return {name: name for name in kind._fields}
-    struct = getattr(sys.modules.get("msgspec"), "Struct", None)
-    if struct is not None and issubclass(kind, struct):
+    if is_struct(kind):
         return dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
     attributes = getattr(kind, "__attrs_attrs__", None)
     return None if attributes is None else {one.name: one.alias for one in attributes}
@@ -46,6 +48,12 @@ def is_model(kind: type) -> bool:
     return model is not None and issubclass(kind, model)
 
 
+def is_struct(kind: type) -> bool:
+    """Whether it is a Struct of msgspec."""
+    struct = getattr(sys.modules.get("msgspec"), "Struct", None)
+    return struct is not None and issubclass(kind, struct)
+
+
 def encoder_of(kind: type) -> Encoder | None:
     """What makes plain dicts of records of this type; None if it is none."""
     try:
@@ -55,9 +63,10 @@ def encoder_of(kind: type) -> Encoder | None:
         return made
 
 
-def _make(kind: type) -> Encoder | None:
+def _make(kind: Any) -> Encoder | None:
     if is_model(kind):
-        return lambda value: {name: plain(one) for name, one in value.model_dump().items()}
+        # as its validation takes it: by alias, and without fields that are computed
+        return lambda value: plain(value.model_dump(by_alias=True, round_trip=True))
     names = fields_of(kind)
     if names is None:
         return None
@@ -66,6 +75,10 @@ def _make(kind: type) -> Encoder | None:
         f"{sent!r}: v.{name} if type(v.{name}) in simple else plain(v.{name})" for name, sent in names.items()
     )
     made: Encoder = eval(f"lambda v: {{{parts}}}", {"simple": _PLAIN, "plain": plain})
+    tag = kind.__struct_config__.tag if is_struct(kind) else None
+    if tag is not None:
+        field = kind.__struct_config__.tag_field
+        return lambda value: {field: tag, **made(value)}
     return _by_its_dict(made, len(names)) if _is_simple(kind) else made
 
 
@@ -77,7 +90,7 @@ def _is_simple(kind: type) -> bool:
         hints = typing.get_type_hints(kind)
     except (NameError, TypeError):
         return False
-    return all(hints.get(one.name) in _NATIVES for one in dataclasses.fields(kind))
+    return all(hints.get(one.name) in NATIVES for one in dataclasses.fields(kind))
 
 
 def _by_its_dict(slowly: Encoder, count: int) -> Encoder:
@@ -95,6 +108,9 @@ def plain(value: Any) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value
+    if isinstance(value, tuple):
+        # a named one too: as it goes within a plain dict
+        return tuple(plain(one) for one in value)
     encode = encoder_of(kind)
     if encode is not None:
         return encode(value)
@@ -102,11 +118,21 @@ def plain(value: Any) -> Any:
         return plain(value.value)
     if isinstance(value, PurePath):
         return os.fspath(value)
+    if kind.__module__ in _OF_PYDANTIC and kind.__name__.endswith(("Url", "Dsn")):
+        return str(value)
     if isinstance(value, dict):
-        return {plain(key): plain(one) for key, one in value.items()}
+        return {_hashable(plain(key), key, "a key"): plain(one) for key, one in value.items()}
     if isinstance(value, list):
         return [plain(one) for one in value]
-    if isinstance(value, (tuple, set, frozenset)):
-        base = next(one for one in (tuple, set, frozenset) if isinstance(value, one))
-        return base(plain(one) for one in value)
+    if isinstance(value, (set, frozenset)):
+        base = set if isinstance(value, set) else frozenset
+        return base(_hashable(plain(one), one, "within a set") for one in value)
     return value
+
+
+def _hashable(made: Any, value: Any, where: str) -> Any:
+    if type(made) is dict:
+        raise SerializeError(
+            f"A {type(value).__qualname__} cannot be packed {where}: it is sent as a dict. Send a list of them."
+        )
+    return made
