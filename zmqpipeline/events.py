@@ -6,16 +6,16 @@ of them. Each process tells its observers of what happens in its own role:
 ==================== ==================== ==========================================================================
 event                told in              of what
 ==================== ==================== ==========================================================================
-ItemSent            distributor          items were sent to a worker, the first time or again
-ItemRetried         distributor          items come again: their function raised, or their worker is gone
-ItemAcknowledged    distributor          items are done for good, by the collector's word
+ItemSent             distributor          items were sent to a worker, the first time or again
+ItemRetried          distributor          items come again: their function raised, or their worker is gone
+ItemAcknowledged     distributor          items are done for good, by the collector's word
 WorkerJoined         distributor          a worker has reported for the first time
 WorkerLeft           distributor          a worker is gone, with a goodbye or without one
 TaskStarted          distributor          the items of a task are handed out from now on
 TaskOver             distributor          nothing more will happen to a task
-ItemExecuted        worker               user code has run for items, whether it returned or raised
-ItemCollected       collector            the collector's function has returned for items, and that is written down
-ItemFailed          collector            items are given up, wherever they failed
+ItemExecuted         worker               user code has run for items, whether it returned or raised
+ItemCollected        collector            the collector's function has returned for items, and that is written down
+ItemFailed           collector            items are given up, wherever they failed
 RunOver              collector            every item is done, and `finished` has returned
 RoleUp, RoleDown     every role           the role is ready; it has ended
 EventsDropped        every role           an observer was so slow that events were dropped
