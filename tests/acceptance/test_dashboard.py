@@ -22,7 +22,7 @@ from tests.acceptance.test_metrics import APP
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Program, Workshop
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 TOKEN = "a token of some length"
 
@@ -52,7 +52,6 @@ def events(client: httpx.Client) -> Iterator[dict[str, Any]]:
                 yield json.loads(line.removeprefix("data: "))
 
 
-@pytest.mark.slow
 def test_the_numbers_are_those_of_the_summary(
     workshop: Workshop, serve: Callable[..., tuple[Program, httpx.Client]], eventually: Callable[..., None]
 ) -> None:

@@ -16,7 +16,7 @@ from tests.acceptance.conftest import ROOT
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Program, Workshop
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 Eventually = Callable[..., None]
 

@@ -18,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Program, Workshop
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 # Every tenth item fails for good, others once; item 7 kills its worker once. `finished` waits for the file `go`.
 APP = """
@@ -94,7 +94,6 @@ def serve(workshop: Workshop, eventually: Callable[..., None]) -> Callable[..., 
     return start
 
 
-@pytest.mark.slow
 def test_the_counters_are_those_of_the_summary(
     workshop: Workshop, serve: Callable[..., tuple[Program, str]], eventually: Callable[..., None]
 ) -> None:

@@ -14,7 +14,7 @@ from tests.acceptance.test_supervision import RUN, Eventually, collected, start
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 BODY = """
 import asyncio

@@ -12,7 +12,7 @@ from tests.acceptance.test_supervision import Eventually, collected, start
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 THREADS = """
 app.task("C")(lambda: items(int(os.environ.get("ITEMS", "60"))))

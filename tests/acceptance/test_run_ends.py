@@ -15,7 +15,7 @@ from zmqpipeline.protocol.early_end import MARGIN_SECONDS
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Program, Workshop
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 Eventually = Callable[..., None]
 
@@ -228,7 +228,6 @@ def test_ctrl_c_before_any_item(roles: tuple[str, str], at: int, workshop: Works
         assert f"The run ended early: the {roles[at]} was interrupted or shut down" in letter(other)
 
 
-@pytest.mark.slow
 def test_ctrl_c_on_a_worker_ends_that_worker_alone(workshop: Workshop, eventually: Eventually) -> None:
     """It drains and raises KeyboardInterrupt; another one does the rest, and the run is a good one."""
     programs = start(workshop, *ROLES, ITEMS="300", SLEEP="0.005")
@@ -339,7 +338,6 @@ def test_commands_that_are_still_starting_learn_that_the_run_has_ended(
     assert f"The run ended early: the {role} was interrupted or shut down" in others[1].err
 
 
-@pytest.mark.slow
 def test_a_process_that_was_another_program_before_is_of_the_next_run(workshop: Workshop) -> None:
     """By `exec` it is as old as that one, which may have seen the end of the run before; so may a program have."""
     workshop.write("app.py", FIVE_ITEMS)
@@ -374,7 +372,6 @@ app.compile("collector", options=Options(endpoint="ipc://.")).run()
         assert [one.wait(15) for one in (program, *others)] == [0, 0, 0], program.err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("role", ["distributor", "collector"])
 @pytest.mark.parametrize("order", [0, 1])
 def test_the_next_run_is_started_at_once_in_any_order(
@@ -405,7 +402,6 @@ def test_who_comes_after_a_collector_was_ended_says_that_it_waits(workshop: Work
     assert distributor.out.startswith("False [] False")
 
 
-@pytest.mark.slow
 def test_sigterm_is_no_end_of_the_run(workshop: Workshop, eventually: Eventually) -> None:
     """A distributor that SIGTERM ended may be started again: the others wait for the next one, which ends the run."""
     programs = start(workshop, *ROLES, ITEMS="300", SLEEP="0.005")
@@ -418,7 +414,6 @@ def test_sigterm_is_no_end_of_the_run(workshop: Workshop, eventually: Eventually
     assert sorted(workshop.numbers("collected")) == list(range(1, 301))
 
 
-@pytest.mark.slow
 def test_a_worker_that_stays_serves_run_after_run(workshop: Workshop, eventually: Eventually) -> None:
     """One that ended early, one with a failed item, a good one; SIGTERM ends it with status 0."""
     (worker,) = start(workshop, "worker", STAY="1", BUG="worker", SLEEP="0.005").values()

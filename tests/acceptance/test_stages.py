@@ -16,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Program, Workshop
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 Eventually = Callable[..., None]
 
