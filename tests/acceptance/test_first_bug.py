@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop
 
-pytestmark = [pytest.mark.processes, pytest.mark.slow]
+pytestmark = pytest.mark.processes
 
 Eventually = Callable[..., None]
 
@@ -84,6 +84,7 @@ def test_the_first_bug_is_told_within_a_second(where: str, workshop: Workshop, e
     assert f"1 worker, {whole if where == 'finished' else 'not all collected'}\n" in summary, program.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["worker", "collector"])
 def test_a_thousand_failures_of_a_kind_are_one_thing(where: str, workshop: Workshop) -> None:
     """One traceback, one item, their number at the end and in the summary; no line for each."""
@@ -113,6 +114,7 @@ def test_one_failed_item_is_one_line_in_one_process_tree(where: str, workshop: W
         assert f"Item 0 of 'C' failed for good after 1 attempt(s) (worker): {RAISED}" in roles[1].err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["ack_data", "failed"])
 def test_a_function_beside_the_collector_that_always_raises_is_told_once(where: str, workshop: Workshop) -> None:
     """Two thousand items: one traceback of it, a number, and the status."""
@@ -282,6 +284,7 @@ def test_a_bug_in_an_init_function_ends_the_run_soon(workshop: Workshop, eventua
     assert time.monotonic() - began < 2.0
 
 
+@pytest.mark.slow
 def test_a_bug_in_an_init_function_ends_a_run_role_by_role(workshop: Workshop, eventually: Eventually) -> None:
     """The worker has the traceback, the distributor the line; nobody comes within its patience, and the run is over."""
     workshop.write("app.py", INITS.replace("PART", "worker_init"))
@@ -303,6 +306,7 @@ def test_a_bug_in_an_init_function_ends_a_run_role_by_role(workshop: Workshop, e
     assert "aborted" in collector.err
 
 
+@pytest.mark.slow
 def test_a_run_that_an_init_function_ended_goes_on_with_its_journal(workshop: Workshop) -> None:
     """It is not finished: when the bug is mended, the same commands do the rest."""
     commands = (("distributor", "--exit-when-idle", "8"), ("collector", "--journal", "run.db"), ("worker",))
@@ -316,6 +320,7 @@ def test_a_run_that_an_init_function_ended_goes_on_with_its_journal(workshop: Wo
     assert "collected 20" in program.err, program.err
 
 
+@pytest.mark.slow
 def test_a_group_of_workers_tells_a_bug_in_an_init_function_once(workshop: Workshop) -> None:
     """`worker --processes 2`: one traceback, their number, the reason, status 1; few lines in the distributor."""
     workshop.write("app.py", INITS.replace("PART", "worker_init"))
