@@ -18,6 +18,7 @@ import pytest
 
 from tests.acceptance.conftest import ROOT
 from tests.acceptance.test_metrics import APP
+from zmqpipeline.cli.page.site import FILES
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Program, Workshop
@@ -42,14 +43,17 @@ def serve(workshop: Workshop, eventually: Callable[..., None]) -> Callable[..., 
     return start
 
 
-def events(client: httpx.Client) -> Iterator[dict[str, Any]]:
+def events(client: httpx.Client, **view: str | int) -> Iterator[dict[str, Any]]:
     """What the page is sent."""
-    with client.stream("GET", "/events") as stream:
+    with client.stream("GET", "/events", params=view) as stream:
         assert stream.status_code == 200
         assert stream.headers["Content-Type"].startswith("text/event-stream")
+        told: dict[str, Any] = {}
         for line in stream.iter_lines():
             if line:
-                yield json.loads(line.removeprefix("data: "))
+                # each says what has changed
+                told = {**told, **json.loads(line.removeprefix("data: "))}
+                yield told
 
 
 def test_the_numbers_are_those_of_the_summary(
@@ -61,7 +65,9 @@ def test_the_numbers_are_those_of_the_summary(
         assert next(events(client))["well"].startswith("Nobody answers")
         run = workshop.start("-m", "app", "run", "--workers", "2", "--json")
         eventually(lambda: run.ended() or (workshop.folder / "finishing").exists(), "the end of the items")
-        told = next(events(client))
+        stream = events(client)
+        wanted = (90, 10)
+        told = next(one for one in stream if _done(one) == wanted)
         workshop.write("go", "")
         assert run.wait() == 1, run.err
         shown = {one["name"]: one for one in told["tasks"]}
@@ -75,6 +81,12 @@ def test_the_numbers_are_those_of_the_summary(
     program.signal(signal.SIGTERM)
     assert program.wait() == 143
     assert program.err.count("\n") == 1, program.err
+
+
+def _done(told: dict[str, Any]) -> tuple[int, int]:
+    """How many items are collected and failed, as the page shows it."""
+    tasks = told["tasks"]
+    return sum(one["collected"] for one in tasks), sum(one["failed"] for one in tasks)
 
 
 def test_it_ends_while_a_browser_listens(serve: Callable[..., tuple[Program, httpx.Client]]) -> None:
@@ -110,7 +122,8 @@ def test_each_answer_forbids_what_the_page_does_not_need(serve: Callable[..., tu
     """A policy without exceptions on the page, its files and what is not there; nothing inline, nothing elsewhere."""
     _, client = serve()
     with client:
-        for path, status in (("/", 200), ("/page.css", 200), ("/page.js", 200), ("/favicon.ico", 204), ("/x", 404)):
+        files = [(path, 200) for path in FILES]
+        for path, status in (*files, ("/metrics", 200), ("/favicon.ico", 204), ("/x", 404)):
             answer = client.get(path)
             assert answer.status_code == status
             policy = answer.headers["Content-Security-Policy"]
@@ -122,13 +135,13 @@ def test_each_answer_forbids_what_the_page_does_not_need(serve: Callable[..., tu
         assert client.get("/../../app.py").status_code == 404
     for name in ("index.html", "login.html"):
         parser = Scripts()
-        parser.feed((ROOT / "zmqpipeline/cli/page" / name).read_text())
+        parser.feed((ROOT / "zmqpipeline/cli/page/files" / name).read_text())
         assert parser.inline == []
 
 
 def test_what_comes_from_a_run_is_never_html() -> None:
-    """The script has no way to make HTML of a text."""
-    script = (ROOT / "zmqpipeline/cli/page/page.js").read_text()
+    """The scripts have no way to make HTML of a text."""
+    script = "".join((ROOT / "zmqpipeline/cli/page/files" / name).read_text() for name in ("page.js", "draw.js"))
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "srcdoc"):
         assert word not in script
 
@@ -186,6 +199,35 @@ def test_a_token_is_asked_for(serve: Callable[..., tuple[Program, httpx.Client]]
     assert program.err.count("\n") == 1, program.err
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\ntok",
+        b"GET /events HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        b"\x16\x03\x01\x00\xa5\r\n\r\n",
+    ],
+    ids=["half a login", "a websocket", "no http"],
+)
+def test_who_has_no_token_writes_nothing_into_the_log(
+    sent: bytes, serve: Callable[..., tuple[Program, httpx.Client]]
+) -> None:
+    """Half a request, or one of another kind; who has the token is served as before."""
+    program, client = serve(ZMQPIPELINE_DASHBOARD_TOKEN=TOKEN)
+    with client:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as raw:
+                raw.sendall(sent)
+                raw.shutdown(socket.SHUT_WR)
+                while raw.recv(4096):
+                    pass
+        client.headers["Authorization"] = f"Bearer {TOKEN}"
+        assert next(events(client))["title"] == "counted"
+    program.signal(15)
+    assert program.wait() == 143
+    assert program.err.count("\n") == 1, program.err
+
+
 def test_what_the_user_can_mend_is_one_line(workshop: Workshop) -> None:
     """Another address without a token, a token that is short, a port that is taken: status 2."""
     workshop.write("app.py", APP)
@@ -216,6 +258,7 @@ def test_without_the_packages_it_says_what_to_install(workshop: Workshop, packag
 
 def test_the_files_of_the_page_are_in_the_package(workshop: Workshop) -> None:
     """Read as an installed program reads them."""
-    code = "from zmqpipeline.cli.dashboard import FILES, page_file\nfor name, _ in FILES.values(): page_file(name)"
+    imports = "from zmqpipeline.cli.page.guard import page_file; from zmqpipeline.cli.page.site import FILES"
+    code = f"{imports}\nfor name, _ in FILES.values(): page_file(name)"
     done = subprocess.run([sys.executable, "-c", code], cwd=workshop.folder, env=workshop.environ, check=False)
     assert done.returncode == 0
