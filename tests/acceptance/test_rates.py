@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.test_supervision import RUN, Eventually, collected, start
+from tests.acceptance.test_supervision import HEAD, MAIN, RUN, Eventually, collected, start
 
 if TYPE_CHECKING:
-    from tests.acceptance.conftest import Workshop
+    from tests.acceptance.conftest import Program, Workshop
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -145,3 +146,215 @@ async def work(data):
     assert collected(workshop) == list(range(300))
     # of each of the two pauses those that were handed out before it was said
     assert 1 <= len(workshop.lines("refused")) <= 60
+
+
+PAUSED = """
+from zmqpipeline import Retry
+
+app.task("C", limit=4)(lambda: items(40))
+
+@app.worker("C", threads=4)
+def work(data, attempt):
+    note("begun", time.monotonic())
+    if data["n"] == 5 and attempt == 1:
+        note("paused", time.monotonic())
+        raise Retry(after=float(os.environ["AFTER"]), pause=True)
+    return data
+"""
+
+
+@pytest.mark.parametrize("killed", ["distributor", "distributor and worker", "all"])
+def test_a_pause_outlives_the_distributor(killed: str, workshop: Workshop, eventually: Eventually) -> None:
+    """The next one hands out nothing before it is over: the collector tells it, from its journal if all were killed."""
+    after = 6.0
+
+    def begin(role: str) -> Program:
+        journal = ("--journal", "run.journal") if role == "collector" else ()
+        return workshop.start("-m", "app", role, *journal, AFTER=str(after))
+
+    workshop.write("app.py", HEAD + PAUSED + MAIN)
+    roles = {role: begin(role) for role in ("collector", "distributor", "worker")}
+    eventually(lambda: workshop.lines("paused"), "the pause")
+    (asked,) = map(float, workshop.lines("paused"))
+    # what was handed out before it was said is done, and the collector knows of the pause
+    eventually(lambda: time.monotonic() > asked + 0.5, "a moment")
+    victims = list(roles) if killed == "all" else killed.split(" and ")
+    for role in victims:
+        os.kill(roles[role].pid, signal.SIGKILL)
+        roles[role].wait()
+    for role in victims:
+        roles[role] = begin(role)
+    assert [one.wait() for one in roles.values()] == [0, 0, 0], roles["distributor"].err
+    assert collected(workshop) == list(range(40))
+    within = [round(one - asked, 2) for one in begun(workshop) if asked + 0.5 < one < asked + after - 0.1]
+    assert within == [], within
+
+
+CLASSES = """
+import time
+from zmqpipeline import Collector, Distributor, SingleThreadedWorker, Task, TaskType
+
+TaskType.register_type("C")
+
+class Numbers(Task):
+    task_type = TaskType("C")
+    endpoint = "ipc://work.ipc"
+    dependencies = []
+    LIMITS
+
+    def handle(self):
+        self.n_count += 1
+        self.is_complete = self.n_count == 60
+        return {"n": self.n_count}
+
+class Worker(SingleThreadedWorker):
+    task_type = TaskType("C")
+    endpoint = "ipc://work.ipc"
+    collector_endpoint = "ipc://results.ipc"
+    concurrency = 20
+
+    async def handle_execution(self, data):
+        import asyncio
+        note("begun", time.monotonic())
+        await asyncio.sleep(0.02)
+        note("ended", time.monotonic())
+        return data
+
+class Gather(Collector):
+    endpoint = "ipc://results.ipc"
+    ack_endpoint = "ipc://acks.ipc"
+
+    def handle_collection(self, data):
+        note("collected", data["n"])
+
+def note(name, text):
+    with open(name, "a") as file:
+        file.write(f"{text}\\n")
+
+def main(role):
+    if role == "distributor":
+        Distributor.register_task(Numbers)
+        Distributor(collector_endpoint="ipc://results.ipc", collector_ack_endpoint="ipc://acks.ipc").run()
+    elif role == "worker":
+        Worker().run()
+    else:
+        Gather().run()
+
+if __name__ == "__main__":
+    import sys
+    main(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("limits", ['rate = "30/s"', "limit = 3"])
+def test_a_class_has_a_rate_and_a_limit(limits: str, workshop: Workshop) -> None:
+    """As attributes, with the meaning of the keywords."""
+    workshop.write("classes.py", CLASSES.replace("LIMITS", limits))
+    roles = [workshop.start("classes.py", role) for role in ("distributor", "worker", "collector")]
+    assert [one.wait() for one in roles] == [0, 0, 0], roles[0].err
+    assert collected(workshop) == list(range(1, 61))
+    if "rate" in limits:
+        times = begun(workshop)
+        assert times[-1] - times[0] >= 1.8, times[-1] - times[0]
+        check_rate(times, 30)
+        return
+    events = sorted(
+        [(float(one), 1) for one in workshop.lines("begun")] + [(float(one), -1) for one in workshop.lines("ended")]
+    )
+    now = most = 0
+    for _, step in events:
+        now += step
+        most = max(most, now)
+    assert 2 <= most <= 3, most
+
+
+CRAWL = """
+HOSTS = {"big": 120, "slow": 60, "c": 40, "d": 5}
+
+@app.task("page", first=[{"host": "big", "page": 0}], for_each="page", key=str, rate="20/s", rate_by="host")
+def links(page):
+    if page["page"] == 0 and page["host"] == "big":
+        for host, pages in HOSTS.items():
+            yield from ({"host": host, "page": n} for n in range(pages))
+
+@app.worker("page", threads=30)
+def fetch(data):
+    note(f"host-{data['host']}", time.monotonic())
+    time.sleep(0.3 if data["host"] == "slow" else 0.01)
+    return data
+
+@app.collector("page")
+def keep(data):
+    note("pages", f"{data['host']} {data['page']}")
+"""
+
+
+@pytest.mark.parametrize("killed", [(), ("distributor",), ("collector",), ("distributor", "worker", "collector")])
+def test_a_rate_for_each_host(killed: tuple[str, ...], workshop: Workshop, eventually: Eventually) -> None:
+    """Each is asked no faster than its rate, whoever dies; none waits for the pages of another."""
+
+    def begin(role: str) -> Program:
+        journal = ("--journal", "run.journal") if role == "collector" else ()
+        return workshop.start("-m", "app", role, *journal)
+
+    workshop.write("app.py", HEAD + CRAWL + MAIN)
+    roles = {role: begin(role) for role in ("collector", "distributor", "worker")}
+    eventually(lambda: len(workshop.lines("host-big")) > 40, "a third")
+    for role in killed:
+        os.kill(roles[role].pid, signal.SIGKILL)
+        roles[role].wait()
+    for role in killed:
+        roles[role] = begin(role)
+    assert [one.wait() for one in roles.values()] == [0, 0, 0], roles["distributor"].err
+    hosts = {"big": 120, "slow": 60, "c": 40, "d": 5}
+    assert set(workshop.lines("pages")) == {f"{host} {page}" for host, pages in hosts.items() for page in range(pages)}
+    for host in hosts:
+        check_rate(sorted(map(float, workshop.lines(f"host-{host}"))), 20)
+    first, last = ({host: edge(map(float, workshop.lines(f"host-{host}"))) for host in hosts} for edge in (min, max))
+    if not killed:
+        # 120 pages at 20 a second, with a burst of 20
+        assert last["big"] - first["big"] <= 9, last["big"] - first["big"]
+        assert last["d"] - first["big"] <= 2, last["d"] - first["big"]
+        assert last["c"] - first["c"] <= 4, last["c"] - first["c"]
+
+
+CHANGED = """
+@app.task("site")
+def sites():
+    for n in range(5):
+        yield {"n": n}
+
+@app.worker("site")
+def look(data):
+    return data
+
+@app.task("page", for_each="site"RATE)
+def pages(site):
+    for n in range(20):
+        yield {"host": site["n"] % 2, "page": 20 * site["n"] + n}
+
+@app.worker("page")
+def fetch(data):
+    return data
+
+@app.collector("page")
+def keep(data):
+    note("pages", data["page"])
+"""
+
+
+@pytest.mark.parametrize(
+    "rates", [(', rate="1/s", rate_by="host"', ""), (', rate="5/s"', ', rate="90/s", rate_by="host"')]
+)
+def test_a_rate_by_that_comes_or_goes(rates: tuple[str, str], workshop: Workshop, eventually: Eventually) -> None:
+    """A run is killed, and goes on by an app in which `rate_by` was taken away, or was added: nothing is left."""
+    command = ("-m", "app", "run", "--journal", "run.journal", "--workers", "1", "--json")
+    workshop.write("app.py", HEAD + CHANGED.replace("RATE", rates[0]) + MAIN)
+    program = workshop.start(*command)
+    eventually(lambda: len(workshop.lines("pages")) > 1, "the first pages")
+    program.signal(signal.SIGKILL, group=True)
+    program.wait()
+    workshop.write("app.py", HEAD + CHANGED.replace("RATE", rates[1]) + MAIN)
+    status, program = workshop.run(*command)
+    assert status == 0, program.err
+    assert set(workshop.lines("pages")) == set(map(str, range(100)))

@@ -5,7 +5,8 @@ The law:
 * `rate` is a bucket that fills by so many items a second, up to those of `BURST_SECONDS` and one at least; each
   delivery takes one out, retries included. So in any time T no more than ``rate * T + burst`` are handed out.
 * It begins empty: a distributor that is started again gives nothing that its predecessor may have given.
-* A pause, which a worker's function asks for, lasts until the latest time that was asked for.
+* A pause, which a worker's function asks for, lasts until the latest time that was asked for. The collector is told,
+  and tells the next distributor (`protocol.collection.pauses`).
 * `limit` counts what is leased: from the moment an item is handed out until it is acknowledged, or has failed.
 * There is one distributor, so both hold for all workers together; nothing is handed out ahead of a free slot.
 """
@@ -50,14 +51,34 @@ class Throttle:
         self._blocked = allowed < 1 and most > 0
         return min(most, allowed)
 
+    def wake(self, now: float) -> bool:
+        """Whether what was waited for has come. Who still wants more than there is says so by `left`."""
+        due = self.next_time()
+        if due is None or now < due:
+            return False
+        self._blocked = False
+        if self._paused is not None and now >= self._paused:
+            self._paused = None
+        return True
+
     def gave(self, count: int) -> None:
         """So many were handed out."""
         if self._rate is not None:
             self._tokens -= count
 
-    def pause(self, until: float) -> None:
-        """Hand out nothing before this, nor before what was said earlier; what comes together after it is one burst."""
-        self._paused = until if self._paused is None else max(self._paused, until)
+    def pause(self, until: float) -> bool:
+        """Hand out nothing before this, nor before what was said earlier; what comes together after it is one burst.
+
+        Returns whether the pause has become longer by this.
+        """
+        if self._paused is not None and self._paused >= until:
+            return False
+        self._paused = until
+        return True
+
+    def pauses_for(self, now: float) -> float:
+        """For how many seconds more nothing is handed out; 0 if it does not pause."""
+        return 0.0 if self._paused is None else max(0.0, self._paused - now)
 
     def next_time(self) -> float | None:
         """When somebody who waits for the rate may have the next; None if nobody does."""
