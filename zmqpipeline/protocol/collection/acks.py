@@ -59,14 +59,15 @@ class Acks:
         known: CollectedItems,
         queued: int,
         outboxes: list[Outbox],
+        commits: tuple[int, float],
     ) -> Iterator[Ack]:
         """What a distributor is told: these of a task's items are collected, and failed; `known` is all of the task."""
         collected, failed = done
         counts = (known.duplicates, self.count, data, known.repeated, data_of)
         if not self.is_gated:
-            yield Ack(run, task, collected, failed, *counts, queued=queued, outboxes=outboxes)
+            yield Ack(run, task, collected, failed, *counts, [], 0, queued, outboxes, *commits)
             return
         *parts, last = in_messages(notes)
         for part in parts:
             yield Ack(run, "", (), (), 0, self.count, b"", 0, "", part, self._log.oldest)
-        yield Ack(run, task, collected, failed, *counts, last, self._log.oldest, queued, outboxes)
+        yield Ack(run, task, collected, failed, *counts, last, self._log.oldest, queued, outboxes, *commits)

@@ -9,11 +9,13 @@ from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collection.acks import Acks
+from zmqpipeline.protocol.collection.pauses import KeptPauses
 from zmqpipeline.protocol.collection.result_credit import Credits, bytes_of
 from zmqpipeline.protocol.credit import MAX_BATCH, MAX_BATCH_BYTES
 from zmqpipeline.protocol.data.collected import CollectedItems, Gathered
 from zmqpipeline.protocol.data.dedup import split_keys
 from zmqpipeline.protocol.data.ranges import first_of, numbers_of, size, spans_of
+from zmqpipeline.protocol.delivery.failing import sent_kinds
 from zmqpipeline.protocol.delivery.failure_kinds import FailedItems, told
 from zmqpipeline.protocol.delivery.parts import in_parts
 from zmqpipeline.protocol.delivery.workers import MAX_NAME_LENGTH, Links
@@ -23,6 +25,9 @@ from zmqpipeline.protocol.peers import Link, ViolationLog
 
 MAX_TASKS = 10_000
 """Results of so many tasks are taken while no distributor has named its tasks: the run comes from a journal."""
+
+FAILING_SECONDS = 1.0
+"""So often the distributor is told why items failed, at most."""
 
 
 class CollectedResults:
@@ -37,12 +42,15 @@ class CollectedResults:
         is_dict: Callable[[bytes], bool] = lambda packed: True,
         stay: float = 0.0,
         age: float | None = None,
+        commits: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
     ) -> None:
         """`is_dict` tells whether a packed value is a dict: what is in one is not known here.
 
         `stay`: one that is ended by its user within so many seconds from its first event on stays until they are over,
-        so that those who try to connect from time to time hear of it. `age` is that of `EarlyEnd`.
+        so that those who try to connect from time to time hear of it. `age` is that of `EarlyEnd`. `commits` tells how
+        many transactions the journal has written, and how long these took.
         """
+        self._commits = commits
         self.pipeline = pipeline
         self.phase = "empty"
         self.run = ""
@@ -54,7 +62,7 @@ class CollectedResults:
         self.inherited_failed = 0
         """How many of those had failed."""
         self.troubles: dict[str, m.ErrorInfo] = {}
-        """What the functions beside the one for results raised first: ack_data, failed, finished."""
+        """What the functions beside the one for results raised first: ack_data, failed, finished, gather=."""
         self.failed = FailedItems()
         self.unsent: dict[str, m.ErrorInfo] = {}
         """By task, why not everything was sent: the distributor's word."""
@@ -70,6 +78,7 @@ class CollectedResults:
         self._early_end = EarlyEnd(age)
         self._unready_lines = 0
         self._stay_young = Stay(stay)
+        self._pauses = KeptPauses()
         self._options = options or Options()
         self._tasks = Gathered()
         self._acks = Acks()
@@ -86,6 +95,8 @@ class CollectedResults:
         self._distributor: e.Peer | None = None
         self._was_served = False
         """A distributor of this run has spoken to this process."""
+        self._has_failed, self._failing_at = False, 0.0
+        """More has failed than the distributor was told of, and when it may be told."""
         self._calls = 0
         self._finish: m.Finish | None = None
         self._finished_data = b""
@@ -174,8 +185,8 @@ class CollectedResults:
         if self._distributor is not None:
             known, queued = self._tasks.get(task) or CollectedItems(), self._credits.queued
             done = (collected, failed)
-            given = list(self._outboxes.values())
-            for ack in self._acks.messages(self.run, notes, task, done, data, data_of, known, queued, given):
+            given, commits = list(self._outboxes.values()), self._commits()
+            for ack in self._acks.messages(self.run, notes, task, done, data, data_of, known, queued, given, commits):
                 self._send(self._distributor, ack)
 
     def _call(self, command: c.Command, parts: int, *, failing: bool = False) -> None:
@@ -186,6 +197,7 @@ class CollectedResults:
         self._do(command)
 
     def _call_failed(self, items: list[m.FailedItem], parts: int, *, failing: bool = False) -> None:
+        self._has_failed = True
         for item in items:
             self.failed.add(item)
         self._call(c.CallFailed(items), parts, failing=failing)
@@ -200,10 +212,9 @@ class CollectedResults:
         if event.spans:
             progress.collect(event.spans)
         if event.failures:
-            unfed = set(event.unfed)
             items = [
                 m.FailedItem(
-                    *(event.task, number, event.attempt, "feed" if number in unfed else "collector"),
+                    *(event.task, number, event.attempt, event.unfed.get(number, "collector")),
                     *(trouble, payload, progress.keys.of(number)),
                 )
                 for number, trouble, payload in event.failures
@@ -212,10 +223,23 @@ class CollectedResults:
         if event.spans:
             self._ack(event.task, event.spans, (), event.data, event.each)
 
+    def _failing_due(self) -> float | None:
+        """When the distributor is to be told why items failed."""
+        return self._failing_at if self._has_failed and self._distributor is not None else None
+
+    def _tell_failing(self, now: float) -> None:
+        """Tell it, if that is due: it is asked how the run stands, and has not seen all of them fail."""
+        if not self._has_failed or self._distributor is None or self.phase == "ended":
+            return
+        if now >= self._failing_at:
+            self._has_failed, self._failing_at = False, now + FAILING_SECONDS
+            self._send(self._distributor, m.Failing(self.run, sent_kinds(self.failed.kinds)))
+
     def _failed_called(self, event: e.FailedCalled) -> None:
         self._calls -= 1
         self._credits.failed_called()
         self._note("failed", event.trouble)
+        self._note("gather=", event.ungathered)
         self._give(event.outboxes)
         progress = self._task(event.task)
         progress.fail(event.spans)
@@ -235,11 +259,13 @@ class CollectedResults:
         known = self._outboxes.get(body.task)
         stop = min(body.start + min(body.count, MAX_BATCH), 0 if known is None else known.count)
         if self.phase == "active" and body.start < stop:
-            self._do(c.Fetch(body.task, body.start, stop, min(body.max_bytes, MAX_BATCH_BYTES)))
+            pace = (body.now, body.apart, body.burst)
+            self._do(c.Fetch(body.task, body.start, stop, min(body.max_bytes, MAX_BATCH_BYTES), *pace))
 
     def _fetched(self, event: e.Fetched) -> None:
         if self._distributor is not None and self.phase == "active":
-            self._send(self._distributor, m.Fetched(self.run, event.task, event.spans, event.payloads))
+            found = (event.spans, event.payloads, event.values, event.until)
+            self._send(self._distributor, m.Fetched(self.run, event.task, *found))
 
     def _note(self, function: str, trouble: m.ErrorInfo | None) -> None:
         # the first one is kept; it was said where it was raised
@@ -289,19 +315,23 @@ class CollectedResults:
         for part in parts:
             self._send(peer, part)
         self._send(peer, self._holding(progress))
+        # it may be another one, which knows of no failure
+        self._has_failed = bool(self.failed.kinds)
 
     def _holding(self, progress: list[m.TaskProgress]) -> m.Holding:
         finished, finishing = self.phase == "finished", self.phase == "finishing"
         end = (finishing, self._is_good(), self.counts) if finished or finishing else (False, True, [])
         acks, outboxes = (*self._acks.newest, self._acks.kept_from), list(self._outboxes.values())
-        return m.Holding(self.run, finished, self.metadata, self.count, progress, *acks, *end, outboxes)
+        given = (outboxes, self._pauses.left())
+        return m.Holding(self.run, finished, self.metadata, self.count, progress, *acks, *end, *given)
 
     def _is_good(self) -> bool:
         """Whether the exit status of a run that is over is 0, as far as it is known."""
         return self.ok and not self.troubles
 
     def _last_word(self) -> m.Finished:
-        return m.Finished(self.run, told(self.troubles), self._finished_data, self.failed.of_stage("collector", "feed"))
+        kinds = self.failed.of_stage("collector", "feed", "gather")
+        return m.Finished(self.run, told(self.troubles), self._finished_data, kinds)
 
     def _task(self, name: str) -> CollectedItems:
         return self._tasks.of(name)

@@ -227,9 +227,7 @@ class Credits:
             return ()
         told = dict.fromkeys(self._lowered, 0)
         self._lowered.clear()
-        for who in list(self._short):
-            if not self._raise(who):
-                break
+        while self._short and self._raise(who := next(iter(self._short))):
             told[who] = 0
         while self._asking:
             who, wants = next(iter(self._asking.items()))
