@@ -325,14 +325,14 @@ def work(data):
         RUN,
         "Write both with `async def`, or both with `def`.",
     ),
-    "an async collector": (
+    "an async ack_data": (
         """
 @app.worker("C")
 def work(data):
     return data
 
-@app.finished
-async def over():
+@app.ack_data
+async def data():
     return None
 """,
         RUN,

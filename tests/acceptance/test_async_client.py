@@ -58,6 +58,7 @@ def start(workshop: Workshop, workers: int = 1) -> None:
         workshop.start("-m", "shop", "service-worker", "price")
 
 
+@pytest.mark.slow
 def test_a_thousand_requests_at_once_and_a_killed_worker(workshop: Workshop, eventually: Eventually) -> None:
     """All are answered: the service is idempotent, so the other worker has what the killed one had."""
     start(workshop, workers=2)
@@ -85,6 +86,7 @@ asyncio.run(main())
     assert program.out.split() == ["ready", "done"]
 
 
+@pytest.mark.slow
 def test_streams_of_both_clients(workshop: Workshop) -> None:
     """Replies come as they are there, from any iterable; a failed one is raised, or stands in its place."""
     start(workshop)

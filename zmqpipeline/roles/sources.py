@@ -46,6 +46,9 @@ class ItemSource(ABC):
         So many items from the first on are done: `start` is for who can begin after them.
         """
 
+    def close(self, timeout: float) -> None:  # noqa: B027 - most have nothing to end
+        """No more is asked of it: what it has under way is ended within so many seconds."""
+
 
 class SourceCalls:
     """Calls the sources of a run and its metadata function; what they raise is kept for the end of `run()`."""
@@ -59,6 +62,13 @@ class SourceCalls:
         self._metadata_source, self._given = metadata, given or {}
         self._metadata: dict[str, Any] = {}
         self._raised: dict[str, BaseException] = {}
+        self._is_closed = False
+
+    def close(self, timeout: float) -> None:
+        """No more is asked of the sources; what one raises since it is ended is not its fault."""
+        self._is_closed = True
+        for source in self.sources:
+            source.close(timeout)
 
     @property
     def has_metadata(self) -> bool:
@@ -95,7 +105,8 @@ class SourceCalls:
             except (Exhausted, Gated):
                 raise
             except BaseException as error:
-                self._raised.setdefault(name, error)
+                if not self._is_closed:
+                    self._raised.setdefault(name, error)
                 raise
             finally:
                 # the thread may run the loop between two calls, whose lines are about no task

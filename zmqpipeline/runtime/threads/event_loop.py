@@ -1,0 +1,198 @@
+"""The event loop of a role's async functions that are called one at a time: sources, feeders, the collector's.
+
+It runs on a thread of its own as long as the role does, so that what such a function has opened (a connection that
+answers pings, a pool) lives on between two calls. Whoever calls a function waits for it on its own thread, as it would
+for a plain one: nothing else of the role waits. asyncio is imported by the first call, and by no role without one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+
+Made = TypeVar("Made")
+
+CHUNK = 100
+"""So many items of an async generator are taken at once, where all of them are wanted."""
+
+_log = logging.getLogger("zmqpipeline.async")
+
+
+class CallCancelled(BaseException):
+    """The role ends, and its call was cancelled by that: what it was for has neither succeeded nor failed."""
+
+
+class EventLoopThread:
+    """One event loop; its thread begins with the first call, and again with the first one after `close`."""
+
+    def __init__(self, name: str) -> None:
+        """`name` is that of the thread."""
+        self._name = name
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+        """Of the thread that goes on now: what is under way there is cancelled."""
+        self._ended = threading.Event()
+        """Of the same: it has no more to do."""
+
+    def plain(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function as a plain one: what it awaits is waited for, what it yields asynchronously is iterated."""
+
+        def call(*args: Any, **keywords: Any) -> Any:
+            made = self.call(_called(function, args, keywords))
+            return AsyncItems(made, self) if hasattr(made, "__aiter__") else made
+
+        # messages name the line in which the user's function is written
+        call.__wrapped__ = function.func if isinstance(function, partial) else function  # type: ignore[attr-defined]
+        return call
+
+    def call(self, coroutine: Coroutine[Any, Any, Made]) -> Made:
+        """Run this on the event loop; what it returns or raises; CallCancelled if it is closed meanwhile."""
+        import asyncio
+        from concurrent.futures import CancelledError
+
+        loop = self._running()
+        future = asyncio.run_coroutine_threadsafe(_guarded(coroutine, self._closing), loop)
+        try:
+            made, error = future.result()
+        except CancelledError:
+            raise CallCancelled("the role ends") from None
+        if error is not None:
+            raise error
+        return made  # type: ignore[return-value]
+
+    @property
+    def ident(self) -> int:
+        """That of the thread."""
+        self._running()
+        assert self._thread is not None
+        assert self._thread.ident is not None
+        return self._thread.ident
+
+    def close(self, timeout: float) -> None:
+        """Cancel what is under way, close generators that are not at their end, and end the thread.
+
+        A call that does not let itself be cancelled within `timeout` seconds is left with the thread.
+        """
+        import asyncio
+
+        with self._lock:
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+            self._closing.set()
+            ended = self._ended
+        if loop is None or thread is None:
+            return
+        asyncio.run_coroutine_threadsafe(_end(loop, ended), loop)
+        thread.join(timeout)
+        if thread.is_alive():
+            _log.warning("An async function of %s does not end within %g s; it is left alone.", self._name, timeout)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        import asyncio
+
+        with self._lock:
+            if self._loop is None:
+                self._loop, self._closing, self._ended = asyncio.new_event_loop(), threading.Event(), threading.Event()
+                given = (self._loop, self._ended)
+                self._thread = threading.Thread(target=_serve, args=given, name=self._name, daemon=True)
+                self._thread.start()
+            return self._loop
+
+
+class AsyncItems:
+    """What an async generator yields, for a thread that waits for it."""
+
+    def __init__(self, items: AsyncIterator[Any], thread: EventLoopThread) -> None:
+        """Nothing is asked of it yet."""
+        self._items, self._thread = aiter(items), thread
+        self._chunk: list[Any] = []
+        self._end: BaseException | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        """Some are taken ahead: for who wants all of them."""
+        if not self._chunk and self._end is None:
+            taken: list[Any] = []
+            try:
+                if self.take(CHUNK, taken.append) < CHUNK:
+                    self._end = StopIteration()
+            except Exception as error:
+                # what came before it counts
+                self._end = error
+            self._chunk = taken[::-1]
+        if self._chunk:
+            return self._chunk.pop()
+        assert self._end is not None
+        raise self._end
+
+    def take(self, count: int, keep: Callable[[Any], object]) -> int:
+        """Take so many, and no more, and keep each as it comes; how many there were: fewer only at the end."""
+        return self._thread.call(self._take(count, keep))
+
+    async def _take(self, count: int, keep: Callable[[Any], object]) -> int:
+        for taken in range(count):
+            try:
+                item = await anext(self._items)
+            except StopAsyncIteration:
+                return taken
+            keep(item)
+        return count
+
+
+async def _called(function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    made = function(*args, **keywords)
+    return await made if inspect.isawaitable(made) else made
+
+
+async def _guarded(
+    coroutine: Coroutine[Any, Any, Made], closing: threading.Event
+) -> tuple[Made | None, BaseException | None]:
+    """What it came to: some exceptions would end the event loop."""
+    import asyncio
+
+    try:
+        return await coroutine, None
+    except asyncio.CancelledError as error:
+        if closing.is_set():
+            raise
+        # user code has cancelled something: the traceback says where
+        return None, error
+    except BaseException as error:
+        return None, error
+
+
+def _serve(loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
+    import asyncio
+
+    asyncio.set_event_loop(loop)
+    try:
+        while not ended.is_set():
+            # user code may stop the loop, which is not its own: who waits for a call would wait for ever
+            try:
+                loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                _log.warning("A task that an async function has begun raised %r; its event loop goes on.", error)
+    finally:
+        loop.close()
+
+
+async def _end(loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
+    import asyncio
+
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await loop.shutdown_asyncgens()
+    ended.set()
+    loop.stop()
