@@ -41,6 +41,14 @@ def test_what_sits_behind_a_long_item_goes_to_an_idle_worker() -> None:
     assert stuck.given() == []
 
 
+def test_nothing_is_recalled_for_a_worker_that_takes_nothing() -> None:
+    """It has just been asked to end, and has nothing to do: that is no reason to leave others with less."""
+    scene, stuck, leaving = stuck_and_idle()
+    leaving.report(0, draining=True)
+    scene.bench.wait(RECALL_SECONDS * 3)
+    assert stuck.was_told(m.Recall) == []
+
+
 def test_a_worker_that_does_something_is_left_alone() -> None:
     """It will have done the rest by the time that others would get it; and is looked at again."""
     scene, stuck, _ = stuck_and_idle()

@@ -43,8 +43,12 @@ class TaskSpec:
     """Whether its items wait for ACKs."""
     for_each: tuple[str, ...] = ()
     """The tasks whose results become its items."""
+    gather: str = ""
+    """They do so together: all that came of one result of this task."""
     rate: float | None = None
-    """So many items a second are handed out at most."""
+    """So many items a second are handed out at most; of each value, if there is a `rate_by`."""
+    rate_by: str | None = None
+    """The field of the items by whose value the rate counts."""
     limit: int | None = None
     """So many are leased at once at most."""
 

@@ -2,17 +2,20 @@
 
 It knows the workers (`WorkerState`) and the items (`Ledger`) of each task, and speaks to workers alone; phases,
 dependencies and the collector are the machine's (`protocol.distributor`), which opens and closes it.
-Which worker gets which item is decided in `protocol.delivery.hand_out`.
+Which worker gets which item is decided in `protocol.delivery.hand_out`; what is taken back, in `recalls` beside it.
 """
 
 from __future__ import annotations
 
+from zmqpipeline.errors import Retry
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.data.ranges import RangeSet
-from zmqpipeline.protocol.delivery.hand_out import HandOut
+from zmqpipeline.protocol.delivery.recalls import Recalls
 from zmqpipeline.protocol.delivery.suspects import LastWord
+from zmqpipeline.protocol.delivery.task_state import TaskState
+from zmqpipeline.protocol.delivery.throttle import Throttle
 from zmqpipeline.protocol.delivery.workers import MAX_NAME_LENGTH, WorkerState
 from zmqpipeline.protocol.error_info import RETRY
 from zmqpipeline.protocol.machine import soonest
@@ -22,7 +25,7 @@ MAX_SHOWN = 100
 """So many of the tasks are named to a worker that asked for none of them."""
 
 
-class Dispatcher(HandOut):
+class Dispatcher(Recalls):
     """See the module. `stage` is the machine's word: before (no run yet), open, closed, or farewell.
 
     `tell_given_up` is called with the items that a worker's failure or loss has used up, and that worker's name.
@@ -45,7 +48,8 @@ class Dispatcher(HandOut):
         """When `by_the_clock` has something to do."""
         others = (self._obituaries.next_time(), self.starts.next_time(self.now))
         rates = (task.throttle.next_time() for task in self._throttled if task.throttle is not None)
-        return soonest((self.release_at, *others, *self._recalls.values(), *rates))
+        paces = (task.ledger.pace.wake_at for task in self._throttled if task.ledger.pace is not None)
+        return soonest((self.release_at, *others, *self._recalls.values(), *rates, *paces))
 
     def by_the_clock(self, now: float) -> None:
         """Do what is due."""
@@ -55,14 +59,29 @@ class Dispatcher(HandOut):
             for name in [name for name, due in self._recalls.items() if now >= due]:
                 self._look_for_stuck(self.tasks.get(name), name)
         for task in self._throttled:
-            due = None if task.throttle is None else task.throttle.next_time()
-            if due is not None and now >= due:
+            if task.throttle is not None and task.throttle.wake(now):
+                self.feed(task)
+            pace = task.ledger.pace
+            if pace is not None and pace.wake_at is not None and now >= pace.wake_at:
+                pace.rests_until = None if pace.rests_until is None or now >= pace.rests_until else pace.rests_until
                 self.feed(task)
         self.out += self._obituaries.overdue(now)
         self.out += self.starts.sums(now)
 
+    def pause(self, task: TaskState, seconds: float) -> None:
+        """Hand out nothing of this task for so long."""
+        if task.throttle is None:
+            task.throttle = Throttle(None, None)
+            self._throttled.append(task)
+        self.has_paused = task.throttle.pause(self.now + seconds) or self.has_paused
+
+    def pauses(self) -> list[m.TaskPause]:
+        """The tasks that pause, and for how much longer."""
+        left = [(one, 0.0 if one.throttle is None else one.throttle.pauses_for(self.now)) for one in self._throttled]
+        return [m.TaskPause(task.spec.task_type, seconds) for task, seconds in left if seconds > 0]
+
     def check(self) -> None:
-        """The ledgers hold, only who is here has credit, the workers of each task are counted right.
+        """The ledgers hold, the workers of each task are counted right, and none of them is forgotten.
 
         And no task has begun before what it depends on was over.
         """
@@ -75,8 +94,22 @@ class Dispatcher(HandOut):
         for member in self.members.values():
             served[member.task] += 1
         for name, task in self.tasks.items():
-            assert task.with_credit.keys() <= self.members.keys(), "somebody who is gone has credit"
+            members = self.members_of(task)
+            task.roster.check(members, loads=task.has_source)
             assert served[name] == task.workers, "the workers are miscounted"
+            if self.stage == "open" and task.has_source and task.state != "waiting":
+                self._check_credit(task, members)
+        to_tell = {one.who for one in self.members.values() if one.releases}
+        assert to_tell <= self._to_release.keys(), "somebody may drop something and is not told"
+        assert not to_tell or self.release_at is not None, "nobody is told what may be dropped"
+
+    def _check_credit(self, task: TaskState, members: list[WorkerState]) -> None:
+        """Who has an idle thread has credit, or gets it with an ACK of what it holds."""
+        roster, ledger = task.roster, task.ledger
+        for one in members:
+            is_idle = one.welcomed and one.load() < min(one.window, one.slots)
+            assert not is_idle or one.who in roster.with_credit or one.who in roster.full, "an idle worker is forgotten"
+            assert one.who not in roster.full or one.stuck or ledger.leases(one.who), "a worker is full of nothing"
 
     # messages of workers ---------------------------------------------------------------------------------------------
 
@@ -96,6 +129,8 @@ class Dispatcher(HandOut):
                 held = self.tasks[task].ledger.held_of(member.who, spans)
                 self.tasks[task].ledger.hand_back(member.who, held)
                 member.gave_back(len(held))
+                self.tasks[task].roster.has_load(member)
+                self.tasks[task].roster.holds_less(member.who)
                 self.feed(self.tasks[task])
             case m.Goodbye() as goodbye if member is not None:
                 self._goodbye(member, goodbye)
@@ -128,10 +163,14 @@ class Dispatcher(HandOut):
         member.reported(report, link.confirmed)
         if report.running is not None:
             member.runs(report.running, self.now)
+            if report.run == self.run:
+                self.tasks[member.task].times.told(member.who, report.times)
+        task = self.tasks[member.task]
         if report.held is None:
-            member.has_done_something(self.now)
+            self._has_done_something(task, member)
+        task.roster.has_load(member)
         if not member.load():
-            self.tasks[member.task].ledger.has_executed_all(member.who)
+            task.ledger.has_executed_all(member.who)
         if self.stage == "farewell":
             self._to(member, self._farewell)
             return
@@ -139,7 +178,6 @@ class Dispatcher(HandOut):
         if report.run != running:
             self._to(member, m.Welcome(running, self.metadata))
             return
-        task = self.tasks[member.task]
         member.welcomed = bool(running)
         if not running:
             self._to(member, m.Welcome("", b""))
@@ -149,8 +187,9 @@ class Dispatcher(HandOut):
         self._feed_member(task, member)
 
     def _items_failed(self, member: WorkerState, failures: list[m.FailedItem], now: float) -> None:
-        ledger = self.tasks[member.task].ledger
-        member.has_done_something(now)
+        task = self.tasks[member.task]
+        ledger = task.ledger
+        self._has_done_something(task, member)
         member.has_ended([end for item in failures for end in (item.number, item.number + 1)])
         given_up = []
         for item in failures:
@@ -162,14 +201,23 @@ class Dispatcher(HandOut):
             if not ledger.is_with(member.who, item.number):
                 # what it says again is no news
                 if had and item.trouble.error == RETRY:
-                    self.pause(self.tasks[member.task], item)
+                    self._ask_again(task, item)
                 member.may_drop((item.number, item.number + 1))
         self._tell_given_up(given_up, member.name)
+        task.roster.holds_less(member.who)
         self._release(member)
-        self.feed(self.tasks[member.task])
+        self.feed(task)
+
+    def _ask_again(self, task: TaskState, item: m.FailedItem) -> None:
+        """A function wants its item again; if it says so, the task pauses as long."""
+        after, pauses = Retry.read(item.trouble.message)
+        if pauses and item.stage == "worker":
+            self.pause(task, after)
 
     def _goodbye(self, member: WorkerState, goodbye: m.Goodbye) -> None:
         back, lost = self._remove(member, crashed=False)
+        if goodbye.run == self.run:
+            self.tasks[member.task].times.left(member.who, goodbye.times)
         about: dict[str, str | int] = {"task": member.task, "worker": member.name}
         if goodbye.trouble is not None:
             items = f"its {back} item(s) go to others{lost}"
@@ -197,18 +245,23 @@ class Dispatcher(HandOut):
         """Whoever started this worker says how it ended."""
         self.out += self._obituaries.died(pid, how)
 
+    def lost_workers(self, now: float) -> tuple[list[m.LostWorker], int]:
+        """The workers that were lost last, and how many were in all."""
+        return self._obituaries.last(now), self._obituaries.count
+
     def has_room(self, who: bytes) -> None:
         """A worker of a service has answered: it may be given more at the end of the turn."""
         member = self.members.get(who)
         if member is not None:
-            member.has_done_something(self.now)
-            self._feed_member(self.tasks[member.task], member)
+            task = self.tasks[member.task]
+            self._has_done_something(task, member)
+            self._feed_member(task, member)
 
     def _remove(self, member: WorkerState, *, crashed: bool) -> tuple[int, str]:
         """Take a worker off the roster; how many of its items go to others, and words for those that are given up."""
         task = self.tasks[member.task]
         del self.members[member.who]
-        task.with_credit.pop(member.who, None)
+        task.roster.left(member.who)
         task.workers -= 1
         self._divide()
         # of a request nobody knows: what a broker has answered is no lease any more

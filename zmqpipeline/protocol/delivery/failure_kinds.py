@@ -13,7 +13,7 @@ Nothing here writes: whoever counts is told what is due. Time is an argument.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -56,6 +56,11 @@ class Kind(Generic[First]):
         """``KeyError: 'm' in boom.py:14 collect: 1,000 items``."""
         unit = self.unit if self.count != 1 else self.unit.removesuffix("s")
         return f"{said(self.trouble).rstrip('.')}: {self.count:,} {unit}"
+
+
+def by_count(kinds: Iterable[Kind[First]]) -> list[Kind[First]]:
+    """The most frequent kind first."""
+    return sorted(kinds, key=lambda kind: -kind.count)
 
 
 class Kinds(Generic[First]):

@@ -23,11 +23,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from zmqpipeline.protocol import credit
+from zmqpipeline.protocol.data.dedup import split_keys
 from zmqpipeline.protocol.data.ranges import pairs
 from zmqpipeline.protocol.delivery.stages import all_before, circle_of
 from zmqpipeline.protocol.delivery.task_state import FedState, TaskState
 from zmqpipeline.protocol.events import Produced
-from zmqpipeline.protocol.messages import Fetch, Fetched, Outbox
+from zmqpipeline.protocol.messages import KEY_BYTES, Fetch, Fetched, Outbox
 
 
 class Feeding:
@@ -86,6 +87,9 @@ class Feeding:
             fed = task.fed
             if told.count < fed.count:
                 return told.task
+            if told.count > fed.count and task.ledger.pace is not None:
+                # one of these may be of a value that need not wait
+                task.ledger.pace.rests_until = None
             if told.count > fed.count or told.closed > fed.closed or told.waiting != fed.waiting:
                 news.append(task)
             fed.count, fed.waiting = told.count, told.waiting
@@ -127,6 +131,8 @@ class Feeding:
         ledger.pass_over(min(ledger.done_ahead(), fed.count - ledger.next_number))
         if ledger.next_number < fed.count:
             body = Fetch(self.run, task.spec.task_type, ledger.next_number, fed.asked, credit.MAX_BATCH_BYTES)
+            if (pace := ledger.pace) is not None:
+                body = replace(body, now=pace.now, apart=pace.apart, burst=pace.burst)
             self._ask(body)
         else:
             fed.asked, task.producing = 0, None
@@ -142,13 +148,21 @@ class Feeding:
         if answer.spans and answer.spans[0] < task.ledger.next_number:
             # the answer to a question that was answered before
             return []
+        if answer.until and not answer.spans and (pace := task.ledger.pace) is not None:
+            task.fed.asked, task.producing, pace.rests_until = 0, None, answer.until
+            self._feed(task)
+            return []
+        values = split_keys(answer.values)
+        if task.ledger.pace is not None and len(answer.values) != KEY_BYTES * len(answer.payloads):
+            return None
         parts: list[Produced] = []
         ledger, at, expected = task.ledger, 0, task.ledger.next_number
         for start, stop in pairs(answer.spans):
             if stop > task.fed.count or not ledger.are_done(expected, start):
                 break
             payloads = answer.payloads[at : at + stop - start]
-            parts.append(Produced(answer.task, "more", payloads, over=start - expected))
+            some = values[at : at + stop - start] or None
+            parts.append(Produced(answer.task, "more", payloads, over=start - expected, values=some))
             at, expected = at + stop - start, stop
         if not parts:
             return None

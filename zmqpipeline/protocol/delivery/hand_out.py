@@ -12,18 +12,18 @@ The law:
   else to do, which gets nothing beside it; if there is none, one is kept from more until it has finished what it holds.
 * When the source is exhausted, what still waits is spread evenly over those with credit.
 * The items of a service come from clients: they are handed out at the end of the broker's turn, to the least loaded.
+* Full reports, which mend what was lost unseen, are said a thousand times a second by all workers together, about: the
+  more there are, the more seldom each says one (`Settled.report_seconds`), but no more seldom than once a minute.
 * Releases travel with the next work; alone after 20 ms, or when many, or when a worker drains.
-* When a worker is idle, nothing waits, and another one has done nothing for 50 ms with items behind what it runs, these
-  are recalled; it gets no others to wait behind it until it has done something. Of one that goes on, what it has beyond
-  its window is recalled: its items have become longer since it was given them.
+* What workers have and others could begin now is taken back: see `protocol.delivery.recalls`.
+* Who is to be looked at is known without a look at all workers: see `protocol.delivery.roster`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from zmqpipeline.errors import Retry
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import credit
@@ -35,8 +35,7 @@ from zmqpipeline.protocol.delivery.gates import Gates
 from zmqpipeline.protocol.delivery.leases import Batch
 from zmqpipeline.protocol.delivery.lost_workers import LostWorkers
 from zmqpipeline.protocol.delivery.task_state import TaskState
-from zmqpipeline.protocol.delivery.throttle import Throttle
-from zmqpipeline.protocol.delivery.workers import Links, WorkerState
+from zmqpipeline.protocol.delivery.workers import Links, WorkerState, report_seconds
 
 RELEASE_SECONDS = 0.02
 """How long releases wait for a message that they can travel with."""
@@ -52,8 +51,6 @@ Longer than the 20 ms after which a busy worker of short items reports.
 
 ITEMS_A_THREAD = 2
 """So many items a worker may hold for each of its threads, however large they are: one runs, one is at hand."""
-
-_ALL = 1 << 30
 
 
 class HandOut:
@@ -75,6 +72,8 @@ class HandOut:
         """The time of the event that is being handled."""
         self.tasks = tasks
         self.members: dict[bytes, WorkerState] = {}
+        self.has_paused = False
+        """A task pauses, or for longer than the collector was told."""
         self._throttled = [task for task in tasks.values() if task.throttle is not None]
         self.stage = "before"
         self.run = ""
@@ -83,6 +82,8 @@ class HandOut:
         self.feeding = Feeding(tasks, options.max_waiting_bytes, fetch, self.feed)
         self._farewell = m.RunEnded("")
         self.release_at: float | None = None
+        self._to_release: dict[bytes, None] = {}
+        """Who may drop something, and has not been told."""
         self.out: list[c.Command] = []
         self.undispatched: dict[str, TaskState] = {}
         """Services with requests to be handed out at the end of the broker's turn."""
@@ -105,11 +106,14 @@ class HandOut:
     def feed(self, task: TaskState) -> None:
         """Hand out now; of a service at the end of the broker's turn."""
         if task.has_source:
+            if (pace := task.ledger.pace) is not None:
+                pace.now = self.now
             self.hand_out(task)
+            task.ledger.look_at_pace()
         elif task.ledger.waiting:
             self.undispatched[task.spec.task_type] = task
         ledger = task.ledger
-        if task.workers > 1 and task.with_credit and not ledger.waiting and ledger.leased:
+        if task.workers > 1 and task.roster.with_credit and not ledger.waiting and ledger.leased:
             self._recalls.setdefault(task.spec.task_type, self.now + RECALL_SECONDS)
 
     def hand_out(self, task: TaskState) -> None:
@@ -122,68 +126,113 @@ class HandOut:
         if not task.ledger.for_anyone and not task.may_produce:
             return
         asker = task.producing
-        if asker is not None and asker in task.with_credit:
+        if asker is not None and asker in task.roster.with_credit:
             # What was produced for a worker (handle knows its address) goes to that worker first.
             self._give(task, self.members[asker], share=None)
             if not task.ledger.for_anyone:
                 return
-        self._give_with_credit(task)
+        if not task.has_source or task.state != "open":
+            self._spread(task)
+            return
+        self._give_in_turn(task)
+        if task.may_produce and not task.ledger.for_anyone and self._may_run_ahead(task):
+            self._ask_source(task)
 
-    def _give_with_credit(self, task: TaskState) -> None:
-        ledger = task.ledger
-        waiting = ledger.for_anyone
-        with_credit = self._in_turn(task)
-        spread = not task.has_source or task.state != "open"
-        if spread:
-            # a share for who has no room would wait although others have
-            with_credit = [who for who in with_credit if self._is_to_share(task, self.members[who])]
-        for served, who in enumerate(with_credit):
+    def _give_in_turn(self, task: TaskState) -> None:
+        """Give those with credit what there is."""
+        ledger, moved = task.ledger, []
+        for who in task.roster.with_credit if ledger.for_anyone else ():
             member = self.members[who]
-            share = max(1, -(-waiting // (len(with_credit) - served))) if spread else None
-            room = self._give(task, member, share=share) if waiting else self._room(task, member)
+            if self._give(task, member, share=None) <= 0:
+                moved.append(member)
+                if self._is_held_back(task, member):
+                    break
+            if not ledger.for_anyone:
+                break
+        self._have_no_room(task, moved)
+
+    def _spread(self, task: TaskState) -> None:
+        """There is no more than what waits: give it to those with credit evenly."""
+        ledger, able, moved = task.ledger, [], []
+        waiting = ledger.for_anyone
+        # a share for who has no room would wait although others have; more of them than there are items get none
+        for member in self._in_turn(task):
+            if self._room(task, member) > 0:
+                able.append(member)
+                if len(able) == waiting:
+                    break
+            else:
+                moved.append(member)
+                if self._is_held_back(task, member):
+                    break
+        for served, member in enumerate(able):
+            share = -(-waiting // (len(able) - served))
+            if self._give(task, member, share=share) <= 0:
+                moved.append(member)
             waiting = ledger.for_anyone
+            if not waiting:
+                break
+        self._have_no_room(task, moved)
+
+    def _ask_source(self, task: TaskState) -> None:
+        """Ask the source for the first who is worth it."""
+        roster, moved, few = task.roster, [], []
+        for who in roster.asking:
+            member = self.members[who]
+            room = self._room(task, member)
             if room <= 0:
-                # Who is only kept from more by what it holds has credit again as soon as an ACK lets go of it.
-                if self._wants(task, member) <= 0:
-                    del task.with_credit[who]
-            elif not waiting and self._is_asked_for_all(task, member, room):
-                return
+                moved.append(member)
+                if self._is_held_back(task, member):
+                    break
+            elif self._is_worth_asking(task, member, room):
+                self._produce(task, member, room)
+                break
+            else:
+                few.append(who)
+        for who in few:
+            del roster.asking[who]
+        self._have_no_room(task, moved)
 
-    def _is_asked_for_all(self, task: TaskState, member: WorkerState, room: int) -> bool:
-        """Whether the next who has credit need not be looked at: the source is asked for this one, or not at all."""
-        if not (task.may_produce and self._may_run_ahead(task)):
-            return True
-        is_worth = self._is_worth_asking(task, member, room)
-        if is_worth:
-            self._produce(task, member, room)
-        return is_worth
+    def _is_held_back(self, task: TaskState, member: WorkerState) -> bool:
+        """Whether this one, who has no room, has none since the rate or limit of the task allows none to anybody."""
+        if task.throttle is None or self._is_kept_free(task, member) or self._is_full(task, member):
+            return False
+        return self._wants(task, member) > 0
 
-    def _is_to_share(self, task: TaskState, member: WorkerState) -> bool:
-        if self._room(task, member) > 0:
-            return True
-        # who only waits for an ACK, or for its long item, has credit again without a report
-        if self._wants(task, member) <= 0 and not member.stuck:
-            del task.with_credit[member.who]
-        return False
+    def _have_no_room(self, task: TaskState, members: list[WorkerState]) -> None:
+        """These are not looked at again before something happens to them."""
+        for member in members:
+            if self._wants(task, member) <= 0:
+                # a stuck one wants more when what it runs is done, of which an ACK tells
+                task.roster.lost_credit(member.who, full=member.stuck)
+            elif self._is_full(task, member):
+                task.roster.lost_credit(member.who, full=True)
 
     def _give_alone(self, task: TaskState) -> None:
         """Give each item on its last try, or group, to a worker of its own; reserve one as long as none is free."""
-        task.reserved = task.reserved if task.ledger.has_alone else None
-        if not task.ledger.has_alone:
+        ledger = task.ledger
+        while ledger.has_alone and (member := self._free_one(task)) is not None:
+            batch = ledger.take_alone(member.who, member.link.sent + 1)
+            if batch is None:
+                break
+            self._send_work(task, member, batch)
+        if not ledger.has_alone:
+            task.reserved = None
             return
-        able = [
-            one for one in self.members.values() if one.task == task.spec.task_type and one.welcomed and one.window > 0
-        ]
-        for member in able:
-            is_free = self._load(task, member) <= 0 and not task.ledger.is_alone(member.who)
-            if task.throttle is not None and task.throttle.left(task.ledger.leased, self.now) < 1:
-                is_free = False
-            batch = task.ledger.take_alone(member.who, member.link.sent + 1) if is_free else None
-            if batch is not None:
-                self._send_work(task, member, batch)
-        rest = [one.who for one in able if not task.ledger.is_alone(one.who)] if task.ledger.has_alone else []
-        if task.reserved not in rest:
-            task.reserved = rest[0] if rest else None
+        reserved = None if task.reserved is None else self.members.get(task.reserved)
+        if reserved is None or not self._may_be_alone(task, reserved):
+            task.reserved = next((one.who for one in self.members.values() if self._may_be_alone(task, one)), None)
+
+    def _free_one(self, task: TaskState) -> WorkerState | None:
+        """A worker with nothing to do, if the rate or limit of the task allows it anything."""
+        if task.throttle is not None and task.throttle.left(task.ledger.leased, self.now) < 1:
+            return None
+        idle = map(self.members.__getitem__, task.roster.idle if task.has_source else self.members)
+        return next((one for one in idle if self._may_be_alone(task, one) and self._load(task, one) <= 0), None)
+
+    def _may_be_alone(self, task: TaskState, member: WorkerState) -> bool:
+        is_here = member.task == task.spec.task_type and member.welcomed and member.window > 0
+        return is_here and not task.ledger.is_alone(member.who)
 
     def _is_worth_asking(self, task: TaskState, member: WorkerState, room: int) -> bool:
         """Whether a thread is idle, or there is room for a quarter of what it wants ahead; if not, it reports again.
@@ -208,35 +257,36 @@ class HandOut:
             and ledger.given_up_bytes < options.max_held_bytes
         )
 
-    def _in_turn(self, task: TaskState) -> list[bytes]:
+    def _in_turn(self, task: TaskState) -> Iterable[WorkerState]:
         """Those with credit: those of a service from the least loaded on, since its items come one by one."""
-        if task.has_source or len(task.with_credit) < 2:
-            return list(task.with_credit)
-        members = [self.members[who] for who in task.with_credit]
-        return [one.who for one in sorted(members, key=lambda one: self._load(task, one) / max(1, one.slots))]
+        members = map(self.members.__getitem__, task.roster.with_credit)
+        if task.has_source:
+            return members
+        return sorted(members, key=lambda one: self._load(task, one) / max(1, one.slots))
 
-    def _room(self, task: TaskState, member: WorkerState) -> int:
+    def _may_hold(self, task: TaskState, member: WorkerState) -> int:
+        """How many items more this worker may hold, whatever it wants."""
         ledger, who, options = task.ledger, member.who, self._options
-        if who == task.reserved or ledger.is_alone(who):
-            return 0
         leases = ledger.leases(who)
         most = options.max_held_items
         if leases and (held := ledger.lease_bytes(who)) >= self._share:
             most = min(most, ITEMS_A_THREAD * member.slots if held < options.max_held_bytes else 0)
-        room = min(self._wants(task, member), most - leases)
-        if task.throttle is not None and room > 0:
-            room = min(room, task.throttle.left(ledger.leased, self.now))
-        return room
+        return most - leases
 
-    def pause(self, task: TaskState, item: m.FailedItem) -> None:
-        """A function wants its item again; if it says so, the task pauses as long."""
-        after, pauses = Retry.read(item.trouble.message)
-        if not pauses or item.stage != "worker":
-            return
-        if task.throttle is None:
-            task.throttle = Throttle(None, None)
-            self._throttled.append(task)
-        task.throttle.pause(self.now + after)
+    def _is_full(self, task: TaskState, member: WorkerState) -> bool:
+        return self._may_hold(task, member) <= 0
+
+    def _is_kept_free(self, task: TaskState, member: WorkerState) -> bool:
+        """Whether it gets nothing beside the item, or group, that it is alone with, or shall be."""
+        return member.who == task.reserved or task.ledger.is_alone(member.who)
+
+    def _room(self, task: TaskState, member: WorkerState) -> int:
+        if self._is_kept_free(task, member):
+            return 0
+        room = min(self._wants(task, member), self._may_hold(task, member))
+        if task.throttle is not None and room > 0:
+            room = min(room, task.throttle.left(task.ledger.leased, self.now))
+        return room
 
     def _wanted(self, task: TaskState, member: WorkerState) -> int:
         is_bare = task.ledger.has_suspects or member.stuck or task.throttle is not None
@@ -279,6 +329,7 @@ class HandOut:
         if task.throttle is not None:
             task.throttle.gave(len(batch.payloads))
         member.gave(len(batch.payloads), batch.attempt, self.now)
+        task.roster.has_load(member)
 
     def _fitting(self, task: TaskState, member: WorkerState) -> int:
         """How many items, as large as the last one, have room in this worker's share, or in a message."""
@@ -302,7 +353,8 @@ class HandOut:
         task.ledger.pass_over(event.over)
         if event.payloads:
             task.item_bytes = len(event.payloads[-1])
-        too_large = task.ledger.add(event.payloads, event.keys, max_bytes=self._options.max_message_bytes)
+        most = self._options.max_message_bytes
+        too_large = task.ledger.add(event.payloads, event.keys, values=event.values, max_bytes=most)
         if too_large:
             self._tell_given_up(too_large, "")
         if task.is_hopeless:
@@ -321,48 +373,28 @@ class HandOut:
             return
         self.feed(task)
 
-    # taking back -------------------------------------------------------------------------------------------------
+    # credit -----------------------------------------------------------------------------------------------------------
 
-    def _look_for_stuck(self, task: TaskState | None, name: str) -> None:
-        """While a thread of another worker is idle, recall what sits behind a long item, or is more than is wanted."""
-        del self._recalls[name]
-        if task is None or self.stage != "open" or task.ledger.waiting:
-            return
-        if not any(self._load(task, one) < one.slots for one in map(self.members.__getitem__, task.with_credit)):
-            return
-        for member in self.members.values():
-            behind = self._load(task, member) - member.slots
-            if member.task != name or behind <= 0 or member.recalled or member.draining:
-                continue
-            if self.now - member.active_at >= RECALL_SECONDS:
-                self._recall(member, behind)
-                member.stuck = True
-            else:
-                spare = self._load(task, member) - max(member.window, member.slots)
-                if spare > 0:
-                    self._recall(member, spare)
-                self._recalls[name] = self.now + RECALL_SECONDS
+    def members_of(self, task: TaskState) -> list[WorkerState]:
+        """All workers of this task: a look at those of every task, so for what is seldom."""
+        return [one for one in self.members.values() if one.task == task.spec.task_type]
 
-    def recall_all(self) -> None:
-        """Every worker hands back what it has not started: nothing more is to be done."""
-        for member in self.members.values():
-            if self.tasks[member.task].ledger.leases(member.who):
-                self._recall(member, _ALL)
-
-    def _recall(self, member: WorkerState, most: int) -> None:
-        self._to(member, m.Recall(self.run, member.task, most))
-        member.recalled = member.link.sent
+    def _has_done_something(self, task: TaskState, member: WorkerState) -> None:
+        member.has_done_something(self.now)
+        task.roster.did_something(member.who)
 
     def welcome_with_credit(self, task: TaskState) -> None:
         """The task opens: its workers that are here want items."""
-        for member in self.members.values():
-            if member.task == task.spec.task_type and member.welcomed and member.window > 0:
-                task.with_credit[member.who] = None
+        for member in self.members_of(task):
+            if member.welcomed and member.window > 0:
+                task.roster.has_credit(member.who)
         self.feed(task)
 
     def _feed_member(self, task: TaskState, member: WorkerState) -> None:
-        if member.window > 0 and member.welcomed:
-            task.with_credit[member.who] = None
+        if member.window <= 0:
+            task.roster.lost_credit(member.who)
+        elif member.welcomed:
+            task.roster.has_credit(member.who)
         self.feed(task)
 
     def _divide(self) -> None:
@@ -374,13 +406,15 @@ class HandOut:
 
     def _release(self, member: WorkerState) -> None:
         """Tell a worker now what it may drop; an empty word is an answer, too."""
-        self._to(member, m.Settled(self.run, member.task, member.take_releases()))
+        seconds = report_seconds(len(self.members))
+        self._to(member, m.Settled(self.run, member.task, member.take_releases(), report_seconds=seconds))
 
     def release_all(self) -> None:
         """Send every release that waits."""
         self.release_at = None
-        for member in self.members.values():
-            if member.releases:
+        to_tell, self._to_release = self._to_release, {}
+        for member in map(self.members.get, to_tell):
+            if member is not None and member.releases:
                 self._release(member)
 
     def note_released(self, released: dict[bytes, list[int]], now: float) -> None:
@@ -391,13 +425,16 @@ class HandOut:
                 continue
             member.may_drop(ranges)
             member.has_ended(ranges)
-            member.has_done_something(now)
+            task = self.tasks[member.task]
+            self._has_done_something(task, member)
             if member.draining or len(member.releases) >= RELEASE_ITEMS:
                 self._release(member)
-            elif self.release_at is None:
-                self.release_at = now + RELEASE_SECONDS
-            task = self.tasks[member.task]
-            if who in task.with_credit:
+            else:
+                self._to_release[who] = None
+                if self.release_at is None:
+                    self.release_at = now + RELEASE_SECONDS
+            # beside a limit, what one holds no longer may be given to another
+            if task.roster.holds_less(who) or task.throttle is not None:
                 self.feed(task)
 
     # out ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ The places are those of `protocol.delivery.ledger`, which moves the items from o
 
 from __future__ import annotations
 
+from itertools import chain
+
 from zmqpipeline.protocol import credit
 from zmqpipeline.protocol.data.dedup import DedupKeys
 from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of, pairs
@@ -13,6 +15,7 @@ from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.leases import (
     Leases,
 )
+from zmqpipeline.protocol.delivery.pace import MAX_AT_HAND, MAX_AT_HAND_BYTES, Pace
 from zmqpipeline.protocol.delivery.retries import RetryQueue
 from zmqpipeline.protocol.messages import FailedItem, Spans, TaskCounts, TaskProgress
 
@@ -54,6 +57,8 @@ class ItemStates:
         self._raised_at: dict[int, int] = {}
         self._reclaimed: set[int] = set()
         """Leases that a worker brought with it: which attempt it is at is known to it alone."""
+        self.pace = None if spec.rate is None or spec.rate_by is None else Pace(spec.rate)
+        """The rates of values; all items of such a task are singled out, and none is fresh."""
         self._skip_until = 0
         self._passed = self._passed_in_a_row = 0
         """How many keys of the source were known when it yielded them, in all and since the last new one."""
@@ -61,11 +66,14 @@ class ItemStates:
     @property
     def waiting(self) -> int:
         """How many items could be sent now, if there were a worker."""
-        return self.for_anyone + self._again.alone
+        again = self._again
+        return self._fresh.count + len(again.returned) + len(again.suspects) + again.alone
 
     @property
     def for_anyone(self) -> int:
-        """How many of these need no worker of their own."""
+        """How many of these need no worker of their own, and need not wait for the rate of their value."""
+        if (pace := self.pace) is not None:
+            return sum(map(pace.allows, chain(self._again.returned, self._again.suspects)))
         return self._fresh.count + len(self._again.returned) + len(self._again.suspects)
 
     @property
@@ -100,7 +108,9 @@ class ItemStates:
 
     @property
     def has_alone(self) -> bool:
-        """Whether an item, or a group of them, waits for a worker that holds nothing else."""
+        """Whether an item, or a group of them, waits for a worker that holds nothing else, and for nothing besides."""
+        if (pace := self.pace) is not None:
+            return any(map(pace.allows, chain(self._again.last_tries, self._again.groups)))
         return bool(self._again.last_tries or self._again.groups)
 
     @property
@@ -164,6 +174,18 @@ class ItemStates:
     def lease_bytes(self, worker: bytes) -> int:
         """How many bytes of packed items this worker holds."""
         return self._leases.bytes_of(worker)
+
+    def look_at_pace(self) -> None:
+        """Find out when an item that waits for the rate of its value is due."""
+        if self.pace is not None:
+            again = self._again
+            self.pace.look(chain(again.returned, again.suspects, again.last_tries, again.groups))
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether so many items wait for the rates of their values that no more are to be fetched."""
+        waiting = 0 if self.pace is None else self.waiting
+        return waiting >= MAX_AT_HAND or (waiting > 0 and self.payload_bytes >= MAX_AT_HAND_BYTES)
 
     def next_due(self) -> float | None:
         """When the first retry is due."""
@@ -231,6 +253,7 @@ class ItemStates:
     def check(self) -> None:
         """Every unfinished item is in exactly one place, and nothing done is anywhere."""
         self._fresh.check()
+        self._again.check()
         fresh, leased = numbers_of(self._fresh.spans()), self._leases.check(self._payloads)
         queued = self._again.numbers()
         singly = [*queued, *self._leases.owner, *self.given_up]
@@ -238,6 +261,7 @@ class ItemStates:
         places = [*queued, *leased, *fresh, *self.given_up]
         assert len(places) == len(set(places)), f"an item of {self.spec.task_type} is in two places"
         self.keys.check(set(places).__contains__)
+        assert self.pace is None or self.pace.values.keys() == self._payloads.keys(), "an item without its value"
         total = sum(len(one.payload) for one in self.given_up.values())
         assert self.given_up_bytes == total, "the bytes of the items that are given up are wrong"
         assert not any(number in self.collected or number in self.failed for number in places), "a done item is out"

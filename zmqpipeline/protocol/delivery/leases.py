@@ -59,13 +59,15 @@ class Batch:
 class Leases:
     """See the module. `singly` holds, by worker, the items that were singled out, with their message's number."""
 
-    __slots__ = ("_bytes", "_counts", "_out", "owner", "singly")
+    __slots__ = ("_bytes", "_counts", "_out", "_ranges", "owner", "singly")
 
     def __init__(self) -> None:
         self.owner: dict[int, bytes] = {}
         """Who has each of the items that were singled out."""
         self.singly: dict[bytes, dict[int, int]] = {}
         self._out: SegmentMap[tuple[bytes, int]] = SegmentMap()
+        self._ranges: dict[bytes, RangeSet] = {}
+        """The numbers of each worker's first deliveries: its runs are found by them, however many others have."""
         self._counts: dict[bytes, int] = {}
         self._bytes: dict[bytes, int] = {}
 
@@ -115,11 +117,21 @@ class Leases:
         return sorted(held)
 
     def _runs_of(self, worker: bytes) -> list[FirstDelivery]:
-        return [run for run in self._out if run.tag[0] == worker]
+        """Its runs, ascending."""
+        ranges = self._ranges.get(worker)
+        return [run for one in pairs(ranges.spans()) for run in self._out.touching(*one)] if ranges else []
+
+    def _cut(self, start: int, stop: int) -> list[FirstDelivery]:
+        """Take out the first deliveries in this range."""
+        runs = self._out.cut(start, stop)
+        for run in runs:
+            self._ranges[run.tag[0]].discard(run.start, run.stop)
+        return runs
 
     def first_delivery(self, fresh: Segment[None], worker: bytes, message: int) -> None:
         """These go to a worker for the first time."""
         self._add(worker, len(fresh.payloads), fresh.size)
+        self._ranges.setdefault(worker, RangeSet()).add(fresh.start, fresh.stop)
         self._out.add(fresh.start, fresh.payloads, (worker, message), fresh.size)
 
     def add(self, numbers: list[int], sizes: int, worker: bytes, message: int) -> None:
@@ -136,7 +148,7 @@ class Leases:
 
     def end_runs(self, start: int, stop: int) -> list[FirstDelivery]:
         """Take all first deliveries in this range from the workers that hold them."""
-        runs = self._out.cut(start, stop)
+        runs = self._cut(start, stop)
         for run in runs:
             self._add(run.tag[0], run.start - run.stop, -run.size)
         return runs
@@ -147,7 +159,7 @@ class Leases:
 
     def single_out(self, start: int, stop: int) -> list[FirstDelivery]:
         """Something is about to happen to these first deliveries that runs know nothing of."""
-        runs = self._out.cut(start, stop)
+        runs = self._cut(start, stop)
         for run in runs:
             worker, message = run.tag
             numbers = range(run.start, run.stop)
@@ -177,6 +189,7 @@ class Leases:
     def forget(self, worker: bytes) -> None:
         """A worker is gone, and all that it held was taken from it."""
         self.singly.pop(worker, None)
+        self._ranges.pop(worker, None)
         self._counts.pop(worker, None)
         self._bytes.pop(worker, None)
 
@@ -193,6 +206,13 @@ class Leases:
         for run in self._out:
             counts[run.tag[0]] += len(run.payloads)
             sizes[run.tag[0]] += run.size
+        by_worker: dict[bytes, list[FirstDelivery]] = {worker: [] for worker in self._ranges}
+        for run in self._out:
+            by_worker[run.tag[0]].append(run)
+        for worker, runs in by_worker.items():
+            assert self._runs_of(worker) == runs, "the first deliveries of a worker are not found by its ranges"
+            held = sum(run.stop - run.start for run in runs)
+            assert len(self._ranges[worker]) == held, "the ranges of a worker hold what is no first delivery of it"
         assert counts == self._counts, "the leases are miscounted"
         assert sizes == self._bytes, "the bytes of the leases are wrong"
         return [*self.owner, *numbers_of(self._out.spans())]

@@ -44,6 +44,7 @@ from zmqpipeline.protocol.delivery.leases import (
 from zmqpipeline.protocol.delivery.suspects import LastWord
 from zmqpipeline.protocol.error_info import NEVER_RETRIED, RETRY
 from zmqpipeline.protocol.messages import Blobs, ErrorInfo, FailedItem, Spans
+from zmqpipeline.serialization.traced import tried
 
 
 class Ledger(ItemStates):
@@ -55,39 +56,50 @@ class Ledger(ItemStates):
         """The collector says that so many of the collected items are of keys that were done before."""
         self.repeated = min(max(self.repeated, repeated), len(self.collected))
 
-    def take_over(self, base: int) -> None:
+    def take_over(self, base: int, now: float = 0.0) -> None:
         """An earlier distributor's run goes on here; items with keys are numbered from `base` on."""
         self._is_first = False
+        if self.pace is not None:
+            self.pace.take_over(now)
         if self.spec.keyed:
             self.next_number = self.first_number = base
             self.keys.take_over()
 
     # yielded -----------------------------------------------------------------------------------------------------
 
-    def add(self, payloads: Blobs, keys: Blobs | None = None, *, max_bytes: int = credit.NO_LIMIT) -> list[FailedItem]:
+    def add(
+        self,
+        payloads: Blobs,
+        keys: Blobs | None = None,
+        *,
+        values: Blobs | None = None,
+        max_bytes: int = credit.NO_LIMIT,
+    ) -> list[FailedItem]:
         """Number the items that the source yielded; those done in an earlier life of this run are passed over.
 
         Items of more than `max_bytes` are given up at once, and returned: sent, they would be refused for ever.
+        `values` are those that a rate goes by.
         """
         start = self.next_number
         total = sum(map(len, payloads))
         too_large = total > max_bytes and max(map(len, payloads)) > max_bytes
-        if keys is None and not too_large and not self._claims and start >= self._skip_until:
+        is_plain = keys is None and not too_large
+        if is_plain and self.pace is None and not self._claims and start >= self._skip_until:
             self._fresh.add(start, list(payloads), None, total)
             self.next_number += len(payloads)
             return []
-        if keys is None and not too_large and not self._missing(start, start + len(payloads)):
+        if is_plain and not self._missing(start, start + len(payloads)):
             self.next_number += len(payloads)
             return []
         for i, payload in enumerate(payloads):
-            self._add_one(payload, keys[i] if keys else None, max_bytes)
+            self._add_one(payload, keys[i] if keys else None, max_bytes, values[i] if values else b"")
         return [item for number, item in self.given_up.items() if number >= start] if too_large else []
 
     def pass_over(self, count: int) -> None:
         """The source has yielded so many of those that `done_ahead` counted."""
         self.next_number += count
 
-    def _add_one(self, payload: bytes, key: bytes | None, max_bytes: int) -> None:
+    def _add_one(self, payload: bytes, key: bytes | None, max_bytes: int, value: bytes = b"") -> None:
         verdict = NEW if key is None else self.keys.judge(key)
         if verdict != NEW:
             self.skipped += verdict == UNDER_WAY
@@ -101,13 +113,18 @@ class Ledger(ItemStates):
             return
         if key is not None:
             self.keys.open(number, key)
+        if self.pace is not None:
+            self.pace.values[number] = value
         if len(payload) > max_bytes:
             self._payloads[number] = b""
             self._give_up(number, "distributor", too_large(self.spec.task_type, len(payload), max_bytes))
             return
         owner = self._claims.pop(number, None)
-        if owner is None:
+        if owner is None and self.pace is None:
             self._fresh.add(number, [payload], None)
+        elif owner is None:
+            self._payloads[number] = payload
+            self._again.returned[number] = None
         else:
             self._payloads[number] = payload
             self._leases.add([number], len(payload), owner, 0)
@@ -122,7 +139,9 @@ class Ledger(ItemStates):
         """
         again = self._again
         if again.suspects and slots > 0:
-            return self._take_from(again.suspects, worker, min(slots, count), max_bytes, message)
+            batch = self._take_from(again.suspects, worker, min(slots, count), max_bytes, message)
+            if batch is not None or self.pace is None:
+                return batch
         if again.returned:
             return self._take_from(again.returned, worker, count, max_bytes, message)
         return self._take_fresh(worker, min(count, credit.MAX_BATCH), max_bytes, message)
@@ -148,7 +167,8 @@ class Ledger(ItemStates):
     def _take_from(
         self, queue: OrderedDict[int, None], worker: bytes, count: int, max_bytes: int, message: int
     ) -> Batch | None:
-        """Items of one attempt number from the front of a queue."""
+        """Items of one attempt number from the front of a queue, those of them that the rates of their values allow."""
+        pace = self.pace
         numbers: list[int] = []
         total = 0
         attempt = 0
@@ -159,6 +179,8 @@ class Ledger(ItemStates):
                 break
             if len(numbers) >= min(count, credit.MAX_BATCH):
                 break
+            if pace is not None and not pace.take(number):
+                continue
             attempt = one
             total += size
             numbers.append(number)
@@ -224,6 +246,8 @@ class Ledger(ItemStates):
         self._drop_rare(number)
 
     def _drop_rare(self, number: int) -> None:
+        if self.pace is not None:
+            self.pace.values.pop(number, None)
         self._prior.pop(number, None)
         self._raised.pop(number, None)
         self._raised_at.pop(number, None)
@@ -261,6 +285,8 @@ class Ledger(ItemStates):
         self._unlease(number)
         self._prior[number] = max(prior, attempts)
         self._raised_at[number] = attempts
+        if item.trouble.span and item.stage == "worker":
+            self._payloads[number] = tried(self._payloads[number], item.trouble.span)
         if item.trouble.error == RETRY and item.stage == "worker":
             self._again.put_off(number, now + Retry.read(item.trouble.message)[0])
             return None
@@ -309,7 +335,7 @@ class Ledger(ItemStates):
         held = dict(self._leases.singly.get(worker, {}))
         suspects = word.suspects_of(held, self._again.losses) if crashed else set()
         begun = {*suspects, *word.finished_of(held)} if crashed else held
-        is_exact, group = word.is_exact(suspects, held), word.group_of(suspects)
+        is_exact, group = word.is_exact(suspects, held, self.spec.crash_limit), word.group_of(suspects)
         for number in sorted(held, reverse=True):
             self._unlease(number)
             if number in begun:
@@ -378,6 +404,8 @@ class Ledger(ItemStates):
         queued = self._again.numbers()
         for number in queued:
             del self._payloads[number]
+            if self.pace is not None:
+                del self.pace.values[number]
         fresh = self._fresh.spans()
         for number in (*queued, *numbers_of(fresh)) if self.keys else ():
             self.keys.forget(number)

@@ -12,7 +12,17 @@ class RetryQueue:
     The four queues are read, and taken from, by the ledger.
     """
 
-    __slots__ = ("_crash_limit", "_group", "_later", "groups", "last_tries", "losses", "returned", "suspects")
+    __slots__ = (
+        "_blamed",
+        "_crash_limit",
+        "_group",
+        "_later",
+        "groups",
+        "last_tries",
+        "losses",
+        "returned",
+        "suspects",
+    )
 
     def __init__(self, crash_limit: int) -> None:
         """An item that was lost with all but one of `crash_limit` workers is on its last try."""
@@ -26,6 +36,8 @@ class RetryQueue:
         """Of how many the group is in which an item is tried."""
         self.losses: dict[int, set[bytes]] = {}
         """The workers that were lost while they may have been running an item, and have not come back."""
+        self._blamed: dict[bytes, dict[int, None]] = {}
+        """The same by worker: each that comes back asks for its own."""
         self._later: list[tuple[float, int]] = []
         self._crash_limit = crash_limit
 
@@ -94,6 +106,7 @@ class RetryQueue:
         Who was in a group already is tried by itself: the crowd was that group.
         """
         self.losses.setdefault(number, set()).add(worker)
+        self._blamed.setdefault(worker, {})[number] = None
         if group and number not in self._group:
             self._group[number] = group
         else:
@@ -108,7 +121,7 @@ class RetryQueue:
 
         Not even one that another worker holds by now, or that waits to be the last try.
         """
-        for number in [one for one, lost in self.losses.items() if worker in lost]:
+        for number in self._blamed.pop(worker, ()):
             was_here = self.take(number)
             self.losses[number].discard(worker)
             if not self.losses[number]:
@@ -118,13 +131,23 @@ class RetryQueue:
 
     def forget(self, number: int) -> None:
         """Nothing is held against an item any more."""
-        self.losses.pop(number, None)
+        for worker in self.losses.pop(number, ()):
+            blamed = self._blamed[worker]
+            del blamed[number]
+            if not blamed:
+                del self._blamed[worker]
         self._group.pop(number, None)
 
     def numbers(self) -> list[int]:
         """All that wait."""
         queues = (self.returned, self.suspects, self.groups, self.last_tries)
         return [*(number for queue in queues for number in queue), *(number for _, number in self._later)]
+
+    def check(self) -> None:
+        """Who was lost with an item is known by the item and by the worker alike."""
+        by_worker = {(worker, number) for worker, numbers in self._blamed.items() for number in numbers}
+        assert by_worker == {(worker, number) for number, lost in self.losses.items() for worker in lost}, "the blame"
+        assert all(self.losses.values()), "an item that was lost with nobody"
 
     def clear(self) -> None:
         """Nothing waits any more; who is to blame for what is kept."""

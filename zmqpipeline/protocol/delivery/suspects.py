@@ -10,7 +10,8 @@ The law:
   crowd: they go out in groups of the square root of it, each group to a worker that holds nothing else. So the second
   death leaves a hundred of ten thousand, which are tried one by one.
 * A suspect counts one crash each time. It is given up at the `crash_limit`-th, if it is known by then which item it
-  was: at most one a thread had begun, and the worker had said that it had received them. Else it is tried alone first.
+  was: no other one may have begun, and the worker had said that it had received it. Else it is tried alone first. With
+  a limit of one it is not tried again, and one a thread may have begun.
 """
 
 from __future__ import annotations
@@ -56,9 +57,14 @@ class LastWord:
             and (message <= self.received or number not in on_trial)
         }
 
-    def is_exact(self, suspects: Collection[int], held: Mapping[int, int]) -> bool:
-        """Whether each of these may be called what the worker died of: each was there, and had a thread of its own."""
-        return len(suspects) <= self.slots and all(held[number] <= self.received for number in suspects)
+    def is_exact(self, suspects: Collection[int], held: Mapping[int, int], limit: int) -> bool:
+        """Whether each of these may be called what the worker died of: each was there, and had a thread of its own.
+
+        Where several may be tried once more, alone, they are: calls with a list have one thread for many items. An item
+        whose `limit` is one crash is not.
+        """
+        most = self.slots if limit == 1 or self.slots == _ALL else 1
+        return len(suspects) <= most and all(held[number] <= self.received for number in suspects)
 
     def group_of(self, suspects: Collection[int]) -> int:
         """In groups of how many these are tried; 0: one by one."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.gates import AckLog
+from zmqpipeline.protocol.delivery.item_times import TaskTimes
 from zmqpipeline.protocol.delivery.ledger import Ledger
+from zmqpipeline.protocol.delivery.roster import Roster
 from zmqpipeline.protocol.delivery.throttle import Throttle
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
 
@@ -44,8 +46,11 @@ class TaskState:
     """The ACKs that its gate, if it has one, has not been asked with."""
     reserved: bytes | None = None
     """The worker that gets nothing more until it is free for an item on its last try."""
-    with_credit: dict[bytes, None] = field(default_factory=dict)
+    roster: Roster = field(default_factory=Roster)
+    """Which of its workers are to be looked at."""
     workers: int = 0
+    desired: int | None = None
+    """How many workers whoever starts them gives it now, if that changes with the work."""
     unserved_at: float | None = None
     opened_at: float | None = None
     over_at: float | None = None
@@ -63,10 +68,13 @@ class TaskState:
     """The tasks outside of its own circle that its results feed."""
     throttle: Throttle | None = None
     """What holds it back, if it has a rate or a limit."""
+    times: TaskTimes = field(default_factory=TaskTimes)
+    """How long its items took."""
 
     def __post_init__(self) -> None:
         if self.spec.rate is not None or self.spec.limit is not None:
-            self.throttle = Throttle(self.spec.rate, self.spec.limit)
+            # by the value of a field, the rate is the ledger's
+            self.throttle = Throttle(self.spec.rate if self.ledger.pace is None else None, self.spec.limit)
 
     @property
     def is_over(self) -> bool:
@@ -93,6 +101,8 @@ class TaskState:
         """Whether its source can be asked for more."""
         is_ready = self.has_source and self.state == "open" and self.producing is None and not self.gated
         if not is_ready or (self.feeds and self.is_held_back):
+            return False
+        if (pace := self.ledger.pace) is not None and (pace.rests_until is not None or self.ledger.has_enough):
             return False
         return self.fed is None or self.ledger.next_number < self.fed.count
 

@@ -29,6 +29,11 @@ class CreditWindow:
         """So many items took a thread so long."""
         self._service.observe(items, seconds)
 
+    @property
+    def service_time(self) -> float:
+        """Seconds that one of the last items took; 0 before the first."""
+        return self._service.seconds or 0.0
+
     def resize(self, slots: int, max_prefetch: int) -> None:
         """Let the window follow what was observed."""
         seconds = self._options.prefetch_seconds

@@ -19,6 +19,15 @@ REMEMBERED = 10_000
 MAX_NAME_LENGTH = 200
 """So many characters of what a worker calls its host are remembered."""
 
+REPORTS_A_SECOND = 1000
+"""So many full reports are wanted of all workers together, where each would say one a second."""
+
+
+def report_seconds(workers: int) -> float:
+    """How often a full report is wanted from each of so many workers; 0: as often as it says one by itself."""
+    apart = workers / REPORTS_A_SECOND
+    return apart if apart > 1.0 else 0.0
+
 
 class Links:
     """The links of a bound side, by incarnation; the peers, by connection.
@@ -100,9 +109,8 @@ class WorkerState:
 
     __slots__ = (
         "active_at", "backlog", "begun", "done", "draining", "executed", "finished", "given_at", "given_attempt",
-        "host", "inflight", "kept_bytes", "link", "name", "peer", "pid", "recalled", "releases", "running", "slots",
-        "stuck", "task",
-        "unseen", "welcomed", "who", "window",
+        "host", "inflight", "kept_bytes", "link", "name", "peer", "pid", "recalled", "releases", "running",
+        "service_time", "slots", "stuck", "task", "unseen", "welcomed", "who", "window",
     )  # fmt: skip
 
     def __init__(self, who: bytes, task: str, link: Link, peer: Peer) -> None:
@@ -133,6 +141,7 @@ class WorkerState:
         self.recalled = 0
         """The number of the Recall that is not answered yet, or 0."""
         self.executed = self.kept_bytes = 0
+        self.service_time = 0.0
         self.running: list[tuple[RunningItem, float]] = []
         """What its last full report named, with the time when it began."""
         self.given_at = 0.0
@@ -170,7 +179,7 @@ class WorkerState:
         self.begun = None if report.begun is None else RangeSet(report.begun[: 2 * self.slots])
         if not report.backlog:
             self.finished = received
-        self.executed, self.kept_bytes = report.executed, report.kept_bytes
+        self.executed, self.kept_bytes, self.service_time = report.executed, report.kept_bytes, report.service_time
         while self.unseen and self.unseen[0][0] <= received:
             self.inflight -= self.unseen.popleft()[1]
 

@@ -1,0 +1,72 @@
+"""Taking back: what waits behind a long item goes to a worker that is idle.
+
+The law:
+
+* When a worker is idle, nothing waits, and another one has done nothing for 50 ms with items behind what it runs, these
+  are recalled; it gets no others to wait behind it until it has done something. Of one that goes on, what it has beyond
+  its window is recalled: its items have become longer since it was given them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.delivery.hand_out import RECALL_SECONDS, HandOut
+from zmqpipeline.protocol.delivery.task_state import TaskState
+from zmqpipeline.protocol.delivery.workers import WorkerState
+
+_ALL = 1 << 30
+
+
+class Recalls(HandOut):
+    """See the module."""
+
+    def _look_for_stuck(self, task: TaskState | None, name: str) -> None:
+        """While a thread of another worker is idle, recall what sits behind a long item, or is more than is wanted."""
+        del self._recalls[name]
+        if task is None or self.stage != "open" or task.ledger.waiting or not self._has_idle(task):
+            return
+        for member in self._with_some_behind(task):
+            if member.recalled or member.draining:
+                continue
+            if self.now - member.active_at < RECALL_SECONDS:
+                # and so are all further ones
+                self._recalls[name] = self.now + RECALL_SECONDS
+                break
+            self._recall(member, self._load(task, member) - member.slots)
+            member.stuck = True
+        for member in self._with_too_many(task):
+            if not member.recalled and not member.draining:
+                self._recall(member, self._load(task, member) - max(member.window, member.slots))
+
+    def _has_idle(self, task: TaskState) -> bool:
+        """Whether a thread of a worker with credit is."""
+        roster = task.roster
+        if task.has_source:
+            few, many = sorted((roster.idle, roster.with_credit), key=len)
+            return any(who in many for who in few)
+        return any(self._load(task, one) < one.slots for one in map(self.members.__getitem__, roster.with_credit))
+
+    def _with_some_behind(self, task: TaskState) -> Iterable[WorkerState]:
+        """Those with more items than threads, from who did something the longest ago on."""
+        if task.has_source:
+            return map(self.members.__getitem__, task.roster.behind)
+        behind = (one for one in self.members_of(task) if self._load(task, one) > one.slots)
+        return sorted(behind, key=lambda one: one.active_at)
+
+    def _with_too_many(self, task: TaskState) -> Iterable[WorkerState]:
+        """Those with more than they want, and than they have threads."""
+        if task.has_source:
+            return map(self.members.__getitem__, task.roster.beyond)
+        return [one for one in self.members_of(task) if self._load(task, one) > max(one.window, one.slots)]
+
+    def recall_all(self) -> None:
+        """Every worker hands back what it has not started: nothing more is to be done."""
+        for member in self.members.values():
+            if self.tasks[member.task].ledger.leases(member.who):
+                self._recall(member, _ALL)
+
+    def _recall(self, member: WorkerState, most: int) -> None:
+        self._to(member, m.Recall(self.run, member.task, most))
+        member.recalled = member.link.sent
