@@ -7,15 +7,28 @@ from pathlib import Path
 import click
 
 from zmqpipeline.errors import KeysError
-from zmqpipeline.runtime.security import keyfiles
+from zmqpipeline.runtime.security import flat_keys, keyfiles
 
 
 @click.command("keygen", epilog="Example: python -m app keygen keys --worker worker-3")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--worker", "workers", multiple=True, metavar="NAME", help="Only a key of this name, for a worker.")
 @click.option("--client", "clients", multiple=True, metavar="NAME", help="Only a key of this name, for a client.")
-def keygen(folder: Path, workers: tuple[str, ...], clients: tuple[str, ...]) -> int:
+@click.option(
+    "--copy",
+    "source",
+    type=click.Path(path_type=Path),
+    metavar="FROM",
+    help="Make no key: copy those of this folder, the volume of a Secret that `manifests` wrote.",
+)
+def keygen(folder: Path, workers: tuple[str, ...], clients: tuple[str, ...], source: Path | None) -> int:
     """Make keys for --keys DIR: all that the roles need, or one more to hand out. None is ever overwritten."""
+    if source is not None:
+        if workers or clients:
+            raise click.UsageError("--copy makes no key. Leave out --worker and --client, or --copy.")
+        for path in flat_keys.copied(source, folder):
+            click.echo(path)
+        return 0
     wanted = [("worker", name) for name in workers] + [("client", name) for name in clients]
     if not wanted:
         for path in keyfiles.make_all(folder):

@@ -1,7 +1,9 @@
 """What protects the sockets of one role: CURVE on each, and a refusal to bind in the open without it.
 
 Each bound socket has the server's pair and a ZAP domain of its own, the name of its hop; each connecting one has the
-pair of its role and the server's public half. Threads of one process (``inproc://``) need none of it.
+pair of its role and the server's public half; a worker that a run has placed elsewhere has those that it was handed,
+and is let in by the folder of the keys that the run has issued (`issued`). Threads of one process (``inproc://``) need
+none of it.
 
 ====================  =======================  ====================================
 hop                   connected with a key of  let in by
@@ -26,6 +28,7 @@ from zmqpipeline.errors import KeysError
 from zmqpipeline.options import Options
 from zmqpipeline.runtime.bind import Socket
 from zmqpipeline.runtime.security.handshakes import Words
+from zmqpipeline.runtime.security.issued import HandedKeys, RunKeys
 from zmqpipeline.runtime.security.keyfiles import ROLES, Pair, require_curve, role_pair, server_pair, server_public
 from zmqpipeline.runtime.security.warnings import RateLimitedWarnings, warn
 from zmqpipeline.runtime.security.zap import Domain, ZapHandler
@@ -44,9 +47,9 @@ CONNECTED_BY = {
 class Security:
     """The protection of one transport's sockets, by its options."""
 
-    def __init__(self, options: Options, open_gate: Callable[[], ZapHandler]) -> None:
+    def __init__(self, options: Options, open_gate: Callable[[], ZapHandler], run_keys: RunKeys) -> None:
         """Read nothing yet. `open_gate` gives the gate of the context in which protected sockets are made."""
-        self._options = options
+        self._options, self._run_keys = options, run_keys
         self._open_gate = open_gate
         self._warned = False
 
@@ -61,10 +64,14 @@ class Security:
             self._warned = self._warned or warn_if_open(address, self._options)
             return PlainServer(address)
         role = role_of(hop)
-        return CurveServer(hop, Domain(address, folder, role), server_pair(folder), self._open_gate())
+        issued = self._run_keys.admitted if role == "worker" else None
+        return CurveServer(hop, Domain(address, folder, role, issued), server_pair(folder), self._open_gate())
 
     def connected(self, hop: str, address: EndpointAddress) -> SocketSecurity:
         """What a socket gets that connects to this address. Raises KeysError: keys are missing or wrong."""
+        handed = self._run_keys.handed
+        if handed is not None and role_of(hop) == "worker" and address.protocol != "inproc":
+            return HandedClient(address, handed)
         folder = keys_for(address, self._options)
         return PlainClient(address) if folder is None else CurveClient(address, folder, role_of(hop))
 
@@ -243,3 +250,26 @@ class CurveClient(SocketSecurity):
         socket.setsockopt(zmq.CURVE_SERVERKEY, self._server)
         socket.setsockopt(zmq.CURVE_PUBLICKEY, self._pair.public)
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._pair.secret)
+
+
+class HandedClient(SocketSecurity):
+    """The pair that the run has handed to this worker, and no file."""
+
+    protects = True
+
+    def __init__(self, address: EndpointAddress, keys: HandedKeys) -> None:
+        require_curve()
+        self._keys = keys
+        self.words = Words(
+            refused=f"{address} refused the key that `run` has handed to this worker: another run is there now, or "
+            "`run` takes this worker for gone. It is tried again until `run` ends it.",
+            mechanism=f"{address} does not speak CURVE, and `run` has keys. Is it the address of another pipeline?",
+            cut=f"{address} breaks off every handshake: it is not the server of this run, or does not speak CURVE. Is "
+            "it the address of another pipeline?",
+        )
+
+    def apply(self, socket: Socket) -> None:
+        """See `SocketSecurity.apply`."""
+        socket.setsockopt(zmq.CURVE_SERVERKEY, self._keys.server.encode())
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.public.encode())
+        socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret.encode())

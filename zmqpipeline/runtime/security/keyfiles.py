@@ -188,6 +188,30 @@ def role_pair(folder: Path, role: str) -> Pair:
     raise KeysError(f"There is {seen} in {str(folder)!r}. {todo}.")
 
 
+def role_of(path: Path) -> str:
+    """The role of the secret in this file; empty if it says none. Raises KeysError if it is open to others."""
+    return _read(path, secret=True).get("role", "")
+
+
+def check_key(path: Path) -> None:
+    """Raise KeysError if this .secret or .pub file holds no key, or is open to others."""
+    if path.suffix == ".secret":
+        _pair(path)
+    else:
+        read_public(path)
+
+
+def text_of(path: Path) -> str:
+    """All that a key file says. Raises KeysError if it cannot be read, or others could change it."""
+    try:
+        check_private(path, public=path.suffix != ".secret")
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeysError(
+            f"{str(path)!r} cannot be read ({error}). Give this user the right to, or remove it."
+        ) from error
+
+
 def _making(folder: Path, role: str) -> str:
     """How to come by the key of a role, on the server or on another machine."""
     if role not in ("worker", "client"):

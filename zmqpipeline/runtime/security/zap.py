@@ -7,6 +7,7 @@ domain of its own, the name of its hop. The gate is one more socket of the role'
 from __future__ import annotations
 
 import select
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from zmq.utils import z85
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import KeysError
 from zmqpipeline.runtime.bind import Socket
+from zmqpipeline.runtime.security.issued import issued_to, withdrawn_from
 from zmqpipeline.runtime.security.keyfiles import ROLES, authorized, check_private, read_public
 from zmqpipeline.runtime.security.warnings import RateLimitedWarnings
 
@@ -87,6 +89,8 @@ class Domain:
     address: EndpointAddress
     folder: Path
     role: str
+    issued: Path | None = None
+    """Where the keys are that the run has issued, which are let in, too."""
 
 
 class ZapHandler:
@@ -127,16 +131,30 @@ class ZapHandler:
         if where is None or len(key) != 32:
             return None
         public = z85.encode(key)
-        name = self._list(where.folder, where.role).name_of(public)
+        name = self._list(where.folder, where.role).name_of(public) or self._issued(where, public, issued_to)
         if name is None:
             self._tell(where, public, peer)
         return name
+
+    def _issued(self, where: Domain, public: bytes, look: Callable[[Path, bytes], str | None]) -> str | None:
+        try:
+            return None if where.issued is None else look(where.issued, public)
+        except (OSError, KeysError) as error:
+            self._limited.tell(("issued",), f"No key that this run has issued is let in: {error}")
+            return None
 
     def _list(self, folder: Path, role: str) -> AllowList:
         path = authorized(folder, role)
         return self._lists.setdefault(path, AllowList(path))
 
     def _tell(self, where: Domain, public: bytes, peer: str) -> None:
+        if name := self._issued(where, public, withdrawn_from):
+            self._limited.tell(
+                (where.address, public),
+                f"{where.address} refused the key of the {name}{f' at {peer}' if peer else ''}: `run` has seen the "
+                "end of that worker, and issued another key to the one in its place.",
+            )
+            return
         path = authorized(where.folder, where.role)
         others = (f"{role} {name}" for role in ROLES if (name := self._list(where.folder, role).name_of(public)))
         other = next(others, "")
