@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.acceptance.conftest import ROOT
+from tests.support.apps import NOTES_NUMBERS
+from zmqpipeline.runtime.security import keyfiles
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Program, Workshop
@@ -53,7 +55,8 @@ status = far.wait()
 os._exit(255 if status < 0 else status)
 """
 
-APP = """
+APP = (
+    """
 import os, signal, sys, time
 from pathlib import Path
 from zmqpipeline import Pipeline
@@ -74,14 +77,9 @@ def work(data):
     note("workers", os.getpid())
     BODY
     return data
-
-@app.collector
-def collect(data):
-    note("collected", data["n"])
-
-if __name__ == "__main__":
-    app.main()
 """
+    + NOTES_NUMBERS
+)
 
 
 class Stage:
@@ -317,6 +315,19 @@ def test_a_command_that_fails(stage: Stage) -> None:
     assert program.wait() == 3, program.err
     assert program.err.count("no route\n") == 5
     assert program.err.count("Nothing was heard of the worker behind 'sh'") == 1
+
+
+def test_a_terminal_is_refused(stage: Stage) -> None:
+    """It would show the worker's key, which is let in for no longer than that worker is there."""
+    stage.workshop.write(
+        "terminal.py", "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    )
+    keyfiles.make_all(stage.workshop.folder / "keys")
+    launch = f"{sys.executable} terminal.py env PYTHONPATH={ROOT}"
+    program = stage.start(launch, "pass", "--keys", "keys", "--encryption", "required", workers=1)
+    assert program.wait() == 3, program.err
+    assert program.out.count("that is a terminal, which shows what is sent to it") == 5, program.out
+    assert stage.pids == []
 
 
 def test_another_interpreter(stage: Stage) -> None:

@@ -16,7 +16,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.processes.engines.prefix import LaunchCommand, added_path, filled, words_of
 from zmqpipeline.processes.far import check_reach, refuse_missing
 from zmqpipeline.processes.import_app import from_here
-from zmqpipeline.processes.launch import engines_for
+from zmqpipeline.processes.launch import EngineChoice, engines_for
 from zmqpipeline.processes.restarts import FAILED_STARTS_LIMIT, ChildEnded, ChildSlots, Slot, Verdict
 from zmqpipeline.runtime.child_report import Told
 
@@ -56,13 +56,13 @@ def test_a_task_that_a_shell_would_change_is_not_filled_in() -> None:
 def test_a_command_that_is_not_there_is_refused() -> None:
     """Before anything is started."""
     with pytest.raises(ConfigurationError, match="'no-such-command', which is not found"):
-        engines_for("no-such-command -x", None)("C", 0)
+        engines_for("no-such-command -x", None, EngineChoice())(None)("C", 0)
 
 
 def test_an_interpreter_needs_a_command_before_it() -> None:
     """``--python`` alone would be ignored."""
     with pytest.raises(ConfigurationError, match="Add --launch"):
-        engines_for(None, "/usr/bin/python3")
+        engines_for(None, "/usr/bin/python3", EngineChoice())
 
 
 def test_only_what_was_added_to_the_search_path_is_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -79,8 +79,8 @@ def test_only_what_was_added_to_the_search_path_is_handed_on(monkeypatch: pytest
 
 def test_each_run_has_a_word_of_its_own() -> None:
     """The same for all workers of a run, another one for the next."""
-    engine_of = engines_for("env {run}", None)
-    engines = [engine_of("C", 0), engine_of("D", 1), engines_for("env {run}", None)("C", 0)]
+    engine_of, of_next = (engines_for("env {run}", None, EngineChoice())(None) for _ in range(2))
+    engines = [engine_of("C", 0), engine_of("D", 1), of_next("C", 0)]
     words = [engine.words[1] for engine in engines if isinstance(engine, LaunchCommand)]
     assert words[0] == words[1] != words[2]
 

@@ -17,7 +17,8 @@ import pytest
 from zmqpipeline.app import Pipeline
 from zmqpipeline.errors import ConfigurationError, ImportFailed, JournalError
 from zmqpipeline.processes.import_app import refuse_while_importing, split_target, target_of
-from zmqpipeline.processes.launch import held_by, worker_numbers
+from zmqpipeline.processes.launch import held_by
+from zmqpipeline.processes.worker_numbers import Bounds, read_workers, worker_bounds
 from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.roles.sources import refuse_other_metadata
@@ -50,17 +51,43 @@ def app() -> Pipeline:
 )
 def test_workers_are_given_for_all_or_some(app: Pipeline, given: Any, numbers: dict[str, int]) -> None:
     """A number is for every task, a dict for those that it names; the others get one for each core."""
-    assert worker_numbers(app, given, cores=lambda: 7) == numbers
+    found = worker_bounds(app, given, cores=lambda: 7)
+    assert found == {task: Bounds(number, number) for task, number in numbers.items()}
+
+
+@pytest.mark.parametrize(
+    ("given", "bounds"),
+    [
+        ("1:8", {"A": Bounds(1, 8), "B": Bounds(1, 8)}),
+        ("1:auto", {"A": Bounds(1, 7), "B": Bounds(1, 7)}),
+        ({"": 2, "B": "0:4"}, {"A": Bounds(2, 2), "B": Bounds(0, 4)}),
+        ("3:3", {"A": Bounds(3, 3), "B": Bounds(3, 3)}),
+    ],
+)
+def test_a_range_is_from_the_fewest_to_the_most(app: Pipeline, given: Any, bounds: dict[str, Bounds]) -> None:
+    """For all or some; auto is the cores, and a range of one number is that number."""
+    assert worker_bounds(app, given, cores=lambda: 7) == bounds
+    assert [one.is_scaled for one in bounds.values()] == [one.least < one.most for one in bounds.values()]
+
+
+def test_flags_are_read_as_numbers_and_ranges(app: Pipeline) -> None:
+    """Several in one flag, or in several."""
+    assert read_workers(app, ["1:8", "A=2,B=0:auto"]) == {"": "1:8", "A": 2, "B": "0:auto"}
+    for wrong in ("1:", ":8", "auto:8", "1:2:3", "A=1:b", "-1:4"):
+        with pytest.raises(ConfigurationError, match=f"MIN:MAX.*'{wrong}' is none of these"):
+            read_workers(app, [wrong])
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [({"C": 1}, "'C'"), (-1, "-1"), ({"A": -2}, "-2"), ("four", "'four'"), ({"A": 1.5}, "1.5"), (True, "True")],
-)
+    [({"C": 1}, "'C'"), (-1, "-1"), ({"A": -2}, "-2"), ("four", "'four'"), ({"A": 1.5}, "1.5"), (True, "True"),
+     ("3:1", "at least 3 and at most 1"), ({"B": "9:auto"}, "auto is 7 here"),
+     ("1:4001", "A range ends at 4000"), ("1:x", "'1:x'"), (":", "':'")],
+)  # fmt: skip
 def test_bad_numbers_of_workers_are_refused(app: Pipeline, given: Any, said: str) -> None:
     """An unknown task, a negative number or none at all is a configuration error that names it."""
     with pytest.raises(ConfigurationError, match=said):
-        worker_numbers(app, given)
+        worker_bounds(app, given, cores=lambda: 7)
 
 
 HELD = {"path": "/usr", "depth": 3, "none": None, "pair": (1, 2), "nan": math.nan, "deep": {"a": [1], "b": 2}}

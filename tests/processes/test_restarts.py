@@ -266,6 +266,18 @@ def test_signals_reach_the_queue_and_the_handlers_come_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_signal_after_the_last_context_changes_no_status() -> None:
+    """A process that is about to end with its status does not die of a SIGTERM that comes late."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with ChildSlots().signals(is_last=True):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_a_wait_ends_in_time() -> None:
     """A wait with nothing to tell ends at its time, with None."""
     assert ChildSlots().wait(time.monotonic() + 0.01) is None

@@ -55,7 +55,7 @@ def test_two_shells_leave_words_as_they_are() -> None:
 
 def test_a_greeting_comes_back_as_it_was() -> None:
     """In one line, also with values that have lines of their own."""
-    greeting = Greeting("head", 4711, ("tasks", "more.tasks"), {"ZMQPIPELINE_KEYS": "a\nb\udcff"})
+    greeting = Greeting("head", 4711, ("tasks", "more.tasks"), {"ZMQPIPELINE_KEYS": "a\nb\udcff"}, {"public": "p"})
     line = greeting.line()
     assert line.count(b"\n") == 1
     assert Greeting.read(line) == greeting

@@ -214,7 +214,7 @@ SAYING = ADOPTED + "say = processes.tell_parent; "
     ("code", "told"),
     [
         ("say('ready'); os._exit(2)", Told(is_ready=True)),
-        ("say('ready'); say('starting'); os.kill(os.getpid(), 9)", Told()),
+        ("say('ready'); say('starting'); os.kill(os.getpid(), 9)", Told(is_starting=True)),
         ("[say(one) for one in ('ready', 'starting', 'working')]; os._exit(0)", Told(is_ready=True, has_worked=True)),
         ("say('exit 2'); os._exit(2)", Told(status=2)),
         ("say('ready'); say('closing'); os._exit(0)", Told(is_ready=True, is_closing=True)),

@@ -17,6 +17,7 @@ thread.
 
 from __future__ import annotations
 
+import logging
 import queue
 import signal
 import socket
@@ -27,13 +28,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from types import FrameType
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
-from zmqpipeline.errors import ConfigurationError
+from zmqpipeline.errors import ConfigurationError, PipelineError
 from zmqpipeline.processes.engines import Engine
 from zmqpipeline.processes.engines.local import THIS_MACHINE
-from zmqpipeline.runtime.child import Child, describe_death, describe_status
+from zmqpipeline.protocol.messages import Status
+from zmqpipeline.runtime.child import LEAVE, Child, describe_death, describe_status
 from zmqpipeline.runtime.child_report import Told
+
+log = logging.getLogger("zmqpipeline.run")
 
 FIRST_DELAY = 0.1
 """Seconds before a dead child is started again the first time; doubled each time."""
@@ -67,6 +71,7 @@ class Verdict(Enum):
     MISCONFIGURED = "it said what is wrong with the configuration: another one would say the same"
     HOPELESS = "its task has failed to start too often in a row"
     DIED = "it died; its place is due again"
+    DISMISSED = "it was sent away, and ended otherwise than by draining; its place is due at once if it is wanted again"
 
 
 @dataclass(eq=False)
@@ -91,6 +96,10 @@ class Slot:
     was_reached: bool = False
     """A launch command has led to a worker in this place: if it does not any more, it may again."""
     engine: Engine = THIS_MACHINE
+    is_wanted: bool = True
+    """Whether it is to be filled: places of a scaled task wait for more work, and for what is in them to drain."""
+    is_leaving: bool = False
+    """Its child was sent away, also if the place is wanted again by now."""
 
     def died(self, end: ChildEnded, now: float) -> None:
         """The child of this place died; the next one is due after a delay."""
@@ -158,7 +167,34 @@ class RoleEnded:
     error: BaseException | None
 
 
-SupervisorEvent: TypeAlias = ChildEnded | Signalled | RoleEnded
+@dataclass(frozen=True)
+class Looked:
+    """The distributor has said how the run stands."""
+
+    status: Status
+
+
+@dataclass(frozen=True)
+class WorkersOrdered:
+    """A task shall have so many worker processes; None: as many as `--workers` says."""
+
+    task: str
+    number: int | None
+
+
+SupervisorEvent: TypeAlias = ChildEnded | Signalled | RoleEnded | Looked | WorkersOrdered
+
+
+class ChildWatcher(Protocol):
+    """Who is told of each process that begins and ends, on the thread that supervises; it must be brief."""
+
+    def started(self, place: Slot) -> None:
+        """There is a child in this place from now on."""
+        ...
+
+    def ended(self, end: ChildEnded, verdict: Verdict | None) -> None:
+        """It has ended; no verdict: everybody was ended."""
+        ...
 
 
 @dataclass
@@ -172,20 +208,66 @@ class ChildSlots:
     """By task, what its init functions raised last, type and place, how often in a row, and when it counted last."""
     proven: set[str] = field(default_factory=set)
     """The tasks of which a child got beyond its init functions."""
+    watcher: ChildWatcher | None = None
+    _is_asking: bool = field(default=False, init=False)
+    """An engine is asked for a child, and has not returned."""
+    _signals: int = field(default=0, init=False)
 
     def add(self, place: Slot, at: float) -> None:
         """A place that is filled at this time."""
-        self.places.append(place)
+        if place not in self.places:
+            self.places.append(place)
         place.restart_at = at
 
     def start(self, place: Slot) -> None:
         """Fill a place with a new child."""
         if place not in self.places:
             self.places.append(place)
-        place.restart_at, place.is_new = None, False
-        place.child = place.engine.start(
-            place.label, place.arguments, lambda child: self._ended(place, child), stdout=self.stdout
-        )
+        place.restart_at, place.is_new, place.is_leaving = None, False, False
+        try:
+            place.child = self._started_by_engine(place)
+        except (PipelineError, MemoryError):
+            raise
+        except Exception as error:
+            if place.engine is THIS_MACHINE:
+                raise
+            # what it asked may answer the next time: so it counts as a failed start, as with a command that ended
+            log.warning("The engine could not start the %s: %s: %s", place.label, type(error).__name__, error)
+            self.events.put(ChildEnded(place, 0, 1, 0.0, Told()))
+            return
+        if self.watcher is not None:
+            self.watcher.started(place)
+
+    def _started_by_engine(self, place: Slot) -> Child:
+        self._is_asking = place.engine is not THIS_MACHINE
+        try:
+            child = place.engine.start(
+                place.label, place.arguments, lambda child: self._ended(place, child), stdout=self.stdout
+            )
+        finally:
+            self._is_asking = False
+        if not isinstance(child, Child):
+            # nothing would ever be heard of it, and nobody could end it
+            raise TypeError(
+                f"start() of {type(place.engine).__name__} gives a {type(child).__name__}, which is no Child"
+            )
+        return child
+
+    def want(self, place: Slot, now: float) -> None:
+        """Fill a place from now on: at once, or when what is still in it has drained."""
+        place.is_wanted = True
+        place.failed_starts = 0
+        if place.child is None:
+            self.add(place, now)
+
+    def dismiss(self, place: Slot) -> None:
+        """Leave a place empty from now on: what is in it is asked to drain; a worker may finish what it has begun."""
+        place.is_wanted, place.restart_at = False, None
+        child = place.child
+        place.is_leaving = child is not None
+        # a signal has it give up after `drain_timeout`; of one that has not begun anything nothing is lost by that
+        if child is not None and not (child.has_told().has_worked and child.tell(LEAVE)):
+            child.terminate()
 
     def start_due(self, now: float) -> None:
         """Fill the places whose delay is over."""
@@ -222,8 +304,27 @@ class ChildSlots:
 
     def judge(self, end: ChildEnded, now: float) -> Verdict:
         """What the end of a child means; its place is empty now, and due again if it shall be filled."""
+        verdict = self._verdict(end, now)
+        if self.watcher is not None:
+            self.watcher.ended(end, verdict)
+        return verdict
+
+    def tell_rest(self) -> None:
+        """Tell the watcher of the children that have ended since nobody judged any more."""
+        while not self.events.empty():
+            event = self.events.get()
+            if isinstance(event, ChildEnded) and self.watcher is not None:
+                self.watcher.ended(event, None)
+
+    def _verdict(self, end: ChildEnded, now: float) -> Verdict:
         place, told = end.place, end.told
         place.child = place.restart_at = None
+        if place.is_leaving or not place.is_wanted:
+            place.delay, place.met_bug, place.is_leaving = FIRST_DELAY, False, False
+            place.restart_at = now if place.is_wanted else None
+            if told.status != 0:
+                return Verdict.DISMISSED
+            return Verdict.REPLACED if place.is_wanted else Verdict.LEFT
         if told.status == ConfigurationError.exit_status:
             return Verdict.MISCONFIGURED
         if told.status == 0:
@@ -231,7 +332,7 @@ class ChildSlots:
             place.restart_at = now if told.wants_successor else None
             return Verdict.REPLACED if told.wants_successor else Verdict.LEFT
         place.died(end, now)
-        alike = [one for one in self.places if one.task == place.task]
+        alike = [one for one in self.places if one.task == place.task and one.is_wanted]
         is_hopeless = all(one.failed_starts >= FAILED_STARTS_LIMIT for one in alike)
         return Verdict.HOPELESS if self._has_bug(end, alike, now) or is_hopeless else Verdict.DIED
 
@@ -286,8 +387,12 @@ class ChildSlots:
             child.join(5.0)
 
     @contextmanager
-    def signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM become events, if this is the main thread; the handlers from before come back."""
+    def signals(self, *, is_last: bool = False) -> Iterator[None]:
+        """SIGINT and SIGTERM become events, if this is the main thread; the handlers from before come back.
+
+        Where the process ends after this (`is_last`), a SIGTERM that comes then has no effect: it has its status.
+        While an engine does not return, nobody takes events: then the second signal raises what the system's would.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -296,10 +401,15 @@ class ChildSlots:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+                is_late = is_last and number == signal.SIGTERM and handler == signal.SIG_DFL
+                signal.signal(number, signal.SIG_IGN if is_late else signal.SIG_DFL if handler is None else handler)
 
     def _signalled(self, signum: int, frame: FrameType | None) -> None:
         self.events.put(Signalled(signum))
+        self._signals += 1
+        if self._is_asking and self._signals > 1:
+            log.warning("A second signal: the run ends at once, though the engine has not returned.")
+            raise KeyboardInterrupt if signum == signal.SIGINT else SystemExit(128 + signum)
 
     def _ended(self, place: Slot, child: Child) -> None:
         status = child.status if child.status is not None else 1

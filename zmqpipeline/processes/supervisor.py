@@ -21,23 +21,32 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from zmqpipeline.errors import ConfigurationError, PipelineError, PipelineTimeout, RoleDied, WorkerInitError
+from zmqpipeline.processes.engines.local import THIS_MACHINE
 from zmqpipeline.processes.failed_starts import FailedStarts
 from zmqpipeline.processes.restarts import (
     ChildEnded,
     ChildSlots,
+    Looked,
     RoleEnded,
     Signalled,
     Slot,
     SupervisorEvent,
     Verdict,
+    WorkersOrdered,
     about_child,
 )
+from zmqpipeline.processes.unheard import UNHEARD_LOOK, UNHEARD_SECONDS, unheard
 from zmqpipeline.roles.collector import Collector, CollectorRunner
 from zmqpipeline.roles.results import Reason, Summary
 from zmqpipeline.runtime.child import death_notice, describe_status
 from zmqpipeline.runtime.progress import Progress, read_progress
+
+if TYPE_CHECKING:
+    from zmqpipeline.processes.scaling import Scaler
+    from zmqpipeline.processes.worker_places import WorkerPlaces
 
 log = logging.getLogger("zmqpipeline.run")
 
@@ -84,6 +93,10 @@ class Plan:
     grace: float = GRACE
     """What a worker has to end in after a distributor that drains."""
     observe: Callable[[Progress], None] | None = None
+    scaler: Scaler | None = None
+    """Of a run whose number of workers changes with the work."""
+    places: WorkerPlaces | None = None
+    """What knows which of the `workers` each task is to have; None: all of them, always."""
 
 
 @dataclass
@@ -101,7 +114,11 @@ class Outcome:
     was_finished: bool = False
     """The journal says that the run was over before: nothing was started."""
     workers: Mapping[str, int] = field(default_factory=dict)
-    """How many worker processes each task was given."""
+    """How many worker processes each task was given; the most, where that changed with the work."""
+    least: Mapping[str, int] = field(default_factory=dict)
+    """The fewest that each task was given."""
+    tracebacks: Sequence[str] = ()
+    """Of each of the summary's reasons, that of its first failure."""
 
 
 @dataclass
@@ -146,6 +163,7 @@ class RunSupervisor:
                 raise
             finally:
                 self.slots.kill()
+                self.slots.tell_rest()
                 self.starts.close()
         self._observe()
         return self._outcome()
@@ -154,13 +172,15 @@ class RunSupervisor:
 
     def _start(self) -> None:
         threading.Thread(target=self._collect, name=f"collector of {self.plan.name}", daemon=True).start()
-        first, rest = waves(self.plan.workers, cores())
+        first, rest = waves([place for place in self.plan.workers if place.is_wanted], cores())
         for place in (self.plan.distributor, *first):
             self.slots.start(place)
         for place in rest:
             self.slots.add(place, self.began + FIRST_WAVE_SECONDS)
         if rest:
             self.deadlines["first_wave"] = self.began + FIRST_WAVE_LOOK
+        if any(place.engine is not THIS_MACHINE for place in self.plan.workers):
+            self.deadlines["unheard"] = self.began + UNHEARD_SECONDS
         if self.plan.timeout is not None:
             self.deadlines["timeout"] = self.began + self.plan.timeout
         if self.plan.observe is not None:
@@ -193,12 +213,19 @@ class RunSupervisor:
             self.slots.start_due(now)
         if not self.slots.running() and not self.collector_ended and self.draining:
             self._release_collector(now)
+        if self.plan.places is not None:
+            self.plan.places.tell(self.plan.distributor.child, is_ending=self.ending)
 
     def _take(self, event: SupervisorEvent, now: float) -> None:
         if isinstance(event, Signalled):
             self._signal(event.signum, now)
         elif isinstance(event, RoleEnded):
             self._collector_ended(event.error, now)
+        elif isinstance(event, Looked):
+            if self.plan.scaler is not None and not self.ending:
+                self.plan.scaler.take(event.status, self.slots, now)
+        elif isinstance(event, WorkersOrdered):
+            self._order(event, now)
         else:
             verdict = self.slots.judge(event, now)
             if event.place is self.plan.distributor:
@@ -208,6 +235,12 @@ class RunSupervisor:
                 self._worker_ended(event, verdict, now)
 
     # what may happen --------------------------------------------------------------------------------------------------
+
+    def _order(self, order: WorkersOrdered, now: float) -> None:
+        if self.ending:
+            log.warning("The number of workers of task %r is not changed: the run ends.", order.task)
+        elif self.plan.places is not None:
+            self.plan.places.order(order.task, order.number, self.slots, now)
 
     def _signal(self, signum: int, now: float) -> None:
         if self.signum is not None:
@@ -275,12 +308,14 @@ class RunSupervisor:
     def _tell_distributor(self, end: ChildEnded, verdict: Verdict) -> None:
         """It sees that a worker is gone, and which items go back; only we know how the worker died."""
         distributor = self.plan.distributor.child
-        if distributor is not None and verdict not in (Verdict.LEFT, Verdict.REPLACED):
+        is_good = verdict in (Verdict.LEFT, Verdict.REPLACED)
+        # of one that was not started, or not heard of, it knows nothing
+        if distributor is not None and not is_good and end.pid:
             distributor.tell(death_notice(end.pid, end.describe_death()))
 
     def _worker_ended(self, end: ChildEnded, verdict: Verdict, now: float) -> None:
         place, is_told = end.place, self.starts.note(end)
-        if self.ending:
+        if self.ending or not place.is_wanted:
             place.restart_at = None
         elif verdict is Verdict.MISCONFIGURED:
             self._give_up(ConfigurationError(f"The {place.label} could not start: its message is above."), now)
@@ -310,6 +345,12 @@ class RunSupervisor:
                 place.restart_at = now
         elif waiting:
             self.deadlines["first_wave"] = now + FIRST_WAVE_LOOK
+
+    def _unheard_is_due(self, now: float) -> None:
+        self.deadlines["unheard"] = now + UNHEARD_LOOK
+        if not self.ending and (text := unheard(self.plan.workers, now)):
+            log.warning("%s", text)
+            self.deadlines["unheard"] = now + max(UNHEARD_SECONDS, now - self.began)
 
     def _progress_is_due(self, now: float) -> None:
         self._observe()
@@ -412,10 +453,13 @@ class RunSupervisor:
         inits = self.starts.troubles() if isinstance(self.error, WorkerInitError) else {}
         seconds = time.monotonic() - self.began
         reasons = [*Reason.of_functions(inits, "init"), *self.plan.runner.reasons()]
+        tracebacks = [*(one.traceback for one in inits.values()), *self.plan.runner.tracebacks()]
         summary = Summary.from_counts(counts, ok=status == 0, seconds=seconds, reasons=reasons, stopped=self.stopped)
         is_whole = self._is_over and collector.machine.ok
         abandoned = not self.collector_ended
-        return Outcome(summary, status, self.error, self.signum, abandoned=abandoned, is_whole=is_whole)
+        return Outcome(
+            summary, status, self.error, self.signum, abandoned=abandoned, is_whole=is_whole, tracebacks=tracebacks
+        )
 
     def _status(self) -> int:
         if self.error is not None and not isinstance(self.error, PipelineTimeout):

@@ -34,7 +34,7 @@ class WorkerSupervisor:
         2 when one cannot be started as it is configured; 1 when the init functions of a task raise, and 3 when each of
         its workers has failed to start again and again in another way.
         """
-        with self.slots.signals():
+        with self.slots.signals(is_last=True):
             try:
                 for place in self.slots.places:
                     self.slots.start(place)

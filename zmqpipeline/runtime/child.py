@@ -10,6 +10,7 @@ line now and then (`Child.tell`), which the child hears (`listen`). On a second 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -20,6 +21,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
+from typing import NoReturn
 
 from zmqpipeline.runtime.child_report import EXIT, Told
 from zmqpipeline.runtime.launch_words import HERE, LAUNCHED_FLAG, MARK, Greeting, unplain
@@ -46,6 +49,9 @@ MAX_TOLD = 65536
 DRAIN = "drain"
 """The line that asks a child to drain which no signal reaches; it does then what it does on SIGTERM."""
 
+LEAVE = "leave"
+"""The line that asks a worker to drain, and to take as long for that as what it has begun takes."""
+
 _PR_SET_PDEATHSIG = 1
 
 _SAFE_PATH = ("-P",) if sys.version_info >= (3, 11) else ()
@@ -56,9 +62,20 @@ class Child:
     """One child process. `exited` is called once with this child, from a thread of its own, when it has ended."""
 
     def __init__(
-        self, label: str, arguments: Sequence[str], exited: Callable[[Child], None], *, stdout: int | None = None
+        self,
+        label: str,
+        arguments: Sequence[str],
+        exited: Callable[[Child], None],
+        *,
+        stdout: int | None = None,
+        files: Sequence[int] = (),
+        environ: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Start ``python ARGUMENTS``. `label` is for log lines; `stdout` is a file descriptor, None inherits ours."""
+        """Start ``python ARGUMENTS``. `label` is for log lines; `stdout` is a file descriptor, None inherits ours.
+
+        It inherits these `files`, too, and has `environ` in its environment besides ours.
+        """
+        self._besides = files, environ
         self.label = label
         self.started = time.monotonic()
         self.status: int | None = None
@@ -72,7 +89,7 @@ class Child:
         self._waiter.start()
 
     def _start(self, arguments: Sequence[str], stdout: int | None) -> subprocess.Popen[bytes]:
-        process, self._ear = _spawn(arguments, stdout)
+        process, self._ear = _spawn(arguments, stdout, *self._besides)
         return process
 
     @property
@@ -98,15 +115,21 @@ class Child:
         Raises:
             ValueError: the line is none, or longer than MAX_LINE_LENGTH bytes.
         """
+        said = self.said(line)
+        stdin = self._process.stdin
+        with self._line_guard, suppress(OSError):
+            return stdin is not None and not stdin.closed and os.write(stdin.fileno(), said) == len(said)
+        return False
+
+    @staticmethod
+    def said(line: str) -> bytes:
+        """A line as it is said. Raises ValueError if it is none, or too long."""
         said = line.encode(errors="backslashreplace") + b"\n"
         if b"\n" in said[:-1] or len(said) > MAX_LINE_LENGTH:
             raise ValueError(
                 f"One line of at most {MAX_LINE_LENGTH} bytes can be said, not {line[:80]!r} ({len(said)})."
             )
-        stdin = self._process.stdin
-        with self._line_guard, suppress(OSError):
-            return stdin is not None and not stdin.closed and os.write(stdin.fileno(), said) == len(said)
-        return False
+        return said
 
     def cut(self) -> None:
         """Cut the lifeline, as the parent's death would."""
@@ -140,7 +163,9 @@ class Child:
             return self._heard
 
 
-def _spawn(arguments: Sequence[str], stdout: int | None) -> tuple[subprocess.Popen[bytes], int]:
+def _spawn(
+    arguments: Sequence[str], stdout: int | None, files: Sequence[int], environ: Mapping[str, str]
+) -> tuple[subprocess.Popen[bytes], int]:
     """Start it with SIGINT blocked, so that a Ctrl-C while it is still booting cannot kill it; `adopt` unblocks.
 
     Returns it, and the file number where it can be read what it tells, without waiting for more.
@@ -153,8 +178,8 @@ def _spawn(arguments: Sequence[str], stdout: int | None) -> tuple[subprocess.Pop
             [sys.executable, *_SAFE_PATH, *arguments],
             stdin=subprocess.PIPE,
             stdout=stdout,
-            pass_fds=(voice,),
-            env=child_environ(os.environ, voice),
+            pass_fds=(voice, *files),
+            env={**child_environ(os.environ, voice), **environ},
         )
     except BaseException:
         os.close(ear)
@@ -222,6 +247,8 @@ _voice: tuple[int, int, bytes] | None = None
 begins with."""
 _parents_host = ""
 """In a child that a launch command has started: the machine of its parent."""
+_handed_keys: dict[str, str] = {}
+"""In such a child: the keys that its parent has handed to it, until somebody takes them."""
 
 
 class _Lines:
@@ -268,6 +295,13 @@ def parents_host() -> str:
     return _parents_host
 
 
+def take_handed_keys() -> dict[str, str]:
+    """In a child that a launch command has started, the keys that it is to connect with, once; else nothing."""
+    keys = dict(_handed_keys)
+    _handed_keys.clear()
+    return keys
+
+
 def adopt() -> None:
     """Called first thing in a child: ignore Ctrl-C, hold the lifeline, put the environment back. Elsewhere, nothing."""
     global _voice  # noqa: PLW0603 - one a process
@@ -298,28 +332,36 @@ def _adopt_launched() -> None:
     _voice = (os.getpid(), os.dup(2), MARK)
     host = socket.gethostname()
     tell_parent(f"{HERE} {os.getpid()} {host}")
+    if os.isatty(0):
+        # its key was shown there, and is withdrawn with its end
+        _refuse("that is a terminal, which shows what is sent to it, the worker's key as well")
     line, rest = _first_line()
     greeting = Greeting.read(line)
     if greeting is None:
-        seen = f"it began with {line[:40]!r}" if line else "it was empty"
-        sys.stderr.write(
-            f"Error: A worker that a launch command starts hears of its run on standard input, and {seen}. The command "
-            "before it must pass standard input on: ssh without -n, -f and -t, docker run with -i and without -t.\n"
-        )
-        sys.stderr.flush()
-        tell_parent(f"{EXIT} 2")
-        os._exit(2)
+        _refuse(f"it began with {line[:40]!r}" if line else "it was empty")
     _adopted.set()
     _parents_host = greeting.host
     if PATH_VARIABLE in os.environ:
         _restore_path(os.environ.pop(PATH_VARIABLE))
     _imports[:] = greeting.imports
+    _handed_keys.update(greeting.keys)
     for name, value in greeting.environ.items():
         os.environ.setdefault(name, value)
     _hold_lifeline(rest)
     if greeting.host == host and greeting.pid == os.getppid():
         # the command has become this process, as nice and taskset do
         _die_with_parent(greeting.pid)
+
+
+def _refuse(seen: str) -> NoReturn:
+    """End a worker whose standard input is no lifeline."""
+    sys.stderr.write(
+        f"Error: A worker that a launch command starts hears of its run on standard input, and {seen}. The command "
+        "before it must pass standard input on: ssh without -n, -f and -t, docker run with -i and without -t.\n"
+    )
+    sys.stderr.flush()
+    tell_parent(f"{EXIT} 2")
+    os._exit(2)
 
 
 def _first_line() -> tuple[bytes, bytes]:
@@ -402,6 +444,21 @@ def read_death_notice(line: str) -> tuple[int, str] | None:
     """What such a line says: the process id, and how it died; None if it is another one."""
     word, pid, how = (*line.split(" ", 2), "", "")[:3]
     return (int(pid), how) if word == "died" and pid.isdecimal() and how else None
+
+
+def desired_notice(task: str, number: int) -> str:
+    """The line that tells a distributor how many workers a task is given: ``desired 8 "C"``."""
+    return f"desired {number} {json.dumps(task)}"
+
+
+def read_desired_notice(line: str) -> tuple[str, int] | None:
+    """What such a line says; None if it is another one."""
+    word, number, task = (*line.split(" ", 2), "", "")[:3]
+    if word != "desired" or not number.isdecimal():
+        return None
+    with suppress(ValueError):
+        return str(json.loads(task)), int(number)
+    return None
 
 
 def describe_death(status: int) -> str:

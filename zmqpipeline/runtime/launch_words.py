@@ -17,6 +17,7 @@ import re
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 LAUNCHED_FLAG = "--lifeline"
 """The first argument of a worker that a launch command starts: standard input is its lifeline, and begins with a
@@ -56,6 +57,10 @@ def _unplain(word: str) -> str:
     return os.fsdecode(re.sub(code, lambda found: bytes([int(found[1], 16)]), os.fsencode(word)))
 
 
+NO_KEYS: Mapping[str, str] = MappingProxyType({})
+"""What a worker of a run without keys is handed."""
+
+
 @dataclass(frozen=True)
 class Greeting:
     """The first line down the lifeline."""
@@ -68,18 +73,21 @@ class Greeting:
     """The modules that are imported after the app's own."""
     environ: Mapping[str, str] = field(default_factory=dict)
     """Variables that are settings. Those that the worker's own environment has are left as they are."""
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The keys that it connects with, if the run has keys: see `runtime.security.issued`."""
 
     def line(self) -> bytes:
         """As it is sent."""
-        return json.dumps(vars(self)).encode() + b"\n"
+        return json.dumps({**vars(self), "keys": dict(self.keys)}).encode() + b"\n"
 
     @classmethod
     def read(cls, line: bytes) -> Greeting | None:
         """What such a line says; None if it is another one."""
         try:
             said = json.loads(line)
-            return cls(str(said["host"]), int(said["pid"]), tuple(said["imports"]), dict(said["environ"]))
-        except (ValueError, TypeError, KeyError):
+            keys = {str(name): str(key) for name, key in said["keys"].items()}
+            return cls(str(said["host"]), int(said["pid"]), tuple(said["imports"]), dict(said["environ"]), keys)
+        except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
 

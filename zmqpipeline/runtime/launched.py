@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from zmqpipeline.runtime.child import DRAIN, MAX_TOLD, Child, current_imports, settings_of
 from zmqpipeline.runtime.child_report import Told
-from zmqpipeline.runtime.launch_words import MAX_GREETING, Greeting, Words
+from zmqpipeline.runtime.launch_words import MAX_GREETING, NO_KEYS, Greeting, Words
 
 
 class LaunchedChild(Child):
@@ -37,15 +37,18 @@ class LaunchedChild(Child):
         *,
         environ: Mapping[str, str],
         stdout: int | None = None,
+        keys: Mapping[str, str] = NO_KEYS,
     ) -> None:
-        """Start `command`, the launch command and the worker's own behind it, with this environment."""
-        self._environ = environ
+        """Start `command`, the launch command and the worker's own behind it, with this environment.
+
+        `keys` are handed to the worker by its standard input.
+        """
+        self._environ, self._keys = environ, keys
         super().__init__(label, command, exited, stdout=stdout)
+        self._keys = NO_KEYS  # they are the worker's now
 
     def _start(self, arguments: Sequence[str], stdout: int | None) -> subprocess.Popen[bytes]:
-        greeting = Greeting(socket.gethostname(), os.getpid(), current_imports(), settings_of(os.environ)).line()
-        if len(greeting) > MAX_GREETING:
-            raise OSError(f"The ZMQPIPELINE_ variables are {len(greeting)} bytes; a launched worker takes fewer.")
+        greeting = greeting_line(self._keys)
         process = subprocess.Popen(
             arguments,
             stdin=subprocess.PIPE,
@@ -95,6 +98,14 @@ class LaunchedChild(Child):
                 os.killpg(self.pid, signum)
 
 
+def greeting_line(keys: Mapping[str, str] = NO_KEYS) -> bytes:
+    """What a worker is sent first; `keys` are its own. Raises OSError if it is longer than one takes."""
+    greeting = Greeting(socket.gethostname(), os.getpid(), current_imports(), settings_of(os.environ), keys).line()
+    if len(greeting) > MAX_GREETING:
+        raise OSError(f"The ZMQPIPELINE_ variables are {len(greeting)} bytes; a launched worker takes fewer.")
+    return greeting
+
+
 def _greet(file: int, greeting: bytes) -> bool:
     """Send it; False if the pipe does not take all of it."""
     try:
@@ -134,13 +145,13 @@ class _Relay:
                     data = os.read(self._file, MAX_TOLD)
                 except BlockingIOError:
                     return True
-                _say(self._words.take(data) if data else self._words.last())
+                write_all(2, self._words.take(data) if data else self._words.last())
                 self._is_over = not data
             return False
 
 
-def _say(text: bytes) -> None:
-    """Write it all to our standard error; if that is closed, nobody is there to read it."""
+def write_all(number: int, data: bytes) -> None:
+    """Write it all to a file; if that is closed, nobody is there to read it."""
     with contextlib.suppress(OSError):
-        while text:
-            text = text[os.write(2, text) :]
+        while data:
+            data = data[os.write(number, data) :]

@@ -7,6 +7,7 @@ often that its run ended while it was starting (`protocol.early_end`), and never
 
 from __future__ import annotations
 
+import threading
 import time
 
 _IMPORTED = time.monotonic()
@@ -18,3 +19,16 @@ def age_of_command() -> float:
     A program that runs a role may have done anything before, and may have seen another run: its roles have no age.
     """
     return time.monotonic() - _IMPORTED
+
+
+_carries_out_a_command = threading.Event()
+
+
+def mark_command() -> None:
+    """This process does nothing else than to carry out a command with a role, and ends with that."""
+    _carries_out_a_command.set()
+
+
+def is_command() -> bool:
+    """Whether that was said."""
+    return _carries_out_a_command.is_set()

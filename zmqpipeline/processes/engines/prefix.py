@@ -22,6 +22,7 @@ from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.runtime.child import PATH_VARIABLE, Child
 from zmqpipeline.runtime.launch_words import LAUNCHED_FLAG, plain
 from zmqpipeline.runtime.launched import LaunchedChild
+from zmqpipeline.runtime.security.issued import KeyIssuer, keys_for_worker
 
 _FIELD = re.compile(r"(?<!\$)\{(index|task|run)\}")
 """A field of a prefix; ``${index}`` is a variable of a shell."""
@@ -73,12 +74,19 @@ def added_path() -> list[str]:
     ]
 
 
+def handed_path(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables by which this interpreter, started elsewhere, imports what we import; `environ` is ours."""
+    return {"PYTHONPATH": os.pathsep.join(added_path()), PATH_VARIABLE: environ.get("PYTHONPATH", "")}
+
+
 @dataclass(frozen=True)
 class LaunchCommand:
     """Starts a process behind these words; `python` is the interpreter behind them, None: the path of this one."""
 
     words: Sequence[str]
     python: str | None = None
+    issuer: KeyIssuer | None = None
+    """Gives each process keys of its own; None: the run has no keys."""
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError if the command is not there."""
@@ -103,8 +111,10 @@ class LaunchCommand:
         module = arguments[: arguments.index("-m") + 2]
         behind = [*module, LAUNCHED_FLAG, *plain(arguments[len(module) :])]
         command = [*self.words, self.python or sys.executable, *behind]
+        environ = self._environ(os.environ)
         try:
-            return LaunchedChild(label, command, exited, environ=self._environ(os.environ), stdout=stdout)
+            with keys_for_worker(self.issuer, label, exited) as (keys, ended):
+                return LaunchedChild(label, command, ended, environ=environ, stdout=stdout, keys=keys)
         except OSError as error:
             raise ConfigurationError(
                 f"The --launch command {self.words[0]!r} cannot be started: {error.strerror or error}. Try it in a "
@@ -115,8 +125,4 @@ class LaunchCommand:
         """Ours; where the command passes it on, this interpreter imports for its worker what it imports for us."""
         if self.python is not None:
             return dict(environ)
-        return {
-            **environ,
-            "PYTHONPATH": os.pathsep.join(added_path()),
-            PATH_VARIABLE: environ.get("PYTHONPATH", ""),
-        }
+        return {**environ, **handed_path(environ)}
