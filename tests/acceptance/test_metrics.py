@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.apps import ENDS_WHEN_TOLD
+
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Program, Workshop
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 # Every tenth item fails for good, others once; item 7 kills its worker once. `finished` waits for the file `go`.
-APP = """
+APP = (
+    """
 import os, pathlib, signal, time
 from zmqpipeline import Pipeline
 
@@ -52,16 +55,9 @@ def on_second(data):
 @app.collector
 def collect(data):
     pass
-
-@app.finished
-def over():
-    (HERE / "finishing").touch()
-    while not (HERE / "go").exists():
-        time.sleep(0.01)
-
-if __name__ == "__main__":
-    app.main()
 """
+    + ENDS_WHEN_TOLD
+)
 
 STATES = ("sent", "collected", "failed", "aborted", "skipped", "redelivered", "duplicates")
 

@@ -148,6 +148,7 @@ def test_the_usual_address_is_asked(workshop: Any, eventually: Callable[..., Non
     assert told["phase"] == "greeting"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["tcp", "ipc"])
 def test_nobody_there_is_one_line_within_two_seconds(protocol: str, workshop: Any, free_port: int) -> None:
     """Status 2, which address was asked, and what to do."""

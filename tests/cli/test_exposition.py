@@ -12,8 +12,8 @@ import yaml
 
 from zmqpipeline.cli import exposition as x
 from zmqpipeline.cli.exposition import METRICS, desired_workers, samples_of
-from zmqpipeline.protocol.messages import RunningItem, Status, TaskCounts, TaskStatus, WorkerStatus
-from zmqpipeline.protocol.status_records import WORKER_STATES
+from zmqpipeline.protocol.messages import ItemTimes, RunningItem, Status, TaskCounts, TaskStatus, WorkerStatus
+from zmqpipeline.protocol.status_records import ITEM_SECONDS, WORKER_STATES
 
 HOWTO = Path(__file__).parents[2] / "docs/howto"
 
@@ -41,6 +41,19 @@ def test_an_answer_gives_a_value_to_each_metric() -> None:
     assert {state for (_, state), value in found[x.TASK_STATE].items() if value} == {"open"}
     assert (found[x.WORKERS]["A", "busy"], found[x.WORKERS]["A", "ready"], found[x.THREADS]["A",]) == (1, 1, 8)
     assert (found[x.LONGEST]["A",], found[x.KEPT]["A",], found[x.QUEUED][()]) == (75.0, 200, 2000)
+
+
+def test_times_are_added_up_class_by_class() -> None:
+    """Of each class those of shorter ones, too, as a histogram has them; of a service like the task, in sum."""
+    times = ItemTimes([5, 0, 2, *[0] * (len(ITEM_SECONDS) - 3), 1], 1.5)
+    task = replace(TASK, times=times)
+    found = samples_of([replace(answer(task), commits=4, commit_seconds=0.5), answer(task, workers=())])
+    durations = found[x.ITEM_TIMES]["A",]
+    assert isinstance(durations, x.Durations)
+    classes = durations.classes()
+    assert (durations.seconds, durations.number, classes[0], classes[2]) == (3.0, 16, ("1e-05", 10), ("0.001", 14))
+    assert (classes[-1], len(classes)) == (("+Inf", 16), len(ITEM_SECONDS) + 1)
+    assert found[x.JOURNAL][()] == x.Durations(0.5, 4)
 
 
 def test_nobody_there_is_one_value() -> None:
@@ -134,7 +147,11 @@ def used(expression: str) -> set[str]:
     return set(re.findall(r"\bzmqpipeline_\w+", expression))
 
 
-NAMES = {metric.exposed for metric in METRICS}
+NAMES = {
+    f"{metric.exposed}{end}"
+    for metric in METRICS
+    for end in {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}.get(metric.kind, ("",))
+}
 
 
 def test_the_dashboard_shows_what_there_is() -> None:

@@ -8,7 +8,16 @@ import pytest
 
 from zmqpipeline.cli.status import as_lines, as_object, as_top
 from zmqpipeline.cli.tables import duration
-from zmqpipeline.protocol.messages import RunningItem, Status, TaskCounts, TaskStatus, WorkerStatus
+from zmqpipeline.protocol.messages import (
+    FailureStatus,
+    LogLine,
+    LostWorker,
+    RunningItem,
+    Status,
+    TaskCounts,
+    TaskStatus,
+    WorkerStatus,
+)
 
 RUNS = [RunningItem(4, 2, 0.5), RunningItem(1, 1, 75.0), RunningItem(2, 1, 9.0), RunningItem(3, 1, 0.1)]
 WORKER = WorkerStatus("box/7", "A", "box", 7, 4, "busy", 4, 60, RUNS)
@@ -41,6 +50,14 @@ def test_without_a_total_nothing_is_said_of_the_end() -> None:
     """The time left needs a number of items, and a rate."""
     assert as_object("x", answer(60, 10.0, total=None))["tasks"]["A"]["left_seconds"] is None
     assert as_object("x", answer(10, 10.0))["tasks"]["A"]["left_seconds"] is None
+
+
+def test_workers_are_shown_beside_those_that_are_desired() -> None:
+    """Where `run` scales them."""
+    given = answer(60, 10.0, desired=8)
+    assert as_object("x", given)["tasks"]["A"]["desired_workers"] == 8
+    assert as_lines("x", given)[3].split()[-1] == "1/8"
+    assert as_object("x", answer(60, 10.0))["tasks"]["A"]["desired_workers"] is None
 
 
 def test_the_tables() -> None:
@@ -123,3 +140,19 @@ def test_workers_are_left_out_where_the_tasks_would_be(rows: int | None, shown: 
 def test_durations_are_short(seconds: float, text: str) -> None:
     """Two figures or so, in the unit that fits."""
     assert duration(seconds) == text
+
+
+def test_why_items_failed_is_below_the_tasks() -> None:
+    """The most frequent kinds, as the summary has them; JSON has all, and lost workers and warnings besides."""
+    kinds = [
+        FailureStatus("A", "worker", "OSError", "no\x1b[2J", f"app.py:{number}", "Traceback", 9 - number, 3, 1, "{}")
+        for number in range(5)
+    ]
+    lost, line = LostWorker("box/8", "A", "killed by SIGKILL", 2.0), LogLine("warning", "late", 1.0)
+    status = replace(answer(60, 10.0), failures=kinds, lost=[lost], lost_workers=4, log=[line])
+    for lines in (as_lines("x", status), as_top("x", status)):
+        at = lines.index("A: OSError: no?[2J... in app.py:0: 9 items; first: {}")
+        assert lines[at + 3] == "and 2 more kinds of failure"
+    told = as_object("x", status)
+    assert (len(told["failures"]), told["failures"][0]["traceback"]) == (5, "Traceback")
+    assert (told["lost_workers"], told["lost"][0]["why"], told["log"][0]["message"]) == (4, "killed by SIGKILL", "late")

@@ -69,6 +69,15 @@ def test_a_task_is_told_by_its_numbers() -> None:
     assert task.seconds == pytest.approx(scene.bench.now - opened)
 
 
+def test_a_task_tells_how_many_workers_are_desired() -> None:
+    """As whoever starts them says it; nothing before, and nothing of a task that there is not."""
+    scene = Scene(Task("A"))
+    assert [one.desired for one in ask(scene).tasks] == [None]
+    scene.bench.tell(e.WorkersDesired("A", 3))
+    scene.bench.tell(e.WorkersDesired("no such task", 9))
+    assert [one.desired for one in ask(scene).tasks] == [3]
+
+
 def test_the_clock_of_a_task_stops_when_it_is_complete() -> None:
     """The rate of a task that is over is that of its own time."""
     scene = Scene()
@@ -92,6 +101,15 @@ def test_what_was_done_before_does_not_count_for_the_rate() -> None:
     scene.holding("run", held)
     (task,) = ask(scene).tasks
     assert (task.counts.collected, task.counts.failed, task.inherited) == (30, 2, 32)
+
+
+def test_the_counts_of_a_run_that_was_over_before_are_those_of_its_summary() -> None:
+    """A distributor that is started while `finished` is at work has seen none of its items."""
+    scene = Scene(running=False)
+    scene.connect()
+    counts = [m.TaskCounts("A", "complete", 5, 3, 2, redelivered=7)]
+    scene.collector.says(m.Holding("run", False, b"meta", 5, [], finishing=True, ok=False, counts=counts))
+    assert [one.counts for one in ask(scene).tasks] == counts
 
 
 def test_a_task_says_what_it_waits_for() -> None:

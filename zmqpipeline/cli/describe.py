@@ -40,10 +40,11 @@ def describe(app: Pipeline, options: Options) -> list[str]:
 
 
 def _way(spec: TaskSpec) -> str:
-    """``C for each B after A``, of what that is."""
+    """``C for each B after A``, of what that is; ``C for each B gathered by A`` of one that gathers."""
     fed = f" for each {', '.join(spec.for_each)}" if spec.for_each else ""
     after = f" after {', '.join(spec.depends_on)}" if spec.depends_on else ""
-    return f"{spec.task_type}{fed}{after}"
+    by = f" gathered by {spec.gather}" if spec.gather else ""
+    return f"{spec.task_type}{fed}{by}{after}"
 
 
 def _compile_all(app: Pipeline, options: Options) -> None:
@@ -108,21 +109,50 @@ def _threads(number: int) -> str:
 
 
 def _arrows(app: Pipeline) -> Iterator[tuple[str, str, str]]:
-    """From, to, and what that means: "then", the second waits; "each", a result becomes items; "", results go there."""
+    """From, to, and what that means.
+
+    "then": the second waits; "each": a result becomes items; "gather": with others, by their "parent"; "": results go
+    there.
+    """
     names = {task: f"task{index}" for index, task in enumerate(app.registry.tasks)}
     for task, entry in app.registry.tasks.items():
         for needed in entry.spec.depends_on:
             yield names[needed], names[task], "then"
         for feeder in entry.spec.for_each:
-            yield names[feeder], names[task], "each"
+            yield names[feeder], names[task], "gather" if entry.spec.gather else "each"
+        if entry.spec.gather:
+            yield names[entry.spec.gather], names[task], "parent"
     inner = inner_stages(entry.spec for entry in app.registry.tasks.values())
     for task, name in names.items():
         if task not in inner or task in app.registry.collectors or app.registry.collector_class is not None:
             yield name, "collector", ""
 
 
-_MERMAID = {"then": "==>|then|", "each": "-->|each|", "": "-->"}
-_DOT = {"then": " [style=bold, label=then]", "each": " [label=each]", "": ""}
+def graph_of(app: Pipeline) -> tuple[list[dict[str, str | list[str]]], list[tuple[str, str, str]]]:
+    """What `mermaid` draws, as data: the boxes (id, task, shape, lines), and the arrows (from, to, how)."""
+    boxes: list[dict[str, str | list[str]]] = []
+    tasks = {f"task{index}": name for index, name in enumerate(app.registry.tasks)}
+    for node in _nodes(app):
+        name = tasks.get(node.name, "")
+        lines = [*node.lines, *(["has a gate"] if name in app.registry.gates else [])]
+        boxes.append({"id": node.name, "task": name, "shape": node.shape, "lines": lines})
+    return boxes, list(_arrows(app))
+
+
+_MERMAID = {
+    "then": "==>|then|",
+    "each": "-->|each|",
+    "gather": "-->|gather|",
+    "parent": "-.->|parent|",
+    "": "-->",
+}
+_DOT = {
+    "then": " [style=bold, label=then]",
+    "each": " [label=each]",
+    "gather": " [label=gather]",
+    "parent": " [style=dashed, label=parent]",
+    "": "",
+}
 
 
 def mermaid(app: Pipeline) -> list[str]:

@@ -12,18 +12,22 @@ How many workers a task should have, for an autoscaler (`desired_workers`):
    the task opened; at least those that are there, at most one thread for each item that is left. What is left is what
    its `total` says, or else what is at hand: the source is asked for no more than the workers have room for, so that
    says nothing of what it still has. A task without a total that is not exhausted gets at least one more.
+
+`run --workers MIN:MAX` scales its own workers by `processes/autoscale.py`, which remembers what it saw and what starts
+take; the arithmetic of rule 4, `enough`, is the same.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
+from zmqpipeline.processes.autoscale import enough
 from zmqpipeline.protocol.delivery.dependencies import STATES
+from zmqpipeline.protocol.delivery.item_times import no_times
 from zmqpipeline.protocol.messages import Status, TaskStatus, WorkerStatus
-from zmqpipeline.protocol.status_records import WORKER_STATES
+from zmqpipeline.protocol.status_records import ITEM_SECONDS, WORKER_STATES
 
 HORIZON = 60.0
 """Seconds in which the desired workers are to be done with what is left."""
@@ -40,7 +44,7 @@ class Metric:
     """One name, without what a counter's samples end with."""
 
     name: str
-    kind: Literal["counter", "gauge"]
+    kind: Literal["counter", "gauge", "histogram", "summary"]
     labels: tuple[str, ...]
     text: str
 
@@ -76,14 +80,47 @@ KEPT = _gauge("kept_result_bytes", "task", "Results that workers keep until they
 QUEUED = _gauge("queued_result_bytes", "", "Results that wait for the collector's function.")
 HELD = _gauge("held_request_bytes", "", "Requests and replies that wait at the broker of services.")
 
+ITEM_TIMES = Metric(
+    *("zmqpipeline_item_seconds", "histogram", ("task",)),
+    "How long the calls took in which items were executed, as their workers told last.",
+)
+JOURNAL = Metric(
+    *("zmqpipeline_journal_seconds", "summary", ()),
+    "How long the transactions took that the collector has written to its journal.",
+)
+
 METRICS = (
     *(UP, RUN_INFO, RUN_SECONDS, ITEMS, EXPECTED, WAITING, RETRYING, LEASED, TASK_STATE, OPEN_SECONDS),
-    *(WORKERS, THREADS, LONGEST, DESIRED, KEPT, QUEUED, HELD),
+    *(WORKERS, THREADS, LONGEST, DESIRED, KEPT, QUEUED, HELD, ITEM_TIMES, JOURNAL),
 )
 """Every metric, in the order in which they are exposed."""
 
-Samples = dict[Metric, dict[tuple[str, ...], float]]
-"""The values of each metric, by those of its labels."""
+
+@dataclass(frozen=True)
+class Durations:
+    """What a histogram or a summary says: how many there were, in which classes, and how long they took in sum."""
+
+    seconds: float
+    number: int
+    counts: tuple[int, ...] = ()
+    """Of the classes of ITEM_SECONDS, and of longer ones; none for a summary."""
+
+    def __add__(self, other: Durations) -> Durations:
+        counts = tuple(one + more for one, more in zip(self.counts, other.counts, strict=True))
+        return Durations(self.seconds + other.seconds, self.number + other.number, counts)
+
+    def classes(self) -> list[tuple[str, int]]:
+        """How many took no longer than that, for each bound, as Prometheus writes them."""
+        found, number = [], 0
+        for bound, count in zip((*map(str, ITEM_SECONDS), "+Inf"), self.counts, strict=True):
+            number += count
+            found.append((bound, number))
+        return found
+
+
+Value: TypeAlias = float | Durations
+Samples = dict[Metric, dict[tuple[str, ...], Value]]
+"""The values of each metric, by those of its labels; Durations of histograms and summaries."""
 
 
 def samples_of(answers: Sequence[Status]) -> Samples:
@@ -91,11 +128,15 @@ def samples_of(answers: Sequence[Status]) -> Samples:
     found: Samples = {metric: {} for metric in METRICS}
     for metric, labels, value in _values(answers):
         # a service may be called as a task is
-        found[metric][labels] = found[metric].get(labels, 0) + value
+        before = found[metric].get(labels)
+        if isinstance(value, Durations):
+            found[metric][labels] = before + value if isinstance(before, Durations) else value
+        else:
+            found[metric][labels] = before + value if isinstance(before, (int, float)) else value
     return found
 
 
-_Value = tuple[Metric, tuple[str, ...], float]
+_Value = tuple[Metric, tuple[str, ...], Value]
 
 
 def _values(answers: Sequence[Status]) -> Iterator[_Value]:
@@ -106,6 +147,7 @@ def _values(answers: Sequence[Status]) -> Iterator[_Value]:
         yield RUN_INFO, (status.pipeline, status.run, status.phase), 1
         yield QUEUED, (), status.queued_bytes
         yield HELD, (), status.held_bytes
+        yield JOURNAL, (), Durations(status.commit_seconds, status.commits)
         of_task: dict[str, list[WorkerStatus]] = {one.counts.task: [] for one in status.tasks}
         for worker in status.workers:
             of_task.setdefault(worker.task, []).append(worker)
@@ -133,6 +175,8 @@ def _of_task(task: TaskStatus, workers: Sequence[WorkerStatus]) -> Iterator[_Val
     yield LONGEST, name, max((item.seconds for one in workers for item in one.running), default=0)
     yield DESIRED, name, desired_workers(task, workers)
     yield KEPT, name, sum(one.kept_bytes for one in workers)
+    times = task.times or no_times()
+    yield ITEM_TIMES, name, Durations(times.seconds, sum(times.counts), tuple(times.counts))
 
 
 def desired_workers(task: TaskStatus, workers: Sequence[WorkerStatus]) -> int:
@@ -151,6 +195,6 @@ def desired_workers(task: TaskStatus, workers: Sequence[WorkerStatus]) -> int:
     # of an item that is not done yet it is known how long it has taken so far
     seconds_each = there * task.seconds / max(1, done - task.inherited)
     threads = sum(one.threads for one in staying) / len(staying)
-    wanted = math.ceil(min(left * seconds_each / HORIZON, left / threads))
+    wanted = enough(left, seconds_each, threads, HORIZON)
     more = 1 if task.total is None and task.counts.state == "open" else 0
     return max(there + more, wanted)

@@ -12,13 +12,13 @@ import click
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.asker import Asker, asker_of
 from zmqpipeline.cli.common import settle, shared_flags
-from zmqpipeline.cli.exposition import METRICS, Metric, samples_of
+from zmqpipeline.cli.exposition import METRICS, Durations, Metric, Value, samples_of
 from zmqpipeline.cli.tables import printable
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.protocol.messages import Status
 
 if TYPE_CHECKING:
-    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+    from prometheus_client.metrics_core import Metric as Family
 
 INSTALL = "pip install 'zmqpipeline[metrics]'"
 
@@ -88,6 +88,20 @@ def _serve(asker: Asker, host: str, port: int) -> tuple[Any, str]:
     return server, f"http://{f'[{name}]' if ':' in name else name}:{bound}/metrics"
 
 
+def exposed(ask: Callable[[], Sequence[Status]], accepted: str = "") -> tuple[bytes, str]:
+    """The metrics as of now, as text, and its type; `accepted` are the types that whoever asks understands.
+
+    Raises ImportError if the package is missing.
+    """
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.exposition import choose_encoder
+
+    registry = CollectorRegistry()
+    registry.register(AtScrape(ask))
+    encoder, kind = choose_encoder(accepted)
+    return encoder(registry), kind
+
+
 class AtScrape:
     """A collector of prometheus-client that keeps no values: it asks when it is read."""
 
@@ -95,22 +109,37 @@ class AtScrape:
         """`ask` gives the answers of one run, perhaps none."""
         self._ask = ask
 
-    def describe(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+    def describe(self) -> Iterator[Family]:
         """The metrics without values, for which nobody is asked."""
         return map(_family, METRICS)
 
-    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+    def collect(self) -> Iterator[Family]:
         """The metrics as of now."""
         for metric, values in samples_of(self._ask()).items():
             family = _family(metric)
             for labels, value in values.items():
                 # the name of a task may hold what has no UTF-8
-                family.add_metric([printable(label) for label in labels], value)
+                _add(family, metric, [printable(label) for label in labels], value)
             yield family
 
 
-def _family(metric: Metric) -> CounterMetricFamily | GaugeMetricFamily:
-    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+def _add(family: Any, metric: Metric, labels: list[str], value: Value) -> None:
+    if not isinstance(value, Durations):
+        family.add_metric(labels, value)
+    elif metric.kind == "histogram":
+        family.add_metric(labels, value.classes(), value.seconds)
+    else:
+        family.add_metric(labels, value.number, value.seconds)
 
-    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    return kind(metric.name, metric.text, labels=metric.labels)
+
+def _family(metric: Metric) -> Family:
+    from prometheus_client import metrics_core as families
+
+    kinds: dict[str, Any] = {
+        "counter": families.CounterMetricFamily,
+        "gauge": families.GaugeMetricFamily,
+        "histogram": families.HistogramMetricFamily,
+        "summary": families.SummaryMetricFamily,
+    }
+    made: Family = kinds[metric.kind](metric.name, metric.text, labels=metric.labels)
+    return made

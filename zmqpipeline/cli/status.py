@@ -24,10 +24,11 @@ from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options, variable
 from zmqpipeline.processes import launch
 from zmqpipeline.protocol.messages import RunningItem, Status, TaskStatus, WorkerStatus
+from zmqpipeline.roles.results import Reason
 from zmqpipeline.runtime.status_client import PATIENCE, StatusClient
 
 SHOWN = 3
-"""So many running items of a worker are in its line."""
+"""So many running items of a worker are in its line, and so many kinds of failure below the tasks."""
 
 MIN_WORKERS = 3
 """So many workers `top` shows however low the terminal is."""
@@ -69,6 +70,10 @@ def as_object(address: str, status: Status, before: Status | None = None) -> dic
         "held_bytes": status.held_bytes,
         "tasks": {one.counts.task: _task_object(one, rate_of(one, status, before)) for one in status.tasks},
         "workers": [_worker_object(one) for one in status.workers],
+        "failures": [asdict(one) for one in status.failures],
+        "lost_workers": status.lost_workers,
+        "lost": [{**asdict(one), "seconds": round(one.seconds, 3)} for one in status.lost],
+        "log": [{**asdict(one), "seconds": round(one.seconds, 3)} for one in status.log],
     }
 
 
@@ -114,7 +119,18 @@ def _task_lines(status: Status, before: Status | None, bars: bool) -> list[str]:
         lines += ["", f"{size_text(status.queued_bytes)} of results wait for the collector's function"]
     if status.held_bytes:
         lines += ["", f"{size_text(status.held_bytes)} of requests and replies wait at the broker"]
-    return lines
+    return [*lines, *_failure_lines(status)]
+
+
+def _failure_lines(status: Status) -> list[str]:
+    """Why items failed: the most frequent kinds, as the summary has them."""
+    lines = [
+        printable(str(Reason(one.task, one.stage, one.error, one.message, one.place, one.items, one.item)))
+        for one in status.failures[:SHOWN]
+    ]
+    more = len(status.failures) - len(lines)
+    lines += [f"and {more} more kind{'' if more == 1 else 's'} of failure"] if more else []
+    return ["", *(Line(line, "bad") for line in lines)] if lines else []
 
 
 def _worker_lines(status: Status) -> list[str]:
@@ -183,6 +199,7 @@ def _task_object(task: TaskStatus, rate: float) -> dict[str, Any]:
     return {
         **counts,
         **{name: getattr(task, name) for name in names},
+        "desired_workers": task.desired,
         "rate": round(rate, 3),
         "left_seconds": None if left is None else round(left, 1),
     }
@@ -202,7 +219,7 @@ def _task_row(task: TaskStatus, rate: float, with_bar: bool) -> list[str]:
         *bars,
         rate_text(rate),
         "" if left is None else duration(left),
-        str(task.workers),
+        str(task.workers) if task.desired is None else f"{task.workers}/{task.desired}",
         printable(task.why),
     ]
 

@@ -60,6 +60,14 @@ class AckNote:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class TaskPause:
+    """Nothing of this task is handed out for so many seconds from when this is said."""
+
+    task: str
+    seconds: float
+
+
 # distributor -> collector ---------------------------------------------------------------------------------------------
 
 
@@ -88,6 +96,8 @@ class Begin:
     """Whether a task has a gate: then each ACK is told by itself (`Ack.notes`)."""
     ack_id: int = 0
     """Up to which number it has heard of each ACK; of the others it is told before the Holding."""
+    pauses: list[TaskPause] = field(default_factory=list)
+    """As in Pauses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +106,14 @@ class GiveUp:
 
     run: str
     failures: list[FailedItem]
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """All tasks that pause, as functions of workers asked for; the collector keeps it for the next distributor."""
+
+    run: str
+    pauses: list[TaskPause]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +149,13 @@ class Fetch:
     start: int
     count: int
     max_bytes: int
+    now: float = 0.0
+    apart: float = 0.0
+    burst: int = 1
+    """If `apart` is not 0, so many seconds are to be between two items of one value, and so many may come at once.
+
+    `now` is the distributor's clock.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +220,8 @@ class Holding:
     counts: list[TaskCounts] = field(default_factory=list)
     outboxes: list[Outbox] = field(default_factory=list)
     """What it has for tasks that results feed; with all that the items gave which are done by this."""
+    pauses: list[TaskPause] = field(default_factory=list)
+    """As it was told last, less the time that has passed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +250,10 @@ class Ack:
     """How many bytes of results wait for the collector's function."""
     outboxes: list[Outbox] = field(default_factory=list)
     """As in Holding."""
+    commits: int = 0
+    """How many transactions this process has written to its journal, if there is one."""
+    commit_seconds: float = 0.0
+    """How long these took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +264,10 @@ class Fetched:
     task: str
     spans: Spans
     payloads: Blobs
+    values: bytes = b""
+    """Digests of the values that a rate goes by, KEY_BYTES each; empty if there is none."""
+    until: float = 0.0
+    """There are items, and none may be handed out before this time by the distributor's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +277,17 @@ class Noted:
     run: str
     task: str
     spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """Why items failed, as far as the collector knows: said when that has changed, at most once a second.
+
+    It is for whoever asks how the run stands, and nothing else depends on it. `kinds` are of its whole life.
+    """
+
+    run: str
+    kinds: list[FailedKind]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,10 @@ TO_BOUND: dict[str, frozenset[type]] = {
     "workers": frozenset((m.WorkerReport, m.ItemsFailed, m.ItemsReturned, m.Goodbye, m.Results, *_ANYBODY)),
     "results": frozenset((m.Results, m.Kept, *_ANYBODY)),
     "acks": frozenset(
-        (m.Propose, m.Begin, m.Keys, m.Ranges, m.GiveUp, m.Unready, m.Fetch, m.Finish, m.Bye, m.RunEnded, *_ANYBODY)
+        (
+            *(m.Propose, m.Begin, m.Keys, m.Ranges, m.GiveUp, m.Unready, m.Pauses, m.Fetch, m.Finish, m.Bye),
+            *(m.RunEnded, *_ANYBODY),
+        )
     ),
     "metadata": frozenset((m.Metadata, *_ANYBODY)),
     "clients": frozenset((m.Requests, m.Asking, m.Withdrawn, m.AskStatus, *_ANYBODY)),
@@ -27,7 +30,10 @@ TO_CONNECTED: dict[str, frozenset[type]] = {
     "workers": frozenset((m.Welcome, m.Work, m.Settled, m.Recall, m.Missing, m.RunEnded, *_ANYBODY)),
     "results": frozenset((m.Missing, m.Credit, m.RunEnded, *_ANYBODY)),
     "acks": frozenset(
-        (m.Holding, m.Keys, m.Ranges, m.Ack, m.Fetched, m.Noted, m.Finished, m.Bye, m.RunEnded, *_ANYBODY)
+        (
+            *(m.Holding, m.Keys, m.Ranges, m.Ack, m.Fetched, m.Noted, m.Failing, m.Finished, m.Bye),
+            *(m.RunEnded, *_ANYBODY),
+        )
     ),
     "metadata": frozenset((m.MetadataTaken, *_ANYBODY)),
     "clients": frozenset((m.Replies, m.Declined, m.Unknown, m.Status, *_ANYBODY)),

@@ -68,6 +68,7 @@ class CollectorMachine(CollectedResults):
         if self.phase == "ended":
             return []
         self._stay_young.pass_time(now)
+        self._pauses.pass_time(now)
         if not self._born:
             self._born, self._warn_at, self._alone_since = True, now + WARN_FIRST_SECONDS, now
         match event:
@@ -102,6 +103,7 @@ class CollectorMachine(CollectedResults):
         for credit in self._credits.to_tell():
             self._tell_credit(*credit)
         self._move_on(now)
+        self._tell_failing(now)
         self._early_end.wait(now, alone=self._is_unserved())
         if self._early_end.is_due(now):
             self._do(c.LookForEnd())
@@ -111,7 +113,7 @@ class CollectorMachine(CollectedResults):
         """See `Machine.next_deadline`."""
         if not self._born:
             return 0.0
-        times = (self._deadline, self._warn_at, self._alone_until(), self._early_end.next_time())
+        times = (self._deadline, self._warn_at, self._alone_until(), self._early_end.next_time(), self._failing_due())
         return None if self.phase == "ended" else soonest(times)
 
     @property
@@ -153,7 +155,7 @@ class CollectorMachine(CollectedResults):
                 self._kept(peer, body)
             case (
                 m.Propose() | m.Begin() | m.Keys() | m.Ranges() | m.GiveUp() | m.Unready()
-                | m.Fetch() | m.Finish() | m.Bye() | m.RunEnded()
+                | m.Pauses() | m.Fetch() | m.Finish() | m.Bye() | m.RunEnded()
             ):  # fmt: skip
                 self._from_distributor(peer, body, now)
             case _:
@@ -201,7 +203,7 @@ class CollectorMachine(CollectedResults):
             case m.RunEnded(run) if self.phase == "empty" or run == self.run:
                 self._ended_early(peer, body, now)
             case (
-                m.GiveUp(run) | m.Unready(run) | m.Fetch(run) | m.Finish(run) | m.Bye(run)
+                m.GiveUp(run) | m.Unready(run) | m.Pauses(run) | m.Fetch(run) | m.Finish(run) | m.Bye(run)
             ) if self.run and run == self.run:  # fmt: skip
                 self._serves(peer)
                 self._of_our_run(peer, body)
@@ -230,6 +232,8 @@ class CollectorMachine(CollectedResults):
                 self._give_up(peer, failures)
             case m.Unready():
                 self._say_unready(body)
+            case m.Pauses(_, pauses):
+                self._keep_pauses(pauses)
             case m.Fetch():
                 self._fetch(body)
             case m.Finish():
@@ -304,6 +308,8 @@ class CollectorMachine(CollectedResults):
         self._named = frozenset(known.task for known in body.progress)
         # one that holds no run after a Begin lacks the keys of what is done: it is told them
         self._serves(peer)
+        if body.pauses:
+            self._keep_pauses(body.pauses)
         self._acks.is_gated = body.gated
         if body.gated and body.ack_id < self.count:
             self._tell_acks(self._acks.after(body.ack_id), "", (), (), b"")
@@ -316,6 +322,10 @@ class CollectorMachine(CollectedResults):
         begun = (body.run, body.metadata, self._tasks.told(), *self._tasks.keys_done(), *self._acks.newest)
         self._do(c.SetRun(*begun))
         self._call_workers()
+
+    def _keep_pauses(self, pauses: list[m.TaskPause]) -> None:
+        self._pauses.told(pauses)
+        self._do(c.KeepPauses(self._pauses.left()))
 
     def _hold(self, run: str, metadata: bytes, progress: list[m.TaskProgress]) -> None:
         """This run is held here from now on, with what somebody else knows to be done."""
@@ -336,6 +346,7 @@ class CollectorMachine(CollectedResults):
         for name, failed_keys in event.failed_keys.items():
             self._task(name).keys.failed |= failed_keys
         self._give(event.outboxes)
+        self._pauses.told(event.pauses)
         if event.finished:
             self.phase, self._was_finished, self.has_finished = "finished", True, True
             self.ok, self.counts = event.ok, event.counts

@@ -15,6 +15,7 @@ from zmqpipeline.protocol.messages import (
     FailedItem,
     Spans,
     TaskCounts,
+    TaskPause,
     TaskProgress,
 )
 
@@ -145,6 +146,13 @@ class SetRun:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepPauses:
+    """Write down in the journal, if there is one, that these tasks pause, and no others; nothing answers."""
+
+    pauses: list[TaskPause]
+
+
+@dataclass(frozen=True, slots=True)
 class Collect:
     """Call the collector's function for each of these, in order; Collected answers, in parts of at most 10 ms.
 
@@ -168,6 +176,10 @@ class Fetch:
     start: int
     stop: int
     max_bytes: int
+    now: float = 0.0
+    apart: float = 0.0
+    burst: int = 1
+    """As in the message of this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +229,7 @@ Command: TypeAlias = (
     | TakeBack
     | LookForEnd
     | SetRun
+    | KeepPauses
     | Collect
     | Fetch
     | CallFailed

@@ -79,7 +79,7 @@ class DistributorMachine(ToCollector):
                 self._giving.lost(peer)
                 self._dispatcher.peer_lost(peer)
             case e.Connected("acks"):
-                self._connected = True
+                self._connected = self._dispatcher.has_paused = True
                 self._say_again(now)
             case e.Disconnected("acks"):
                 self._connected = False
@@ -89,6 +89,8 @@ class DistributorMachine(ToCollector):
                 self._metadata_loaded(event, now)
             case e.WorkerDied(pid, how):
                 self._dispatcher.worker_died(pid, how)
+            case e.WorkersDesired(name, number) if name in self.tasks:
+                self.tasks[name].desired = number
             case e.EndFound() if self.phase == "greeting" and (why := self._early_end.verdict(event, now)):
                 self._end_early(why, 1, now)
             case e.Drain(seconds, final):
@@ -97,13 +99,8 @@ class DistributorMachine(ToCollector):
                 if final and self.interrupted_at is None and not (self.phase == "greeting" and self._connected):
                     self.interrupted_at = now
                 self._drain(now + seconds, now)
-            case _:
-                pass
         self._by_the_clock(now)
-        if self._connected and (news := self._dispatcher.starts.news):
-            for one in news:
-                self._to_collector(m.Unready(self.run, *one))
-            news.clear()
+        self._tell_news()
         self._move_on(now)
         self._look_around(now, is_told=isinstance(event, e.Disconnected))
         return self._out
@@ -230,6 +227,8 @@ class DistributorMachine(ToCollector):
                 self._merge_progress([m.TaskProgress(task, collected, failed)], now)
             case m.Fetched(run) as answer if run == self.run and self.phase == "running":
                 self._fetched(answer)
+            case m.Failing(run, kinds) if run == self.run:
+                self._failing = kinds
             case m.Noted(run, task, spans) if run == self.run and task in self.tasks:
                 self.tasks[task].ledger.note_told(spans)
             case m.Finished(run) as finished if run == self.run and self.phase == "finishing":
@@ -251,7 +250,7 @@ class DistributorMachine(ToCollector):
             # what it says of ACKs that were not heard
             self._hear(ack, news=False)
             return
-        self._repeat_at, self._queued = now + REPEAT_SECONDS, ack.queued
+        self._note_collector(ack, now)
         task.ledger.duplicates = max(task.ledger.duplicates, ack.duplicates)
         before = task.ledger.done
         released = task.ledger.acknowledge(*self._believed(task, ack.collected, ack.failed))
@@ -295,8 +294,9 @@ class DistributorMachine(ToCollector):
         elif not self._parts.lacks(holding):
             self.run, self.metadata = holding.run, holding.metadata
             for task in self.tasks.values():
-                task.ledger.take_over(self._rng.randrange(1, 1 << 30) << 32)
+                task.ledger.take_over(self._rng.randrange(1, 1 << 30) << 32, now)
             self._learn(holding.outboxes)
+            self._learn_pauses(holding.pauses)
             self._merge_progress(self._parts.progress(), now)
             self._merge(holding, now)
             if holding.finishing:

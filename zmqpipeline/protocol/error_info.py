@@ -14,13 +14,15 @@ else:
 class ErrorInfo:
     """Why a call of user code failed, as text: the type's name, its message, the traceback.
 
-    `place` is where it was raised, ``boom.py:14 collect``; empty if nothing was raised.
+    `place` is where it was raised, ``boom.py:14 collect``; empty if nothing was raised. `span` is that of the call, if
+    traces are on.
     """
 
     error: str
     message: str
     traceback: str = ""
     place: str = ""
+    span: bytes = b""
 
 
 NEVER_RETRIED = frozenset({"zmqpipeline.errors.FieldError"})
@@ -41,7 +43,7 @@ class TaskError:
 
 @dataclass(frozen=True, slots=True)
 class FailedItem:
-    """One item that is given up. `stage` is where: worker, collector, feed, distributor or crash."""
+    """One item that is given up. `stage` is where: worker, collector, feed, gather, distributor or crash."""
 
     task: str
     number: int

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
-from zmqpipeline.protocol.messages import Blobs, Envelope, ErrorInfo, Outbox, Spans, TaskCounts, TaskProgress
+from zmqpipeline.protocol.messages import (
+    Blobs,
+    Envelope,
+    ErrorInfo,
+    Outbox,
+    Spans,
+    TaskCounts,
+    TaskPause,
+    TaskProgress,
+)
 
 if TYPE_CHECKING:
     from dataclasses import dataclass
@@ -55,6 +64,8 @@ class Tick:
 class Drain:
     """End in good order: take nothing new, finish what runs, hand back the rest; give up after `seconds`.
 
+    A worker may be given `math.inf`: it never gives up.
+
     `final`: nobody is to come in the place of this role, so that a run without it ends, too, and the others are told.
     """
 
@@ -68,6 +79,14 @@ class WorkerDied:
 
     pid: int
     how: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersDesired:
+    """Whoever starts the workers of this task gives it so many from now on."""
+
+    task: str
+    number: int
 
 
 # distributor: answers to Produce and LoadMetadata --------------------------------------------------------------------
@@ -88,6 +107,8 @@ class Produced:
     keys: Blobs | None = None
     trouble: ErrorInfo | None = None
     over: int = 0
+    values: Blobs | None = None
+    """Digests of what a rate goes by (`rate_by`), one an item."""
 
 
 PRODUCED_STATES = ("more", "ready", "gated", "exhausted", "failed")
@@ -196,6 +217,8 @@ class Restored:
     ack_data: bytes = b""
     over: bool = False
     outboxes: list[Outbox] = field(default_factory=list)
+    pauses: list[TaskPause] = field(default_factory=list)
+    """The tasks that pause, and for how much longer."""
     aside: bool = False
     """It counts only if a distributor begins this very run here: nobody has asked for a journal."""
 
@@ -229,8 +252,8 @@ class Collected:
     """If they were wanted: the data for the ACK of each item in `spans`, as (how many in a row, data)."""
     outboxes: list[Outbox] = field(default_factory=list)
     """What the outboxes hold now, with all that these items gave."""
-    unfed: list[int] = field(default_factory=list)
-    """The failures of a function that makes items of results, not of the collector's own."""
+    unfed: dict[int, str] = field(default_factory=dict)
+    """The failures of a function that makes items of results, not of the collector's own: each with feed or gather."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +265,8 @@ class FailedCalled:
     trouble: ErrorInfo | None = None
     outboxes: list[Outbox] = field(default_factory=list)
     """As in Collected."""
+    ungathered: ErrorInfo | None = None
+    """What a function that gathers raised for a group whose last item is one of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +283,9 @@ class Fetched:
     task: str
     spans: Spans
     payloads: Blobs
+    values: bytes = b""
+    until: float = 0.0
+    """As in the message of this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +324,7 @@ Event: TypeAlias = (
     | Tick
     | Drain
     | WorkerDied
+    | WorkersDesired
     | Produced
     | MetadataLoaded
     | Executed

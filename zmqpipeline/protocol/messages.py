@@ -32,6 +32,7 @@ from zmqpipeline.protocol.ack_messages import Ack as Ack
 from zmqpipeline.protocol.ack_messages import AckNote as AckNote
 from zmqpipeline.protocol.ack_messages import Begin as Begin
 from zmqpipeline.protocol.ack_messages import Bye as Bye
+from zmqpipeline.protocol.ack_messages import Failing as Failing
 from zmqpipeline.protocol.ack_messages import Fetch as Fetch
 from zmqpipeline.protocol.ack_messages import Fetched as Fetched
 from zmqpipeline.protocol.ack_messages import Finish as Finish
@@ -41,8 +42,10 @@ from zmqpipeline.protocol.ack_messages import Holding as Holding
 from zmqpipeline.protocol.ack_messages import Keys as Keys
 from zmqpipeline.protocol.ack_messages import Noted as Noted
 from zmqpipeline.protocol.ack_messages import Outbox as Outbox
+from zmqpipeline.protocol.ack_messages import Pauses as Pauses
 from zmqpipeline.protocol.ack_messages import Propose as Propose
 from zmqpipeline.protocol.ack_messages import Ranges as Ranges
+from zmqpipeline.protocol.ack_messages import TaskPause as TaskPause
 from zmqpipeline.protocol.ack_messages import TaskProgress as TaskProgress
 from zmqpipeline.protocol.ack_messages import Unready as Unready
 from zmqpipeline.protocol.error_info import ErrorInfo as ErrorInfo
@@ -61,6 +64,10 @@ from zmqpipeline.protocol.spans import Blobs as Blobs
 from zmqpipeline.protocol.spans import Spans as Spans
 from zmqpipeline.protocol.status_records import WORKER_STATES as WORKER_STATES
 from zmqpipeline.protocol.status_records import AskStatus as AskStatus
+from zmqpipeline.protocol.status_records import FailureStatus as FailureStatus
+from zmqpipeline.protocol.status_records import ItemTimes as ItemTimes
+from zmqpipeline.protocol.status_records import LogLine as LogLine
+from zmqpipeline.protocol.status_records import LostWorker as LostWorker
 from zmqpipeline.protocol.status_records import RunningItem as RunningItem
 from zmqpipeline.protocol.status_records import Status as Status
 from zmqpipeline.protocol.status_records import TaskCounts as TaskCounts
@@ -107,6 +114,10 @@ class WorkerReport:
     """Given while each thread is busy with an item that takes long: these have begun, and nothing behind them can."""
     kept_bytes: int = 0
     """How many bytes the results have that it keeps."""
+    times: ItemTimes | None = None
+    """How long its items of this run took; in a full report."""
+    service_time: float = 0.0
+    """Seconds that one of its last items took; 0 before the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +144,8 @@ class Goodbye:
     run: str
     task: str
     trouble: ErrorInfo | None = None
+    times: ItemTimes | None = None
+    """As in `WorkerReport`: all of them."""
 
 
 # distributor -> worker ------------------------------------------------------------------------------------------------
@@ -173,6 +186,8 @@ class Settled:
     task: str
     released: Spans
     resync: bool = False
+    report_seconds: float = 0.0
+    """How often a full report is wanted, if that is more seldom than it is said otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +341,8 @@ Message: TypeAlias = (
     | Unready
     | Fetch
     | Fetched
+    | Pauses
+    | Failing
 )
 """In the order of their codes on the wire: a new one comes last, and who may say it is in `protocol.allowed`."""
 

@@ -14,10 +14,10 @@ from zmqpipeline.protocol.messages import ErrorInfo, RunEnded, TaskCounts
 MAX_NAMED = 5
 """So many tasks are named in a letter."""
 
-FUNCTIONS = ("metadata", "ack_data", "failed", "finished")
+FUNCTIONS = ("metadata", "ack_data", "failed", "finished", "gather=")
 """Names of functions among troubles, which are otherwise those of tasks."""
 
-AT_THE_END = ("ack_data", "failed", "finished")
+AT_THE_END = ("ack_data", "failed", "finished", "gather=")
 """Those of them that cost no item: whether everything was collected is another question."""
 
 

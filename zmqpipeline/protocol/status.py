@@ -10,7 +10,7 @@ The law:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -23,15 +23,13 @@ from zmqpipeline.protocol.delivery.stages import all_before
 from zmqpipeline.protocol.delivery.task_state import TaskState
 from zmqpipeline.protocol.delivery.workers import MAX_NAME_LENGTH, WorkerState
 from zmqpipeline.protocol.peers import ViolationLog
+from zmqpipeline.protocol.status_records import MAX_WORKERS
 
 HOP = "status"
 """The hop that questions come by."""
 
 SAME_SECONDS = 0.1
 """For so long an answer is good."""
-
-MAX_WORKERS = 4000
-"""So many workers are told of by name: an answer is one message."""
 
 _PHASES = {
     "greeting": "asks the collector what it holds",
@@ -41,6 +39,16 @@ _PHASES = {
     "farewell": "the run is over; the workers are told",
     "draining": "drains: nothing more is handed out, what is with workers is waited for",
 }
+
+
+@dataclass(frozen=True)
+class StatusNews:
+    """What has gone wrong, as it is told: see `Status`."""
+
+    failures: Sequence[m.FailureStatus] = ()
+    lost: Sequence[m.LostWorker] = ()
+    lost_workers: int = 0
+    log: Sequence[m.LogLine] = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,12 @@ class StatusSource:
     """What waits for the collector's function, as its last ACK said."""
     held_bytes: int = 0
     """What waits at a broker of services."""
+    commits: tuple[int, float] = (0, 0.0)
+    """How many transactions the collector has written to its journal, and how long these took, as its last ACK said."""
+    told_end: Sequence[m.TaskCounts] = ()
+    """What became of the items, if a collector has said so: they were all done before this process began."""
+    news: Callable[[float], StatusNews] | None = None
+    """What has gone wrong, at this time; made if an answer is to be."""
 
 
 class StatusResponder:
@@ -97,6 +111,7 @@ class StatusResponder:
 def status_of(facts: StatusSource, now: float) -> m.Status:
     """The answer at this moment; times in seconds of the machine's clock."""
     opened = [task.opened_at for task in facts.tasks.values() if task.opened_at is not None]
+    news = StatusNews() if facts.news is None else facts.news(now)
     members = islice(facts.members.values(), MAX_WORKERS)
     return m.Status(
         pipeline=facts.pipeline,
@@ -108,6 +123,12 @@ def status_of(facts: StatusSource, now: float) -> m.Status:
         workers=[_worker(facts.tasks[member.task], member, now) for member in members],
         queued_bytes=facts.queued_bytes,
         held_bytes=facts.held_bytes,
+        commits=facts.commits[0],
+        commit_seconds=facts.commits[1],
+        failures=list(news.failures),
+        lost=list(news.lost),
+        lost_workers=news.lost_workers,
+        log=list(news.log),
     )
 
 
@@ -122,9 +143,10 @@ def _why_all(facts: StatusSource) -> str:
 
 def _task(facts: StatusSource, task: TaskState, now: float) -> m.TaskStatus:
     ledger = task.ledger
+    told = next((one for one in facts.told_end if one.task == task.spec.task_type), None)
     end = now if task.over_at is None else task.over_at
     return m.TaskStatus(
-        counts=task.counts(),
+        counts=told or task.counts(),
         total=task.spec.total,
         waiting=ledger.waiting + task.in_outbox,
         retrying=ledger.retrying,
@@ -133,6 +155,8 @@ def _task(facts: StatusSource, task: TaskState, now: float) -> m.TaskStatus:
         seconds=0.0 if task.opened_at is None else max(0.0, end - task.opened_at),
         inherited=task.inherited,
         why=_why(facts, task, now)[:MAX_NAME_LENGTH],
+        times=task.times.sum(),
+        desired=task.desired,
     )
 
 
@@ -209,7 +233,8 @@ def _why_nothing_comes(facts: StatusSource, task: TaskState) -> str:
     if task.fed is not None and not task.fed.closed:
         return "waits for its first items"
     feeders = [repr(name) for name in task.spec.for_each if not facts.tasks[name].is_over]
-    return f"waits for results of {', '.join(feeders)}" if feeders else ""
+    by = f", to gather them by {task.spec.gather!r}" if task.spec.gather else ""
+    return f"waits for results of {', '.join(feeders)}{by}" if feeders else ""
 
 
 def _has_room(members: Iterable[WorkerState], task: str) -> bool:
@@ -231,6 +256,8 @@ def _worker(task: TaskState, member: WorkerState, now: float) -> m.WorkerStatus:
         executed=member.executed,
         running=_running(task, member, now),
         kept_bytes=member.kept_bytes,
+        busy_seconds=task.times.of(member.who),
+        service_time=member.service_time,
     )
 
 

@@ -10,6 +10,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.delivery import failing
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
 from zmqpipeline.protocol.delivery.dispatcher import Dispatcher
 from zmqpipeline.protocol.delivery.failure_kinds import said, told
@@ -26,7 +27,7 @@ from zmqpipeline.protocol.missed_run import Stay
 from zmqpipeline.protocol.peers import Link, ViolationLog
 from zmqpipeline.protocol.run_end import AT_THE_END, ended_early, over
 from zmqpipeline.protocol.snapshots import DistributorSnapshot
-from zmqpipeline.protocol.status import StatusResponder, StatusSource
+from zmqpipeline.protocol.status import StatusNews, StatusResponder, StatusSource
 from zmqpipeline.protocol.waiting import Waiting
 
 REPEAT_SECONDS = 1.0
@@ -58,6 +59,7 @@ class ToCollector:
         age: float | None = None,
         command: str = "",
         show: Callable[[bytes], str] = repr,
+        log_lines: Callable[[], Sequence[m.LogLine]] = tuple,
         is_dict: Callable[[bytes], bool] = bool,
     ) -> None:
         """Make one; the keywords say what surrounds it.
@@ -69,6 +71,8 @@ class ToCollector:
         time to time hear that a short run is over. `early_stay`: the same, if it is ended by its user.
 
         `age` is that of `EarlyEnd`.
+
+        `log_lines` gives the warnings that this process has logged last, for who asks how the run stands.
 
         `show` makes text for people of a packed value, `is_dict` tells whether one is a dict: what is in one is not
         known here.
@@ -96,7 +100,7 @@ class ToCollector:
         self.tasks = {name: TaskState(_spec(tasks, name), Ledger(_spec(tasks, name))) for name in order(tasks)}
         self._proposed = run
         self._parts = Parts(self.tasks)
-        self._queued = 0
+        self._queued, self._commits = 0, (0, 0.0)
         self._merged: list[m.TaskProgress] = []
         """What a collector has said last that it holds."""
         self._rng = rng or random.Random()
@@ -104,6 +108,9 @@ class ToCollector:
         self._links = Links(incarnation)
         self._acks = Link(incarnation)
         self._responder = StatusResponder(incarnation)
+        self._show, self._log_lines = show, log_lines
+        self._failing: list[m.FailedKind] = []
+        """Why items failed, as the collector said last."""
         self._violations = ViolationLog()
         self._giving = MetadataGiven(is_dict, self._violations)
         self._command = command
@@ -147,13 +154,23 @@ class ToCollector:
     def facts(self) -> StatusSource:
         """What an answer on the hop ``status`` is built from."""
         tasks, members, troubles = self.tasks, self._dispatcher.members, self.troubles
-        return StatusSource(
-            self.pipeline, self.run, self.phase, self._connected, tasks, members, troubles, self._queued
-        )
+        known = (self.pipeline, self.run, self.phase, self._connected, tasks, members, troubles, self._queued)
+        told_end = () if self._told_end is None else self._told_end.counts
+        return StatusSource(*known, commits=self._commits, told_end=told_end, news=self._news)
+
+    def _news(self, now: float) -> StatusNews:
+        kinds = failing.merged(self.failed.kinds, self._failing)
+        lost = self._dispatcher.lost_workers(now)
+        return StatusNews(failing.statuses(kinds, self._show), *lost, self._log_lines())
 
     def snapshot(self) -> DistributorSnapshot:
         """What a distributor knows, for people."""
         return snapshot_of(self.phase, self.run, self.tasks)
+
+    def _note_collector(self, ack: m.Ack, now: float) -> None:
+        """How the collector stands, as it says with an ACK."""
+        self._repeat_at = now + REPEAT_SECONDS
+        self._queued, self._commits = ack.queued, (ack.commits, ack.commit_seconds)
 
     def _tell_given_up(self, failures: list[m.FailedItem], worker: str) -> None:
         self._out += self.failed.lines(failures, worker, self._dispatcher.now)
@@ -207,7 +224,26 @@ class ToCollector:
     def _begin_message(self, progress: list[m.TaskProgress]) -> m.Begin:
         ack_task, _, ack_data = self._gates.last_ack
         gated, heard = self._gates.exist, self._gates.heard
-        return m.Begin(self.pipeline, self.run, self.metadata, progress, ack_task, ack_data, gated, heard)
+        known = (ack_task, ack_data, gated, heard, self._dispatcher.pauses())
+        return m.Begin(self.pipeline, self.run, self.metadata, progress, *known)
+
+    def _tell_news(self) -> None:
+        """What the collector is to know at once: workers that cannot begin, tasks that pause."""
+        if not self._connected:
+            return
+        for one in self._dispatcher.starts.news:
+            self._to_collector(m.Unready(self.run, *one))
+        self._dispatcher.starts.news.clear()
+        if self._dispatcher.has_paused and self.run:
+            self._dispatcher.has_paused = False
+            if pauses := self._dispatcher.pauses():
+                self._to_collector(m.Pauses(self.run, pauses))
+
+    def _learn_pauses(self, pauses: list[m.TaskPause]) -> None:
+        """The distributor before this one was asked for these."""
+        for one in pauses:
+            if one.task in self.tasks and 0 < one.seconds < float("inf"):
+                self._dispatcher.pause(self.tasks[one.task], one.seconds)
 
     def _learn(self, outboxes: list[m.Outbox]) -> None:
         """What there is for fed tasks: before what is said to be done is taken note of."""
@@ -244,10 +280,11 @@ class ToCollector:
     def _take_over_end(self, holding: m.Holding, now: float) -> None:
         """What became of the items is as the collector says."""
         self._told_end = m.Finish(holding.run, holding.ok, holding.counts)
-        for counts in holding.counts:
-            task = self.tasks.get(counts.task)
-            if task is not None and counts.state in _OVER:
-                task.state, task.over_at = counts.state, now
+        told = {counts.task: counts.state for counts in holding.counts}
+        for name, task in self.tasks.items():
+            # the run is over, and so is each task, also one that the collector does not name
+            state = told.get(name, "")
+            task.state, task.over_at = state if state in _OVER else "aborted", now
 
     def _merge(self, holding: m.Holding, now: float) -> None:
         # each answer to a repeated question says all of it again, and half a million ranges take seconds

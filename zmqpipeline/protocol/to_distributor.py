@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
@@ -12,6 +12,7 @@ from zmqpipeline.protocol.collection.outgoing import Outgoing
 from zmqpipeline.protocol.data.ranges import RangeSet, pairs
 from zmqpipeline.protocol.delivery.failures import in_messages
 from zmqpipeline.protocol.delivery.held import Held
+from zmqpipeline.protocol.delivery.item_times import no_times, without
 from zmqpipeline.protocol.delivery.lifespan import Lifespan
 from zmqpipeline.protocol.delivery.running import Running
 from zmqpipeline.protocol.delivery.trials import Trials
@@ -25,6 +26,9 @@ REPORT_SECONDS = 1.0
 
 IDLE_REPORT_SECONDS = 5.0
 """How often it is said otherwise."""
+
+MAX_REPORT_SECONDS = 60.0
+"""Who wants it more seldom is not believed."""
 
 SERVICE_PREFETCH = 100
 """The most requests that a service worker has at hand for each thread: one slow request holds up those behind it."""
@@ -51,12 +55,13 @@ class ToDistributor:
         stay: bool = False,
         max_items: int | None = None,
         age: float | None = None,
+        times: Callable[[], m.ItemTimes] = no_times,
     ) -> None:
         """`answers`: a service worker, whose results go back to the broker, on the hop that its items come from.
 
         `idempotent`: its broker may give to another worker what was lost with this one. `stay`: the end of a run is not
         the worker's own; it waits for the next run. `max_items`: it executes so many and no more, and then retires, as
-        when a Retire comes. `age` is that of `EarlyEnd`.
+        when a Retire comes. `age` is that of `EarlyEnd`. `times` tells how long its items took in its life.
         """
         self.task = task
         self.slots = slots
@@ -93,11 +98,15 @@ class ToDistributor:
         self._begun: m.Spans | None = None
         """The only items that have begun, if that is known."""
         self._next_run: m.Welcome | None = None
+        self._times, self._times_before = times, no_times()
+        """The second are of the runs before."""
         self._room = CreditWindow(slots, self._options)
         self._room.shrink(self.lifespan.left(0))
         self._answered = False
         self._init_trouble: m.ErrorInfo | None = None
         self._report_at: float | None = None
+        self._report_seconds = REPORT_SECONDS
+        """How often a full report is said while anything is held; more seldom if there are very many workers."""
         self._deadline: float | None = None
         self._idle_since: float | None = None
         self._out: list[c.Command] = []
@@ -169,9 +178,10 @@ class ToDistributor:
         if "workers" not in self._connected:
             self._report_at = self._room.tell_at = None
             return
-        held = done = running = None
+        held = done = running = times = None
         if full:
-            self._report_at = now + (REPORT_SECONDS if self._is_busy() else IDLE_REPORT_SECONDS)
+            times = self._item_times()
+            self._report_at = now + self._until_next()
             done, pending = self._held.done(), self._pending.spans()
             ready = RangeSet(done)
             ready.update(pending)
@@ -199,13 +209,26 @@ class ToDistributor:
                 running=running,
                 begun=self._begun,
                 kept_bytes=self._kept.size,
+                times=times,
+                service_time=self._room.service_time,
             )
         )
         if full:
             self._say_failed(list(self._failures.values()))
 
-    def _is_busy(self) -> bool:
-        return bool(self._pending or self._kept or self._failures or not self.run or not self._answered)
+    def _until_next(self) -> float:
+        """Seconds until the next full report, if nothing calls for one before."""
+        if not self.run or not self._answered:
+            return REPORT_SECONDS
+        if self.phase == "draining":
+            # its time to end is short
+            return min(self._report_seconds, IDLE_REPORT_SECONDS)
+        is_busy = self._pending or self._kept or self._failures
+        return self._report_seconds if is_busy else max(IDLE_REPORT_SECONDS, self._report_seconds)
+
+    def _item_times(self) -> m.ItemTimes:
+        """How long the items of this run took."""
+        return without(self._times(), self._times_before)
 
     # out ---------------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ ended      RunEnded, EndFound, drained,   one that stays goes back to seeking at
 
 from __future__ import annotations
 
+import math
+
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import credit
 from zmqpipeline.protocol import events as e
@@ -32,7 +34,12 @@ from zmqpipeline.protocol.data.dedup import split_keys
 from zmqpipeline.protocol.data.ranges import numbers_of, sequence_of, spans_of
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.peers import Verdict
-from zmqpipeline.protocol.to_distributor import IDLE_REPORT_SECONDS, REPORT_SECONDS, ToDistributor
+from zmqpipeline.protocol.to_distributor import (
+    IDLE_REPORT_SECONDS,
+    MAX_REPORT_SECONDS,
+    REPORT_SECONDS,
+    ToDistributor,
+)
 
 
 class WorkerMachine(ToDistributor):
@@ -71,7 +78,7 @@ class WorkerMachine(ToDistributor):
             case e.Retire(reason, level):
                 self._retire(reason, level, now)
             case e.Drain(seconds):
-                self._drain(now + seconds, now)
+                self._drain(None if seconds == math.inf else now + seconds, now)
             case e.EndFound() if self._missed is not None:
                 told, ended = self._missed.found(event, self.run, now)
                 if told:
@@ -139,7 +146,8 @@ class WorkerMachine(ToDistributor):
         if hop == self._collector[0]:
             self._outgoing.is_connected = True
         if hop == "workers":
-            self._answered = False
+            # what an earlier distributor wanted does not count
+            self._answered, self._report_seconds = False, REPORT_SECONDS
             self._report(now, full=True)
         elif self._kept or not self.run:
             # who waits for a run says that it is here: the collector may be ended before there is one
@@ -176,7 +184,7 @@ class WorkerMachine(ToDistributor):
                 self._end(2, reason)
         if self.phase != "ended" and verdict in (Verdict.GAP, Verdict.NEW):
             self._report(now, full=True)
-        if self._trials.waiting:
+        if self.phase != "ended" and self._trials.waiting:
             self._out += self._trials.heard(self._workers.confirmed)
 
     def _from_collector(self, envelope: m.Envelope, now: float) -> None:
@@ -216,7 +224,7 @@ class WorkerMachine(ToDistributor):
             self.ended_by = None if self._stay else ended
             self._end(0, ended.reason or "the run is over")
             return
-        self._to_distributor(m.Goodbye(self.run, self.task))
+        self._to_distributor(m.Goodbye(self.run, self.task, None, self._item_times()))
         if self.run and (self._next_run is None or self._next_run.run):
             self._log(
                 20 if ended.ok else 30, f"{ended.reason or 'The run is over.'} This worker stays for the next run."
@@ -240,6 +248,7 @@ class WorkerMachine(ToDistributor):
             return
         self.run = self._outgoing.run = self._next_run.run
         metadata, self._next_run = self._next_run.metadata, None
+        self._times_before = self._times()
         if not self.run:
             # the distributor has said goodbye: the next one is told at its connection
             self._set_phase("seeking")
@@ -276,7 +285,7 @@ class WorkerMachine(ToDistributor):
             if keys:
                 self._held.keys.update((number, keys[number]) for number in numbers)
             # An idle worker reports more seldom; now there is something to lose.
-            soon = now + REPORT_SECONDS
+            soon = now + self._report_seconds
             self._report_at = soon if self._report_at is None else min(self._report_at, soon)
             command = c.Execute(body.task, body.attempt, body.timeout, numbers, payloads, body.trial)
             if body.trial:
@@ -334,6 +343,8 @@ class WorkerMachine(ToDistributor):
     def _settled(self, body: m.Settled, now: float) -> None:
         if body.run != self.run or self._next_run is not None:
             return
+        # NaN is no more than the least
+        self._report_seconds = min(MAX_REPORT_SECONDS, max(REPORT_SECONDS, body.report_seconds))
         self._release(body.released)
         self._results_moved(now)
         if body.resync:
@@ -395,6 +406,6 @@ class WorkerMachine(ToDistributor):
 
     def _end(self, status: int, reason: str, trouble: m.ErrorInfo | None = None) -> None:
         if "workers" in self._connected:
-            self._to_distributor(m.Goodbye(self.run, self.task, trouble))
+            self._to_distributor(m.Goodbye(self.run, self.task, trouble, self._item_times()))
         self.phase = "ended"
         self._do(c.Ended(status, reason))

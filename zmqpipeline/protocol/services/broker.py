@@ -45,7 +45,7 @@ from zmqpipeline.protocol.services.refusals import (
 )
 from zmqpipeline.protocol.services.requests import Service
 from zmqpipeline.protocol.services.to_clients import FORGET_SECONDS, GRACE_SECONDS, ToClients
-from zmqpipeline.protocol.status import StatusSource
+from zmqpipeline.protocol.status import StatusNews, StatusSource
 
 FAREWELL_SECONDS = 2.0
 """How long the workers have to say goodbye."""
@@ -123,7 +123,14 @@ class ServiceMachine(ToClients):
     def facts(self) -> StatusSource:
         """What `status` tells: a service is shown like a task, and all that is over counts as collected."""
         members = self._dispatcher.members
-        return StatusSource("services", "", self.phase, True, self._tasks, members, {}, held_bytes=self.totals.total)
+        return StatusSource(
+            *("services", "", self.phase, True, self._tasks, members, {}, 0),
+            held_bytes=self.totals.total,
+            news=self._news,
+        )
+
+    def _news(self, now: float) -> StatusNews:
+        return StatusNews((), *self._dispatcher.lost_workers(now))
 
     def check(self) -> None:
         """Every request is in exactly one ledger, and in the books of its client and its service."""
