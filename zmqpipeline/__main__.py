@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+
 from zmqpipeline.runtime import child
 
 
 def _start() -> None:
     # before anything else is imported: from here on the process ends with the one that started it
     child.adopt()
+    # hundreds of modules are made, and no garbage
+    gc.disable()
     from zmqpipeline.cli.main import main
 
+    gc.enable()
     main()
 
 

@@ -35,6 +35,7 @@ ROLE_OFFSETS = {
     "status": 4,
     "service-clients": 5,
     "service-workers": 6,
+    "engine": 7,
 }
 """What a base address is split into: the roles' hops, each with what it adds to a tcp port."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from zmqpipeline.addresses import EndpointAddress, RoleAddresses, default_base
 from zmqpipeline.definitions.decorators import Decorated
@@ -192,7 +192,7 @@ class Pipeline(Decorated):
     def run(
         self,
         *,
-        workers: int | Literal["auto"] | Mapping[str, int | Literal["auto"]] | None = None,
+        workers: int | str | Mapping[str, int | str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         journal: str | PathLike[str] | None = None,
         progress: bool | None = None,
@@ -207,7 +207,8 @@ class Pipeline(Decorated):
 
         Args:
             workers: processes for every task, or for some: ``{"C": 4}``; "auto", the default, is as many as there are
-                cores for this process, by its affinity and the CPU quota of its control groups.
+                cores for this process, by its affinity and the CPU quota of its control groups. A range such as "1:8"
+                or "0:auto": as many as the work needs.
             metadata: added to what the metadata function returns, over it.
             journal: a file in which the collector writes down what is done. Called again with the same file, also by
                 another process after this one was killed, the run goes on; a finished one is not started again, and

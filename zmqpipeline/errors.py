@@ -11,6 +11,7 @@
     │   ├── DependencyError           a dependency on an unknown task, or a circle of them
     │   ├── RegistrationError         (TypeError)  a decorator used twice, too late, or with an unknown parameter
     │   ├── KeysError                 keys that are missing, wrong, or open to others; an address that needs some
+    │   │   └── KeysUnavailable       keys that cannot be written now: the disk is full; status 75
     │   ├── JournalError              a journal that cannot be opened, belongs to another run, or cannot be written
     │   │   └── JournalUnavailable    one that may be usable later: another process has it, its disk is full; status 75
     │   └── ImportFailed              the app's module cannot be imported by a child process or the command line
@@ -91,6 +92,15 @@ class RegistrationError(ConfigurationError, TypeError):
 
 class KeysError(ConfigurationError):
     """Keys that are missing, wrong or open to other users, or an address that is not to be used without any."""
+
+
+class KeysUnavailable(KeysError):
+    """Keys that cannot be written now, for a reason that may pass: the disk is full.
+
+    The exit status is that of `JournalUnavailable`: the same command may succeed later.
+    """
+
+    exit_status: ClassVar[int] = 75
 
 
 class JournalError(ConfigurationError):

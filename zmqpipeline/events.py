@@ -92,7 +92,10 @@ class ItemFailed(ItemEvent):
     """Items are given up: they will not be executed again."""
 
     stage: str
-    """Where: worker, collector, feed, crash (workers died of it), distributor (too large); empty if of several."""
+    """Where: worker, collector, feed, gather, crash (workers died of it), distributor (too large).
+
+    Empty if of several.
+    """
 
     error: str
     """The name of the type of what was raised; empty if of several."""

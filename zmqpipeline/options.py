@@ -86,6 +86,13 @@ class Options:
     linger: float = 5.0
     """How long a closing socket tries to send what is queued."""
 
+    io_threads: int = 1
+    """How many threads of libzmq serve the connections of a role (1 to 64). One is enough for a thousand workers.
+
+    What a thread does for its heartbeats grows with the square of its connections: for ten thousand give distributor
+    and collector eight, or ask less often (`heartbeat_interval`).
+    """
+
     max_message_bytes: int = 64 * 1024 * 1024
     """The largest packed item or result; a larger one is a failed item and is never sent.
 
@@ -132,6 +139,9 @@ class Options:
 
     log_json: bool = False
     """Write log lines as JSON objects."""
+
+    traces: bool = False
+    """Make spans of OpenTelemetry for each item (extra ``otel``). Give all roles the same."""
 
     observers: Sequence[Observer] = ()
     """Functions that are called with each event of the role (`zmqpipeline.events`). Only a program can give them."""
@@ -207,6 +217,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "heartbeat_interval": (0, 6553),
     "heartbeat_timeout": (0, 6553),
     "linger": (0, 2_000_000),
+    "io_threads": (1, 64),
     "max_message_bytes": (1, _HUGE),
     "max_header_bytes": (8 * 1024, 1024 * 1024),
     "max_depth": (1, 1000),

@@ -22,8 +22,8 @@ from zmqpipeline.runtime import child as processes
 from zmqpipeline.runtime import child_report as told
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.log import log_to_stderr
-from zmqpipeline.runtime.process_start import age_of_command
-from zmqpipeline.runtime.tuning import keep_freed_memory
+from zmqpipeline.runtime.process_start import age_of_command, mark_command
+from zmqpipeline.runtime.tuning import keep_freed_memory, keep_imported, raise_file_limit
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -85,12 +85,21 @@ def patient(options: Options, flags: Mapping[str, Any]) -> Options:
     return replace(options, exit_when_idle=flags["exit_when_idle"]) if processes.is_child() else options
 
 
+def tune(*, is_bound: bool) -> None:
+    """Set what a process of a role wants of the interpreter and the system; `is_bound`: workers connect to it."""
+    mark_command()
+    keep_freed_memory()
+    keep_imported()
+    if is_bound:
+        raise_file_limit()
+
+
 def serve(role: Role, *, worker: bool = False) -> int:
     """Run one role in this process; its exit status."""
     runner = RoleRunner.of(role)
     for place in runner.places():
         refuse_inproc(place)
-    keep_freed_memory()
+    tune(is_bound=not worker)
     try:
         runner.run(HostProcess(processes.is_child(), processes.tell_parent, age_of_command()))
     except (ConfigurationError, KeyboardInterrupt):
@@ -138,7 +147,7 @@ def journal_flags(function: Function) -> Function:
     return function
 
 
-def _pairs(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+def pairs(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
     """``K=V`` given any number of times."""
     for value in values:
         if not value.partition("=")[0] or "=" not in value:
@@ -165,7 +174,7 @@ interval_flag = click.option(
 
 
 metadata_flag = click.option(
-    "--meta", multiple=True, callback=_pairs, metavar="K=V", help="Add an entry to the run's metadata. Can be repeated."
+    "--meta", multiple=True, callback=pairs, metavar="K=V", help="Add an entry to the run's metadata. Can be repeated."
 )
 
 

@@ -9,10 +9,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.common import (
@@ -21,20 +23,28 @@ from zmqpipeline.cli.common import (
     flag_arguments,
     journal_flags,
     metadata_flag,
+    pairs,
     say,
     settle,
     shared_flags,
+    tune,
 )
 from zmqpipeline.cli.failed import command_of
+from zmqpipeline.cli.page.place import HOST, TOKEN_HELP, TOKEN_VARIABLE
 from zmqpipeline.cli.progress import progress_shown
+from zmqpipeline.cli.tables import printable
 from zmqpipeline.errors import ConfigurationError, JournalUnavailable
 from zmqpipeline.options import Options
 from zmqpipeline.processes import import_app
 from zmqpipeline.processes import launch as launching
 from zmqpipeline.processes.supervisor import Outcome
+from zmqpipeline.processes.worker_numbers import Workers, read_workers
 from zmqpipeline.roles.results import Summary
 from zmqpipeline.runtime.journal import dead_items
-from zmqpipeline.runtime.tuning import keep_freed_memory
+
+if TYPE_CHECKING:
+    from zmqpipeline.cli.page.beside import PageBeside
+    from zmqpipeline.cli.report import Reporter
 
 log = logging.getLogger("zmqpipeline.run")
 
@@ -53,8 +63,9 @@ NOT_ALL = (
 @click.option(
     "--workers",
     multiple=True,
-    metavar="auto|N|TASK=N,...",
-    help="Worker processes for each task, or TASK=N for one. Default: auto, one for each CPU core.",
+    metavar="auto|N|MIN:MAX|TASK=...,...",
+    help="Worker processes for each task, or TASK=N for one. MIN:MAX, such as 1:8 or 1:auto: as many as the work "
+    "needs. Default: auto, one for each CPU core.",
 )
 @click.option(
     "--launch",
@@ -66,7 +77,22 @@ NOT_ALL = (
 @click.option(
     "--python",
     metavar="PATH",
-    help="The interpreter behind --launch, on the machine where it runs. Default: the path of the one that runs this.",
+    help="The interpreter behind --launch or of an --engine, where the workers run. Default: that of this, or of Dask.",
+)
+@click.option(
+    "--engine",
+    default="local",
+    metavar="local|dask|NAME",
+    help="What places the workers: this machine, a cluster of Dask, or an engine of an installed package.",
+)
+@click.option("--scheduler", metavar="ADDRESS", help="With --engine dask: its scheduler. Default: a cluster here.")
+@click.option(
+    "--engine-option",
+    "engine_options",
+    multiple=True,
+    metavar="K=V",
+    callback=pairs,
+    help="An option of the engine, such as resources=GPU:1 of Dask. May be repeated.",
 )
 @metadata_flag
 @journal_flags
@@ -76,9 +102,28 @@ NOT_ALL = (
     metavar="N",
     help="Stop the run, with status 1, when more than N items have failed.",
 )
+@click.option(
+    "--dashboard",
+    is_flag=False,
+    flag_value="",
+    metavar="[HOST:PORT]",
+    help=f"Show the run in a browser. Default address: {HOST}. Needs the extra `dashboard`.",
+)
+@click.option("--dashboard-token", envvar=TOKEN_VARIABLE, metavar="TOKEN", help=TOKEN_HELP)
+@click.option(
+    "--dashboard-control",
+    is_flag=True,
+    help="Allow users who have the page's token to drain or cancel the run, or to change its number of workers.",
+)
 @click.option("--progress/--no-progress", default=None, help="Show a progress line. Default: if stderr is a terminal.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout, and nothing else."
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Write a page about the run at its end: counts, failures, throughput, a timeline of workers, slowest items.",
 )
 @shared_flags
 @click.pass_obj
@@ -94,19 +139,42 @@ def run(
     fresh: bool,
     launch: str | None,
     python: str | None,
+    dashboard: str | None,
+    dashboard_token: str | None,
+    dashboard_control: bool,
+    report: Path | None,
+    engine: str,
+    scheduler: str | None,
+    engine_options: dict[str, str],
     **flags: Any,
 ) -> int:
     """Run everything on this machine: collector, distributor and workers."""
     options = settle(app, flags)
     check_journal(options, fresh)
-    keep_freed_memory()
+    # what a launched worker is told by variables is on other machines
+    os.environ.pop(TOKEN_VARIABLE, None)
+    if dashboard is None:
+        _refuse_page_flags(ctx, dashboard_control)
+    reporter = None if report is None else _reporter(report)
+    page: PageBeside | None = None
+    if dashboard is not None:
+        # a run without it does not pay for what it imports
+        from zmqpipeline.cli.page.beside import page_beside
+
+        page = page_beside(
+            *(ctx, app, options, dashboard, dashboard_token),
+            control=dashboard_control,
+            summary_of=lambda outcome: _object(app.name, outcome),
+        )
+    tune(is_bound=True)
     del flags["journal"], flags["run_id"], flags["max_failures"]  # not for a child
-    with progress_shown(progress) as observe, _only_json(as_json) as stdout:
+    closing: Any = contextlib.nullcontext() if page is None else contextlib.closing(page)
+    with progress_shown(progress) as observe, _only_json(as_json) as stdout, closing:
         outcome = launching.start(
             app,
             options=options,
             endpoint=flags.pop("endpoint") or os.environ.get(ENDPOINT_VARIABLE),
-            workers=launching.read_workers(app, workers),
+            workers=read_workers(app, workers),
             metadata=meta,
             flags=flag_arguments(flags),
             observe=observe,
@@ -114,24 +182,49 @@ def run(
             fresh=fresh,
             launch=launch,
             python=python,
+            beside=page,
+            record=None if reporter is None else reporter.record,
+            engine=launching.EngineChoice(engine, scheduler, engine_options),
         )
     if outcome.was_finished and not as_json:
         _say_finished(ctx, app, outcome.summary, str(options.journal))
+        if report is not None:
+            click.echo(f"  no report was written: nothing has run. {printable(str(report))} is as it was", err=True)
         return outcome.status
     if outcome.error is not None:
         say(str(outcome.error), outcome.status)
     if as_json or outcome.status not in (ConfigurationError.exit_status, JournalUnavailable.exit_status):
         _report(app.name, outcome, as_json)
+    if reporter is not None and not outcome.was_finished:
+        given = {"workers": _numbers(outcome), "launch": launch or "", "metadata": ", ".join(meta)}
+        headline, *_ = _summary_lines(app.name, outcome)
+        if reporter.write(app, outcome, headline, options, given) and not as_json:
+            click.echo(f"  report: {printable(str(report))}", err=True)
     if outcome.abandoned:
         # a collector's function still runs in its thread, and would hold up a normal exit
         _leave(outcome.status)
     return outcome.status
 
 
+def _refuse_page_flags(ctx: click.Context, control: bool) -> None:
+    """Of a run without a page. The variable of the token may be there for another one."""
+    is_given = ctx.get_parameter_source("dashboard_token") is ParameterSource.COMMANDLINE
+    if control or is_given:
+        flag = "--dashboard-control" if control else "--dashboard-token"
+        raise ConfigurationError(f"{flag} is about the page of the run. Add --dashboard.")
+
+
+def _reporter(path: Path) -> Reporter:
+    # who wants no report does not pay for its modules
+    from zmqpipeline.cli.report import Reporter
+
+    return Reporter(path)
+
+
 def run_app(
     app: Pipeline,
     *,
-    workers: launching.Workers | None = None,
+    workers: Workers | None = None,
     metadata: Mapping[str, Any] | None = None,
     journal: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
@@ -168,15 +261,24 @@ def run_app(
 
 
 def _report(name: str, outcome: Outcome, as_json: bool) -> None:
-    summary = outcome.summary
     if as_json:
-        failures = sum(one.failed for one in summary.tasks.values())
-        head = {"pipeline": name, "status": outcome.status, "failures": failures, "workers": dict(outcome.workers)}
-        told = {key: value for key, value in asdict(summary).items() if key != "results"}
-        click.echo(json.dumps({**head, **told}))
+        click.echo(json.dumps(_object(name, outcome)))
         return
     for line in _summary_lines(name, outcome):
         click.echo(line, err=True)
+
+
+def _object(name: str, outcome: Outcome) -> dict[str, Any]:
+    """The summary, for JSON."""
+    summary = outcome.summary
+    failures = sum(one.failed for one in summary.tasks.values())
+    head = {"pipeline": name, "status": outcome.status, "failures": failures, "workers": dict(outcome.workers)}
+    return {**head, **{key: value for key, value in asdict(summary).items() if key != "results"}}
+
+
+def _numbers(outcome: Outcome) -> str:
+    """How many worker processes each task was given, for people."""
+    return ", ".join(f"{task}: {number}" for task, number in outcome.workers.items())
 
 
 def _summary_lines(name: str, outcome: Outcome) -> list[str]:
@@ -186,9 +288,10 @@ def _summary_lines(name: str, outcome: Outcome) -> list[str]:
     if outcome.is_whole and (raised := [repr(one.task) for one in summary.reasons]):
         what += f", but {' and '.join(raised)} raised"
     what += f"; stopped: {summary.stopped}" if summary.stopped else ""
-    by = f" by {workers} worker{'' if workers == 1 else 's'}" if workers else ""
+    number = _number(sum(outcome.least.get(task, most) for task, most in outcome.workers.items()), workers)
+    by = f" by {number} worker{'' if workers == 1 else 's'}" if workers else ""
     head = f"{name}: {collected} items in {summary.seconds:.1f} s{by}, {what}"
-    return [head, *_task_lines(summary, outcome.workers), *_reason_lines(summary)]
+    return [head, *_task_lines(summary, outcome.workers, outcome.least), *_reason_lines(summary)]
 
 
 def _reason_lines(summary: Summary) -> list[str]:
@@ -198,13 +301,21 @@ def _reason_lines(summary: Summary) -> list[str]:
     return [*lines, f"  and {more} more kind{'' if more == 1 else 's'} of failure"] if more > 0 else lines
 
 
-def _task_lines(summary: Summary, workers: Mapping[str, int] = MappingProxyType({})) -> list[str]:
+def _number(least: int, most: int) -> str:
+    return f"{most}" if least == most else f"{least} to {most}"
+
+
+def _task_lines(
+    summary: Summary,
+    workers: Mapping[str, int] = MappingProxyType({}),
+    least: Mapping[str, int] = MappingProxyType({}),
+) -> list[str]:
     """The counts of each task; with its workers, if there are several tasks."""
     lines = []
     for task, counts in summary.tasks.items():
         numbers = [f"{key} {value}" for key, value in asdict(counts).items() if value or key in ("sent", "collected")]
         if len(workers) > 1 and task in workers:
-            numbers.append(f"workers {workers[task]}")
+            numbers.append(f"workers {_number(least.get(task, workers[task]), workers[task])}")
         lines.append(f"  {task}: {', '.join(numbers)}")
     return lines
 

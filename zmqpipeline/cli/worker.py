@@ -10,9 +10,10 @@ import click
 
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.common import check_task, exit_when_idle_flag, flag_arguments, patient, serve, settle, shared_flags
-from zmqpipeline.roles.worker import Worker
-from zmqpipeline.runtime.child import parents_host
+from zmqpipeline.roles.worker import Worker, WorkerRunner
+from zmqpipeline.runtime.child import parents_host, take_handed_keys
 from zmqpipeline.runtime.log import about_process
+from zmqpipeline.runtime.security.issued import HandedKeys, RunKeys
 
 
 @click.command("worker", epilog="Example: python -m app worker C --processes 4 --endpoint tcp://SERVER:5550")
@@ -23,11 +24,19 @@ from zmqpipeline.runtime.log import about_process
 )
 @click.option("--idle-timeout", type=click.FloatRange(0), metavar="S", help="Exit after S seconds without an item.")
 @click.option("--stay", is_flag=True, help="Keep running: serve the next run when one has ended.")
+@click.option("--tell-slowest", type=click.IntRange(0), default=0, hidden=True)
 @exit_when_idle_flag
 @shared_flags
 @click.pass_obj
 def worker_command(
-    app: Pipeline, /, task_type: str | None, threads: int | None, processes: int | None, stay: bool, **flags: Any
+    app: Pipeline,
+    /,
+    task_type: str | None,
+    threads: int | None,
+    processes: int | None,
+    stay: bool,
+    tell_slowest: int,
+    **flags: Any,
 ) -> int:
     """Execute the items of one task. Without TASK_TYPE: of every task, each in a process of its own."""
     options = settle(app, flags)
@@ -44,6 +53,9 @@ def worker_command(
         about_process(task=types[0], worker=f"{socket.gethostname()}/{os.getpid()}")
         worker = cast("Worker", app.compile("worker", types[0], options=patient(options, flags), threads=threads))
         worker.stay = worker.stay or stay
+        runner = WorkerRunner.of(worker)
+        runner.run_keys = RunKeys(handed=HandedKeys.read(take_handed_keys()))
+        runner.slowest = tell_slowest
         return serve(worker, worker=True)
     given = {**flags, "threads": threads, "stay": stay, "exit_when_idle": options.exit_when_idle}
     # one worker is a process like any other; who starts several has more to import

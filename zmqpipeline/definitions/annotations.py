@@ -34,19 +34,20 @@ _LISTS = (
 
 
 def first_converter(
-    function: Callable[..., Any], what: str, *, is_list: bool, is_dict: bool = True
+    function: Callable[..., Any], what: str, *, is_list: bool, is_dict: bool = True, which: str = "first"
 ) -> Callable[[Any], Any] | None:
     """What converts a value for the first parameter; None if it takes the dict as it arrived.
 
-    With `is_list` it takes a list of values, each of which is converted; with `is_dict` each value is a dict.
+    With `is_list` it takes a list of values, each of which is converted; with `is_dict` each value is a dict. Letters
+    call it the `which` parameter: of a function whose first argument is bound it is the second.
 
     Raises:
         RegistrationError: such values are never sent, or the annotation cannot be evaluated.
     """
-    first = _First(function, what)
+    first = _First(function, f"{which} parameter of the {what}")
     annotation = first.annotation()
     if is_list:
-        annotation = first.resolved(_element(annotation, what))
+        annotation = first.resolved(_element(annotation, f"{which} parameter of the {what}"))
     if is_plain(annotation):
         return None
     try:
@@ -55,17 +56,17 @@ def first_converter(
         raise refuse(what, error) from None
     except CannotEvaluate as error:
         if isinstance(error.__cause__, NameError):
-            raise _unknown_name(what, str(error.__cause__)) from None
+            raise _unknown_name(f"{which} parameter of the {what}", str(error.__cause__)) from None
         raise RegistrationError(f"The annotation of the {what} cannot be evaluated: {error}.") from None
     if is_dict and not takes_dicts(annotation):
         raise RegistrationError(
-            f"The first parameter of the {what} is annotated with {_name(annotation)}, and what it is called with is "
+            f"The {which} parameter of the {what} is annotated with {_name(annotation)}, and what it is called with is "
             "a dict. Annotate it with dict, or with a type of records: a dataclass, a TypedDict, a NamedTuple."
         )
     return (lambda values: [convert(one) for one in values]) if is_list else convert
 
 
-def _element(annotation: Any, what: str) -> Any:
+def _element(annotation: Any, parameter: str) -> Any:
     """Of a list of values, or None, the annotation of one; Any if it says nothing about them."""
     wanted = bare(annotation)
     if is_union(wanted):
@@ -75,7 +76,7 @@ def _element(annotation: Any, what: str) -> Any:
         return typing.get_args(wanted)[0]
     if holds_record(wanted):
         raise RegistrationError(
-            f"The first parameter of the {what} is annotated with {_name(annotation)}, and what it is called with is "
+            f"The {parameter} is annotated with {_name(annotation)}, and what it is called with is "
             "a list. Annotate it with list[...] of the record that one of them is."
         )
     return Any
@@ -88,8 +89,9 @@ def _name(annotation: Any) -> str:
 class _First:
     """The first parameter of a function, and where the names of its annotation are looked up."""
 
-    def __init__(self, function: Callable[..., Any], what: str) -> None:
-        self._what = what
+    def __init__(self, function: Callable[..., Any], parameter: str) -> None:
+        """`parameter` is what it is called in messages."""
+        self._called = parameter
         self._parameter, function = _first_parameter(function)
         self._inner = _innermost(function)
         self._globals = getattr(self._inner, "__globals__", None) or vars(
@@ -126,10 +128,10 @@ class _First:
         try:
             return evaluate()
         except NameError as error:
-            raise _unknown_name(self._what, str(error)) from None
+            raise _unknown_name(self._called, str(error)) from None
         except Exception as error:
             raise RegistrationError(
-                f"The annotation {str(text)!r} of the {self._what} cannot be evaluated: "
+                f"The annotation {str(text)!r} of the {self._called} cannot be evaluated: "
                 f"{type(error).__name__}: {error}."
             ) from None
 
@@ -197,9 +199,9 @@ def _is_of_another(function: Any) -> bool:
     )
 
 
-def _unknown_name(what: str, said: str) -> RegistrationError:
+def _unknown_name(parameter: str, said: str) -> RegistrationError:
     return RegistrationError(
-        f"The first parameter of the {what} is annotated with a type that is not known where it is called: {said}. "
+        f"The {parameter} is annotated with a type that is not known where it is called: {said}. "
         "Import it at the top of its module, and not for type checkers alone, or define it there, and not within a "
         "function; or annotate it with dict."
     )

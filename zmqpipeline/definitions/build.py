@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from zmqpipeline.roles.service import Service, ServiceWorker
     from zmqpipeline.roles.sources import ItemSource
     from zmqpipeline.roles.worker import Worker
+    from zmqpipeline.runtime.threads.event_loop import EventLoopThread
 
 AnyEntry = TypeVar("AnyEntry", WorkerEntry, ServiceEntry)
 
@@ -145,23 +146,27 @@ def _collector(app: Pipeline, settings: RunnerSettings, places: RoleAddresses) -
     cls = app.registry.collector_class
     if cls is None:
         from zmqpipeline.definitions.functions.collector import FunctionCollector
+        from zmqpipeline.runtime.threads.event_loop import EventLoopThread
 
         inner = inner_stages(entry.spec for entry in app.registry.tasks.values())
-        made = FunctionCollector(places.results, places.acks, app.registry.collectors, app.registry.single, inner)
-        CollectorRunner(made, settings, handler=made.handler, stages=_stages(app))
+        # what one async function has opened, another one may use
+        loop = EventLoopThread("zmqpipeline-async-collect")
+        registry = app.registry
+        made = FunctionCollector(places.results, places.acks, registry.collectors, registry.single, inner, loop)
+        CollectorRunner(made, settings, handler=made.handler, stages=_stages(app, loop))
         return made
     collector: Collector = cls()
     CollectorRunner(collector, settings, stages=_stages(app))
     return collector
 
 
-def _stages(app: Pipeline) -> Stages | None:
+def _stages(app: Pipeline, loop: EventLoopThread | None = None) -> Stages | None:
     """How results become items of other tasks, if they do."""
     if not any(entry.spec.for_each for entry in app.registry.tasks.values()):
         return None
     from zmqpipeline.definitions.functions.feeding import FunctionStages
 
-    return FunctionStages(app.registry.tasks)
+    return FunctionStages(app.registry.tasks, loop)
 
 
 def _chosen(entries: Mapping[str, AnyEntry], name: str | None, several: str, unknown: Callable[[str], str]) -> AnyEntry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar, overload
 
 from zmqpipeline.definitions import signatures
@@ -51,7 +51,8 @@ _Results: TypeAlias = _Record | list[Any]
 """What a worker's function returns; a list, if it has `batch`."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-TaskFunction = TypeVar("TaskFunction", bound="Callable[..., Iterable[_Record] | _Record]")
+_Items: TypeAlias = Iterable[_Record] | AsyncIterable[_Record] | _Record
+TaskFunction = TypeVar("TaskFunction", bound="Callable[..., _Items | Awaitable[_Items]]")
 WorkerFunction = TypeVar("WorkerFunction", bound="Callable[..., _Results | Awaitable[_Results]]")
 MetadataFunction = TypeVar("MetadataFunction", bound="Callable[..., Mapping[Any, Any] | None]")
 Class = TypeVar("Class", bound=type)
@@ -74,7 +75,8 @@ class Decorated(Original):
     def task(self, task_type: str, **keywords: Unpack[TaskKeywords]) -> Callable[[TaskFunction], TaskFunction]:
         """Decorator: the function gives the items of a task.
 
-        It may be a generator, return an iterable of dicts, or return one dict or None. It may be called again, when a
+        It may be a generator, return an iterable of dicts, or return one dict or None; an `async def` does the same on
+        an event loop of its own. It may be called again, when a
         distributor is started anew in the middle of a run: it must then give the same items in the same order, or, with
         `key`, items with the same keys in any order. By name it may take metadata, task_type, ack_data, address,
         msgtype, with `times` number, and without `times` and `key` start: how many items, from the first on without a

@@ -17,12 +17,12 @@ from zmqpipeline.definitions.keywords import (
     TaskKeywords,
     WorkerKeywords,
     checked,
-    per_second,
 )
 from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry
 from zmqpipeline.definitions.signatures import Handler, plan
 from zmqpipeline.errors import RegistrationError
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
+from zmqpipeline.roles.attributes import per_second
 from zmqpipeline.roles.task_type import TaskType
 
 if TYPE_CHECKING:
@@ -68,10 +68,26 @@ def task_entry(task_type: str, function: Callable[..., Any] | None, **given: Unp
         total=times if total is None else total,
         keyed=key is not None and not keywords["for_each"],
         for_each=tuple(keywords["for_each"]),
+        gather=str.__str__(keywords["gather"] or ""),
         rate=None if keywords["rate"] is None else per_second(keywords["rate"]),
+        rate_by=keywords["rate_by"],
         limit=keywords["limit"],
     )
+    if spec.rate_by is not None and (spec.rate is None or not spec.for_each):
+        lacks = "rate=" if spec.rate is None else "for_each="
+        raise RegistrationError(
+            f"Task {name!r} has rate_by={spec.rate_by!r} without {lacks}. A rate for each value of a field is for "
+            f"items that results give: @app.task({name!r}, for_each=..., rate='1/s', rate_by={spec.rate_by!r}). A task "
+            "with a source has one rate for all."
+        )
     place = None if endpoint is None else EndpointAddress(endpoint)
+    if spec.gather and (function is None or not spec.for_each):
+        lacks = "no function" if spec.for_each else "no for_each="
+        raise RegistrationError(
+            f"Task {name!r} has gather= and {lacks}. With for_each='B', gather={spec.gather!r} a function is called "
+            f"with a result of {spec.gather!r} and the list of all results of 'B' that came of it: "
+            "def FUNCTION(parent, results)."
+        )
     if spec.for_each:
         return _fed_entry(spec, function, place, keywords)
     if function is None or keywords["first"] is not None:
@@ -98,7 +114,8 @@ def _fed_entry(
             f"Task {name!r} has for_each= and times=. It has as many items as its function gives for each result: take "
             "times= away."
         )
-    made = None if function is None else plan(function, signatures.FOR_EACH, name)
+    place_of = signatures.GATHER if spec.gather else signatures.FOR_EACH
+    made = None if function is None else plan(function, place_of, name)
     roots: Callable[..., Any] | None = None
     if first is not None:
         roots = first if callable(first) else _given(first)

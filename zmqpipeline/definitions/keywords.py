@@ -15,7 +15,7 @@ from functools import cache, wraps
 from typing import Annotated, Any, Literal, TypedDict, TypeVar, cast, get_args, get_type_hints
 
 from zmqpipeline.errors import RegistrationError, did_you_mean
-from zmqpipeline.roles.attributes import COUNT_LIMIT, MEMORY_LIMIT, TIME_LIMIT, AttributeSpec
+from zmqpipeline.roles.attributes import COUNT_LIMIT, MEMORY_LIMIT, RATE, TIME_LIMIT, AttributeSpec
 
 OnFailed = Literal["abort", "continue"]
 First = Iterable[Mapping[Any, Any]] | Callable[..., Any]
@@ -76,36 +76,16 @@ FIRST = AttributeSpec(
     "[{'url': 'https://a.b'}]",
     True,
 )
+NAME = AttributeSpec(lambda value: isinstance(value, str) and bool(value), "the name of a task", "'A'", True)
 NAMES = AttributeSpec(_are_names, "a list of names of tasks", "['A']")
 KEY = AttributeSpec(
     lambda value: isinstance(value, str) or callable(value), "a field's name or a callable", "'id'", True
 )
+FIELD = AttributeSpec(lambda value: isinstance(value, str) and value != "", "the name of a field", "'host'", True)
 ON_FAILED = AttributeSpec(lambda value: value in get_args(OnFailed), "'abort' or 'continue'", "'continue'")
 ADDRESS = AttributeSpec(lambda value: isinstance(value, str), "an address, a string", "'tcp://10.0.0.7:5560'", True)
 
 
-def per_second(rate: str) -> float:
-    """How many items a second a rate such as "1500/m" stands for.
-
-    Raises:
-        ValueError: it stands for none.
-    """
-    number, slash, unit = rate.replace(" ", "").partition("/")
-    seconds = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(unit)
-    value = float(number)
-    if not slash or seconds is None or not 0 < value < float("inf"):
-        raise ValueError(rate)
-    return value / seconds
-
-
-def _is_rate(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and per_second(value) > 0
-    except ValueError:
-        return False
-
-
-RATE = AttributeSpec(_is_rate, 'a number of items a second, minute or hour, such as "1500/m"', "'1500/m'", True)
 FLAG = AttributeSpec(lambda value: isinstance(value, bool), "True or False", "True")
 
 
@@ -124,6 +104,16 @@ class TaskKeywords(TypedDict, total=False):
             "tasks whose results become items of this one: the function is called once for each of them, with the "
             "result as its first parameter, and gives items.",
             _names,
+        ),
+    ]
+    gather: Annotated[
+        str | None,
+        Keyword(
+            None,
+            NAME,
+            "with `for_each`: a task further up. The function is called once for each collected result of that one, "
+            "when all that came of it is collected or has failed: with that result, and the list of those of "
+            "`for_each` that came of it.",
         ),
     ]
     first: Annotated[
@@ -163,6 +153,15 @@ class TaskKeywords(TypedDict, total=False):
             None,
             RATE,
             'so many items are handed out at most, in the whole run: "20/s", "1500/m" (a minute), "90000/h".',
+        ),
+    ]
+    rate_by: Annotated[
+        str | None,
+        Keyword(
+            None,
+            FIELD,
+            "with `for_each` and `rate`: a field of the items; the rate is that of each of its values, such as of each "
+            "host, and not of all together.",
         ),
     ]
     limit: Annotated[

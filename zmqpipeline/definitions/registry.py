@@ -172,6 +172,7 @@ class Registry:
         for one in (*plans, *self.collectors.values()):
             if one is not None:
                 one.convert  # noqa: B018 - it raises
+                one.convert_second  # noqa: B018 - likewise
 
     def _check_init(self, decorator: str, name: str) -> None:
         worker = self.workers.get(name)

@@ -12,11 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial, wraps
 from types import FunctionType
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from zmqpipeline.definitions.annotations import first_converter
 from zmqpipeline.errors import ConfigurationError, RegistrationError
 from zmqpipeline.roles.attributes import is_async
+
+if TYPE_CHECKING:
+    from zmqpipeline.runtime.threads.event_loop import EventLoopThread
 
 _NOTHING = inspect.Parameter.empty
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -39,18 +42,30 @@ class HandlerKind:
     """It may be a coroutine function."""
     is_typed: bool = False
     """Its first parameter may be annotated with the records that it wants; see `annotations`."""
+    second: str | None = None
+    """Its second parameter, a list, if that does not go by name; it may be annotated likewise."""
 
 
 _TASK_NAMES = ("metadata", "task_type", "ack_data", "address", "msgtype")
-TASK = HandlerKind("task", None, (*_TASK_NAMES, "start"), may_yield=True)
-TIMES = HandlerKind("task", None, (*_TASK_NAMES, "number"))
-FIRST = HandlerKind("first", None, ("metadata", "task_type"), may_yield=True)
+TASK = HandlerKind("task", None, (*_TASK_NAMES, "start"), may_yield=True, may_await=True)
+TIMES = HandlerKind("task", None, (*_TASK_NAMES, "number"), may_await=True)
+FIRST = HandlerKind("first", None, ("metadata", "task_type"), may_yield=True, may_await=True)
 FOR_EACH = HandlerKind(
     "task",
     "the result",
     ("metadata", "task_type", "number", "attempt", "depth"),
     may_yield=True,
+    may_await=True,
     is_typed=True,
+)
+GATHER = HandlerKind(
+    "task",
+    "the result of the parent",
+    ("metadata", "task_type", "number", "attempt", "depth", "failures"),
+    may_yield=True,
+    may_await=True,
+    is_typed=True,
+    second="the list of results that came of it",
 )
 WORKER = HandlerKind(
     "worker",
@@ -78,16 +93,21 @@ THREAD_INIT = HandlerKind(
     "thread_init", None, ("metadata", "task_type", "thread_index", "resource"), may_yield=True, may_await=True
 )
 COLLECTOR = HandlerKind(
-    "collector", "the result", ("metadata", "task_type", "number", "attempt", "msgtype", "journal"), is_typed=True
+    "collector",
+    "the result",
+    ("metadata", "task_type", "number", "attempt", "msgtype", "journal"),
+    may_await=True,
+    is_typed=True,
 )
 LISTS = HandlerKind(
     "collector",
     "the list of results",
     ("metadata", "task_type", "numbers", "attempt", "msgtype", "journal"),
+    may_await=True,
     is_typed=True,
 )
-FINISHED = HandlerKind("finished", None, ("metadata", "msgtype", "journal"))
-FAILED = HandlerKind("failed", "the failure", ("metadata", "task_type", "journal"))
+FINISHED = HandlerKind("finished", None, ("metadata", "msgtype", "journal"), may_await=True)
+FAILED = HandlerKind("failed", "the failure", ("metadata", "task_type", "journal"), may_await=True)
 ACK_DATA = HandlerKind("ack_data", None, ("metadata", "task_type"))
 AVAILABLE = HandlerKind("available", "the ack data", ("metadata", "task_type", "address"))
 METADATA = HandlerKind("metadata", None, ())
@@ -118,18 +138,33 @@ class Handler:
             self.function, self.what, is_list=self.place in (BATCHES, LISTS), is_dict=self.place is not SERVICE
         )
 
+    @cached_property
+    def convert_second(self) -> Callable[[Any], Any] | None:
+        """The same for the second parameter, a list; None if it takes a list of dicts, or there is none."""
+        if self.place is None or self.place.second is None:
+            return None
+        return first_converter(partial(self.function, None), self.what, is_list=True, which="second")
+
     @property
     def is_async(self) -> bool:
         """Whether calling it makes a coroutine or an async generator, which needs an event loop."""
         return is_async(self.function)
 
-    def bind(self, constants: Mapping[str, Any]) -> BoundHandler:
-        """Fill in what stays the same from call to call; what is left is given at each call."""
+    def bind(self, constants: Mapping[str, Any], loop: EventLoopThread | None = None) -> BoundHandler:
+        """Fill in what stays the same from call to call; what is left is given at each call.
+
+        With a `loop` an async function is called as a plain one, which waits for what runs there.
+        """
         given = {name: constants[name] for name in self.names if name in constants}
         function = partial(self.function, **given) if given else self.function
-        if self.convert is not None:
+        if loop is not None and self.is_async:
+            function = loop.plain(function)
+        if self.place is not None and self.place.second is not None:
+            function = _converting_two(function, self.convert, self.convert_second)
+        elif self.convert is not None:
             function = _converting(function, self.convert, takes_names=len(given) < len(self.names))
-        return BoundHandler(function, tuple(name for name in self.names if name not in constants), self.what)
+        rest = tuple(name for name in self.names if name not in constants)
+        return BoundHandler(function, rest, self.what, loop is not None and self.is_async)
 
     def needs(self, name: str) -> bool:
         """Whether the function takes this name and has no default for it."""
@@ -143,6 +178,8 @@ class BoundHandler:
     function: Callable[..., Any]
     rest: tuple[str, ...]
     what: str
+    is_async: bool = False
+    """The user's function runs on an event loop, on its thread."""
 
     def __call__(self, *first: Any, **values: Any) -> Any:
         """Call it; of `values` it is given those that it takes."""
@@ -156,7 +193,19 @@ def _converting(function: Callable[..., Any], convert: Callable[[Any], Any], *, 
     def alone(value: Any, /) -> Any:
         return function(convert(value))
 
-    made: Any = with_names if takes_names else alone
+    return _as_written(with_names if takes_names else alone, function)
+
+
+def _converting_two(
+    function: Callable[..., Any], first: Callable[[Any], Any] | None, second: Callable[[Any], Any] | None
+) -> Any:
+    def converted(one: Any, other: Any, /, **names: Any) -> Any:
+        return function(one if first is None else first(one), other if second is None else second(other), **names)
+
+    return function if first is None and second is None else _as_written(converted, function)
+
+
+def _as_written(made: Any, function: Callable[..., Any]) -> Any:
     # messages name the line in which the user's function is written
     made.__wrapped__ = function.func if isinstance(function, partial) else function
     return made
@@ -200,12 +249,22 @@ def _names(function: Callable[..., Any], place: HandlerKind, what: str) -> tuple
         return ()
     if place.first is not None:
         parameters = _without_first(parameters, place, what)
+    if place.second is not None:
+        parameters = _without_second(parameters, place, what)
     return tuple(one.name for one in parameters if _injected(one, place, what))
 
 
 def _without_first(parameters: list[inspect.Parameter], place: HandlerKind, what: str) -> list[inspect.Parameter]:
     if not parameters or parameters[0].kind not in _BY_PLACE:
         raise RegistrationError(f"The {what} takes no parameter. Its first one is {place.first}: give it one.")
+    return parameters if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else parameters[1:]
+
+
+def _without_second(parameters: list[inspect.Parameter], place: HandlerKind, what: str) -> list[inspect.Parameter]:
+    if not parameters or parameters[0].kind not in _BY_PLACE:
+        raise RegistrationError(
+            f"The {what} takes one parameter, {place.first}. Its second one is {place.second}: give it one."
+        )
     return parameters if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else parameters[1:]
 
 
@@ -228,6 +287,7 @@ def _refusal(parameter: inspect.Parameter, place: HandlerKind, what: str) -> str
             f"here: {known}."
         )
     first = f" Its first parameter is {place.first}." if place.first else ""
+    first += f" Its second one is {place.second}." if place.second else ""
     return (
         f"The {what} takes a parameter {parameter.name!r}, which nobody provides.{first} "
         f"Names that have a meaning there: {known}. Rename it, or give it a default."

@@ -6,13 +6,14 @@ from collections.abc import Collection, Iterable, Mapping
 
 from zmqpipeline.errors import DependencyError, RegistrationError
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
+from zmqpipeline.protocol.delivery.gathers import gathers
 from zmqpipeline.protocol.delivery.stages import check, circle_of, path
 
 
 def check_stages(
     specs: Mapping[str, TaskSpec], *, keyed: Collection[str], rooted: Collection[str], gates: Iterable[str]
 ) -> None:
-    """That each circle has a key and a beginning, and that nothing waits for itself.
+    """That each circle has a key and a beginning, that what is gathered has an end, and nothing waits for itself.
 
     The `keyed` tasks have a key, the `rooted` ones first items of their own, those of `gates` a gate.
 
@@ -21,6 +22,7 @@ def check_stages(
         RegistrationError: a fed task has a gate.
     """
     check(specs)
+    gathers(specs)
     for name in gates:
         if name in specs and specs[name].for_each:
             raise RegistrationError(

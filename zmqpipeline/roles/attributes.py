@@ -51,6 +51,27 @@ def _is_size(value: Any) -> bool:
         return False
 
 
+def per_second(rate: str) -> float:
+    """How many items a second a rate such as "1500/m" stands for.
+
+    Raises:
+        ValueError: it stands for none.
+    """
+    number, slash, unit = rate.replace(" ", "").partition("/")
+    seconds = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(unit)
+    value = float(number)
+    if not slash or seconds is None or not 0 < value < float("inf"):
+        raise ValueError(rate)
+    return value / seconds
+
+
+def _is_rate(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and per_second(value) > 0
+    except ValueError:
+        return False
+
+
 ENDPOINT = AttributeSpec(
     lambda value: isinstance(value, EndpointAddress),
     "an address, a str or an EndpointAddress",
@@ -71,6 +92,7 @@ THREADS = AttributeSpec(_is_positive, "a positive int", "4")
 CONCURRENCY = AttributeSpec(_is_positive, "a positive int", "100", optional=True)
 TIME_LIMIT = AttributeSpec(_is_seconds, "a number of seconds, more than 0, or None", "60", optional=True)
 COUNT_LIMIT = AttributeSpec(_is_positive, "a whole number, 1 or more, or None", "1000", optional=True)
+RATE = AttributeSpec(_is_rate, 'a number of items a second, minute or hour, such as "1500/m"', "'1500/m'", True)
 MEMORY_LIMIT = AttributeSpec(_is_size, f"{EXPECTED}, or None", "'2GiB'", optional=True)
 
 

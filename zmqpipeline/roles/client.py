@@ -28,7 +28,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Reject, Resolve
 from zmqpipeline.protocol.events import Drain, Submit, Withdraw
 from zmqpipeline.protocol.services.client import ClientMachine
-from zmqpipeline.roles.runner import new_incarnation
+from zmqpipeline.roles.runner import new_incarnation, tracing_of
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.transport import transport
 from zmqpipeline.serialization.pack import opener, pack
@@ -81,6 +81,7 @@ class ServiceClient:
         self.task_type = str(task_type)
         self.id_prefix = id_prefix
         self._options = options or Options.from_environ(None, os.environ)
+        self._tracing = tracing_of(self._options)
         self._inner = _Inner(self.endpoint, self._options, id_prefix)
         # a client that nobody holds any more gives its thread and socket back
         self._finalizer = weakref.finalize(self, self._inner.close, 0.0)
@@ -199,7 +200,10 @@ class ServiceClient:
         payloads = []
         for one in data:
             encode = encoder_of(type(one))
-            payloads.append(packed := pack(one if encode is None else encode(one)))
+            packed = pack(one if encode is None else encode(one))
+            if self._tracing is not None:
+                packed = self._tracing.requesting(packed, most)
+            payloads.append(packed)
             if len(packed) > most:
                 raise SerializeError(
                     f"A request of {len(packed)} bytes is larger than max_message_bytes ({most}). "

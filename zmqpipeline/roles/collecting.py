@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.messages import FailedItem
@@ -15,6 +15,9 @@ from zmqpipeline.roles.results import Failure
 from zmqpipeline.runtime.journal import Journal
 from zmqpipeline.runtime.threads.feeding import Feeds
 from zmqpipeline.serialization.pack import ACK_DATA_BYTES, MAX_DEPTH, check_depth, pack_aside, pack_item
+
+if TYPE_CHECKING:
+    from zmqpipeline.runtime.traces import Tracing
 
 Collection: TypeAlias = Callable[[str, int], tuple[Callable[..., Any], bool]]
 """By task and attempt: the user code for a result, and whether it is called with the item's number and the data."""
@@ -29,6 +32,9 @@ class Stages(Protocol):
 
     def feeds(self, metadata: dict[str, Any], max_bytes: int) -> Feeds:
         """The functions, for a run with this metadata; an item has at most so many bytes."""
+
+    def close(self, timeout: float) -> None:
+        """No more is asked of them: what they have under way is ended within so many seconds."""
 
 
 class ResultHandler(ABC):
@@ -49,6 +55,9 @@ class ResultHandler(ABC):
     def batch(self, task: str) -> int:
         """How many results the function of this task takes at once; 0: it takes one, and no list."""
         return 0
+
+    def close(self, timeout: float) -> None:  # noqa: B027 - most have nothing to end
+        """Nothing more is called: what is under way is ended within so many seconds."""
 
     @abstractmethod
     def failed(self, failure: Failure) -> None:
@@ -94,8 +103,8 @@ class ResultWatcher:
 class ResultCalls:
     """Calls the handler of a result, and packs what goes along with the next ACK."""
 
-    def __init__(self, handler: ResultHandler, options: Options) -> None:
-        self._handler, self._options = handler, options
+    def __init__(self, handler: ResultHandler, options: Options, tracing: Tracing | None = None) -> None:
+        self._handler, self._options, self._tracing = handler, options, tracing
         self._ack: dict[str, Any] = {}
         self._last_task = ""
         self._collection = handler.collection()
@@ -108,6 +117,10 @@ class ResultCalls:
         """What is called for each item of a part, and whether with its number."""
         self._last_task = task
         call, takes_number = self._collection(task, attempt)
+        if self._tracing is not None:
+            batch = bool(self._handler.batch(task))
+            call = self._tracing.collecting(task, attempt, call, takes_number=takes_number, batch=batch)
+            takes_number = True
         if self._handler.batch(task):
             return self._checking_each(call), True
 
@@ -163,8 +176,10 @@ class ResultCalls:
 class WatchedCalls(ResultCalls):
     """The same, and somebody is told what came of each call."""
 
-    def __init__(self, handler: ResultHandler, options: Options, watcher: ResultWatcher) -> None:
-        super().__init__(handler, options)
+    def __init__(
+        self, handler: ResultHandler, options: Options, watcher: ResultWatcher, tracing: Tracing | None = None
+    ) -> None:
+        super().__init__(handler, options, tracing)
         self._watcher = watcher
 
     def collecting(self, task: str, attempt: int) -> tuple[Callable[..., Any], bool]:

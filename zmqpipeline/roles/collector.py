@@ -12,7 +12,17 @@ from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import JournalError, JournalUnavailable, RunFailed
 from zmqpipeline.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 from zmqpipeline.protocol.collector import CollectorMachine
-from zmqpipeline.protocol.commands import CallFailed, CallFinished, Collect, Ended, Fetch, LookForEnd, SetRun
+from zmqpipeline.protocol.commands import (
+    CallFailed,
+    CallFinished,
+    Collect,
+    Ended,
+    Fetch,
+    KeepPauses,
+    LookForEnd,
+    SetRun,
+)
+from zmqpipeline.protocol.delivery.failure_kinds import by_count
 from zmqpipeline.protocol.events import EndFound, Event
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.roles.attributes import ENDPOINT, AttributeSpec, accepted_args, is_overridden, with_accepted_args
@@ -212,12 +222,20 @@ class CollectorRunner(RoleRunner):
         sources = Reason.of_functions(machine.unsent, "source")
         return [*sources, *Reason.of_items(machine.failed.kinds), *Reason.of_functions(machine.troubles, "collector")]
 
+    def tracebacks(self) -> list[str]:
+        """Of each of the `reasons`, that of its first failure."""
+        machine = self.role.machine
+        if machine is None:
+            return []
+        kinds = [kind.trouble for kind in by_count(machine.failed.kinds)]
+        return [one.traceback for one in (*machine.unsent.values(), *kinds, *machine.troubles.values())]
+
     def calls(self) -> ResultCalls:
         """The calls of user code, as one run begins."""
         if self.watcher is None:
-            self._calls = ResultCalls(self.handler, self.options)
+            self._calls = ResultCalls(self.handler, self.options, self._tracing)
         else:
-            self._calls = WatchedCalls(self.handler, self.options, self.watcher)
+            self._calls = WatchedCalls(self.handler, self.options, self.watcher, self._tracing)
         return self._calls
 
     def set_run(self, command: SetRun) -> None:
@@ -280,7 +298,12 @@ class CollectorRunner(RoleRunner):
             is_dict=is_dict,
             stay=early_stay(STAY_FACTOR * max(map(longest_wait, self.places()))),
             age=self.process.age,
+            commits=self._commits,
         )
+
+    def _commits(self) -> tuple[int, float]:
+        """Of the journal that was asked for."""
+        return (0, 0.0) if (journal := self._journal) is None else journal.commits
 
     def _first_events(self) -> Iterable[Event]:
         restored = None if (journal := self._journal or self._scratch) is None else journal.restored
@@ -307,6 +330,7 @@ class CollectorRunner(RoleRunner):
         return {
             LookForEnd: lambda command: self._look_for_end(post),
             SetRun: self._begin,
+            KeepPauses: lambda command: self._keep_pauses(command, gatherer),
             Collect: gatherer.collect,
             Fetch: gatherer.fetch,
             CallFailed: gatherer.call_failed,
@@ -314,7 +338,9 @@ class CollectorRunner(RoleRunner):
         }
 
     def _make_feeds(self, stages: Stages) -> Feeds:
-        return stages.feeds(dict(self.role.metadata), self.options.max_message_bytes)
+        most = self.options.max_message_bytes
+        feeds = stages.feeds(dict(self.role.metadata), most)
+        return feeds if self._tracing is None else self._tracing.feeds(feeds, most)
 
     def _look_for_end(self, post: Callable[[Any], None]) -> None:
         if early := find_early_note(bound=[self._acks()]):
@@ -329,6 +355,10 @@ class CollectorRunner(RoleRunner):
             except OSError as error:
                 self._log.info("Roles that are still starting will not learn that the run ended: %s.", error)
 
+    def _keep_pauses(self, command: KeepPauses, gatherer: CollectorThread) -> None:
+        if (journal := self._journal or self._scratch) is not None:
+            gatherer.submit(lambda: journal.pause(command.pauses))
+
     def _begin(self, command: SetRun) -> None:
         self.set_run(command)
         if self._gatherer is not None:
@@ -342,10 +372,17 @@ class CollectorRunner(RoleRunner):
             self._lost = self._gatherer.lost
         elif (journal := self._journal or self._scratch) is not None:
             journal.close()
+        self.close_functions()
         if self._scratch is not None:
             machine = self.role.machine
             remove_scratch(self._scratch, goes_on=machine is not None and machine.goes_on)
         self._gatherer = self._journal = self._scratch = self.handler.journal = None
+
+    def close_functions(self) -> None:
+        """End what async functions have left behind."""
+        self.handler.close(CLOSE_SECONDS)
+        if self.stages is not None:
+            self.stages.close(CLOSE_SECONDS)
 
     def conclude(self, ended: Ended) -> None:
         """Raise what the journal could not be written for."""

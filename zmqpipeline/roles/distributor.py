@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from zmqpipeline.addresses import EndpointAddress
-from zmqpipeline.errors import ConfigurationError, DefinitionError, RegistrationError, RunFailed
+from zmqpipeline.errors import ConfigurationError, DefinitionError, RegistrationError, RunFailed, SerializeError
 from zmqpipeline.protocol.commands import Ended, LoadMetadata, LookForEnd, Produce, StartTasks
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
 from zmqpipeline.protocol.distributor import DistributorMachine
-from zmqpipeline.protocol.events import EndFound, WorkerDied
+from zmqpipeline.protocol.events import EndFound, WorkerDied, WorkersDesired
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.protocol.run_end import AT_THE_END
 from zmqpipeline.protocol.status import HOP as STATUS_HOP
@@ -28,8 +28,9 @@ from zmqpipeline.runtime import child
 from zmqpipeline.runtime.bind import STAY_FACTOR, early_stay, is_near, longest_wait
 from zmqpipeline.runtime.ended_runs import find_early_note, leave_early_note, leave_note
 from zmqpipeline.runtime.loop import Loop
+from zmqpipeline.runtime.recent_lines import RecentLines
 from zmqpipeline.runtime.threads.serial import SerialThread
-from zmqpipeline.runtime.threads.source import Producer
+from zmqpipeline.runtime.threads.source import Producer, Take
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.serialization.pack import is_dict, unpack
 
@@ -159,6 +160,7 @@ class DistributorRunner(RoleRunner):
         self.calls = SourceCalls((), metadata, given)
         self._producers: list[Producer] = []
         self._serial: SerialThread | None = None
+        self._recent = RecentLines("zmqpipeline.distributor", "zmqpipeline.task")
 
     def prepare(self) -> None:
         """Take the tasks; raise if there are none, or if one depends on what there is not."""
@@ -221,7 +223,8 @@ class DistributorRunner(RoleRunner):
             age=self.process.age,
             command=self.settings.command,
             is_dict=is_dict,
-            show=lambda packed: shown_value(unpack(packed)),
+            show=_shown,
+            log_lines=self._recent.lines,
         )
 
     def _stay_seconds(self) -> float:
@@ -232,13 +235,19 @@ class DistributorRunner(RoleRunner):
 
     def _attach(self, loop: Loop | None) -> None:
         super()._attach(loop)
+        self._recent.listen(is_up=loop is not None)
         if child.is_child():
             child.listen(None if loop is None else lambda line: _hear(line, loop.post))
+
+    def _take_of(self, name: str, source: ItemSource) -> Take:
+        take = self.calls.steps_of(source)
+        most = self.options.max_message_bytes
+        return take if self._tracing is None else self._tracing.producing(name, take, most)
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
         calls = self.calls
         producers = {
-            name: Producer(name, calls.steps_of(source), post, self._leadership)
+            name: Producer(name, self._take_of(name, source), post, self._leadership)
             for name, source in zip(calls.names, calls.sources, strict=True)
         }
         self._producers = list(producers.values())
@@ -272,11 +281,17 @@ class DistributorRunner(RoleRunner):
 
     def _close(self) -> None:
         self._leave_note()
+        # who waits for an async source is woken by that
+        self.close_functions()
         for producer in self._producers:
             producer.close(CLOSE_SECONDS)
         if self._serial is not None:
             self._serial.close(CLOSE_SECONDS)
         self._producers, self._serial = [], None
+
+    def close_functions(self) -> None:
+        """End what async functions have left behind."""
+        self.calls.close(CLOSE_SECONDS)
 
     def conclude(self, ended: Ended) -> None:
         """Raise what a source or the metadata function raised."""
@@ -289,11 +304,19 @@ class DistributorRunner(RoleRunner):
         return RunFailed(ended.reason, {**self.role.machine.failed.troubles(), **self.role.machine.troubles})
 
 
-def _hear(line: str, post: Callable[[WorkerDied], object]) -> None:
+def _shown(packed: bytes) -> str:
+    try:
+        return shown_value(unpack(packed))
+    except SerializeError:
+        return "(it cannot be read here)"
+
+
+def _hear(line: str, post: Callable[[WorkerDied | WorkersDesired], object]) -> None:
     """What the supervisor of a run says of its other children."""
-    notice = child.read_death_notice(line)
-    if notice is not None:
+    if (notice := child.read_death_notice(line)) is not None:
         post(WorkerDied(*notice))
+    elif (desired := child.read_desired_notice(line)) is not None:
+        post(WorkersDesired(*desired))
 
 
 def _place_of(task: type[Task]) -> tuple[str, str]:

@@ -23,10 +23,12 @@ from zmqpipeline.runtime.threads.lifetime import Lifetime
 from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
 from zmqpipeline.runtime.threads.shares import QUANTUM
+from zmqpipeline.runtime.threads.times import TimeCounter
 from zmqpipeline.serialization.pack import MAX_DEPTH
 
 if TYPE_CHECKING:
     from zmqpipeline.runtime.threads.coroutines import CoroutinePool
+    from zmqpipeline.runtime.traces import Tracing
 
 
 CONCURRENCY = 100
@@ -137,7 +139,10 @@ class ExecutingRunner(RoleRunner):
         self.handler = handler
         self.watch: Callable[[Execution], Execution] | None = None
         """What a test run puts around the user's function."""
+        self.slowest = 0
+        """So many of the slowest items are told to whoever started the process, at its end; then each call is timed."""
         self._threads = threads
+        self._times = TimeCounter()
         self._pool: Pool | CoroutinePool | None = None
         self._preparation: Preparation | None = None
         self._beginning: Beginning | None = None
@@ -145,6 +150,7 @@ class ExecutingRunner(RoleRunner):
     def prepare(self) -> None:
         """Look whether what is called can be called."""
         self.handler.check()
+        self._times = TimeCounter(self.calls(), self.slowest)
 
     def slots(self) -> int:
         """How many items are executed at a time: in as many calls as it was told, or as the handler has."""
@@ -189,6 +195,8 @@ class ExecutingRunner(RoleRunner):
     def execution(self) -> Execution:
         """What the threads call for an item: user code, with what the options ask for around it."""
         made = self.handler.execution(self.options)
+        if self._tracing is not None:
+            self._trace(made, self._tracing)
         if self.watch is not None:
             made = self.watch(made)
         made.call, made.placed = guarded(
@@ -200,6 +208,16 @@ class ExecutingRunner(RoleRunner):
             is_async=made.is_async,
         )
         return made
+
+    def _trace(self, made: Execution, tracing: Tracing) -> None:
+        """Put spans around it."""
+        task, call = str(self.role.task_type), made.with_place()
+        made.call = tracing.executing(task, call, is_async=made.is_async, batch=bool(made.batch))
+        made.placed = True
+        if self.end_to_end:
+            # what a client of a service gets is nobody's parent
+            pack_of, most = made.packer, self.options.max_message_bytes
+            made.packer = lambda: tracing.packing(pack_of(), most)
 
     def _guards(self) -> Options:
         """The options for what is around each call."""
@@ -232,6 +250,7 @@ class ExecutingRunner(RoleRunner):
             "task": str(self.role.task_type),
             "failures": failures,
             "quantum": quantum,
+            "times": self._times,
         }
         pool: Pool | CoroutinePool
         if self.handler.concurrency():
@@ -254,6 +273,9 @@ class ExecutingRunner(RoleRunner):
             self._pool = None
         if self._preparation is not None:
             self._preparation.wait(self.options.drain_timeout)
+        if self.slowest:
+            times = self._times
+            self.process.tell_parent(child_report.work_done(times.read(), times.slowest(), self.slots()))
 
     def _raise_failed_init(self, whose: str) -> None:
         """Raise WorkerInitError if an init function raised."""

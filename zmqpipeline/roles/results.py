@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zmqpipeline.errors import SerializeError
-from zmqpipeline.protocol.delivery.failure_kinds import Kind, said
+from zmqpipeline.protocol.delivery.failure_kinds import Kind, by_count, said
 from zmqpipeline.protocol.messages import ErrorInfo, FailedItem, TaskCounts
 from zmqpipeline.runtime.error_text import shown
 from zmqpipeline.serialization.pack import unpack
@@ -50,7 +50,7 @@ class Reason:
     """The task; or, if what raised is for no task: metadata, ack_data, failed or finished."""
 
     stage: str
-    """Where: source, init (of a worker), worker, collector, feed, distributor or crash."""
+    """Where: source, init (of a worker), worker, collector, feed, gather, distributor or crash."""
 
     error: str
     """The type of the exception: ``ValueError``."""
@@ -70,8 +70,10 @@ class Reason:
     @classmethod
     def of_items(cls, kinds: Iterable[Kind[FailedItem]]) -> list[Reason]:
         """Why items failed, the most frequent kind first."""
-        ordered = sorted(kinds, key=lambda kind: -kind.count)
-        return [cls(kind.what, kind.first.stage, *_texts(kind.trouble), kind.count, _shown(kind)) for kind in ordered]
+        return [
+            cls(kind.what, kind.first.stage, *_texts(kind.trouble), kind.count, _shown(kind))
+            for kind in by_count(kinds)
+        ]
 
     @classmethod
     def of_functions(cls, troubles: Mapping[str, ErrorInfo], stage: str) -> list[Reason]:
@@ -149,7 +151,8 @@ class Failure:
     """The item as the task yielded it; empty if it could not be read."""
 
     stage: str
-    """Where it failed: worker, collector, feed (what makes items of its result), distributor, or crash (its worker)."""
+    """Where it failed: worker, collector, feed (what makes items of its result), distributor, crash (its worker), or
+    gather (what makes items of the results of a group, with which it was complete)."""
 
     error: str
     """The type of the exception: ``ValueError``, ``json.JSONDecodeError``."""

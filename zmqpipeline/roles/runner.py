@@ -26,6 +26,7 @@ from zmqpipeline.runtime import child_report, signals
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.leader import Leadership
 from zmqpipeline.runtime.loop import Loop
+from zmqpipeline.runtime.security.issued import NO_RUN_KEYS
 from zmqpipeline.runtime.transport import transport as sockets
 from zmqpipeline.runtime.tuning import short_turns
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from zmqpipeline.events import Event as ObservedEvent
     from zmqpipeline.events import Observer
     from zmqpipeline.runtime.observing import ObserverThread
+    from zmqpipeline.runtime.traces import Tracing
 
 Actions = dict[type, Callable[[Any], None]]
 """What the loop does with each sort of command."""
@@ -97,6 +99,8 @@ class RoleRunner(ABC):
         self.process = HostProcess()
         self.listener: Observer | None = None
         """Told of each event before the observers are, whatever they do elsewhere: of a test run. It must be brief."""
+        self.run_keys = NO_RUN_KEYS
+        """The keys of its run that it has, beside those of its options."""
         self._options = self.settings.options
         # re-entrant: a signal handler that calls `shutdown` may come while its own thread is inside
         self._guard = threading.RLock()
@@ -108,6 +112,8 @@ class RoleRunner(ABC):
         self._over: float | None = None
         self._observer_thread: ObserverThread | None = None
         """None: there is nobody to tell anything."""
+        self._tracing: Tracing | None = None
+        """Makes spans around the calls of user code, if the options want it."""
         role._runner = self
 
     @classmethod
@@ -137,6 +143,7 @@ class RoleRunner(ABC):
         role.status = role.signum = role.machine = None
         self.process = process or HostProcess()
         self._began, self._over = time.monotonic(), None
+        self._tracing = tracing_of(self.options)
         self.prepare()
         with (
             signals.draining(self.options.drain_timeout, ignore_sigint=self.process.ignore_sigint) as caught,
@@ -144,7 +151,7 @@ class RoleRunner(ABC):
         ):
             transport: sockets.Transport | None = None
             try:
-                transport = sockets.Transport(self.options, context=self._context())
+                transport = sockets.Transport(self.options, context=self._context(), run_keys=self.run_keys)
                 self._open(transport)
                 self._log.debug("%s begins, with the addresses %s.", type(role).__name__, ", ".join(self.places()))
                 self.process.tell_parent(child_report.READY)
@@ -158,6 +165,8 @@ class RoleRunner(ABC):
                 self._close()
                 if transport is not None:
                     transport.close()
+                if self._tracing is not None:
+                    self._tracing.flush()
         role.status, self._over = ended.status, time.monotonic()
         if role.signum == signal.SIGINT and ended.status != ConfigurationError.exit_status:
             self._log.info("%s", ended.reason)
@@ -281,6 +290,9 @@ class RoleRunner(ABC):
         """What `run` raises of a run that failed; None if it did not, or there is none."""
         return None
 
+    def close_functions(self) -> None:  # noqa: B027 - most have none
+        """End what async functions have left behind."""
+
     def conclude(self, ended: Ended) -> None:
         """Raise what the role's end calls for."""
         if ended.status == ConfigurationError.exit_status:
@@ -297,6 +309,16 @@ def _observer_name(function: Any) -> str:
     """What an observer is called in log lines."""
     name = getattr(function, "__qualname__", type(function).__qualname__).replace("<locals>.", "")
     return named(f"observer {name}", function)
+
+
+def tracing_of(options: Options) -> Tracing | None:
+    """What makes spans, if the options want them. Raises ConfigurationError if the package is missing."""
+    if not options.traces:
+        return None
+    # who wants none does not pay for the module
+    from zmqpipeline.runtime.traces import Tracing
+
+    return Tracing()
 
 
 def new_incarnation() -> bytes:

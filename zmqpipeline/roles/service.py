@@ -216,6 +216,7 @@ class ServiceWorkerRunner(ExecutingRunner):
             options=self.options,
             answers=True,
             idempotent=self.role.idempotent,
+            times=self._times.read,
         )
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:

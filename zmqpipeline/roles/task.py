@@ -18,12 +18,15 @@ from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.gates import AckLog
 from zmqpipeline.protocol.messages import AckNote
 from zmqpipeline.roles.attributes import (
+    COUNT_LIMIT,
     DEPENDENCIES,
     ENDPOINT,
+    RATE,
     TASK_TYPE,
     AttributeSpec,
     Declarative,
     is_overridden,
+    per_second,
     with_accepted_args,
 )
 from zmqpipeline.roles.sources import ItemSource, Step
@@ -42,6 +45,8 @@ class Task(Declarative):
         "task_type": TASK_TYPE,
         "endpoint": ENDPOINT,
         "dependencies": DEPENDENCIES,
+        "rate": RATE,
+        "limit": COUNT_LIMIT,
     }
 
     task_type: TaskType
@@ -61,6 +66,12 @@ class Task(Declarative):
 
     An item whose key waits, is with a worker or is acknowledged is not sent again.
     """
+
+    rate: str | None = None
+    """So many items are handed out at most, in the whole run: "20/s", "1500/m" (a minute), "90000/h"."""
+
+    limit: int | None = None
+    """So many items are with workers at once at most, in the whole run."""
 
     n_count: int = 0
     """A counter for your own use, as in ``self.n_count += 1``; the library never touches it."""
@@ -120,8 +131,15 @@ class ClassSource(ItemSource):
 
     def spec(self) -> TaskSpec:
         """As the class declares it."""
-        needed = tuple(str(one) for one in self._task.dependencies)
-        return TaskSpec(str(self._task.task_type), needed, keyed=self._key() is not None, has_gate=self._has_gate())
+        task = self._task
+        return TaskSpec(
+            str(task.task_type),
+            tuple(str(one) for one in task.dependencies),
+            keyed=self._key() is not None,
+            has_gate=self._has_gate(),
+            rate=None if task.rate is None else per_second(task.rate),
+            limit=task.limit,
+        )
 
     def start(self, metadata: dict[str, Any], start: int = 0) -> Step:
         """`initialize` is called here, `handle` for each item."""
@@ -185,8 +203,10 @@ def keyed(step: Step, key: str | Callable[[dict[str, Any]], Any], task_type: str
     return step_with_key
 
 
-def digest_of(key: str | Callable[[dict[str, Any]], Any], task_type: str) -> Callable[[dict[str, Any]], bytes]:
-    """What makes the digest of an item's key."""
+def digest_of(
+    key: str | Callable[[dict[str, Any]], Any], task_type: str, what: str = "which is its key"
+) -> Callable[[dict[str, Any]], bytes]:
+    """What makes the digest of an item's key, or of another field; `what` says what it is, for messages."""
 
     def digest(item: dict[str, Any]) -> bytes:
         if callable(key):
@@ -195,7 +215,7 @@ def digest_of(key: str | Callable[[dict[str, Any]], Any], task_type: str) -> Cal
             value = item[key]
         else:
             raise LookupError(
-                f"An item of task {task_type!r} has no field {key!r}, which is its key. "
+                f"An item of task {task_type!r} has no field {key!r}, {what}. "
                 f"It has: {', '.join(map(repr, item)) or 'none'}."
             )
         return hashlib.blake2b(pack_identity(value), digest_size=16).digest()

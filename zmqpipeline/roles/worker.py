@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -14,7 +15,7 @@ from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import ConfigurationError, RunFailed, SerializeError
 from zmqpipeline.options import Options, size_in_bytes
 from zmqpipeline.protocol.commands import Ended, LookForEnd, SetMetadata
-from zmqpipeline.protocol.events import EndFound
+from zmqpipeline.protocol.events import Drain, EndFound
 from zmqpipeline.protocol.worker import WorkerMachine
 from zmqpipeline.roles.attributes import (
     CONCURRENCY,
@@ -32,10 +33,11 @@ from zmqpipeline.roles.base import Role
 from zmqpipeline.roles.executing import ClassHandler, ExecutingRunner, ItemHandler
 from zmqpipeline.roles.runner import Actions, RunnerSettings, new_incarnation
 from zmqpipeline.roles.task_type import TaskType
-from zmqpipeline.runtime import child_report
+from zmqpipeline.runtime import child, child_report
 from zmqpipeline.runtime.ended_runs import find_early_note, find_note
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
+from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.threads.execution import Execution
 from zmqpipeline.runtime.transport.transport import Transport
 from zmqpipeline.runtime.tuning import retiring
@@ -237,6 +239,11 @@ class WorkerRunner(ExecutingRunner):
         """Those of the task and of the collector."""
         return self._workers(), self._results()
 
+    def _attach(self, loop: Loop | None) -> None:
+        super()._attach(loop)
+        if child.is_child():
+            child.listen(None if loop is None else lambda line: _hear(line, loop.post))
+
     def _open(self, transport: Transport) -> None:
         transport.connect("workers", self._workers())
         transport.connect("results", self._results())
@@ -252,6 +259,7 @@ class WorkerRunner(ExecutingRunner):
             stay=bool(self.role.stay),
             max_items=self.role.max_items,
             age=self.process.age,
+            times=self._times.read,
         )
 
     def _make_actions(self, post: Callable[[Any], None]) -> Actions:
@@ -289,3 +297,9 @@ class WorkerRunner(ExecutingRunner):
         if how is None or how.ok or ended.status or self.role.signum is not None:
             return None
         return RunFailed(how.reason, {one.task: one.trouble for one in how.troubles})
+
+
+def _hear(line: str, post: Callable[[Drain], object]) -> None:
+    """What whoever started the worker says of its end."""
+    if line == child.LEAVE:
+        post(Drain(math.inf))

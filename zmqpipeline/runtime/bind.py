@@ -24,7 +24,7 @@ CONNECT_TIMEOUT = 5.0
 """Seconds until an attempt to connect over tcp is given up, to be tried again."""
 
 BACKLOG = 1024
-"""Connections to an ipc address that may wait to be accepted."""
+"""Connections to an address that may wait to be accepted: a thousand workers may come back at the same moment."""
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that the other side has for its part of the handshake."""
@@ -70,7 +70,9 @@ def longest_wait(address: EndpointAddress) -> float:
 
 def configure(socket: Socket, address: EndpointAddress, options: Options) -> None:
     """Set what all sockets share: no limits of the queues, heartbeats, linger."""
-    # A full receive queue keeps libzmq from answering heartbeats, and 4.3.5 then aborts the process.
+    # A full receive queue keeps libzmq from answering heartbeats, and 4.3.5 then aborts the process: it sends the next
+    # heartbeat on a connection that has broken while nothing was read from it ("!_io_error"). A socket that was closed
+    # reads nothing either, for as long as it lingers with something unsent: who closes should have sent what matters.
     socket.rcvhwm = socket.sndhwm = 0
     socket.linger = round(options.linger * 1000)
     if address.protocol != "inproc":
@@ -79,6 +81,7 @@ def configure(socket: Socket, address: EndpointAddress, options: Options) -> Non
         socket.handshake_ivl = round(HANDSHAKE_TIMEOUT * 1000)
     if address.protocol == "tcp":
         socket.connect_timeout = round(CONNECT_TIMEOUT * 1000)
+        socket.backlog = BACKLOG
         socket.ipv6 = ":" in (address.host or "")
 
 

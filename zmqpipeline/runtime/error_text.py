@@ -23,6 +23,9 @@ TEXT_LIMIT = 65536
 PLACE_LIMIT = 1000
 """The most characters of where it was raised."""
 
+SPAN = "_zmqpipeline_span"
+"""The attribute of an exception that says in which span it was raised, if traces are on."""
+
 SHOWN = 300
 """So much of an item is shown."""
 
@@ -45,7 +48,18 @@ def trouble_of(error: BaseException) -> ErrorInfo:
     except Exception as second:
         message = f"(its message cannot be shown: str() raised {type(second).__name__})"
     shown = _sendable(_traceback(error))[-TEXT_LIMIT:]
-    return ErrorInfo(name[:TEXT_LIMIT], _sendable(message)[:TEXT_LIMIT], shown, place)
+    return ErrorInfo(name[:TEXT_LIMIT], _sendable(message)[:TEXT_LIMIT], shown, place, span_of(error))
+
+
+def raised_in(error: BaseException, span: bytes) -> None:
+    """Say in which span this was raised, whatever its class makes of attributes."""
+    BaseException.__setattr__(error, SPAN, span)
+
+
+def span_of(error: BaseException) -> bytes:
+    """In which span this was raised; empty if nobody has said so."""
+    found = BaseException.__getattribute__(error, "__dict__").get(SPAN, b"")
+    return found if type(found) is bytes else b""
 
 
 def _traceback(error: BaseException) -> str:

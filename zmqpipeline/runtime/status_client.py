@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from zmqpipeline.addresses import EndpointAddress
@@ -19,8 +20,32 @@ from zmqpipeline.runtime.transport.transport import Transport
 PATIENCE = 2.0
 """Seconds that the first answer may take."""
 
+LOOK_SECONDS = 0.05
+"""Seconds between two looks whether nobody waits any more."""
+
 OTHERS = 0.5
 """Seconds that the others have after the first one."""
+
+
+class Pacing:
+    """How long nobody is asked after an answer: so long that answers take no more than a part of the time.
+
+    Whoever answers about thousands of workers has something to do for that.
+    """
+
+    def __init__(self, part: float, most: float = math.inf) -> None:
+        """Answers take `part` of the time at most, about, unless `most` seconds of rest are too few for that."""
+        self._part = part
+        self._most = most
+        self._before = 0.0
+
+    def rest(self, taken: float, least: float) -> float:
+        """The seconds until the next question, `least` or more, after an answer that has taken so long; 0: none came.
+
+        A single one that took long may have waited: the first does, until the distributor is up.
+        """
+        costs, self._before = min(self._before, taken), taken
+        return min(self._most, max(least, costs / self._part))
 
 
 class StatusClient:
@@ -58,16 +83,21 @@ class StatusClient:
         """Close the sockets."""
         self._transport.close(0.0)
 
-    def ask(self) -> Mapping[EndpointAddress, Status]:
-        """Ask all of them now; the answers that came, by address, in the order of the addresses. Perhaps none."""
+    def ask(self, is_over: Callable[[], bool] | None = None) -> Mapping[EndpointAddress, Status]:
+        """Ask all of them now; the answers that came, by address, in the order of the addresses. Perhaps none.
+
+        Nothing is waited for any more when `is_over` says so, which is asked now and then.
+        """
         self._number += 1
         found: dict[str, Status] = {}
         for hop in self._connected:
             self._send(hop)
         end = time.monotonic() + PATIENCE
         while len(found) < len(self._hops) and (left := end - time.monotonic()) > 0:
-            for arrival in self._transport.poll(left):
+            for arrival in self._transport.poll(left if is_over is None else min(left, LOOK_SECONDS)):
                 self._take(arrival, found)
+            if is_over is not None and is_over():
+                break
             if found:
                 end = min(end, time.monotonic() + OTHERS)
         return {place: found[hop] for hop, place in self._hops.items() if hop in found}

@@ -3,7 +3,8 @@
 Arrives as it was sent: None, bool, int of any size, float, str (lone surrogates too), bytes, list, dict (its keys may
 be of any of these types that is hashable), tuple, set, frozenset, datetime, date, timedelta, Decimal, UUID, and numpy
 arrays and scalars without objects in them. Subclasses arrive as their plain base: a named tuple as a tuple, an IntEnum
-member as an int; a bytearray arrives as bytes. A datetime keeps its zone if that is a zoneinfo one, else its offset.
+member as an int; a bytearray arrives as bytes, an array is read-only. A datetime keeps its zone if that is a zoneinfo
+one, else its offset.
 
 How it is written:
 
@@ -23,14 +24,26 @@ from typing import Any
 import msgpack
 
 from zmqpipeline.errors import SerializeError
+from zmqpipeline.serialization.arrays import LARGE, extension_header, is_plain, split
 from zmqpipeline.serialization.records import encoder_of, plain
-from zmqpipeline.serialization.types import CONTAINERS, LOADERS, Mark, dump_numpy, find_dumper
+from zmqpipeline.serialization.traced import TRACED, TRIED, parted, with_parent
+from zmqpipeline.serialization.types import (
+    CONTAINERS,
+    LOADERS,
+    MARK_OF_TUPLE,
+    RAW_ARRAY,
+    Mark,
+    dump_numpy,
+    find_dumper,
+)
 from zmqpipeline.serialization.untrusted import UNBELIEVED, open_bounded
 
 MAX_DEPTH = 1000
 """How deeply containers may be nested; msgpack itself gives up a little later."""
 
 _EMPTY = b"\x80"
+_MOST_PIECES = 16
+"""So deeply large arrays are looked for; deeper ones are packed as all else."""
 _SIMPLE = frozenset((type(None), bool, int, float, str, bytes))
 _LARGE = 1 << 20
 _HELP = (
@@ -66,15 +79,33 @@ def _default(value: Any) -> Any:
     raise TypeError(f"a value of type {type(value).__name__}")
 
 
-def _new_packer() -> msgpack.Packer:
-    return msgpack.Packer(default=_default, strict_types=True, unicode_errors="surrogatepass")
+class _LargeArray(ValueError):
+    """There is one in the value: it is put together by `_pack_large`, which copies it only once."""
+
+
+def _default_of_small(value: Any) -> Any:
+    """The same, where a large array is left to `_pack_large`."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and type(value) is numpy.ndarray and value.nbytes > LARGE and is_plain(numpy, value):
+        raise _LargeArray
+    return _default(value)
+
+
+def _new_packer(default: Callable[[Any], Any] = _default) -> msgpack.Packer:
+    return msgpack.Packer(default=default, strict_types=True, unicode_errors="surrogatepass")
+
+
+def _quick() -> Callable[[Any], bytes]:
+    """What packs nearly all values."""
+    pack: Callable[[Any], bytes] = _new_packer(_default_of_small).pack
+    return pack
 
 
 class _Local(threading.local):
     """One packer a thread. Making one costs as much as packing a small dict twice."""
 
     def __init__(self) -> None:
-        self.pack: Callable[[Any], bytes] = _new_packer().pack
+        self.pack = _quick()
 
 
 _local = _Local()
@@ -94,14 +125,53 @@ def pack(value: Any, what: str = "This value", returned: str = "") -> bytes:
     """
     try:
         data = _local.pack(value)
+    except _LargeArray:
+        _local.pack = _quick()
+        return _pack_large(value, what, returned)
     except _PACK_ERRORS as error:
-        _local.pack = _new_packer().pack
+        _local.pack = _quick()
         if (data := _pack_plain(value)) is None:  # type: ignore[assignment]
             raise SerializeError(f"{what}{returned} cannot be packed: {_explain(value, error)}") from error
     if len(data) > _LARGE:
         # A packer keeps the buffer of the largest value it ever packed.
-        _local.pack = _new_packer().pack
+        _local.pack = _quick()
     return data
+
+
+def _pack_large(value: Any, what: str, returned: str) -> bytes:
+    """As `pack`, of a value that has large arrays in it: what is around them is packed, then all is put together."""
+    pieces: list[bytes | memoryview] = []
+    try:
+        _add_pieces(pieces, value, _new_packer(), 0)
+    except _PACK_ERRORS as error:
+        if (data := _pack_plain(value)) is None:
+            raise SerializeError(f"{what}{returned} cannot be packed: {_explain(value, error)}") from error
+        return data
+    return b"".join(pieces)
+
+
+def _add_pieces(pieces: list[bytes | memoryview], value: Any, packer: msgpack.Packer, depth: int) -> None:
+    kind, numpy = type(value), sys.modules["numpy"]
+    if kind is numpy.ndarray and is_plain(numpy, value):
+        header, memory = split(numpy, value)
+        pieces += (extension_header(RAW_ARRAY, len(header) + memory.nbytes), header, memory)
+        return
+    if kind not in (dict, list, tuple) or depth > _MOST_PIECES:
+        pieces.append(packer.pack(value))
+        return
+    if kind is dict:
+        inside = [one for pair in value.items() for one in pair]
+        pieces.append(packer.pack_map_header(len(inside) // 2))
+    else:
+        inside = [*((MARK_OF_TUPLE,) if kind is tuple else ()), *value]
+        pieces.append(packer.pack_array_header(len(inside)))
+    pack_small = _quick()
+    for one in inside:
+        try:
+            pieces.append(pack_small(one))
+        except _LargeArray:
+            pack_small = _quick()
+            _add_pieces(pieces, one, packer, depth + 1)
 
 
 def _pack_plain(value: Any) -> bytes | None:
@@ -144,7 +214,7 @@ def item_packer(what: str, most: int = 1 << 62) -> Callable[[Any], bytes]:
     thread: it keeps a packer.
     """
     common = min(most, _LARGE)
-    pack_dict = _new_packer().pack
+    pack_dict = _quick()
 
     def pack_one(value: Any) -> bytes:
         nonlocal pack_dict
@@ -153,11 +223,11 @@ def item_packer(what: str, most: int = 1 << 62) -> Callable[[Any], bytes]:
             try:
                 data: bytes = pack_dict(value)
             except _PACK_ERRORS:
-                pack_dict = _new_packer().pack
+                pack_dict = _quick()
             else:
                 if len(data) <= common:
                     return data
-                pack_dict = _new_packer().pack
+                pack_dict = _quick()
         elif (encode := encoder_of(type(value))) is not None:
             return pack_one(encode(value))
         return bounded(pack_item(value, what), what, most)
@@ -224,6 +294,13 @@ def _rebuild(items: list[Any]) -> Any:
 
 
 def _load_ext(code: int, data: bytes) -> Any:
+    if code not in (TRACED, TRIED):
+        return _load_inner(code, data)
+    parent, before, packed = parted(data, code)
+    return with_parent(_open(packed, UNBELIEVED, _load_inner), parent, before)
+
+
+def _load_inner(code: int, data: bytes) -> Any:
     try:
         load = LOADERS[code]
     except KeyError:
@@ -236,13 +313,15 @@ def unpack(data: bytes | bytearray | memoryview) -> Any:
     return _open(data, UNBELIEVED)
 
 
-def _open(data: bytes | bytearray | memoryview, believed: int) -> Any:
+def _open(
+    data: bytes | bytearray | memoryview, believed: int, load_ext: Callable[[int, bytes], Any] = _load_ext
+) -> Any:
     try:
         return open_bounded(
             data,
             believed=believed,
             list_hook=_rebuild,
-            ext_hook=_load_ext,
+            ext_hook=load_ext,
             strict_map_key=False,
             unicode_errors="surrogatepass",
         )

@@ -5,21 +5,18 @@ The codes are part of the format: never change the meaning of one.
 
 from __future__ import annotations
 
-import importlib
-import io
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from tokenize import TokenError
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from msgpack import ExtType
 
-from zmqpipeline.errors import SerializeError
+from zmqpipeline.serialization import arrays
 
-TUPLE, SET, FROZENSET, INT, DATETIME, DATE, TIMEDELTA, DECIMAL, UUID_, ARRAY, SCALAR = range(1, 12)
+TUPLE, SET, FROZENSET, INT, DATETIME, DATE, TIMEDELTA, DECIMAL, UUID_, ARRAY, SCALAR, RAW_ARRAY = range(1, 13)
 
 CONTAINERS = (dict, list, tuple, set, frozenset)
 """The containers: their subclasses are packed as the first of these that they belong to."""
@@ -36,7 +33,7 @@ class Mark:
 
 
 _MARKS = {TUPLE: Mark(tuple), SET: Mark(set), FROZENSET: Mark(frozenset)}
-_TUPLE, _SET, _FROZENSET = (ExtType(code, b"") for code in (TUPLE, SET, FROZENSET))
+MARK_OF_TUPLE, _SET, _FROZENSET = (ExtType(code, b"") for code in (TUPLE, SET, FROZENSET))
 
 
 def _dump_int(value: int) -> Any:
@@ -84,7 +81,7 @@ def _load_timedelta(data: bytes) -> timedelta:
 
 
 _DUMPERS: dict[type, Callable[[Any], Any]] = {
-    tuple: lambda value: [_TUPLE, *value],
+    tuple: lambda value: [MARK_OF_TUPLE, *value],
     set: lambda value: [_SET, *value],
     frozenset: lambda value: [_FROZENSET, *value],
     dict: dict,
@@ -112,23 +109,11 @@ def find_dumper(kind: type) -> Callable[[Any], Any] | None:
 
 
 def dump_numpy(numpy: Any, value: Any) -> ExtType:
-    """Return an array or a scalar of numpy in numpy's own file format. Raises ValueError for one that holds objects."""
-    if type(value) is not numpy.ndarray and not isinstance(value, numpy.generic):
-        raise TypeError(f"numpy.asarray() makes a plain array of {type(value).__name__}, without what it adds")
-    buffer = io.BytesIO()
-    numpy.lib.format.write_array(buffer, numpy.asarray(value), allow_pickle=False)
-    return ExtType(ARRAY if type(value) is numpy.ndarray else SCALAR, buffer.getvalue())
-
-
-def _load_array(data: bytes) -> Any:
-    try:
-        numpy = importlib.import_module("numpy")
-    except ImportError as error:
-        raise SerializeError("The value holds a numpy array. Install numpy here, where it is unpacked.") from error
-    try:
-        return numpy.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except (SyntaxError, TokenError, MemoryError) as error:
-        raise ValueError(f"not a numpy array: {error}") from error
+    """Return an array or a scalar of numpy. Raises ValueError for one that holds objects."""
+    if not arrays.is_plain(numpy, value):
+        return ExtType(ARRAY if type(value) is numpy.ndarray else SCALAR, arrays.in_file_format(numpy, value))
+    header, memory = arrays.split(numpy, value)
+    return ExtType(RAW_ARRAY, b"".join((header, memory)))
 
 
 LOADERS: dict[int, Callable[[bytes], Any]] = {
@@ -141,7 +126,8 @@ LOADERS: dict[int, Callable[[bytes], Any]] = {
     TIMEDELTA: _load_timedelta,
     DECIMAL: lambda data: Decimal(data.decode()),
     UUID_: lambda data: UUID(bytes=data),
-    ARRAY: _load_array,
-    SCALAR: lambda data: _load_array(data)[()],
+    ARRAY: arrays.load_file_format,
+    SCALAR: lambda data: arrays.load_file_format(data)[()],
+    RAW_ARRAY: arrays.load,
 }
 """What makes the value again, by the code of the extension."""

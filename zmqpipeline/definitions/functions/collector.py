@@ -12,6 +12,7 @@ from zmqpipeline.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 from zmqpipeline.roles.collecting import Collection, ResultHandler
 from zmqpipeline.roles.collector import Collector
 from zmqpipeline.roles.results import Failure
+from zmqpipeline.runtime.threads.event_loop import EventLoopThread
 
 
 class FunctionCollector(Collector):
@@ -24,14 +25,16 @@ class FunctionCollector(Collector):
         collectors: Mapping[str, Handler],
         single: Mapping[str, Handler],
         inner: Container[str] = (),
+        loop: EventLoopThread | None = None,
     ) -> None:
         """`collectors` by task type ("" for all others); `single` holds finished, failed and ack_data, if given.
 
         `inner` are the tasks whose results the function for all does not get, since they become items of others.
+        Async functions run on this event `loop`.
         """
         self.endpoint = endpoint
         self.ack_endpoint = ack_endpoint
-        self.handler = FunctionResults(collectors, single, lambda: self.metadata, inner)
+        self.handler = FunctionResults(collectors, single, lambda: self.metadata, inner, loop)
         """What its runner calls."""
 
     def handle_collection(self, data: dict[str, Any], task_type: str, msgtype: str) -> dict[str, Any] | None:
@@ -52,12 +55,14 @@ class FunctionResults(ResultHandler):
         single: Mapping[str, Handler],
         metadata: Callable[[], Mapping[str, Any]],
         inner: Container[str] = (),
+        loop: EventLoopThread | None = None,
     ) -> None:
         """As `FunctionCollector`; `metadata` are those of the run, once they are known."""
         self._collectors = dict(collectors)
         self._single = dict(single)
         self._metadata = metadata
         self._inner = inner
+        self._loop = loop or EventLoopThread("zmqpipeline-async-collect")
 
     @property
     def name(self) -> str:
@@ -73,7 +78,7 @@ class FunctionResults(ResultHandler):
             plan = self._collectors.get(task, None if task in self._inner else for_all)
             if plan is None:
                 return (lambda data: None), False
-            bound = plan.bind({**constants, "task_type": task, "attempt": attempt})
+            bound = plan.bind({**constants, "task_type": task, "attempt": attempt}, self._loop)
             function = bound.function
             if plan.batch:
                 return (lambda numbers, data: self._call(bound, data, numbers=numbers)), True
@@ -84,6 +89,10 @@ class FunctionResults(ResultHandler):
             return (lambda number, data: self._call(bound, data, number=number)), True
 
         return collection
+
+    def close(self, timeout: float) -> None:
+        """What async functions have left behind is ended."""
+        self._loop.close(timeout)
 
     def batch(self, task: str) -> int:
         """As the function of the task was decorated, or the one for all others."""
@@ -117,7 +126,8 @@ class FunctionResults(ResultHandler):
 
     def _call_single(self, name: str, *first: Any, **values: Any) -> Any:
         plan = self._single.get(name)
-        return None if plan is None else self._call(plan.bind({"metadata": self._metadata()}), *first, **values)
+        bound = None if plan is None else plan.bind({"metadata": self._metadata()}, self._loop)
+        return None if bound is None else self._call(bound, *first, **values)
 
     def _call(self, bound: BoundHandler, *first: Any, **values: Any) -> Any:
         """Call a function; if it takes the journal, within a savepoint of its own."""
@@ -125,5 +135,5 @@ class FunctionResults(ResultHandler):
         # without one the parameter has a default: a collector whose functions need a journal does not begin
         if "journal" not in bound.rest or self.journal is None:
             return bound.function(*first, **given)
-        with self.journal.item() as transaction:
+        with self.journal.item(self._loop.ident if bound.is_async else None) as transaction:
             return bound.function(*first, journal=transaction, **given)

@@ -18,6 +18,7 @@ from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.roles.sources import ItemSource, Step
 from zmqpipeline.roles.task import LastAck, keyed
 from zmqpipeline.roles.task_type import TaskType
+from zmqpipeline.runtime.threads.event_loop import AsyncItems, EventLoopThread
 from zmqpipeline.runtime.threads.source import Begun, Exhausted, Keep, PassOver, Source
 from zmqpipeline.serialization.pack import item_packer, pack_item
 
@@ -27,8 +28,15 @@ _log = logging.getLogger("zmqpipeline.task")
 class FunctionSource(ItemSource):
     """A task whose items come from a function: yielded, returned as an iterable, or one a call."""
 
-    def __init__(self, entry: TaskEntry, endpoint: EndpointAddress, gate: Handler | None = None) -> None:
-        """`gate` is the plan of an `available` function."""
+    def __init__(
+        self,
+        entry: TaskEntry,
+        endpoint: EndpointAddress,
+        gate: Handler | None = None,
+        loop: EventLoopThread | None = None,
+    ) -> None:
+        """`gate` is the plan of an `available` function; an async source has an event loop of its own, or this one."""
+        self._loop = loop or EventLoopThread(f"zmqpipeline-async-{entry.name}")
         self._task_type = TaskType(entry.name)
         self._endpoint, self._entry, self._plan, self._gate = endpoint, entry, entry.plan, gate
         self._metadata: dict[str, Any] = {}
@@ -54,11 +62,15 @@ class FunctionSource(ItemSource):
             step = self._gated(step, self._gate)
         return Begun(step, start) if self._plan is not None and "start" in self._plan.names else step
 
+    def close(self, timeout: float) -> None:
+        """Of an async one: what it waits for is cancelled, and its `finally` is run."""
+        self._loop.close(timeout)
+
     def _bound(self, start: int = 0) -> BoundHandler:
         # of a task without a function, results of others are the items: no step of it is ever taken
         assert self._plan is not None
         constants = {"metadata": self._metadata, "task_type": self._task_type, "msgtype": MESSAGE_TYPE_READY}
-        return self._plan.bind({**constants, "start": start})
+        return self._plan.bind({**constants, "start": start}, self._loop)
 
     def _call(self, bound: BoundHandler, command: Produce, number: int = 0) -> Any:
         if not bound.rest:
@@ -71,6 +83,10 @@ class FunctionSource(ItemSource):
         if times is not None:
             return (self._call(bound, command, number) for number in range(times))
         made = self._call(bound, command)
+        if isinstance(made, AsyncItems):
+            return made
+        if hasattr(made, "__aiter__"):
+            return AsyncItems(made, self._loop)
         if made is None or isinstance(made, dict):
             return iter((made,))
         if isinstance(made, (str, bytes)) or not isinstance(made, Iterable):
@@ -129,6 +145,9 @@ class _Items(Source):
     def take(self, command: Produce, count: int, keep: Keep) -> None:
         if self._items is None:
             self._items = self._begin(command)
+        if isinstance(self._items, AsyncItems):
+            self._take_async(self._items, count, keep)
+            return
         if type(keep) is PassOver:
             # what is done needs no packing
             before = keep.count
@@ -142,4 +161,16 @@ class _Items(Source):
         for left, item in zip(range(count - 1, -1, -1), self._items, strict=False):  # noqa: B007
             keep(pack(item))
         if left:
+            raise Exhausted
+
+    def _take_async(self, items: AsyncItems, count: int, keep: Keep) -> None:
+        """On its event loop, without a word to this thread for each."""
+        pack = self._pack
+        if type(keep) is PassOver:
+            before = keep.count
+            taken = items.take(count, lambda item: keep(b""))
+            keep.count = before + taken
+        else:
+            taken = items.take(count, lambda item: keep(pack(item)))
+        if taken < count:
             raise Exhausted

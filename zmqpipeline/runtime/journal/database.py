@@ -13,6 +13,7 @@ import json
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -22,13 +23,13 @@ from typing import TypeVar
 from zmqpipeline.errors import JournalError, JournalUnavailable
 from zmqpipeline.protocol.data.ranges import spans_of
 from zmqpipeline.protocol.events import Restored
-from zmqpipeline.protocol.messages import TaskCounts, TaskProgress
+from zmqpipeline.protocol.messages import TaskCounts, TaskPause, TaskProgress
 from zmqpipeline.runtime.locks import PathLock
 
 APPLICATION_ID = 0x7A6D7170
 """``zmqp``, in the header of the file: what tells a journal from other sqlite files."""
 
-FORMAT = 3
+FORMAT = 4
 """The version of the tables, the file's ``user_version``."""
 
 LOCKED_SECONDS = 20.0
@@ -41,7 +42,8 @@ TABLES = {
     "zmqpipeline_run": "(id INTEGER PRIMARY KEY CHECK (id = 1), pipeline TEXT NOT NULL, run TEXT NOT NULL, "
     "run_id TEXT NOT NULL DEFAULT '', metadata BLOB NOT NULL, over INTEGER NOT NULL DEFAULT 0, "
     "finished INTEGER NOT NULL DEFAULT 0, ok INTEGER NOT NULL DEFAULT 0, "
-    "counts TEXT NOT NULL DEFAULT '[]', ack_task TEXT NOT NULL DEFAULT '', ack_data BLOB NOT NULL DEFAULT x'')",
+    "counts TEXT NOT NULL DEFAULT '[]', ack_task TEXT NOT NULL DEFAULT '', ack_data BLOB NOT NULL DEFAULT x'', "
+    "pauses TEXT NOT NULL DEFAULT '[]')",
     "zmqpipeline_tasks": "(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, repeated INTEGER NOT NULL DEFAULT 0)",
     "zmqpipeline_done": "(task INTEGER, start INTEGER, stop INTEGER NOT NULL, PRIMARY KEY (task, start)) WITHOUT ROWID",
     "zmqpipeline_keys": "(task INTEGER, digest BLOB, PRIMARY KEY (task, digest)) WITHOUT ROWID",
@@ -49,18 +51,38 @@ TABLES = {
     "error TEXT NOT NULL, message TEXT NOT NULL, traceback TEXT NOT NULL, payload BLOB NOT NULL, key BLOB NOT NULL, "
     "failed_at REAL NOT NULL, retrying INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (task, number))",
     "zmqpipeline_fed": "(task INTEGER PRIMARY KEY, count INTEGER NOT NULL, roots INTEGER NOT NULL, "
-    "closed INTEGER NOT NULL)",
+    "closed INTEGER NOT NULL, numbered INTEGER NOT NULL DEFAULT 0)",
     "zmqpipeline_outbox": "(task INTEGER, start INTEGER, stop INTEGER NOT NULL, depth INTEGER NOT NULL, "
-    "payloads BLOB NOT NULL, PRIMARY KEY (task, start))",
+    "payloads BLOB NOT NULL, rate_values BLOB NOT NULL DEFAULT x'', PRIMARY KEY (task, start))",
+    "zmqpipeline_paced": "(id INTEGER PRIMARY KEY, task INTEGER NOT NULL, value BLOB NOT NULL, depth INTEGER NOT NULL, "
+    "payload BLOB NOT NULL, UNIQUE (task, value, id))",
+    "zmqpipeline_values": "(task INTEGER, value BLOB, even REAL NOT NULL, PRIMARY KEY (task, value), "
+    "UNIQUE (task, even, value)) WITHOUT ROWID",
     "zmqpipeline_fed_keys": "(task INTEGER, digest BLOB, PRIMARY KEY (task, digest)) WITHOUT ROWID",
+    "zmqpipeline_groups": "(gather INTEGER, number INTEGER, open INTEGER NOT NULL, "
+    "PRIMARY KEY (gather, number)) WITHOUT ROWID",
+    "zmqpipeline_parents": "(gather INTEGER, number INTEGER, result BLOB NOT NULL, attempt INTEGER NOT NULL, "
+    "depth INTEGER NOT NULL, PRIMARY KEY (gather, number))",
+    "zmqpipeline_members": "(gather INTEGER, task INTEGER, start INTEGER, stop INTEGER NOT NULL, "
+    "number INTEGER NOT NULL, PRIMARY KEY (gather, task, start)) WITHOUT ROWID",
+    "zmqpipeline_gathered": "(gather INTEGER, number INTEGER, task INTEGER, item INTEGER, failed INTEGER NOT NULL, "
+    "result BLOB NOT NULL, PRIMARY KEY (gather, number, task, item))",
 }
 """Done items are half-open ranges that do not touch; a `retrying` failure is to be sent again, and counts no more.
 
 A fed task has `count` items, of which so many `roots` are its own first ones, all of them if it is `closed`; those that
-are not done are in its outbox, many in a row, end to end.
+are not done are in its outbox, many in a row, end to end. With a rate for each value of a field, so many are
+`numbered`; the others are `paced`: they wait for their value, which is `even` with its rate at that time by the
+distributor's clock.
 
-A run is `over` when every item is done, and `finished` when its `finished` function has returned, too.
+A group of a task that gathers has the number of the item that began it, whose result is its parent, and so many `open`
+members. What its members have given is gathered, until the group is given: then it is in none of these tables.
+
+A run is `over` when every item is done, and `finished` when its `finished` function has returned, too. `pauses` are
+those of its tasks: (task, seconds, when it began by the time of day), as JSON.
 """
+
+INDEXES = {"zmqpipeline_members_of": "ON zmqpipeline_members (gather, number)"}
 
 # The comments keep these apart from the same words of a user: sqlite asks about a statement when it is first prepared.
 BEGIN, COMMIT, ROLLBACK = (f"{word} /* {PREFIX} */" for word in ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"))
@@ -231,6 +253,8 @@ def _make_tables(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA user_version = {FORMAT}")
     for name, columns in TABLES.items():
         db.execute(f"CREATE TABLE {name} {columns}")
+    for name, columns in INDEXES.items():
+        db.execute(f"CREATE INDEX {name} {columns}")
     db.execute(COMMIT)
 
 
@@ -396,11 +420,22 @@ def restored_from(db: sqlite3.Connection, held: Held) -> Restored:
             keys[name] = digests
         if failed_digests:
             failed_keys[name] = failed_digests
-    ack_task, ack_data = db.execute("SELECT ack_task, ack_data FROM zmqpipeline_run").fetchone()
+    ack_task, ack_data, pauses = db.execute("SELECT ack_task, ack_data, pauses FROM zmqpipeline_run").fetchone()
     return Restored(
         *(held.run, held.metadata, progress, keys, failed_keys, held.finished, held.ok, held.counts),
         *(ack_task, ack_data, held.over),
+        pauses=_pauses_left(json.loads(pauses)),
     )
+
+
+def _pauses_left(kept: list[tuple[str, float, float]]) -> list[TaskPause]:
+    """What goes on of these, each with its seconds and the time of day at which it began.
+
+    No clock that was set back makes one longer.
+    """
+    now = time.time()
+    left = ((task, min(seconds, begun + seconds - now)) for task, seconds, begun in kept)
+    return [TaskPause(task, seconds) for task, seconds in left if seconds > 0]
 
 
 def retrying_in(db: sqlite3.Connection) -> dict[tuple[int, int | bytes], int]:

@@ -104,9 +104,9 @@ class Guard:
         self._altered = ""
         db.set_authorizer(self._authorize)
 
-    def admit(self) -> None:
-        """A call begins, on this thread."""
-        self._caller = threading.get_ident()
+    def admit(self, thread: int | None = None) -> None:
+        """A call begins, on this thread, or on that with this ident."""
+        self._caller = thread or threading.get_ident()
 
     def dismiss(self) -> None:
         """It is over."""

@@ -16,9 +16,10 @@ from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.protocol.data.dedup import split_keys
 from zmqpipeline.protocol.data.ranges import numbers_of, pairs, spans_of
 from zmqpipeline.protocol.events import Restored
-from zmqpipeline.protocol.messages import FailedItem, Spans, TaskCounts, TaskProgress
+from zmqpipeline.protocol.messages import FailedItem, Spans, TaskCounts, TaskPause, TaskProgress
 from zmqpipeline.runtime.journal import database
 from zmqpipeline.runtime.journal.database import BEGIN, COMMIT, ROLLBACK, TABLES
+from zmqpipeline.runtime.journal.groups import Groups
 from zmqpipeline.runtime.journal.outbox import Outboxes
 from zmqpipeline.runtime.journal.transaction import Guard, Transaction
 from zmqpipeline.runtime.locks import PathLock
@@ -58,6 +59,12 @@ class Journal:
     outboxes: Outboxes
     """What results give to tasks."""
 
+    groups: Groups
+    """What is gathered of results until it is all there."""
+
+    commits: tuple[int, float]
+    """How many transactions it has written, and how many seconds these took."""
+
     def __init__(
         self,
         path: str | Path,
@@ -86,6 +93,7 @@ class Journal:
         """
         self.path = Path(path)
         self.restored = self.forgotten = None
+        self.commits = 0, 0.0
         self._pipeline, self._fresh, self._durable = pipeline, fresh, durable and not scratch
         self._fed, self._scratch = tuple(fed), scratch
         self._run_id = run_id
@@ -97,7 +105,8 @@ class Journal:
         self._db = database.in_memory(MEMORY) if str(path) == MEMORY else self._open(self.path.resolve())
         self._guard = Guard(self._db)
         self.transaction = Transaction(self._guard)
-        self.outboxes = Outboxes(self._db, self._task_id, self._written, self._explained)
+        self.groups = Groups(self._db, self._task_id, self._written)
+        self.outboxes = Outboxes(self._db, self._task_id, self._written, self._explained, self.groups)
         if self.restored is not None and self._fed:
             self._restore_outboxes(self.restored)
 
@@ -132,6 +141,7 @@ class Journal:
         try:
             with self._written():
                 self.outboxes.open(self._fed)
+                self.groups.open()
             self.commit()
         except BaseException:
             self.close()
@@ -206,6 +216,13 @@ class Journal:
         with self._written():
             self._db.execute("UPDATE zmqpipeline_run SET over = 1, ok = ?, counts = ?", (ok, told))
 
+    def pause(self, pauses: Sequence[TaskPause]) -> None:
+        """Write down with the next commit that these tasks pause, and no others."""
+        now = time.time()
+        told = json.dumps([(one.task, one.seconds, now) for one in pauses])
+        with self._written():
+            self._db.execute("UPDATE zmqpipeline_run SET pauses = ?", (told,))
+
     def finish(self) -> None:
         """Write down, with the next commit, that the `finished` function has returned, if every item is done."""
         with self._written():
@@ -213,11 +230,15 @@ class Journal:
 
     def commit(self) -> None:
         """Make durable what was said since the last commit: on return it is on the disk."""
-        if self._marks or self._db.in_transaction or self.outboxes.is_unwritten:
+        is_unwritten = self.outboxes.is_unwritten or self.groups.is_unwritten
+        if self._marks or self._db.in_transaction or is_unwritten:
+            began = time.perf_counter()
             with self._written():
                 self._write_marks()
                 self.outboxes.flush()
+                self.groups.flush()
                 self._db.execute(COMMIT)
+            self.commits = self.commits[0] + 1, self.commits[1] + time.perf_counter() - began
 
     def rollback(self) -> None:
         """Undo what was said since the last commit, users' rows too."""
@@ -238,15 +259,17 @@ class Journal:
                 self._lock = None
 
     @contextlib.contextmanager
-    def item(self) -> Iterator[Transaction]:
+    def item(self, thread: int | None = None) -> Iterator[Transaction]:
         """One call of a function that takes `journal`: what it wrote is undone, that alone, if the body raises.
+
+        It may be used on this thread, or on the one with this ident, which this one waits for.
 
         Raises:
             JournalLost: the transaction did not survive the call, whatever the body raised.
         """
         with self._written():
             self._db.execute(_SAVEPOINT)
-        self._guard.admit()
+        self._guard.admit(thread)
         try:
             yield self.transaction
         except BaseException:

@@ -24,6 +24,7 @@ from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.leader import Leadership
 from zmqpipeline.runtime.threads.collecting_lists import Waiting, call_with, joined
+from zmqpipeline.runtime.threads.event_loop import CallCancelled
 from zmqpipeline.runtime.threads.feeding import Feeder, Feeds, Roots
 from zmqpipeline.runtime.threads.serial import Part, Post, SerialThread
 from zmqpipeline.runtime.threads.ticker import Ticker
@@ -90,6 +91,8 @@ class CollectorThread:
         self._post = post
         self._journal = journal
         self._held: list[Event] = []
+        self._is_over = False
+        """A call was cancelled by the end of the role."""
         self._due = 0.0
         self._feeds = feeds
         self._feeder: Feeder | None = None
@@ -139,7 +142,7 @@ class CollectorThread:
 
     def submit(self, call: Part) -> None:
         """Have something else called on this thread, in its turn."""
-        self._serial.submit(call if self._journal is None else partial(self._journalled, call))
+        self._serial.submit(partial(self._unless_over, call))
 
     def close(self, timeout: float) -> None:
         """End the thread after what was asked for; wait for it at most `timeout` seconds."""
@@ -153,6 +156,19 @@ class CollectorThread:
         self._sums.close(timeout)
         self._failures.close()
 
+    def _unless_over(self, call: Part) -> Part | None:
+        """Call it, unless a call was cancelled, as the role ends: from then on nothing is called or written down."""
+        if self._is_over:
+            return None
+        try:
+            rest = call() if self._journal is None else self._journalled(call)
+        except CallCancelled:
+            self._is_over = True
+            if self._journal is not None:
+                self._journal.rollback()
+            return None
+        return partial(self._unless_over, rest) if callable(rest) else None
+
     # written down before it is said -----------------------------------------------------------------------------------
 
     def _journalled(self, call: Part) -> Part | None:
@@ -161,9 +177,11 @@ class CollectorThread:
         try:
             rest = call()
             if callable(rest):
-                return partial(self._journalled, rest)
+                return rest
             if self._serial.is_idle():
                 self._settle()
+        except CallCancelled:
+            raise
         except BaseException as error:
             # No user's exception comes here. What is held is not on the disk, and so is not said.
             self._lose(error)
@@ -221,7 +239,13 @@ class CollectorThread:
         while self._fetches:
             _, command = self._fetches.popitem()
             if self._journal is not None:
-                self._post(self._journal.outboxes.fetch(command))
+                found = self._journal.outboxes.fetch(command)
+                if command.apart:
+                    # what has got its number by this is on the disk before it is said
+                    self._begin_part()
+                    self._answer(found)
+                else:
+                    self._post(found)
 
     # the calls --------------------------------------------------------------------------------------------------------
 
@@ -257,7 +281,7 @@ class CollectorThread:
                 if each is not None:
                     each.collected(data)
                     data = b""
-            except JournalLost:
+            except (JournalLost, CallCancelled):
                 raise
             except BaseException as error:
                 number, payload = numbers[index - 1], command.payloads[index - 1]
@@ -266,7 +290,7 @@ class CollectorThread:
                 break
         keys = command.keys[first * KEY_BYTES : index * KEY_BYTES]
         work.done = index
-        self._answer_part(command, numbers[first:index], keys, failures, data, each)
+        self._answer(self._mark(command, numbers[first:index], keys, failures, data, each))
 
     def _collect_lists(self) -> None:
         """Call the function of a task with the results that are at hand; perhaps an earlier call has taken all."""
@@ -288,13 +312,17 @@ class CollectorThread:
         for answer in answers:
             if answer is not None:
                 data = self._note(answer) or data
-        begin = 0
+        begin, events = 0, []
         for work in works:
             end = begin + len(work.numbers)
-            self._answer_list(work, {at - begin: error for at, error in errors.items() if begin <= at < end}, data)
+            mine = {at - begin: error for at, error in errors.items() if begin <= at < end}
+            events.append(self._mark_list(work, mine, data))
             begin, data = end, b""
+        # an answer may end the transaction: what one call wrote is in it, so all of its results are marked by then
+        for event in events:
+            self._answer(event)
 
-    def _answer_list(self, work: Collection, errors: dict[int, BaseException], data: bytes) -> None:
+    def _mark_list(self, work: Collection, errors: dict[int, BaseException], data: bytes) -> Collected:
         command, numbers = work.command, work.numbers
         failures = [
             (numbers[at], self._of_item(error, command, numbers[at], work.values[at]), bytes(command.payloads[at]))
@@ -304,9 +332,9 @@ class CollectorThread:
         if each is not None:
             for _ in range(len(numbers) - len(failures)):
                 each.collected(data)
-        self._answer_part(command, numbers, command.keys, failures, data, each)
+        return self._mark(command, numbers, command.keys, failures, data, each)
 
-    def _answer_part(
+    def _mark(
         self,
         command: Collect,
         numbers: Sequence[int],
@@ -314,7 +342,8 @@ class CollectorThread:
         failures: list[tuple[int, ErrorInfo, bytes]],
         data: bytes,
         each: EachAck | None,
-    ) -> None:
+    ) -> Collected:
+        """These are collected, or have failed: marked with the next commit; what is to be said after it."""
         trouble = None
         if each is not None:
             data, trouble = each.newest, each.trouble
@@ -328,14 +357,18 @@ class CollectorThread:
         if self._journal is not None:
             self._journal.collected(command.task, numbers, keys, data)
         told = [] if each is None else each.runs
-        unfed = [] if self._feeder is None else self._feeder.take_failed()
+        unfed = {} if self._feeder is None else self._feeder.take_failed()
         spans = spans_of(numbers)
-        self._answer(Collected(command.task, spans, failures, data, command.attempt, trouble, told, unfed=unfed))
+        return Collected(command.task, spans, failures, data, command.attempt, trouble, told, unfed=unfed)
 
     def _tell_failed(self, command: CallFailed) -> None:
         self._begin_part()
+        ungathered: dict[str, ErrorInfo] = {}
         if self._journal is not None:
             self._journal.failed(command.failures)
+            if self._feeder is not None:
+                for (task, _), error in self._feeder.fail(command.failures).items():
+                    ungathered.setdefault(task, self._of_call(error, "gather="))
         told: dict[str, tuple[list[int], list[ErrorInfo]]] = {}
         for item in command.failures:
             numbers, troubles = told.setdefault(item.task, ([], []))
@@ -343,7 +376,8 @@ class CollectorThread:
             if trouble := self._troubled(self._call_failed, item):
                 troubles.append(trouble)
         for task, (numbers, troubles) in told.items():
-            self._answer(FailedCalled(task, spans_of(numbers), troubles[0] if troubles else None))
+            trouble = troubles[0] if troubles else None
+            self._answer(FailedCalled(task, spans_of(numbers), trouble, ungathered=ungathered.get(task)))
 
     def _finish(self, command: CallFinished) -> None:
         journal = self._journal
@@ -352,7 +386,7 @@ class CollectorThread:
             self._settle()
         try:
             data = self._call_finished(command) or b""
-        except JournalLost:
+        except (JournalLost, CallCancelled):
             raise
         except BaseException as error:
             if journal is not None:
@@ -368,7 +402,7 @@ class CollectorThread:
     def _troubled(self, call: Callable[..., object], argument: object) -> ErrorInfo | None:
         try:
             call(argument)
-        except JournalLost:
+        except (JournalLost, CallCancelled):
             raise
         except BaseException as error:
             return self._of_call(error, "failed")
@@ -376,7 +410,7 @@ class CollectorThread:
 
     def _of_item(self, error: BaseException, command: Collect, number: int, value: object) -> ErrorInfo:
         self._count_on()
-        stage = "feed" if self._feeder is not None and self._feeder.has_failed(number) else "collector"
+        stage = "collector" if self._feeder is None else self._feeder.stage_of(number)
         return self._failures.item(error, command.task, number, command.attempt, value, stage)
 
     def _of_call(self, error: BaseException, function: str) -> ErrorInfo:

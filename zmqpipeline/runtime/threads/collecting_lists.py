@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from zmqpipeline.protocol.commands import Collect
 from zmqpipeline.runtime.journal import JournalLost
+from zmqpipeline.runtime.threads.event_loop import CallCancelled
 from zmqpipeline.serialization.pack import unpack
 
 
@@ -81,7 +82,7 @@ def call_with(
         part = parts.pop()
         try:
             answers.append(call([numbers[at] for at in part], [values[at] for at in part]))
-        except JournalLost:
+        except (JournalLost, CallCancelled):
             raise
         except BaseException as error:
             if len(part) == 1:

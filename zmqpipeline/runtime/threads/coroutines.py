@@ -39,6 +39,7 @@ from zmqpipeline.runtime.threads.execution import Execution, Job, Piece
 from zmqpipeline.runtime.threads.parts import Parts
 from zmqpipeline.runtime.threads.serial import Post
 from zmqpipeline.runtime.threads.shares import QUANTUM
+from zmqpipeline.runtime.threads.times import TimeCounter
 from zmqpipeline.runtime.threads.watch import LoopWatch
 
 BEGIN_AT_ONCE = 32
@@ -101,6 +102,7 @@ class CoroutinePool:
         task: str = "",
         failures: FailureLog | None = None,
         what: str = "The worker function",
+        times: TimeCounter | None = None,
     ) -> None:
         """`execution.call` returns what is to be awaited. `what` is the function, for messages.
 
@@ -131,7 +133,7 @@ class CoroutinePool:
         self._places: set[Place] = set()
         self._lost = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._parts = Parts(post, quantum, self.waiting)
+        self._parts = Parts(post, quantum, self.waiting, times)
         self._watch = LoopWatch(self, self._parts, what, post, self._failures)
 
     # from the role's loop ---------------------------------------------------------------------------------------------
@@ -316,7 +318,8 @@ class CoroutinePool:
                     trouble = self._failures.item(error, self._task, number, lot.attempt, value, "worker")
             ended = clock()
             if place.is_cancelled:
-                self._cancelled_ended(place, lot, ended)
+                if not place.is_lost:
+                    self._say_timeout(place, lot, ended)
                 return
             place.numbers, place.due = (), 0.0
             self._parts.keep(number, lot.attempt, result, trouble, ended - began)
@@ -361,7 +364,8 @@ class CoroutinePool:
                 results = batches.failed(error, len(some))
             ended = clock()
             if place.is_cancelled:
-                self._cancelled_ended(place, lot, ended)
+                if not place.is_lost:
+                    self._say_timeout(place, lot, ended)
                 return
             place.due = 0.0
             if len(results) < len(some):
@@ -448,10 +452,6 @@ class CoroutinePool:
         self._parts.fail_now(numbers, lot.attempt, ErrorInfo("TimeoutError", text), moment - place.began)
         self._post(ThreadLost(0))
         return True
-
-    def _cancelled_ended(self, place: Place, lot: Lot, now: float) -> None:
-        if not place.is_lost:
-            self._say_timeout(place, lot, now)
 
     def _say_timeout(self, place: Place, lot: Lot, now: float) -> None:
         """The items of its call have failed; those that were to be called after it go to other places."""

@@ -16,6 +16,7 @@ from zmqpipeline.protocol.events import Executed
 from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.runtime.threads.serial import Post
 from zmqpipeline.runtime.threads.shares import BATCH_ITEMS, MESSAGE_SECONDS
+from zmqpipeline.runtime.threads.times import TimeCounter, class_of
 
 TURN = 0.005
 """Seconds that calls go on without a turn of the event loop, if they never wait."""
@@ -35,8 +36,15 @@ class Part:
 class Parts:
     """Of all attempts; see the module. Used on the event loop's thread, but for what says otherwise."""
 
-    def __init__(self, post: Post, quantum: float, waiting: Callable[[], int]) -> None:
-        """Executed is posted; `waiting` says how many items have not begun."""
+    def __init__(
+        self, post: Post, quantum: float, waiting: Callable[[], int], times: TimeCounter | None = None
+    ) -> None:
+        """Executed is posted; `waiting` says how many items have not begun; `times` counts those that are done."""
+        self._times = times or TimeCounter()
+        self._low = self._high = 0.0
+        """Of the class of times in which the last calls were."""
+        self._alike = 0
+        """How many these are; they are told with the part that they are in."""
         self.loop: asyncio.AbstractEventLoop | None = None
         """Is there before anything is kept."""
         self.is_urgent = False
@@ -70,6 +78,11 @@ class Parts:
             else:
                 part.failures.append((number, trouble))
             part.seconds += seconds
+            # as a rule calls take about as long as the one before
+            if self._low < seconds <= self._high:
+                self._alike += 1
+            else:
+                self._note_time(number, attempt, seconds)
             self._count += 1
             self._bytes += len(result)
             if self._count >= BATCH_ITEMS or self._bytes >= MAX_BATCH_BYTES or self.is_urgent:
@@ -106,7 +119,23 @@ class Parts:
             part = self._parts.setdefault(attempt, Part())
             part.failures += [(number, trouble) for number in numbers]
             part.seconds += seconds
+            self._note_time(numbers[0], attempt, seconds, len(numbers))
             self._hand_over()
+
+    def _note_time(self, number: int, attempt: int, seconds: float, count: int = 1) -> None:
+        """Calls took so long, and not as long as those before; under the lock."""
+        if self._times.is_exact:
+            self._times.one(0, number, attempt, seconds, count)
+            return
+        self._tell_times(0.0)
+        self._low, self._high = class_of(seconds)
+        self._alike = count
+
+    def _tell_times(self, seconds: float) -> None:
+        """Calls that are alike, and how long all of a part took; under the lock."""
+        if not self._times.is_exact:
+            self._times.add(0, self._high, self._alike, seconds)
+            self._alike = 0
 
     def hand_over(self) -> None:
         """Hand over what is there."""
@@ -129,6 +158,7 @@ class Parts:
         self._first = 0.0
         self._handed_over = time.perf_counter()
         self.is_urgent = False
+        self._tell_times(sum(part.seconds for part in parts.values()))
         for attempt, part in parts.items():
             part.results.sort()
             numbers, results = [number for number, _ in part.results], [one for _, one in part.results]

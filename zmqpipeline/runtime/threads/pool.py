@@ -32,6 +32,7 @@ from zmqpipeline.runtime.threads.execution import Execution, Job, Piece, Slot
 from zmqpipeline.runtime.threads.serial import Post
 from zmqpipeline.runtime.threads.shares import QUANTUM, Shares
 from zmqpipeline.runtime.threads.ticker import INTERVAL
+from zmqpipeline.runtime.threads.times import TimeCounter
 
 
 class Pool(UserThread, Shares):
@@ -52,15 +53,16 @@ class Pool(UserThread, Shares):
         quantum: float = QUANTUM,
         task: str = "",
         failures: FailureLog | None = None,
+        times: TimeCounter | None = None,
     ) -> None:
-        """An item fails if `execution` raises; `failures` says so, of an item of `task`.
+        """An item fails if `execution` raises; `failures` says so, of an item of `task`. `times` counts them all.
 
         `thread_start(thread_index)` is called once in each thread, first; a thread where it raises takes no item, and
         InitFailed tells. `thread_end(thread_index)` is called last, also there. With the role's `leadership` the
         threads may lead.
         """
         UserThread.__init__(self, leadership)
-        Shares.__init__(self, threads, execution, post, quantum, task=task, failures=failures)
+        Shares.__init__(self, threads, execution, post, quantum, task=task, failures=failures, times=times)
         self._thread_start = thread_start
         self._thread_end = thread_end
         self._started = False
@@ -136,7 +138,8 @@ class Pool(UserThread, Shares):
             is_known = False
         finally:
             if slot.clock is not None:
-                slot.clock.close()
+                with self._lock:
+                    slot.clock.close()
             # a thread that was given up may be the only one that holds what others still use
             if self._thread_end is not None and not slot.lost:
                 self._thread_end(slot.index)
@@ -247,6 +250,7 @@ class Pool(UserThread, Shares):
                 return False
             self._waiting.popleft()
         numbers, (value,) = piece.take(1)
+        alone = numbers[0]
         slot.use(piece.execution)
         results: list[bytes] = []
         failures: list[tuple[int, ErrorInfo]] = []
@@ -260,6 +264,7 @@ class Pool(UserThread, Shares):
         slot.last = time.perf_counter()
         spent = max(0.0, slot.last - slot.mark)
         self._pace.observe(1, spent)
+        self._times.one(slot.index, alone, piece.job.attempt, spent)
         self._post(Executed(piece.job.attempt, numbers, results, failures, spent))
         return True
 

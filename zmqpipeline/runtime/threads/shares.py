@@ -29,10 +29,11 @@ from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.threads import batches
 from zmqpipeline.runtime.threads.busy import Busy
-from zmqpipeline.runtime.threads.concurrency import CoreClock, ThreadLimit
+from zmqpipeline.runtime.threads.concurrency import CoreClock, CoreTime, StuckWatch, ThreadLimit
 from zmqpipeline.runtime.threads.execution import Execution, Job, Piece, Slot
 from zmqpipeline.runtime.threads.serial import Post
 from zmqpipeline.runtime.threads.ticker import Ticker
+from zmqpipeline.runtime.threads.times import TimeCounter
 
 QUANTUM = 0.1
 """Seconds of work between two handings over, and between two turns of the loop, while there is enough to do.
@@ -52,9 +53,6 @@ MESSAGE_SECONDS = 0.002
 
 BATCH_ITEMS = 3000
 """The most results in one Executed."""
-
-STUCK_SECONDS = 0.1
-"""A thread that executes alone has the others back when one of its items takes longer."""
 
 STRIDE = 256
 """The most items between two looks at the clock, which costs some 2 us."""
@@ -77,6 +75,7 @@ class Shares:
         *,
         task: str = "",
         failures: FailureLog | None = None,
+        times: TimeCounter | None = None,
     ) -> None:
         """See `Pool`."""
         self.execution = execution
@@ -90,6 +89,7 @@ class Shares:
         self._lock = threading.Lock()
         """For the pieces: several threads take from them, and give back."""
         self._waiting: deque[Piece] = deque()
+        self._times = times or TimeCounter(threads)
         self._pace = ServiceTime()
         """Of all threads; one that loses an observation to another thread does no harm."""
         self._threads = threads
@@ -99,6 +99,7 @@ class Shares:
         """Threads that execute nothing while one does as much as all."""
         self._limit = ThreadLimit(threads)
         """Under the lock, but for a look at the limit."""
+        self._stuck = StuckWatch()
         self._waiting_since = 0.0
         """Since when items wait (time.perf_counter) for the one that executes alone."""
         self._closed = False
@@ -202,6 +203,7 @@ class Shares:
         if slot.job.timeout:
             return self._execute_timed(slot, call)
         take, pack, keep, clock = slot.todo.popleft, slot.pack, slot.part.append, time.perf_counter
+        call, note = self._times.of_share(call, slot)
         began = slot.last
         while slot.todo and began < slot.end:
             stride = min(slot.stride, len(slot.todo))
@@ -223,6 +225,7 @@ class Shares:
                     self._fail(slot, error, value)
             slot.striding = False
             slot.last = ended = clock()
+            note(slot.index, executed, ended - began)
             self._look_back(slot, executed, ended - began)
             began = ended
         return True
@@ -287,6 +290,7 @@ class Shares:
             if slot.lost:
                 return False
             slot.last = clock()
+            self._times.one(slot.index, number, slot.job.attempt, slot.last - began)
             self._look_back(slot, 1, slot.last - began)
         return True
 
@@ -322,6 +326,7 @@ class Shares:
             self._keep_batch(slot, numbers, values, results)
             spent = slot.last - began
             slot.extra += spent * (len(values) - 1)
+            self._times.one(slot.index, numbers[0], job.attempt, spent, len(values))
             self._look_back(slot, len(values), spent)
         return True
 
@@ -404,13 +409,16 @@ class Shares:
 
     def _look_at_stuck(self, slot: Slot, moment: float) -> None:
         """This thread is in a long item: others take what it has not begun, if they may execute."""
-        if self._limit.limit > 1:
+        if self._limit.limit > 1 or slot.index:
             self._share_again(slot)
-        elif moment - max(slot.last, self._waiting_since) > STUCK_SECONDS:
-            with self._lock:
-                has_changed = self._limit.lift(moment)
-            if has_changed:
-                self._follow_limit()
+            return
+        with self._lock:
+            # closed under the lock, at the end of the thread
+            core = slot.clock() if slot.clock is not None and slot.clock.is_shared else CoreTime(0.0, 0.0)
+            is_stuck = self._stuck.is_stuck(moment, slot.last, self._waiting_since, core)
+            has_changed = is_stuck and self._limit.lift(moment)
+        if has_changed:
+            self._follow_limit()
 
     def _share_again(self, slot: Slot) -> None:
         """What this thread has not begun goes back to the pieces: it is busy with a long item."""
@@ -431,6 +439,8 @@ class Shares:
             if moment < due:
                 return min(due - moment, _TIMEOUT_LOOK)
             slot.lost = True
+            spent = slot.job.timeout + moment - due
+            self._times.one(slot.index, numbers[0], slot.job.attempt, spent, len(numbers))
             slot.last = moment
             ran = "The item" if len(numbers) == 1 else f"The batch of {len(numbers)} items"
             text = f"{ran} ran longer than its timeout of {slot.job.timeout:g} s."

@@ -21,6 +21,7 @@ from zmqpipeline.protocol.events import Peer
 from zmqpipeline.protocol.messages import Envelope, Probe
 from zmqpipeline.runtime.bind import Socket
 from zmqpipeline.runtime.security.curve import Security, SocketSecurity
+from zmqpipeline.runtime.security.issued import NO_RUN_KEYS, RunKeys
 from zmqpipeline.runtime.security.zap import ZapHandler
 from zmqpipeline.runtime.transport.sockets import Arrival, DealerSocket, Hop, RouterSocket
 from zmqpipeline.runtime.transport.wakeup import Waker
@@ -56,7 +57,7 @@ def open_transports() -> list[Transport]:
 class Transport:
     """Opens, polls and closes the sockets of a role."""
 
-    def __init__(self, options: Options, *, context: Context | None = None) -> None:
+    def __init__(self, options: Options, *, context: Context | None = None, run_keys: RunKeys = NO_RUN_KEYS) -> None:
         """Without a `context` it makes its own and terminates it; for inproc addresses pass `shared_context()`.
 
         Sockets with keys are always in one of its own: libzmq asks one gate a context who is let in.
@@ -65,7 +66,7 @@ class Transport:
         self._given = context
         self._own: Context | None = None
         self._gate: ZapHandler | None = None
-        self._security = Security(options, self._open_gate)
+        self._security = Security(options, self._open_gate, run_keys)
         self._hops: dict[str, Hop] = {}
         self._order: list[Hop] = []
         self._poller = select.poll()
@@ -114,7 +115,7 @@ class Transport:
 
     def _own_context(self) -> Context:
         if self._own is None:
-            self._own = zmq.Context()
+            self._own = zmq.Context(self.options.io_threads)
         return self._own
 
     def _open_gate(self) -> ZapHandler:

@@ -268,6 +268,8 @@ class CollectorNode(MainNode):
         match command:
             case c.SetRun():
                 self.set_run(command)
+            case c.KeepPauses():
+                self.keep_pauses(command)
             case c.Collect(_, _, spans):
                 numbers = numbers_of(spans)
                 half = len(numbers) // 2 if len(numbers) > 2 and self.stage.rng.random() < 0.3 else len(numbers)
@@ -289,6 +291,9 @@ class CollectorNode(MainNode):
     @abstractmethod
     def set_run(self, command: c.SetRun) -> None:
         """A run begins here."""
+
+    def keep_pauses(self, command: c.KeepPauses) -> None:
+        """Where there is a journal, they are written down."""
 
     @abstractmethod
     def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes, each: bool) -> None:

@@ -26,6 +26,7 @@ from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.roles.base import Role
 from zmqpipeline.roles.collector import CollectorRunner
 from zmqpipeline.roles.results import Failure, Summary
+from zmqpipeline.roles.runner import RoleRunner
 from zmqpipeline.serialization.pack import unpack
 from zmqpipeline.testing.hang_report import collector_line, distributor_lines, worker_line
 from zmqpipeline.testing.run import TestRun, raise_failure, worker_numbers
@@ -223,6 +224,7 @@ class World(Stage):
         self._ends: dict[str, int] = {}
         self._called_at = 0.0
         self._event_loop: asyncio.AbstractEventLoop | None = None
+        self._made: list[Role] = []
         self._striker = Striker(self)
         self.distributor = AppDistributor(self)
         self.collector = AppCollector(self, journal)
@@ -236,7 +238,9 @@ class World(Stage):
     def make(self, role: str, task: str | None) -> Role:
         """A role of the app, as a new process would have it."""
         metadata = self.metadata if role == "distributor" else None
-        return self.app.compile(role, task, options=self.options, metadata=metadata)
+        made = self.app.compile(role, task, options=self.options, metadata=metadata)
+        self._made.append(made)
+        return made
 
     def front_of(self, machine: Any) -> Machine:
         """Each role is observed."""
@@ -256,8 +260,8 @@ class World(Stage):
             if not self.distributor.is_over:
                 if again:
                     self.tell_restart("worker")
+                    self.workers = [one for one in self.workers if one.running]
                 worker = AppWorker(self, f"w{self.serial()}-{task}", task)
-                self.workers = [one for one in self.workers if one.running]
                 self.workers.append(worker)
                 worker.connect("workers")
                 worker.connect("results")
@@ -440,6 +444,8 @@ class World(Stage):
         collector = getattr(self, "collector", None)
         if collector is not None:
             collector.close()
+        for role in getattr(self, "_made", ()):
+            RoleRunner.of(role).close_functions()
 
 
 def _not_repeatable(task: str, before: str, again: str) -> SimulationError:

@@ -265,6 +265,11 @@ class AppCollector(nodes.CollectorNode):
         else:
             super().act(command)
 
+    def keep_pauses(self, command: c.KeepPauses) -> None:
+        """They are written down."""
+        if (journal := self.journal) is not None:
+            self.later(lambda: journal.pause(command.pauses), 0)
+
     def collect(self, task: str, attempt: int, numbers: list[int], payloads: m.Blobs, keys: bytes, each: bool) -> None:
         """Call the function for each of these."""
         (call, placed), world = self._calls.collecting(task, attempt), self.world
@@ -299,13 +304,14 @@ class AppCollector(nodes.CollectorNode):
         if told is not None:
             trouble = told.trouble
         runs = [] if told is None else told.runs
-        unfed = [] if self._stages is None else self._stages.feeder.take_failed()
+        unfed = {} if self._stages is None else self._stages.feeder.take_failed()
         self.hold(e.Collected(task, spans_of(good), failures, ack, attempt, trouble, runs, unfed=unfed))
 
     def call_failed(self, failures: list[m.FailedItem]) -> None:
         """Call the `failed` function for each."""
         if self.journal is not None:
             self.journal.failed(failures)
+        ungathered = {} if self._stages is None else self._stages.fail(failures)
         by_task: dict[str, list[int]] = {}
         troubles: dict[str, m.ErrorInfo] = {}
         for item in failures:
@@ -318,7 +324,7 @@ class AppCollector(nodes.CollectorNode):
             except _RAISED as error:
                 troubles.setdefault(item.task, self._broken(error))
         for task, numbers in by_task.items():
-            self.hold(e.FailedCalled(task, spans_of(numbers), troubles.get(task)))
+            self.hold(e.FailedCalled(task, spans_of(numbers), troubles.get(task), ungathered=ungathered.get(task)))
 
     def finish(self, command: c.CallFinished) -> None:
         """Write down that all is done, call `finished`, then write down that it returned."""

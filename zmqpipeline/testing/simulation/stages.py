@@ -33,12 +33,14 @@ class StagesNode:
         self._outboxes = journal.outboxes
         self.feeder = Feeder(journal, collector.world.options.max_depth, self._note_error)
         self._troubles: dict[str, m.ErrorInfo] = {}
+        self._value_of: Callable[[str, bytes], bytes] = lambda task, payload: b""
 
     def begin(self) -> None:
         """The run begins, or goes on here."""
         role, world = self._collector.role, self._collector.world
         feeds = self._stages.feeds(dict(role.metadata), world.options.max_message_bytes)
         self.feeder.begin(feeds)
+        self._value_of = feeds.value_of
         for name in feeds.roots:
             self._begin_roots(name, feeds)
         self._collector.hold(e.Given([]))
@@ -70,7 +72,7 @@ class StagesNode:
             self._troubles[name] = trouble_of(error)
         for step in taken[over:]:
             payload, digest = step if isinstance(step, tuple) else (step, b"")
-            self._outboxes.give(name, payload, digest)
+            self._outboxes.give(name, payload, digest, 0, self._value_of(name, payload))
         self._outboxes.accept()
         self._outboxes.note_roots(name, len(taken[over:]), closed=is_over)
         self._collector.hold(e.Given([]))
@@ -86,9 +88,22 @@ class StagesNode:
         command = c.Collect(task, attempt, spans_of(numbers), payloads)
         return self.feeder.around(command, call, placed=placed), False
 
+    def fail(self, failures: list[m.FailedItem]) -> dict[str, m.ErrorInfo]:
+        """These have failed for good; by task, what functions that gather raised for it."""
+        troubles: dict[str, m.ErrorInfo] = {}
+        for (task, number), error in self.feeder.fail(failures).items():
+            self._note_error(task, number, error)
+            troubles.setdefault(task, trouble_of(error))
+        return troubles
+
     def fetch(self, command: c.Fetch) -> None:
         """Look items up."""
-        self._collector.tell(self._outboxes.fetch(command))
+        found = self._outboxes.fetch(command)
+        if command.apart:
+            # what has got its number by this is on the disk before it is said
+            self._collector.hold(found)
+        else:
+            self._collector.tell(found)
 
     def with_outboxes(self, event: e.Event) -> e.Event:
         """What is said of results is said with what the outboxes hold."""
