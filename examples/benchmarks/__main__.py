@@ -1,4 +1,4 @@
-"""Start it with ``python -m examples.benchmarks NAME``; each command is a module of this package."""
+"""Start it with ``python -m examples.benchmarks NAME``; the commands are in the modules of this package."""
 
 from __future__ import annotations
 
@@ -6,28 +6,25 @@ from importlib import import_module
 
 import click
 
-BENCHMARKS = (
-    "chain",
-    "checksums",
-    "curve",
-    "floor",
+MODULES = (
+    "arrays",
+    "autoscale",
+    "crowd",
+    "dask",
     "granularity",
-    "journal",
+    "killed",
     "latency",
+    "machines",
     "memory",
-    "mixed",
-    "overhead",
-    "payload",
     "peers",
+    "rates",
     "scale",
-    "service",
+    "schedules",
     "stages",
     "startup",
     "threads",
-    "throughput",
-    "turns",
-    "uneven",
     "waiting",
+    "watched",
 )
 """What measures. Beside these there are `record`, which keeps results, and `plot`, which draws them."""
 
@@ -37,8 +34,19 @@ def main() -> None:
     """Compare zmqpipeline with a yardstick, in one run on this machine. Every answer is checked."""
 
 
-for _one in (*BENCHMARKS, "plot", "record"):
-    main.add_command(import_module(f"examples.benchmarks.{_one}").command)
+def _add(module: str) -> list[str]:
+    """Add the commands of a module; their names."""
+    found = [
+        one for one in vars(import_module(f"examples.benchmarks.{module}")).values() if isinstance(one, click.Command)
+    ]
+    for one in found:
+        main.add_command(one)
+    return [str(one.name) for one in found]
+
+
+BENCHMARKS = sorted(name for module in MODULES for name in _add(module))
+for _module in ("plot", "record"):
+    _add(_module)
 
 if __name__ == "__main__":
     main(prog_name="python -m examples.benchmarks")

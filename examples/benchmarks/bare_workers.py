@@ -1,5 +1,7 @@
 """Any number of workers in one process: the real worker machine for each, over two sockets, and no thread of its own.
 
+SIGUSR1 has all of them break their connections and connect anew, at once.
+
 They say that an item takes them a certain time, by which they are given work ahead, but answer at once: the benchmark
 is about the processes that they talk to. Start them with ``python -m examples.benchmarks.bare_workers PLAN``.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import json
 import selectors
+import signal
 import sys
 import time
 from collections import deque
@@ -36,14 +39,16 @@ Socket = zmq.Socket[bytes]
 class BareWorker:
     """One worker: its machine, and a DEALER for each of its two hops."""
 
-    def __init__(self, number: int, task: str, service: float, sockets: dict[str, Socket]) -> None:
-        """`service` is how long it says that an item takes, in seconds."""
+    def __init__(self, number: int, task: str, service: float, used: set[Socket]) -> None:
+        """`service` is how long it says that an item takes, in seconds; `used` is shared by all workers."""
         incarnation = number.to_bytes(8, "big")
         self.machine = WorkerMachine(task, slots=1, incarnation=incarnation, host="bare", options=Options())
-        self.sockets = sockets
-        self.used: set[Socket] = set()
-        """Sockets that it has sent on: their descriptors may not tell any more that something arrived."""
+        self.sockets: dict[str, Socket] = {}
+        self.used = used
+        """Sockets that were sent on: their descriptors may not tell any more that something arrived."""
         self.ended = False
+        self.due: float | None = 0.0
+        """When its machine wants to be told of the time."""
         self._service = service
         self._encode = codec.Encoder().encode
 
@@ -62,6 +67,7 @@ class BareWorker:
                         events.append(e.TakenBack([]))
                     case c.Ended():
                         self.ended = True
+        self.due = self.machine.next_deadline()
 
     def _executed(self, command: c.Execute) -> e.Executed:
         results = [pack_item(double(unpack(one)), "double") for one in command.payloads]
@@ -81,20 +87,47 @@ class BareWorker:
 class Crowd:
     """All of them, and the loop that they share."""
 
-    def __init__(self, tasks: Sequence[str], count: int, service: float, addresses: dict[str, str]) -> None:
-        """Open the sockets of `count` workers, who take turns in serving the tasks."""
+    def __init__(
+        self, tasks: Sequence[str], count: int, service: float, addresses: dict[str, str], first: int = 0
+    ) -> None:
+        """Open the sockets of `count` workers, who take turns in serving the tasks; `first` is the number of one."""
         self._context: zmq.Context[Socket] = zmq.Context()
-        self._context.max_sockets = 2 * count + 16
+        # those that are closed go a moment later
+        self._context.max_sockets = 4 * count + 16
         self._selector = selectors.DefaultSelector()
         self._places: dict[Socket, tuple[BareWorker, str]] = {}
-        self.workers = []
-        for number in range(count):
-            sockets = {hop: self._open(address) for hop, address in addresses.items()}
-            worker = BareWorker(number, tasks[number % len(tasks)], service, sockets)
-            self.workers.append(worker)
-            for hop, socket in sockets.items():
-                self._places[socket] = worker, hop
-                self._selector.register(int(socket.getsockopt(zmq.FD)), selectors.EVENT_READ, socket)
+        self._addresses = addresses
+        self._storms = 0
+        self._used: set[Socket] = set()
+        self.workers: list[BareWorker] = []
+        for number in range(first, first + count):
+            self.workers.append(BareWorker(number, tasks[number % len(tasks)], service, self._used))
+            self._connect(self.workers[-1])
+        signal.signal(signal.SIGUSR1, self._storm)
+
+    def _connect(self, worker: BareWorker) -> None:
+        """Open its sockets."""
+        worker.sockets.update({hop: self._open(address) for hop, address in self._addresses.items()})
+        for hop, socket in worker.sockets.items():
+            self._places[socket] = worker, hop
+            self._selector.register(int(socket.getsockopt(zmq.FD)), selectors.EVENT_READ, socket)
+
+    def _storm(self, *_: object) -> None:
+        self._storms += 1
+
+    def _reconnect(self) -> None:
+        """All who have not ended lose both connections, and open new ones."""
+        left = [worker for worker in self.workers if not worker.ended]
+        for worker in left:
+            for socket in worker.sockets.values():
+                self._selector.unregister(int(socket.getsockopt(zmq.FD)))
+                del self._places[socket]
+                self._used.discard(socket)
+                socket.close(linger=0)
+            for hop in worker.sockets:
+                worker.tell(e.Disconnected(hop))
+            self._connect(worker)
+        self._greet(left)
 
     def _open(self, address: str) -> Socket:
         socket = self._context.socket(zmq.DEALER)
@@ -106,23 +139,37 @@ class Crowd:
 
     def run(self) -> None:
         """Connect, all of them before the first says a word, and serve until the run has ended for all."""
-        for socket in self._places:
-            if not socket.poll(1000 * CONNECT_SECONDS, zmq.POLLOUT):
-                raise SystemExit("Not all of the workers could connect.")
-        for worker in self.workers:
-            for hop in worker.sockets:
-                worker.tell(e.Connected(hop))
-        due = time.monotonic()
-        while any(not worker.ended for worker in self.workers):
+        self._greet(self.workers)
+        self._alive = list(self.workers)
+        due, storms = time.monotonic(), 0
+        while self._left():
+            if self._storms > storms:
+                storms += 1
+                self._reconnect()
             self._read_used()
             for key, _ in self._selector.select(max(0.0, due - time.monotonic())):
                 self._read(key.data)
             if time.monotonic() >= due:
                 due = self._tick()
 
+    def _left(self) -> bool:
+        """Whether a worker has not ended."""
+        while self._alive and self._alive[-1].ended:
+            self._alive.pop()
+        return bool(self._alive)
+
+    def _greet(self, workers: Sequence[BareWorker]) -> None:
+        for worker in workers:
+            for socket in worker.sockets.values():
+                if not socket.poll(1000 * CONNECT_SECONDS, zmq.POLLOUT):
+                    raise SystemExit("Not all of the workers could connect.")
+        for worker in workers:
+            for hop in worker.sockets:
+                worker.tell(e.Connected(hop))
+
     def _read_used(self) -> None:
-        while used := [socket for worker in self.workers for socket in worker.used]:
-            for socket in used:
+        while self._used:
+            for socket in tuple(self._used):
                 self._read(socket)
 
     def _read(self, socket: Socket) -> None:
@@ -132,8 +179,7 @@ class Crowd:
     def _tick(self) -> float:
         now = time.monotonic()
         for worker in self.workers:
-            deadline = worker.machine.next_deadline()
-            if not worker.ended and deadline is not None and now >= deadline:
+            if worker.due is not None and now >= worker.due:
                 worker.tell(e.Tick())
         return now + TICK
 
@@ -147,7 +193,7 @@ class Crowd:
 
 def main(plan: dict[str, Any]) -> None:
     """Run the workers that the plan asks for."""
-    crowd = Crowd(plan["tasks"], plan["workers"], plan["service"], plan["addresses"])
+    crowd = Crowd(plan["tasks"], plan["workers"], plan["service"], plan["addresses"], plan.get("first", 0))
     crowd.run()
     crowd.close()
 

@@ -31,11 +31,8 @@ class Row:
     """What the ratio should be, for people; empty if nothing is promised."""
     beside: float | None = None
     """A third side, to be shown beside the two."""
-
-    @property
-    def ratio(self) -> float:
-        """Ours by the raw one."""
-        return self.ours / self.raw if self.raw else float("inf")
+    ratio: float = float("inf")
+    """Ours by the raw one: the median of the ratios of the rounds."""
 
     @property
     def difference(self) -> float:
@@ -57,9 +54,20 @@ def row(
     target: str = "",
     beside: Sequence[float] | None = None,
 ) -> Row:
-    """A row of the medians of several rounds."""
+    """A row of the medians of several rounds.
+
+    The two sides of a round are compared with each other before the median is taken: a machine that is slower for a
+    while is so for both.
+
+    Raises:
+        ValueError: the sides have not the same number of rounds.
+    """
     third = None if beside is None else statistics.median(beside)
-    return Row(what, unit, statistics.median(raw), statistics.median(ours), target, third)
+    return Row(what, unit, statistics.median(raw), statistics.median(ours), target, third, _compared(raw, ours))
+
+
+def _compared(raw: Sequence[float], ours: Sequence[float]) -> float:
+    return statistics.median(mine / other if other else float("inf") for other, mine in zip(raw, ours, strict=True))
 
 
 def named(count: int, what: str) -> str:
@@ -89,7 +97,7 @@ def show(
     if as_json:
         for one in rows:
             third = {beside.replace(" ", "_"): one.beside} if beside else {}
-            figures = {name: value for name, value in asdict(one).items() if name != "beside"}
+            figures = {name: value for name, value in asdict(one).items() if name not in ("beside", "ratio")}
             click.echo(json.dumps({"benchmark": title, **figures, **third, compared: getattr(one, compared)}))
         return
     width = max([44, *(len(one.what) + len(one.unit) + 4 for one in rows)])

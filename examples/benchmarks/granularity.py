@@ -24,8 +24,8 @@ import click
 from examples.benchmarks import metg, peers, roles, work
 from examples.benchmarks.bare_loops import Bare, loops_of, run_bare
 from examples.benchmarks.figures import row, standard
-from examples.benchmarks.floor import BATCH
 from examples.benchmarks.lines import Line
+from examples.benchmarks.rates import BATCH
 from examples.benchmarks.sides import Run, run_ours, run_raw
 
 LENGTHS = "1us,2us,5us,10us,20us,50us,100us,200us,500us,1ms,2ms,5ms,10ms,20ms"
@@ -126,7 +126,7 @@ def _take_turns(cell: Cell, workers: int, length: float, loops: int, chosen: Seq
     count = count_of(seconds, length, workers, 1e6)
     cell.bare.append(run_bare("loops", max(1, int(seconds * 1e6 / length)), workers, loops=loops))
     if "ours" in chosen:
-        run = run_ours("examples.benchmarks.loops_app", workers=workers, items=count, loops=loops)
+        run = run_ours("examples.benchmarks.loops_app:app", workers=workers, items=count, loops=loops)
         cell.rates[metg.OURS].append(count / run.whole)
         _note_used(cell, run)
     for side in SIDES:
@@ -270,7 +270,7 @@ def command(
     """Items that compute, from 1 us to 20 ms: the share of what bare loops do, METG, and what each role uses."""
     chosen = list(only)
     for side in SIDES:
-        if side.peer is not None and side.key in chosen and (lacks := peers.missing(side.peer)):
+        if side.peer is not None and side.key in chosen and (lacks := peers.missing(side.peer.needs)):
             click.echo(f"Skipped: {side.name}. Not installed: {', '.join(lacks)}.", err=True)
             chosen.remove(side.key)
     if "ours" in chosen and not roles.readable():

@@ -79,7 +79,3 @@ def report(metadata: dict[str, Any]) -> None:
     """Write when the first and the last item came, and what each role used between them, if they are the right ones."""
     used = {role: asdict(one) for role, one in _watch.used.items()}
     _watch.tally.write(int(metadata["items"]), metadata["out"], last=_watch.last, used=used)
-
-
-if __name__ == "__main__":
-    app.main()

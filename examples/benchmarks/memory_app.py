@@ -1,7 +1,8 @@
 """The app of the memory benchmark: trivial items, and now and then a look at how large the processes are.
 
 The looks are taken in the collector, which lives in the process that runs all others as its children. They are read
-from ``/proc``, as Linux has it.
+from ``/proc``, as Linux has it. With
+the variable BENCH_KIND the results of its task become items of a second one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from zmqpipeline import Pipeline
 LOOKS = 10
 """So many looks follow the first one."""
 
+SLOW, CHILDREN = "slow", "children"
+"""Kinds: each item gives one of `next`, which takes ten times as long; one item gives all items of `next`."""
+
+KIND = os.environ.get("BENCH_KIND", "")
+
 app = Pipeline("benchmark-memory")
 
 
@@ -27,13 +33,17 @@ class Watch:
         """Nothing yet."""
         self.tally = work.Tally()
         self.looks: list[dict[str, int]] = []
-        self.next = 0
+        self.seen = self.next = 0
         self.step = 1
 
-    def begin(self, metadata: dict[str, Any]) -> None:
-        """Learn at how many items to look first, and at which ones then."""
-        self.next = int(metadata["mark"])
-        self.step = max(1, (int(metadata["items"]) - self.next) // LOOKS)
+    def note(self, metadata: dict[str, Any]) -> None:
+        """Another item: look at the one that the metadata says, and at some after it."""
+        if not self.seen:
+            self.next = int(metadata["mark"])
+            self.step = max(1, (int(metadata["items"]) - self.next) // LOOKS)
+        self.seen += 1
+        if self.seen == self.next:
+            self.look()
 
     def look(self) -> None:
         """Note how large every role is."""
@@ -56,8 +66,8 @@ def _resident(folder: Path) -> int:
 
 @app.task("trivial")
 def numbers(metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """As many as the metadata says, all different."""
-    return work.items("trivial", int(metadata["items"]))
+    """As many as the metadata says, all different; a single one that is to give all others."""
+    return work.items("trivial", 1 if KIND == CHILDREN else int(metadata["items"]))
 
 
 @app.thread_init("trivial")
@@ -66,21 +76,31 @@ def begin(metadata: dict[str, Any]) -> None:
     meeting.attend(metadata.get("meeting", ""))
 
 
-@app.worker("trivial")
-def double(data: dict[str, Any]) -> dict[str, Any]:
-    """The smallest piece of work."""
-    return work.double(data)
+app.add_worker("trivial", work.double)
 
 
 @app.collector
 def collect(data: dict[str, Any], metadata: dict[str, Any]) -> None:
     """Count, add up, and look at the sizes when it is time to."""
-    watch = _watch
-    if not watch.tally.count:
-        watch.begin(metadata)
-    watch.tally.add(data["double"])
-    if watch.tally.count == watch.next:
-        watch.look()
+    _watch.tally.add(data["double"])
+    _watch.note(metadata)
+
+
+def following(data: dict[str, Any], metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One item for a result, or all of them; of these, looks at some while they are given."""
+    loops = int(metadata["loops"])
+    if KIND == SLOW:
+        _watch.note(metadata)
+        yield {"n": data["n"], "loops": loops}
+        return
+    for item in work.items("loops", int(metadata["items"]), loops=loops):
+        _watch.note(metadata)
+        yield item
+
+
+if KIND:
+    app.add_task("next", following, for_each="trivial")
+    app.add_worker("next", work.count)
 
 
 @app.finished
@@ -88,7 +108,3 @@ def report(metadata: dict[str, Any]) -> None:
     """Write all looks, and one at the end, if all items have come."""
     _watch.look()
     _watch.tally.write(int(metadata["items"]), metadata["out"], looks=_watch.looks)
-
-
-if __name__ == "__main__":
-    app.main()

@@ -8,12 +8,17 @@ not is named. Their workers are up and have executed something before the clock 
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import itertools
 import multiprocessing
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -21,12 +26,90 @@ from typing import Any
 
 import click
 
-from examples.benchmarks import peers_installed, work
-from examples.benchmarks.figures import Row, named, row, show, standard
-from examples.benchmarks.overhead import NAP, percent
+from examples.benchmarks import work
+from examples.benchmarks.figures import Row, named, processes, row, show, standard
 from examples.benchmarks.sides import run_ours
+from examples.benchmarks.work import NAP, percent
 
-Map = peers_installed.Map
+# those that may be installed -----------------------------------------------------------------------------------------
+
+Map = Callable[[Iterable[dict[str, Any]], str], Iterable[dict[str, Any]]]
+"""Gives out items of one kind to the workers of a peer, and yields the results as they come, or in order."""
+
+PATIENCE = 60
+"""Seconds that a server may take to start."""
+
+
+def program(*names: str) -> str | None:
+    """The path of the first of these programs that is installed."""
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def dask(workers: int) -> Iterator[Map]:
+    """A local cluster of processes with one thread each."""
+    distributed: Any = importlib.import_module("distributed")
+    cluster = distributed.LocalCluster(
+        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=40
+    )
+    with cluster, distributed.Client(cluster) as client:
+        yield lambda items, kind: (
+            result
+            for _, result in distributed.as_completed(
+                client.map(work.WORK[kind], list(items), pure=False), with_results=True
+            )
+        )
+
+
+@contextmanager
+def ray(workers: int) -> Iterator[Map]:
+    """Tasks on as many processors as there are to be workers."""
+    package: Any = importlib.import_module("ray")
+    package.init(num_cpus=workers, include_dashboard=False, logging_level="error")
+    try:
+        remote = {kind: package.remote(function) for kind, function in work.WORK.items()}
+        yield lambda items, kind: package.get([remote[kind].remote(item) for item in items])
+    finally:
+        package.shutdown()
+
+
+@contextmanager
+def celery(workers: int) -> Iterator[Map]:
+    """A worker with so many processes, and a Redis of its own."""
+    with redis() as socket:
+        app = celery_app(socket, work.WORK)
+        celery_worker = ["-m", "examples.benchmarks.peers", socket, str(workers)]
+        with processes(celery_worker, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+            app.tasks["trivial"].delay({"n": 0}).get(timeout=PATIENCE)
+            yield lambda items, kind: [one.get() for one in [app.tasks[kind].delay(item) for item in items]]
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """A server on a socket in a folder that is removed; its path."""
+    server = program("redis-server", "valkey-server")
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        socket = f"{folder}/redis"
+        command = [str(server), "--port", "0", "--unixsocket", socket, "--save", "", "--dir", folder]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as started:
+            try:
+                yield socket
+            finally:
+                started.terminate()
+
+
+def celery_app(socket: str, functions: Mapping[str, Callable[..., Any]], **options: Any) -> Any:
+    """The app of both sides, with Redis at this socket as broker and store of results; `options` are for each task."""
+    package: Any = importlib.import_module("celery")
+    made = package.Celery("peers", broker=f"redis+socket://{socket}", backend=f"redis+socket://{socket}")
+    made.conf.broker_connection_retry_on_startup = True
+    for name, function in functions.items():
+        made.task(name=name, **options)(function)
+    made.finalize()
+    return made
+
+
+# all -----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -63,22 +146,20 @@ PEERS = (
     Peer("Pool, chunks of 100", lambda workers: pool(workers, 100), "at least 0.6", chunked=True),
     Peer("ProcessPoolExecutor, chunks of 1", lambda workers: executor(workers, 1), "", 0.02),
     Peer("ProcessPoolExecutor, chunks of 100", lambda workers: executor(workers, 100), chunked=True),
-    Peer("Dask", peers_installed.dask, share=0.005, needs=("distributed",)),
-    Peer(
-        "Celery on Redis", peers_installed.celery, share=0.005, needs=("celery", "redis", "redis-server/valkey-server")
-    ),
-    Peer("Ray", peers_installed.ray, share=0.005, needs=("ray",)),
+    Peer("Dask", dask, share=0.005, needs=("distributed",)),
+    Peer("Celery on Redis", celery, share=0.005, needs=("celery", "redis", "redis-server/valkey-server")),
+    Peer("Ray", ray, share=0.005, needs=("ray",)),
 )
 
 
-def missing(peer: Peer) -> list[str]:
+def missing(needs: Iterable[str]) -> list[str]:
     """What is not installed of that which a peer needs."""
-    return [one for one in peer.needs if not _is_there(one)]
+    return [one for one in needs if not _is_there(one)]
 
 
 def _is_there(name: str) -> bool:
     if "/" in name:
-        return peers_installed.program(*name.split("/")) is not None
+        return program(*name.split("/")) is not None
     return importlib.util.find_spec(name) is not None
 
 
@@ -119,7 +200,7 @@ def measure(peers: Sequence[Peer], items: int, rounds: int, workers: Sequence[in
     """All rounds, everything in turn, so that what else the machine does strikes all."""
     rates: dict[tuple[int, str], list[float]] = defaultdict(list)
     for _, number in itertools.product(range(rounds), workers):
-        rates[number, ""].append(run_ours("examples.benchmarks.trivial_app", workers=number, items=items).rate)
+        rates[number, ""].append(run_ours("examples.benchmarks.apps:trivial", workers=number, items=items).rate)
         for peer in peers:
             count = max(2, int(items * peer.share))
             rates[number, peer.name].append(count / measure_peer(peer, "trivial", count, number))
@@ -134,7 +215,7 @@ def measure_naps(peers: Sequence[Peer], naps: int, rounds: int, workers: Sequenc
     found: dict[tuple[int, str], list[float]] = defaultdict(list)
     for _, number in itertools.product(range(rounds), workers):
         count = naps * number
-        run = run_ours("examples.benchmarks.nap_app", workers=number, items=count, seconds=NAP)
+        run = run_ours("examples.benchmarks.apps:nap", workers=number, items=count, seconds=NAP)
         found[number, ""].append(percent(run.whole, count, number))
         for peer in peers:
             found[number, peer.name].append(percent(measure_peer(peer, "nap", count, number), count, number))
@@ -154,7 +235,7 @@ def _named(peer: Peer, workers: int) -> str:
 @click.option("--only", multiple=True, metavar="NAME", help="Those whose names begin so; repeatable.")
 @click.option("--naps", type=click.IntRange(2), help="So many naps of 10 ms for each worker, in the place of items.")
 @standard
-def command(
+def peers(
     items: int, workers: Sequence[int], only: Sequence[str], naps: int | None, rounds: int, as_json: bool
 ) -> None:
     """Trivial items a second, beside multiprocessing, concurrent.futures, and what else is installed."""
@@ -163,12 +244,16 @@ def command(
         known = ", ".join(peer.name for peer in PEERS)
         raise click.UsageError(f"No peer's name begins with {' or '.join(only)}. Known: {known}.")
     for peer in chosen:
-        if lacks := missing(peer):
+        if lacks := missing(peer.needs):
             click.echo(f"Skipped: {peer.name}. Not installed: {', '.join(lacks)}.", err=True)
-    present = [peer for peer in chosen if not missing(peer)]
+    present = [peer for peer in chosen if not missing(peer.needs)]
     sides = ("the peer", "zmqpipeline")
     if present and naps is None:
         show("peers", measure(present, items, rounds, workers), as_json=as_json, sides=sides)
     elif present and naps is not None:
         rows = measure_naps([one for one in present if not one.chunked], naps, rounds, workers)
         show("peers", rows, as_json=as_json, sides=sides, compared="difference")
+
+
+if __name__ == "__main__":
+    celery_app(sys.argv[1], work.WORK).worker_main(["worker", "--concurrency", sys.argv[2], "--loglevel", "ERROR"])

@@ -15,14 +15,14 @@ from examples.checksums import manifest
 CHUNK = 100
 
 
-def row(root: Path, data: dict[str, str]) -> tuple[str, str]:
+def row(root: str, data: dict[str, str]) -> tuple[str, str]:
     """One line of the manifest: the path and the digest."""
-    return data["path"], manifest.digest(root / data["path"])
+    return data["path"], manifest.digest(root, data["path"])
 
 
 def main(root: Path, out: Path, workers: int) -> None:
     """Hash all files below the root, and write the manifest; with no workers, in this process."""
-    execute, files = functools.partial(row, root), manifest.walk(root, leave_out=out)
+    execute, files = functools.partial(row, str(root)), manifest.walk(root, leave_out=out)
     if not workers:
         manifest.write(out, map(execute, files))
         return

@@ -37,6 +37,11 @@ Shape = tuple[int, int, int]
 """Workers, tasks, and items."""
 
 
+def resident(process: int | str) -> int:
+    """Bytes of a process, by its pid or "self", that are in memory."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def measure_round(shape: Shape) -> tuple[float, float]:
     """What an item costs: microseconds of the processor, and of the clock."""
     workers, tasks, items = shape
@@ -45,7 +50,7 @@ def measure_round(shape: Shape) -> tuple[float, float]:
         folder, endpoint = Path(name), f"ipc://{name}/run"
         out = folder / "figures.json"
         environ = {**os.environ, "BENCH_TASKS": str(tasks)}
-        role = ["-m", "examples.benchmarks.scale_app"]
+        role = ["-m", "zmqpipeline", "-A", "examples.benchmarks.scale_app:app"]
         meta = [f"--meta={key}={value}" for key, value in {"items": items, "warm": warm, "out": out}.items()]
         addresses = {hop: str(derive(endpoint, hop)) for hop in ("workers", "results")}
         plan = {

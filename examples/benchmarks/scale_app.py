@@ -43,6 +43,9 @@ def source(index: int) -> Callable[[dict[str, Any]], Iterator[dict[str, Any]]]:
 
     def numbers(metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
         warm = int(metadata["warm"])
+        # some wait until all workers are there
+        while (gate := metadata.get("gate")) and not Path(gate).exists():
+            time.sleep(0.01)
         for n in range(index, int(metadata["items"]), len(TASKS)):
             if next(_given) == warm:
                 note()
@@ -71,7 +74,3 @@ def collect(data: dict[str, Any], metadata: dict[str, Any]) -> None:
 def report(metadata: dict[str, Any]) -> None:
     """Write what they cost, if all items have come."""
     _tally.write(int(metadata["items"]), metadata["out"], **since())
-
-
-if __name__ == "__main__":
-    app.main()

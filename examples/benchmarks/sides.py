@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from examples.benchmarks.figures import processes
 from examples.benchmarks.meeting import Meeting
-from examples.benchmarks.raw_pipeline import Plan
+from examples.benchmarks.raw import Plan
 
 TRANSPORTS = ("ipc", "tcp")
 HOPS = ("work", "results", "done")
@@ -62,11 +62,20 @@ class Run:
 
 
 def run_ours(
-    module: str, *, workers: int = 1, threads: int = 1, transport: str = "ipc", kind: str = "", **metadata: Any
+    app: str,
+    *,
+    workers: int = 1,
+    threads: int = 1,
+    transport: str = "ipc",
+    kind: str = "",
+    flags: Sequence[str] = (),
+    before: Callable[[], object] = lambda: None,
+    **metadata: Any,
 ) -> Run:
-    """Run the app of this module, with everything as it is by default, and check its status.
+    """Run this app, named as `-A` takes it, with everything as it is by default, and check its status.
 
-    An app that is about work of several kinds takes the `kind` from the environment, as it does the threads.
+    An app that is about work of several kinds takes the `kind` from the environment, as it does the threads. `flags`
+    are added to the command line; `before` is called when it has started, and returns when the items may begin.
 
     Raises:
         SystemExit: it failed; the message says how.
@@ -76,7 +85,7 @@ def run_ours(
         start = stack.enter_context(Meeting(folder / "start"))
         said = stack.enter_context((folder / "said").open("wb"))
         out = folder / "figures.json"
-        command = ["-m", module, "run", "--no-progress", "--workers", str(workers)]
+        command = ["-m", "zmqpipeline", "-A", app, "run", "--no-progress", "--workers", str(workers), *flags]
         if transport == "tcp":
             command += ["--endpoint", f"tcp://127.0.0.1:{free_ports(8)}"]
         for key, value in {**metadata, "meeting": start.path, "out": out}.items():
@@ -84,6 +93,7 @@ def run_ours(
         environ = {**os.environ, "BENCH_THREADS": str(threads), "BENCH_KIND": kind}
         launched = time.monotonic()
         (run,) = stack.enter_context(processes(command, stderr=said, env=environ))
+        before()
         began = hold(start, workers * threads, [run], folder / "said")
         wait_for([run], folder / "said")
         return _read(out, launched, began, 1)
@@ -120,7 +130,7 @@ def run_raw(
             **more,
         )
         parts = ["sink", "ventilator", *["worker"] * workers]
-        commands = [["-m", "examples.benchmarks.raw_pipeline", part, plan.text()] for part in parts]
+        commands = [["-m", "examples.benchmarks.raw", part, plan.text()] for part in parts]
         launched = time.monotonic()
         sink, *others = stack.enter_context(processes(*commands, stderr=said))
         began = hold(start, 2, [sink, *others], folder / "said")

@@ -3,12 +3,19 @@
 Threads share one interpreter. Work in pure Python holds it, so more threads cannot be faster; they should not be
 slower, either. For hashing and compressing Python lets go of it, so two threads should do as much as two cores can.
 Everything is compared with one thread of the same run.
+
+The benchmark `turns` is about what short turns cost threads that do nothing but compute: the same work with turns as a
+role sets them, and without.
+
+While a role runs, the threads of its process take shorter turns (`zmqpipeline.runtime.tuning`): its loop must not wait
+5 ms for the interpreter. This is the price where nobody gains by it.
 """
 
 from __future__ import annotations
 
 import itertools
 import statistics
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,6 +28,9 @@ from examples.benchmarks.bare_loops import loop, loops_of
 from examples.benchmarks.figures import Row, named, row, show, standard
 from examples.benchmarks.granularity import parse_lengths
 from examples.benchmarks.sides import run_ours
+from zmqpipeline.runtime.tuning import short_turns
+
+# more threads in a worker --------------------------------------------------------------------------------------------
 
 HOLDS, LETS_GO = "at least 0.95", "at least 1.8"
 
@@ -59,13 +69,13 @@ def _seconds(kind: str) -> float:
     return statistics.median(found)
 
 
-def measure(chosen: Sequence[Job], threads: Sequence[int], seconds: float, rounds: int) -> list[Row]:
+def measure_threads(chosen: Sequence[Job], threads: Sequence[int], seconds: float, rounds: int) -> list[Row]:
     """All rounds, everything in turn; one thread is always among them."""
     rates: dict[tuple[str, int], list[float]] = defaultdict(list)
     for _, job, number in itertools.product(range(rounds), chosen, dict.fromkeys((1, *threads))):
         count = max(2 * number, int(min(job.rate, 1e6) * seconds))
         run = run_ours(
-            "examples.benchmarks.loops_app", threads=number, kind=job.kind, items=count, loops=job.loops
+            "examples.benchmarks.loops_app:app", threads=number, kind=job.kind, items=count, loops=job.loops
         )  # fmt: skip
         rates[job.name, number].append(count / run.whole)
     return [
@@ -81,7 +91,53 @@ def measure(chosen: Sequence[Job], threads: Sequence[int], seconds: float, round
     "--seconds", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="About so long a run."
 )
 @standard
-def command(lengths: list[float], threads: Sequence[int], seconds: float, rounds: int, as_json: bool) -> None:
+def threads(lengths: list[float], threads: Sequence[int], seconds: float, rounds: int, as_json: bool) -> None:
     """Several threads in one worker beside one, for work that holds the interpreter and work that lets go of it."""
-    rows = measure(jobs(lengths), threads, seconds, rounds)
+    rows = measure_threads(jobs(lengths), threads, seconds, rounds)
     show("threads", rows, as_json=as_json, sides=("one thread", "so many"))
+
+
+# short turns ---------------------------------------------------------------------------------------------------------
+
+THREADS = (1, 2, 4, 10)
+
+
+def _compute(steps: int, sums: list[int]) -> None:
+    total = 0
+    for n in range(steps):
+        total += n * n
+    sums.append(total)
+
+
+def seconds(threads: int, steps: int) -> float:
+    """How long so many threads take for so many steps each; all must come to the same sum."""
+    sums: list[int] = []
+    started = [threading.Thread(target=_compute, args=(steps, sums)) for _ in range(threads)]
+    began = time.perf_counter()
+    for one in started:
+        one.start()
+    for one in started:
+        one.join()
+    ended = time.perf_counter()
+    if sums != [(steps - 1) * steps * (2 * steps - 1) // 6] * threads:
+        raise SystemExit("The threads came to different sums.")
+    return ended - began
+
+
+def measure_turns(rounds: int, steps: int) -> list[Row]:
+    """Milliseconds of all threads together."""
+    found: dict[int, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for _, threads in itertools.product(range(rounds), THREADS):
+        plain, short = found[threads]
+        plain.append(1e3 * seconds(threads, steps))
+        with short_turns(threads):
+            short.append(1e3 * seconds(threads, steps))
+    return [row(named(threads, "thread"), "ms", *found[threads]) for threads in THREADS]
+
+
+@click.command("turns")
+@click.option("--steps", type=click.IntRange(1), default=1_000_000, show_default=True, help="Of each thread.")
+@standard
+def turns(steps: int, rounds: int, as_json: bool) -> None:
+    """Threads that compute, with the turns of a role and with the interpreter's own."""
+    show("turns", measure_turns(rounds, steps), as_json=as_json, sides=("5 ms", "as in a role"))

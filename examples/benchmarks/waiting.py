@@ -22,7 +22,7 @@ import click
 from examples.benchmarks.figures import Row, row, show, standard
 from examples.benchmarks.sides import Run, free_ports, run_ours
 
-APP = "examples.benchmarks.waiting_app"
+APP = "examples.benchmarks.waiting_app:app"
 CALL, REQUEST = 0.02, 0.05
 """Seconds that a call and a request wait."""
 

@@ -101,7 +101,3 @@ def collect(data: dict[str, Any]) -> None:
 def report(metadata: dict[str, Any]) -> None:
     """Write when the first and the last item came, if they are the right ones."""
     _tally.write(int(metadata["items"]), metadata["out"])
-
-
-if __name__ == "__main__":
-    app.main()

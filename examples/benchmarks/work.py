@@ -74,6 +74,15 @@ def items(
     return ({"n": n, "data": data} for n in range(count))
 
 
+NAP = 0.01
+"""Seconds of a usual nap."""
+
+
+def percent(seconds: float, items: int, slots: int) -> float:
+    """By how much this is more than the naps take if every slot is always at one."""
+    return 100 * (seconds * slots / (items * NAP) - 1)
+
+
 def double(data: dict[str, Any]) -> dict[str, Any]:
     """The smallest piece of work."""
     return {"n": data["n"], "double": 2 * data["n"]}

@@ -10,19 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
 from examples.benchmarks import (
+    apps,
     figures,
+    killed,
+    latency,
     meeting,
-    mixed,
-    overhead,
-    payload,
+    memory,
     peers,
-    raw_pipeline,
-    scale,
-    service,
     sides,
-    startup,
     work,
 )
 from examples.benchmarks.__main__ import BENCHMARKS, main
@@ -57,6 +55,50 @@ TINY: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
         SIDES,
         {"100 B an item, MB/s": "", "1 MB an item, MB/s": "at least 0.6"},
     ),
+    "arrays": (
+        "--size 8000 --size 8000000 --megabytes 1",
+        SIDES,
+        {"float64, 8 kB, MB/s": "", "float64, 8000 kB, MB/s": "at least 0.6"},
+    ),
+    "autoscale": (
+        "--items 40 --seconds 0.02 --most 2",
+        ("2 workers", "1:2", "ratio"),
+        {
+            "40 naps of 20 ms, with a total, s": "at most 1.2",
+            "40 naps of 20 ms, without one, s": "at most 1.2",
+            "back to one worker, of 15 s, with a total, s": "at most 1",
+            "back to one worker, of 15 s, without one, s": "at most 1",
+        },
+    ),
+    "dask": (
+        "--items 1000 --workers 1",
+        ("the other", "by Dask", "ratio"),
+        {
+            "1 worker, beside those of this machine, items/s": "at least 0.95",
+            "1 worker, beside client.map, items/s": "at least 500",
+        },
+    ),
+    "crowd": (
+        "--workers 12 --items 2000",
+        ("10 workers", "so many", "ratio"),
+        {
+            "12 workers, processor, us an item": "at most 1.5",
+            "12 workers, clock, us an item": "",
+            "12 workers, memory of each beside a bare ROUTER, kB": "at most 30",
+            "12 workers, until all are in, s": "at most 60",
+            "12 workers, until all are in again, s": "at most 60",
+        },
+    ),
+    "machines": (
+        "--workers 20 --each 1",
+        ("10 workers", "so many", "ratio"),
+        {
+            "20 workers, an item, us": "",
+            "20 workers, a worker that comes, us": "",
+            "20 workers, a worker that is lost and comes again, us": "",
+            "20 workers, memory a worker, kB": "",
+        },
+    ),
     "latency": (
         "--items 20",
         SIDES,
@@ -68,9 +110,13 @@ TINY: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
         },
     ),
     "memory": (
-        "--items 3000 --mark 1000",
+        "--items 3000 --fed 2000 --mark 1000",
         ("item 1,000", "largest after", "difference"),
-        {f"{role}, MB resident": "less than +20" for role in ("distributor", "worker", "collector")},
+        {
+            f"{role}{kind}, MB resident": target
+            for kind, target in memory.KINDS.values()
+            for role in ("distributor", "worker", "collector")
+        },
     ),
     "scale": (
         "--items 1000 --workers 2 --workers 10 --tasks 3 --longer 2",
@@ -113,6 +159,11 @@ TINY: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
             "trivial items, async beside a thread, items/s": "at least 0.25",
             "records of five fields beside dicts, items/s": "at least 0.7",
         },
+    ),
+    "watched": (
+        "--items 20000",
+        ("alone", "looked at", "ratio"),
+        {"ipc, 1 worker, items/s": "at least 0.95"},
     ),
     "checksums": (
         f"--workers 2 --path {Path(figures.__file__).parents[2] / 'docs/tutorial'}",
@@ -201,8 +252,8 @@ TINY: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
 
 
 def test_every_benchmark_is_tried_here() -> None:
-    """The table above forgets none but those with tests of their own; each has a module and a line in the README."""
-    assert set(TINY) | {"granularity"} == set(BENCHMARKS) == set(main.commands) - {"plot", "record"}
+    """The table above forgets none but those with tests of their own; each has a line in the README."""
+    assert set(TINY) | {"granularity", "killed"} == set(BENCHMARKS) == set(main.commands) - {"plot", "record"}
     readme = (Path(figures.__file__).parent / "README.md").read_text()
     assert [name for name in BENCHMARKS if f"| `{name}` |" not in readme] == []
 
@@ -255,26 +306,26 @@ def test_a_benchmark_as_json(workshop: Workshop, name: str, third: str | None, c
 
 # the checks -----------------------------------------------------------------------------------------------------------
 
-DRIVER = "from examples.benchmarks.sides import run_ours; run_ours('mutant', items={items}, size=100, mark=10)"
+DRIVER = "from examples.benchmarks.sides import run_ours; run_ours('mutant:{app}', items={items}, size=100, mark=10)"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("app", "right", "wrong", "message"),
     [
-        ("trivial_app", '2 * data["n"]', '2 * data["n"] + (data["n"] == 7)', "50 of 50 items were collected"),
-        ("trivial_app", 'int(metadata["items"])', 'int(metadata["items"]) - (__name__ == "mutant")', "49 of 50 items"),
-        ("bytes_app", "work.hand_on(data)", '{**work.hand_on(data), "data": bytes(100)}', "ended with status 1"),
+        ("trivial", '2 * data["n"]', '2 * data["n"] + (data["n"] == 7)', "50 of 50 items were collected"),
+        ("trivial", '("trivial", int(metadata["items"]))', '("trivial", 49)', "49 of 50 items"),
+        ("given_back", "work.hand_on(data)", '{**work.hand_on(data), "data": bytes(100)}', "ended with status 1"),
     ],
 )
 def test_a_wrong_or_missing_result_ends_a_run_with_an_error(
     workshop: Workshop, app: str, right: str, wrong: str, message: str
 ) -> None:
     """An app of the benchmarks with one mistake in it does not get through."""
-    source = (Path(figures.__file__).parent / f"{app}.py").read_text()
+    source = Path(apps.__file__).read_text()
     assert right in source
     workshop.write("mutant.py", source.replace(right, wrong, 1))
-    status, program = workshop.run("-c", DRIVER.format(items=50))
+    status, program = workshop.run("-c", DRIVER.format(app=app, items=50))
     assert status == 1
     assert message in program.err
 
@@ -356,7 +407,7 @@ def test_peers_with_naps(workshop: Workshop) -> None:
 def test_a_peer_that_is_not_installed_is_named() -> None:
     """With what it lacks; one that needs nothing is never skipped."""
     absent = peers.Peer("None", lambda workers: peers.pool(workers, 1), needs=("no_such_module", "no-such/program"))
-    assert peers.missing(absent) == ["no_such_module", "no-such/program"]
+    assert peers.missing(absent.needs) == ["no_such_module", "no-such/program"]
     assert [peer.name for peer in peers.PEERS if not peer.needs] == [
         "Pool, chunks of 1",
         "Pool, chunks of 100",
@@ -365,69 +416,34 @@ def test_a_peer_that_is_not_installed_is_named() -> None:
     ]
 
 
+@pytest.mark.slow
+def test_a_worker_is_killed_and_nothing_is_lost() -> None:
+    """The job of `killed`, with a journal and without: its worker was killed, and each item comes back once."""
+    for side in ("zmqpipeline", "zmqpipeline, --journal"):
+        came = killed.job(side, 300)
+        assert (came.lost, came.twice, came.hung) == (0, 0, 0)
+        assert 0 < came.seconds < 60
+
+
+def test_what_is_lost_and_done_again_is_counted() -> None:
+    """Of three items one has not come back and one came twice; a step was done twice."""
+    done = [["first", n, at, "7"] for n, at in [("0", "1.5"), ("1", "2.0"), ("1", "3.0")]]
+    collected = [["item", n, "4.0", "8"] for n in "011"]
+    assert killed.judged(done, collected, 3, hung=True) == killed.Came(1.5, lost=1, again=1, twice=1, hung=1)
+
+
+def test_a_side_of_killed_that_is_not_installed_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the table, and as a line of JSON."""
+    monkeypatch.setitem(killed.NEEDS, "Dask futures", ("no_such_module",))
+    said = CliRunner().invoke(killed.command, ["--only", "dask"]).output
+    assert said.splitlines()[2].split(maxsplit=2) == ["Dask", "futures", "not installed: no_such_module"]
+    said = CliRunner().invoke(killed.command, ["--only", "dask", "--json"]).output
+    assert json.loads(said) == {"benchmark": "killed", "what": "Dask futures", "not_installed": ["no_such_module"]}
+
+
 def test_a_wrong_answer_ends_the_service_benchmark() -> None:
     """An answer in the wrong place counts as wrong."""
-    requests = service.payloads(3)
-    service.check(list(requests), requests)
+    requests = latency.payloads(3)
+    latency.check(list(requests), requests)
     with pytest.raises(SystemExit, match="not the one to its request"):
-        service.check([requests[0], requests[2], requests[1]], requests)
-
-
-# the figures ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_row_is_of_medians() -> None:
-    """One round that was disturbed does not show."""
-    made = figures.row("what", "us", [1.0, 2.0, 90.0], [4.0, 80.0, 3.0], beside=[5.0, 7.0, 6.0])
-    assert (made.raw, made.ours, made.ratio, made.difference, made.beside) == (2.0, 4.0, 2.0, 2.0, 6.0)
-    assert figures.percentile(range(100), 0.99) == 99
-
-
-def test_rates_and_overheads_are_what_they_say() -> None:
-    """The items that came with the first message are not counted; overhead is by the naps of each slot."""
-    run = sides.Run(items=1100, launched=1.0, began=2.0, first=3.0, last=5.0, head=100)
-    assert (run.rate, run.whole, run.until_first) == (500.0, 3.0, 2.0)
-    assert overhead.percent(1.02, items=1000, slots=10) == pytest.approx(2.0)
-    assert [overhead.items_of(1000, slots) for slots in (1, 2, 10, 20)] == [1000, 1000, 1000, 5000]
-    assert mixed.best(slept=10.0, longest=1.0, slots=4) == 2.5
-    assert mixed.best(slept=10.0, longest=3.0, slots=4) == 3.0
-
-
-def test_payloads_have_sizes_that_make_sense() -> None:
-    """Neither three items nor millions; the yardstick's messages are never larger than an item need be."""
-    assert [payload.items_of(size, 100) for size in (100, 100_000, 10_000_000, 50_000_000)] == [200_000, 1000, 10, 8]
-    assert [payload.batch_of(size) for size in (100, 10_000, 65_536, 1_000_000)] == [100, 6, 1, 1]
-    first, second = work.items("bytes", 2, size=1000)
-    assert len(first["data"]) == 1000
-    assert work.hand_on(second) == {"n": 1, "double": 2, "data": first["data"]}
-
-
-@pytest.mark.parametrize(("batch", "packing"), [(1, "item"), (3, "item"), (3, "batch")])
-def test_the_yardstick_packs_what_it_unpacks(batch: int, packing: str) -> None:
-    """Each of its three ways."""
-    plan = raw_pipeline.Plan("trivial", 3, "", "", "", "", "", batch=batch, packing=packing)
-    pack, unpack = raw_pipeline.codec(plan)
-    items = list(work.items("trivial", batch))
-    assert unpack(pack(items)) == items
-    assert raw_pipeline.Plan(**json.loads(plan.text())) == plan
-
-
-def test_a_mark_behind_the_last_item_is_refused(workshop: Workshop) -> None:
-    """Nothing could be compared with it."""
-    status, program = workshop.run("-m", "examples.benchmarks", "memory", "--items", "20", "--mark", "20")
-    assert status == 2
-    assert "--mark 20 is no item before the last of --items 20" in program.err
-
-
-def test_naps_and_imports_take_their_time() -> None:
-    """The plain loop takes at least its naps; an import takes some; a program without a usage is found out."""
-    assert overhead.plain_loop(3) >= 3 * overhead.NAP
-    assert 0 < startup.import_seconds("import json") < 10
-    with pytest.raises(SystemExit, match="printed no usage"):
-        startup.help_seconds("-c", "print('nothing')")
-
-
-def test_what_is_promised_of_some_sizes_only() -> None:
-    """A thousand workers, and a payload of a megabyte; the tiny runs above do not get so far."""
-    assert (scale._target(100), scale._target(1000)) == ("", "at most 1.5")
-    assert payload.TARGETS == {1_000_000: "at least 0.6"}
+        latency.check([requests[0], requests[2], requests[1]], requests)

@@ -58,8 +58,8 @@ def test_two_sides_as_json(workshop: Workshop) -> None:
         assert one["ratio"] == pytest.approx(one["ours"] / one["raw"])
         assert one["length"] == pytest.approx(2e6 / one["raw"])
     workers = [one for one in found if one.get("role") == "worker"]
-    for one in workers:  # the work itself is in it
-        assert one["ours"] > 0.5 * one["nominal"]
+    for one in workers:  # the work itself is in it, on a machine whose speed may have changed since the bare loop
+        assert one["ours"] > 0.2 * one["raw"]
         assert one["voluntary"] > 0
         assert one["forced"] >= 0
 

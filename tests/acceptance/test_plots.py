@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from examples.benchmarks import charts, lines, metg, plot, record, tables
+from examples.benchmarks import lines, metg, plot, record
 from examples.benchmarks.__main__ import BENCHMARKS
 from tests.support.pages import ROOT
 
@@ -45,7 +45,7 @@ def test_the_page_has_a_table_of_every_result() -> None:
     """Nothing that is kept is hidden; a mark without results is of a benchmark that `record` measures."""
     text = PAGE.read_text(encoding="utf-8")
     kept = lines.read(KEPT)
-    marked = {(found[2], found[3] or "") for found in tables.MARK.finditer(text)}
+    marked = {(found[2], found[3] or "") for found in plot.MARK.finditer(text)}
     units = {(one["benchmark"], one["unit"]) for one in kept if "unit" in one}
     assert {(name, unit) for name, unit in units if (name, "") not in marked} <= marked
     planned = {command.split()[0] for command in record.PLAN}
@@ -78,18 +78,18 @@ def test_the_plots_say_what_they_are() -> None:
 
 def test_bars_are_as_long_as_what_they_show() -> None:
     """Twice the value is twice the length; what is below zero has none; names are escaped."""
-    text = charts.bars("T", "about", " %", [("head", [charts.Bar("a<b", 2.0), charts.Bar("c", 4.0, True)])], "foot")
+    text = plot.bars("T", "about", " %", [("head", [plot.Bar("a<b", 2.0), plot.Bar("c", 4.0, True)])], "foot")
     long = [float(one) for one in re.findall(r'<rect class="(?:ours|other)"[^>]* width="([\d.]+)"', text)]
     assert long[1] == pytest.approx(2 * long[0], abs=0.2)
     assert "a&lt;b" in text
     assert ">2.0 %<" in text
-    assert 'width="0.0"' in charts.bars("T", "", "", [("", [charts.Bar("a", -1.0)])], "")
+    assert 'width="0.0"' in plot.bars("T", "", "", [("", [plot.Bar("a", -1.0)])], "")
 
 
 def test_a_power_of_ten_is_as_far_everywhere() -> None:
     """On the logarithmic axis of pairs, 1 to 10 is as long as 10 to 100."""
-    text = charts.pairs(
-        "T", "about", "us", [("head", [charts.Pair("p", 100.0, 1.0), charts.Pair("q", 10.0, 1.0)])], "", ("x", "y")
+    text = plot.pairs(
+        "T", "about", "us", [("head", [plot.Pair("p", 100.0, 1.0), plot.Pair("q", 10.0, 1.0)])], "", ("x", "y")
     )
     (far, near), (middle, same) = re.findall(r'class="span" x1="([\d.]+)" y1="\d+" x2="([\d.]+)"', text)
     assert near == same
@@ -99,13 +99,13 @@ def test_a_power_of_ten_is_as_far_everywhere() -> None:
 def test_a_share_is_as_high_as_it_says() -> None:
     """Half is in the middle between nothing and all, ten times the length is as far everywhere, and ours is bold."""
     points = [(1.0, 0.0), (10.0, 0.5), (100.0, 1.0)]
-    text = charts.curves("T", "", [("head", [charts.Curve("c", points, ours=True)])], "", metg.length_named)
+    text = plot.curves("T", "", [("head", [plot.Curve("c", points, ours=True)])], "", metg.length_named)
     sample, drawn = re.findall(r'<polyline class="curve mine"[^>]* points="([^"]*)"', text)
     assert len(sample.split()) == 2
     (x0, y0), (x1, y1), (x2, y2) = [map(float, one.split(",")) for one in drawn.split()]
     assert (x1 - x0, y0 - y1) == pytest.approx((x2 - x1, y1 - y2), abs=0.2)
-    assert x0 == charts.LABELS
-    assert x2 == charts.RIGHT
+    assert x0 == plot.LABELS
+    assert x2 == plot.RIGHT
     assert [f">{name}<" in text for name in ("1 us", "10 us", "100 us")] == [True] * 3
 
 
@@ -139,8 +139,8 @@ def test_a_table_says_what_the_lines_say() -> None:
     ]
     kept[0]["target"] = "at least 0.6"
     page = "<!-- figures: payload -->\nold\n<!-- figures: end -->\n\n<!-- figures: peers % -->\n<!-- figures: end -->\n"
-    filled = tables.fill(page, kept)
-    assert filled == tables.fill(filled, kept)
+    filled = plot.fill(page, kept)
+    assert filled == plot.fill(filled, kept)
     assert filled.splitlines() == [
         "<!-- figures: payload -->",
         "`python -m examples.benchmarks payload --rounds 2`, 2026-01-02:",
@@ -193,14 +193,14 @@ def test_results_of_another_machine_say_so() -> None:
     first, old, moved = record.merge([there, line("curve", "s", "us", 1, 2)], [new], "scale")
     assert (first, old) == (there, line("curve", "s", "us", 1, 2))
     assert moved == {**new, "machine": lines.told(here)}
-    page = tables.fill("<!-- figures: scale -->\n<!-- figures: end -->\n", [first, old, moved])
+    page = plot.fill("<!-- figures: scale -->\n<!-- figures: end -->\n", [first, old, moved])
     assert f"{lines.told(here)}:" in page
     assert record.merge([here], [new], "scale") == [here, new]
 
 
 def test_the_plan_of_recording_is_of_benchmarks_that_have_tables() -> None:
     """Heads of tables are of benchmarks; what the plan names are benchmarks, none of them twice."""
-    assert set(tables.HEADS) <= set(BENCHMARKS)
+    assert set(plot.HEADS) <= set(BENCHMARKS)
     assert {command.split()[0] for command in record.PLAN} <= set(BENCHMARKS)
     assert len({record.kind(command) for command in record.PLAN}) == len(record.PLAN)
     assert record._planned("scale") == [one for one in record.PLAN if one.startswith("scale ")]

@@ -3,7 +3,7 @@
 It is as thin as such a thing can be: no ledger, no acks, nothing is noticed, nothing is sent again, and batches are of
 a size set by hand. The items of a batch are packed either one by one, with `msgpack.packb`, as whoever is to lose none
 of them must have them, or the whole batch at once, which is the least that it can cost. Start a part with
-``python -m examples.benchmarks.raw_pipeline ventilator|worker|sink PLAN``.
+``python -m examples.benchmarks.raw ventilator|worker|sink PLAN``; the service by ``echo broker|worker FOLDER``.
 """
 
 from __future__ import annotations
@@ -178,5 +178,75 @@ def sink(plan: Plan) -> None:
     context.term()
 
 
+# a service -----------------------------------------------------------------------------------------------------------
+
+READY = b"ready"
+
+
+def broker(folder: str) -> None:
+    """Route requests to the one echo_worker, and its replies back, until killed."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    front, back = context.socket(zmq.ROUTER), context.socket(zmq.ROUTER)
+    front.bind(f"ipc://{folder}/front")
+    back.bind(f"ipc://{folder}/back")
+    echo_worker = back.recv_multipart()[0]
+    poller = zmq.Poller()
+    poller.register(front, zmq.POLLIN)
+    poller.register(back, zmq.POLLIN)
+    while True:
+        for socket, _ in poller.poll():
+            if socket is front:
+                back.send_multipart([echo_worker, *front.recv_multipart()])
+            else:
+                front.send_multipart(back.recv_multipart()[1:])
+
+
+def echo_worker(folder: str) -> None:
+    """Answer each request with itself, until killed."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    socket = context.socket(zmq.DEALER)
+    socket.connect(f"ipc://{folder}/back")
+    socket.send(READY)
+    while True:
+        client, payload = socket.recv_multipart()
+        data = msgpack.unpackb(payload)
+        socket.send_multipart([client, msgpack.packb(data)])
+
+
+class EchoClient:
+    """Asks one request after the other, or a window of them at a time."""
+
+    def __init__(self, folder: str) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.connect(f"ipc://{folder}/front")
+
+    def ask(self, data: dict[str, Any]) -> Any:
+        """The reply to one request."""
+        self._socket.send(msgpack.packb(data))
+        return msgpack.unpackb(self._socket.recv())
+
+    def ask_many(self, requests: list[dict[str, Any]], window: int) -> list[Any]:
+        """The replies to all, with at most `window` of them under way; one echo_worker answers in order."""
+        socket, replies = self._socket, []
+        waiting = iter(requests)
+        for data in itertools.islice(waiting, window):
+            socket.send(msgpack.packb(data))
+        for data in waiting:
+            replies.append(msgpack.unpackb(socket.recv()))
+            socket.send(msgpack.packb(data))
+        while len(replies) < len(requests):
+            replies.append(msgpack.unpackb(socket.recv()))
+        return replies
+
+    def close(self) -> None:
+        """Close."""
+        self._socket.close(0)
+        self._context.term()
+
+
 if __name__ == "__main__":
-    {"ventilator": ventilator, "worker": worker, "sink": sink}[sys.argv[1]](Plan(**json.loads(sys.argv[2])))
+    if sys.argv[1] == "echo":
+        {"broker": broker, "worker": echo_worker}[sys.argv[2]](sys.argv[3])
+    else:
+        {"ventilator": ventilator, "worker": worker, "sink": sink}[sys.argv[1]](Plan(**json.loads(sys.argv[2])))
