@@ -31,7 +31,7 @@ def checksum(data: dict[str, str], metadata: dict[str, str]) -> dict[str, str]:
     """Read one file; what cannot be read raises, and is a failed item."""
     if "error" in data:
         raise OSError(data["error"])
-    return {"path": data["path"], "sha256": manifest.digest(Path(metadata["path"]) / data["path"])}
+    return {"path": data["path"], "sha256": manifest.digest(metadata["path"], data["path"])}
 
 
 @app.collector

@@ -36,15 +36,20 @@ def html(path: str, found: list[str]) -> bytes:
 
 
 def serve(pages: int, port: int) -> None:
-    """Serve until it is killed; ``/-/asked`` says how often each path was asked for."""
+    """Serve until it is killed; ``/-/asked`` says how often each path was asked for, ``/-/count`` how many."""
     known, asked = graph(pages), Counter[str]()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked[self.path] += 1
             found = known.get(self.path, [])
-            body = json.dumps(asked).encode() if self.path == "/-/asked" else html(self.path, found)
-            self.send_response(200 if found or self.path == "/-/asked" else 404)
+            if self.path.startswith("/-/"):
+                body = json.dumps(len(asked) if self.path == "/-/count" else asked).encode()
+            else:
+                asked[self.path] += 1
+                body = html(self.path, found)
+            self.send_response(200 if found or self.path.startswith("/-/") else 404)
+            # without it Scrapy asks what the text may be, for longer than it takes to get it
+            self.send_header("Content-Type", "text/html; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

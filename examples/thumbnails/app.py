@@ -1,4 +1,4 @@
-"""The app: a batch of two tasks, `draw` and `shrink`, and a service, `thumbnail`."""
+"""The app: a batch of three tasks, each made of the results of the one before, and a service, `thumbnail`."""
 
 from __future__ import annotations
 
@@ -24,52 +24,51 @@ def defaults() -> dict[str, Any]:
     return {"pictures": 24, "edge": EDGE, "path": "", "out": str(Path("thumbnails").resolve())}
 
 
-def source(metadata: dict[str, Any]) -> Path:
-    """The folder with the large pictures."""
-    return Path(metadata["path"] or Path(metadata["out"], "large"))
+@app.task("fetch")
+def names(metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One item for each picture: a number, if the example is to draw it, or the path of one that there is."""
+    if not metadata["path"]:
+        for number in range(int(metadata["pictures"])):
+            yield {"name": f"{number:03}.png", "number": number}
+        return
+    for path in sorted(Path(metadata["path"]).resolve().iterdir()):
+        if path.is_file() and not path.name.startswith("."):
+            yield {"name": path.name, "path": str(path)}
 
 
-def drawn(metadata: dict[str, Any]) -> list[str]:
-    """The names of the pictures that the example draws itself."""
-    return [] if metadata["path"] else [f"{number:03}.png" for number in range(int(metadata["pictures"]))]
+@app.worker("fetch", threads=2)
+def fetch(data: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]:
+    """Have the large picture in a file: it stays there, and only its path goes on."""
+    if "path" in data:
+        return data
+    path = Path(metadata["out"], "large", data["name"])
+    pictures.write(path, pictures.draw(data["number"]))
+    return {"name": data["name"], "path": str(path)}
 
 
-@app.task("draw")
-def drawings(metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One item for each picture that is to be drawn."""
-    for number, name in enumerate(drawn(metadata)):
-        yield {"name": name, "number": number}
+app.add_task("resize", for_each="fetch")
 
 
-@app.worker("draw", threads=2)
-def draw(data: dict[str, Any], metadata: dict[str, Any]) -> None:
-    """Draw one picture into the folder; nothing of it goes to the collector."""
-    pictures.write(source(metadata) / data["name"], pictures.draw(data["number"]))
-
-
-@app.task("shrink", depends_on=["draw"])
-def shrinkings(metadata: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """One item for each picture; when the first one is given out, all drawings are there."""
-    for name in drawn(metadata) or files(source(metadata)):
-        yield {"name": name}
-
-
-def files(folder: Path) -> list[str]:
-    """The names of what is in a folder, without hidden files."""
-    return sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-
-
-@app.worker("shrink", threads=2)
-def shrink(data: dict[str, str], metadata: dict[str, Any]) -> dict[str, int]:
-    """Write one thumbnail; what is no picture raises, and is a failed item."""
-    path = source(metadata) / data["name"]
+@app.worker("resize", threads=2)
+def resize(data: dict[str, str], metadata: dict[str, Any]) -> dict[str, Any]:
+    """Shrink one picture; what is none raises, and is a failed item, which nothing is stored of."""
+    path = Path(data["path"])
     small, _ = pictures.shrink(path, int(metadata["edge"]))
-    name = path.name if path.suffix.lower() == ".png" else f"{path.name}.png"
-    pictures.write(Path(metadata["out"], "small", name), small)
-    return {"before": path.stat().st_size, "after": len(small)}
+    return {"name": data["name"], "before": path.stat().st_size, "small": small}
 
 
-@app.collector("shrink")
+app.add_task("store", for_each="resize")
+
+
+@app.worker("store")
+def store(data: dict[str, Any], metadata: dict[str, Any]) -> dict[str, int]:
+    """Write one thumbnail."""
+    name = data["name"] if data["name"].lower().endswith(".png") else f"{data['name']}.png"
+    pictures.write(Path(metadata["out"], "small", name), data["small"])
+    return {"before": data["before"], "after": len(data["small"])}
+
+
+@app.collector
 def note(data: dict[str, int]) -> None:
     """Keep the sizes until the end."""
     sizes.append((data["before"], data["after"]))

@@ -1,1 +1,1 @@
-"""How often each word occurs in the texts below a folder, by two tasks of which the second needs all of the first."""
+"""How often each word occurs in the texts below a folder: a map of texts to counts, gathered by folder."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sysconfig
-import tempfile
 import time
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from examples.wordcount import words
 from zmqpipeline import Failure, Pipeline
@@ -21,67 +20,76 @@ began = time.monotonic()
 
 @app.metadata
 def places() -> dict[str, str]:
-    """Where the texts are, where the result goes ("": nowhere), and a folder of its own for this run."""
-    folder = Path(tempfile.gettempdir(), f"wordcount-{uuid.uuid4().hex}")
-    return {"path": sysconfig.get_path("stdlib"), "out": "", "folder": str(folder)}
+    """Where the texts are, and where the result goes ("": nowhere)."""
+    return {"path": sysconfig.get_path("stdlib"), "out": ""}
 
 
-@app.task("count")
-def texts(metadata: dict[str, str]) -> Iterator[dict[str, list[str]]]:
-    """One item for some texts."""
-    for batch in words.batches(words.texts(Path(metadata["path"]))):
-        yield {"paths": [str(path) for path in batch]}
+@app.task("folder")
+def folders(metadata: dict[str, str]) -> Iterator[dict[str, str]]:
+    """One item for each folder with texts."""
+    for name in words.folders(Path(metadata["path"])):
+        yield {"name": name}
+
+
+@app.worker("folder")
+def look(data: dict[str, str], metadata: dict[str, str]) -> dict[str, Any]:
+    """Which texts it has."""
+    return {"name": data["name"], "paths": [str(path) for path in words.texts(Path(metadata["path"]), data["name"])]}
+
+
+@app.task("count", for_each="folder")
+def batches(folder: dict[str, Any]) -> Iterator[dict[str, list[str]]]:
+    """The map: one item for some texts of a folder."""
+    for paths in words.batches(folder["paths"]):
+        yield {"paths": paths}
 
 
 @app.worker("count")
-def count(data: dict[str, list[str]], metadata: dict[str, str], number: int) -> dict[str, int]:
-    """Count some texts. The words stay in the folder; only how many there are goes to the collector."""
-    counts = words.count(map(Path, data["paths"]))
-    words.save(counts, Path(metadata["folder"]), str(number))
-    return {"texts": len(data["paths"]), "words": counts.total()}
+def count(data: dict[str, list[str]]) -> dict[str, dict[str, int]]:
+    """Count some texts."""
+    return {"words": dict(words.count(map(Path, data["paths"])))}
 
 
-@app.task("merge", depends_on=["count"])
-def parts() -> Iterator[dict[str, int]]:
-    """One item a part: given out when every text is counted, and so every file of the folder is there."""
-    for part in range(words.PARTS):
-        yield {"part": part}
+@app.task("merge", for_each="count", gather="folder")
+def parts(
+    folder: dict[str, Any], counted: list[dict[str, dict[str, int]]], failures: list[Failure]
+) -> Iterator[dict[str, Any]]:
+    """The reduce: one item for each folder, when all of its texts are counted; none if one could not be."""
+    if not failures:
+        yield {"texts": len(folder["paths"]), "parts": [one["words"] for one in counted]}
 
 
 @app.worker("merge")
-def merge(data: dict[str, int], metadata: dict[str, str]) -> dict[str, int]:
-    """Add up one part; no word of it is in another one."""
-    return dict(words.merge(Path(metadata["folder"]), data["part"]))
+def merge(data: dict[str, Any]) -> dict[str, Any]:
+    """Add up what the texts of one folder have."""
+    merged: Counter[str] = Counter()
+    for part in data["parts"]:
+        merged.update(part)
+    return {"texts": data["texts"], "words": dict(merged)}
 
 
-@app.collector("count")
-def note(data: dict[str, int]) -> None:
-    """Add up what the first task has seen."""
-    numbers.update(data)
-
-
-@app.collector("merge")
-def gather(data: dict[str, int]) -> None:
-    """Put the parts side by side."""
-    numbers["parts"] += 1
-    total.update(data)
+@app.collector
+def add(data: dict[str, Any]) -> None:
+    """Add up the folders."""
+    numbers["texts"] += data["texts"]
+    total.update(data["words"])
 
 
 @app.failed
 def tell(failure: Failure) -> None:
     """A text that could not be read."""
+    numbers["failed"] += 1
     print(f"failed: {failure.task_type}: {failure.error}: {failure.message}")
 
 
 @app.finished
 def report(metadata: dict[str, str]) -> None:
-    """Remove the folder, show the result, and compare it with a count in one loop."""
+    """Show the result, and compare it with a count in one loop."""
     seconds = time.monotonic() - began
-    words.remove(Path(metadata["folder"]))
-    if numbers["parts"] < words.PARTS:
+    if numbers["failed"] or not numbers["texts"]:
         print("Not everything could be counted, so there is no result.")
         return
-    print(f"{numbers['texts']} texts, {numbers['words']} words, {len(total)} different ones, in {seconds:.1f} s")
+    print(f"{numbers['texts']} texts, {total.total()} words, {len(total)} different ones, in {seconds:.1f} s")
     print("most frequent: " + ", ".join(f"{word} {times}" for word, times in total.most_common(5)))
     if metadata["out"]:
         Path(metadata["out"]).write_text(words.table(total), encoding="utf-8")
@@ -91,7 +99,7 @@ def report(metadata: dict[str, str]) -> None:
 def compare(root: Path) -> None:
     """Count again in one loop. Raises ValueError if the result is another one."""
     start = time.monotonic()
-    plain = words.count(words.texts(root))
+    plain = words.count(path for name in words.folders(root) for path in words.texts(root, name))
     seconds = time.monotonic() - start
     if plain != total:
         raise ValueError(f"one loop finds other counts for {len(dict(plain.items() ^ total.items()))} words")

@@ -6,12 +6,14 @@ import re
 import socket
 import sysconfig
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
+from examples.crawl import demo
 from examples.wordcount import words
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ PRINTED = {
         r"\d+ texts, \d+ words, \d+ different ones, in .* s\nmost frequent: .*\none loop finds the same, in .* s\n"
     ),
     "crawl.demo --pages 400 --kills 2": (
-        r"408 pages, each one row, of which 8 are dead links\n"
-        r"killed 2 times; \d+ pages were fetched once more than needed\n"
+        r" +runs +ended +pages +missing +twice +again +in flight +seconds\n"
+        r"zmqpipeline, --journal +1 +2 +408 +0 +0 +\d+ +\d+ +\d+\n"
     ),
     "thumbnails run --meta pictures=5": r"5 thumbnails in '.*/thumbnails/small': [\d,]+ bytes became [\d,]+\n",
     "thumbnails.client": r"thumbnail\.png: 128 x 96 pixels, [\d,]+ of [\d,]+ bytes\n",
@@ -76,8 +78,10 @@ def test_it_prints_what_its_readme_says_and_ends_with_0(workshop: Workshop, comm
     status, program = workshop.run("-m", *f"examples.{command}".split())
     assert status == 0, program.out + program.err
     assert re.fullmatch(PRINTED[command], program.out), program.out
-    # eight processes may take more than five seconds to start on a machine that is busy with other tests
-    said = [line for line in program.err.splitlines() if "No worker serves task" not in line]
+    # eight processes may take more than five seconds to start on a machine that is busy with other tests, or longer
+    # than the others take for all of it
+    slow = re.compile("No worker serves task|before this worker was started")
+    said = [line for line in program.err.splitlines() if not slow.search(line)]
     assert not re.search("Traceback|WARNING|ERROR", "\n".join(said)), program.err
 
 
@@ -87,7 +91,7 @@ def test_the_list_of_examples_is_whole() -> None:
     listed = re.findall(r"^- \[(\w+)\]\((\w+)/\)", (ROOT / "examples/README.md").read_text(), re.MULTILINE)
     assert {name for pair in listed for name in pair} == folders
     run = {re.split(r"[. ]", command)[0] for command in PRINTED}
-    assert folders == run | {"benchmarks", "checksums", "class_api"}
+    assert folders == run | {"benchmarks", "checksums", "class_api", "fastapi_app"}
 
 
 @pytest.mark.slow
@@ -181,7 +185,6 @@ def test_the_words_are_those_of_a_counter(workshop: Workshop) -> None:
             plain.update("".join(letter if is_letter(letter) else " " for letter in text).split())
     found = {word: int(times) for times, word in (line.split("\t") for line in out.read_text().splitlines())}
     assert found == plain
-    assert list(workshop.folder.glob("wordcount-*")) == []
 
 
 def is_letter(character: str) -> bool:
@@ -190,17 +193,51 @@ def is_letter(character: str) -> bool:
 
 
 def test_without_all_texts_there_is_no_count(workshop: Workshop) -> None:
-    """A text that cannot be read: it is said, the second task is aborted, no folder is left; status 1."""
+    """A text that cannot be read: it is said, its folder is not added up, but the other one is; status 1."""
     texts = workshop.folder / "texts"
-    texts.mkdir()
-    (texts / "good.txt").write_text("one two two")
-    (texts / "gone.txt").symlink_to("nowhere")
+    for name in ("good", "bad"):
+        (texts / name).mkdir(parents=True)
+        (texts / name / "good.txt").write_text("one two two")
+    (texts / "bad" / "gone.txt").symlink_to("nowhere")
     command = ("-m", "examples.wordcount", "run", "--meta", f"path={texts}")
     status, program = workshop.run(*command, TMPDIR=str(workshop.folder))
     assert status == 1
     assert "failed: count: FileNotFoundError" in program.out
     assert "so there is no result" in program.out
-    assert list(workshop.folder.glob("wordcount-*")) == []
+    assert "  merge: sent 2, collected 2" in program.err
+    check = workshop.run("-m", "examples.wordcount", "check")[1].out
+    said = "tasks in order: folder; count for each folder; merge for each count gathered by folder"
+    assert said in check
+    assert said in (ROOT / "examples" / "wordcount" / "README.md").read_text()
+
+
+FORGETFUL = """
+import signal, sqlite3, sys
+from pathlib import Path
+from urllib.request import urlopen
+
+address, folder = sys.argv[1:]
+is_first = not Path(folder, "pages.db").exists()
+db = sqlite3.connect(f"{folder}/pages.db", isolation_level=None)
+db.execute("CREATE TABLE IF NOT EXISTS pages (url, links)")
+for path, links, times in ("/", 5, 2), ("/1", 2, 1), ("/2", 2, 0):
+    urlopen(address + path)
+    for _ in range(times):
+        db.execute("INSERT INTO pages VALUES (?, ?)", (address + path, links))
+if is_first:
+    signal.pause()
+"""
+"""Crawls three of four pages each time: the first one is two rows, the third none."""
+
+
+def test_the_demo_counts_what_a_crawl_loses_and_does_twice(tmp_path: Path) -> None:
+    """Killed when three pages were asked for, and started again; the page that is no row was in flight."""
+    forgetful = demo.Side("forgetful", lambda address, folder: ("-c", FORGETFUL, address, str(folder)))
+    came = demo.trial(forgetful, 3, [3])
+    figures = (came.ended, came.pages, came.missing, came.twice, came.again, came.in_flight)
+    assert figures == (1, 4, 2, 4, 3, 1)
+    assert demo.lacks(forgetful) == ""
+    assert demo.lacks(replace(forgetful, needs="no_such_module")) == "not installed: pip install no_such_module"
 
 
 @pytest.mark.slow
@@ -219,6 +256,7 @@ def test_own_pictures_become_small(workshop: Workshop) -> None:
     status, program = workshop.run("-m", "examples.thumbnails", "run", *meta)
     assert status == 1
     assert "no thumbnail of 'text.txt': PIL.UnidentifiedImageError" in program.out
+    assert "resize" in program.err
     sizes = {}
     for path in (out / "small").iterdir():
         with Image.open(path) as small:
