@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import json
 import os
 import re
 import shlex
@@ -23,6 +22,7 @@ from tests.support.pages import blocks_of
 from tests.support.ports import free_ports
 from zmqpipeline import Pipeline
 from zmqpipeline.cli import main as cli
+from zmqpipeline.runtime.security import keyfiles
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop
@@ -66,22 +66,18 @@ def test_a_unit_starts_a_command_and_outlasts_its_drain(name: str) -> None:
     assert int(service["TimeoutStopSec"]) >= int(drain) + 5
 
 
-def test_a_pod_starts_a_command_and_outlasts_its_drain() -> None:
-    """The arguments of each container are understood; Kubernetes kills later than the role has drained."""
-    text = files_of("deploy-kubernetes")["survey.yaml"]
-    arguments = [json.loads(one) for one in re.findall(r"^ *args: (\[.*\])$", text, re.MULTILINE)]
-    assert [one[0] for one in arguments] == ["run", "worker"]
-    for one in arguments:
-        check_arguments(one)
-    drains = re.findall(r'ZMQPIPELINE_DRAIN_TIMEOUT, value: "(\d+)"', text)
-    graces = re.findall(r"terminationGracePeriodSeconds: (\d+)", text)
-    assert len(drains) == len(graces) == len(arguments)
-    assert min(map(int, graces)) >= max(map(int, drains)) + 5
+def test_units_have_keys_where_others_can_reach_them() -> None:
+    """Without keys, no role of the page would start: its address is open to other machines."""
+    assert re.search(r"^ZMQPIPELINE_KEYS=\S+$", files_of("deploy-systemd")["survey.env"], re.MULTILINE)
 
 
-def test_slurm_warns_earlier_than_the_drain_takes() -> None:
+SCRIPTS = ["survey.sbatch", "server.sbatch", "workers.sbatch"]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_slurm_warns_earlier_than_the_drain_takes(name: str) -> None:
     """The signal comes so early that the drain is over before the time limit."""
-    script = files_of("deploy-slurm")["survey.sbatch"]
+    script = files_of("deploy-slurm")[name]
     (early,) = re.findall(r"^#SBATCH --signal=B:TERM@(\d+)$", script, re.MULTILINE)
     (drain,) = re.findall(r"^export ZMQPIPELINE_DRAIN_TIMEOUT=(\d+)$", script, re.MULTILINE)
     assert int(early) >= int(drain) + 5
@@ -89,18 +85,17 @@ def test_slurm_warns_earlier_than_the_drain_takes() -> None:
 
 SCONTROL = """#!/bin/bash
 case "$1" in
-  show) echo 127.0.0.1; echo node2 ;;
   requeue) echo "requeued $2" ;;
 esac
 """
 SRUN = """#!/bin/bash
-while [[ "$1" = --* ]]; do shift; done
+while [[ "$1" = -* ]]; do shift; done
 exec "$@"
 """
 
 
 class Cluster:
-    """One node, on which `srun` runs its command and `scontrol` knows of two."""
+    """One node, on which `srun` runs its command."""
 
     def __init__(self, workshop: Workshop) -> None:
         self.workshop = workshop
@@ -111,20 +106,22 @@ class Cluster:
             (folder / name).chmod(0o755)
         (program,) = (one.text for one in blocks_of(HOWTO / "resume.md") if one.rest == "survey.py")
         workshop.write("survey.py", program.replace("== 13", "== -1"))
-        script = files_of("deploy-slurm")["survey.sbatch"].replace("port=5550", f"port={free_ports(7)[0]}")
-        script = script.replace("tcp://*:", "tcp://127.0.0.1:")
-        workshop.write("survey.sbatch", script)
+        port = free_ports(7)[0]
+        for name in SCRIPTS:
+            script = files_of("deploy-slurm")[name].replace("port=5550", f"port={port}")
+            workshop.write(name, script.replace("$(hostname)", "127.0.0.1"))
+        keyfiles.make_all(workshop.folder / "keys")
         self.environ = {
             **workshop.environ,
             "PATH": os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "SLURM_JOB_NODELIST": "node[1-2]",
             "SLURM_JOB_ID": "7",
-            "SLURM_CPUS_PER_TASK": "2",
+            "SLURM_NTASKS": "2",
         }
 
-    def submit(self) -> Program:
-        """Start the script as slurmd would."""
-        program = Program(self.workshop.folder, "job", ["bash", "survey.sbatch"], self.environ)
+    def submit(self, *script: str, **environ: str) -> Program:
+        """Start a script as slurmd would, by default `survey.sbatch`."""
+        script, number = script or ("survey.sbatch",), len(self.workshop.programs)
+        program = Program(self.workshop.folder, f"job-{number}", ["bash", *script], {**self.environ, **environ})
         self.workshop.programs.append(program)
         return program
 
@@ -167,6 +164,7 @@ def test_a_job_that_is_warned_is_requeued_and_goes_on(workshop: Workshop, eventu
     assert "requeued 7" in job.out
     done = cluster.rows()
     assert 20 < done < 1000
+    assert "secret" not in job.out + job.err
 
     program.write_text(whole)
     again = cluster.submit()
@@ -174,10 +172,37 @@ def test_a_job_that_is_warned_is_requeued_and_goes_on(workshop: Workshop, eventu
     assert cluster.rows() == 1000
 
 
+@pytest.mark.slow
+@pytest.mark.processes
+def test_the_scripts_of_an_array_for_slurm_run_to_their_end(
+    workshop: Workshop, eventually: Callable[..., None]
+) -> None:
+    """Workers that begin before their server find it; one that is warned is requeued; all leave when it is over."""
+    cluster = Cluster(workshop)
+    program = workshop.folder / "survey.py"
+    program.write_text(
+        program.read_text().replace("    if data", "    __import__('time').sleep(0.005)\n    if data", 1)
+    )
+    workers = [
+        cluster.submit(
+            "workers.sbatch", "7", SLURM_JOB_ID=f"{9 + n}", SLURM_ARRAY_JOB_ID="9", SLURM_ARRAY_TASK_ID=f"{n}"
+        )
+        for n in range(2)
+    ]
+    server = cluster.submit("server.sbatch")
+    eventually(lambda: cluster.rows() > 20, "some rows are collected")
+    workers[1].signal(signal.SIGTERM)
+    assert workers[1].wait(30) == 0, workers[1].err
+    assert "requeued 9_1" in workers[1].out
+    assert server.wait(60) == 0, server.out + server.err
+    assert workers[0].wait(30) == 0, workers[0].err
+    assert cluster.rows() == 1000
+    assert "requeued" not in server.out + workers[0].out
+
+
 def test_no_page_has_a_pod_or_a_job_begin_anew_at_each_start() -> None:
     """What is started again by a machine has an id, so that it goes on with its run, and no `--fresh`."""
-    for name in ("deploy-kubernetes", "deploy-slurm", "deploy-systemd"):
+    for name in ("deploy-slurm", "deploy-systemd"):
         for text in files_of(name).values():
             assert "--fresh" not in text
-    assert "ZMQPIPELINE_RUN_ID" in files_of("deploy-kubernetes")["survey.yaml"]
     assert '--run-id "$SLURM_JOB_ID"' in files_of("deploy-slurm")["survey.sbatch"]

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.acceptance.conftest import ROOT, Program
+from tests.support.steps import Clock
 
 SERVER, OTHER = "10.77.0.1", "10.77.0.2"
 ENDPOINT = f"tcp://{SERVER}:5550"
@@ -143,18 +144,6 @@ def until(is_so: Callable[[], Any], what: str) -> Any:
         assert time.monotonic() < deadline, f"waited for {what} in vain"
         time.sleep(0.05)
     return answer
-
-
-class Clock:
-    """Says what was done, and how long it took."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def __call__(self, what: str) -> None:
-        now = time.monotonic()
-        print(f"{now - self._last:6.1f} s  {what}", flush=True)
-        self._last = now
 
 
 def trial(first: Machine, second: Machine, done: Clock) -> None:
