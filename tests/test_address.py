@@ -98,9 +98,9 @@ def test_an_address_survives_pickling() -> None:
 
 
 def test_tcp_ports_are_counted_from_the_base() -> None:
-    """The roles of a tcp base have seven ports in a row, in the documented order."""
+    """The roles of a tcp base have eight ports in a row, in the documented order."""
     found = [derive("tcp://server:5550", role) for role in ROLE_OFFSETS]
-    assert found == [f"tcp://server:{port}" for port in range(5550, 5557)]
+    assert found == [f"tcp://server:{port}" for port in range(5550, 5558)]
     assert list(ROLE_OFFSETS)[:4] == ["workers", "results", "acks", "metadata"]
     assert derive("tcp://[::1]:5550", "acks") == "tcp://[::1]:5552"
 
@@ -119,7 +119,7 @@ def test_inproc_names_begin_with_the_base() -> None:
 @pytest.mark.parametrize(
     ("base", "role", "hint"),
     [
-        ("tcp://h:65535", "results", "1 to 65529"),
+        ("tcp://h:65535", "results", "1 to 65528"),
         ("tcp://h:0", "workers", "no port to count from"),
         ("tcp://h:*", "workers", "no port to count from"),
         ("tcp://h:5550", "wrokers", "workers"),

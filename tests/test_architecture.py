@@ -69,8 +69,11 @@ THIRD_PARTY = {
     "pytest": ("pytest_plugin",),
     # extras, imported when they are needed
     "prometheus_client": ("cli.metrics",),
-    "starlette": ("cli.dashboard",),
-    "uvicorn": ("cli.dashboard",),
+    "starlette": ("cli.page",),
+    "uvicorn": ("cli.page",),
+    "distributed": ("processes.engines.dask", "processes.engines.dask_local"),
+    "dask": ("processes.engines.dask_local",),
+    "opentelemetry": ("runtime.traces",),
     # for types alone: it comes with whatever checks them
     "typing_extensions": ("definitions",),
 }

@@ -146,7 +146,7 @@ def test_every_option_has_a_row_with_its_variable_and_its_meaning() -> None:
 
 COMMANDS = {
     *("call", "check", "collector", "dashboard", "dead", "distributor", "graph"),
-    *("keygen", "metrics", "run", "service", "service-worker", "status", "top", "worker"),
+    *("keygen", "manifests", "metrics", "run", "service", "service-worker", "status", "top", "worker"),
 }
 
 

@@ -54,7 +54,7 @@ def test_errors_are_one_tree_and_drawn() -> None:
         assert issubclass(each, errors.PipelineError)
         assert f" {each.__name__} " in f" {errors.__doc__} ".replace("\n", " ")
         usual = 2 if issubclass(each, errors.ConfigurationError) else 1
-        others = {errors.RoleDied: 3, errors.JournalUnavailable: 75}
+        others = {errors.RoleDied: 3, errors.JournalUnavailable: 75, errors.KeysUnavailable: 75}
         assert each.exit_status == others.get(each, usual)
 
 
@@ -117,6 +117,19 @@ def test_an_app_is_defined_without_the_roles() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.splitlines() == ["[]", "['msgpack', 'zmq', 'zmqpipeline.roles.base']"]
+
+
+@pytest.mark.parametrize("command", ["worker", "distributor"])
+def test_a_role_starts_without_what_starts_others(command: str) -> None:
+    """Each process of a run pays for its imports: a role's has none of what launches, supervises and draws."""
+    code = (
+        "import sys\n"
+        f"import zmqpipeline.cli.main, zmqpipeline.cli.{command}\n"
+        "heavy = ('processes.supervisor', 'processes.launch', 'processes.restarts', 'cli.run', 'cli.screen')\n"
+        "print([one for one in heavy if f'zmqpipeline.{one}' in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout == "[]\n"
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

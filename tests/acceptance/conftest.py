@@ -151,23 +151,24 @@ def workshop() -> Iterator[Workshop]:
     shutil.rmtree(folder)
 
 
+def wait_until(condition: Callable[[], object], what: str, timeout: float = 20.0) -> None:
+    """Wait until a condition holds, looking often; a failure says what it waited for."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        select.select([], [], [], 0.01)
+
+
 @pytest.fixture
 def eventually() -> Callable[..., None]:
-    """Wait until a condition holds, looking often; a failure says what it waited for."""
-
-    def wait(condition: Callable[[], object], what: str, timeout: float = 20.0) -> None:
-        deadline = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-            select.select([], [], [], 0.01)
-
-    return wait
+    """`wait_until`."""
+    return wait_until
 
 
 @pytest.fixture
 def free_port() -> int:
-    """The first of seven neighbouring ports of the loopback that are this test's: as many as a base address takes."""
-    return free_ports(7)[0]
+    """The first of eight neighbouring ports of the loopback that are this test's: as many as a base address takes."""
+    return free_ports(8)[0]
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ SORTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sort", SORTS)
 def test_one_bad_item_costs_one_item(sort: str, workshop: Workshop) -> None:
     """Twenty poisoned ones among 2,000 in lists of 32, and one with an exception for a result: 21 failed, status 1."""
@@ -68,6 +69,7 @@ def test_an_item_that_kills_its_worker_is_found_among_its_list(sort: str, worksh
     assert len(workshop.lines("failed")) == len(bad)
 
 
+@pytest.mark.slow
 def test_a_test_run_and_an_item_alone(workshop: Workshop) -> None:
     """`app.test_run` raises what the function raised; one item is a list of one."""
     workshop.write(

@@ -259,7 +259,7 @@ def test_help_says_what_the_flags_do(workshop: Any) -> None:
 
 COMMANDS = (
     "run", "distributor", "worker", "collector", "service", "service-worker", "call", "dead", "dead list", "dead show",
-    "dead retry", "keygen", "dashboard", "metrics", "status", "top", "check", "graph",
+    "dead retry", "keygen", "dashboard", "manifests", "metrics", "status", "top", "check", "graph",
 )  # fmt: skip
 
 

@@ -125,6 +125,7 @@ else:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["workers first", "distributor first"])
 def test_workers_that_waited_have_equal_shares(workshop: Workshop, order: str) -> None:
     """Four workers are there before the distributor, or come at once after it: 400 items of 5 ms, a quarter each."""

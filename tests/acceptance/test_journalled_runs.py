@@ -132,6 +132,7 @@ def test_a_distributor_that_is_killed_takes_the_run_over(workshop: Workshop, eve
     assert len(workshop.lines("distributors")) == 3
 
 
+@pytest.mark.slow
 def test_a_drained_run_goes_on(workshop: Workshop, eventually: Eventually) -> None:
     """SIGTERM ends it with 143 and leaves the journal open; the next one does the rest, and executes nothing twice."""
     workshop.write("app.py", APP)

@@ -155,6 +155,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_status_summary_and_progress_count_as_observers_do(workshop: Workshop) -> None:
     """In a run with retries, failures and a killed worker: these read the machines, for no run needs an observer."""
     workshop.write("app.py", HEAD + ON + COUNTED.format(python=sys.executable))

@@ -298,6 +298,7 @@ def test_a_distributor_that_keeps_dying_ends_the_run(workshop: Any) -> None:
     assert program.json["status"] == 3
 
 
+@pytest.mark.slow
 def test_a_run_drains_while_its_distributor_is_away(workshop: Any, eventually: Callable[..., None]) -> None:
     """Ctrl-C between two lives of the distributor: the run ends soon, with 130, and starts nobody."""
     workshop.write("app.py", SLEEPER)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.apps import NOTES_NUMBERS
 from zmqpipeline.runtime.journal import peek
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 Eventually = Callable[..., None]
 
-APP = """
+APP = (
+    """
 import os
 from zmqpipeline import Pipeline
 
@@ -41,14 +43,9 @@ def work(data):
         # until somebody writes to the pipe
         open("gate").read()
     return data
-
-@app.collector
-def collect(data):
-    note("collected", data["n"])
-
-if __name__ == "__main__":
-    app.main()
 """
+    + NOTES_NUMBERS
+)
 RUN = ("-m", "app", "run", "--journal", "run.db")
 
 

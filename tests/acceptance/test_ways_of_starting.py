@@ -349,6 +349,7 @@ def test_one_of_two_tasks_that_is_added_in_a_function_is_told(workshop: Any) -> 
     assert "There is no task 'C'. Known: 'B'. It is added too late: what a function such as main()" in program.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [("-m", "pk"), ("main.py",)], ids=" ".join)
 def test_a_program_that_imports_the_app_and_its_tasks_runs(workshop: Any, way: tuple[str, ...]) -> None:
     """The package makes the app, and the program that is started imports the tasks: the package itself does not."""

@@ -112,6 +112,20 @@ def test_stages_have_arrows_of_their_own() -> None:
     ]
     assert "    task1 -> task2 [label=each];" in dot(app)
     assert describe(app, Options(endpoint=PLACE))[-1] == "tasks in order: A; B for each A, B; C for each B after A"
+    app = Pipeline("gathered")
+    app.add_task("A", lambda: None)
+    app.add_task("B", for_each="A")
+    app.add_task("C", lambda parent, results: None, for_each="B", gather="A")
+    for name in "ABC":
+        app.add_worker(name, dict)
+    assert mermaid(app)[-4:] == [
+        "    task0 -->|each| task1",
+        "    task1 -->|gather| task2",
+        "    task0 -.->|parent| task2",
+        "    task2 --> collector",
+    ]
+    assert "    task0 -> task2 [style=dashed, label=parent];" in dot(app)
+    assert describe(app, Options(endpoint=PLACE))[-1] == "tasks in order: A; B for each A; C for each B gathered by A"
     app = Pipeline("collected")
     app.add_task("A", lambda: None)
     app.add_task("B", for_each="A")

@@ -124,9 +124,10 @@ def test_what_is_no_plain_function_is_refused() -> None:
         (5, "needs a function"),
     ):
         with pytest.raises(RegistrationError, match=expected):
-            plan(bad, signatures.COLLECTOR)  # type: ignore[arg-type]
+            plan(bad, signatures.AVAILABLE)  # type: ignore[arg-type]
     assert plan(later, signatures.WORKER).is_async
     assert plan(Later(), signatures.SERVICE).is_async
+    assert plan(later, signatures.COLLECTOR).is_async
     for bad, expected in ((many, "yield"), (later_many, "yield")):
         with pytest.raises(RegistrationError, match=expected):
             plan(bad, signatures.WORKER)

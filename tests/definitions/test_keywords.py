@@ -51,6 +51,7 @@ WRONG: dict[type, dict[str, list[Any]]] = {
     TaskKeywords: {
         "depends_on": [3, [""], [None], None, [["A"]], b"A"],
         "for_each": [3, [""], [None], None, b"A"],
+        "gather": [3, "", ["A"], b"A"],
         "first": [3, "seeds", b"seeds", {"url": "a"}],
         "times": [-1, "3", True, 1.5],
         "total": [-1, "3"],
@@ -60,6 +61,7 @@ WRONG: dict[type, dict[str, list[Any]]] = {
         "timeout": [-1, "1", float("nan")],
         "crash_limit": [0, None],
         "rate": [5, "5", "5/d", "-1/s", "0/s", "x/s", "inf/s"],
+        "rate_by": [3, "", ["host"], len],
         "limit": [0, "3", True],
         "on_failed": ["abrot", None],
         "endpoint": [5],

@@ -109,6 +109,23 @@ BAD: dict[str, tuple[Callable[[Pipeline], Any], str]] = {
         lambda app: app.add_task("B", for_each="B", first=iter([{}]), key="n"),
         "first must be a list, or a function that gives items (an iterator could be read only once)",
     ),
+    "gather alone": (
+        lambda app: app.add_task("C", source, gather="A"),
+        "has gather= and no for_each=. With for_each='B', gather='A' a function is called with a result of 'A' and",
+    ),
+    "gather without a function": (
+        lambda app: app.add_task("C", for_each="B", gather="A"),
+        "Task 'C' has gather= and no function.",
+    ),
+    "gather with one parameter": (
+        lambda app: app.add_task("C", passing, for_each="B", gather="A"),
+        "takes one parameter, the result of the parent. Its second one is the list of results that came of it: give it",
+    ),
+    "gather with a name that nobody provides": (
+        lambda app: app.add_task("C", lambda parent, results, colour: None, for_each="B", gather="A"),
+        "Its second one is the list of results that came of it. Names that have a meaning there: metadata, task_type, "
+        "number, attempt, depth, failures.",
+    ),
     "first with a parameter": (
         lambda app: app.add_task("B", for_each="B", first=passing, key="n"),
         "takes a parameter 'data', which nobody provides",
@@ -123,6 +140,14 @@ def test_what_makes_no_sense_is_refused_when_it_is_written(what: str) -> None:
     with pytest.raises(RegistrationError) as caught:
         call(Pipeline("bad"))
     assert said in str(caught.value)
+
+
+def test_what_is_gathered_in_a_circle_is_refused_by_the_app() -> None:
+    """With the path, before anything else is said of the circle."""
+    app = app_of(A={}, B={"for_each": ["A", "B"], "key": "n"})
+    app.add_task("C", lambda parent, results: None, for_each="B", gather="A")
+    app.add_worker("C", passing)
+    assert "inside of a circle: 'B' -> 'B'." in refusal(app)
 
 
 def test_a_stage_has_no_gate() -> None:

@@ -82,6 +82,7 @@ def free(trial: type[Trial]) -> dict[type, st.SearchStrategy[Any]]:
         e.Disconnected: st.builds(e.Disconnected, hops),
         e.PeerLost: st.builds(e.PeerLost, st.integers(0, 9).map(trial().peer)),
         e.Drain: st.builds(e.Drain, st.sampled_from((0.0, 1.0, 100.0))),
+        e.Retire: st.builds(e.Retire, st.just("enough"), st.sampled_from((20, 30))),
     }
     own = trial().own
     return {cls: known.get(cls, made(cls)) for cls in EVENTS if cls is not e.Received and cls not in own}

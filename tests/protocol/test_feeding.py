@@ -140,6 +140,14 @@ def test_a_feeder_is_held_back_by_what_waits() -> None:
     assert why(scene, "B") == "waits for results of 'A'"
 
 
+def test_status_says_by_what_is_gathered() -> None:
+    """Of one that waits for the last of a group."""
+    scene = Scene(Task("A"), Task("B", for_each=("A",)), Task("C", for_each=("B",), gather="A"))
+    scene.worker("C", window=1)
+    scene.collector.says(m.Ack("run", "", (), (), 0, 0, b"", outboxes=[m.Outbox("C", 0, 0, True)]))
+    assert why(scene, "C") == "waits for results of 'B', to gather them by 'A'"
+
+
 def test_one_that_has_not_begun_holds_nobody_back() -> None:
     """It waits for the very task that would be held back."""
     scene = Scene(Task("A"), Task("B", ("A",), for_each=("A",)), options=Options(max_waiting_bytes=100))

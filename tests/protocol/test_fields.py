@@ -19,7 +19,7 @@ PLANS = [plan(cls, SPANS)[0] for cls in _CODES]
 ODD = (
     *(None, True, -1, 0, 1, MAX_NUMBER, MAX_NUMBER + 1, 0.0, -0.5, float("inf"), float("nan")),
     *("", "name", "\u00e9", "\ud800", "x" * (MAX_NAME + 1), b"", b"bytes", bytes(16)),
-    *([], [0, 1], [1, 0], [0, 1, 1], ["a"], {}, (0, 1)),
+    *([], [0, 1], [1, 0], [0, 1, 1], ["a"], {}, (0, 1), [[0, 1], 0.5]),
 )
 """Values of which each field takes some, and refuses others."""
 

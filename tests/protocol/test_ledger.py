@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from tests.support.ledgers import MEBIBYTE, failure
+from tests.support.ledgers import MEBIBYTE, TROUBLE, failure
 from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.leases import Batch, drop_claims_in
 from zmqpipeline.protocol.delivery.ledger import Ledger
 from zmqpipeline.protocol.delivery.suspects import LastWord
+from zmqpipeline.serialization.pack import pack
+from zmqpipeline.serialization.traced import SpanId, attempted, traced, tried
 
 
 def ledger(items: int = 0, **spec: Any) -> Ledger:
@@ -211,6 +214,23 @@ def test_a_failure_of_a_reclaimed_item_is_heard() -> None:
     assert one.failed_at(b"w1", failure(0, attempts=1), 10.0, 1.0) is None
     assert one.next_due() == 12.0
     assert one.leased == 0
+    one.check()
+
+
+def test_an_attempt_that_raised_is_told_to_the_next_one() -> None:
+    """By its span beside that of the item; an item without one, and a failure without one, stay as they are."""
+    parent, before = SpanId(bytes(16), bytes(8), 1, 1.0), SpanId(bytes(16), bytes(range(8)), 1, 0.0)
+    item = traced(pack({"n": 0}), parent, 1000)
+    one = ledger(retries=2, backoff=0.0)
+    one.add([item, b"plain", item])
+    take(one)
+    for number, span in ((0, attempted(before)), (1, attempted(before)), (2, b"")):
+        failed = replace(failure(number), trouble=replace(TROUBLE, span=span))
+        assert one.failed_at(b"w1", failed, 0.0, 1.0) is None
+    one.ripen(1.0)
+    one.check()
+    batch = take(one, b"w2")
+    assert list(batch.payloads) == [tried(item, attempted(before)), b"plain", item]
     one.check()
 
 

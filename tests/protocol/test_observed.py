@@ -11,7 +11,7 @@ from tests.support.observing import ObservedWorld
 from zmqpipeline.protocol import observed
 from zmqpipeline.protocol.observed import ObservedCollector, ObservedDistributor
 
-SAMPLE = 120
+SAMPLE = 40
 
 
 def judge(first: int, end: int) -> None:

@@ -26,6 +26,7 @@ CATCHING = {
     "failed-keys-again": (457, 650, 690),
     "finished-once-at-most": (154, 155),
     "finished-too-soon": (154, 174),
+    "full-forgotten": (2, 24, 31),
     "journal-half-read": (0, 53, 201),
     "keys-forgotten": (66,),
     "keys-not-told": (0, 17, 30),
@@ -42,6 +43,7 @@ CATCHING = {
     "nothing-missing": (1, 5, 27),
     "numbers-again": (0, 17, 66),
     "released-early": (1, 3, 12),
+    "released-unsaid": (33, 34, 35),
     "repeats-taken": (9, 24, 30),
     "results-dropped": (0, 1, 5),
     "retired-at-once": (18, 40, 73),
@@ -50,7 +52,7 @@ CATCHING = {
 }
 
 
-SAMPLE = 200
+SAMPLE = 100
 """So many seeds are run here; the command runs as many as one likes."""
 
 

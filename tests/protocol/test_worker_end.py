@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from tests.support.bench import TROUBLE
@@ -50,6 +52,18 @@ def test_an_idle_worker_drains_at_once(scene: Scene) -> None:
     scene.bench.tell(e.Drain(25.0))
     scene.bench.tell(e.TakenBack([]))
     assert scene.bench.one(c.Ended).status == 0
+
+
+def test_a_drain_without_a_limit_waits_for_what_runs(scene: Scene) -> None:
+    """However long; a signal gives it one."""
+    scene.work(0, 1)
+    scene.bench.tell(e.Drain(math.inf))
+    scene.bench.tell(e.TakenBack([1]))
+    scene.bench.wait(1000.0)
+    assert scene.bench.ended is None
+    scene.bench.tell(e.Drain(3.0))
+    scene.bench.wait(3.5)
+    assert scene.bench.ended == c.Ended(0, "drained")
 
 
 def test_a_drain_ends_in_time_all_the_same(scene: Scene) -> None:

@@ -204,6 +204,7 @@ def test_a_run_with_a_journal_leaves_it_finished(rig: Rig, path: Path) -> None:
     assert [one.name for one in path.parent.iterdir()] == ["run.db"]
 
 
+@pytest.mark.slow
 def test_a_finished_journal_is_told_to_the_next_distributor(
     rig: Rig, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,7 +89,7 @@ def test_a_single_threaded_worker_has_one_thread(rig: Rig) -> None:
 
 def test_single_threaded_workers_share_the_load(rig: Rig) -> None:
     """Two workers with equal work have about half of the items each."""
-    rig.task.most = 100  # type: ignore[attr-defined]
+    rig.task.most = 400  # type: ignore[attr-defined]
     both, pause = threading.Barrier(2, timeout=5), threading.Event()
 
     class Naps(rig.worker):  # type: ignore[name-defined,misc]
@@ -102,8 +102,9 @@ def test_single_threaded_workers_share_the_load(rig: Rig) -> None:
 
     workers = [Naps(), Naps()]
     run_to_the_end(rig.distributor(), *workers, rig.collector())
-    assert sum(one.executions for one in workers) == 100
-    assert all(35 <= one.executions <= 65 for one in workers)
+    assert sum(one.executions for one in workers) == 400
+    # a busy machine may stop one of them for a while
+    assert min(one.executions for one in workers) >= 140
 
 
 def test_init_worker_of_a_dependent_task_waits_for_what_it_depends_on(rig: Rig) -> None:

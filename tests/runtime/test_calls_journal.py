@@ -297,3 +297,52 @@ def test_a_full_disk_in_a_users_statement_is_the_journals_and_no_failed_item(
     # a machine with other work may take so long for the first item that it was committed by itself
     assert [one.spans for one in before] in ([], [(0, 1)])
     assert (done(path).spans(), dead_items(path)) == ((0, 1) if before else (), [])
+
+
+def test_what_a_list_of_several_messages_wrote_is_committed_with_all_of_its_marks(
+    posts: Posts, journal: Journal, path: Path
+) -> None:
+    """Its call takes longer than a transaction is to last: no commit comes between the marks of its messages."""
+    seen: list[tuple[int, int]] = []
+    blocked, waiting = threading.Event(), threading.Event()
+
+    def write(results: list[Any]) -> None:
+        if len(results) == 1:
+            blocked.set()
+            assert waiting.wait(5)
+            return
+        with journal.item() as transaction:
+            transaction.execute("CREATE TABLE IF NOT EXISTS seen (n INTEGER)")
+            transaction.executemany("INSERT INTO seen VALUES (?)", [(n,) for n in range(len(results))])
+        time.sleep(0.03)
+
+    def look(event: Any) -> None:
+        posts(event)
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            try:
+                (rows,) = db.execute("SELECT count(*) FROM seen").fetchone()
+            except sqlite3.OperationalError:
+                return
+        # the first one was alone, and is marked
+        seen.append((rows, len(done(path)) - 1))
+
+    def one(begin: int, end: int) -> Any:
+        return command("C", 1, (begin, end), [{"n": n} for n in range(begin, end)])
+
+    thread = CollectorThread(
+        lambda task, attempt: (lambda numbers, data: write(data), True),
+        lambda item: None,
+        lambda command: None,
+        look,
+        journal=journal,
+        batch=lambda task: 1000,
+    )
+    thread.collect(one(0, 1))
+    assert blocked.wait(5)
+    for begin in range(1, 31, 10):
+        thread.collect(one(begin, begin + 10))
+    waiting.set()
+    posts.until(lambda events: total(events) == 31)
+    thread.close(5)
+    assert seen
+    assert all(rows == marks for rows, marks in seen), seen

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
-from zmqpipeline.runtime.threads.concurrency import HOLD, CoreClock, CoreTime, ThreadLimit
+from zmqpipeline.runtime.threads.concurrency import HOLD, CoreClock, CoreTime, StuckWatch, ThreadLimit
 
 QUANTUM = 0.04
 
@@ -37,6 +38,8 @@ class Pool:
         self.work = work
         self.now = 100.0
         self.items = 0.0
+        self.ran = 1.0
+        """The part of the core that they want which they get."""
         self.spent: dict[int, float] = {}
         """Seconds at each limit."""
 
@@ -53,7 +56,7 @@ class Pool:
             before, self.items = int(self.items), self.items + done
             each, rest = divmod(int(self.items) - before, count)
             for index in range(count):
-                self.limit.leave(self.now, index, CoreTime(wanted, wanted), each + (index < rest))
+                self.limit.leave(self.now, index, CoreTime(self.ran * wanted, wanted), each + (index < rest))
             self.spent[count] = self.spent.get(count, 0.0) + self.quantum
         return self
 
@@ -105,6 +108,48 @@ def test_work_that_lets_go_of_the_interpreter_later_is_found_out() -> None:
     pool = Pool(2, HOLDS_THE_INTERPRETER).run(2 * HOLD)
     pool.work, pool.spent = LETS_GO_OF_IT, {}
     assert pool.run(20 * HOLD).share(2) > 0.8
+
+
+@pytest.mark.parametrize("threads", [2, 4, 10])
+@pytest.mark.parametrize("load", [1.0, 0.6])
+def test_items_of_very_different_lengths_do_not_mislead(threads: int, load: float) -> None:
+    """Ten times as many in one window as in the next say nothing: who has as much of a core does as much."""
+    chance = random.Random(1)
+    wanted = Work(rate=lambda threads: 10 ** chance.uniform(3, 4), load=lambda threads: 1.0)
+    pool = Pool(threads, wanted, 0.1)
+    pool.ran = load
+    assert pool.run(10.0).share(1) > 0.9
+
+
+def test_one_that_has_less_of_the_core_than_all_had_is_judged_by_its_items() -> None:
+    """The others of the machine's programs take their part of it: four threads have more of a core than one."""
+    crowd = Work(rate=lambda threads: 5_000 * load_of(threads), load=lambda threads: load_of(threads))
+
+    def load_of(threads: int) -> float:
+        return 1.0 if threads == 4 else 0.8
+
+    assert Pool(4, crowd).run(10.0).share(4) > 0.9
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [(0.0, 0.12), (0.5, 0.12), (0.9, 0.52)])
+def test_others_come_back_at_once_for_one_that_waits_and_later_for_one_that_computes(
+    wanted: float, expected: float
+) -> None:
+    """The one that executes alone is in a long item: what it has of a core says which of the two it is."""
+    watch, began, now = StuckWatch(), 50.0, 50.0
+    watch.is_stuck(now, began - 1.0, began - 1.0, CoreTime(7.0, 7.0))
+    while not watch.is_stuck(now, began, began, CoreTime(7.0, 7.0 + wanted * (now - began))):
+        now += 0.04
+        assert now < began + 1.0
+    assert now - began == pytest.approx(expected, abs=0.045)
+
+
+def test_one_that_has_just_begun_its_item_is_not_stuck() -> None:
+    """Others wait for long, and it has been at work: what counts is how long it is at this item."""
+    watch, now = StuckWatch(), 50.0
+    for _ in range(100):
+        now += 0.04
+        assert not watch.is_stuck(now, now - 0.05, 0.0, CoreTime(0.0, 0.0))
 
 
 def test_a_thread_that_is_in_its_quantum_counts_as_much_as_one_that_has_ended_it() -> None:

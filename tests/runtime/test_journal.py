@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sqlite3
 import threading
 import time
@@ -16,7 +18,7 @@ from zmqpipeline.errors import JournalError
 from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.protocol.data.ranges import RangeSet, spans_of
 from zmqpipeline.protocol.events import Restored
-from zmqpipeline.protocol.messages import TaskCounts, TaskProgress
+from zmqpipeline.protocol.messages import TaskCounts, TaskPause, TaskProgress
 from zmqpipeline.runtime.journal import (
     MEMORY,
     DeadItem,
@@ -76,6 +78,25 @@ def test_a_finished_run_says_so(journal: Journal, open_journal: Open, path: Path
     restored = again(journal, open_journal)
     assert (restored.finished, restored.ok, restored.counts) == (True, True, counts)
     assert peek(path) == Held("squares", "run-1", b"metadata", True, True, True, counts)
+
+
+def test_pauses_are_kept_less_the_time_that_has_passed(journal: Journal, open_journal: Open, path: Path) -> None:
+    """The last ones that were told; a clock that was set back makes none longer."""
+    journal.pause([TaskPause("C", 100.0), TaskPause("D", 0.001)])
+    journal.commit()
+    time.sleep(0.01)
+    restored = again(journal, open_journal)
+    ((task, seconds),) = [(one.task, one.seconds) for one in restored.pauses]
+    assert task == "C"
+    assert 90 < seconds < 100
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE zmqpipeline_run SET pauses = ?", (json.dumps([["C", 5.0, time.time() + 3600]]),))
+    second = open_journal()
+    assert second.restored is not None
+    assert second.restored.pauses == [TaskPause("C", 5.0)]
+    second.pause([])
+    second.commit()
+    assert again(second, open_journal).pauses == []
 
 
 def test_a_run_that_goes_on_is_taken_over_with_what_is_known(open_journal: Open, path: Path) -> None:

@@ -150,8 +150,8 @@ def test_a_newer_format_is_refused(journal: Journal, path: Path) -> None:
     """By its number and the one that is known."""
     journal.close()
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 4")
-    refused(path, "has the format 4; this version of zmqpipeline knows 3")
+        db.execute("PRAGMA user_version = 5")
+    refused(path, "has the format 5; this version of zmqpipeline knows 4")
 
 
 def test_the_journal_of_another_pipeline_is_refused(journal: Journal, path: Path) -> None:

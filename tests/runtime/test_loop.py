@@ -214,7 +214,7 @@ def _messages_a_second(address: EndpointAddress, count: int) -> float:
         server.bind("hop", address)
         client.connect("hop", address)
         arrivals_until(client, lambda found: Connected("hop") in found)
-        for number in range(count):
+        for number in range(1, count + 1):
             client.send(("hop", b""), codec.encode(Envelope(b"a", b"", number, 0)))
         loop = Loop(Scripted(react), server, {}, log=LOG)
         began = time.thread_time()

@@ -298,6 +298,7 @@ def test_every_hop_outlives_a_web_server(pair: Pair) -> None:
     check_descriptors(files)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [zmq.PUB, zmq.PULL, zmq.PAIR], ids=["PUB", "PULL", "PAIR"])
 def test_every_hop_outlives_a_socket_of_another_type(kind: int, pair: Pair) -> None:
     """Its connections are taken, and broken off in the handshake; then the right type is there."""

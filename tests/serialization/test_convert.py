@@ -369,6 +369,7 @@ def test_an_enum_of_ints_takes_ints_alone(value: Any) -> None:
         converter(Level)(value)
 
 
+@pytest.mark.slow
 @given(st.recursive(st.integers() | st.text() | st.none(), lambda inner: st.lists(inner) | st.tuples(inner, inner)))
 def test_plain_values_are_plain_already(value: Any) -> None:
     """Making them plain changes nothing."""

@@ -29,6 +29,28 @@ if __name__ == "__main__":
 """
 """A program: one task of five items, for processes of its own."""
 
+ENDS_WHEN_TOLD = """
+@app.finished
+def over():
+    (HERE / "finishing").touch()
+    while not (HERE / "go").exists():
+        time.sleep(0.01)
+
+if __name__ == "__main__":
+    app.main()
+"""
+"""The end of a program: its run is over when the file `go` is there; until then what it counts can be looked at."""
+
+NOTES_NUMBERS = """
+@app.collector
+def collect(data):
+    note("collected", data["n"])
+
+if __name__ == "__main__":
+    app.main()
+"""
+"""The end of a program that has a `note(name, text)`: the file `collected` has a line for each number collected."""
+
 
 def squares(count: int, name: str = "squares", **options: Any) -> Pipeline:
     """A pipeline that squares so many numbers."""

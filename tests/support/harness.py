@@ -182,6 +182,7 @@ class World(TroubledStage):
                 raise SimulationError(f"the run hangs: {self.describe()}")
             if steps % 64 == 0:
                 self.check_bound()
+                self.distributor.machine.check()
                 self._replace_the_ended()
                 self._await_the_collector()
         if not self.is_over():

@@ -24,6 +24,7 @@ from zmqpipeline.protocol.delivery.held import Held
 from zmqpipeline.protocol.delivery.ledger import Ledger
 from zmqpipeline.protocol.delivery.lifespan import Lifespan
 from zmqpipeline.protocol.delivery.parts import Parts
+from zmqpipeline.protocol.delivery.roster import Roster
 from zmqpipeline.protocol.delivery.task_state import TaskState
 from zmqpipeline.protocol.delivery.transitions import TaskMoves
 from zmqpipeline.protocol.distributor import DistributorMachine
@@ -330,6 +331,20 @@ def _credit_kept_of_the_dead() -> list[Patch]:
     return [(Credits, "leave", leave)]
 
 
+def _full_forgotten() -> list[Patch]:
+    """A worker that held as much as it may gets no more before its next report, however much was acknowledged."""
+    return [(Roster, "holds_less", lambda self, who: who in self.with_credit)]
+
+
+def _released_unsaid() -> list[Patch]:
+    """Who may drop what is done is not told when the time has come, but with its next item or report."""
+
+    def release_all(self: Dispatcher) -> None:
+        self.release_at = None
+
+    return [(Dispatcher, "release_all", release_all)]
+
+
 MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "no-reack": _no_reack,
     "no-dedupe": _no_dedupe,
@@ -365,6 +380,8 @@ MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "never-retired": _never_retired,
     "never-full": _never_full,
     "credit-kept-of-the-dead": _credit_kept_of_the_dead,
+    "full-forgotten": _full_forgotten,
+    "released-unsaid": _released_unsaid,
 }
 
 

@@ -47,8 +47,15 @@ class WorkerNode(nodes.WorkerNode):
         """Note what has arrived on trial; look at how much is kept after each event."""
         if isinstance(event, e.Received) and isinstance(body := event.envelope.body, m.Work) and body.trial:
             self.world.tried.update(self.world.ident(body.task, number) for number in numbers_of(body.spans))
+        if self._leaves_items(event):
+            self.world.touch(self)
         super().tell(event)
         check_kept(self)
+
+    def _leaves_items(self, event: e.Event) -> bool:
+        """Whether its drain time is over now: what is not done goes to others, however it came to end."""
+        deadline = self.machine._deadline
+        return isinstance(event, e.Tick) and deadline is not None and self.world.now >= deadline
 
     def is_cut_off(self) -> None:
         """The distributor may take what was sent here for lost, and give it to another one; the collector cannot."""

@@ -302,6 +302,8 @@ class CollectorTrial(Trial):
             case c.SetRun():
                 assert not self.has_run, "the run is set twice"
                 self.has_run = True
+            case c.KeepPauses():
+                pass  # nothing comes back
             case c.Collect():
                 numbers = numbers_of(command.spans)
                 keys = [command.keys[at : at + m.KEY_BYTES] for at in range(0, len(command.keys), m.KEY_BYTES)]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from tests.support.mutations import Patch
-from tests.support.staged import StagedDisk
+from tests.support.staged import Groups, StagedDisk
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.collection.collecting import CollectedResults
+from zmqpipeline.protocol.collection.gathering import Gathering, Parent, Span
 from zmqpipeline.protocol.delivery.feeding import Feeding
+from zmqpipeline.protocol.delivery.gathers import Gather
 from zmqpipeline.protocol.delivery.task_state import TaskState
 from zmqpipeline.protocol.delivery.transitions import TaskMoves
 
@@ -87,14 +89,11 @@ def _asked_once() -> list[Patch]:
 def _dependents_of_stages_early() -> list[Patch]:
     """Who depends on a fed task does not wait for what feeds it, and takes it for over when nothing is at hand."""
 
-    def move(self: TaskMoves, task: TaskState, now: float) -> None:
+    def hasty(self: TaskMoves, task: TaskState) -> list[TaskState]:
         needed = [self.tasks[name] for name in task.spec.depends_on]
-        if task.state == "waiting" and needed and all(not one.ledger.unfinished for one in needed):
-            task.state = "open"
-        real(self, task, now)
+        return [one for one in needed if one.ledger.unfinished]
 
-    real = TaskMoves._move_task
-    return [(TaskMoves, "_move_task", move)]
+    return [(TaskMoves, "needed_of", hasty)]
 
 
 def _roots_unheard() -> list[Patch]:
@@ -115,6 +114,72 @@ def _end_told_as_done() -> list[Patch]:
     return [(CollectedResults, "_holding", bare)]
 
 
+def _gathered_before_the_last() -> list[Patch]:
+    """A group is given when one of it is still open."""
+    leave = Gathering._leave
+
+    def hasty(self: Gathering, gather: Gather, group: int) -> None:
+        if self._store.count(gather.task, group, 0) == 2:
+            self._store.count(gather.task, group, -1)
+        leave(self, gather, group)
+
+    return [(Gathering, "_leave", hasty)]
+
+
+def _given_again_after_a_restart() -> list[Patch]:
+    """That a group was given is not written down; who is started again gives those of which nothing is open."""
+    restored = StagedDisk.restored
+
+    def again(self: StagedDisk) -> e.Restored | None:
+        for (task, group), count in self.groups.open.items():
+            if not count:
+                self.give_group(next(one for one in self.world.gathers if one.task == task), group)
+        return restored(self)
+
+    return [(StagedDisk, "restored", again), (Groups, "delete", lambda self, gather, group: None)]
+
+
+def _failed_child_not_counted() -> list[Patch]:
+    """A group waits for a member that has failed."""
+    return [(Gathering, "failed", lambda self, task, number: None)]
+
+
+def _children_after_the_parent() -> list[Patch]:
+    """An item leaves its group before what it gave is counted."""
+    collected = Gathering.collected
+
+    def early(self: Gathering, task: str, number: int, parent: Parent, given: Mapping[str, Span]) -> None:
+        collected(self, task, number, parent, {})
+        self._join([*self._groups_of(task, number), *self._begun(task, number)], given)
+
+    return [(Gathering, "collected", early)]
+
+
+def _counted_after_the_commit() -> list[Patch]:
+    """What came of an item is counted in its group a little later than it is marked."""
+    collected = Gathering.collected
+
+    def feed(self: StagedDisk, name: str, numbers: Sequence[int]) -> None:
+        later: list[tuple[int, Mapping[str, Span]]] = []
+        with_groups = Gathering.collected
+        Gathering.collected = lambda its, task, number, parent, given: later.append((number, given))  # type: ignore
+        try:
+            real(self, name, numbers)
+        finally:
+            Gathering.collected = with_groups  # type: ignore[method-assign]
+        collector = self.world.collector
+
+        def now() -> None:
+            for number, given in later:
+                collected(self.gathering, name, number, Parent(b"result"), given)
+            collector.say(e.Given([]))
+
+        self.world.after(0.05, lambda: collector.carry_out(now))
+
+    real = StagedDisk.feed
+    return [(StagedDisk, "feed", feed)]
+
+
 STAGED_MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "fed-after-the-commit": _fed_after_the_commit,
     "acknowledged-before-the-count": _acknowledged_before_the_count,
@@ -126,4 +191,9 @@ STAGED_MUTATIONS: dict[str, Callable[[], list[Patch]]] = {
     "dependents-of-stages-early": _dependents_of_stages_early,
     "roots-unheard": _roots_unheard,
     "end-told-as-done": _end_told_as_done,
+    "gathered-before-the-last": _gathered_before_the_last,
+    "given-again-after-a-restart": _given_again_after_a_restart,
+    "failed-child-not-counted": _failed_child_not_counted,
+    "children-after-the-parent": _children_after_the_parent,
+    "counted-after-the-commit": _counted_after_the_commit,
 }

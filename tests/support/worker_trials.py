@@ -74,9 +74,10 @@ class WorkerTrial(Trial):
             case c.TakeBack(count):
                 most = len(self.waiting) if count is None else min(count, len(self.waiting))
                 self.posted.append(e.TakenBack(sorted(self.waiting.pop()[0] for _ in range(most))))
+            case c.LookForEnd():
+                pass  # there is no note of a run that has ended
             case _:
-                # of a run that has ended there is no note
-                assert isinstance(command, (c.SetMetadata, c.LookForEnd))
+                assert isinstance(command, c.SetMetadata)
                 assert not self.waiting, "the run changes under what waits"
                 assert not self.running, "the run changes under what runs"
 

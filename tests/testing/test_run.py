@@ -133,6 +133,7 @@ def test_observers_of_a_test_run_count_as_its_summary_does() -> None:
     }
 
 
+@pytest.mark.slow
 def test_an_observer_that_never_returns_takes_no_events_from_other_test_runs() -> None:
     """Observers of a process are called one at a time: what a test run listens to does not wait for its turn."""
     stuck, never = squares(3, "stuck"), threading.Event()

@@ -264,6 +264,7 @@ def test_a_failed_item_is_raised_with_its_seed(capsys: pytest.CaptureFixture[str
     assert not run.summary.ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "again", "text"),
     [
@@ -437,6 +438,7 @@ def test_a_defect_of_the_library_is_found_by_a_users_app(name: str) -> None:
         assert any(fails(seed) for seed in range(10))
 
 
+@pytest.mark.slow
 def test_a_worker_with_max_items_is_replaced() -> None:
     """Without trouble each executes seven and retires; with it no item is lost or collected twice."""
     restarts: Counter[str] = Counter()

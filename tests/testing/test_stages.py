@@ -238,6 +238,7 @@ def test_stages_share_the_journal_of_a_test_run() -> None:
     assert sorted(url for (url,) in rows) == sorted(reached())
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_a_test_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither of one that went well, nor of one that took too long."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
@@ -30,6 +30,32 @@ def numbers(metadata: dict[str, str]) -> Iterator[dict[str, int]]:
 def one(number: int) -> dict[str, int] | None:
     """One item a call."""
     return {"n": number} if number else None
+
+
+@app.task("pages", limit=3, rate="5/s")
+async def pages() -> AsyncIterator[dict[str, int]]:
+    """An async source."""
+    yield {"n": 1}
+
+
+assert_type(pages(), AsyncIterator[dict[str, int]])
+
+
+@app.task("links", for_each="pages", rate="1/s", rate_by="host")
+async def links(page: dict[str, int]) -> list[dict[str, str]]:
+    """An async feeder."""
+    return [{"host": str(page["n"])}]
+
+
+async def awaited() -> None:
+    """What they return when they are called in a unit test."""
+    assert_type(await links({"n": 1}), list[dict[str, str]])
+    assert_type(await store([]), None)
+
+
+@app.collector("links", batch=10)
+async def store(results: list[dict[str, str]]) -> None:
+    """An async collector."""
 
 
 @app.worker("C", threads=2)
@@ -179,6 +205,13 @@ observed = Pipeline("observed", options=Options(observers=[count, lambda event: 
 
 typed_gather: Callable[[Row], None] = gather
 typed_note: Callable[[Failure], str] = note
+
+
+@app.task("T", for_each=["C"], gather="A", key="n")
+def together(parent: Row, results: list[Row], failures: list[Failure]) -> Iterator[Point]:
+    """What came of one result."""
+    yield Point(parent["n"] + len(results) + len(failures))
+
 
 app.add_task("B", lambda: [{"n": 1}], depends_on=["A", "C"])
 app.add_task("D", lambda number: {"n": number}, times=3, key=lambda item: item["n"], on_failed="continue")

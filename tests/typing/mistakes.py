@@ -23,10 +23,10 @@ def strings() -> Iterator[int]:
     yield 1
 
 
-@app.task("E")  # mistake: an async function is not called
-async def later() -> dict[str, int]:
+@app.task("E")  # mistake: items are dicts
+async def later() -> int:
     """Not as it should be."""
-    return {}
+    return 1
 
 
 @app.worker("C")
@@ -49,7 +49,7 @@ def count(event: events.ItemFailed) -> None:
 app.on("ItemSent")  # mistake: a type
 square("text")  # mistake: the decorated function takes a dict
 square({"n": 1}).append(1)  # mistake: it returns one
-app.run(workers="two")  # mistake: a number, or a dict
+app.run(workers=2.5)  # mistake: a number, a range, or a dict
 app.task(5)  # mistake: a name
 app.task("F", retires=3)  # mistake: it is retries
 app.add_task("F", numbers, depend_on=["C"])  # mistake: it is depends_on
@@ -58,6 +58,9 @@ app.add_worker("F", square, thread=2)  # mistake: it is threads
 app.add_worker("G", square, concurrency="2")  # mistake: a number
 app.task("G", backoff="1")  # mistake: seconds are a number
 app.task("G", depends_on=[1])  # mistake: names of tasks
+app.task("G", for_each="A", gather=["A"])  # mistake: one name
+app.add_task("G", numbers, rate=5)  # mistake: a text with the unit
+app.add_task("G", for_each="C", rate="1/s", rate_by=["host"])  # mistake: one field
 app.worker("G", max_memory=2.5)  # mistake: bytes, or a text
 app.service("upper", init_timeout="60")  # mistake: seconds are a number
 app.add_service("upper", square, idempotent=True, treads=2)  # mistake: it is threads

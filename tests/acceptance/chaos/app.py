@@ -38,16 +38,31 @@ def items_of(task: str) -> Iterator[dict[str, Any]]:
         yield {"n": n}
 
 
-@app.task("A", retries=RETRIES, backoff=0.02)
-def first() -> Iterator[dict[str, Any]]:
-    """What goes first."""
-    yield from items_of("A")
+if PLAN.staged:
 
+    @app.task("A", first=[{"n": 0}], for_each="A", key="n", backoff=0.02)
+    def circle(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """What a result of A gives to A."""
+        for n in PLAN.children(data["n"]):
+            yield {"n": n}
 
-@app.task("B", depends_on=("A",), on_failed="continue", retries=RETRIES, backoff=0.02)
-def second() -> Iterator[dict[str, Any]]:
-    """What waits until all of A is done."""
-    yield from items_of("B")
+    @app.task("B", for_each="A", backoff=0.02)
+    def follow(data: dict[str, Any]) -> dict[str, Any] | None:
+        """What every second result of A gives to B."""
+        half, rest = divmod(data["n"], 2)
+        return None if rest or half >= PLAN.sizes["B"] else {"n": half}
+
+else:
+
+    @app.task("A", retries=RETRIES, backoff=0.02)
+    def first() -> Iterator[dict[str, Any]]:
+        """What goes first."""
+        yield from items_of("A")
+
+    @app.task("B", depends_on=("A",), on_failed="continue", retries=RETRIES, backoff=0.02)
+    def second() -> Iterator[dict[str, Any]]:
+        """What waits until all of A is done."""
+        yield from items_of("B")
 
 
 def execute(data: dict[str, Any], task_type: str, attempt: int) -> dict[str, Any]:
@@ -57,7 +72,7 @@ def execute(data: dict[str, Any], task_type: str, attempt: int) -> dict[str, Any
         eat()
     if task_type == "A" and data["n"] in PLAN.deadly:
         os._exit(STATUSES[(PLAN.seed + PLAN.deadly.index(data["n"])) % len(STATUSES)])
-    time.sleep(PLAN.seconds)
+    time.sleep(PLAN.seconds * (PLAN.slower if task_type == "B" else 1))
     return data
 
 
@@ -90,6 +105,7 @@ for _task in PLAN.sizes:
 
 if PLAN.journal:
 
+    @app.collector("A")
     @app.collector
     def collect_in_journal(data: dict[str, Any], task_type: str, journal: Any) -> None:
         """A row in the transaction that also marks the item as collected."""
@@ -100,6 +116,7 @@ if PLAN.journal:
 
 else:
 
+    @app.collector("A")
     @app.collector
     def collect(data: dict[str, Any], task_type: str) -> None:
         """A line in a file."""

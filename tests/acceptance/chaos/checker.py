@@ -9,6 +9,7 @@ repeated   was collected again by a collector that was started after a crash: ca
 again      was executed more than once (recovered from somebody's loss)
 excess     was executed more often than what was done to the run explains
 early      of B, executed before all of A was collected
+orphaned   executed before any item was collected whose result gives it
 ========== =========================================================================================================
 
 Times, in seconds. **Notice**: from what was done to a worker until another one executes an item that it held.
@@ -19,7 +20,7 @@ moment when it was over (started again, continued, connected) until the next ite
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
@@ -31,6 +32,10 @@ OPEN_BATCH = 0.25
 
 Its batch is open for 10 ms. The rest is how long a busy machine of two cores may take to bring the ACK on its way.
 """
+
+
+KINDS = ("lost", "unexpected", "duplicated", "excess", "early", "orphaned")
+"""What must not be."""
 
 
 @dataclass
@@ -45,6 +50,7 @@ class Verdict:
     again: set[Item] = field(default_factory=set)
     excess: set[Item] = field(default_factory=set)
     early: set[Item] = field(default_factory=set)
+    orphaned: set[Item] = field(default_factory=set)
     failed: set[Item] = field(default_factory=set)
     notice: list[float] = field(default_factory=list)
     recover: list[float] = field(default_factory=list)
@@ -52,7 +58,7 @@ class Verdict:
     @property
     def problems(self) -> list[str]:
         """What is wrong, as sentences; empty if nothing is."""
-        kinds = {name: getattr(self, name) for name in ("lost", "unexpected", "duplicated", "excess", "early")}
+        kinds = {name: getattr(self, name) for name in KINDS}
         return [f"{len(items)} items {name}: {_some(items)}" for name, items in kinds.items() if items]
 
 
@@ -75,6 +81,8 @@ def judge(history: History) -> Verdict:
     _judge_repeats(history, verdict)
     if history.ordered:
         verdict.early = _early(history)
+    if history.parents is not None:
+        verdict.orphaned = _orphaned(history, history.parents)
     for hit, next_at in _with_next(history.hits):
         _measure(history, hit, next_at, verdict)
     return verdict
@@ -98,6 +106,17 @@ def _early(history: History) -> set[Item]:
         first_done[line.item] = min(line.at, first_done.get(line.item, inf))
     last = max((at for (task, _), at in first_done.items() if task == "A"), default=-inf)
     return {line.item for line in history.executions if line.item[0] == "B" and line.at < last}
+
+
+def _orphaned(history: History, parents: Callable[[Item], set[Item]]) -> set[Item]:
+    first_done: dict[Item, float] = {}
+    for line in history.collected:
+        first_done[line.item] = min(line.at, first_done.get(line.item, inf))
+    return {
+        line.item
+        for line in history.executions
+        if (its := parents(line.item)) and line.at < min(first_done.get(one, inf) for one in its)
+    }
 
 
 def _with_next(hits: list[Hit]) -> Iterable[tuple[Hit, float]]:

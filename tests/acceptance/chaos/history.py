@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +54,8 @@ class History:
     """Whether what was collected is in the journal, where even a crash of the collector repeats nothing."""
     ordered: bool = True
     """Whether nothing of B may be executed before all of A is collected."""
+    parents: Callable[[Item], set[Item]] | None = None
+    """The items whose results may give this one, if results become items; one without any is there from the start."""
 
 
 def read_lines(path: Path) -> list[Line]:

@@ -33,6 +33,10 @@ class Plan:
     """Where the processes write."""
     items: int = 100
     """How many items task A has; B, which depends on it, has half as many. Of a service: requests of each client."""
+    staged: bool = False
+    """Whether results of A become items of A, in a circle, and of B, which does not wait for all of A then."""
+    slower: int = 1
+    """So many times as long as one of A takes an item of B."""
     seconds: float = 0.01
     """How long one item takes, in seconds."""
     threads: int = 2
@@ -59,6 +63,17 @@ class Plan:
     def sizes(self) -> dict[str, int]:
         """How many items each task has."""
         return {"A": self.items, "B": self.items // 2}
+
+    def parents(self, task: str, n: int) -> set[int]:
+        """The items of A whose results may give this one, if results become items; none of the first one of all."""
+        if task == "B":
+            return {2 * n}
+        found = {one for one in ((n - 1) // 2, 2 * n, 2 * n + 1) if 0 <= one < self.items}
+        return found if n else set()
+
+    def children(self, n: int) -> list[int]:
+        """The items of A that the result of this one gives: two further ones, and one that was there before."""
+        return [one for one in (2 * n + 1, 2 * n + 2, n // 2) if one < self.items]
 
     def to_environ(self) -> dict[str, str]:
         """The variable that a process is started with."""

@@ -17,6 +17,9 @@ from tests.acceptance.chaos.runner import Result
 BEGIN, END = "<!-- chaos: begin -->", "<!-- chaos: end -->"
 """The generated part of a document stands between these two lines."""
 
+STAGES = ("<!-- chaos with stages: begin -->", "<!-- chaos with stages: end -->")
+"""That of runs with stages alone."""
+
 HEAD = (
     "fault",
     "runs",
@@ -59,7 +62,7 @@ def _row(name: str, its: Sequence[Result], *, with_times: bool) -> list[str]:
         sum(len(one.lost) for one in verdicts),
         sum(len(one.duplicated) for one in verdicts),
         sum(bool(one.hung) for one in its),
-        sum(len(one.unexpected) + len(one.excess) + len(one.early) for one in verdicts)
+        sum(len(one.unexpected) + len(one.excess) + len(one.early) + len(one.orphaned) for one in verdicts)
         + sum(len(one.wrong_ends) for one in its),
         sum(len(one.repeated) for one in verdicts),
         sum(len(one.again) for one in verdicts),
@@ -92,14 +95,15 @@ def described(results: Sequence[Result], command: str) -> list[str]:
     ]
 
 
-def write_into(path: Path, lines: Sequence[str]) -> None:
+def write_into(path: Path, lines: Sequence[str], marks: tuple[str, str] = (BEGIN, END)) -> None:
     """Put these lines between the markers of a document.
 
     Raises ValueError if it does not have each marker once, in order; nothing is written then.
     """
+    first, last = marks
     text = path.read_text(encoding="utf-8")
-    head, begin, rest = text.partition(f"{BEGIN}\n")
-    _, end, tail = rest.partition(END)
-    if not (begin and end) or END in tail or BEGIN in rest:
-        raise ValueError(f"{path} must have the lines {BEGIN} and {END} once each, in this order. Add them.")
-    path.write_text(f"{head}{begin}\n" + "\n".join(lines) + f"\n\n{END}{tail}", encoding="utf-8")
+    head, begin, rest = text.partition(f"{first}\n")
+    _, end, tail = rest.partition(last)
+    if not (begin and end) or last in tail or first in rest:
+        raise ValueError(f"{path} must have the lines {first} and {last} once each, in this order. Add them.")
+    path.write_text(f"{head}{begin}\n" + "\n".join(lines) + f"\n\n{last}{tail}", encoding="utf-8")

@@ -74,6 +74,8 @@ def draw(seed: int, name: str, folder: str = ".", *, work: float = WORK_SECONDS)
         items=items,
         seconds=seconds,
         threads=threads,
+        staged=fault.staged,
+        slower=rng.choice([1, 4]) if fault.staged else 1,
         journal=fault.journal,
         with_credit=tuple(sorted(rng.sample(range(items), fault.with_credit))),
         deadly=tuple(sorted(rng.sample(range(items), min(items, fault.deadly)))),
@@ -169,5 +171,6 @@ def _history(stage: Stage, extra: list[object]) -> History:
         hits=stage.hits,
         may_fail={("A", n) for n in plan.may_fail},
         journal=plan.journal,
-        ordered=isinstance(stage, PipelineStage),
+        ordered=isinstance(stage, PipelineStage) and not plan.staged,
+        parents=(lambda item: {("A", n) for n in plan.parents(*item)}) if plan.staged else None,
     )

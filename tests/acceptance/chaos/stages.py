@@ -57,7 +57,9 @@ class PipelineStage(Stage):
                 self.one(role).wanted = {1}
 
     def busy_workers(self) -> list[Cast]:
-        """The running workers of the task that is in progress."""
+        """The running workers of the task that is in progress; with stages that is both."""
+        if self.plan.staged:
+            return self.running("worker")
         task = "A" if self.done() < self.plan.sizes["A"] else "B"
         return [cast for cast in self.running("worker") if cast.task == task]
 

@@ -103,6 +103,35 @@ def test_what_depends_on_a_task_may_not_begin_before_its_last_item_is_collected(
     assert judge(history).problems == []
 
 
+def test_a_child_is_not_executed_before_a_parent_is_collected(history: History) -> None:
+    """B 0 comes of A 3, and A 0 of nobody: an execution before A 3 is collected, or without that, is too early."""
+    parents = {("B", 0): {("A", 3)}, ("B", 1): {("A", 3), ("A", 0)}}
+    history.parents = lambda item: parents.get(item, set())
+    assert judge(history).problems == []
+    history.hits = [Hit("something", 3.0)]
+    history.executions.append(line("B", 0, 3.2, SECOND))
+    history.executions.append(line("B", 1, 3.2, SECOND))
+    history.ordered = False
+    assert judge(history).problems == ["1 items orphaned: B 0"]
+    history.collected = [one for one in history.collected if one.item != ("A", 3)]
+    assert judge(history).problems == ["1 items lost: A 3", "1 items orphaned: B 0"]
+
+
+def test_a_plan_with_stages_reaches_each_item() -> None:
+    """By the children of its results, which are the parents of what they give."""
+    plan = replace(draw(0, "stages-storm")[0], items=50)
+    found, left = {0}, [0]
+    while left:
+        n = left.pop()
+        for child in plan.children(n):
+            assert child == 0 or n in plan.parents("A", child)
+            if child not in found:
+                found.add(child)
+                left.append(child)
+    assert found == set(range(50))
+    assert {parent for n in range(plan.sizes["B"]) for parent in plan.parents("B", n)} == set(range(0, 50, 2))
+
+
 def test_notice_and_recover_are_of_what_a_struck_worker_held(history: History) -> None:
     """From the kill to the first execution of such an item by another worker, and to its collection."""
     history.executions[2] = line("A", 2, 2.0, FIRST)

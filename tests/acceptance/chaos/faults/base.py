@@ -32,6 +32,8 @@ class Fault:
     network: bool = False
     journal: bool = False
     disk: bool = False
+    staged: bool = False
+    """Whether results become items, as in a crawl; B is the slower of both, or not."""
     with_credit: int = 0
     deadly: int = 0
     retiring: bool = False

@@ -38,6 +38,7 @@ def reset_network(stage: Stage, rng: random.Random, network: Network) -> None:
 
 
 @fault("network-drop", PipelineStage, network=True)
+@fault("stages-network-drop", PipelineStage, network=True, staged=True)
 @fault("service-network-drop", ServiceStage, network=True)
 def drop_on_network(stage: Stage, rng: random.Random, network: Network) -> None:
     """For 20 to 500 ms what is sent is lost, then the connections are reset; up to three times."""
@@ -70,6 +71,7 @@ def delay_network(stage: Stage, rng: random.Random, network: Network) -> None:
 
 
 @fault("network-blackhole", PipelineStage, network=True)
+@fault("stages-network-blackhole", PipelineStage, network=True, staged=True)
 @fault("service-network-blackhole", ServiceStage, network=True)
 def blackhole_network(stage: Stage, rng: random.Random, network: Network) -> None:
     """Nothing gets through, and nothing is refused, for 0.1 to 5 s."""

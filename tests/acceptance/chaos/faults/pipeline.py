@@ -24,6 +24,7 @@ HUNGRY = 2
 
 
 @fault("worker-kill", PipelineStage)
+@fault("stages-worker-kill", PipelineStage, staged=True)
 def kill_workers(stage: PipelineStage, rng: random.Random) -> None:
     """SIGKILL of a busy worker, once or twice; another one is started in its place."""
     for more in reversed(range(rng.choice([1, 1, 2]))):
@@ -58,6 +59,7 @@ def end_worker(stage: PipelineStage, rng: random.Random) -> None:
 
 
 @fault("worker-stop", PipelineStage)
+@fault("stages-worker-stop", PipelineStage, staged=True)
 def stop_worker(stage: PipelineStage, rng: random.Random) -> None:
     """SIGSTOP of a busy worker, and SIGCONT 0.1 to 5 s later."""
     stage.moment(rng)
@@ -71,30 +73,35 @@ def stop_worker(stage: PipelineStage, rng: random.Random) -> None:
 
 
 @fault("distributor-kill", PipelineStage)
+@fault("stages-distributor-kill", PipelineStage, staged=True)
 def kill_distributor(stage: PipelineStage, rng: random.Random) -> None:
     """SIGKILL of the distributor; it is started again within 0.8 s, and takes over the run."""
     kill_one(stage, rng, "distributor", costs=1)
 
 
 @fault("distributor-term", PipelineStage)
+@fault("stages-distributor-term", PipelineStage, staged=True)
 def end_distributor(stage: PipelineStage, rng: random.Random) -> None:
     """SIGTERM of the distributor, in the middle of the run; it is started again, and takes over."""
     end_one(stage, rng, "distributor", costs=1)
 
 
 @fault("distributor-stop", PipelineStage)
+@fault("stages-distributor-stop", PipelineStage, staged=True)
 def stop_distributor(stage: PipelineStage, rng: random.Random) -> None:
     """SIGSTOP of the distributor, and SIGCONT 0.1 to 5 s later."""
     stop_one(stage, rng, "distributor")
 
 
 @fault("collector-kill", PipelineStage)
+@fault("stages-collector-kill", PipelineStage, staged=True)
 def kill_collector(stage: PipelineStage, rng: random.Random) -> None:
     """SIGKILL of the collector without a journal; a new one is told by the distributor what is done."""
     kill_one(stage, rng, "collector", costs=0)
 
 
 @fault("collector-kill-journal", PipelineStage, journal=True)
+@fault("stages-collector-kill-journal", PipelineStage, journal=True, staged=True)
 def kill_journalled_collector(stage: PipelineStage, rng: random.Random) -> None:
     """SIGKILL of the collector, whose function writes through the journal's transaction; once or twice."""
     for more in reversed(range(rng.choice([1, 1, 2]))):
@@ -104,12 +111,14 @@ def kill_journalled_collector(stage: PipelineStage, rng: random.Random) -> None:
 
 
 @fault("collector-term", PipelineStage)
+@fault("stages-collector-term", PipelineStage, staged=True)
 def end_collector(stage: PipelineStage, rng: random.Random) -> None:
     """SIGTERM of the collector, in the middle of the run; a new one is told by the distributor what is done."""
     end_one(stage, rng, "collector", costs=0)
 
 
 @fault("collector-stop", PipelineStage)
+@fault("stages-collector-stop", PipelineStage, staged=True)
 def stop_collector(stage: PipelineStage, rng: random.Random) -> None:
     """SIGSTOP of the collector, and SIGCONT 0.1 to 5 s later."""
     stage.moment(rng)
@@ -118,6 +127,7 @@ def stop_collector(stage: PipelineStage, rng: random.Random) -> None:
 
 
 @fault("everything-kill", PipelineStage, journal=True)
+@fault("stages-everything-kill", PipelineStage, journal=True, staged=True)
 def kill_everything(stage: PipelineStage, rng: random.Random) -> None:
     """SIGKILL of every process at once, once or twice; all are started again on the journal."""
     for more in reversed(range(rng.choice([1, 1, 2]))):
@@ -136,6 +146,7 @@ def kill_everything(stage: PipelineStage, rng: random.Random) -> None:
 
 
 @fault("run-kill", RunStage, journal=True)
+@fault("stages-run-kill", RunStage, journal=True, staged=True)
 def kill_run(stage: RunStage, rng: random.Random) -> None:
     """SIGKILL of `run --journal`, once or twice: its children end by themselves, and it is started again."""
     for more in reversed(range(rng.choice([1, 1, 2]))):
@@ -148,6 +159,7 @@ def kill_run(stage: RunStage, rng: random.Random) -> None:
 
 
 @fault("run-child-kill", RunStage, journal=True)
+@fault("stages-run-child-kill", RunStage, journal=True, staged=True)
 def kill_child(stage: RunStage, rng: random.Random) -> None:
     """SIGKILL of a child of `run --journal`, a worker or the distributor, once or twice: it starts another one."""
     for more in reversed(range(rng.choice([1, 1, 2]))):
@@ -199,6 +211,7 @@ def kill_those_that_retire(stage: RunStage, rng: random.Random) -> None:
 
 
 @fault("disk-full", PipelineStage, journal=True, disk=True)
+@fault("stages-disk-full", PipelineStage, journal=True, disk=True, staged=True)
 def fill_disk(stage: PipelineStage, rng: random.Random, disk: Disk | Quota) -> None:
     """The journal's disk is full; the collector says so and ends with status 75; with space it is started again."""
     victim = stage.one("collector")

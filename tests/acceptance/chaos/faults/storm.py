@@ -14,6 +14,7 @@ STRIKES = 3
 
 
 @fault("storm", PipelineStage, network=True, journal=True)
+@fault("stages-storm", PipelineStage, network=True, journal=True, staged=True)
 def storm(stage: PipelineStage, rng: random.Random, network: Network) -> None:
     """Three strikes in a row: whichever roles are killed, stopped or asked to end, and whatever befalls the network."""
     on_roles = (
