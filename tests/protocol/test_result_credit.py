@@ -39,6 +39,27 @@ def test_half_of_the_bound_is_divided_among_the_workers() -> None:
     assert told(credits, 6) == {b"b": (200, 300)}
 
 
+def test_so_many_workers_that_their_first_credits_are_more_than_the_bound_send_large_messages_together() -> None:
+    """Each is told a smaller share; before that was so, one at a time was given a message."""
+    credits = Credits(BOUND)
+    workers = [b"%d" % number for number in range(64)]
+    for who in workers:
+        credits.join(who)
+    assert len(workers) * FIRST > BOUND
+    share = BOUND // 2 // len(workers)
+    assert told(credits) == dict.fromkeys(workers, (share, 0))
+    for who in workers:
+        credits.said(who, share, 200, 1)
+    given = {who: once for who, (_, once) in told(credits, 2).items() if once}
+    assert given == dict.fromkeys(workers[:4], 200)
+    # one that comes late believes in its first credit, until it has heard
+    credits.leave(b"63")
+    credits.join(b"late")
+    assert told(credits, 3) == {b"late": (share, 0)}
+    credits.said(b"late", share, 0, 3)
+    credits.check()
+
+
 def test_a_value_larger_than_the_bound_passes_alone() -> None:
     """It waits until nothing beyond the shares is under way, and so does the next one."""
     credits = Credits(BOUND)

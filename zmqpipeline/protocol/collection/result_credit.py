@@ -6,14 +6,14 @@ The law:
   within its **credit**, and asks when the next message is not (`Kept.wants`).
 * Half of `max_held_bytes` is divided among the connected workers: each has a **share**, so that who sends ordinary
   results never asks. There are as many shares as the next power of two says, so that most workers that come or go
-  change nothing. A worker begins with `first_credit`, without a word.
+  change nothing. A worker begins with `first_credit`; it is told its share, larger or smaller.
 * Who asks is given a **message** beyond its credit, in the order of the asking, if all that may be under way is then
   within `max_held_bytes`; or, however large it is, if nothing else beyond the shares is under way.
 * Under way is, for each worker, the larger of its credit and of what is queued here from it, and what it was given
   beyond. A credit that was lowered counts until the worker says that it has heard of it.
 
 So at most `max_held_bytes` and one value wait for the collector's function, or are on their way there, however many
-workers there are; more only if the first credits of all of them (64 KiB each) are more.
+workers there are; more only while many that have just come believe in their first credit (at most 64 KiB each).
 
 It cannot stand still: what is queued is called, acknowledged and released, unless the collector's function does not
 return; so the outstanding bytes of every worker fall to nothing, and nothing beyond the shares is under way: then the
@@ -103,7 +103,7 @@ class Credits:
     @property
     def share(self) -> int:
         """The credit that each worker should have."""
-        return max(self._first, self.bound // 2 // self._parts)
+        return max(1, self.bound // 2 // self._parts)
 
     # who is there ----------------------------------------------------------------------------------------------------
 
@@ -115,8 +115,7 @@ class Credits:
         self._weight += one.weight
         if len(self._workers) > self._parts:
             self._divide(2 * self._parts)
-        if one.told < self.share:
-            self._short[who] = None
+        self._compare(who, one)
 
     def leave(self, who: bytes) -> None:
         """Its connection is gone: its credit is free again; what has come from it is still queued."""
@@ -132,12 +131,16 @@ class Credits:
     def _divide(self, parts: int) -> None:
         self._parts = parts
         for who, one in self._workers.items():
-            if one.told > self.share:
-                one.told = self.share
-                self._lowered[who] = None
-                self._short.pop(who, None)
-            elif one.told < self.share:
-                self._short[who] = None
+            self._compare(who, one)
+
+    def _compare(self, who: bytes, one: _Giving) -> None:
+        # no more than a share, also where the first credit is: else nobody could be given a message beyond it
+        if one.told > self.share:
+            one.told = self.share
+            self._lowered[who] = None
+            self._short.pop(who, None)
+        elif one.told < self.share:
+            self._short[who] = None
 
     def _change(
         self, one: _Giving, *, most: int | None = None, queued: int | None = None, reserved: int | None = None
