@@ -70,6 +70,21 @@ def test_credit_is_what_was_reported_less_what_was_sent_since() -> None:
     assert scene.bench.one(c.Produce).count == 1
 
 
+def test_a_worker_that_speaks_of_another_run_gets_nothing_until_it_has_heard_of_this_one() -> None:
+    """It is welcomed, whatever it had said before; what it says then counts."""
+    scene = Scene()
+    worker = scene.worker(window=3)
+    assert scene.bench.one(c.Produce).count == 3
+    worker.report(window=3, run="other")
+    assert [word.run for word in worker.was_told(m.Welcome)] == ["run"]
+    scene.machine.check()
+    scene.produce(0)
+    assert worker.given() == []
+    worker.report(window=3)
+    assert worker.given() == [0]
+    scene.machine.check()
+
+
 def test_what_a_worker_holds_is_bounded() -> None:
     """Unacknowledged results count: at max_held_items nothing more is sent, until an ACK lets go of some."""
     scene = Scene(options=Options(max_held_items=3))

@@ -176,6 +176,9 @@ class Dispatcher(Recalls):
             return
         running = self.run
         if report.run != running:
+            # it gets items again when it says that it has heard of this one
+            member.welcomed = False
+            task.roster.lost_credit(member.who)
             self._to(member, m.Welcome(running, self.metadata))
             return
         member.welcomed = bool(running)

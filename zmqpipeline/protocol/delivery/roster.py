@@ -46,6 +46,8 @@ class Roster:
         self.asking.pop(who, None)
         if full:
             self.full[who] = None
+        else:
+            self.full.pop(who, None)
 
     def holds_less(self, who: bytes) -> bool:
         """Something that it held is no longer there; whether it has credit now."""
@@ -57,7 +59,7 @@ class Roster:
     def left(self, who: bytes) -> None:
         """It is gone."""
         self.lost_credit(who)
-        for place in (self.full, self.idle, self.behind, self.beyond):
+        for place in (self.idle, self.behind, self.beyond):
             place.pop(who, None)
 
     def has_load(self, member: WorkerState) -> None:
