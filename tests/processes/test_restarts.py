@@ -245,6 +245,30 @@ def test_a_dead_child_is_started_again_when_it_is_due() -> None:
 
 
 @pytest.mark.processes
+def test_a_signal_is_heard_before_the_next_child_starts() -> None:
+    """Of three places that are due one is filled: the signal that comes meanwhile may mean that no other is to be."""
+
+    class Watcher:
+        def started(self, place: Slot) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        def ended(self, end: ChildEnded, verdict: Verdict | None) -> None:
+            pass
+
+    slots = ChildSlots(watcher=Watcher())
+    for number in range(3):
+        slots.add(Slot(str(number), ["-c", "import time; time.sleep(60)"]), 50.0)
+    try:
+        with slots.signals():
+            slots.start_due(60.0)
+            assert len(slots.running()) == 1
+            assert slots.wait(time.monotonic() + 5) == Signalled(signal.SIGTERM)
+            assert slots.next_start() == 50.0
+    finally:
+        slots.kill()
+
+
+@pytest.mark.processes
 def test_kill_leaves_nobody() -> None:
     """After kill, every child has ended."""
     slots = ChildSlots()

@@ -270,14 +270,17 @@ class ChildSlots:
             child.terminate()
 
     def start_due(self, now: float) -> None:
-        """Fill the places whose delay is over."""
+        """Fill the places whose delay is over; what has happened meanwhile comes first, so the rest may be due still."""
         for place in self.places:
             if place.restart_at is None or place.restart_at > now:
                 continue
             if place.met_bug and self._is_another_tried(place):
                 place.restart_at = now + TRIAL_SECONDS
-            else:
-                self.start(place)
+                continue
+            self.start(place)
+            # a thousand starts take minutes, in which a signal would wait
+            if not self.events.empty():
+                return
 
     def _is_another_tried(self, place: Slot) -> bool:
         """Whether another place of its task, which met a bug, too, has a child of which nobody knows how it gets on."""
