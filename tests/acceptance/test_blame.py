@@ -36,6 +36,7 @@ def numbers():
 @app.worker_init("C")
 def init():
     note("workers", os.getpid())
+    INIT
 
 @app.worker("C")
 def work(data):
@@ -64,7 +65,7 @@ if __name__ == "__main__":
 @pytest.mark.alone
 def test_what_a_killed_worker_had_queued_goes_out_at_full_speed(workshop: Workshop, eventually: Eventually) -> None:
     """kill -9 of one of two workers with thousands of trivial items at hand: the next 30,000 take no second."""
-    workshop.write("app.py", APP.replace("TRIAL", "pass"))
+    workshop.write("app.py", APP.replace("TRIAL", "pass").replace("INIT", "pass"))
     items = 1_500_000
     program = workshop.start("-m", "app", "run", "--workers", "2", "--json", ITEMS=str(items))
     eventually(lambda: len(workshop.lines("collected")) >= 300, "300,000 items collected", timeout=40)
@@ -88,7 +89,7 @@ def running(workshop: Workshop) -> list[int]:
 def test_an_item_that_never_ran_is_never_blamed(workshop: Workshop, eventually: Eventually) -> None:
     """With crash_limit=1, a worker is killed in its long item, behind which thousands wait: that one alone fails."""
     trial = 'data["n"] == 60_000 and (note("long", os.getpid()), time.sleep(1000))'
-    workshop.write("app.py", APP.replace("TRIAL", trial))
+    workshop.write("app.py", APP.replace("TRIAL", trial).replace("INIT", "pass"))
     program = workshop.start("-m", "app", "run", "--workers", "1", "--json", ITEMS="120000", LIMIT="1")
     eventually(lambda: workshop.lines("long"), "the long item", timeout=40)
     # the worker says what it is at some milliseconds after it began
@@ -100,12 +101,31 @@ def test_an_item_that_never_ran_is_never_blamed(workshop: Workshop, eventually: 
     assert program.json["tasks"]["C"]["collected"] == 119_999
 
 
+@pytest.mark.parametrize("limit", [1, 3])
+def test_no_item_is_blamed_for_a_worker_that_dies_of_its_initialisation(limit: int, workshop: Workshop) -> None:
+    """As when the system ends a process that loads a model: the first four die, and the fifth does all of it."""
+    init = 'len(open("workers").readlines()) < 5 and os.kill(os.getpid(), signal.SIGKILL)'
+    workshop.write("app.py", APP.replace("TRIAL", "pass").replace("INIT", init))
+    status, program = workshop.run("-m", "app", "run", "--workers", "1", "--json", ITEMS="30", LIMIT=str(limit))
+    assert status == 0, program.err
+    assert (program.json["tasks"]["C"]["collected"], len(workshop.lines("workers"))) == (30, 5)
+
+
+def test_a_killer_that_comes_first_after_an_initialisation_is_found(workshop: Workshop) -> None:
+    """It kills its process a moment after the init function has returned: the second death is the last."""
+    trial = 'data["n"] == 0 and os.kill(os.getpid(), signal.SIGKILL)'
+    workshop.write("app.py", APP.replace("TRIAL", trial).replace("INIT", "pass"))
+    status, program = workshop.run("-m", "app", "run", "--workers", "1", "--json", ITEMS="30", LIMIT="2")
+    assert status == 1, program.err
+    assert (workshop.numbers("failed"), len(workshop.lines("workers"))) == ([0], 3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_a_killer_among_thousands_of_short_items_is_found(limit: int, workshop: Workshop) -> None:
     """It kills at once, in the midst of a batch: within three deaths it is known and failed, and no other with it."""
     trial = 'data["n"] == 30_000 and (note("killed", os.getpid()), os.kill(os.getpid(), signal.SIGKILL))'
-    workshop.write("app.py", APP.replace("TRIAL", trial))
+    workshop.write("app.py", APP.replace("TRIAL", trial).replace("INIT", "pass"))
     status, program = workshop.run("-m", "app", "run", "--json", ITEMS="60000", LIMIT=str(limit), timeout=60)
     assert status == 1, program.err
     assert workshop.numbers("failed") == [30_000]

@@ -22,7 +22,13 @@ from tests.support.pipeline_trials import (
     RemoteMetadataTrial,
     RestoredCollectorTrial,
 )
-from tests.support.worker_trials import ClientTrial, ServiceTrial, ServiceWorkerTrial, WorkerTrial
+from tests.support.worker_trials import (
+    ClientTrial,
+    InitWorkerTrial,
+    ServiceTrial,
+    ServiceWorkerTrial,
+    WorkerTrial,
+)
 from zmqpipeline.protocol import events as e
 
 TRIALS: dict[str, type[Trial]] = {
@@ -31,6 +37,7 @@ TRIALS: dict[str, type[Trial]] = {
     "distributor of a metadata worker": RemoteMetadataTrial,
     "metadata worker": MetadataTrial,
     "worker": WorkerTrial,
+    "worker with init functions": InitWorkerTrial,
     "service worker": ServiceWorkerTrial,
     "collector": CollectorTrial,
     "restored collector": RestoredCollectorTrial,

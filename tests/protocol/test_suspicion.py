@@ -87,6 +87,21 @@ def test_what_an_idle_thread_is_sent_may_have_begun() -> None:
     assert suspects(scene) == [0, 1]
 
 
+def test_nothing_is_suspected_of_a_worker_that_is_at_its_init_functions() -> None:
+    """Also what it is sent after that word; it dies of them, and no item counts that, however often it happens."""
+    scene = Scene(Task("A", crash_limit=1))
+    hand = scene.worker(slots=2, window=4)
+    says(hand, 0, begun=())
+    scene.produce(0, 1, 2)
+    for _ in range(6):
+        assert sorted(hand.given()) == [0, 1, 2]
+        says(hand, 3, begun=())
+        hand.is_lost()
+        assert suspects(scene) == []
+        hand = scene.worker(slots=2, window=4)
+    assert scene.bench.said(m.GiveUp) == []
+
+
 def test_what_is_on_trial_and_was_not_heard_of_is_not_blamed_again() -> None:
     """It begins only when the distributor has heard that it is there: until then its worker's death is not its own."""
     scene, hand = given(1, crash_limit=2)

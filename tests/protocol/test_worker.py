@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.bench import TROUBLE, Bench, Stranger
 from tests.support.worker_scene import Scene
+from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
@@ -398,6 +399,55 @@ def test_what_is_on_trial_begins_when_the_distributor_has_heard_that_it_is_here(
         envelope = replace(link.wrap(m.Settled("run", "C", ())), received=received)
         scene.bench.tell(e.Received(peer, envelope))
         assert len(scene.bench.of(c.Execute)) == begun
+
+
+@pytest.mark.parametrize("trial", [False, True])
+def test_nothing_begins_before_the_distributor_knows_that_the_init_functions_have_returned(trial: bool) -> None:
+    """Until then the worker says that nothing can have begun; the first item has the init functions called."""
+    scene = Scene(has_inits=True)
+    assert scene.bench.said(m.WorkerReport)[-1].begun == ()
+    scene.distributor.says(m.Work("run", "A", 1, 0.0, (7, 8), (), [b"x"], b"", trial))
+    assert (len(scene.bench.of(c.Initialize)), scene.bench.of(c.Execute)) == (1, [])
+    scene.distributor.says(m.Settled("run", "A", ()))
+    scene.bench.wait(1.0)
+    report = scene.bench.said(m.WorkerReport)[-1]
+    assert (report.held, report.begun) == ((7, 8), ())
+    scene.bench.tell(e.InitDone())
+    report = scene.bench.said_one(m.WorkerReport)
+    assert (report.held, report.begun) == ((7, 8), None)
+    said = scene.bench.of(c.Send)[-1].envelope.number
+    peer, link = scene.distributor.peer, scene.distributor.link
+    for received, begun in ((said - 1, 0), (said, 1)):
+        envelope = replace(link.wrap(m.Settled("run", "A", ())), received=received)
+        scene.bench.tell(e.Received(peer, envelope))
+        assert len(scene.bench.of(c.Execute)) == begun
+    scene.work(9)
+    assert len(scene.bench.of(c.Execute)) == 1, "what comes later begins at once"
+
+
+def test_what_waits_for_the_init_functions_goes_back_when_they_raise_or_the_worker_drains() -> None:
+    """It had not begun."""
+    scene = Scene(has_inits=True)
+    scene.work(7)
+    scene.bench.tell(e.Drain(10.0))
+    scene.bench.tell(e.TakenBack([]))
+    assert scene.bench.said_one(m.ItemsReturned).spans == (7, 8)
+    scene = Scene(has_inits=True)
+    scene.work(7)
+    scene.bench.tell(e.InitFailed(TROUBLE))
+    assert scene.bench.said_one(m.Goodbye).trouble == TROUBLE
+    assert scene.bench.one(c.Ended).status == 1
+
+
+def test_a_full_worker_hands_back_what_comes_beyond_its_room() -> None:
+    """It was sent before it was heard that the worker is full: results as large as the last ones had no room."""
+    scene = Scene(options=Options(max_held_bytes=1600))
+    scene.work(0)
+    scene.bench.tell(e.Executed(1, [0], [bytes(1700)], [], 1.0))
+    assert scene.bench.said(m.WorkerReport)[-1].window == 0
+    scene.work(1, 2, 3)
+    assert scene.bench.of(c.Execute) == []
+    assert scene.bench.said_one(m.ItemsReturned).spans == (1, 4)
 
 
 def test_what_is_on_trial_is_handed_back_by_a_drain(scene: Scene) -> None:

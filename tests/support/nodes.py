@@ -29,9 +29,20 @@ OVER = ("the run is over", "already finished")
 class WorkerNode(nodes.WorkerNode):
     """A worker with `slots` threads."""
 
+    init_seconds = 0.3
+
     def __init__(self, world: World, name: str, task: str, slots: int, options: Options) -> None:
         most, incarnation = world.plan.max_items, world.incarnation()
-        machine = WorkerMachine(task, slots=slots, incarnation=incarnation, host=name, options=options, max_items=most)
+        machine = WorkerMachine(
+            task,
+            slots=slots,
+            incarnation=incarnation,
+            host=name,
+            options=options,
+            max_items=most,
+            # in each fourth seed, without a number of chance being drawn for it
+            has_inits=world.seed % 4 == 3,
+        )
         super().__init__(world, name, machine, task)
         self.world = world
         self.targets = {

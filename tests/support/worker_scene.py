@@ -23,9 +23,17 @@ class Scene:
         welcomed: bool = True,
         options: Options | None = None,
         max_items: int | None = None,
+        has_inits: bool = False,
     ) -> None:
         machine = WorkerMachine(
-            "A", slots=slots, incarnation=b"worker", host="box", pid=7, options=options, max_items=max_items
+            "A",
+            slots=slots,
+            incarnation=b"worker",
+            host="box",
+            pid=7,
+            options=options,
+            max_items=max_items,
+            has_inits=has_inits,
         )
         self.bench = Bench(machine)
         self.machine = machine

@@ -31,7 +31,7 @@ class WorkerTrial(Trial):
 
     hears = (m.Welcome, m.Work, m.Work, m.Work, m.Settled, m.Settled, m.Recall, m.RunEnded, m.Missing, m.Refused)
     connecting = ("workers", "results")
-    is_service = False
+    is_service = has_inits = False
     _BEGIN = (Happens(e.Connected("workers")), Happens(e.Connected("results")), Says(m.Welcome(RUN, b""), who=b"d"))
     _BUSY = (*_BEGIN, _work("A", 0, 1, 2, 3))
     phases: ClassVar = {
@@ -59,9 +59,17 @@ class WorkerTrial(Trial):
         self.running: list[tuple[int, int, float]] = []
         self.posted: deque[e.Event] = deque()
         self.free = 2
-        self.has_begun = False
+        self.has_begun = self.is_ready = False
         return WorkerMachine(
-            "A", slots=2, incarnation=US, host="here", pid=1, options=OPTIONS, answers=self.is_service, idempotent=True
+            "A",
+            slots=2,
+            incarnation=US,
+            host="here",
+            pid=1,
+            options=OPTIONS,
+            answers=self.is_service,
+            idempotent=True,
+            has_inits=self.has_inits,
         )
 
     def carry_out(self, command: c.Command) -> None:
@@ -69,11 +77,15 @@ class WorkerTrial(Trial):
         match command:
             case c.Execute():
                 assert len(command.numbers) == len(command.payloads) == len(set(command.numbers)) > 0
+                assert self.is_ready or not self.has_inits, "an item begins before the init functions have returned"
                 self.has_begun = True
                 self.waiting += [(number, command.attempt, command.timeout) for number in command.numbers]
             case c.TakeBack(count):
                 most = len(self.waiting) if count is None else min(count, len(self.waiting))
                 self.posted.append(e.TakenBack(sorted(self.waiting.pop()[0] for _ in range(most))))
+            case c.Initialize():
+                assert self.has_inits
+                self.has_begun = True
             case c.LookForEnd():
                 pass  # there is no note of a run that has ended
             case _:
@@ -87,6 +99,7 @@ class WorkerTrial(Trial):
             e.TakenBack: self._taken_back,
             e.Executed: self._executed,
             e.ThreadLost: self._thread_lost,
+            e.InitDone: self._init_done,
             e.InitFailed: self._init_failed,
         }
 
@@ -119,11 +132,23 @@ class WorkerTrial(Trial):
         self.happens(e.Executed(late[1], [], [], [(late[0], TROUBLE)], late[2]))
         return e.ThreadLost(self.free)
 
+    def _init_done(self, chosen: Chosen) -> e.Event | None:
+        if self.is_ready or not self.has_begun:
+            return None
+        self.is_ready = True
+        return e.InitDone()
+
     def _init_failed(self, chosen: Chosen) -> e.Event | None:
-        if self.posted or not self.has_begun or not self.free or chosen[0] != 5:
+        if self.posted or not self.has_begun or not self.free or chosen[0] != 5 or (self.has_inits and self.is_ready):
             return None
         self.free -= 1
         return e.InitFailed(TROUBLE)
+
+
+class InitWorkerTrial(WorkerTrial):
+    """A worker of task A with init functions."""
+
+    has_inits = True
 
 
 class ServiceWorkerTrial(WorkerTrial):

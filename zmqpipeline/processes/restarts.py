@@ -270,7 +270,7 @@ class ChildSlots:
             child.terminate()
 
     def start_due(self, now: float) -> None:
-        """Fill the places whose delay is over; what has happened meanwhile comes first, so the rest may be due still."""
+        """Fill the places whose delay is over; what happened meanwhile comes first, so the others may still be due."""
         for place in self.places:
             if place.restart_at is None or place.restart_at > now:
                 continue

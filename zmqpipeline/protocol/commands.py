@@ -111,6 +111,11 @@ class Execute:
 
 
 @dataclass(frozen=True, slots=True)
+class Initialize:
+    """Items are here: begin the threads, which call the init functions; InitDone or InitFailed answers, once."""
+
+
+@dataclass(frozen=True, slots=True)
 class TakeBack:
     """Take unstarted items off the queue, the last first; TakenBack answers. `count` None means all of them."""
 
@@ -225,6 +230,7 @@ Command: TypeAlias = (
     | StartTasks
     | Produce
     | SetMetadata
+    | Initialize
     | Execute
     | TakeBack
     | LookForEnd

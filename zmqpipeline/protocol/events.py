@@ -166,6 +166,11 @@ class EndFound:
 
 
 @dataclass(frozen=True, slots=True)
+class InitDone:
+    """The answer to Initialize: the init functions have returned, in each thread."""
+
+
+@dataclass(frozen=True, slots=True)
 class InitFailed:
     """`init_worker` or `init_thread` raised; nothing can be executed here."""
 
@@ -331,6 +336,7 @@ Event: TypeAlias = (
     | Running
     | TakenBack
     | EndFound
+    | InitDone
     | InitFailed
     | Retire
     | ThreadLost

@@ -55,13 +55,15 @@ class ToDistributor:
         stay: bool = False,
         max_items: int | None = None,
         age: float | None = None,
+        has_inits: bool = False,
         times: Callable[[], m.ItemTimes] = no_times,
     ) -> None:
         """`answers`: a service worker, whose results go back to the broker, on the hop that its items come from.
 
         `idempotent`: its broker may give to another worker what was lost with this one. `stay`: the end of a run is not
         the worker's own; it waits for the next run. `max_items`: it executes so many and no more, and then retires, as
-        when a Retire comes. `age` is that of `EarlyEnd`. `times` tells how long its items took in its life.
+        when a Retire comes. `age` is that of `EarlyEnd`. `has_inits`: an Initialize is to be answered before any item
+        can begin. `times` tells how long its items took in its life.
         """
         self.task = task
         self.slots = slots
@@ -95,7 +97,9 @@ class ToDistributor:
         self._running = Running()
         self._recalled = False
         self._trials = Trials()
-        self._begun: m.Spans | None = None
+        self._is_ready = not has_inits
+        """The init functions have returned, or there are none."""
+        self._begun = self._none_yet()
         """The only items that have begun, if that is known."""
         self._next_run: m.Welcome | None = None
         self._times, self._times_before = times, no_times()
@@ -135,6 +139,10 @@ class ToDistributor:
         self._outgoing.check()
         assert self.run or not len(self._held), "a worker holds items of no run"
         assert self.executed + len(self._pending) <= (self.lifespan.most or 1 << 53), "more than max_items"
+
+    def _none_yet(self) -> m.Spans | None:
+        """What can have begun when nothing runs: nothing at all before the init functions have returned."""
+        return None if self._is_ready else ()
 
     # results -----------------------------------------------------------------------------------------------------
 

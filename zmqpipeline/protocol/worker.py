@@ -5,7 +5,8 @@ The law:
 * An item that is held (queued, running, or done and not yet released) is not taken twice.
 * A result goes to the collector at once and is kept; a failure goes to the distributor and is kept. Only the
   distributor's word (`released`) lets go of either, since it speaks after the collector has acknowledged.
-* What was lost with another worker is on trial. What is known to have begun is told (see `protocol.delivery.suspects`).
+* What was lost with another worker is on trial. What is known to have begun is told (see `protocol.delivery.suspects`):
+  until the init functions have returned that is nothing, and nothing begins until the distributor knows that they have.
 * What is sent when, and how much is kept at most, `outgoing` says: who keeps too much takes no items for a while.
 * Every report tells the whole state. A full one goes out at each connection, after a gap, to a new distributor, and
   from time to time; it is answered. The results kept are told to the collector in the same way (Kept, Missing).
@@ -31,7 +32,7 @@ from zmqpipeline.protocol import credit
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.data.dedup import split_keys
-from zmqpipeline.protocol.data.ranges import numbers_of, sequence_of, spans_of
+from zmqpipeline.protocol.data.ranges import numbers_of, sequence_of, spans_of, split_spans
 from zmqpipeline.protocol.machine import soonest
 from zmqpipeline.protocol.peers import Verdict
 from zmqpipeline.protocol.to_distributor import (
@@ -73,6 +74,8 @@ class WorkerMachine(ToDistributor):
                 self._taken_back(numbers, now)
             case e.ThreadLost(free):
                 self._thread_lost(free, now)
+            case e.InitDone():
+                self._init_done(now)
             case e.InitFailed(trouble):
                 self._init_failed(trouble)
             case e.Retire(reason, level):
@@ -235,7 +238,7 @@ class WorkerMachine(ToDistributor):
         """Drop what is held, for the sake of the next run, or of none yet."""
         self._held.drop_done()
         self._outgoing.clear()
-        self._begun, self._next_run = None, body
+        self._begun, self._next_run = self._none_yet(), body
         if self._held.at_hand:
             # What runs now would be taken for an item of the new run with the same number: wait for it.
             self._set_phase("changing")
@@ -271,12 +274,8 @@ class WorkerMachine(ToDistributor):
             self._release(body.released)
         keys = dict(zip(numbers_of(body.spans), split_keys(body.keys), strict=True)) if body.keys else {}
         spans, payloads = self._held.new_of(body.spans, body.payloads, body.attempt)
-        if spans and self.lifespan.most is not None:
-            engaged = self.executed + self._held.at_hand
-            spans, payloads, others = self.lifespan.split(spans, payloads, engaged)
-            if others:
-                self._to_distributor(m.ItemsReturned(self.run, self.task, others))
-                self._report(now, full=False)
+        if spans and (self.lifespan.most is not None or self._outgoing.is_full):
+            spans, payloads = self._taken_of(spans, payloads, now)
         if spans:
             self._idle_since, numbers = now, sequence_of(spans)
             self._held.take(spans, numbers, body.attempt)
@@ -288,7 +287,10 @@ class WorkerMachine(ToDistributor):
             soon = now + self._report_seconds
             self._report_at = soon if self._report_at is None else min(self._report_at, soon)
             command = c.Execute(body.task, body.attempt, body.timeout, numbers, payloads, body.trial)
-            if body.trial:
+            if not self._is_ready:
+                self._trials.add_unready(command)
+                self._do(c.Initialize())
+            elif body.trial:
                 self._trials.add(self._workers.sent + 1, command)
                 self._report(now, full=True)
             else:
@@ -296,6 +298,17 @@ class WorkerMachine(ToDistributor):
         if self.phase == "draining":
             self._take_back()
         self._results_moved(now)
+
+    def _taken_of(self, spans: m.Spans, payloads: m.Blobs, now: float) -> tuple[m.Spans, m.Blobs]:
+        """Of items that came, those that it may execute; the others are handed back."""
+        at_hand = self._held.at_hand
+        left = min(self.lifespan.left(self.executed + at_hand), self._outgoing.room(self.slots) - at_hand)
+        if len(payloads) > left:
+            spans, others = split_spans(spans, max(0, left))
+            payloads = payloads[: max(0, left)]
+            self._to_distributor(m.ItemsReturned(self.run, self.task, others))
+            self._report(now, full=False)
+        return spans, payloads
 
     def _executed(self, event: e.Executed, now: float) -> None:
         done = len(event.numbers) + len(event.failures)
@@ -369,6 +382,13 @@ class WorkerMachine(ToDistributor):
             self.lifespan.reason = reason
             self._log(level, f"The worker ends its work, so that another one takes its place: {reason}.")
             self._drain(None, now)
+
+    def _init_done(self, now: float) -> None:
+        if self._is_ready:
+            return
+        self._is_ready, self._begun = True, None
+        self._trials.ready(self._workers.sent + 1)
+        self._report(now, full=True)
 
     def _init_failed(self, trouble: m.ErrorInfo) -> None:
         """Leave; a worker of a service hands back first what it never began, since else it would count as begun."""

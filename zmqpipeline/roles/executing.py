@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options
-from zmqpipeline.protocol.commands import Execute, TakeBack
+from zmqpipeline.protocol.commands import Execute, Initialize, TakeBack
 from zmqpipeline.roles.attributes import is_async, with_accepted_args
 from zmqpipeline.roles.calls import FIRST, guarded
 from zmqpipeline.roles.runner import CLOSE_SECONDS, Actions, RoleRunner, RunnerSettings
@@ -68,6 +68,10 @@ class ItemHandler(ABC):
         Each may return what is to be awaited, or a generator that closes what it made; see `Lifetime`.
         """
 
+    def has_inits(self) -> bool:
+        """Whether the `inits` do anything."""
+        return True
+
     def keep(self, resource: Any) -> None:  # noqa: B027 - methods keep for themselves what they make
         """What the first of the `inits` made."""
 
@@ -116,6 +120,11 @@ class ClassHandler(ItemHandler):
     def inits(self) -> tuple[Callable[[], object], Callable[[int], object]]:
         """The user's methods; that for threads may leave the index out."""
         return self.worker.init_worker, with_accepted_args(self.worker.init_thread, 1)
+
+    def has_inits(self) -> bool:
+        """Whether the class has one of its own; those that do nothing are where this handler is."""
+        ours = type(self).__module__
+        return any(getattr(self.worker, name).__module__ != ours for name in ("init_worker", "init_thread"))
 
     def init_names(self) -> tuple[str, str]:
         """With the name of the class."""
@@ -261,7 +270,11 @@ class ExecutingRunner(RoleRunner):
         else:
             pool = Pool(self.calls(), self.execution(), pool_post, leadership=self._leadership, **settings)
         self._pool = pool
-        return {Execute: pool.submit, TakeBack: lambda command: pool.take_back(command.count)}
+        return {
+            Initialize: lambda command: pool.begin(),
+            Execute: pool.submit,
+            TakeBack: lambda command: pool.take_back(command.count),
+        }
 
     def _close(self) -> None:
         # what it opened may take long to close: whoever started this process waits for that

@@ -259,6 +259,7 @@ class WorkerRunner(ExecutingRunner):
             stay=bool(self.role.stay),
             max_items=self.role.max_items,
             age=self.process.age,
+            has_inits=self.handler.has_inits(),
             times=self._times.read,
         )
 

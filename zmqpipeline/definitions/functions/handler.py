@@ -58,6 +58,10 @@ class FunctionHandler(ItemHandler):
         """What makes the resources, by the init functions if there are any."""
         return self._init_worker, self._init_thread
 
+    def has_inits(self) -> bool:
+        """Whether there is an init function."""
+        return self._worker_init is not None or self._thread_init is not None
+
     def init_names(self) -> tuple[str, str]:
         """The init functions."""
         worker, thread = self._worker_init, self._thread_init

@@ -88,6 +88,12 @@ class Outgoing:
             return credit.NO_LIMIT
         return max(slots, int(self.bound / 2 * self._items / self._bytes))
 
+    def room(self, slots: int) -> int:
+        """How many items there may be at hand: some were sent before it was heard that this worker is full."""
+        if not self.is_full:
+            return credit.NO_LIMIT
+        return 0 if self.kept.size >= self.bound else self.most_items(slots)
+
     def turns(self) -> bool:
         """Whether the worker has become full, or has ceased to be."""
         was, kept = self.is_full, self.kept.size

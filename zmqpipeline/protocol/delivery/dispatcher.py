@@ -107,8 +107,9 @@ class Dispatcher(Recalls):
         """Who has an idle thread has credit, or gets it with an ACK of what it holds."""
         roster, ledger = task.roster, task.ledger
         for one in members:
-            is_idle = one.welcomed and one.load() < min(one.window, one.slots)
-            assert not is_idle or one.who in roster.with_credit or one.who in roster.full, "an idle worker is forgotten"
+            assert not one.is_idle() or one.who in roster.with_credit or one.who in roster.full, (
+                "an idle worker is forgotten"
+            )
             assert one.who not in roster.full or one.stuck or ledger.leases(one.who), "a worker is full of nothing"
 
     # messages of workers ---------------------------------------------------------------------------------------------
@@ -126,14 +127,19 @@ class Dispatcher(Recalls):
             case m.ItemsFailed(run, failures) if member is not None and run == self.run:
                 self._items_failed(member, failures, now)
             case m.ItemsReturned(run, task, spans) if member is not None and run == self.run and task == member.task:
-                held = self.tasks[task].ledger.held_of(member.who, spans)
-                self.tasks[task].ledger.hand_back(member.who, held)
-                member.gave_back(len(held))
-                self.tasks[task].roster.has_load(member)
-                self.tasks[task].roster.holds_less(member.who)
-                self.feed(self.tasks[task])
+                self._items_returned(self.tasks[task], member, spans)
             case m.Goodbye() as goodbye if member is not None:
                 self._goodbye(member, goodbye)
+
+    def _items_returned(self, task: TaskState, member: WorkerState, spans: m.Spans) -> None:
+        held = task.ledger.held_of(member.who, spans)
+        task.ledger.hand_back(member.who, held)
+        member.gave_back(len(held))
+        task.roster.has_load(member)
+        if not task.roster.holds_less(member.who) and task.has_source and member.is_idle():
+            # it had said what it wants while it still held these
+            task.roster.has_credit(member.who)
+        self.feed(task)
 
     # workers -----------------------------------------------------------------------------------------------------
 

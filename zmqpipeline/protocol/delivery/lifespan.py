@@ -6,9 +6,6 @@ time limit, since what runs there and what is not acknowledged shall not be give
 
 from __future__ import annotations
 
-from zmqpipeline.protocol.data.ranges import split_spans
-from zmqpipeline.protocol.messages import Blobs, Spans
-
 
 class Lifespan:
     """Of one worker; `most` is how many items it executes, None for any number."""
@@ -25,11 +22,3 @@ class Lifespan:
     def left(self, executed: int) -> int:
         """How many more items it may execute."""
         return 1 << 53 if self.most is None else max(0, self.most - executed)
-
-    def split(self, spans: Spans, payloads: Blobs, engaged: int) -> tuple[Spans, Blobs, Spans]:
-        """Of items that came: those that it may execute, beside so many done or at hand, and those that it may not."""
-        left = self.left(engaged)
-        if len(payloads) <= left:
-            return spans, payloads, ()
-        some, others = split_spans(spans, left)
-        return some, payloads[:left], others

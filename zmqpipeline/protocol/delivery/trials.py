@@ -1,4 +1,7 @@
-"""Items on trial at a worker: they were lost with another one, and begin when the distributor has heard they are here.
+"""Items that wait at a worker for the distributor's word, before which none of them begins.
+
+* Those on trial were lost with another worker; they begin when the distributor has heard that they are here.
+* The first items of a worker with init functions begin when the distributor has heard that these have returned.
 
 So the distributor knows of each whether it can have begun: who is lost before, was not killed by it.
 """
@@ -6,6 +9,8 @@ So the distributor knows of each whether it can have begun: who is lost before, 
 from __future__ import annotations
 
 from zmqpipeline.protocol.commands import Execute
+
+_UNSAID = 1 << 62
 
 
 class Trials:
@@ -20,6 +25,14 @@ class Trials:
     def add(self, message: int, command: Execute) -> None:
         """These are here; our message of this number is the first to say so."""
         self.waiting.append((message, command))
+
+    def add_unready(self, command: Execute) -> None:
+        """These are here, before the init functions have returned."""
+        self.waiting.append((_UNSAID, command))
+
+    def ready(self, message: int) -> None:
+        """The init functions have returned; our message of this number is the first to say so."""
+        self.waiting = [(min(number, message), command) for number, command in self.waiting]
 
     def heard(self, message: int) -> list[Execute]:
         """The distributor has received our messages up to this one: what may begin."""

@@ -192,13 +192,17 @@ class WorkerState:
         if self.begun is not None and self.begun.common(tuple(ranges)):
             self.begun = None
 
+    def is_idle(self) -> bool:
+        """Whether it wants an item for a thread that has none."""
+        return self.welcomed and self.load() < min(self.window, self.slots)
+
     def last_word(self) -> LastWord:
         """What is known of its items, now that it is lost."""
         return LastWord(self.done, self.begun, self.finished, self.link.confirmed, self.slots)
 
     def gave(self, items: int, attempt: int, now: float) -> None:
         """Work of so many items has just been sent; each of them is at this attempt."""
-        if self.begun is not None and len(self.begun) < self.slots:
+        if self.begun is not None and 0 < len(self.begun) < self.slots:
             # a thread may be free for it
             self.begun = None
         self.given_at, self.given_attempt = now, attempt

@@ -143,8 +143,7 @@ class CoroutinePool:
         job = Job(command.attempt, command.timeout, command.trial)
         with self._lock:
             self._pieces.append(Piece(job, self.execution, command.numbers, command.payloads))
-        if self._thread is None:
-            self._start()
+        self.begin()
         if not self._is_called:
             self._is_called = True
             self._tell_loop(self._have_come)
@@ -178,7 +177,10 @@ class CoroutinePool:
         self._watch.close()
         self._failures.close()
 
-    def _start(self) -> None:
+    def begin(self) -> None:
+        """Start the thread, if it is not there; `thread_start` comes first in it."""
+        if self._thread is not None:
+            return
         self._loop = asyncio.new_event_loop()
         self._parts.loop = self._loop
         self._watch.begin(self._loop)

@@ -74,13 +74,17 @@ class Pool(UserThread, Shares):
         """Queue these items; Executed answers, in parts. From the loop's thread only, as all that follows."""
         job, were_waiting = Job(command.attempt, command.timeout, command.trial), bool(self._waiting)
         self._waiting.append(Piece(job, self.execution, command.numbers, command.payloads))
-        if not self._started:
-            self._start()
+        self.begin()
         # Whoever is about to be idle looks at the deque once more after it has put itself on the list.
         if self._idle:
             self._wake(len(command.numbers))
         if not were_waiting:
             self._wait_for_one()
+
+    def begin(self) -> None:
+        """Start the threads, if they are not there; what comes first in each is `thread_start`."""
+        if not self._started:
+            self._start()
 
     def take_back(self, count: int | None = None) -> None:
         """Take up to `count` unstarted items (None: all) off the queue, the last first; TakenBack answers."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from zmqpipeline.errors import WorkerInitError
-from zmqpipeline.protocol.events import InitFailed
+from zmqpipeline.protocol.events import InitDone, InitFailed
 from zmqpipeline.runtime import child_report
 from zmqpipeline.runtime.error_text import place_of, trouble_of
 from zmqpipeline.runtime.threads.serial import Post
@@ -157,7 +157,8 @@ class Beginning:
     ) -> None:
         """All init functions together have `limit` seconds; None: they may take as long as they like.
 
-        `tell` is told the words of `runtime.child_report`; InitFailed is posted when the time is over.
+        `tell` is told the words of `runtime.child_report`; InitDone is posted when all have returned, InitFailed when
+        the time is over.
         """
         self._preparation, self._limit = preparation, limit
         self._post, self._tell, self._log = post, tell, log
@@ -196,6 +197,7 @@ class Beginning:
                 raise self._preparation.error
             self._over.set()
         self._tell(child_report.WORKING)
+        self._post(InitDone())
 
     def _watch(self) -> None:
         limit = self._limit

@@ -45,6 +45,8 @@ class WorkerNode(Node):
     """A worker and its threads."""
 
     machine: WorkerMachine
+    init_seconds = 0.001
+    """How long its init functions take, if it has some."""
 
     def __init__(self, stage: Stage, name: str, machine: WorkerMachine, task: str) -> None:
         """Connect nothing yet; a subclass says where to, in `targets`."""
@@ -70,6 +72,8 @@ class WorkerNode(Node):
                 self.queue.extend((n, attempt, one) for n, one in zip(numbers, payloads, strict=True))
                 while self.free and self.queue:
                     self._take(self.free.pop(0))
+            case c.Initialize():
+                self.stage.after(self.init_seconds, self._initialized)
             case c.TakeBack(count):
                 n = len(self.queue) if count is None else min(count, len(self.queue))
                 numbers = [self.queue.pop()[0] for _ in range(n)]
@@ -80,6 +84,12 @@ class WorkerNode(Node):
                 pass  # here is no host on which a note could be left
             case _:
                 super().act(command)
+
+    def _initialized(self) -> None:
+        if self.running and self.frozen:
+            self.stage.after(0.5, self._initialized)
+        elif self.running:
+            self.tell(e.InitDone())
 
     def held(self) -> set[int]:
         """What this worker has, done or not, as long as it is not released."""

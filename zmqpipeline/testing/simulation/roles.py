@@ -53,6 +53,7 @@ class AppWorker(nodes.WorkerNode):
             host=name,
             options=world.options,
             max_items=self.role.max_items,
+            has_inits=runner.handler.has_inits(),
         )
         super().__init__(world, name, machine, task)
         self.world = world
