@@ -13,7 +13,7 @@ import pytest
 from tests.support.roles import Rig, run_to_the_end, running
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.app import Pipeline
-from zmqpipeline.errors import EndpointInUse, JournalError, RunFailed
+from zmqpipeline.errors import ConfigurationError, EndpointInUse, JournalError, RunFailed
 from zmqpipeline.options import Options
 from zmqpipeline.roles.collector import Collector, CollectorRunner
 from zmqpipeline.roles.task_type import TaskType
@@ -149,6 +149,61 @@ def test_other_handlers_that_raise_cost_the_status_and_no_item(rig: Rig, method:
         run_to_the_end(rig.distributor(), rig.worker(), collector)
     assert len(rig.collected) == 10
     assert collector.status == 1
+
+
+METHODS = ("handle_collection", "handle_finished", "handle_failed", "get_ack_data")
+
+
+def _yields(self: Any, *args: Any) -> Any:
+    yield {}
+
+
+async def _is_async(self: Any, *args: Any) -> None:
+    return None
+
+
+async def _yields_async(self: Any, *args: Any) -> Any:
+    yield {}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("wrong", [_yields, _is_async, _yields_async])
+def test_a_method_that_would_only_return_what_is_to_be_run_is_refused(rig: Rig, method: str, wrong: Any) -> None:
+    """Its body would never be executed, and each item would count as collected all the same."""
+    kind = type("Kind", (rig.collector,), {method: wrong})
+    with pytest.raises(ConfigurationError, match=rf"Kind\.{method} (has a yield|is an async method)"):
+        kind().run()
+
+
+@pytest.mark.parametrize("wrong", [_yields, _is_async, _yields_async])
+def test_an_item_of_which_nothing_was_executed_has_failed(rig: Rig, wrong: Any) -> None:
+    """A plain method hands on what is to be run: that is seen when it returns it."""
+    rig.task.most = 2  # type: ignore[attr-defined]
+
+    class HandsOn(rig.collector):  # type: ignore[name-defined,misc]
+        def handle_collection(self, data: dict[str, Any]) -> Any:
+            return wrong(self)
+
+    collector = HandsOn()
+    with pytest.raises(RunFailed, match="of which nothing was executed"):
+        run_to_the_end(rig.distributor(), rig.worker(), collector)
+    assert (collector.ok, [one.stage for one in collector.failures]) == (False, ["collector"] * 2)
+
+
+@pytest.mark.parametrize("method", ["handle_finished", "handle_failed"])
+def test_other_methods_that_hand_on_what_is_to_be_run_cost_the_status(rig: Rig, method: str) -> None:
+    """As if they had raised."""
+    rig.task.most = 2  # type: ignore[attr-defined]
+
+    def collects(self: Any, data: dict[str, Any]) -> None:
+        raise ValueError("as planned")
+
+    kind = type("Kind", (rig.collector,), {method: lambda self, *args: _yields(self), "handle_collection": collects})
+    collector = kind()
+    with pytest.raises(RunFailed):
+        run_to_the_end(rig.distributor(), rig.worker(), collector)
+    assert f"Kind.{method}" in str(collector.machine.troubles)
+    assert "returned a generator" in str(collector.machine.troubles)
 
 
 def test_the_collector_has_the_metadata(rig: Rig) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from zmqpipeline.errors import WorkerInitError
-from zmqpipeline.protocol.events import InitFailed
+from zmqpipeline.protocol.events import InitDone, InitFailed
 from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
 
 LOG = logging.getLogger("zmqpipeline.test")
@@ -60,7 +60,7 @@ def test_all_threads_begin_together() -> None:
     scene = Scene()
     assert scene.run() == dict.fromkeys(range(3), "working")
     assert scene.words == ["starting", "working"]
-    assert scene.events == []
+    assert scene.events == [InitDone()]
     scene.preparation.conclude("The worker")
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from zmqpipeline.errors import SerializeError
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.messages import FailedItem
 from zmqpipeline.roles.calls import LAST, guarded
@@ -37,6 +38,18 @@ class Stages(Protocol):
         """No more is asked of them: what they have under way is ended within so many seconds."""
 
 
+def refuse_unrun(answer: object, what: str) -> None:
+    """Raise SerializeError if a function returned what is still to be run: a result would count that nobody took."""
+    if isinstance(answer, (Generator, Coroutine, AsyncGenerator)):
+        kind = type(answer).__name__.replace("_", " ")
+        if not isinstance(answer, AsyncGenerator):
+            answer.close()
+        raise SerializeError(
+            f"{what} returned {'an' if kind[0] == 'a' else 'a'} {kind}, of which nothing was executed. Have it run, "
+            "and return a dict or None."
+        )
+
+
 class ResultHandler(ABC):
     """The handler of a result: what a collector calls, be it a class of the user or decorated functions."""
 
@@ -51,6 +64,9 @@ class ResultHandler(ABC):
     @abstractmethod
     def collection(self) -> Collection:
         """What is called for a result; made anew when the run's metadata are known."""
+
+    def check(self) -> None:  # noqa: B027 - functions are checked when they are registered
+        """Raise ConfigurationError if it cannot be called."""
 
     def batch(self, task: str) -> int:
         """How many results the function of this task takes at once; 0: it takes one, and no list."""
@@ -150,6 +166,8 @@ class ResultCalls:
         """What the call for an item returned: a dict goes along with the next ACK."""
         if isinstance(answer, dict):
             self._ack.update(answer)
+        else:
+            refuse_unrun(answer, f"What {self._handler.name} calls for a result")
 
     def take_ack_data(self) -> bytes:
         """What is attached to the next ACK, packed: what the items of this part returned, and the ACK data."""
@@ -169,6 +187,7 @@ class ResultCalls:
         """Call the function for the end of a run of these tasks; what goes to the distributor, packed."""
         answer = self._handler.finished(tasks)
         if not isinstance(answer, dict):
+            refuse_unrun(answer, self._handler.whose("finished"))
             return b""
         return pack_aside(answer, self._handler.whose("finished"), ACK_DATA_BYTES)
 

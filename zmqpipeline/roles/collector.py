@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +10,7 @@ from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from zmqpipeline.addresses import EndpointAddress
-from zmqpipeline.errors import JournalError, JournalUnavailable, RunFailed
+from zmqpipeline.errors import ConfigurationError, JournalError, JournalUnavailable, RunFailed
 from zmqpipeline.messages import MESSAGE_TYPE_DATA, MESSAGE_TYPE_END
 from zmqpipeline.protocol.collector import CollectorMachine
 from zmqpipeline.protocol.commands import (
@@ -25,10 +26,25 @@ from zmqpipeline.protocol.commands import (
 from zmqpipeline.protocol.delivery.failure_kinds import by_count
 from zmqpipeline.protocol.events import EndFound, Event
 from zmqpipeline.protocol.messages import TaskCounts
-from zmqpipeline.roles.attributes import ENDPOINT, AttributeSpec, accepted_args, is_overridden, with_accepted_args
+from zmqpipeline.roles.attributes import (
+    ENDPOINT,
+    AttributeSpec,
+    accepted_args,
+    is_async,
+    is_overridden,
+    with_accepted_args,
+)
 from zmqpipeline.roles.base import Role
 from zmqpipeline.roles.calls import with_last
-from zmqpipeline.roles.collecting import Collection, ResultCalls, ResultHandler, ResultWatcher, Stages, WatchedCalls
+from zmqpipeline.roles.collecting import (
+    Collection,
+    ResultCalls,
+    ResultHandler,
+    ResultWatcher,
+    Stages,
+    WatchedCalls,
+    refuse_unrun,
+)
 from zmqpipeline.roles.results import Failure, Reason, Summary
 from zmqpipeline.roles.runner import CLOSE_SECONDS, Actions, RoleRunner, RunnerSettings, new_incarnation
 from zmqpipeline.runtime.bind import STAY_FACTOR, early_stay, longest_wait
@@ -149,6 +165,20 @@ class _Methods(ResultHandler):
         """The class."""
         return type(self._collector).__name__
 
+    def check(self) -> None:
+        """They are plain methods: of one with a `yield`, and of an async one, nothing would be executed."""
+        for method in ("handle_collection", "handle_finished", "handle_failed", "get_ack_data"):
+            function = getattr(self._collector, method)
+            if is_async(function):
+                raise ConfigurationError(
+                    f"{self.name}.{method} is an async method; those of a Collector are plain ones. Write it with "
+                    "`def`, or a function with @app.collector, which may be an `async def`."
+                )
+            if inspect.isgeneratorfunction(function):
+                raise ConfigurationError(
+                    f"{self.name}.{method} has a yield; it must return one value or none. Write return in its place."
+                )
+
     def collection(self) -> Collection:
         """`handle_collection`, with the data, the task and the message type."""
         handle = self._collector.handle_collection
@@ -157,7 +187,7 @@ class _Methods(ResultHandler):
 
     def failed(self, failure: Failure) -> None:
         """`handle_failed`."""
-        self._collector.handle_failed(failure)
+        refuse_unrun(self._collector.handle_failed(failure), f"{self.name}.handle_failed")  # type: ignore[func-returns-value]
 
     def finished(self, tasks: Sequence[str]) -> Any:
         """`handle_finished`; with the task, if there is but one."""
@@ -260,6 +290,7 @@ class CollectorRunner(RoleRunner):
     def prepare(self) -> None:
         """Open the journal, if there is one; raise if a function takes one and there is none."""
         self._lost = None
+        self.handler.check()
         path = self.options.journal if self.journal_path is None else self.journal_path
         if path is not None:
             name = self.settings.pipeline or type(self.role).__name__
