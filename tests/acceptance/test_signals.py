@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -136,6 +137,41 @@ def test_a_drain_has_an_end(held: str, role: str, workshop: Workshop, eventually
     """With `--drain-timeout 0.5`, who waits for what does not come ends all the same, soon, with its usual status."""
     programs = hold_up(workshop, eventually, held, "--drain-timeout", "0.5")
     end(programs, (role,), signal.SIGTERM, timeout=8)
+
+
+HANGS = """
+import time
+from pathlib import Path
+from zmqpipeline import Pipeline
+
+app = Pipeline("hangs")
+
+@app.task("C")
+def numbers():
+    for n in range(1000):
+        yield {"n": n}
+
+@app.worker("C")
+def work(data):
+    return data
+
+@app.collector
+def collect(data):
+    Path("hangs").touch()
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_whose_collector_hangs_has_one_drain_time(workshop: Workshop, eventually: Eventually) -> None:
+    """The collector gets no second one after the others: what it holds is not acknowledged, and not lost."""
+    workshop.write("hangs.py", HANGS)
+    run = workshop.start("-m", "zmqpipeline", "-A", "hangs:app", "run", "--workers", "1", "--drain-timeout", "8")
+    eventually((workshop.folder / "hangs").exists, "a function that does not return", timeout=30)
+    began = time.monotonic()
+    run.signal(signal.SIGTERM)
+    assert run.wait(40) == 143, run.err
+    assert 8 <= time.monotonic() - began < 14
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ class Scene:
     def __init__(self) -> None:
         self.numbers = Numbers()
         self.collector = SimpleNamespace(machine=self.numbers, counts=[], ok=None, status=0, is_finishing=False)
-        runner = cast(Any, SimpleNamespace(reasons=list, tracebacks=list, end=lambda *, final: None))
+        runner = cast(Any, SimpleNamespace(reasons=list, tracebacks=list, end=lambda *, final, seconds: None))
         self.distributor, self.worker = Slot("distributor", []), Slot("worker of 'C'", [], "C")
         plan = Plan(
             "p", cast(Any, self.collector), runner, self.distributor, [self.worker], {"C": None}, drain_timeout=25

@@ -16,7 +16,6 @@ waits with the others for as long as it takes.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zmqpipeline.errors import ConfigurationError, PipelineError, PipelineTimeout, RoleDied, WorkerInitError
+from zmqpipeline.processes.cores import usable_cores
 from zmqpipeline.processes.engines.local import THIS_MACHINE
 from zmqpipeline.processes.failed_starts import FailedStarts
 from zmqpipeline.processes.restarts import (
@@ -39,6 +39,7 @@ from zmqpipeline.processes.restarts import (
     about_child,
 )
 from zmqpipeline.processes.unheard import UNHEARD_LOOK, UNHEARD_SECONDS, unheard
+from zmqpipeline.processes.worker_places import waves
 from zmqpipeline.roles.collector import Collector, CollectorRunner
 from zmqpipeline.roles.results import Reason, Summary
 from zmqpipeline.runtime.child import death_notice, describe_status
@@ -131,6 +132,8 @@ class RunSupervisor:
     ending: bool = False
     """No child is started again: the distributor has ended, or the run drains."""
     draining: bool = False
+    drain_by: float | None = None
+    """When all that drains is to have ended."""
     killed: bool = False
     signum: int | None = None
     error: BaseException | None = None
@@ -172,7 +175,7 @@ class RunSupervisor:
 
     def _start(self) -> None:
         threading.Thread(target=self._collect, name=f"collector of {self.plan.name}", daemon=True).start()
-        first, rest = waves([place for place in self.plan.workers if place.is_wanted], cores())
+        first, rest = waves([place for place in self.plan.workers if place.is_wanted], usable_cores())
         for place in (self.plan.distributor, *first):
             self.slots.start(place)
         for place in rest:
@@ -407,7 +410,7 @@ class RunSupervisor:
     def _drain(self, now: float) -> None:
         if self.draining:
             return
-        self.draining = True
+        self.draining, self.drain_by = True, now + self.plan.drain_timeout
         self._stop_restarts()
         self.slots.terminate()
         # Without a collector no result arrives, and without a distributor nobody says so: they would wait in vain.
@@ -422,8 +425,12 @@ class RunSupervisor:
 
     def _release_collector(self, now: float) -> None:
         if not self.collector_ended and "release" not in self.deadlines:
-            self.plan.runner.end(final=False)
-            self.deadlines["release"] = now + self.plan.drain_timeout + OVERTIME
+            seconds = self.plan.drain_timeout
+            if self.drain_by is not None:
+                # it is given what is left of the one time for all, and a moment for what the last of the others said
+                seconds = max(min(seconds, self.plan.grace), self.drain_by - now)
+            self.plan.runner.end(final=False, seconds=seconds)
+            self.deadlines["release"] = now + seconds + OVERTIME
 
     # the numbers ------------------------------------------------------------------------------------------------------
 
@@ -471,27 +478,6 @@ class RunSupervisor:
         collector = self.plan.collector
         told = self.distributor_status if self.distributor_status in (0, 1) else 0
         return told or collector.status or (0 if collector.ok else 1)
-
-
-def cores() -> int:
-    """How many processes can run at the same time here."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def waves(workers: Sequence[Slot], cores: int) -> tuple[list[Slot], list[Slot]]:
-    """Those that are started together with the distributor, one at least, and the others; the tasks take turns.
-
-    A start costs a third of a second of a core: if more start than there are cores, each of them is ready later, and so
-    is the first, which may do a short run alone.
-    """
-    turns: dict[str, int] = {}
-    keyed = []
-    for place in workers:
-        turns[place.task] = turns.get(place.task, 0) + 1
-        keyed.append((turns[place.task], place))
-    in_turn = [place for _, place in sorted(keyed, key=lambda one: one[0])]
-    number = max(1, cores - 1)
-    return in_turn[:number], in_turn[number:]
 
 
 def _status_of(error: BaseException) -> int:

@@ -20,7 +20,7 @@ Whoever shows the run is told of each change: the distributor, of the tasks whos
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -184,3 +184,19 @@ def _tell(distributor: Child, task: TaskPlaces) -> bool:
         return distributor.tell(desired_notice(task.task, task.given))
     except ValueError:
         return True  # its name is longer than a line may be: `status` does not show this number
+
+
+def waves(workers: Sequence[Slot], cores: int) -> tuple[list[Slot], list[Slot]]:
+    """Those that are started together with the distributor, one at least, and the others; the tasks take turns.
+
+    A start costs a third of a second of a core: if more start than there are cores, each of them is ready later, and so
+    is the first, which may do a short run alone.
+    """
+    turns: dict[str, int] = {}
+    keyed = []
+    for place in workers:
+        turns[place.task] = turns.get(place.task, 0) + 1
+        keyed.append((turns[place.task], place))
+    in_turn = [place for _, place in sorted(keyed, key=lambda one: one[0])]
+    number = max(1, cores - 1)
+    return in_turn[:number], in_turn[number:]

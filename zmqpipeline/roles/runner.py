@@ -176,9 +176,12 @@ class RoleRunner(ABC):
         if failed is not None:
             raise failed
 
-    def end(self, *, final: bool) -> None:
-        """End in good order; `final`: and a run with it. Who ends all roles itself need not have them told."""
-        drain = Drain(self.options.drain_timeout, final)
+    def end(self, *, final: bool, seconds: float | None = None) -> None:
+        """End in good order; `final`: and a run with it. Who ends all roles itself need not have them told.
+
+        What still runs has so many `seconds`; None: its `drain_timeout`.
+        """
+        drain = Drain(self.options.drain_timeout if seconds is None else seconds, final)
         with self._guard:
             if self._loop is None:
                 self._asked.append(drain)
