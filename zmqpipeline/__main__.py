@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 
-from zmqpipeline.runtime import child
+from zmqpipeline.runtime import child, standard_files
 
 
 def _start() -> None:
+    # what is opened from here on, such as the lifeline, shall not be in the place of a closed one
+    standard_files.open_closed_files()
     # before anything else is imported: from here on the process ends with the one that started it
     child.adopt()
     # hundreds of modules are made, and no garbage

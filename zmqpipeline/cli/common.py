@@ -13,6 +13,7 @@ import click
 
 from zmqpipeline.addresses import refuse_inproc
 from zmqpipeline.app import Pipeline
+from zmqpipeline.cli.output import tell
 from zmqpipeline.definitions import origin
 from zmqpipeline.errors import ConfigurationError, RunFailed, WorkerInitError, did_you_mean
 from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options, variable
@@ -215,7 +216,7 @@ def flag_arguments(flags: Mapping[str, Any]) -> list[str]:
 
 def say(text: str, status: int) -> int:
     """Tell the user in one line what went wrong; the exit status that goes with it."""
-    click.echo(f"Error: {' '.join(text.split())}", err=True)
+    tell(f"Error: {' '.join(text.split())}", err=True)
     return status
 
 

@@ -14,6 +14,7 @@ import click
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.asker import asker_of
 from zmqpipeline.cli.common import interval_flag, settle, shared_flags
+from zmqpipeline.cli.output import tell
 from zmqpipeline.cli.page.guard import check_token
 from zmqpipeline.cli.page.place import HOST, PORT, TOKEN_HELP, TOKEN_VARIABLE, listening, url_of
 from zmqpipeline.cli.page.plan import page_plan
@@ -68,7 +69,7 @@ def dashboard(
         # the server takes the signals while it runs, and gives them on when it has ended
         before = signal.signal(signal.SIGTERM, lambda *_: None)
         try:
-            click.echo(f"The page of {app.name!r}: {url_of(listener)}", err=True)
+            tell(f"The page of {app.name!r}: {url_of(listener)}", err=True)
             asyncio.run(run())
         finally:
             signal.signal(signal.SIGTERM, before)

@@ -13,6 +13,7 @@ import click
 
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.group import Group
+from zmqpipeline.cli.output import tell
 from zmqpipeline.cli.tables import printable, table
 from zmqpipeline.errors import ConfigurationError, JournalError, SerializeError, did_you_mean
 from zmqpipeline.options import Options
@@ -50,12 +51,12 @@ def _list(app: Pipeline, /, journal: str | None, task: str | None, as_json: bool
         _check_task(app, items, task)
         items = [one for one in items if one.task == task]
     if as_json:
-        click.echo(json.dumps([_as_object(one) for one in items]))
+        tell(json.dumps([_as_object(one) for one in items]))
     elif not items:
-        click.echo(f"There are no failed items{'' if task is None else f' of task {task!r}'} in {path}.", err=True)
+        tell(f"There are no failed items{'' if task is None else f' of task {task!r}'} in {path}.", err=True)
     else:
         for line in table(HEAD, [_row(one) for one in items]):
-            click.echo(line)
+            tell(line)
     return 0
 
 
@@ -71,11 +72,11 @@ def _show(app: Pipeline, /, task: str, number: int, journal: str | None) -> int:
     item = next(one for one in items if (one.task, one.number) == (task, number))
     tries = f"{item.attempts} attempt{'' if item.attempts == 1 else 's'}"
     later = ", to be retried" if item.retrying else ""
-    click.echo(f"Item {number} of task {printable(task)} failed ({item.stage}, {tries}) on {_when(item)}{later}.")
-    click.echo(f"\ndata: {_data(item.payload)}")
-    click.echo(f"\n{printable(item.error)}: {printable(item.message, lines=True)}")
+    tell(f"Item {number} of task {printable(task)} failed ({item.stage}, {tries}) on {_when(item)}{later}.")
+    tell(f"\ndata: {_data(item.payload)}")
+    tell(f"\n{printable(item.error)}: {printable(item.message, lines=True)}")
     if item.traceback:
-        click.echo(f"\n{printable(item.traceback.rstrip(), lines=True)}")
+        tell(f"\n{printable(item.traceback.rstrip(), lines=True)}")
     return 0
 
 
@@ -99,10 +100,10 @@ def _retry(ctx: click.Context, app: Pipeline, /, ids: Sequence[str], all_of_them
     before = sum(one.retrying for one in items if wanted is None or (one.task, one.number) in wanted)
     known = f" {before} {'was' if before == 1 else 'were'} marked before." if before else ""
     if not number and not before:
-        click.echo(f"There are no failed items in {path}.")
+        tell(f"There are no failed items in {path}.")
     else:
-        click.echo(f"Marked {number} failed item{'' if number == 1 else 's'} to be tried again.{known}")
-        click.echo(f"They are, when the run goes on: {command_of(ctx, app, 'run', '--journal', str(path))}")
+        tell(f"Marked {number} failed item{'' if number == 1 else 's'} to be tried again.{known}")
+        tell(f"They are, when the run goes on: {command_of(ctx, app, 'run', '--journal', str(path))}")
     return 0
 
 

@@ -9,6 +9,7 @@ import click
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli import describe
 from zmqpipeline.cli.common import settle, shared_flags
+from zmqpipeline.cli.output import tell
 
 
 @click.command("graph", epilog="Example: python -m app graph --dot | dot -Tsvg -o app.svg")
@@ -19,5 +20,5 @@ def graph(app: Pipeline, /, as_dot: bool, **flags: Any) -> int:
     """Draw the tasks and their order as text: a Mermaid flowchart, as GitHub and many editors show it."""
     settle(app, flags)
     for line in describe.dot(app) if as_dot else describe.mermaid(app):
-        click.echo(line)
+        tell(line)
     return 0

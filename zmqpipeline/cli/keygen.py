@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from zmqpipeline.cli.output import tell
 from zmqpipeline.errors import KeysError
 from zmqpipeline.runtime.security import flat_keys, keyfiles
 
@@ -27,17 +28,17 @@ def keygen(folder: Path, workers: tuple[str, ...], clients: tuple[str, ...], sou
         if workers or clients:
             raise click.UsageError("--copy makes no key. Leave out --worker and --client, or --copy.")
         for path in flat_keys.copied(source, folder):
-            click.echo(path)
+            tell(path)
         return 0
     wanted = [("worker", name) for name in workers] + [("client", name) for name in clients]
     if not wanted:
         for path in keyfiles.make_all(folder):
-            click.echo(path)
-        click.echo(f"Start every role with --keys {folder}, or with ZMQPIPELINE_KEYS={folder}.", err=True)
+            tell(path)
+        tell(f"Start every role with --keys {folder}, or with ZMQPIPELINE_KEYS={folder}.", err=True)
     for role, name in wanted:
         for path in keyfiles.make_one(folder, role, name):
-            click.echo(path)
-        click.echo(_handing_out(folder, role, name), err=True)
+            tell(path)
+        tell(_handing_out(folder, role, name), err=True)
     return 0
 
 

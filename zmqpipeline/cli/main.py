@@ -19,11 +19,13 @@ import click
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.common import say
 from zmqpipeline.cli.group import AllCommands
-from zmqpipeline.errors import PipelineError
+from zmqpipeline.cli.output import OF_A_FULL_DISK, OutputError, flush_output
+from zmqpipeline.errors import JournalUnavailable, PipelineError
 from zmqpipeline.processes import import_app
 from zmqpipeline.runtime import child as processes
 from zmqpipeline.runtime import child_report as told
 from zmqpipeline.runtime.error_text import users_line
+from zmqpipeline.runtime.standard_files import open_closed_files
 
 
 def main(app: Pipeline | None = None, argv: Sequence[str] | None = None) -> NoReturn:
@@ -36,9 +38,21 @@ def main(app: Pipeline | None = None, argv: Sequence[str] | None = None) -> NoRe
 
 def run_command(app: Pipeline | None, argv: Sequence[str] | None = None) -> int:
     """As `main`, but returns the exit status. What the user can mend is one line on stderr, without a traceback."""
+    open_closed_files()
     status = _carry_out(app, argv)
+    if not processes.is_child():
+        status = _flushed(status)
     # whoever started this process can tell now that the status is ours, and not one of user code
     processes.tell_parent(f"{told.EXIT} {status}")
+    return status
+
+
+def _flushed(status: int) -> int:
+    """The status of a command that has come to its end, once all that it printed is written; of what cannot be, 75."""
+    try:
+        flush_output()
+    except OutputError as error:
+        return say(str(error), error.exit_status)
     return status
 
 
@@ -60,6 +74,14 @@ def _carry_out(app: Pipeline | None, argv: Sequence[str] | None) -> int:
         # of what a decorator refuses while `-A` imports the app, the line of the user's file
         place = users_line(error.__traceback__)
         return say(f"{place}: {error}" if place else str(error), error.exit_status)
+    except OutputError as error:
+        return say(str(error), error.exit_status)
+    except OSError as error:
+        # such as that of `--help`, which click prints
+        if error.errno not in OF_A_FULL_DISK:
+            raise
+        place = "" if error.filename is None else f": {error.filename}"
+        return say(f"{error.strerror}{place}.", JournalUnavailable.exit_status)
     return status if isinstance(status, int) else 0
 
 

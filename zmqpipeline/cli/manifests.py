@@ -12,6 +12,7 @@ from zmqpipeline.addresses import ROLE_OFFSETS
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.common import metadata_flag
 from zmqpipeline.cli.kubernetes import Cluster, check_name, named
+from zmqpipeline.cli.output import tell
 from zmqpipeline.cli.yaml_text import document
 from zmqpipeline.definitions.registry import WorkerEntry
 from zmqpipeline.errors import ConfigurationError
@@ -115,7 +116,7 @@ def manifests(
         **flags,  # type: ignore[arg-type]
     )
     for text in texts(cluster, only, without):
-        click.echo(text, nl=False)
+        tell(text, nl=False)
     return 0
 
 

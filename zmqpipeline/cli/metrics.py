@@ -13,6 +13,7 @@ from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.asker import Asker, asker_of
 from zmqpipeline.cli.common import settle, shared_flags
 from zmqpipeline.cli.exposition import METRICS, Durations, Metric, Value, samples_of
+from zmqpipeline.cli.output import tell
 from zmqpipeline.cli.tables import printable
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.protocol.messages import Status
@@ -53,7 +54,7 @@ def metrics(app: Pipeline, /, port: int, host: str, **flags: Any) -> int:
         server, address = _serve(asker, host, port)
         before = signal.signal(signal.SIGTERM, lambda *_: ended.set())
         try:
-            click.echo(f"Metrics of {app.name!r}: {address}", err=True)
+            tell(f"Metrics of {app.name!r}: {address}", err=True)
             ended.wait()
         finally:
             signal.signal(signal.SIGTERM, before)

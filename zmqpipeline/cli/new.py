@@ -16,6 +16,7 @@ from string import Template
 
 import click
 
+from zmqpipeline.cli.output import tell
 from zmqpipeline.errors import ConfigurationError
 
 FILES = {"{name}.py": "app.py.txt", "test_{name}.py": "test_app.py.txt", "README.md": "README.md.txt"}
@@ -87,6 +88,6 @@ def _filled(template: str, name: str) -> str:
 def new_command(name: str) -> int:
     """Write a small app, its test and a README into the new folder NAME; all of it works at once."""
     for file in write_app(name, Path()):
-        click.echo(f"wrote {file}")
-    click.echo(f"Now: cd {name} && python -m {name} run")
+        tell(f"wrote {file}")
+    tell(f"Now: cd {name} && python -m {name} run")
     return 0

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO
 
-import click
-
+from zmqpipeline.cli.output import tell
 from zmqpipeline.cli.screen import bar, has_colors, painted
 from zmqpipeline.cli.tables import duration, printable
 from zmqpipeline.runtime.log import CLEAR
@@ -107,7 +106,7 @@ class ProgressLog:
             return
         self._next = progress.seconds + LINE_INTERVAL
         if self._level is None:
-            click.echo(str(progress), err=True)
+            tell(str(progress), err=True)
         else:
             log.log(self._level, "%s", progress)
 

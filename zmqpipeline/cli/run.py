@@ -30,6 +30,7 @@ from zmqpipeline.cli.common import (
     tune,
 )
 from zmqpipeline.cli.failed import command_of
+from zmqpipeline.cli.output import OutputError, flush_output, tell
 from zmqpipeline.cli.page.place import HOST, TOKEN_HELP, TOKEN_VARIABLE
 from zmqpipeline.cli.progress import progress_shown
 from zmqpipeline.cli.tables import printable
@@ -41,6 +42,7 @@ from zmqpipeline.processes.supervisor import Outcome
 from zmqpipeline.processes.worker_numbers import Workers, read_workers
 from zmqpipeline.roles.results import Summary
 from zmqpipeline.runtime.journal import dead_items
+from zmqpipeline.runtime.standard_files import open_closed_files
 
 if TYPE_CHECKING:
     from zmqpipeline.cli.page.beside import PageBeside
@@ -189,21 +191,22 @@ def run(
     if outcome.was_finished and not as_json:
         _say_finished(ctx, app, outcome.summary, str(options.journal))
         if report is not None:
-            click.echo(f"  no report was written: nothing has run. {printable(str(report))} is as it was", err=True)
+            tell(f"  no report was written: nothing has run. {printable(str(report))} is as it was", err=True)
         return outcome.status
     if outcome.error is not None:
         say(str(outcome.error), outcome.status)
-    if as_json or outcome.status not in (ConfigurationError.exit_status, JournalUnavailable.exit_status):
-        _report(app.name, outcome, as_json)
+    status = outcome.status
+    if as_json or status not in (ConfigurationError.exit_status, JournalUnavailable.exit_status):
+        status = _report(app.name, outcome, as_json)
     if reporter is not None and not outcome.was_finished:
         given = {"workers": _numbers(outcome), "launch": launch or "", "metadata": ", ".join(meta)}
         headline, *_ = _summary_lines(app.name, outcome)
         if reporter.write(app, outcome, headline, options, given) and not as_json:
-            click.echo(f"  report: {printable(str(report))}", err=True)
+            tell(f"  report: {printable(str(report))}", err=True)
     if outcome.abandoned:
         # a collector's function still runs in its thread, and would hold up a normal exit
-        _leave(outcome.status)
-    return outcome.status
+        _leave(status)
+    return status
 
 
 def _refuse_page_flags(ctx: click.Context, control: bool) -> None:
@@ -235,6 +238,7 @@ def run_app(
     """What `Pipeline.run` does; see there. A progress line is drawn on a terminal unless `progress` is False."""
     results: list[tuple[str, dict[str, Any]]] = []
     import_app.refuse_while_importing("app.run()")
+    open_closed_files()
     app.check()
     options = Options.from_environ(app.options, os.environ).merge(max_failures=max_failures)
     if journal is not None:
@@ -260,12 +264,17 @@ def run_app(
     return replace(launching.result(outcome), results=results)
 
 
-def _report(name: str, outcome: Outcome, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(_object(name, outcome)))
-        return
-    for line in _summary_lines(name, outcome):
-        click.echo(line, err=True)
+def _report(name: str, outcome: Outcome, as_json: bool) -> int:
+    """Print the summary; the status, which is another one if nobody can read it."""
+    if not as_json:
+        for line in _summary_lines(name, outcome):
+            tell(line, err=True)
+        return outcome.status
+    try:
+        tell(json.dumps(_object(name, outcome)))
+    except OutputError as error:
+        return say(str(error), error.exit_status)
+    return outcome.status
 
 
 def _object(name: str, outcome: Outcome) -> dict[str, Any]:
@@ -323,15 +332,15 @@ def _task_lines(
 def _say_finished(ctx: click.Context, app: Pipeline, summary: Summary, journal: str) -> None:
     """What `run` says in the place of running, when its journal holds a finished run."""
     how = "" if summary.ok else ", and not all was collected"
-    click.echo(f"{app.name}: already finished, says the journal {journal}{how}; --fresh starts again", err=True)
+    tell(f"{app.name}: already finished, says the journal {journal}{how}; --fresh starts again", err=True)
     for line in _task_lines(summary):
-        click.echo(line, err=True)
+        tell(line, err=True)
     dead = len(dead_items(journal))
     if dead:
         see = command_of(ctx, app, "dead", "list", "--journal", journal)
         again = command_of(ctx, app, "dead", "retry", "--all", "--journal", journal)
-        click.echo(f"  {dead} failed item{'' if dead == 1 else 's'}: {see}", err=True)
-        click.echo(f"  to have {'it' if dead == 1 else 'them'} tried again: {again}", err=True)
+        tell(f"  {dead} failed item{'' if dead == 1 else 's'}: {see}", err=True)
+        tell(f"  to have {'it' if dead == 1 else 'them'} tried again: {again}", err=True)
 
 
 @contextlib.contextmanager
@@ -345,7 +354,10 @@ def _only_json(wanted: bool) -> Any:
 
 
 def _leave(status: int) -> NoReturn:
-    sys.stdout.flush()
+    try:
+        flush_output()
+    except OutputError as error:
+        status = say(str(error), error.exit_status)
     sys.stderr.flush()
     logging.shutdown()
     os._exit(status)

@@ -12,6 +12,8 @@ from typing import IO
 
 import click
 
+from zmqpipeline.cli.output import written
+
 BAR_WIDTH = 20
 """Characters between the brackets of a bar."""
 
@@ -73,8 +75,9 @@ class Screen:
 
     def draw(self, lines: Sequence[str]) -> None:
         """Show these in the place of those before; below what does not fit, how much that is."""
-        self._stream.write(self._drawn(lines) if self.is_live else self._printed(lines))
-        self._stream.flush()
+        with written():
+            self._stream.write(self._drawn(lines) if self.is_live else self._printed(lines))
+            self._stream.flush()
         self._is_first = False
 
     def _printed(self, lines: Sequence[str]) -> str:

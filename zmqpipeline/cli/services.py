@@ -9,6 +9,7 @@ import click
 
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.common import flag_arguments, serve, settle, shared_flags
+from zmqpipeline.cli.output import tell
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options
 from zmqpipeline.processes import launch
@@ -58,7 +59,7 @@ def call(app: Pipeline, /, name: str, request: str, timeout: float, **flags: Any
     options = settle(app, flags)
     with app.client(name, options=options) as client:
         reply = client.request(_read(request), timeout=timeout)
-    click.echo(_shown(reply))
+    tell(_shown(reply))
     return 0
 
 

@@ -18,6 +18,7 @@ import click
 from zmqpipeline.addresses import EndpointAddress, derive, refuse_inproc
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.common import interval_flag, settle, shared_flags
+from zmqpipeline.cli.output import tell
 from zmqpipeline.cli.screen import Line, Screen, bar
 from zmqpipeline.cli.tables import duration, printable, table
 from zmqpipeline.errors import ConfigurationError
@@ -305,7 +306,7 @@ def ask_again(app: Pipeline, flags: Mapping[str, Any], show: Callable[[Answers],
                 return
             time.sleep(interval)
             answers = watcher.ask()
-    click.echo("No distributor answers any more: the run is over, or was ended.", err=True)
+    tell("No distributor answers any more: the run is over, or was ended.", err=True)
 
 
 def _bases(app: Pipeline, options: Options, given: str | None) -> list[str]:
@@ -350,7 +351,7 @@ class _Json(Before):
 
     def __call__(self, answers: Answers) -> None:
         for place, base, status in answers:
-            click.echo(json.dumps(as_object(base, status, self.swap(place, status))))
+            tell(json.dumps(as_object(base, status, self.swap(place, status))))
 
 
 class Tables(Before):

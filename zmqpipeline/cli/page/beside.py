@@ -23,6 +23,7 @@ from typing import Any
 import click
 
 from zmqpipeline.app import Pipeline
+from zmqpipeline.cli.output import tell
 from zmqpipeline.cli.page.guard import check_token
 from zmqpipeline.cli.page.orders import Order
 from zmqpipeline.cli.page.place import TOKEN_VARIABLE, listening, read_place, url_of
@@ -107,7 +108,7 @@ class PageBeside:
     ) -> None:
         """Start the server; called by the thread that outlives it. `post` tells the supervisor what is asked for."""
         self._folder = folder
-        click.echo(f"The page of {self._plan.page.name!r}: {url_of(self._listener)}", err=True)
+        tell(f"The page of {self._plan.page.name!r}: {url_of(self._listener)}", err=True)
         if self._plan.control:
             places.watcher = self
             self._scalable = [_scalable(one) for one in islice(places.tasks.values(), MAX_TASKS)]
