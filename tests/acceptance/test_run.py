@@ -350,6 +350,18 @@ def test_a_source_that_raises_is_told_once(workshop: Any) -> None:
     assert program.err.count("Traceback") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_source_that_raises_no_exception_is_told_once(is_async: bool, workshop: Any) -> None:
+    """A CancelledError of the user, and what else no `except Exception` meets, is the end of the task alone."""
+    source = SLEEPER.replace("        yield", "        if n == 7: raise asyncio.CancelledError\n        yield")
+    text = source.replace("def numbers", "async def numbers") if is_async else source
+    workshop.write("app.py", f"import asyncio\n{text}")
+    status, program = workshop.run("-m", "app", "run", SECONDS="0")
+    assert (status, program.err.count("Traceback")) == (1, 1)
+    assert sorted(workshop.numbers("collected")) == list(range(7))
+
+
 def test_metadata_that_raises_ends_the_run(workshop: Any) -> None:
     """A metadata function that raises ends the run soon, with status 1, its error told once."""
     workshop.write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from pathlib import Path
@@ -134,6 +135,23 @@ def test_the_very_exception_that_a_task_raised_comes_out_of_run(rig: Rig) -> Non
     assert caught.value is boom
 
 
+class Stop(BaseException):
+    """What ends some programs."""
+
+
+@pytest.mark.parametrize("stop", [Stop("enough"), asyncio.CancelledError(), SystemExit(3)])
+def test_what_is_no_exception_is_told_as_one(rig: Rig, stop: BaseException) -> None:
+    """It does not end the program, nor cancel the task of asyncio, that the distributor runs in."""
+
+    class Bad(rig.task):  # type: ignore[name-defined,misc]
+        def handle(self) -> dict[str, Any]:
+            raise stop
+
+    with pytest.raises(RunFailed, match=r"the function of task 'C' raised .*\. Return") as caught:
+        run_to_the_end(rig.distributor(Bad), rig.worker(), rig.collector())
+    assert caught.value.__cause__ is stop
+
+
 def test_a_gate_that_no_ack_can_open_fails_the_run(rig: Rig) -> None:
     """RunFailed carries the troubles by task."""
 
@@ -154,6 +172,16 @@ def test_metadata_that_cannot_be_had_fails_the_run(rig: Rig) -> None:
 
     with pytest.raises(LookupError, match="no database"):
         run_to_the_end(rig.worker(), rig.collector(), rig.distributor(metadata=bad))
+
+
+def test_metadata_that_raise_what_is_no_exception_fail_the_run(rig: Rig) -> None:
+    """As a source does."""
+
+    def bad() -> dict[str, Any]:
+        raise Stop("enough")
+
+    with pytest.raises(RunFailed, match="the metadata function raised Stop"):
+        run_to_the_end(rig.distributor(metadata=bad), rig.worker(), rig.collector())
 
 
 def test_shutdown_from_another_thread_ends_a_run_in_good_order(rig: Rig) -> None:

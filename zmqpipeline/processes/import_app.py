@@ -128,13 +128,13 @@ def _load_module(name: str) -> ModuleType:
         sys.path.insert(0, here)
     try:
         return importlib.import_module(name)
-    except ConfigurationError:
+    except (ConfigurationError, KeyboardInterrupt):
         raise
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise _import_raised(name, error) from error
         raise ImportFailed(f"There is no module {error.name!r}.{_did_you_mean(name)} Searched from {here}.") from None
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise _import_raised(name, error) from error
 
 
@@ -157,9 +157,9 @@ def _load_file(place: str) -> ModuleType:
         sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
-    except ConfigurationError:
+    except (ConfigurationError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise _import_raised(place, error) from error
     return module
 
@@ -263,9 +263,9 @@ def _made_by(factory: Callable[..., Any], target: str) -> Pipeline:
         )
     try:
         app = factory()
-    except ConfigurationError:
+    except (ConfigurationError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise _raised(f"Calling the factory {target!r}", error) from error
     if not isinstance(app, Pipeline):
         raise ImportFailed(f"The factory {target!r} returned a {type(app).__name__}, no Pipeline.")

@@ -117,8 +117,8 @@ class SourceCalls:
     def raise_first(self, troubles: Mapping[str, ErrorInfo]) -> None:
         """Raise what a function raised here, or what `troubles` say of one that raised elsewhere."""
         for name, error in self._raised.items():
-            if isinstance(error, (SystemExit, KeyboardInterrupt)):
-                # a function of the user does not end the process that calls it
+            if not isinstance(error, Exception):
+                # a function of the user does not end the process that calls it, nor cancel what runs the distributor
                 raise RunFailed(f"Not everything was sent: {_ended(name, error)}", troubles) from error
             # its own frames, and not ours on the way to them
             raise error.with_traceback(users_part(error.__traceback__))
