@@ -140,3 +140,26 @@ def test_a_reader_that_is_gone_ends_a_command(workshop: Workshop) -> None:
     """Without a word, as other programs do; the status is 1."""
     done = in_shell(workshop, "ok check | true; echo ${PIPESTATUS[0]}")
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+RAISING = APP.replace(
+    "    return data\n\n@app.coll", "    raise ValueError('bad \\x1b[31m\\u202e\\x00\\n\\x1b[2J')\n\n@app.coll"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["worker", "import"])
+def test_an_exception_changes_no_terminal(where: str, workshop: Workshop) -> None:
+    """Its message is in the line, in the traceback, and at the end; what is kept, and JSON, have it as it was."""
+    text = RAISING if where == "worker" else RAISING.replace("app = ", "raise ValueError('bad \\x1b[31m')\napp = ", 1)
+    workshop.write("ok.py", text)
+    run = ("run", "--workers", "1", "--journal", "run.db")
+    status, program = workshop.run("-m", "zmqpipeline", "-A", "ok", *run)
+    assert status == (1 if where == "worker" else 2)
+    assert "bad \\x1b[31m" in program.err
+    assert all(one.isprintable() or one in "\n\t" for one in program.err)
+    if where == "worker":
+        _, program = workshop.run("-m", "ok", "dead", "show", "a", "0", "--journal", "run.db")
+        assert all(one.isprintable() or one in "\n\t" for one in program.out)
+        _, program = workshop.run("-m", "ok", "dead", "list", "--journal", "run.db", "--json")
+        assert program.json[0]["message"] == "bad \x1b[31m\u202e\x00\n\x1b[2J"

@@ -23,7 +23,7 @@ from zmqpipeline.protocol.commands import SetRun
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.roles.sources import refuse_other_metadata
 from zmqpipeline.runtime.journal import Journal
-from zmqpipeline.runtime.log import JsonLines, log_to_stderr
+from zmqpipeline.runtime.log import CLEAR, JsonLines, TextLines, log_to_stderr
 from zmqpipeline.runtime.progress import Progress, read_progress
 
 
@@ -235,3 +235,16 @@ def test_logging_that_the_program_configured_is_left_alone(
         patch.setattr(logging.root, "handlers", [])
         log_to_stderr("debug")
     assert top.handlers == [own]
+
+
+def test_a_log_line_as_text_changes_no_terminal() -> None:
+    """What users raise is written out, in the traceback as well; lines stay lines, and what clears the line is ours."""
+    try:
+        raise ValueError("bad \x1b[31m\u202e\x00\r, naïve\ttext\nnext")
+    except ValueError:
+        record = logging.LogRecord("zmqpipeline", logging.WARNING, "app.py", 1, "It \x9bis", (), sys.exc_info())
+    text = TextLines(f"\r{CLEAR}").format(record)
+    assert text.startswith(f"\r{CLEAR}")
+    first, *_, last, end = text.removeprefix(f"\r{CLEAR}").split("\n")
+    assert first.endswith(": It \\x9bis")
+    assert (last, end) == ("ValueError: bad \\x1b[31m\\u202e\\x00\\r, naïve\ttext", "next")

@@ -21,7 +21,7 @@ from zmqpipeline.roles.base import Role
 from zmqpipeline.roles.runner import HostProcess, RoleRunner
 from zmqpipeline.runtime import child as processes
 from zmqpipeline.runtime import child_report as told
-from zmqpipeline.runtime.error_text import trouble_of
+from zmqpipeline.runtime.error_text import printable, trouble_of
 from zmqpipeline.runtime.log import log_to_stderr
 from zmqpipeline.runtime.process_start import age_of_command, mark_command
 from zmqpipeline.runtime.tuning import keep_freed_memory, keep_imported, raise_file_limit
@@ -216,7 +216,7 @@ def flag_arguments(flags: Mapping[str, Any]) -> list[str]:
 
 def say(text: str, status: int) -> int:
     """Tell the user in one line what went wrong; the exit status that goes with it."""
-    tell(f"Error: {' '.join(text.split())}", err=True)
+    tell(f"Error: {printable(' '.join(text.split()))}", err=True)
     return status
 
 

@@ -14,11 +14,12 @@ import click
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.group import Group
 from zmqpipeline.cli.output import tell
-from zmqpipeline.cli.tables import printable, table
+from zmqpipeline.cli.tables import table
 from zmqpipeline.errors import ConfigurationError, JournalError, SerializeError, did_you_mean
 from zmqpipeline.options import Options
 from zmqpipeline.processes import import_app, launch
 from zmqpipeline.runtime import journal as journals
+from zmqpipeline.runtime.error_text import printable
 from zmqpipeline.runtime.journal import DeadItem
 from zmqpipeline.serialization.pack import unpack
 

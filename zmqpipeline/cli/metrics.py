@@ -14,9 +14,9 @@ from zmqpipeline.cli.asker import Asker, asker_of
 from zmqpipeline.cli.common import settle, shared_flags
 from zmqpipeline.cli.exposition import METRICS, Durations, Metric, Value, samples_of
 from zmqpipeline.cli.output import tell
-from zmqpipeline.cli.tables import printable
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.protocol.messages import Status
+from zmqpipeline.runtime.error_text import printable
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family

@@ -12,7 +12,8 @@ from typing import IO
 
 from zmqpipeline.cli.output import tell
 from zmqpipeline.cli.screen import bar, has_colors, painted
-from zmqpipeline.cli.tables import duration, printable
+from zmqpipeline.cli.tables import duration
+from zmqpipeline.runtime.error_text import printable
 from zmqpipeline.runtime.log import CLEAR
 from zmqpipeline.runtime.progress import Progress
 

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.report_page import Report, page
-from zmqpipeline.cli.tables import printable
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import IN_PROGRAMS, Options
 from zmqpipeline.processes.cores import usable_cores
 from zmqpipeline.processes.run_record import RunRecord
 from zmqpipeline.processes.supervisor import Outcome
+from zmqpipeline.runtime.error_text import printable
 
 log = logging.getLogger("zmqpipeline.run")
 

@@ -12,8 +12,9 @@ from html import escape
 from itertools import groupby
 from typing import NamedTuple
 
-from zmqpipeline.cli.tables import duration, printable
+from zmqpipeline.cli.tables import duration
 from zmqpipeline.processes.run_record import MAX_SLICES, Row, RunRecord, Slices
+from zmqpipeline.runtime.error_text import printable
 
 WIDTH = 960
 LEFT = 170

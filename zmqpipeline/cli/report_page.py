@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 
 from zmqpipeline.cli.report_drawings import count, safe, throughput, timeline
-from zmqpipeline.cli.tables import duration, printable
+from zmqpipeline.cli.tables import duration
 from zmqpipeline.processes.run_record import RunRecord
 from zmqpipeline.processes.supervisor import Outcome
 from zmqpipeline.protocol.messages import ItemTimes
 from zmqpipeline.protocol.status_records import ITEM_SECONDS
+from zmqpipeline.runtime.error_text import printable
 
 MAX_TASKS, MAX_REASONS, MAX_PLACES = 200, 50, 200
 """So many rows the tables of tasks, failures and workers have; of the others their number is told."""

@@ -33,7 +33,6 @@ from zmqpipeline.cli.failed import command_of
 from zmqpipeline.cli.output import OutputError, flush_output, tell
 from zmqpipeline.cli.page.place import HOST, TOKEN_HELP, TOKEN_VARIABLE
 from zmqpipeline.cli.progress import progress_shown
-from zmqpipeline.cli.tables import printable
 from zmqpipeline.errors import ConfigurationError, JournalUnavailable
 from zmqpipeline.options import Options
 from zmqpipeline.processes import import_app
@@ -41,6 +40,7 @@ from zmqpipeline.processes import launch as launching
 from zmqpipeline.processes.supervisor import Outcome
 from zmqpipeline.processes.worker_numbers import Workers, read_workers
 from zmqpipeline.roles.results import Summary
+from zmqpipeline.runtime.error_text import printable
 from zmqpipeline.runtime.journal import dead_items
 from zmqpipeline.runtime.standard_files import open_closed_files
 

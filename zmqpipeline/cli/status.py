@@ -20,12 +20,13 @@ from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.common import interval_flag, settle, shared_flags
 from zmqpipeline.cli.output import tell
 from zmqpipeline.cli.screen import Line, Screen, bar
-from zmqpipeline.cli.tables import duration, printable, table
+from zmqpipeline.cli.tables import duration, table
 from zmqpipeline.errors import ConfigurationError
 from zmqpipeline.options import Options, variable
 from zmqpipeline.processes import launch
 from zmqpipeline.protocol.messages import RunningItem, Status, TaskStatus, WorkerStatus
 from zmqpipeline.roles.results import Reason
+from zmqpipeline.runtime.error_text import printable
 from zmqpipeline.runtime.status_client import PATIENCE, StatusClient
 
 SHOWN = 3

@@ -1,4 +1,4 @@
-"""Text for terminals: columns that are in line, and nothing in them that would change the terminal."""
+"""Text for terminals: columns that are in line, and times."""
 
 from __future__ import annotations
 
@@ -18,12 +18,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
         return "  ".join(cells).rstrip()
 
     return [line(row) for row in (head, *rows)]
-
-
-def printable(text: str, *, lines: bool = False) -> str:
-    """Text of users, which may hold what would change the terminal or cannot be written to it."""
-    kept = "\n\t" if lines else ""
-    return "".join(one if one.isprintable() or one in kept else ascii(one)[1:-1] for one in text)
 
 
 def duration(seconds: float) -> str:

@@ -148,6 +148,14 @@ def _sendable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def printable(text: str, *, lines: bool = False) -> str:
+    """Text of users, which may hold what would change the terminal or cannot be written to it."""
+    if text.isprintable():
+        return text
+    kept = "\n\t" if lines else ""
+    return "".join(one if one.isprintable() or one in kept else ascii(one)[1:-1] for one in text)
+
+
 class _Shown(reprlib.Repr):
     """A repr of bounded length and cost, whatever it is of."""
 

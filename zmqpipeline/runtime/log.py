@@ -24,6 +24,8 @@ from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import Any
 
+from zmqpipeline.runtime.error_text import printable
+
 LOGGERS = (
     "zmqpipeline.distributor",
     "zmqpipeline.collector",
@@ -90,6 +92,19 @@ CLEAR = "\x1b[K"
 """Clears the rest of a terminal's line."""
 
 
+class TextLines(logging.Formatter):
+    """A record as text: a line, perhaps with a traceback below it, and nothing in it that would change a terminal."""
+
+    def __init__(self, begin: str = "") -> None:
+        """`begin` comes before each record, as it is."""
+        super().__init__(TEXT_FORMAT)
+        self._begin = begin
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The text, without its end."""
+        return self._begin + printable(super().format(record), lines=True)
+
+
 class JsonLines(logging.Formatter):
     """A record as one JSON object: time (ISO 8601, UTC), level, logger, process, message, perhaps traceback.
 
@@ -120,7 +135,7 @@ def log_to_stderr(level: str, *, as_json: bool = False) -> None:
     handler = logging.StreamHandler()
     # of what the progress line has drawn there, by whichever process, nothing shall be left beside a line
     begin = f"\r{CLEAR}" if handler.stream.isatty() else ""
-    handler.setFormatter(JsonLines() if as_json else logging.Formatter(begin + TEXT_FORMAT))
+    handler.setFormatter(JsonLines() if as_json else TextLines(begin))
     top.addHandler(handler)
     top.setLevel(level.upper())
     top.propagate = False

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from zmqpipeline.cli.page.plan import Scalable
-from zmqpipeline.cli.tables import printable
+from zmqpipeline.runtime.error_text import printable
 
 SCALE = "scale"
 """The word of such an order."""

@@ -15,8 +15,8 @@ from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.describe import graph_of
 from zmqpipeline.cli.failed import command_of
 from zmqpipeline.cli.page.layout import columns
-from zmqpipeline.cli.tables import printable
 from zmqpipeline.options import IN_PROGRAMS, Options
+from zmqpipeline.runtime.error_text import printable
 
 MAX_BOXES = 200
 """A graph with more boxes is not drawn: nobody could read it."""

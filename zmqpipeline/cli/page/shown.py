@@ -10,7 +10,7 @@ from typing import Any
 from zmqpipeline.cli.page.history import service_time
 from zmqpipeline.cli.page.plan import PagePlan
 from zmqpipeline.cli.status import longest, rate_of, rate_text, runs_text, seconds_left, size_text
-from zmqpipeline.cli.tables import duration, printable
+from zmqpipeline.cli.tables import duration
 from zmqpipeline.processes.worker_places import Staff
 from zmqpipeline.protocol.messages import (
     FailureStatus,
@@ -21,6 +21,7 @@ from zmqpipeline.protocol.messages import (
     TaskStatus,
     WorkerStatus,
 )
+from zmqpipeline.runtime.error_text import printable
 
 PAGE_ROWS = 50
 """So many workers, or kinds of failure, are on one page of their table."""

@@ -15,7 +15,7 @@ from zmqpipeline.cli.page.orders import SCALE, read_order
 from zmqpipeline.cli.page.plan import PagePlan
 from zmqpipeline.cli.page.shown import View, shown
 from zmqpipeline.cli.page.watch import Watch
-from zmqpipeline.cli.tables import printable
+from zmqpipeline.runtime.error_text import printable
 
 if TYPE_CHECKING:
     import uvicorn
