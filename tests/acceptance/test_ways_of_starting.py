@@ -222,6 +222,15 @@ def test_a_factory_that_makes_no_app_is_told(workshop: Any, factory: str, said: 
     assert said in program.err
 
 
+@pytest.mark.parametrize("place", ["./", ".", "pkg/"])
+def test_a_folder_in_the_place_of_a_file_is_told(workshop: Any, place: str) -> None:
+    """It is there, and is no file."""
+    write_package(workshop)
+    status, program = workshop.run("-m", "zmqpipeline", "-A", place, "check")
+    assert (status, len(program.err.splitlines())) == (2, 1), program.err
+    assert program.err.startswith(f"Error: {place!r} is a folder. Give a Python file in it")
+
+
 def test_a_name_that_is_not_there_is_told_with_those_that_are(workshop: Any) -> None:
     """The apps of the module, and the functions that make one and are called without arguments; no others."""
     workshop.write(

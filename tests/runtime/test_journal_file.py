@@ -168,6 +168,9 @@ def test_where_no_file_can_be_is_refused(tmp_path: Path) -> None:
         Journal(tmp_path / "nowhere" / "run.db", pipeline="squares")
     with pytest.raises(JournalError, match=r"there is no folder '.*file'"):
         Journal(tmp_path / "file" / "run.db", pipeline="squares")
+    if Path("/proc/self").exists():
+        with pytest.raises(JournalError, match=r"the folder '/proc' takes no files\. Name another one"):
+            Journal(Path("/proc/run.db"), pipeline="squares")
     for name in (tmp_path, Path(os.devnull)):
         with pytest.raises(JournalError, match="is no file, but a folder or a device"):
             Journal(name, pipeline="squares")

@@ -128,6 +128,13 @@ def test_what_cannot_be_bound_says_why(address: str, words: str, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="the system has no /proc")
+def test_a_folder_that_takes_no_files_is_named() -> None:
+    """It is there: /proc, for one."""
+    with Transport(QUICK) as transport, pytest.raises(EndpointError, match="the folder '/proc' takes no files"):
+        transport.bind("hop", EndpointAddress("ipc:///proc/w.ipc"))
+
+
 def test_a_long_path_is_refused_to_the_connecting_side_too(tmp_path: Path) -> None:
     """Nobody could ever be bound there, so waiting for it would be for ever."""
     with Transport(QUICK) as transport, pytest.raises(EndpointError, match=str(zmq.IPC_PATH_MAX_LEN)):

@@ -119,7 +119,7 @@ def _while_importing(target: str) -> Iterator[None]:
 
 
 def _is_file(place: str) -> bool:
-    return place.endswith(".py") or os.sep in place
+    return place.endswith(".py") or os.sep in place or place.startswith(".")
 
 
 def _load_module(name: str) -> ModuleType:
@@ -140,6 +140,11 @@ def _load_module(name: str) -> ModuleType:
 
 def _load_file(place: str) -> ModuleType:
     path = Path(place).resolve()
+    if path.is_dir():
+        raise ImportFailed(
+            f"{place!r} is a folder. Give a Python file in it, or a package by its name: -A package.module, in the "
+            "folder that holds it."
+        )
     if not path.is_file():
         raise ImportFailed(
             f"There is no file {place!r} in {Path.cwd()}. Give a Python file, or a module as -A package.module"

@@ -15,7 +15,7 @@ import zmq
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import ConfigurationError, EndpointError, EndpointInUse
 from zmqpipeline.options import Options
-from zmqpipeline.runtime.locks import PathLock
+from zmqpipeline.runtime.locks import PathLock, without_file
 
 Socket = zmq.Socket[bytes]
 """A socket that receives bytes."""
@@ -204,7 +204,7 @@ def _explained(number: int | None, address: EndpointAddress) -> ConfigurationErr
 
 def _reason(number: int | None, address: EndpointAddress) -> str:
     if address.protocol == "ipc" and number in (errno.ENOENT, errno.ENOTDIR):
-        return f"there is no folder {str(Path(address.path).parent)!r}. Make it, or correct the path."
+        return without_file(address.path)
     if number in (errno.ENODEV, errno.EADDRNOTAVAIL):
         return f"no interface of this machine has the address {address.host!r}. Use one that it has, or '*' for all."
     if number in (errno.EACCES, errno.EPERM):

@@ -15,6 +15,15 @@ from pathlib import Path
 from zmqpipeline.runtime import forks
 
 
+def without_file(path: str | Path) -> str:
+    """Why the system says that there is no file where one is to be made, and what to do: the end of a sentence."""
+    folder = Path(path).parent
+    if folder.is_dir():
+        # /proc and its like
+        return f"the folder {str(folder)!r} takes no files. Name another one."
+    return f"there is no folder {str(folder)!r}. Make it, or correct the path."
+
+
 class PathLock:
     """An exclusive lock, held from the construction until `release`.
 

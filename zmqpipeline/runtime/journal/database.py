@@ -24,7 +24,7 @@ from zmqpipeline.errors import JournalError, JournalUnavailable
 from zmqpipeline.protocol.data.ranges import spans_of
 from zmqpipeline.protocol.events import Restored
 from zmqpipeline.protocol.messages import TaskCounts, TaskPause, TaskProgress
-from zmqpipeline.runtime.locks import PathLock
+from zmqpipeline.runtime.locks import PathLock, without_file
 
 APPLICATION_ID = 0x7A6D7170
 """``zmqp``, in the header of the file: what tells a journal from other sqlite files."""
@@ -232,9 +232,7 @@ def locked(path: Path) -> PathLock:
             "Wait for that one, end it, or name another file."
         ) from error
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise JournalError(
-            f"{_name(path)} cannot be made: there is no folder {str(path.parent)!r}. Make it, or correct the path."
-        ) from error
+        raise JournalError(f"{_name(path)} cannot be made: {without_file(path)}") from error
     except OSError as error:
         raise _of_the_system(path, error) from error
     with contextlib.suppress(OSError):
