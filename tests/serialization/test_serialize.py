@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import enum
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -22,6 +23,8 @@ from hypothesis import strategies as st
 
 from tests.support.values import Foo, same
 from zmqpipeline.errors import PipelineError, SerializeError
+from zmqpipeline.protocol.delivery.failures import in_a_line
+from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.serialization.pack import (
     MAX_DEPTH,
     METADATA_BYTES,
@@ -352,6 +355,30 @@ def test_what_is_no_item_is_refused_with_the_functions_name(value: Any, hint: st
     with pytest.raises(SerializeError) as caught:
         pack_item(value, "worker function 'f'")
     assert hint in str(caught.value)
+
+
+def loop_below(depth: int) -> dict[str, Any]:
+    """A dict that holds itself, and that is so deep in others."""
+    value: dict[str, Any] = {}
+    value["itself"] = value
+    for _ in range(depth):
+        value = {"d": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (nested(100_000), "is nested more than 1000 levels deep"),
+        ({"a": {"k" * 30: {"l" * 30: {"m" * 30: Foo()}}}}, "is a Foo. "),
+        (loop_below(100), " again, a circle"),
+    ],
+)
+def test_a_log_line_has_room_for_the_reason_behind_a_long_path(value: Any, reason: str) -> None:
+    """The path is shown without its middle."""
+    with pytest.raises(SerializeError, match=re.escape(reason)) as caught:
+        pack_item({"value": value}, "The worker function 'compute' of task 'a' (deep.py:8)")
+    assert reason in in_a_line(ErrorInfo("SerializeError", str(caught.value)))
 
 
 IDENTITIES = """

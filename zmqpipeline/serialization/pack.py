@@ -408,6 +408,10 @@ def _explain(value: Any, error: Exception) -> str:
         return changed
 
 
+_MOST_OF_PATH, _MOST_OF_TWO = 60, 40
+"""So many characters of a path are shown, so that a log line has room for the reason behind it; and of each of two."""
+
+
 def _find(value: Any) -> str | None:
     """Say where the first value is that cannot be packed; None if there is none (then it changed meanwhile)."""
     complaint = _complain("$", value)
@@ -426,7 +430,8 @@ def _find(value: Any) -> str | None:
             continue
         for identity, above, _ in levels:
             if identity == id(child):
-                return f"`{_shorten(path)}` is `{_shorten(above)}` again, a circle. Send a value without circles."
+                both = f"`{_shorten(path, _MOST_OF_TWO)}` is `{_shorten(above, _MOST_OF_TWO)}`"
+                return f"{both} again, a circle. Send a value without circles."
         if len(levels) >= MAX_DEPTH:
             return f"`{_shorten(path)}` is nested more than {MAX_DEPTH} levels deep. Send a flatter value."
         levels.append((id(child), path, _children(path, child)))
@@ -468,8 +473,10 @@ def _complain(path: str, value: Any) -> str | None:
     return None
 
 
-def _shorten(path: str) -> str:
-    return path if len(path) <= 200 else f"{path[:90]} ... {path[-90:]}"
+def _shorten(path: str, most: int = _MOST_OF_PATH) -> str:
+    """Without its middle, if it is long."""
+    half = most // 2 - 2
+    return path if len(path) <= most else f"{path[:half]} ... {path[-half:]}"
 
 
 def _article(word: str) -> str:
