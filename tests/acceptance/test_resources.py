@@ -156,6 +156,9 @@ def test_what_raises_when_it_is_closed_is_told_and_ends_nothing(sort: str, works
     said = "The worker_init function 'connect' of task 'C' raised when it was to close what it had made"
     assert program.err.count(said) == 1
     assert "OSError: the disk is gone" in program.err
+    # the first frame is that of the user's function
+    _, _, frames = program.err.partition("Traceback (most recent call last):\n")
+    assert f'File "{workshop.folder}/' in frames.splitlines()[0]
 
 
 @both
@@ -176,6 +179,8 @@ def test_a_generator_that_does_not_yield_once_is_told(instead: str, said: str, s
     program = start(workshop, body)
     assert program.wait() in ((1, 3) if instead == "return" else (0,)), program.err
     assert said in program.err
+    # no code of the user raised it, and of ours nothing is shown
+    assert "Traceback" not in program.err
 
 
 @both

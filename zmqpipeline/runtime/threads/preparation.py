@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from zmqpipeline.errors import WorkerInitError
+from zmqpipeline.protocol.delivery.failure_kinds import said
 from zmqpipeline.protocol.events import InitDone, InitFailed
 from zmqpipeline.runtime import child_report
 from zmqpipeline.runtime.error_text import place_of, trouble_of
@@ -96,8 +97,16 @@ class Preparation:
     def _close(self, name: str, function: Callable[[], object]) -> None:
         try:
             self._call(name, function)
-        except BaseException:
-            _log.exception("The %s raised when it was to close what it had made; the worker ends without that.", name)
+        except BaseException as error:
+            trouble = trouble_of(error)
+            # where no code of the user was at work there are no frames
+            frames = f"\n{trouble.traceback.rstrip()}" if trouble.place else ""
+            if isinstance(error, WorkerInitError) and not frames:
+                # it yielded twice, which is all there is to say
+                _log.error("%s", error)
+                return
+            text = "The %s raised when it was to close what it had made; the worker ends without that: %s.%s"
+            _log.error(text, name, said(trouble).rstrip("."), frames)
 
     def wait(self, limit: float) -> None:
         """Wait for what is being closed, for so many seconds at most; a line says what takes long."""
