@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -64,10 +65,20 @@ class Scene:
     def __init__(self) -> None:
         self.numbers = Numbers()
         self.collector = SimpleNamespace(machine=self.numbers, counts=[], ok=None, status=0, is_finishing=False)
-        runner = cast(Any, SimpleNamespace(reasons=list, tracebacks=list, end=lambda *, final, seconds: None))
+        self.told_collector: list[str] = []
+        ends = partial(self.told_collector.append, "the distributor ends")
+        runner = SimpleNamespace(
+            reasons=list, tracebacks=list, end=lambda *, final, seconds: None, distributor_ends=ends
+        )
         self.distributor, self.worker = Slot("distributor", []), Slot("worker of 'C'", [], "C")
         plan = Plan(
-            "p", cast(Any, self.collector), runner, self.distributor, [self.worker], {"C": None}, drain_timeout=25
+            "p",
+            cast(Any, self.collector),
+            cast(Any, runner),
+            self.distributor,
+            [self.worker],
+            {"C": None},
+            drain_timeout=25,
         )
         self.supervisor = RunSupervisor(plan, ChildSlots([self.distributor, self.worker]))
         self.seat(self.distributor)
@@ -239,9 +250,10 @@ def test_a_distributor_that_dies_while_finished_runs_is_started_again() -> None:
 
 
 def test_a_distributor_is_not_started_again_while_the_run_drains() -> None:
-    """What it waited for is over: who still runs has one second."""
+    """What it waited for is over: who still runs has one second. The collector knows before that nobody comes."""
     scene = Scene()
     scene.supervisor._signal(15, 100.0)
+    assert scene.told_collector == ["the distributor ends"]
     assert scene.supervisor.deadlines["overtime"] > 120
     scene.ends(scene.distributor, -9)
     assert scene.distributor.restart_at is None

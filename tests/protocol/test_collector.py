@@ -195,6 +195,16 @@ def test_without_a_distributor_nothing_is_acknowledged_and_nothing_lost(scene: S
     assert scene.bench.said_one(m.Holding).progress == [m.TaskProgress("A", (0, 1), ())]
 
 
+def test_the_end_of_a_distributor_that_none_is_to_follow_is_no_news(scene: Scene) -> None:
+    """Whoever has ended it said so to the collector before."""
+    scene.bench.tell(e.DistributorEnds())
+    scene.bench.tell(e.PeerLost(scene.distributor.peer))
+    assert "connection to the distributor broke" not in scene.bench.logged()
+    scene.results(0)
+    scene.collected(0)
+    assert scene.bench.machine.count == 1
+
+
 def test_a_collector_that_nobody_comes_to_says_so_soon() -> None:
     """After ten seconds, since somebody may have misspelt an address; then each minute."""
     bench = Bench(CollectorMachine("squares", incarnation=b"collector"))

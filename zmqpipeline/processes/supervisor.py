@@ -412,6 +412,7 @@ class RunSupervisor:
             return
         self.draining, self.drain_by = True, now + self.plan.drain_timeout
         self._stop_restarts()
+        self.plan.runner.distributor_ends()
         self.slots.terminate()
         # Without a collector no result arrives, and without a distributor nobody says so: they would wait in vain.
         is_whole = self.plan.distributor.child is not None and not self.collector_ended

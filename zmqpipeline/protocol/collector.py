@@ -98,8 +98,8 @@ class CollectorMachine(CollectedResults):
                 if final and self.interrupted_at is None and self.phase != "finished":
                     self.interrupted_at = now
                 self._drain(now + seconds)
-            case _:
-                pass
+            case e.DistributorEnds():
+                self._is_last = True
         for credit in self._credits.to_tell():
             self._tell_credit(*credit)
         self._move_on(now)
@@ -174,7 +174,7 @@ class CollectorMachine(CollectedResults):
             self._distributor = None
             if self.phase == "finished" and not self._was_finished:
                 self._stay_for_the_absent(now)
-            if self.phase in ("empty", "active"):
+            if self.phase in ("empty", "active") and not self._is_last:
                 self._log(30, "The connection to the distributor broke; what is collected is kept until it is back.")
 
     # the distributor ---------------------------------------------------------------------------------------------

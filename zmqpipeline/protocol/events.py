@@ -202,6 +202,11 @@ class ThreadLost:
 
 
 @dataclass(frozen=True, slots=True)
+class DistributorEnds:
+    """Whoever started this collector ends its distributor, and starts no other."""
+
+
+@dataclass(frozen=True, slots=True)
 class Restored:
     """What a journal held when it was opened: told to the machine before anything else. `metadata` is a packed dict.
 
@@ -340,6 +345,7 @@ Event: TypeAlias = (
     | InitFailed
     | Retire
     | ThreadLost
+    | DistributorEnds
     | Restored
     | JournalFailed
     | Collected

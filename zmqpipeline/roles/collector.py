@@ -24,7 +24,7 @@ from zmqpipeline.protocol.commands import (
     SetRun,
 )
 from zmqpipeline.protocol.delivery.failure_kinds import by_count
-from zmqpipeline.protocol.events import EndFound, Event
+from zmqpipeline.protocol.events import DistributorEnds, EndFound, Event
 from zmqpipeline.protocol.messages import TaskCounts
 from zmqpipeline.roles.attributes import (
     ENDPOINT,
@@ -259,6 +259,10 @@ class CollectorRunner(RoleRunner):
             return []
         kinds = [kind.trouble for kind in by_count(machine.failed.kinds)]
         return [one.traceback for one in (*machine.unsent.values(), *kinds, *machine.troubles.values())]
+
+    def distributor_ends(self) -> None:
+        """Whoever runs it ends its distributor, and starts no other: the end of that one is no news."""
+        self._tell(DistributorEnds())
 
     def calls(self) -> ResultCalls:
         """The calls of user code, as one run begins."""

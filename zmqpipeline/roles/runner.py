@@ -106,8 +106,8 @@ class RoleRunner(ABC):
         self._guard = threading.RLock()
         self._loop: Loop | None = None
         self._leadership: Leadership | None = None
-        self._asked: list[Drain] = []
-        """Drains that were asked for while there was no loop to take them."""
+        self._asked: list[Event] = []
+        """What the machine was to be told while there was no loop to take it, such as a Drain."""
         self._began: float | None = None
         self._over: float | None = None
         self._observer_thread: ObserverThread | None = None
@@ -181,12 +181,14 @@ class RoleRunner(ABC):
 
         What still runs has so many `seconds`; None: its `drain_timeout`.
         """
-        drain = Drain(self.options.drain_timeout if seconds is None else seconds, final)
+        self._tell(Drain(self.options.drain_timeout if seconds is None else seconds, final))
+
+    def _tell(self, event: Event) -> None:
         with self._guard:
             if self._loop is None:
-                self._asked.append(drain)
+                self._asked.append(event)
             else:
-                self._loop.post(drain)
+                self._loop.post(event)
 
     def seconds(self) -> float:
         """How long `run` took, or takes so far."""
@@ -246,8 +248,8 @@ class RoleRunner(ABC):
         with self._guard:
             self._loop = loop
             if loop is not None:
-                for drain in self._asked:
-                    loop.post(drain)
+                for event in self._asked:
+                    loop.post(event)
             self._asked.clear()
 
     @property

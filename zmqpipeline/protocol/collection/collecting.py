@@ -93,6 +93,8 @@ class CollectedResults:
         self._named: frozenset[str] = frozenset()
         """The tasks that the distributor has named; results of no others are taken."""
         self._distributor: e.Peer | None = None
+        self._is_last = False
+        """No distributor comes after this one."""
         self._was_served = False
         """A distributor of this run has spoken to this process."""
         self._has_failed, self._failing_at = False, 0.0
