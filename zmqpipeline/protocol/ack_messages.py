@@ -31,6 +31,10 @@ class TaskProgress:
     repeated: int = 0
     told: int = 0
     """So many done items are told by `Ranges`, in place of those here."""
+    redelivered: int = 0
+    """How many deliveries after the first one are known of, by whichever of both knows of more."""
+    duplicates: int = 0
+    """How many results came again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +258,8 @@ class Ack:
     """How many transactions this process has written to its journal, if there is one."""
     commit_seconds: float = 0.0
     """How long these took."""
+    redelivered: int = 0
+    """As in TaskProgress, of the whole task."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -310,6 +310,7 @@ class CollectorMachine(CollectedResults):
         self._serves(peer)
         if body.pauses:
             self._keep_pauses(body.pauses)
+        self._tasks.learn_redelivered(body.progress)
         self._acks.is_gated = body.gated
         if body.gated and body.ack_id < self.count:
             self._tell_acks(self._acks.after(body.ack_id), "", (), (), b"")
@@ -322,10 +323,6 @@ class CollectorMachine(CollectedResults):
         begun = (body.run, body.metadata, self._tasks.told(), *self._tasks.keys_done(), *self._acks.newest)
         self._do(c.SetRun(*begun))
         self._call_workers()
-
-    def _keep_pauses(self, pauses: list[m.TaskPause]) -> None:
-        self._pauses.told(pauses)
-        self._do(c.KeepPauses(self._pauses.left()))
 
     def _hold(self, run: str, metadata: bytes, progress: list[m.TaskProgress]) -> None:
         """This run is held here from now on, with what somebody else knows to be done."""

@@ -251,7 +251,7 @@ class DistributorMachine(ToCollector):
             self._hear(ack, news=False)
             return
         self._note_collector(ack, now)
-        task.ledger.duplicates = max(task.ledger.duplicates, ack.duplicates)
+        task.ledger.learn_counts(ack.redelivered, ack.duplicates)
         before = task.ledger.done
         released = task.ledger.acknowledge(*self._believed(task, ack.collected, ack.failed))
         task.ledger.learn_repeated(ack.repeated)

@@ -302,6 +302,7 @@ class ToCollector:
                 done = self._believed(task, known.collected, known.failed)
                 self._dispatcher.note_released(task.ledger.acknowledge(*done), now)
                 task.ledger.learn_repeated(known.repeated)
+                task.ledger.learn_counts(known.redelivered, known.duplicates)
 
     def _hear(self, ack: m.Ack, *, news: bool) -> None:
         if self._gates.hear(ack.notes, ack.kept_from, ack.count, news=news):

@@ -36,7 +36,7 @@ class TaskSummary:
     """Items with a key that was already under way or done."""
 
     redelivered: int = 0
-    """Deliveries of an item after its first."""
+    """Deliveries of an item after its first, also by a distributor of this run that died; see `howto/metrics`."""
 
     duplicates: int = 0
     """Results that came a second time, and were not collected again."""

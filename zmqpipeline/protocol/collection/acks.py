@@ -65,9 +65,10 @@ class Acks:
         collected, failed = done
         counts = (known.duplicates, self.count, data, known.repeated, data_of)
         if not self.is_gated:
-            yield Ack(run, task, collected, failed, *counts, [], 0, queued, outboxes, *commits)
+            yield Ack(run, task, collected, failed, *counts, [], 0, queued, outboxes, *commits, known.redelivered)
             return
         *parts, last = in_messages(notes)
         for part in parts:
             yield Ack(run, "", (), (), 0, self.count, b"", 0, "", part, self._log.oldest)
-        yield Ack(run, task, collected, failed, *counts, last, self._log.oldest, queued, outboxes, *commits)
+        rest = (queued, outboxes, *commits, known.redelivered)
+        yield Ack(run, task, collected, failed, *counts, last, self._log.oldest, *rest)

@@ -148,6 +148,7 @@ class CollectedResults:
         """Have the function called for these of the results; `keys` are theirs, joined."""
         if new:
             self._credits.arrived(who or b"", size(new), payloads)
+            progress.tried(body.attempt, size(new))
             progress.expect(new, split_keys(keys))
             self._call(c.Collect(body.task, body.attempt, new, payloads, keys, self._acks.is_gated), size(new))
 
@@ -289,6 +290,7 @@ class CollectedResults:
             progress = self._task(item.task)
             if progress.new_of((item.number, item.number + 1), item.key):
                 progress.expect((item.number, item.number + 1), [item.key] if item.key else [])
+                progress.tried(item.attempts)
                 new.append(item)
             else:
                 self._ack_again(item.task, (item.number, item.number + 1))
@@ -334,6 +336,10 @@ class CollectedResults:
     def _last_word(self) -> m.Finished:
         kinds = self.failed.of_stage("collector", "feed", "gather")
         return m.Finished(self.run, told(self.troubles), self._finished_data, kinds)
+
+    def _keep_pauses(self, pauses: list[m.TaskPause]) -> None:
+        self._pauses.told(pauses)
+        self._do(c.KeepPauses(self._pauses.left()))
 
     def _task(self, name: str) -> CollectedItems:
         return self._tasks.of(name)

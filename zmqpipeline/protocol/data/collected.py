@@ -16,11 +16,14 @@ from zmqpipeline.protocol.data.dedup import DedupKeys, split_keys
 from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of, spans_of
 from zmqpipeline.protocol.messages import Keys, Ranges, TaskProgress
 
+MAX_ATTEMPTS = 1 << 20
+"""Of one item no more are believed, whatever a worker claims."""
+
 
 class CollectedItems:
     """The items of one task, by what became of them here."""
 
-    __slots__ = ("collected", "duplicates", "failed", "keys", "pending", "repeated")
+    __slots__ = ("_attempts", "_redelivered", "collected", "duplicates", "failed", "keys", "pending", "repeated")
 
     def __init__(self) -> None:
         self.collected = RangeSet()
@@ -28,6 +31,10 @@ class CollectedItems:
         self.pending = RangeSet()
         """Those that wait for their call."""
         self.duplicates = 0
+        self._attempts = 0
+        """How many attempts after the first one were made of what ended here."""
+        self._redelivered = 0
+        """How many deliveries after the first one a distributor has counted, as it told last."""
         self.repeated = 0
         """How many of the collected numbers stand for a key that was collected under another number."""
         self.keys = DedupKeys()
@@ -36,6 +43,23 @@ class CollectedItems:
     def done(self) -> int:
         """How many items are done, each key once."""
         return len(self.collected) + len(self.failed) - self.repeated
+
+    @property
+    def redelivered(self) -> int:
+        """How many deliveries after the first one are known of: what is under way is in the distributor's count alone.
+
+        Another distributor goes on from there.
+        """
+        return max(self._attempts, self._redelivered)
+
+    def tried(self, attempt: int, items: int = 1) -> None:
+        """So many items have ended in this attempt."""
+        if attempt > 1:
+            self._attempts += (min(attempt, MAX_ATTEMPTS) - 1) * items
+
+    def learn_redelivered(self, told: int) -> None:
+        """A distributor has counted so many."""
+        self._redelivered = max(self._redelivered, told)
 
     def unseen(self, spans: m.Spans) -> m.Spans:
         """Those numbers that are neither done nor wait."""
@@ -90,6 +114,8 @@ class CollectedItems:
         self.collected.update(self.failed.missing(known.collected))
         self.failed.update(self.collected.missing(known.failed))
         self.repeated = min(max(self.repeated, known.repeated), len(self.collected))
+        self.duplicates = max(self.duplicates, known.duplicates)
+        self.learn_redelivered(known.redelivered)
 
     def lacks(self, known: m.TaskProgress) -> bool:
         """Whether keys or ranges that were told before this have not arrived."""
@@ -104,6 +130,8 @@ class CollectedItems:
             len(self.keys.done),
             len(self.keys.failed),
             self.repeated,
+            redelivered=self.redelivered,
+            duplicates=self.duplicates,
         )
 
     def check(self, name: str) -> None:
@@ -140,6 +168,12 @@ class Gathered(dict[str, CollectedItems]):
     def told(self) -> list[TaskProgress]:
         """All of it, for a distributor or a journal."""
         return [one.told(name) for name, one in self.items()]
+
+    def learn_redelivered(self, progress: Iterable[TaskProgress]) -> None:
+        """A distributor has counted so many of its deliveries."""
+        for known in progress:
+            if known.redelivered:
+                self.of(known.task).learn_redelivered(known.redelivered)
 
     def keys_done(self) -> tuple[dict[str, set[bytes]], dict[str, dict[int, bytes]]]:
         """The keys by task: those that are collected, and those that failed, by their numbers."""

@@ -33,6 +33,7 @@ class ItemStates:
         self.collected = RangeSet()
         self.failed = RangeSet()
         self.redelivered = 0
+        """How many deliveries were not the first of their item, by distributors before this one, too."""
         self.skipped = 0
         self.dropped = 0
         self.duplicates = 0
@@ -231,6 +232,8 @@ class ItemStates:
             len(keys.done),
             len(keys.failed),
             self.repeated,
+            redelivered=self.redelivered,
+            duplicates=self.duplicates,
         )
 
     def counts(self, state: str) -> TaskCounts:

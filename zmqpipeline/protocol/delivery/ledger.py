@@ -56,6 +56,16 @@ class Ledger(ItemStates):
         """The collector says that so many of the collected items are of keys that were done before."""
         self.repeated = min(max(self.repeated, repeated), len(self.collected))
 
+    def learn_counts(self, redelivered: int, duplicates: int) -> None:
+        """The collector knows of so many.
+
+        It counts attempts, and one is also begun if a worker was lost that came back with its items. So whoever has
+        delivered all that was delivered knows better.
+        """
+        if not self._is_first:
+            self.redelivered = max(self.redelivered, redelivered)
+        self.duplicates = max(self.duplicates, duplicates)
+
     def take_over(self, base: int, now: float = 0.0) -> None:
         """An earlier distributor's run goes on here; items with keys are numbered from `base` on."""
         self._is_first = False
