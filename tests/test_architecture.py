@@ -71,6 +71,8 @@ THIRD_PARTY = {
     "prometheus_client": ("cli.metrics",),
     "starlette": ("cli.page",),
     "uvicorn": ("cli.page",),
+    # what uvicorn itself needs
+    "h11": ("cli.page",),
     "distributed": ("processes.engines.dask", "processes.engines.dask_local"),
     "dask": ("processes.engines.dask_local",),
     "opentelemetry": ("runtime.traces",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -9,7 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,7 @@ import pytest
 
 from tests.acceptance.conftest import ROOT
 from tests.acceptance.test_metrics import APP
+from zmqpipeline.cli.page.connections import REQUEST_SECONDS
 from zmqpipeline.cli.page.site import FILES
 
 if TYPE_CHECKING:
@@ -226,6 +230,55 @@ def test_who_has_no_token_writes_nothing_into_the_log(
     program.signal(15)
     assert program.wait() == 143
     assert program.err.count("\n") == 1, program.err
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET / HT", b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\ntok"],
+    ids=["nothing", "half a head", "half a login"],
+)
+def test_who_has_the_token_is_served_beside_many_unfinished_requests(
+    sent: bytes, serve: Callable[..., tuple[Program, httpx.Client]]
+) -> None:
+    """Those are closed after some seconds; a browser that listens meanwhile goes on."""
+    program, client = serve(ZMQPIPELINE_DASHBOARD_TOKEN=TOKEN)
+    client.headers["Authorization"] = f"Bearer {TOKEN}"
+    place = ("127.0.0.1", client.base_url.port or 0)
+    with client, ExitStack() as stack:
+        listening = events(client)
+        assert next(listening)["title"] == "counted"
+        strangers = [stack.enter_context(socket.create_connection(place, timeout=20)) for _ in range(230)]
+        for one in strangers:
+            with suppress(ConnectionError):  # those that came first are closed already
+                one.sendall(sent)
+        before = time.monotonic()
+        assert client.get("/").status_code == 200
+        assert time.monotonic() - before < REQUEST_SECONDS - 1
+        for one in strangers:
+            with suppress(ConnectionError):
+                assert one.recv(1) == b""
+        assert time.monotonic() - before < 2 * REQUEST_SECONDS
+        assert next(listening)["title"] == "counted"
+    program.signal(15)
+    assert program.wait() == 143
+    assert program.err.count("\n") == 1, program.err
+
+
+def test_a_connection_may_bring_one_request_after_another(
+    serve: Callable[..., tuple[Program, httpx.Client]],
+) -> None:
+    """Also one whose bytes come one by one, and the first of them late."""
+    _, client = serve()
+    head = f"GET /page.css HTTP/1.1\r\nHost: 127.0.0.1:{client.base_url.port}\r\n\r\n".encode()
+    with client, socket.create_connection(("127.0.0.1", client.base_url.port or 0), timeout=10) as raw:
+        for _ in range(3):
+            time.sleep(0.6 * REQUEST_SECONDS)
+            for index in range(len(head)):
+                raw.sendall(head[index : index + 1])
+                time.sleep(0.02)
+            answer = http.client.HTTPResponse(raw)
+            answer.begin()
+            assert (answer.status, len(answer.read())) == (200, int(answer.headers["Content-Length"]))
 
 
 def test_what_the_user_can_mend_is_one_line(workshop: Workshop) -> None:

@@ -36,6 +36,9 @@ MAX_LOGIN_BYTES = 4096
 CSRF_HEADER = "X-Csrf-Token"
 """Where a request that changes something says the word that the page was told."""
 
+CONNECTION = "connection"
+"""Where the state of a request has its connection, which is asked whether one more of them may be let in."""
+
 OPEN_FILES = ("/page.css",)
 """What is given to who has not shown the token: nothing in it is of a run."""
 
@@ -112,11 +115,13 @@ class Guard:
         path = request.scope["path"]
         if self._token is None:
             if _host_of(request.headers.get("Host", "")) in self._hosts:
-                return None
+                return _let_in(request)
             return PlainTextResponse("This page is not known under that name; it has no token.\n", 421)
         if path == "/login" and request.method == "POST":
             return await self._login(request)
-        if self._is_known(request) or path in OPEN_FILES:
+        if self._is_known(request):
+            return _let_in(request)
+        if path in OPEN_FILES:
             return None
         if path == "/":
             return Response(page_file("login.html"), 401, media_type="text/html")
@@ -142,6 +147,16 @@ class Guard:
         answer = RedirectResponse("./", 303)
         answer.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", path="/")
         return answer
+
+
+def _let_in(request: Request) -> Response | None:
+    """What is answered in the place of the page if too many have been let in already."""
+    from starlette.responses import PlainTextResponse
+
+    connection = request.scope.get("state", {}).get(CONNECTION)
+    if connection is None or connection.let_in():
+        return None
+    return PlainTextResponse("So many browsers are served at once. Close one of them.\n", 503)
 
 
 async def body_of(request: Request, most: int) -> bytes:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'zmqpipeline[dashboard]'"
 
-MAX_CONNECTIONS = 200
-"""So many browsers are served at once."""
-
 GRACEFUL_SECONDS = 1
 """So long a connection may take to end when the server does."""
 
@@ -53,6 +50,8 @@ async def serve(site: Site, watch: Watch, listener: socket.socket, host: str, to
     """
     import uvicorn
 
+    from zmqpipeline.cli.page.connections import Connections, made_by
+
     hosts = (host, "localhost", "127.0.0.1", "::1")
     config = uvicorn.Config(
         Guard(site.routes(), token, hosts=hosts, port=listener.getsockname()[1]),
@@ -63,7 +62,7 @@ async def serve(site: Site, watch: Watch, listener: socket.socket, host: str, to
         server_header=False,
         lifespan="off",
         ws="none",
-        limit_concurrency=MAX_CONNECTIONS,
+        http=made_by(Connections()),
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
     server = site.server = uvicorn.Server(config) if own else _deaf(config)
