@@ -54,6 +54,28 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.parametrize(
+    ("command", "task"),
+    [
+        (("run", "--workers", "99999999"), "A"),
+        (("run", "--workers", "auto,B=4001"), "B"),
+        (("worker", "--processes", "99999999"), "A"),
+        (("worker", "B", "--processes", "4001"), "B"),
+        (("service-worker", "s", "--processes", "4001"), "s"),
+    ],
+)
+def test_too_many_processes_are_refused_before_one_is_started(
+    command: tuple[str, ...], task: str, workshop: Any
+) -> None:
+    """One line, with the bound and what to do; status 2."""
+    service = '@app.service("s")\ndef serve(data):\n    return data\n\nif __name__'
+    workshop.write("app.py", APP.replace("if __name__", service, 1))
+    status, program = workshop.run("-m", "app", *command, "--endpoint", "ipc://many")
+    assert (status, program.err.count("\n")) == (2, 1), program.err
+    assert f"of task {task!r}; at most 4000 of one task" in program.err
+    assert "threads=" in program.err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "workers"),

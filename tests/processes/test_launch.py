@@ -73,7 +73,7 @@ def test_a_range_is_from_the_fewest_to_the_most(app: Pipeline, given: Any, bound
 def test_flags_are_read_as_numbers_and_ranges(app: Pipeline) -> None:
     """Several in one flag, or in several."""
     assert read_workers(app, ["1:8", "A=2,B=0:auto"]) == {"": "1:8", "A": 2, "B": "0:auto"}
-    for wrong in ("1:", ":8", "auto:8", "1:2:3", "A=1:b", "-1:4"):
+    for wrong in ("1:", ":8", "auto:8", "1:2:3", "A=1:b", "-1:4", "9" * 5000 + ":1"):
         with pytest.raises(ConfigurationError, match=f"MIN:MAX.*'{wrong}' is none of these"):
             read_workers(app, [wrong])
 
@@ -82,7 +82,9 @@ def test_flags_are_read_as_numbers_and_ranges(app: Pipeline) -> None:
     ("given", "said"),
     [({"C": 1}, "'C'"), (-1, "-1"), ({"A": -2}, "-2"), ("four", "'four'"), ({"A": 1.5}, "1.5"), (True, "True"),
      ("3:1", "at least 3 and at most 1"), ({"B": "9:auto"}, "auto is 7 here"),
-     ("1:4001", "A range ends at 4000"), ("1:x", "'1:x'"), (":", "':'")],
+     ("1:4001", "A range ends at 4000"), ("1:x", "'1:x'"), (":", "':'"),
+     (4001, "at most 4000 of one task"), ({"B": 99999999}, "99999999 processes of task 'B'"),
+     ("5000:5000", "threads=")],
 )  # fmt: skip
 def test_bad_numbers_of_workers_are_refused(app: Pipeline, given: Any, said: str) -> None:
     """An unknown task, a negative number or none at all is a configuration error that names it."""

@@ -388,6 +388,9 @@ def test_a_run_without_workers_times_out() -> None:
         squares(3).test_run(workers=0, timeout=0.3)
     with pytest.raises(ConfigurationError, match="names the task 'D'"):
         squares(3).test_run(workers={"D": 1})
+    for number in (-1, 99999999):
+        with pytest.raises(ConfigurationError, match="4000 at most"):
+            squares(3).test_run(workers=number)
     assert len(squares(3).test_run(workers={"C": 3}).results) == 3
 
 

@@ -31,6 +31,9 @@ KINDS = (
 )
 """What may be written."""
 
+MAX_PODS = 2**31 - 1
+"""Kubernetes takes no larger number of them."""
+
 _kind = click.Choice(KINDS)
 
 _QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
@@ -47,7 +50,7 @@ _QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 @click.option("--keda", is_flag=True, help="Scale the workers by KEDA, from none to --max-workers, as the run needs.")
 @click.option(
     "--max-workers",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MAX_PODS),
     default=10,
     show_default=True,
     metavar="N",
@@ -142,7 +145,9 @@ def _numbers(app: Pipeline, given: Sequence[str]) -> dict[str, int]:
             name.encode()
         except UnicodeEncodeError as error:
             raise ConfigurationError(f"The name {name!r} cannot be written in a manifest. Rename it.") from error
-    return {task: bounds.most for task, bounds in worker_bounds(app, {"": 1, **everybody}).items()}
+    if any(isinstance(one, int) and one > MAX_PODS for one in everybody.values()):
+        raise ConfigurationError(f"--workers: Kubernetes takes at most {MAX_PODS} pods of a Deployment. Ask for fewer.")
+    return {task: bounds.most for task, bounds in worker_bounds(app, {"": 1, **everybody}, most=MAX_PODS).items()}
 
 
 def _check_quantity(flag: str, text: str) -> None:

@@ -28,7 +28,7 @@ from zmqpipeline.processes.run_metadata import metadata_arguments
 from zmqpipeline.processes.run_notes import announced, announced_in
 from zmqpipeline.processes.supervisor import GRACE, Outcome, Plan, RunSupervisor
 from zmqpipeline.processes.worker_group import WorkerSupervisor
-from zmqpipeline.processes.worker_numbers import Bounds, Workers, refuse_none, worker_bounds
+from zmqpipeline.processes.worker_numbers import Bounds, Workers, check_processes, refuse_none, worker_bounds
 from zmqpipeline.processes.worker_places import TaskPlaces, WorkerPlaces, most_on_this_machine
 from zmqpipeline.protocol.status_records import MAX_WORKERS
 from zmqpipeline.roles.collecting import ResultWatcher
@@ -346,7 +346,12 @@ def supervise_workers(
     """Keep `processes` worker processes of each of these types running until they end; the exit status.
 
     `command` is the one that starts such a process: "worker" or "service-worker".
+
+    Raises:
+        ConfigurationError: so many are too many.
     """
+    for name in types:
+        check_processes(f"--processes {processes}", name, processes)
     python = ["-m", "zmqpipeline", "-A", import_app.hand_on(app)]
     tasks = _worker_places(python, dict.fromkeys(types, Bounds(processes, processes)), arguments, command)
     return WorkerSupervisor(ChildSlots(WorkerPlaces(tasks).all), drain_timeout).run()

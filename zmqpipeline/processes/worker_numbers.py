@@ -15,6 +15,9 @@ from zmqpipeline.errors import ConfigurationError, did_you_mean
 from zmqpipeline.processes.cores import usable_cores
 from zmqpipeline.protocol.status_records import MAX_WORKERS
 
+MAX_DIGITS = 18
+"""So many has a number at most."""
+
 Number: TypeAlias = int | str
 """A whole number, ``"auto"``, or a range such as ``"1:8"`` or ``"0:auto"``."""
 
@@ -35,13 +38,16 @@ class Bounds:
         return self.least < self.most
 
 
-def worker_bounds(app: Pipeline, given: Workers | None, cores: Callable[[], int] = usable_cores) -> dict[str, Bounds]:
+def worker_bounds(
+    app: Pipeline, given: Workers | None, cores: Callable[[], int] = usable_cores, *, most: int = MAX_WORKERS
+) -> dict[str, Bounds]:
     """How many worker processes each task gets: what `given` says for all or some (key "": the others), or "auto".
 
-    "auto" is as many as there are `cores` for this process.
+    "auto" is as many as there are `cores` for this process; no task may have more than `most`.
 
     Raises:
-        ConfigurationError: a task is unknown, or a number is none or below 0, or a range has its ends the wrong way.
+        ConfigurationError: a task is unknown, or a number is none, below 0 or too large, or a range has its ends the
+            wrong way.
     """
     if not isinstance(given, Mapping):
         given = {"": "auto" if given is None else given}
@@ -54,7 +60,20 @@ def worker_bounds(app: Pipeline, given: Workers | None, cores: Callable[[], int]
         )
     asked = {task: given.get(task, given.get("", "auto")) for task in app.worker_types}
     auto = cores() if any(isinstance(one, str) and "auto" in one for one in asked.values()) else 0
-    return {task: _bounds(task, number, auto) for task, number in asked.items()}
+    bounds = {task: _bounds(task, number, auto) for task, number in asked.items()}
+    for task, one in bounds.items():
+        check_processes(f"workers={asked[task]}", task, one.most, most)
+    return bounds
+
+
+def check_processes(given: str, task: str, number: int, most: int = MAX_WORKERS) -> None:
+    """Raise ConfigurationError if so many processes of one task, for which `given` asks, are too many."""
+    if number > most:
+        raise ConfigurationError(
+            f"{given} asks for {number} processes of task {task!r}; at most {most} of one task are started by one "
+            "command. Give a lower number: a worker may have several threads (threads=), and the command `worker` on "
+            "other machines adds workers to a run that has an --endpoint."
+        )
 
 
 def _bounds(task: str, given: Number, auto: int) -> Bounds:
@@ -72,7 +91,7 @@ def _bounds(task: str, given: Number, auto: int) -> Bounds:
     if bounds.is_scaled and bounds.most > MAX_WORKERS:
         raise ConfigurationError(
             f"--workers {given} asks for up to {bounds.most} processes of task {task!r}. A range ends at "
-            f"{MAX_WORKERS}, since the distributor names no more to whoever scales. Give a number, or a lower MAX."
+            f"{MAX_WORKERS}, since the distributor names no more to whoever scales. Give a lower MAX."
         )
     if bounds.least > bounds.most:
         here = f" (auto is {auto} here)" if most == "auto" else ""
@@ -84,7 +103,8 @@ def _bounds(task: str, given: Number, auto: int) -> Bounds:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal()
+    # more digits are no number of processes, and too many of them are none that Python reads
+    return text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
 
 
 def read_workers(app: Pipeline, given: Sequence[str]) -> Workers | None:

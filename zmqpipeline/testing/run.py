@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from zmqpipeline.errors import ConfigurationError, ItemFailed, PipelineTimeout
 from zmqpipeline.events import Event
 from zmqpipeline.options import Options
+from zmqpipeline.protocol.status_records import MAX_WORKERS
 from zmqpipeline.roles.base import Role
 from zmqpipeline.roles.collecting import ResultWatcher
 from zmqpipeline.roles.collector import Collector, CollectorRunner
@@ -230,8 +231,10 @@ def worker_numbers(app: Pipeline, workers: int | Mapping[str, int] | None) -> di
     for name, number in numbers.items():
         if name not in app.worker_types:
             raise ConfigurationError(f"workers= names the task {name!r}, for which there is no worker.")
-        if number < 0:
-            raise ConfigurationError(f"workers= asks for {number} workers of task {name!r}. Give 0 or more.")
+        if not 0 <= number <= MAX_WORKERS:
+            raise ConfigurationError(
+                f"workers= asks for {number} workers of task {name!r}. Give 0 or more, {MAX_WORKERS} at most."
+            )
     return numbers
 
 
