@@ -200,6 +200,12 @@ def test_a_placeholder_starts_no_role(survey: Workshop) -> None:
         (["--image", "i", "--cpu", "0"], "--cpu 0 is no amount"),
         (["--image", "i", "--memory", "512MB"], "--memory 512MB is no amount"),
         (["--image", "i", "--journal-size", "1 Gi"], "--journal-size 1 Gi is no amount"),
+        (["--image", ""], "--image '' names no image"),
+        (["--image", "i", "--namespace", "Bad_NS"], "--namespace 'Bad_NS' cannot be"),
+        (["--image", "i", "--storage-class", "A b"], "--storage-class 'A b' cannot be"),
+        (["--image", "i", "--drain-timeout", "inf"], "--drain-timeout inf is too long"),
+        (["--image", "i", "--user", "99999999999"], "99999999999 is not in the range"),
+        (["--image", "i", "--workers", "99999999999"], "at most 2147483647 pods"),
     ],
 )
 def test_what_cannot_be_is_one_line(survey: Workshop, arguments: list[str], said: str) -> None:

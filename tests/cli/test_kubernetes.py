@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import kubernetes_validate
@@ -13,7 +13,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from zmqpipeline.cli.kubernetes import MARGIN, MAX_NAME, Cluster, check_name, named
+from zmqpipeline.cli.kubernetes import (
+    MARGIN,
+    MAX_NAME,
+    Cluster,
+    check_image,
+    check_name,
+    check_namespace,
+    check_storage_class,
+    named,
+)
 from zmqpipeline.cli.manifests import texts
 from zmqpipeline.cli.yaml_text import document
 from zmqpipeline.errors import ConfigurationError
@@ -201,6 +210,23 @@ def test_a_wrong_name_is_refused_with_a_right_one() -> None:
         check_name("My_Survey")
     proposed = str(caught.value).rpartition("--name ")[2].rstrip(".")
     assert check_name(proposed) == proposed
+
+
+@pytest.mark.parametrize(
+    ("check", "good", "bad"),
+    [
+        (check_namespace, ["a", "0-a", "a" * 63], ["Bad_NS", "-a", "a-", "a.b", "a\n", "a" * 64]),
+        (check_storage_class, ["fast", "a.b-c.0", "a" * 253], ["A b", "a..b", "a.-b", ".a", "a\n", "a" * 254]),
+        (check_image, ["i", "Registry:5000/app@sha256:0"], ["", " ", "a b", "a\n", "\udcff"]),
+    ],
+)
+def test_what_kubernetes_would_refuse_is_refused(check: Callable[[str], None], good: list[str], bad: list[str]) -> None:
+    """Each of these names by its own rule."""
+    for name in good:
+        check(name)
+    for name in bad:
+        with pytest.raises(ConfigurationError, match=r"^--"):
+            check(name)
 
 
 VALUE = some.recursive(

@@ -29,6 +29,9 @@ MARGIN = 10
 MAX_NAME = 40
 """Letters of what this gives a name to: Kubernetes adds some to that of a pod, which may have 63."""
 
+MAX_LABEL, MAX_SUBDOMAIN = 63, 253
+"""Letters of a namespace, and of a class of storage."""
+
 METRICS_PORT = 9108
 
 PLACEHOLDER = """\
@@ -36,6 +39,7 @@ A placeholder, with which no role starts. To have it filled, name a folder that 
 To leave it out of what you keep: --without Secret."""
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+_LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 _SECRETS, _KEYS = "/etc/zmqpipeline-keys", "/run/zmqpipeline"
 _RUN_ID = "metadata.labels['batch.kubernetes.io/controller-uid']"
 
@@ -51,6 +55,32 @@ def check_name(name: str) -> str:
             f"and no '-' last, at most {MAX_NAME - 10} of them: --name {named(name, most=MAX_NAME - 10)}."
         )
     return name
+
+
+def check_namespace(name: str) -> None:
+    """Raise ConfigurationError if no namespace can have this name: it is a label of RFC 1123."""
+    if len(name) > MAX_LABEL or not re.fullmatch(_LABEL, name):
+        raise ConfigurationError(
+            f"--namespace {name!r} cannot be the name of a namespace. Use small letters, digits and '-', which is "
+            f"neither first nor last, at most {MAX_LABEL} of them."
+        )
+
+
+def check_storage_class(name: str) -> None:
+    """Raise ConfigurationError if no class of storage can have this name: it is a subdomain of DNS."""
+    if len(name) > MAX_SUBDOMAIN or not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", name):
+        raise ConfigurationError(
+            f"--storage-class {name!r} cannot be the name of a class of storage. Use small letters, digits, '-' and "
+            f"'.', a letter or digit beside each '.', first and last, at most {MAX_SUBDOMAIN} of them."
+        )
+
+
+def check_image(name: str) -> None:
+    """Raise ConfigurationError if it cannot name an image."""
+    if not name or " " in name or not name.isprintable():
+        raise ConfigurationError(
+            f"--image {name!r} names no image. Give it without blanks, such as registry.example/app:1."
+        )
 
 
 def named(text: str, others: Iterable[str] = (), *, most: int = MAX_NAME) -> str:

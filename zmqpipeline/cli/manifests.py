@@ -11,7 +11,7 @@ import click
 from zmqpipeline.addresses import ROLE_OFFSETS
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.common import metadata_flag
-from zmqpipeline.cli.kubernetes import Cluster, check_name, named
+from zmqpipeline.cli.kubernetes import Cluster, check_image, check_name, check_namespace, check_storage_class, named
 from zmqpipeline.cli.output import tell
 from zmqpipeline.cli.yaml_text import document
 from zmqpipeline.definitions.registry import WorkerEntry
@@ -31,8 +31,11 @@ KINDS = (
 )
 """What may be written."""
 
-MAX_PODS = 2**31 - 1
-"""Kubernetes takes no larger number of them."""
+MAX_PODS = MAX_UID = 2**31 - 1
+"""Kubernetes takes no larger numbers of these."""
+
+MAX_DRAIN = 10.0**9
+"""Seconds that a pod may have to drain: 30 years, which Kubernetes takes."""
 
 _kind = click.Choice(KINDS)
 
@@ -71,7 +74,7 @@ _QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 @click.option("--cpu", default="1", show_default=True, metavar="N", help="What each worker, and the server, asks for.")
 @click.option("--memory", default="512Mi", show_default=True, metavar="SIZE", help="Likewise; more is not given.")
 @click.option(
-    "--user", type=click.IntRange(1), default=1000, show_default=True, metavar="UID", help="Who the roles are."
+    "--user", type=click.IntRange(1, MAX_UID), default=1000, show_default=True, metavar="UID", help="Who the roles are."
 )
 @click.option(
     "--drain-timeout",
@@ -104,8 +107,10 @@ def manifests(
         raise click.UsageError("--insecure is without keys, and --keys names some. Leave out one of them.")
     if flags["keda"] and not flags["namespace"]:
         raise click.UsageError("--keda wants --namespace NAME: KEDA, in a namespace of its own, asks for the metrics.")
-    for flag in ("journal_size", "cpu", "memory"):
-        _check_quantity(f"--{flag.replace('_', '-')}", str(flags[flag]))
+    _check(flags)
+    drain_timeout = app.options.drain_timeout if drain_timeout is None else drain_timeout
+    if drain_timeout > MAX_DRAIN:
+        raise ConfigurationError(f"--drain-timeout {drain_timeout:g} is too long for a pod. Give fewer seconds.")
     app.check()
     cluster = Cluster(
         name=check_name(name) if name is not None else named(app.name, most=30),
@@ -113,7 +118,7 @@ def manifests(
         workers=_numbers(app, workers),
         successors=frozenset(task for task, entry in app.registry.workers.items() if _has_successors(entry)),
         services=app.service_names,
-        drain_timeout=app.options.drain_timeout if drain_timeout is None else drain_timeout,
+        drain_timeout=drain_timeout,
         metadata=meta,
         keys=_read(keys) if keys is not None else {},
         **flags,  # type: ignore[arg-type]
@@ -148,6 +153,17 @@ def _numbers(app: Pipeline, given: Sequence[str]) -> dict[str, int]:
     if any(isinstance(one, int) and one > MAX_PODS for one in everybody.values()):
         raise ConfigurationError(f"--workers: Kubernetes takes at most {MAX_PODS} pods of a Deployment. Ask for fewer.")
     return {task: bounds.most for task, bounds in worker_bounds(app, {"": 1, **everybody}, most=MAX_PODS).items()}
+
+
+def _check(flags: Mapping[str, object]) -> None:
+    """Raise ConfigurationError for what Kubernetes would refuse; a namespace or a class of storage may be left out."""
+    check_image(str(flags["image"]))
+    if namespace := str(flags["namespace"]):
+        check_namespace(namespace)
+    if storage_class := str(flags["storage_class"]):
+        check_storage_class(storage_class)
+    for flag in ("journal_size", "cpu", "memory"):
+        _check_quantity(f"--{flag.replace('_', '-')}", str(flags[flag]))
 
 
 def _check_quantity(flag: str, text: str) -> None:
