@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from dataclasses import replace
 from itertools import pairwise
@@ -121,8 +123,14 @@ def test_without_a_port_another_one_is_taken_if_the_usual_one_is() -> None:
     """With one, that is an error."""
     with listening(HOST, 0, "x") as first:
         port = first.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=f"port {port}"):
+        with pytest.raises(ConfigurationError) as caught:
             listening(HOST, port, "x")
+        why = os.strerror(errno.EADDRINUSE)
+        assert str(caught.value) == (
+            f"Nobody can listen at {HOST} port {port}: [Errno {errno.EADDRINUSE}] {why}. Name others: x."
+        )
+    with pytest.raises(ConfigurationError, match="at no such host port 0: "):
+        listening("no such host", 0, "x")
     held: list[socket.socket] = []
     try:
         held += [listening(HOST, None, "x") for _ in range(2)]

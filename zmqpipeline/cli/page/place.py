@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import re
 import socket
 
@@ -57,7 +58,15 @@ def listening(host: str, port: int | None, how: str) -> socket.socket:
         return _bound(host, port)
     except (OSError, UnicodeError) as error:
         shown = PORT if port is None else port
-        raise ConfigurationError(f"Nobody can listen at {host} port {shown}: {error}. Name others: {how}.") from error
+        why = _why(error)
+        raise ConfigurationError(f"Nobody can listen at {host} port {shown}: {why}. Name others: {how}.") from error
+
+
+def _why(error: OSError | UnicodeError) -> str:
+    """As the system says it: what makes the socket adds the address, which is said already."""
+    if isinstance(error, UnicodeError | socket.gaierror) or error.errno is None:
+        return str(error)
+    return f"[Errno {error.errno}] {os.strerror(error.errno)}"
 
 
 def _bound(host: str, port: int) -> socket.socket:
