@@ -13,6 +13,7 @@ The law:
   does not begin beside what the call still cleans up. One that has not ended after `GRACE` is told of all the same, and
   its place is lost until it ends.
 * A function that never waits lets the event loop turn every `parts.TURN` seconds all the same.
+* A task that was cancelled, by whomever, makes no other call: its place goes on in a new one.
 
 Whether the event loop turns at all is watched from another thread; see `watch`.
 """
@@ -24,10 +25,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import InitFailed, TakenBack, ThreadLost
@@ -37,6 +36,7 @@ from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.threads import batches
 from zmqpipeline.runtime.threads.execution import Execution, Job, Piece
 from zmqpipeline.runtime.threads.parts import Parts
+from zmqpipeline.runtime.threads.places import Lot, Place, Queue
 from zmqpipeline.runtime.threads.serial import Post
 from zmqpipeline.runtime.threads.shares import QUANTUM
 from zmqpipeline.runtime.threads.times import TimeCounter
@@ -55,36 +55,6 @@ _LOOK = 0.005
 """Between two looks at what runs past its time-out, at least."""
 
 _log = logging.getLogger("zmqpipeline.worker")
-
-
-class Lot(NamedTuple):
-    """What the items of one Execute have in common."""
-
-    call: Callable[..., Any]
-    pack: Callable[[Any], bytes]
-    placed: bool
-    attempt: int
-    timeout: float
-    batch: int = 0
-    """So many items at most go into a call; 0: it takes one, and no list."""
-
-
-class Place:
-    """One of the calls that go on at a time."""
-
-    __slots__ = ("began", "due", "is_cancelled", "is_lost", "lot", "numbers", "rest", "task")
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[None] | None = None
-        self.numbers: Sequence[int] = ()
-        """The items that it is at; none between two calls."""
-        self.rest: list[list[tuple[int, Any]]] = []
-        """What of a batch is to be called after this call; the next part last."""
-        self.lot: Lot | None = None
-        self.began = 0.0
-        self.due = 0.0
-        """When to look at it again, by `time.perf_counter`: its item's time is over, or the grace; 0: never."""
-        self.is_cancelled = self.is_lost = False
 
 
 class CoroutinePool:
@@ -118,18 +88,13 @@ class CoroutinePool:
         self._task = task
         self._failures = failures or FailureLog(_log)
         self._what = what
-        self._lock = threading.Lock()
-        """For what waits: the role's thread puts it there, and takes it back."""
-        self._pieces: deque[Piece] = deque()
-        self._todo: deque[tuple[int, Any, Lot]] = deque()
-        """Items that are opened. Places take from the left, whoever takes back from the right; each is atomic."""
+        self._queue = Queue()
         self._is_called = False
         """The event loop was told that items are there, and has not looked yet."""
         self._is_ready = self._is_ending = False
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._packs: tuple[Execution, Callable[[Any], bytes]] | None = None
         self._places: set[Place] = set()
         self._lost = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -141,8 +106,7 @@ class CoroutinePool:
     def submit(self, command: Execute) -> None:
         """Queue these items; Executed answers, in parts. From the role's thread only, as all that follows."""
         job = Job(command.attempt, command.timeout, command.trial)
-        with self._lock:
-            self._pieces.append(Piece(job, self.execution, command.numbers, command.payloads))
+        self._queue.put(Piece(job, self.execution, command.numbers, command.payloads))
         self.begin()
         if not self._is_called:
             self._is_called = True
@@ -150,27 +114,12 @@ class CoroutinePool:
 
     def take_back(self, count: int | None = None) -> None:
         """Take up to `count` unstarted items (None: all) off the queue, the last first; TakenBack answers."""
-        numbers: list[int] = []
-        with self._lock:
-            while self._pieces and (count is None or len(numbers) < count):
-                last = self._pieces[-1]
-                most = len(last.numbers) if count is None else count - len(numbers)
-                numbers += last.drop(min(most, len(last.numbers)))
-                if not last.numbers:
-                    self._pieces.pop()
-            while self._todo and (count is None or len(numbers) < count):
-                try:
-                    numbers.append(self._todo.pop()[0])
-                except IndexError:
-                    break  # The event loop was faster.
-        self._post(TakenBack(sorted(numbers)))
+        self._post(TakenBack(self._queue.take_back(count)))
 
     def close(self, timeout: float) -> None:
         """Drop what is queued, cancel the calls, end the thread; wait for it at most `timeout` seconds."""
         self._closed = True
-        with self._lock:
-            self._pieces.clear()
-            self._todo.clear()
+        self._queue.clear()
         if self._thread is not None:
             self._tell_loop(self._stop)
             self._thread.join(timeout + STOP_SECONDS)
@@ -245,63 +194,55 @@ class CoroutinePool:
         for _ in range(min(count, BEGIN_AT_ONCE)):
             place = Place()
             self._places.add(place)
-            place.task = loop.create_task(self._serve(place))
+            place.go_on(self._serve(place), loop)
         if count > BEGIN_AT_ONCE:
             loop.call_soon(self._begin_places)
         if self._places:
             self._watch.kick()
 
-    def _open(self) -> bool:
-        """Open the piece that came first; False if there is none."""
-        with self._lock:
-            if not self._pieces:
-                return False
-            piece = self._pieces.popleft()
-            numbers, values = piece.take(len(piece.numbers))
-            execution, job = piece.execution, piece.job
-            lot = Lot(
-                *(execution.call, self._packer(execution), execution.placed, job.attempt, job.timeout),
-                batch=1 if job.trial and execution.batch else execution.batch,
-            )
-            self._todo.extend(zip(numbers, values, repeat(lot)))
-        return True
-
-    def _packer(self, execution: Execution) -> Callable[[Any], bytes]:
-        if self._packs is None or self._packs[0] is not execution:
-            self._packs = execution, execution.packer()
-        return self._packs[1]
-
     # the places -------------------------------------------------------------------------------------------------------
 
     async def _serve(self, place: Place) -> None:
         try:
+            if place.rest:
+                await self._execute_rest(place)
             await self._execute(place)
         except BaseException as error:
-            # our own code, or no memory for it: another process can go on
-            if not self._closed:
+            # whoever cancels a task between two calls of it means one that is over
+            is_late = place.is_cancelled and isinstance(error, asyncio.CancelledError)
+            if not is_late and not self._closed:
+                # our own code, or no memory for it: another process can go on
                 _log.critical("The worker cannot go on: its event loop failed.", exc_info=error)
                 self._post(ThreadLost(0))
         finally:
-            self._places.discard(place)
-            if place.is_lost:
-                self._lost -= 1
-                self._post(ThreadLost((self._concurrency - self._lost) * max(1, self.execution.batch)))
-            if place.is_cancelled:
-                self._begin_places()
+            self._leave(place)
+
+    def _leave(self, place: Place) -> None:
+        """Its task has no more to do: it goes on in another one if that was cancelled."""
+        if place.is_lost:
+            self._lost -= 1
+            self._post(ThreadLost((self._concurrency - self._lost) * max(1, self.execution.batch)))
+        if place.is_cancelled and not self._closed:
+            assert self._loop is not None
+            place.go_on(self._serve(place), self._loop)
+            return
+        self._places.discard(place)
+        place.task = None
 
     async def _execute(self, place: Place) -> None:  # noqa: C901 - one loop, which is to be brief
         """Make one call after another until there is nothing to take, or one was cancelled."""
-        clock, todo = time.perf_counter, self._todo
+        clock, todo = time.perf_counter, self._queue.todo
         began = clock()
         while not (place.is_cancelled or self._closed):
             try:
                 number, value, lot = todo.popleft()
             except IndexError:
-                if self._open():
+                if self._queue.open():
                     continue
                 return
             if lot.batch:
-                await self._execute_batch(place, lot, self._at_hand(number, value, lot))
+                place.lot, place.rest = lot, [self._queue.at_hand(number, value, lot)]
+                await self._execute_rest(place)
                 began = clock()
                 continue
             self._begin_call(place, (number,), lot, began)
@@ -315,11 +256,11 @@ class CoroutinePool:
                 if self._closed:
                     return
                 result = b""
-                if not place.is_cancelled:
+                if not place.is_late:
                     # if its time is over, that is said in the place of whatever it raised for that
                     trouble = self._failures.item(error, self._task, number, lot.attempt, value, "worker")
             ended = clock()
-            if place.is_cancelled:
+            if place.is_late:
                 if not place.is_lost:
                     self._say_timeout(place, lot, ended)
                 return
@@ -336,23 +277,11 @@ class CoroutinePool:
             place.due = began + lot.timeout
             self._look_by(place.due)
 
-    def _at_hand(self, number: int, value: Any, lot: Lot) -> list[tuple[int, Any]]:
-        """This item, and those behind it that may go into the same call."""
-        items, todo = [(number, value)], self._todo
-        while len(items) < lot.batch and (todo or self._open()):
-            try:
-                if todo[0][2] != lot:
-                    break
-                items.append(todo.popleft()[:2])
-            except IndexError:
-                break  # Whoever takes back was faster.
-        return items
-
-    async def _execute_batch(self, place: Place, lot: Lot, items: list[tuple[int, Any]]) -> None:
-        """Call with these items; if that raises, with their halves, until the bad item stands alone."""
-        clock, rest = time.perf_counter, place.rest
-        rest.append(items)
-        while rest:
+    async def _execute_rest(self, place: Place) -> None:
+        """Call with the items of a batch; if that raises, with their halves, until the bad item stands alone."""
+        clock, lot, rest = time.perf_counter, place.lot, place.rest
+        assert lot is not None
+        while rest and not place.is_cancelled:
             some = rest.pop()
             numbers, began = [number for number, _ in some], clock()
             self._begin_call(place, numbers, lot, began)
@@ -365,7 +294,7 @@ class CoroutinePool:
                     return
                 results = batches.failed(error, len(some))
             ended = clock()
-            if place.is_cancelled:
+            if place.is_late:
                 if not place.is_lost:
                     self._say_timeout(place, lot, ended)
                 return
@@ -412,8 +341,8 @@ class CoroutinePool:
         lot = place.lot
         assert place.task is not None
         assert lot is not None
-        if not place.is_cancelled:
-            place.is_cancelled = True
+        if not place.is_late:
+            place.is_late = True
             place.due = now + GRACE
             place.task.cancel()
             return
@@ -444,7 +373,7 @@ class CoroutinePool:
         lot = None if place is None else place.lot
         if place is None or lot is None or not lot.timeout or moment < place.began + lot.timeout + GRACE:
             return False
-        place.is_cancelled = True
+        place.is_late = place.is_cancelled = True
         numbers, place.numbers = place.numbers, ()
         ran = "The item" if len(numbers) == 1 else f"The batch of {len(numbers)} items"
         text = (
@@ -463,14 +392,13 @@ class CoroutinePool:
         for number in numbers:
             self._parts.keep(number, lot.attempt, b"", ErrorInfo("TimeoutError", text), now - place.began)
         rest, place.rest = place.rest, []
-        self._todo.extendleft((*item, lot) for part in rest for item in reversed(part))
+        self._queue.give_back(rest, lot)
 
     # for whoever watches ----------------------------------------------------------------------------------------------
 
     def waiting(self) -> int:
         """How many items have not begun."""
-        # a copy, made in one step: the role's thread appends
-        return len(self._todo) + sum(len(one.numbers) for one in tuple(self._pieces))
+        return self._queue.count()
 
     def running(self) -> list[int]:
         """The items whose calls go on; from any thread."""
