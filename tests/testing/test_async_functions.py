@@ -218,3 +218,28 @@ def test_a_generator_with_times_or_a_collector_that_yields_is_refused() -> None:
 
     with pytest.raises(RegistrationError, match="has a `yield`"):
         app.add_collector(collect)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("batch", [None, 8])
+def test_an_exit_in_a_task_of_a_workers_call_is_the_failure_of_its_item(
+    batch: int | None, error: BaseException
+) -> None:
+    """The test run goes on with the others."""
+    app = Pipeline("exits")
+    app.task("C", on_failed="continue")(lambda: ({"n": n} for n in range(50)))
+
+    async def exits() -> None:
+        raise error
+
+    async def work(given: Any) -> Any:
+        await asyncio.sleep(0.001)
+        if any(one["n"] == 7 for one in ([given] if batch is None else given)):
+            await asyncio.gather(exits())
+        return given
+
+    app.worker("C", concurrency=10, batch=batch)(work)
+    app.collector(lambda data: None)
+    run = app.test_run(raise_failures=False, timeout=30)
+    assert numbers_of(run) == [n for n in range(50) if n != 7]
+    assert [(failure.data, failure.error) for failure in run.failures] == [({"n": 7}, type(error).__name__)]

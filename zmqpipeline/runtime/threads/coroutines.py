@@ -13,7 +13,8 @@ The law:
   does not begin beside what the call still cleans up. One that has not ended after `GRACE` is told of all the same, and
   its place is lost until it ends.
 * A function that never waits lets the event loop turn every `parts.TURN` seconds all the same.
-* A task that was cancelled, by whomever, makes no other call: its place goes on in a new one.
+* A task that was cancelled, by whomever, makes no other call: its place goes on in a new one. What user code raises
+  out of the event loop, `sys.exit()` in a task that a call has begun, does not end it.
 
 Whether the event loop turns at all is watched from another thread; see `watch`.
 """
@@ -34,6 +35,7 @@ from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.threads import batches
+from zmqpipeline.runtime.threads.event_loop import turn_until
 from zmqpipeline.runtime.threads.execution import Execution, Job, Piece
 from zmqpipeline.runtime.threads.parts import Parts
 from zmqpipeline.runtime.threads.places import Lot, Place, Queue
@@ -158,22 +160,33 @@ class CoroutinePool:
                     return
             self._is_ready = True
             loop.call_soon(self._begin_places)
-            while not self._closed:
-                # user code may stop the loop: it is not its own
-                loop.run_forever()
+            turn_until(loop, lambda: self._closed, _log)
+        except BaseException as error:
+            self._give_up(error)
+            self._closed = True
         finally:
             self._end(loop)
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         """Cancel the calls, close what was made for them, then whatever else goes on, and the event loop."""
         self._is_ending = True
-        _cancel(loop, {place.task for place in self._places if place.task is not None})
-        if self._thread_end is not None:
-            self._thread_end(0)
-        _cancel(loop, asyncio.all_tasks(loop))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        asyncio.set_event_loop(None)
-        loop.close()
+        # from the last to the first, each whatever the others raise
+        with contextlib.ExitStack() as last:
+            last.callback(loop.close)
+            last.callback(asyncio.set_event_loop, None)
+            last.callback(lambda: settle(loop, loop.shutdown_asyncgens()))
+            last.callback(lambda: _cancel(loop, asyncio.all_tasks(loop)))
+            if self._thread_end is not None:
+                last.callback(self._thread_end, 0)
+            _cancel(loop, {place.task for place in self._places if place.task is not None})
+
+    def _give_up(self, error: BaseException) -> None:
+        """Our own code failed, or there is no memory for it: another process can go on."""
+        if self._closed:
+            return
+        _log.critical("The worker cannot go on: its event loop failed.", exc_info=error)
+        self._parts.hand_over()
+        self._post(ThreadLost(0))
 
     def _stop(self) -> None:
         assert self._loop is not None
@@ -209,11 +222,8 @@ class CoroutinePool:
             await self._execute(place)
         except BaseException as error:
             # whoever cancels a task between two calls of it means one that is over
-            is_late = place.is_cancelled and isinstance(error, asyncio.CancelledError)
-            if not is_late and not self._closed:
-                # our own code, or no memory for it: another process can go on
-                _log.critical("The worker cannot go on: its event loop failed.", exc_info=error)
-                self._post(ThreadLost(0))
+            if not (place.is_cancelled and isinstance(error, asyncio.CancelledError)):
+                self._give_up(error)
         finally:
             self._leave(place)
 
@@ -413,7 +423,15 @@ def _cancel(loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[Any]]) -> N
     for task in tasks:
         task.cancel()
     if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=STOP_SECONDS))
+        settle(loop, asyncio.wait(tasks, timeout=STOP_SECONDS))
+
+
+def settle(loop: asyncio.AbstractEventLoop, awaited: Coroutine[Any, Any, Any]) -> Any:
+    """Run the loop until this has ended; what it returns or raises, and nothing that another task of it raises."""
+    task = loop.create_task(awaited)
+    task.add_done_callback(lambda _: loop.stop())
+    turn_until(loop, task.done, _log)
+    return task.result()
 
 
 def complete(call: Callable[[], Any]) -> Any:
@@ -426,4 +444,4 @@ def complete(call: Callable[[], Any]) -> Any:
         value = call()
         return await value if isinstance(value, Coroutine) else value
 
-    return asyncio.get_event_loop().run_until_complete(made())
+    return settle(asyncio.get_event_loop(), made())

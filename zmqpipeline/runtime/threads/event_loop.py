@@ -176,14 +176,26 @@ def _serve(loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
 
     asyncio.set_event_loop(loop)
     try:
-        while not ended.is_set():
-            # user code may stop the loop, which is not its own: who waits for a call would wait for ever
-            try:
-                loop.run_forever()
-            except (SystemExit, KeyboardInterrupt) as error:
-                _log.warning("A task that an async function has begun raised %r; its event loop goes on.", error)
+        turn_until(loop, ended.is_set, _log)
     finally:
         loop.close()
+
+
+def turn_until(loop: asyncio.AbstractEventLoop, is_over: Callable[[], bool], log: logging.Logger) -> None:
+    """Run the loop until then, whatever user code does to it: it is not its own.
+
+    Who stops it would stop all calls. And asyncio lets SystemExit and KeyboardInterrupt of any task out of the loop,
+    besides giving it to who waits for that task.
+    """
+    while not is_over():
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Ctrl-C comes to the main thread, which runs a loop in a simulation only
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise
+            if not is_over():
+                log.warning("A task that an async function has begun raised %r; its event loop goes on.", error)
 
 
 async def _end(loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
