@@ -9,8 +9,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
-from itertools import islice
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -29,6 +27,7 @@ from zmqpipeline.protocol.commands import Reject, Resolve
 from zmqpipeline.protocol.events import Drain, Submit, Withdraw
 from zmqpipeline.protocol.services.client import ClientMachine
 from zmqpipeline.roles.runner import new_incarnation, tracing_of
+from zmqpipeline.roles.streams import OpenRequests
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.transport import transport
 from zmqpipeline.serialization.pack import opener, pack
@@ -136,7 +135,8 @@ class ServiceClient:
         """The replies to these requests, each as soon as it is there, in whatever order they come.
 
         Args:
-            requests: any iterable; it is taken from as replies come.
+            requests: any iterable; it is taken from as replies come, on the thread that reads these. While it makes
+                its next request, no reply is given.
             task_type: the service; by default the client's own.
             timeout: seconds, of each request; None waits for ever.
             at_once: so many requests at most are open.
@@ -153,26 +153,16 @@ class ServiceClient:
     def _stream(
         self, source: Iterator[Any], task_type: str, timeout: float | None, at_once: int, return_exceptions: bool
     ) -> Iterator[Any]:
-        done: SimpleQueue[Future[Any]] = SimpleQueue()
-        pending: set[Future[Any]] = set()
+        asked = OpenRequests(source, lambda one: self.submit_one(one, task_type, timeout), at_once)
         try:
-            while True:
-                for one in islice(source, at_once - len(pending)):
-                    future = self.submit_one(one, task_type, timeout)
-                    pending.add(future)
-                    future.add_done_callback(done.put)
-                if not pending:
-                    return
-                future = done.get()
-                pending.discard(future)
+            while (future := asked.next()) is not None:
                 error = future.exception()
                 if error is not None and not return_exceptions:
                     raise error
                 yield future.result() if error is None else error
         finally:
             # whoever stops reading withdraws what is still asked for
-            for future in pending:
-                future.cancel()
+            asked.withdraw()
 
     async def arequest(self, data: Data, task_type: str = "", timeout: float | None = 30.0) -> Any:
         """As `request`, for asyncio. Cancelling it withdraws the request."""
