@@ -185,14 +185,30 @@ def test_a_timeout_of_0_is_over_before_it_is_sent(scene: Scene) -> None:
     """Nobody executes what nobody can wait for."""
     scene.submit(timeout=0.0)
     assert (scene.rejected(), scene.asked()) == ({0: "timeout"}, {})
+    assert "over before the request was sent" in scene.bench.one(c.Reject).trouble.message
+
+
+def test_a_timeout_of_0_behind_others_says_no_more() -> None:
+    """A few requests are with the broker, and there was room for one more; others of another service are many."""
+    scene = Scene()
+    scene.submit(3, timeout=None)
+    scene.submit(2 * WINDOW, service="lower", timeout=None)
+    scene.submit(timeout=0.0)
+    assert "over before the request was sent" in scene.bench.one(c.Reject).trouble.message
+    scene.submit(service="lower", timeout=0.0)
+    assert "waited for earlier ones" in scene.bench.one(c.Reject).trouble.message
 
 
 def test_a_timeout_says_that_nobody_is_there() -> None:
-    """The reason names what can be seen from here: no broker, or earlier requests in front."""
+    """The reason names what can be seen from here: no broker, a silent one, or earlier requests in front."""
     scene = Scene(connected=False)
     scene.submit(timeout=1.0)
     scene.bench.wait(1.0)
     assert "no broker is connected" in scene.bench.one(c.Reject).trouble.message
+    scene.bench.tell(e.Connected("clients"))
+    scene.submit(timeout=1.0)
+    scene.bench.wait(1.0)
+    assert "the broker has said nothing" in scene.bench.one(c.Reject).trouble.message
     scene.connect()
     scene.submit(WINDOW, timeout=None)
     scene.submit(timeout=1.0)

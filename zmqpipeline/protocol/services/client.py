@@ -351,9 +351,14 @@ class ClientMachine:
     def _why_late(self, late: list[int]) -> str:
         if not self._connected:
             return "No answer came in time; no broker is connected."
-        if not any(number in self._sent for number in late):
-            return "No answer came in time; the request still waited for earlier ones of this client."
-        return "No answer came in time."
+        if any(number in self._sent for number in late):
+            return "No answer came in time."
+        if not self._heard:
+            return "No answer came in time; a connection is there, and the broker has said nothing on it."
+        services = {self._waiting[number][0] for number in late}
+        if all(self._lines[one].has_room(self._sizes_of(one).most(self._room)) for one in services):
+            return "No answer came in time; the time was over before the request was sent."
+        return "No answer came in time; the request still waited for earlier ones of this client."
 
     def _end(self) -> None:
         numbers = list(self._waiting)
