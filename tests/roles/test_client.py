@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.roles import running
-from zmqpipeline import EndpointAddress, Options, Service, ServiceClient, ServiceWorker, TaskType
+from zmqpipeline import AsyncServiceClient, EndpointAddress, Options, Service, ServiceClient, ServiceWorker, TaskType
 from zmqpipeline.errors import (
     ConfigurationError,
     EndpointError,
@@ -152,19 +152,50 @@ def test_a_request_over_the_limit_is_refused_with_both_numbers(place: Place) -> 
         client.request({"text": "x" * 1000})
 
 
-@pytest.mark.parametrize("timeout", [-1, math.nan, "3", True, [1]])
+@pytest.mark.parametrize(
+    "timeout",
+    [-1, math.nan, "3", True, [1], 10**400, -(10**5000)],
+    ids=["-1", "nan", "text", "True", "list", "large", "small"],
+)
 def test_a_timeout_that_is_no_number_of_seconds_is_refused(place: Place, timeout: Any) -> None:
     """It is refused at the caller; the client's thread never sees it."""
     with place.client() as client, pytest.raises(ConfigurationError, match="timeout must be a number"):
         client.submit({}, timeout=timeout)
 
 
+@pytest.mark.parametrize("timeout", [1e308, 10**300])
+def test_a_timeout_may_be_as_long_as_numbers_are(client: ServiceClient, timeout: float) -> None:
+    """It is waited for as without one."""
+    assert client.request({"n": 1}, timeout=timeout) == {"n": 1}
+
+
+@pytest.mark.parametrize(("name", "words"), [("s" * 4097, "has at most 4096 characters"), ("s\ud800", "surrogate")])
+def test_a_name_that_no_broker_reads_is_refused_at_once(place: Place, name: str, words: str) -> None:
+    """By each way of asking; a name that may be is asked for."""
+    with place.client() as client, ServiceClient(place.frontend, name) as its_own:
+        asks = AsyncServiceClient(place.frontend, name)
+        with pytest.raises(ConfigurationError, match=words):
+            client.request({}, name, timeout=5)
+        with pytest.raises(ConfigurationError, match=words):
+            client.submit_one({}, name)
+        with pytest.raises(ConfigurationError, match=words):
+            its_own.submit([{}, {}])
+        with pytest.raises(ConfigurationError, match=words):
+            list(its_own.stream([{}]))
+        with pytest.raises(ConfigurationError, match=words):
+            asyncio.run(asks.request({}))
+        asyncio.run(asks.close())
+        with pytest.raises(ServiceTimeout):
+            client.request({}, name[:1] * 4096, timeout=0)
+
+
 def test_a_timeout_of_0_is_over_at_once(client: ServiceClient, place: Place) -> None:
     """No reply can be there yet, and nobody works in vain."""
-    with pytest.raises(ServiceTimeout):
+    client.request({"n": 2}, timeout=5)
+    with pytest.raises(ServiceTimeout, match="over before the request was sent"):
         client.request({"n": 0}, timeout=0)
     assert client.request({"n": 1}, timeout=5) == {"n": 1}
-    assert place.seen == [{"n": 1}]
+    assert place.seen == [{"n": 2}, {"n": 1}]
 
 
 @pytest.mark.parametrize("timeout", [None, math.inf])

@@ -28,6 +28,7 @@ from zmqpipeline.protocol.events import Drain, Submit, Withdraw
 from zmqpipeline.protocol.services.client import ClientMachine
 from zmqpipeline.roles.runner import new_incarnation, tracing_of
 from zmqpipeline.roles.streams import OpenRequests
+from zmqpipeline.roles.task_type import LONGEST, why_no_name
 from zmqpipeline.runtime.loop import Loop
 from zmqpipeline.runtime.transport import transport
 from zmqpipeline.serialization.pack import opener, pack
@@ -100,7 +101,7 @@ class ServiceClient:
             ServiceError: the handler raised.
             WorkerLost: the worker died.
             SerializeError: `data` cannot be packed, or is too large; it is a `TypeError`.
-            ConfigurationError: `timeout` is no number of seconds.
+            ConfigurationError: `timeout` is no number of seconds, or `task_type` can name nothing.
         """
         self._inner.refuse_to_wait()
         future = self.submit(data, task_type, timeout)
@@ -114,13 +115,14 @@ class ServiceClient:
     def submit(self, data: Data, task_type: str = "", timeout: float | None = 30.0) -> Future[Any]:
         """Ask, and return a future of what `request` returns or raises. Cancelling it withdraws the request."""
         single = not isinstance(data, (list, tuple))
+        service = _named(task_type or self.task_type)
         payloads = self._packed([data] if single else data)
-        call = _Call(str(task_type or self.task_type), _seconds(timeout), len(payloads), self, single=single)
+        call = _Call(service, _seconds(timeout), len(payloads), self, single=single)
         return self._inner.submit(call, payloads)
 
     def submit_one(self, data: Any, task_type: str = "", timeout: float | None = 30.0) -> Future[Any]:
         """As `submit`; a list is one request, too."""
-        call = _Call(str(task_type or self.task_type), _seconds(timeout), 1, self, single=True)
+        call = _Call(_named(task_type or self.task_type), _seconds(timeout), 1, self, single=True)
         return self._inner.submit(call, self._packed([data]))
 
     def stream(
@@ -212,9 +214,26 @@ def _seconds(timeout: object) -> float | None:
     """A timeout as the machine takes it; None for ever."""
     if timeout is None or timeout == math.inf:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise ConfigurationError(f"timeout must be a number of seconds, 0 or more, or None, not {timeout!r}.")
-    return float(timeout)
+    try:
+        seconds = float(timeout)
+    except OverflowError:
+        # python does not even write down the largest of these
+        raise ConfigurationError(
+            "timeout must be a number of seconds, and this one has hundreds of digits. None waits for ever."
+        ) from None
+    if not seconds >= 0:
+        raise ConfigurationError(f"timeout must be a number of seconds, 0 or more, or None, not {timeout!r}.")
+    return seconds
+
+
+def _named(service: str) -> str:
+    """The name of a service, as text that reaches the broker."""
+    name = str(service)
+    if (len(name) > LONGEST or not name.isascii()) and (reason := why_no_name(name)):
+        raise ConfigurationError(f"The name of a service {reason}: {name[:40]!a}.")
+    return name
 
 
 class _Reply(Future[Any]):
