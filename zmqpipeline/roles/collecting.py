@@ -186,6 +186,8 @@ class ResultCalls:
     def call_finished(self, tasks: Sequence[str]) -> bytes:
         """Call the function for the end of a run of these tasks; what goes to the distributor, packed."""
         answer = self._handler.finished(tasks)
+        if answer is None:
+            return b""
         if not isinstance(answer, dict):
             refuse_unrun(answer, self._handler.whose("finished"))
             return b""
