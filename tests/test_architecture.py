@@ -90,6 +90,8 @@ PRIVATE = {
             ("definitions.entries", "_getframe"),
             ("definitions.origin", "_getframe"),
             ("runtime.child", "_exit"),
+            ("runtime.forks", "_exit"),
+            ("runtime.forks", "_getframe"),
             ("runtime.threads.preparation", "_current_frames"),
             ("runtime.threads.watch", "_current_frames"),
             ("serialization.shapes", "_field_defaults"),

@@ -18,8 +18,9 @@ from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, InitFailed, Running, TakenBack, ThreadLost
 from zmqpipeline.runtime.log import about_call, about_now
 from zmqpipeline.runtime.threads import coroutines, watch
-from zmqpipeline.runtime.threads.coroutines import CoroutinePool, complete
+from zmqpipeline.runtime.threads.coroutines import CoroutinePool
 from zmqpipeline.runtime.threads.execution import Execution
+from zmqpipeline.runtime.threads.lifetime import complete
 from zmqpipeline.runtime.threads.shares import BATCH_ITEMS
 from zmqpipeline.serialization.pack import pack
 

@@ -13,6 +13,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol.messages import FailedItem
 from zmqpipeline.roles.calls import LAST, guarded
 from zmqpipeline.roles.results import Failure
+from zmqpipeline.runtime import forks
 from zmqpipeline.runtime.journal import Journal
 from zmqpipeline.runtime.threads.feeding import Feeds
 from zmqpipeline.serialization.pack import ACK_DATA_BYTES, MAX_DEPTH, check_depth, pack_aside, pack_item
@@ -174,6 +175,7 @@ class ResultCalls:
         ack, self._ack = self._ack, {}
         if self._handler.has_ack_data():
             more = self._handler.ack_data(self._last_task)
+            forks.end_child()
             if more is not None and not isinstance(more, dict):
                 pack_item(more, self._handler.whose("ack_data"))
             ack.update(more or {})
@@ -182,10 +184,12 @@ class ResultCalls:
     def call_failed(self, item: FailedItem) -> None:
         """Call the function for a failure."""
         self._handler.failed(Failure.from_item(item))
+        forks.end_child()
 
     def call_finished(self, tasks: Sequence[str]) -> bytes:
         """Call the function for the end of a run of these tasks; what goes to the distributor, packed."""
         answer = self._handler.finished(tasks)
+        forks.end_child()
         if answer is None:
             return b""
         if not isinstance(answer, dict):

@@ -19,7 +19,7 @@ from zmqpipeline.runtime import child_report
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.threads.execution import Execution
-from zmqpipeline.runtime.threads.lifetime import Lifetime
+from zmqpipeline.runtime.threads.lifetime import Lifetime, complete
 from zmqpipeline.runtime.threads.pool import Pool
 from zmqpipeline.runtime.threads.preparation import Beginning, Preparation
 from zmqpipeline.runtime.threads.shares import QUANTUM
@@ -181,8 +181,6 @@ class ExecutingRunner(RoleRunner):
         in_thread: dict[int, Lifetime] = {}
         call: Callable[[Callable[[], Any]], Any] = _call
         if handler.concurrency():
-            from zmqpipeline.runtime.threads.coroutines import complete
-
             call = complete
 
         def begin() -> Any:

@@ -13,6 +13,7 @@ from zmqpipeline.protocol.metadata import MetadataMachine
 from zmqpipeline.roles.attributes import ENDPOINT, AttributeSpec
 from zmqpipeline.roles.base import Role
 from zmqpipeline.roles.runner import Actions, RoleRunner, new_incarnation
+from zmqpipeline.runtime import forks
 from zmqpipeline.runtime.ended_runs import find_early_note
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.transport.transport import Transport
@@ -45,7 +46,14 @@ class MetadataRunner(RoleRunner):
         """Call the user's method."""
         method = self.role.get_metadata
         what = named(f"{type(self.role).__name__}.get_metadata", method)
-        self._payload = pack_aside(method(), what, METADATA_BYTES)
+        forks.calls_user_code()
+        try:
+            made = method()
+            forks.end_child()
+        except BaseException as error:
+            forks.end_child(error)
+            raise
+        self._payload = pack_aside(made, what, METADATA_BYTES)
 
     def places(self) -> Iterable[EndpointAddress]:
         """The distributor's address for it."""

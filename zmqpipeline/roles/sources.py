@@ -13,6 +13,7 @@ from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.failure_kinds import said
 from zmqpipeline.protocol.events import MetadataLoaded
 from zmqpipeline.protocol.messages import ErrorInfo
+from zmqpipeline.runtime import forks
 from zmqpipeline.runtime.error_text import named, trouble_of, users_part
 from zmqpipeline.runtime.log import about_thread
 from zmqpipeline.runtime.threads.source import Exhausted, Gated, Keep, Take, steps
@@ -80,6 +81,7 @@ class SourceCalls:
         try:
             source = self._metadata_source
             metadata = None if source is None else source()
+            forks.end_child()
             return MetadataLoaded(pack_aside(metadata, named("The metadata function", source), METADATA_BYTES))
         except BaseException as error:
             self._raised.setdefault("", error)
@@ -103,8 +105,10 @@ class SourceCalls:
                     inner = steps(source.start(dict(self._metadata), command.over))
                 inner(command, count, keep)
             except (Exhausted, Gated):
+                forks.end_child()
                 raise
             except BaseException as error:
+                forks.end_child(error)
                 if not self._is_closed:
                     self._raised.setdefault(name, error)
                 raise

@@ -31,6 +31,7 @@ from zmqpipeline.roles.attributes import (
 )
 from zmqpipeline.roles.sources import ItemSource, Step
 from zmqpipeline.roles.task_type import TaskType
+from zmqpipeline.runtime import forks
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.threads.source import Begun, Exhausted, Gated
 from zmqpipeline.serialization.pack import pack_identity, pack_item, unpack
@@ -191,6 +192,8 @@ def keyed(step: Step, key: str | Callable[[dict[str, Any]], Any], task_type: str
     digest = digest_of(key, task_type)
 
     def with_digest(packed: bytes | tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        if forks.in_child:
+            forks.end_child()
         assert isinstance(packed, bytes)
         return packed, digest(unpack(packed))
 
@@ -221,6 +224,13 @@ def digest_of(
         return hashlib.blake2b(pack_identity(value), digest_size=16).digest()
 
     return digest
+
+
+def _asked(gate: Callable[[dict[str, Any]], object], ack: dict[str, Any]) -> object:
+    answer = gate(ack)
+    if forks.in_child:
+        forks.end_child()
+    return answer
 
 
 class LastAck:
@@ -255,7 +265,7 @@ class LastAck:
         """
         if command is not self._command:
             self._take(command)
-        while self._was_refused or not gate(self._open()):
+        while self._was_refused or not _asked(gate, self._open()):
             self._was_refused = True
             following = self._unasked.next()
             if following is None:

@@ -16,6 +16,7 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from zmqpipeline.protocol.messages import ErrorInfo
+from zmqpipeline.runtime import forks
 
 TEXT_LIMIT = 65536
 """The most characters of a message or a traceback that travel with a failure."""
@@ -37,6 +38,7 @@ _INSTALLED = tuple(f"{os.sep}{folder}{os.sep}" for folder in ("site-packages", "
 
 def trouble_of(error: BaseException) -> ErrorInfo:
     """What was raised, as text that can be sent: type, message, the traceback without our own frames, and the place."""
+    forks.end_child(error)
     if isinstance(error, MemoryError):
         # the frames that it came through hold what there was no more room beside, and so would all of this find none
         traceback.clear_frames(error.__traceback__)

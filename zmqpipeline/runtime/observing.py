@@ -19,6 +19,7 @@ from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.machine import Machine
 from zmqpipeline.protocol.observed import front_of
 from zmqpipeline.protocol.recorder import Recorder
+from zmqpipeline.runtime import forks
 
 BATCH_SECONDS = 0.1
 """So long what happens is summed up before it is told."""
@@ -117,6 +118,7 @@ class ObserverThread:
             )
 
     def _run(self) -> None:
+        forks.calls_user_code()
         while not self._closing.is_set():
             self._news.wait()
             self._closing.wait(BATCH_SECONDS)
@@ -137,7 +139,9 @@ class ObserverThread:
         try:
             with _turn.taken() if one.in_turn else nullcontext():
                 one.function(event)
+                forks.end_child()
         except BaseException as error:
+            forks.end_child(error)
             # a run is not ended by who watches it, not by SystemExit either
             kind = (one.what, type(error).__name__)
             if kind not in self._raised:

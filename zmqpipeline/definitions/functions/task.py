@@ -18,6 +18,7 @@ from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.roles.sources import ItemSource, Step
 from zmqpipeline.roles.task import LastAck, keyed
 from zmqpipeline.roles.task_type import TaskType
+from zmqpipeline.runtime import forks
 from zmqpipeline.runtime.threads.event_loop import AsyncItems, EventLoopThread
 from zmqpipeline.runtime.threads.source import Begun, Exhausted, Keep, PassOver, Source
 from zmqpipeline.serialization.pack import item_packer, pack_item
@@ -152,13 +153,16 @@ class _Items(Source):
             # what is done needs no packing
             before = keep.count
             for keep.count, _ in zip(range(before + 1, before + count + 1), self._items, strict=False):
-                pass
+                if forks.in_child:
+                    forks.end_child()
             if keep.count < before + count:
                 raise Exhausted
             return
         pack, left = self._pack, count
         # the range comes first: it must not end by taking an item that nobody asked for
         for left, item in zip(range(count - 1, -1, -1), self._items, strict=False):  # noqa: B007
+            if forks.in_child:
+                forks.end_child()
             keep(pack(item))
         if left:
             raise Exhausted

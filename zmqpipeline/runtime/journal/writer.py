@@ -17,6 +17,7 @@ from zmqpipeline.protocol.data.dedup import split_keys
 from zmqpipeline.protocol.data.ranges import numbers_of, pairs, spans_of
 from zmqpipeline.protocol.events import Restored
 from zmqpipeline.protocol.messages import FailedItem, Spans, TaskCounts, TaskPause, TaskProgress
+from zmqpipeline.runtime import forks
 from zmqpipeline.runtime.journal import database
 from zmqpipeline.runtime.journal.database import BEGIN, COMMIT, ROLLBACK, TABLES
 from zmqpipeline.runtime.journal.groups import Groups
@@ -272,7 +273,9 @@ class Journal:
         self._guard.admit(thread)
         try:
             yield self.transaction
-        except BaseException:
+            forks.end_child()
+        except BaseException as error:
+            forks.end_child(error)
             self._end_item(_UNDO, _RELEASE)
             raise
         else:

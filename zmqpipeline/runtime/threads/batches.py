@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zmqpipeline.errors import BatchError, Retry
+from zmqpipeline.runtime import forks
 
 if TYPE_CHECKING:
     from zmqpipeline.runtime.threads.execution import Slot
@@ -24,6 +25,8 @@ def outcomes(results: Any, count: int, pack: Callable[[Any], bytes], what: str) 
     Raises:
         BatchError: it returned no list of that length.
     """
+    if forks.in_child:
+        forks.end_child()
     if not isinstance(results, (list, tuple)) or len(results) != count:
         seen = f"{len(results)} results" if isinstance(results, (list, tuple)) else f"a {type(results).__name__}"
         raise BatchError(
@@ -42,6 +45,7 @@ def _packed(result: Any, pack: Callable[[Any], bytes]) -> Outcome:
 
 def failed(error: BaseException, count: int) -> list[Outcome]:
     """What a call that raised came to: one outcome, if its halves are to be tried; of a Retry that of each item."""
+    forks.end_child(error)
     return [error] * (count if isinstance(error, Retry) else 1)
 
 

@@ -19,6 +19,7 @@ from zmqpipeline.protocol.data.dedup import split_keys
 from zmqpipeline.protocol.data.ranges import sequence_of, spans_of
 from zmqpipeline.protocol.events import Collected, Event, FailedCalled, FinishedCalled, Given, JournalFailed
 from zmqpipeline.protocol.messages import KEY_BYTES, ErrorInfo, FailedItem
+from zmqpipeline.runtime import forks
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.journal import Journal, JournalLost
@@ -276,6 +277,8 @@ class CollectorThread:
             index += 1
             try:
                 answer = call(value)
+                if forks.in_child:
+                    forks.end_child()
                 if answer is not None:
                     data = note(answer) or data
                 if each is not None:
@@ -389,10 +392,11 @@ class CollectorThread:
         except (JournalLost, CallCancelled):
             raise
         except BaseException as error:
+            trouble = self._of_call(error, "finished")
             if journal is not None:
                 # what it returned may have been refused after its rows were accepted
                 journal.rollback()
-            self._post(FinishedCalled(self._of_call(error, "finished")))
+            self._post(FinishedCalled(trouble))
             return
         if journal is not None:
             journal.finish()
@@ -409,13 +413,15 @@ class CollectorThread:
         return None
 
     def _of_item(self, error: BaseException, command: Collect, number: int, value: object) -> ErrorInfo:
-        self._count_on()
         stage = "collector" if self._feeder is None else self._feeder.stage_of(number)
-        return self._failures.item(error, command.task, number, command.attempt, value, stage)
+        trouble = self._failures.item(error, command.task, number, command.attempt, value, stage)
+        self._count_on()
+        return trouble
 
     def _of_call(self, error: BaseException, function: str) -> ErrorInfo:
+        trouble = self._failures.call(error, function)
         self._count_on()
-        return self._failures.call(error, function)
+        return trouble
 
     def _count_on(self) -> None:
         try:

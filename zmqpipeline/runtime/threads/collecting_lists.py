@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from zmqpipeline.protocol.commands import Collect
+from zmqpipeline.runtime import forks
 from zmqpipeline.runtime.journal import JournalLost
 from zmqpipeline.runtime.threads.event_loop import CallCancelled
 from zmqpipeline.serialization.pack import unpack
@@ -81,10 +82,13 @@ def call_with(
     while parts:
         part = parts.pop()
         try:
-            answers.append(call([numbers[at] for at in part], [values[at] for at in part]))
+            answer = call([numbers[at] for at in part], [values[at] for at in part])
+            forks.end_child()
+            answers.append(answer)
         except (JournalLost, CallCancelled):
             raise
         except BaseException as error:
+            forks.end_child(error)
             if len(part) == 1:
                 errors[part[0]] = error
             else:

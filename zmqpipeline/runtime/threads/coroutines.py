@@ -26,16 +26,17 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import InitFailed, TakenBack, ThreadLost
 from zmqpipeline.protocol.messages import ErrorInfo
+from zmqpipeline.runtime import forks
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.threads import batches
-from zmqpipeline.runtime.threads.event_loop import turn_until
+from zmqpipeline.runtime.threads.event_loop import settle, turn_until
 from zmqpipeline.runtime.threads.execution import Execution, Job, Piece
 from zmqpipeline.runtime.threads.parts import Parts
 from zmqpipeline.runtime.threads.places import Lot, Place, Queue
@@ -132,8 +133,7 @@ class CoroutinePool:
         """Start the thread, if it is not there; `thread_start` comes first in it."""
         if self._thread is not None:
             return
-        self._loop = asyncio.new_event_loop()
-        self._parts.loop = self._loop
+        self._loop = self._parts.loop = asyncio.new_event_loop()
         self._watch.begin(self._loop)
         self._thread = threading.Thread(target=self._run, name="zmqpipeline-worker-loop", daemon=True)
         self._thread.start()
@@ -150,6 +150,7 @@ class CoroutinePool:
         loop = self._loop
         assert loop is not None
         asyncio.set_event_loop(loop)
+        forks.calls_user_code(loop.call_soon)
         self._watch.is_on(threading.get_ident())
         try:
             if self._thread_start is not None:
@@ -162,6 +163,7 @@ class CoroutinePool:
             loop.call_soon(self._begin_places)
             turn_until(loop, lambda: self._closed, _log)
         except BaseException as error:
+            forks.end_child(error)
             self._give_up(error)
             self._closed = True
         finally:
@@ -256,16 +258,16 @@ class CoroutinePool:
                 began = clock()
                 continue
             self._begin_call(place, (number,), lot, began)
-            trouble = None
+            result, trouble = b"", None
             try:
-                if lot.placed:
-                    result = lot.pack(await lot.call(value, 0, number, lot.attempt))
-                else:
-                    result = lot.pack(await lot.call(value))
+                made = await (lot.call(value, 0, number, lot.attempt) if lot.placed else lot.call(value))
+                if forks.in_child:
+                    forks.end_child()
+                result = lot.pack(made)
             except BaseException as error:
+                forks.end_child(error)
                 if self._closed:
                     return
-                result = b""
                 if not place.is_late:
                     # if its time is over, that is said in the place of whatever it raised for that
                     trouble = self._failures.item(error, self._task, number, lot.attempt, value, "worker")
@@ -424,24 +426,3 @@ def _cancel(loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[Any]]) -> N
         task.cancel()
     if tasks:
         settle(loop, asyncio.wait(tasks, timeout=STOP_SECONDS))
-
-
-def settle(loop: asyncio.AbstractEventLoop, awaited: Coroutine[Any, Any, Any]) -> Any:
-    """Run the loop until this has ended; what it returns or raises, and nothing that another task of it raises."""
-    task = loop.create_task(awaited)
-    task.add_done_callback(lambda _: loop.stop())
-    turn_until(loop, task.done, _log)
-    return task.result()
-
-
-def complete(call: Callable[[], Any]) -> Any:
-    """Call a function within the event loop of this thread, and await what it returns, if that can be awaited.
-
-    For what comes before the first item and after the last one: the loop does not run otherwise by then.
-    """
-
-    async def made() -> Any:
-        value = call()
-        return await value if isinstance(value, Coroutine) else value
-
-    return settle(asyncio.get_event_loop(), made())

@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from zmqpipeline.runtime import forks
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -145,6 +147,8 @@ class AsyncItems:
                 item = await anext(self._items)
             except StopAsyncIteration:
                 return taken
+            if forks.in_child:
+                forks.end_child()
             keep(item)
         return count
 
@@ -161,13 +165,18 @@ async def _guarded(
     import asyncio
 
     try:
-        return await coroutine, None
+        made = await coroutine
+        if forks.in_child:
+            forks.end_child()
+        return made, None
     except asyncio.CancelledError as error:
+        forks.end_child(error)
         if closing.is_set():
             raise
         # user code has cancelled something: the traceback says where
         return None, error
     except BaseException as error:
+        forks.end_child(error)
         return None, error
 
 
@@ -175,6 +184,7 @@ def _serve(loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
     import asyncio
 
     asyncio.set_event_loop(loop)
+    forks.calls_user_code(loop.call_soon)
     try:
         turn_until(loop, ended.is_set, _log)
     finally:
@@ -191,11 +201,20 @@ def turn_until(loop: asyncio.AbstractEventLoop, is_over: Callable[[], bool], log
         try:
             loop.run_forever()
         except (SystemExit, KeyboardInterrupt) as error:
+            forks.end_child(error)
             # Ctrl-C comes to the main thread, which runs a loop in a simulation only
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise
             if not is_over():
                 log.warning("A task that an async function has begun raised %r; its event loop goes on.", error)
+
+
+def settle(loop: asyncio.AbstractEventLoop, awaited: Coroutine[Any, Any, Made]) -> Made:
+    """Run the loop until this has ended; what it returns or raises, and nothing that another task of it raises."""
+    task = loop.create_task(awaited)
+    task.add_done_callback(lambda _: loop.stop())
+    turn_until(loop, task.done, _log)
+    return task.result()
 
 
 async def _end(loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:

@@ -19,6 +19,7 @@ from zmqpipeline.protocol.data.ranges import sequence_of
 from zmqpipeline.protocol.delivery.gathers import Gather
 from zmqpipeline.protocol.events import Produced
 from zmqpipeline.protocol.messages import ErrorInfo, FailedItem, Outbox
+from zmqpipeline.runtime import forks
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.threads.event_loop import CallCancelled
@@ -165,6 +166,7 @@ class Feeder:
             except (JournalLost, CallCancelled):
                 raise
             except BaseException as error:
+                forks.end_child(error)
                 outboxes.undo()
                 raised[item.task, item.number] = error
             else:
@@ -189,9 +191,12 @@ class Feeder:
                     item = alone(number)
                 is_made = True
                 answer = call(number, value) if placed else call(value)
+                if forks.in_child:
+                    forks.end_child()
             except (JournalLost, CallCancelled):
                 raise
             except BaseException as error:
+                forks.end_child(error)
                 outboxes.undo()
                 if not is_made:
                     self._note(command.task, number, error, "feed")
@@ -237,13 +242,18 @@ class Feeder:
                     count(number, payload, before)
                     stage = "collector"
                     answer = call(number, value) if placed else call(value)
+                    if forks.in_child:
+                        forks.end_child()
                 else:
                     stage = "collector"
                     answer = call(number, value) if placed else call(value)
+                    if forks.in_child:
+                        forks.end_child()
                     count(number, payload, before)
             except (JournalLost, CallCancelled):
                 raise
             except BaseException as error:
+                forks.end_child(error)
                 outboxes.undo()
                 if stage != "collector":
                     self._note(task, number, error, stage)
@@ -266,8 +276,12 @@ class Feeder:
         start = outboxes.box(gather.task).count
         made = feed.function(self._open(parent.result), results, **{one: values[one] for one in feed.names})
         packed = self._packer(gather.task, feed)
+        forks.end_child()
         for item in items_of(made, feed.what):
+            if forks.in_child:
+                forks.end_child()
             outboxes.give(*packed(item, parent.depth + gather.levels))
+        forks.end_child()
         outboxes.place()
         return start, outboxes.box(gather.task).count
 
@@ -298,10 +312,16 @@ class Feeder:
                 made = function(data, **{one: values[one] for one in names})
             else:
                 made = function(data)
+            if forks.in_child:
+                forks.end_child()
             if type(made) is dict:
                 return packed(made, depth + 1)
             for item in items_of(made, feed.what):
+                if forks.in_child:
+                    forks.end_child()
                 outboxes.give(*packed(item, depth + 1))
+            if forks.in_child:
+                forks.end_child()
             return None
 
         return make, partial(next, packed_results)

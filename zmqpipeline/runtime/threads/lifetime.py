@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any
 
 from zmqpipeline.errors import WorkerInitError
+from zmqpipeline.runtime import forks
 
 Waits = Coroutine[Any, Any, None]
 """What is to be awaited on the event loop before it has happened."""
@@ -74,10 +75,12 @@ class Lifetime:
         async def live() -> None:
             try:
                 value = await made.__anext__()
+                forks.end_child()
             except StopAsyncIteration:
                 opened.set_exception(self._yields_nothing())
                 return
             except BaseException as error:
+                forks.end_child(error)
                 # whoever waited for it may have been cancelled, too
                 if not opened.done():
                     opened.set_exception(error)
@@ -87,8 +90,13 @@ class Lifetime:
                 await over.wait()
             try:
                 await made.__anext__()
+                forks.end_child()
             except StopAsyncIteration:
+                forks.end_child()
                 return
+            except BaseException as error:
+                forks.end_child(error)
+                raise
             await made.aclose()
             raise self._yields_twice()
 
@@ -108,6 +116,30 @@ class Lifetime:
         return WorkerInitError(
             f"The {self.name} yielded a second time when it was to close what it had made. Let it yield once."
         )
+
+
+def complete(call: Callable[[], Any]) -> Any:
+    """Call a function within the event loop of this thread, and await what it returns, if that can be awaited.
+
+    For what comes before the first item and after the last one: the loop does not run otherwise by then.
+    """
+    # here, since a plain worker does without it
+    import asyncio
+
+    from zmqpipeline.runtime.threads.event_loop import settle
+
+    async def made() -> Any:
+        try:
+            value = call()
+            if isinstance(value, Coroutine):
+                value = await value
+        except BaseException as error:
+            forks.end_child(error)
+            raise
+        forks.end_child()
+        return value
+
+    return settle(asyncio.get_event_loop(), made())
 
 
 async def _keep_awaited(made: Coroutine[Any, Any, Any], keep: Keep) -> None:

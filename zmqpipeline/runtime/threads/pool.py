@@ -24,7 +24,7 @@ from collections.abc import Callable
 from zmqpipeline.protocol.commands import Execute
 from zmqpipeline.protocol.events import Executed, InitFailed, TakenBack, ThreadLost
 from zmqpipeline.protocol.messages import ErrorInfo
-from zmqpipeline.runtime import leader
+from zmqpipeline.runtime import forks, leader
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.leader import Leadership, UserThread
@@ -134,6 +134,7 @@ class Pool(UserThread, Shares):
     # the threads ------------------------------------------------------------------------------------------------------
 
     def _run(self, slot: Slot) -> None:
+        forks.calls_user_code()
         try:
             self._serve_to_the_end(slot)
             return
@@ -260,7 +261,10 @@ class Pool(UserThread, Shares):
         failures: list[tuple[int, ErrorInfo]] = []
         try:
             place = (slot.index, numbers[0], piece.job.attempt) if piece.execution.placed else ()
-            results.append(slot.pack(slot.call(value, *place)))
+            result = slot.call(value, *place)
+            if forks.in_child:
+                forks.end_child()
+            results.append(slot.pack(result))
         except BaseException as error:
             number, attempt = numbers[0], piece.job.attempt
             failures.append((number, self._failures.item(error, self._task, number, attempt, value, "worker")))

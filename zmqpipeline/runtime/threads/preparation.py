@@ -12,7 +12,7 @@ from functools import partial
 from zmqpipeline.errors import WorkerInitError
 from zmqpipeline.protocol.delivery.failure_kinds import said
 from zmqpipeline.protocol.events import InitDone, InitFailed
-from zmqpipeline.runtime import child_report
+from zmqpipeline.runtime import child_report, forks
 from zmqpipeline.runtime.error_text import place_of, trouble_of
 from zmqpipeline.runtime.threads.serial import Post
 
@@ -136,6 +136,10 @@ class Preparation:
         self.calls[thread] = name
         try:
             function()
+            forks.end_child()
+        except BaseException as error:
+            forks.end_child(error)
+            raise
         finally:
             del self.calls[thread]
 

@@ -13,6 +13,7 @@ from functools import partial
 from queue import SimpleQueue
 
 from zmqpipeline.protocol.events import Event
+from zmqpipeline.runtime import forks
 from zmqpipeline.runtime.leader import BRIEF, LOOK, Leadership, UserThread
 
 Post = Callable[[Event], None]
@@ -55,6 +56,7 @@ class SerialThread(UserThread):
                     self._started = True
 
     def _run(self) -> None:
+        forks.calls_user_code()
         while (call := self._next or self._waiting.get()) is not None:
             if call is self._to_lead:
                 self._is_invited = False

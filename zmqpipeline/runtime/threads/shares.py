@@ -26,6 +26,7 @@ from typing import Any
 from zmqpipeline.protocol.credit import MAX_BATCH_BYTES, ServiceTime
 from zmqpipeline.protocol.events import Executed, ThreadLost
 from zmqpipeline.protocol.messages import ErrorInfo
+from zmqpipeline.runtime import forks
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.threads import batches
 from zmqpipeline.runtime.threads.busy import Busy
@@ -220,7 +221,10 @@ class Shares:
                     executed = at
                     break
                 try:
-                    keep(pack(call(value)))
+                    result = call(value)
+                    if forks.in_child:
+                        forks.end_child()
+                    keep(pack(result))
                 except BaseException as error:
                     self._fail(slot, error, value)
             slot.striding = False
@@ -279,14 +283,17 @@ class Shares:
             self._ticker.kick()
             began = slot.last
             try:
-                result = slot.pack(call(value))
+                result = call(value)
+                if forks.in_child:
+                    forks.end_child()
+                packed = slot.pack(result)
             except BaseException as error:
                 self._fail(slot, error, value)
             else:
                 with slot.lock:
                     slot.timed = None
                     if not slot.lost:
-                        slot.part.append(result)
+                        slot.part.append(packed)
             if slot.lost:
                 return False
             slot.last = clock()
@@ -357,6 +364,7 @@ class Shares:
                 slot.part.append(None)
 
     def _fail(self, slot: Slot, error: BaseException, value: object) -> None:
+        forks.end_child(error)
         with slot.lock:
             slot.timed = None
             if slot.lost:

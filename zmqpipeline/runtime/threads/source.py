@@ -21,6 +21,7 @@ from typing import TypeAlias
 from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.events import Produced
 from zmqpipeline.protocol.messages import Blobs, ErrorInfo
+from zmqpipeline.runtime import forks
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.leader import Leadership
 from zmqpipeline.runtime.threads.serial import Post, SerialThread
@@ -102,7 +103,10 @@ def steps(step: Callable[[Produce], Step]) -> Take:
 
     def take(command: Produce, count: int, keep: Keep) -> None:
         for _ in range(count):
-            keep(step(command))
+            made = step(command)
+            if forks.in_child:
+                forks.end_child()
+            keep(made)
 
     return take
 
@@ -153,6 +157,8 @@ class Producer:
     def _serve(self, command: Produce, left: int, seconds: float) -> Callable[[], object] | None:
         """Take steps for so long, and hand over; returns the next part, if any of these steps are left."""
         left, state, trouble = self._answer(command, left, seconds)
+        if forks.in_child:
+            forks.end_child()
         self._flush(state, trouble)
         return partial(self._serve, command, left, min(2 * seconds, MAX_PART)) if state == "more" else None
 

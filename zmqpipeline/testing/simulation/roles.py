@@ -23,7 +23,7 @@ from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.journal import Journal, JournalLost
 from zmqpipeline.runtime.threads import batches
 from zmqpipeline.runtime.threads.collecting import EachAck
-from zmqpipeline.runtime.threads.coroutines import complete
+from zmqpipeline.runtime.threads.lifetime import complete
 from zmqpipeline.runtime.threads.source import Exhausted, Gated, Keep, PassOver, Step, Take
 from zmqpipeline.serialization.pack import unpack
 from zmqpipeline.testing.simulation import nodes
