@@ -455,18 +455,14 @@ print(os.path.getsize("collected"))
 @pytest.mark.slow
 def test_app_run_may_be_called_in_a_thread(workshop: Any) -> None:
     """Outside the main thread there are no signal handlers; everything else is the same."""
-    workshop.write(
-        "script.py",
-        program(
-            """
+    what = """
 found = []
 thread = threading.Thread(target=lambda: found.append(app.run()))
 thread.start()
 thread.join(20)
 assert found[0].ok
 """
-        ),
-    )
+    workshop.write("script.py", program(what))
     status, script = workshop.run("script.py", SECONDS="0")
     assert status == 0, script.err
 

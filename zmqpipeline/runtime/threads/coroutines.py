@@ -192,8 +192,13 @@ class CoroutinePool:
 
     def _stop(self) -> None:
         assert self._loop is not None
-        if not self._is_ending:
-            self._loop.stop()
+        if self._is_ending:
+            return
+        if not self._is_ready:
+            # an init function that does not return may clean up
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+        self._loop.stop()
 
     def _have_come(self) -> None:
         self._is_called = False
