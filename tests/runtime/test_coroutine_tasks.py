@@ -15,8 +15,8 @@ from tests.support.pools import executed, items, results
 from tests.support.transports import Posts
 from zmqpipeline.protocol.events import Executed, InitFailed, ThreadLost
 from zmqpipeline.runtime.threads.coroutines import CoroutinePool
-from zmqpipeline.runtime.threads.lifetime import complete
 from zmqpipeline.runtime.threads.execution import Execution
+from zmqpipeline.runtime.threads.lifetime import complete
 
 Call = Callable[[bytes, int, int, int], Awaitable[bytes]]
 Make = Callable[..., CoroutinePool]
