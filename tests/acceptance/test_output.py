@@ -136,6 +136,34 @@ def test_what_cannot_be_written_for_another_reason_is_wrong_usage(workshop: Work
 
 
 @pytest.mark.slow
+def test_a_program_may_put_an_object_of_its_own_in_the_place_of_stdout(workshop: Workshop) -> None:
+    """One that writes and flushes, and is no file: as programs have it that log what is printed."""
+    workshop.write("ok.py", APP)
+    workshop.write("tee.py", TEE)
+    status, program = workshop.run("tee.py")
+    assert (status, program.out) == (0, "tee 0\ntee 1\ntee 2\ntee True\n"), program.err
+
+
+TEE = """
+import sys
+from ok import app
+
+class Tee:
+    def __init__(self, file):
+        self.file = file
+    def write(self, text):
+        return self.file.write(f"tee {text}" if text.strip() else text)
+    def flush(self):
+        self.file.flush()
+
+if __name__ == "__main__":
+    sys.stdout = Tee(sys.stdout)
+    ok = app.run(workers=1).ok
+    print(ok)
+"""
+
+
+@pytest.mark.slow
 def test_a_reader_that_is_gone_ends_a_command(workshop: Workshop) -> None:
     """Without a word, as other programs do; the status is 1."""
     done = in_shell(workshop, "ok check | true; echo ${PIPESTATUS[0]}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.test_supervision import Eventually, collected, start
+from tests.acceptance.test_supervision import RUN, Eventually, collected, start
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop
@@ -222,6 +222,39 @@ def ask(data, resource):
     service.signal(signal.SIGTERM)
     assert worker.wait() == 0
     assert workshop.lines("steps") == ["open", "close"]
+
+
+def test_what_is_open_is_closed_although_a_later_init_function_hangs(
+    workshop: Workshop, eventually: Eventually
+) -> None:
+    """A SIGTERM cancels the one that hangs, and has the one before go on behind its `yield`."""
+    body = """
+import asyncio
+
+app.task("C")(lambda: items(5))
+
+@app.worker_init("C")
+async def connect():
+    yield 1
+    note("steps", "closed")
+
+@app.thread_init("C")
+async def cursor():
+    note("steps", "hangs")
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        note("steps", "cleaned")
+
+@app.worker("C")
+async def work(data):
+    return data
+"""
+    program = start(workshop, body, *RUN, "--drain-timeout", "3")
+    eventually(lambda: workshop.lines("steps") == ["hangs"], "the second init function")
+    program.signal(signal.SIGTERM)
+    assert program.wait() == 143, program.err
+    assert workshop.lines("steps") == ["hangs", "cleaned", "closed"]
 
 
 def test_an_async_init_that_hangs_is_cancelled(workshop: Workshop) -> None:

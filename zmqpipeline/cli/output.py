@@ -50,7 +50,7 @@ def flush_output() -> None:
     Raises:
         OutputError: stdout cannot be written.
     """
-    if sys.stdout is not None and not sys.stdout.closed:
+    if sys.stdout is not None and not getattr(sys.stdout, "closed", False):
         with contextlib.suppress(BrokenPipeError), written():
             sys.stdout.flush()
 

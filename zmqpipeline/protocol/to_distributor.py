@@ -99,6 +99,8 @@ class ToDistributor:
         self._trials = Trials()
         self._is_ready = not has_inits
         """The init functions have returned, or there are none."""
+        self._ready_from = 0
+        """The number of our message that says so first."""
         self._begun = self._none_yet()
         """The only items that have begun, if that is known."""
         self._next_run: m.Welcome | None = None
@@ -139,6 +141,10 @@ class ToDistributor:
         self._outgoing.check()
         assert self.run or not len(self._held), "a worker holds items of no run"
         assert self.executed + len(self._pending) <= (self.lifespan.most or 1 << 53), "more than max_items"
+
+    def _is_busy(self) -> bool:
+        """Whether anything is at hand but for what waits for a word of the distributor."""
+        return len(self._pending) > (self._trials.items if self._is_ready else 0)
 
     def _none_yet(self) -> m.Spans | None:
         """What can have begun when nothing runs: nothing at all before the init functions have returned."""

@@ -135,10 +135,12 @@ class WorkerMachine(ToDistributor):
             self._do(c.LookForEnd())
 
     def _alone_until(self) -> float | None:
-        return None if self._pending or self.phase == "draining" else self._missing.until()
+        return None if self._is_busy() or self.phase == "draining" else self._missing.until()
 
     def _idle_at(self) -> float | None:
-        if self._options.idle_timeout is None or self._idle_since is None or self._pending or self.phase == "draining":
+        if self._options.idle_timeout is None or self._idle_since is None or self.phase == "draining":
+            return None
+        if self._is_busy():
             return None
         return self._idle_since + self._options.idle_timeout
 
@@ -178,7 +180,7 @@ class WorkerMachine(ToDistributor):
                 self._welcome(body, now)
             case m.Recall(run, _, most) if run == self.run and self._next_run is None:
                 self._recalled = True
-                self._do(c.TakeBack(most))
+                self._do(c.TakeBack(most if self._is_ready else most - self._trials.give_back(most)))
             case m.Missing(run, _, spans) if self._answers and run == self.run:
                 self._outgoing.send_again(spans, now)
             case m.RunEnded(run) if self.run in ("", run):
@@ -293,6 +295,8 @@ class WorkerMachine(ToDistributor):
             elif body.trial:
                 self._trials.add(self._workers.sent + 1, command)
                 self._report(now, full=True)
+            elif self._workers.confirmed < self._ready_from:
+                self._trials.add(self._ready_from, command)
             else:
                 self._do(command)
         if self.phase == "draining":
@@ -361,6 +365,8 @@ class WorkerMachine(ToDistributor):
         self._release(body.released)
         self._results_moved(now)
         if body.resync:
+            # what was lost may have been the word for which items wait
+            self._trials.say_again(self._workers.sent + 1)
             self._report(now, full=True)
         self._maybe_drained()
 
@@ -387,7 +393,8 @@ class WorkerMachine(ToDistributor):
         if self._is_ready:
             return
         self._is_ready, self._begun = True, None
-        self._trials.ready(self._workers.sent + 1)
+        self._ready_from = self._workers.sent + 1
+        self._trials.ready(self._ready_from)
         self._report(now, full=True)
 
     def _init_failed(self, trouble: m.ErrorInfo) -> None:

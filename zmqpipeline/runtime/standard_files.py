@@ -6,6 +6,7 @@ their standard error; and Python has None for its stream, which few libraries ex
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -18,16 +19,19 @@ def open_closed_files() -> None:
         if not _is_open(number):
             _open_as(number)
         stream = getattr(sys, name)
-        if stream is None or stream.closed:
+        if stream is None or getattr(stream, "closed", False):
             # with a file of its own: one that was opened since may have the number
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - it stays open
 
 
 def give_up_output() -> None:
     """Have what is still to be written to standard output go nowhere, so that the end of Python does not meet it."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, sys.stdout.fileno())
-    os.close(nothing)
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        # of one that a program has put in its place there may be no file
+        number = sys.stdout.fileno()
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, number)
+        os.close(nothing)
 
 
 def _is_open(number: int) -> bool:

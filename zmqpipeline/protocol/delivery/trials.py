@@ -8,6 +8,8 @@ So the distributor knows of each whether it can have begun: who is lost before, 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from zmqpipeline.protocol.commands import Execute
 
 _UNSAID = 1 << 62
@@ -26,6 +28,11 @@ class Trials:
         """These are here; our message of this number is the first to say so."""
         self.waiting.append((message, command))
 
+    @property
+    def items(self) -> int:
+        """How many items wait."""
+        return sum(len(command.numbers) for _, command in self.waiting)
+
     def add_unready(self, command: Execute) -> None:
         """These are here, before the init functions have returned."""
         self.waiting.append((_UNSAID, command))
@@ -34,11 +41,28 @@ class Trials:
         """The init functions have returned; our message of this number is the first to say so."""
         self.waiting = [(min(number, message), command) for number, command in self.waiting]
 
+    def say_again(self, message: int) -> None:
+        """One of our messages was lost: that of this number says again what is here."""
+        self.waiting = [(number if number == _UNSAID else message, command) for number, command in self.waiting]
+
     def heard(self, message: int) -> list[Execute]:
         """The distributor has received our messages up to this one: what may begin."""
         begin = [command for number, command in self.waiting if number <= message]
         self.waiting = [one for one in self.waiting if one[0] > message]
         return begin
+
+    def give_back(self, most: int) -> int:
+        """At most so many items, the last first, are not to begin; how many there were."""
+        count = 0
+        while self.waiting and count < most:
+            number, last = self.waiting.pop()
+            stays = max(0, len(last.numbers) - (most - count))
+            count += len(last.numbers) - stays
+            self._left += last.numbers[stays:]
+            if stays:
+                first = replace(last, numbers=last.numbers[:stays], payloads=last.payloads[:stays])
+                self.waiting.append((number, first))
+        return count
 
     def end(self) -> None:
         """Nothing of it is to begin any more: all is taken back."""

@@ -36,7 +36,7 @@ from zmqpipeline.runtime import forks
 from zmqpipeline.runtime.error_text import trouble_of
 from zmqpipeline.runtime.failure_log import FailureLog
 from zmqpipeline.runtime.threads import batches
-from zmqpipeline.runtime.threads.event_loop import settle, turn_until
+from zmqpipeline.runtime.threads.event_loop import cancel_settling, settle, turn_until
 from zmqpipeline.runtime.threads.execution import Execution, Job, Piece
 from zmqpipeline.runtime.threads.parts import Parts
 from zmqpipeline.runtime.threads.places import Lot, Place, Queue
@@ -196,8 +196,7 @@ class CoroutinePool:
             return
         if not self._is_ready:
             # an init function that does not return may clean up
-            for task in asyncio.all_tasks(self._loop):
-                task.cancel()
+            cancel_settling(self._loop)
         self._loop.stop()
 
     def _have_come(self) -> None:

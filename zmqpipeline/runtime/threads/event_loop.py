@@ -209,21 +209,38 @@ def turn_until(loop: asyncio.AbstractEventLoop, is_over: Callable[[], bool], log
                 log.warning("A task that an async function has begun raised %r; its event loop goes on.", error)
 
 
+_settling: dict[asyncio.AbstractEventLoop, asyncio.Task[Any]] = {}
+"""What `settle` waits for, by the loop."""
+
+
 def settle(loop: asyncio.AbstractEventLoop, awaited: Coroutine[Any, Any, Made]) -> Made:
     """Run the loop until this has ended; what it returns or raises, and nothing that another task of it raises."""
     task = loop.create_task(awaited)
+    _settling[loop] = task
     task.add_done_callback(lambda _: loop.stop())
-    turn_until(loop, task.done, _log)
+    try:
+        turn_until(loop, task.done, _log)
+    finally:
+        del _settling[loop]
     return task.result()
+
+
+def cancel_settling(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what `settle` waits for on this loop, and nothing else that goes on there; called within the loop."""
+    if loop in _settling:
+        _settling[loop].cancel()
 
 
 async def _end(loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
     import asyncio
 
     others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    await loop.shutdown_asyncgens()
-    ended.set()
-    loop.stop()
+    try:
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await loop.shutdown_asyncgens()
+    finally:
+        # also where one of them has cancelled this one
+        ended.set()
+        loop.stop()

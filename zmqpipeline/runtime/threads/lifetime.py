@@ -8,10 +8,13 @@ limits and task groups that are open across the `yield` ask of it.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zmqpipeline.errors import WorkerInitError
 from zmqpipeline.runtime import forks
+
+if TYPE_CHECKING:
+    import asyncio
 
 Waits = Coroutine[Any, Any, None]
 """What is to be awaited on the event loop before it has happened."""
@@ -106,7 +109,7 @@ class Lifetime:
             over.set()
             await task
 
-        keep(await opened)
+        keep(await _opened(opened, task))
         self._close = close
 
     def _yields_nothing(self) -> WorkerInitError:
@@ -140,6 +143,18 @@ def complete(call: Callable[[], Any]) -> Any:
         return value
 
     return settle(asyncio.get_event_loop(), made())
+
+
+async def _opened(opened: asyncio.Future[Any], task: asyncio.Task[None]) -> Any:
+    """What this task sets, or its end if who waits for it is cancelled before that: the function may clean up."""
+    import asyncio
+
+    try:
+        return await opened
+    finally:
+        if opened.cancelled():
+            task.cancel()
+            await asyncio.wait({task})
 
 
 async def _keep_awaited(made: Coroutine[Any, Any, Any], keep: Keep) -> None:
