@@ -56,7 +56,8 @@ def test_a_collector_with_a_wrong_journal_does_not_end_the_run(
     gate = workshop.folder / "gate"
     os.mkfifo(gate)
     program = workshop.start("-m", "other", "run", "--journal", "other.db")
-    eventually(lambda: len(workshop.lines("collected")) == 5, "a first run is under way")
+    # of what is behind the item that waits, some may be with the other worker
+    eventually(lambda: len(workshop.lines("collected")) >= 5, "a first run is under way")
     program.signal(signal.SIGKILL, group=True)
     program.wait()
     (workshop.folder / "collected").unlink()
