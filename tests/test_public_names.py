@@ -7,6 +7,7 @@ import inspect
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -127,9 +128,31 @@ def test_a_role_starts_without_what_starts_others(command: str) -> None:
         f"import zmqpipeline.cli.main, zmqpipeline.cli.{command}\n"
         "heavy = ('processes.supervisor', 'processes.launch', 'processes.restarts', 'cli.run', 'cli.screen')\n"
         "print([one for one in heavy if f'zmqpipeline.{one}' in sys.modules])\n"
+        "heavy = ('asyncio', 'sqlite3', 'ssl', 'subprocess', 'sysconfig', 'zoneinfo')\n"
+        "print([one for one in heavy if one in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
-    assert done.stdout == "[]\n"
+    assert done.stdout == "[]\n[]\n"
+
+
+@pytest.mark.slow
+def test_a_run_of_plain_functions_has_no_event_loop(tmp_path: Path) -> None:
+    """asyncio is a tenth of what a process imports: it is imported by the first async function, and by none other."""
+    app = (
+        "import sys\n"
+        "from zmqpipeline import Pipeline\n"
+        "app = Pipeline('plain')\n"
+        "app.task('C', times=10)(lambda: {})\n"
+        "app.worker('C')(lambda data: {'heavy': [one for one in ('asyncio', 'ssl') if one in sys.modules]})\n"
+        "if __name__ == '__main__':\n"
+        "    app.collector(lambda data: print(data))\n"
+        "    print(app.run().ok, [one for one in ('asyncio', 'ssl') if one in sys.modules])\n"
+    )
+    (tmp_path / "plain.py").write_text(app)
+    done = subprocess.run(
+        [sys.executable, "plain.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines() == ["{'heavy': []}"] * 10 + ["True []"]
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

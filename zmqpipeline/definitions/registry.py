@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
@@ -15,10 +15,14 @@ from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
 from zmqpipeline.runtime.error_text import named
 
 if TYPE_CHECKING:
+    from dataclasses import dataclass
+
     from zmqpipeline.events import Event
     from zmqpipeline.roles.collector import Collector
     from zmqpipeline.roles.task import Task
     from zmqpipeline.roles.worker import Worker
+else:
+    from zmqpipeline.protocol.frozen import dataclass
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class ObserverEntry:
     plan: Handler
 
 
-@dataclass
+@dataclass(frozen=False)
 class Registry:
     """Everything that is registered with one pipeline. Keys are task types."""
 

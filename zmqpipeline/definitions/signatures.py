@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property, partial, wraps
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -19,7 +18,11 @@ from zmqpipeline.errors import ConfigurationError, RegistrationError
 from zmqpipeline.roles.attributes import is_async
 
 if TYPE_CHECKING:
+    from dataclasses import dataclass
+
     from zmqpipeline.runtime.threads.event_loop import EventLoopThread
+else:
+    from zmqpipeline.protocol.frozen import dataclass
 
 _NOTHING = inspect.Parameter.empty
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

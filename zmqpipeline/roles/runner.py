@@ -14,7 +14,6 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress, RoleAddresses
@@ -31,11 +30,15 @@ from zmqpipeline.runtime.transport import transport as sockets
 from zmqpipeline.runtime.tuning import short_turns
 
 if TYPE_CHECKING:
+    from dataclasses import dataclass
+
     # who has no observers does not pay for them, not even when a process starts
     from zmqpipeline.events import Event as ObservedEvent
     from zmqpipeline.events import Observer
     from zmqpipeline.runtime.observing import ObserverThread
     from zmqpipeline.runtime.traces import Tracing
+else:
+    from zmqpipeline.protocol.frozen import dataclass
 
 Actions = dict[type, Callable[[Any], None]]
 """What the loop does with each sort of command."""

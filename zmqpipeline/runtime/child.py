@@ -14,7 +14,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -22,10 +21,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from zmqpipeline.runtime.child_report import EXIT, Told
 from zmqpipeline.runtime.launch_words import HERE, LAUNCHED_FLAG, MARK, Greeting, unplain
+
+if TYPE_CHECKING:
+    import subprocess
 
 PARENT_VARIABLE = "ZMQPIPELINE_PARENT"
 """Names to a child the parent's process id, and the file number on which it tells how far it is; taken out of the
@@ -170,6 +172,8 @@ def _spawn(
 
     Returns it, and the file number where it can be read what it tells, without waiting for more.
     """
+    import subprocess
+
     ear, voice = os.pipe()
     os.set_blocking(ear, False)
     before = _mask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -7,14 +7,20 @@ chose if it said so (``exit 2``), else an accident.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.protocol.status_records import ITEM_SECONDS, ItemTimes
 from zmqpipeline.runtime.launch_words import HERE
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+    from zmqpipeline.protocol.frozen import dataclass
 
 READY = "ready"
 """The role runs; a worker has no item yet, so that it has not called the user's init functions."""
@@ -50,7 +56,7 @@ def failed_start(trouble: ErrorInfo) -> str:
     return f"{FAILED_START} {json.dumps([*texts, trouble.place[:MAX_TEXT]])}"
 
 
-@dataclass(frozen=True, order=True)
+@dataclasses.dataclass(frozen=True, order=True)
 class SlowItem:
     """How long an item took, at which attempt, and when that was over, in seconds since the epoch."""
 

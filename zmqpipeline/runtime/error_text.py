@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import os
 import reprlib
-import sysconfig
 import traceback
 from functools import partial
 from pathlib import Path
@@ -31,8 +30,8 @@ SHOWN = 300
 """So much of an item is shown."""
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
-_ASYNCIO = str(Path(inspect.__file__).parent / "asyncio") + os.sep
-_LIBRARIES = ("<frozen ", *{path + os.sep for name, path in sysconfig.get_paths().items() if name.endswith("lib")})
+_LIBRARY = str(Path(inspect.__file__).parent) + os.sep
+_ASYNCIO = f"{_LIBRARY}asyncio{os.sep}"
 _INSTALLED = tuple(f"{os.sep}{folder}{os.sep}" for folder in ("site-packages", "dist-packages"))
 
 
@@ -107,7 +106,7 @@ def users_frame(frame: FrameType | None) -> str:
 
 
 def _is_users(file: str) -> bool:
-    return not file.startswith((_PACKAGE, *_LIBRARIES)) and not any(one in file for one in _INSTALLED)
+    return not file.startswith(("<frozen ", _PACKAGE, _LIBRARY)) and not any(one in file for one in _INSTALLED)
 
 
 def _last_of_users(frames: TracebackType | None) -> tuple[FrameType, int] | None:

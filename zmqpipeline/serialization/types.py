@@ -10,7 +10,6 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from msgpack import ExtType
 
@@ -49,11 +48,21 @@ def _load_int(data: bytes) -> int:
 
 def _dump_datetime(value: datetime) -> ExtType:
     text = datetime.isoformat(value)
-    if isinstance(value.tzinfo, ZoneInfo) and value.tzinfo.key:
-        text += f"|{value.fold}|{value.tzinfo.key}"
+    zone = _name_of_zone(value)
+    if zone:
+        text += f"|{value.fold}|{zone}"
     elif value.fold:
         text += f"|{value.fold}"
     return ExtType(DATETIME, text.encode())
+
+
+def _name_of_zone(value: datetime) -> str:
+    """The key of its ZoneInfo, or "" if it has none, or another kind of zone."""
+    if value.tzinfo is None:
+        return ""
+    from zoneinfo import ZoneInfo
+
+    return (value.tzinfo.key or "") if isinstance(value.tzinfo, ZoneInfo) else ""
 
 
 def _load_datetime(data: bytes) -> datetime:
@@ -64,6 +73,8 @@ def _load_datetime(data: bytes) -> datetime:
     value = value.replace(fold=int(rest[0]))
     if len(rest) == 1:
         return value
+    from zoneinfo import ZoneInfo
+
     try:
         return value.replace(tzinfo=ZoneInfo(rest[1]))
     except (LookupError, OSError):

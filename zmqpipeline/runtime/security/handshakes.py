@@ -10,11 +10,16 @@ a health check that comes each minute.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import zmq
 
 from zmqpipeline.runtime.security.warnings import RateLimitedWarnings
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+    from zmqpipeline.protocol.frozen import dataclass
 
 CUTS, MOMENT = 3, 1.0
 """So many handshakes must break off, the last so many seconds after the first, until that is told."""

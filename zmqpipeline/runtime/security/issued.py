@@ -14,15 +14,20 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import zmq
 
 from zmqpipeline.errors import KeysUnavailable
 from zmqpipeline.runtime.launch_words import NO_KEYS
 from zmqpipeline.runtime.security.keyfiles import check_private, require_curve
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+    from zmqpipeline.protocol.frozen import dataclass
 
 log = logging.getLogger("zmqpipeline.security")
 

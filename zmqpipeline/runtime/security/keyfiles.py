@@ -16,12 +16,17 @@ import os
 import re
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zmq
 
 from zmqpipeline.errors import KeysError
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+    from zmqpipeline.protocol.frozen import dataclass
 
 SERVER = "server"
 """The name of the pair of every bound socket."""

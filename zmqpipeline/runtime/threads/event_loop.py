@@ -84,14 +84,14 @@ class EventLoopThread:
 
         A call that does not let itself be cancelled within `timeout` seconds is left with the thread.
         """
-        import asyncio
-
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
             self._closing.set()
             ended = self._ended
         if loop is None or thread is None:
             return
+        import asyncio
+
         asyncio.run_coroutine_threadsafe(_end(loop, ended), loop)
         thread.join(timeout)
         if thread.is_alive():
