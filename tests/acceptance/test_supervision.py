@@ -56,6 +56,29 @@ def collected(workshop: Workshop) -> list[int]:
     return sorted(workshop.numbers("collected"))
 
 
+# workers that are stopped ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_does_not_hold_up_the_end(workshop: Workshop, eventually: Eventually) -> None:
+    """Others do what it had; then the run ends as it would without it, long before a drain would have to be over."""
+    body = """
+app.task("C")(lambda: items(40))
+
+@app.worker("C")
+def work(data):
+    note("by", os.getpid())
+    time.sleep(0.1)
+    return data
+"""
+    program = start(workshop, body, *RUN, "--workers", "2")
+    eventually(lambda: len(set(workshop.numbers("by"))) == 2, "both are at work")
+    os.kill(workshop.numbers("by")[-1], signal.SIGSTOP)
+    assert program.wait(20) == 0, program.err
+    assert collected(workshop) == list(range(40))
+    assert "has not answered for 5 s: it is killed (SIGKILL)" in program.err
+
+
 # deaths of workers at work --------------------------------------------------------------------------------------------
 
 ONE_KILLS = """

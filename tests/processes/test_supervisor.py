@@ -11,6 +11,7 @@ import pytest
 from zmqpipeline.errors import ConfigurationError, PipelineError, RoleDied, WorkerInitError
 from zmqpipeline.processes.restarts import FAILED_STARTS_LIMIT, ChildEnded, ChildSlots, Slot
 from zmqpipeline.processes.supervisor import DISTRIBUTOR_DEATHS_LIMIT, GRACE, OVERTIME, Plan, RunSupervisor
+from zmqpipeline.processes.unanswering import ANSWER_SECONDS
 from zmqpipeline.protocol.messages import ErrorInfo, TaskCounts
 from zmqpipeline.runtime.child import Child
 from zmqpipeline.runtime.child_report import Told, failed_start
@@ -37,6 +38,8 @@ class Ear:
         self.lines: list[str] = []
         self.asked_to_end = self.was_killed = False
         self.told = Told()
+        self.status: int | None = None
+        self.dies, self.pid = True, 4711
 
     def tell(self, line: str) -> bool:
         """As `Child.tell`."""
@@ -54,6 +57,7 @@ class Ear:
     def kill(self) -> None:
         """As `Child.kill`."""
         self.was_killed = True
+        self.status = -9 if self.dies else None
 
     def join(self, timeout: float) -> None:
         """As `Child.join`."""
@@ -276,6 +280,36 @@ def test_a_worker_that_closes_what_it_opened_may_take_as_long_as_a_drain() -> No
     scene.supervisor.closing_by = None
     scene.supervisor._overtime_is_due(101.0)
     assert other.was_killed
+
+
+def at_the_end() -> Scene:
+    """Everything is done, the distributor has ended, and the worker is still there."""
+    scene = Scene()
+    scene.collector.counts = [TaskCounts("C", "done", 9, 9)]
+    scene.leaves(scene.distributor, 0)
+    return scene
+
+
+@pytest.mark.parametrize(("told", "is_killed"), [("working", True), ("answered", False), ("closing", False)])
+def test_a_worker_that_does_not_answer_is_killed_when_all_is_done(told: str, is_killed: bool) -> None:
+    """It is asked at once. One that answers may drain, and one that closes what it opened may do that."""
+    scene = at_the_end()
+    child = cast(Ear, scene.worker.child)
+    assert child.lines == ["answer"]
+    assert scene.supervisor.deadlines["answers"] == 100.0 + ANSWER_SECONDS
+    child.told = Told.read(AT_WORK + f"{told}\n".encode())
+    scene.supervisor._answers_is_due(105.0)
+    assert child.was_killed == is_killed
+
+
+def test_nobody_waits_for_what_the_system_does_not_let_die() -> None:
+    """A process that is held in a call of the system is killed, and left when it has not gone."""
+    scene = at_the_end()
+    cast(Ear, scene.worker.child).dies = False
+    scene.supervisor._collector_ended(None, 101.0)
+    assert not scene.supervisor._over()
+    scene.supervisor._answers_is_due(105.0)
+    assert scene.supervisor._over()
 
 
 def test_nobody_waits_for_a_collector_that_is_gone() -> None:

@@ -55,6 +55,9 @@ SAME_BUG_LIMIT = 3
 """A task whose children's init functions raised the same thing so often in a row is hopeless, unless another one may
 get beyond them: see `MAY_BE_ABLE`."""
 
+KILL_SECONDS, KILL_SECONDS_EACH = 5.0, 0.05
+"""So long children have to be gone in that were killed, all of them, and for each one more."""
+
 TRIAL_SECONDS = 0.2
 """Of several places whose children met a bug, one is tried after the other: how often the next one looks."""
 
@@ -381,13 +384,22 @@ class ChildSlots:
                 place.child.terminate()
 
     def kill(self, places: Sequence[Slot] | None = None) -> None:
-        """End children (all, or those of these places) at once, and wait until they are gone."""
+        """End children (all, or those of these places) at once, and wait until they are gone.
+
+        The system may hold one in a call that does not return, of a disk that does not answer, say. It dies of the
+        signal when that returns, and nobody waits for it: its place is empty.
+        """
         self.stand_down()
-        gone = [place.child for place in (self.running() if places is None else places) if place.child is not None]
-        for child in gone:
+        chosen = self.running() if places is None else places
+        gone = [(place, place.child) for place in chosen if place.child is not None]
+        for _, child in gone:
             child.kill()
-        for child in gone:
-            child.join(5.0)
+        until = time.monotonic() + KILL_SECONDS + len(gone) * KILL_SECONDS_EACH
+        for place, child in gone:
+            child.join(max(0.0, until - time.monotonic()))
+            if child.status is None and place.engine is THIS_MACHINE:
+                log.warning("The %s (pid %d) does not end although it was killed; it is left.", place.label, child.pid)
+                place.child = None
 
     @contextmanager
     def signals(self, *, is_last: bool = False) -> Iterator[None]:

@@ -5,7 +5,8 @@ collector runs in a thread beside it, as do all its user functions. A child that
 then takes the run over from the collector. The order of the end, written where it happens:
 
 1. the distributor ends (or is asked to drain, with the workers, by a signal, a time limit or a fault);
-2. workers that still run have not heard END, and have nothing to do: they are asked to drain at once;
+2. workers that still run have not heard END, and have nothing to do: they are asked to drain at once, and those that
+   do not answer soon are killed (`unanswering`);
 3. the collector ends by itself after the distributor's BYE, or is asked to when all children are gone;
 4. what is still there when the drain time-out is over is killed.
 
@@ -38,6 +39,7 @@ from zmqpipeline.processes.restarts import (
     WorkersOrdered,
     about_child,
 )
+from zmqpipeline.processes.unanswering import ANSWER_SECONDS, ask, unanswering
 from zmqpipeline.processes.unheard import UNHEARD_LOOK, UNHEARD_SECONDS, unheard
 from zmqpipeline.processes.worker_places import waves
 from zmqpipeline.roles.collector import Collector, CollectorRunner
@@ -152,7 +154,8 @@ class RunSupervisor:
     stopped: str = ""
     """Why the run drains, if too many items failed."""
     deadlines: dict[str, float] = field(default_factory=dict)
-    """What is due when: timeout, progress, failures, first_wave (the other workers), farewell (collector), overtime."""
+    """What is due when: timeout, progress, failures, first_wave (the other workers), farewell (collector), overtime,
+    answers (of workers that have not ended)."""
 
     def run(self) -> Outcome:
         """Fill the places, see the run through, and leave no process behind, whatever happens."""
@@ -287,6 +290,8 @@ class RunSupervisor:
             self._stop_restarts()
             # the workers that it knew have said goodbye: those that are left came too late, and hold nothing
             self.slots.terminate(self.plan.workers)
+            ask(self.plan.workers)
+            self.deadlines["answers"] = now + ANSWER_SECONDS
             self.deadlines["overtime"] = now + self.plan.drain_timeout + OVERTIME
             self.deadlines["farewell"] = now + FAREWELL
         elif is_final:
@@ -371,6 +376,11 @@ class RunSupervisor:
 
     def _farewell_is_due(self, now: float) -> None:
         self._release_collector(now)
+
+    def _answers_is_due(self, now: float) -> None:
+        for place in (silent := unanswering(self.plan.workers)):
+            log.warning("The %s has not answered for %.0f s: it is killed (SIGKILL).", place.label, ANSWER_SECONDS)
+        self.slots.kill(silent)
 
     def _overtime_is_due(self, now: float) -> None:
         """The drain time-out is over: only children that close what user code opened still end by themselves."""

@@ -23,7 +23,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn
 
-from zmqpipeline.runtime.child_report import EXIT, Told
+from zmqpipeline.runtime.child_report import ANSWERED, EXIT, Told
 from zmqpipeline.runtime.launch_words import HERE, LAUNCHED_FLAG, MARK, Greeting, unplain
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ DRAIN = "drain"
 
 LEAVE = "leave"
 """The line that asks a worker to drain, and to take as long for that as what it has begun takes."""
+
+ANSWER = "answer"
+"""The line that a child answers (`child_report.ANSWERED`), if it is not stopped, and nothing holds its interpreter."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -423,6 +426,8 @@ def _obey_or_keep(line: str) -> None:
         os._exit(128 + signal.SIGTERM)
     elif line == DRAIN:
         os.kill(os.getpid(), signal.SIGTERM)
+    elif line == ANSWER:
+        tell_parent(ANSWERED)
     else:
         _lines.say(line)
 

@@ -37,6 +37,9 @@ CLOSING = "closing"
 REPLACE = "replace"
 """It has done all the work that one process may do, and leaves in good order: another one shall take its place."""
 
+ANSWERED = "answered"
+"""Its parent asked whether it answers."""
+
 EXIT = "exit"
 """It ends by itself, with the status that follows."""
 
@@ -88,6 +91,9 @@ class Told:
     is_closing: bool = False
     """Its role is over: it closes what user code opened."""
 
+    has_answered: bool = False
+    """It was asked whether it answers, and does."""
+
     wants_successor: bool = False
     """It left so that another process takes its place."""
 
@@ -129,6 +135,7 @@ class Told:
             is_starting=states[-1:] == [STARTING],
             has_worked=WORKING in states,
             is_closing=CLOSING in words,
+            has_answered=ANSWERED in words,
             wants_successor=REPLACE in words,
             init_trouble=raised[-1] if raised else None,
             status=chosen[-1] if chosen else None,
