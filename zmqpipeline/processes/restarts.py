@@ -34,6 +34,7 @@ from zmqpipeline.errors import ConfigurationError, PipelineError
 from zmqpipeline.processes.engines import Engine
 from zmqpipeline.processes.engines.local import THIS_MACHINE
 from zmqpipeline.protocol.messages import Status
+from zmqpipeline.runtime import handlers
 from zmqpipeline.runtime.child import LEAVE, Child, describe_death, describe_status
 from zmqpipeline.runtime.child_report import Told
 
@@ -411,13 +412,14 @@ class ChildSlots:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._signalled) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handlers.install(number, self._signalled)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                is_late = is_last and number == signal.SIGTERM and handler == signal.SIG_DFL
-                signal.signal(number, signal.SIG_IGN if is_late else signal.SIG_DFL if handler is None else handler)
+            is_default = handlers.before(signal.SIGTERM) == signal.SIG_DFL
+            handlers.restore(signal.SIGINT)
+            handlers.restore(signal.SIGTERM, ignore=is_last and is_default)
 
     def _signalled(self, signum: int, frame: FrameType | None) -> None:
         self.events.put(Signalled(signum))

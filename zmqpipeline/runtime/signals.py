@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any
 
 from zmqpipeline.protocol.events import Drain
+from zmqpipeline.runtime import handlers
 from zmqpipeline.runtime.loop import Loop
 
 
@@ -31,24 +31,24 @@ class draining:  # noqa: N801 - a context manager, used as a verb
         self._early: list[Drain] = []
         self._seconds = drain_seconds
         self._ignore_sigint = ignore_sigint
-        self._before: dict[int, Any] = {}
-        self._file_before: int | None = None
+        self._takes_signals = self._is_waking = False
         self._is_ending = False
         self._is_hurried = False
 
     def __enter__(self) -> draining:
         """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
-            self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._drain)
-            on_interrupt = signal.SIG_IGN if self._ignore_sigint else self._drain
-            self._before[signal.SIGINT] = signal.signal(signal.SIGINT, on_interrupt)
+            self._takes_signals = True
+            handlers.install(signal.SIGTERM, self._drain)
+            handlers.install(signal.SIGINT, signal.SIG_IGN if self._ignore_sigint else self._drain)
         return self
 
     def attach(self, loop: Loop) -> None:
         """Drain this loop from here on, and now if a signal came before."""
-        if self._before:
+        if self._takes_signals:
             # So that the poll ends although the system may give the signal to another thread.
-            self._file_before = signal.set_wakeup_fd(loop.wake_file(), warn_on_full_buffer=False)
+            self._is_waking = True
+            handlers.wake(loop.wake_file())
         self._loop = loop
         for drain in self._early:
             loop.post(drain)
@@ -62,17 +62,17 @@ class draining:  # noqa: N801 - a context manager, used as a verb
     def stop_waking(self) -> None:
         """Write no more to the loop's file, which is about to be closed; the handlers stay."""
         self._is_ending = True
-        if self._file_before is not None:
-            signal.set_wakeup_fd(self._file_before)
+        if self._is_waking:
+            self._is_waking = False
+            handlers.wake_no_more()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Put the handlers back that were there before."""
         self.stop_waking()
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        if self._ignore_sigint and self._before:
+        if self._takes_signals:
             # its supervisor may ask it to end while it does already: that shall not cut its last steps short
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            handlers.restore(signal.SIGTERM, ignore=self._ignore_sigint)
+            handlers.restore(signal.SIGINT)
 
     def _drain(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is None:

@@ -1,0 +1,109 @@
+"""The handlers of SIGTERM and SIGINT that drain, while they are installed, and what a forked child has instead.
+
+A child that user code forks is none of the pipeline: it has the handler of SIGTERM that was there before, so that
+`terminate()` of `multiprocessing` ends it. SIGINT comes from a terminal to all of its processes, and the first one says
+that what is begun is finished: so a child, which may be at work for an item, takes no notice of it; the next one has
+its effect from before. Nor does a signal of the child wake the loop of its parent.
+
+Both signals are blocked while a thread forks: one that came to the child before it has its handlers would be lost.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, TypeAlias
+
+Handler: TypeAlias = Callable[[int, FrameType | None], Any] | signal.Handlers
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class _Installed:
+    """What is installed in this process, newest last."""
+
+    def __init__(self) -> None:
+        self.handlers: list[tuple[int, Handler, Any]] = []
+        """Of which signal, ours, and the one before."""
+        self.wakers: list[tuple[int, int]] = []
+        """Our file that is written to, and the one before."""
+
+    def before(self, number: int) -> Any:
+        """The handler that was there before ours; that of the user, if it is not ours now."""
+        found = signal.getsignal(number)
+        for which, ours, before in reversed(self.handlers):
+            if which == number and found == ours:
+                found = before
+        return found
+
+
+class _Mask(threading.local):
+    """What this thread had blocked before it forked; None: it is not known, and not changed."""
+
+    before: set[int] | None = None
+
+
+_installed, _mask = _Installed(), _Mask()
+
+
+def install(number: int, handler: Handler) -> None:
+    """Take this signal; on the main thread. `restore` ends it."""
+    _installed.handlers.append((number, handler, signal.getsignal(number)))
+    signal.signal(number, handler)
+
+
+def restore(number: int, ignore: bool = False) -> None:
+    """Put back the handler that was there before the newest `install` for this signal, or ignore the signal."""
+    at = max(at for at, (which, _, _) in enumerate(_installed.handlers) if which == number)
+    _, _, before = _installed.handlers[at]
+    signal.signal(number, signal.SIG_IGN if ignore else _settable(before))
+    del _installed.handlers[at]
+
+
+def before(number: int) -> Any:
+    """The handler that `restore` would put back."""
+    return next(before for which, _, before in reversed(_installed.handlers) if which == number)
+
+
+def wake(file: int) -> None:
+    """Have a byte written to this file at each signal; on the main thread. `wake_no_more` ends it."""
+    _installed.wakers.append((file, signal.set_wakeup_fd(file, warn_on_full_buffer=False)))
+
+
+def wake_no_more() -> None:
+    """Write to the file from before again."""
+    signal.set_wakeup_fd(_installed.wakers.pop()[1])
+
+
+def _settable(handler: Any) -> Any:
+    """The same for `signal.signal`, which does not take a handler that no Python code has installed."""
+    return signal.SIG_DFL if handler is None else handler
+
+
+def _before_fork() -> None:
+    if _installed.handlers:
+        _mask.before = {int(one) for one in signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)}
+
+
+def _unmask() -> None:
+    mask, _mask.before = _mask.before, None
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _in_child() -> None:
+    if _installed.wakers and (file := signal.set_wakeup_fd(-1)) not in (ours for ours, _ in _installed.wakers):
+        signal.set_wakeup_fd(file)
+    former = {number: _installed.before(number) for number in _SIGNALS}
+    if former[signal.SIGTERM] != signal.getsignal(signal.SIGTERM):
+        signal.signal(signal.SIGTERM, _settable(former[signal.SIGTERM]))
+    if former[signal.SIGINT] != signal.getsignal(signal.SIGINT):
+        # not ignored: what the child may become by `exec` would ignore it for ever
+        signal.signal(signal.SIGINT, lambda *_: signal.signal(signal.SIGINT, _settable(former[signal.SIGINT])))
+    _unmask()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_unmask, after_in_child=_in_child)
