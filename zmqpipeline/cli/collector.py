@@ -7,7 +7,15 @@ from typing import Any, cast
 import click
 
 from zmqpipeline.app import Pipeline
-from zmqpipeline.cli.common import check_journal, exit_when_idle_flag, journal_flags, serve, settle, shared_flags
+from zmqpipeline.cli.common import (
+    check_journal,
+    exit_when_idle_flag,
+    journal_flags,
+    making,
+    serve,
+    settle,
+    shared_flags,
+)
 from zmqpipeline.roles.collector import Collector, CollectorRunner
 
 
@@ -20,6 +28,7 @@ def collector_command(app: Pipeline, /, fresh: bool, **flags: Any) -> int:
     """Collect the results of all tasks."""
     options = settle(app, flags)
     check_journal(options, fresh)
-    collector = cast("Collector", app.compile("collector", options=options))
+    with making("collector"):
+        collector = cast("Collector", app.compile("collector", options=options))
     CollectorRunner.of(collector).fresh = fresh
     return serve(collector)

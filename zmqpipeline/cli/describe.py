@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zmqpipeline.app import Pipeline
+from zmqpipeline.cli.common import making
 from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
@@ -50,10 +51,13 @@ def _way(spec: TaskSpec) -> str:
 def _compile_all(app: Pipeline, options: Options) -> None:
     """Make each role once, as its command would: what is wrong with one is found here."""
     if app.task_types:
-        app.compile("distributor", options=options)
-        app.compile("collector", options=options)
+        with making("distributor"):
+            app.compile("distributor", options=options)
+        with making("collector"):
+            app.compile("collector", options=options)
     for task in app.worker_types:
-        app.compile("worker", task, options=options)
+        with making(f"worker of {task!r}"):
+            app.compile("worker", task, options=options)
     for name in app.service_names:
         app.compile("service-worker", name, options=options)
 

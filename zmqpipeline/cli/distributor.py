@@ -9,7 +9,16 @@ from typing import Any
 import click
 
 from zmqpipeline.app import Pipeline
-from zmqpipeline.cli.common import check_task, exit_when_idle_flag, metadata_flag, patient, serve, settle, shared_flags
+from zmqpipeline.cli.common import (
+    check_task,
+    exit_when_idle_flag,
+    making,
+    metadata_flag,
+    patient,
+    serve,
+    settle,
+    shared_flags,
+)
 from zmqpipeline.processes.run_metadata import read_metadata
 from zmqpipeline.roles.runner import RoleRunner
 from zmqpipeline.runtime.security.issued import RunKeys
@@ -36,7 +45,9 @@ def distributor(
     options = settle(app, flags)
     for name in tasks:
         check_task(name, app.task_types)
-    role = app.compile("distributor", options=patient(options, flags), metadata=_metadata(meta, meta_file))
+    metadata = _metadata(meta, meta_file)
+    with making("distributor"):
+        role = app.compile("distributor", options=patient(options, flags), metadata=metadata)
     RoleRunner.of(role).run_keys = RunKeys(admitted=issued_keys)
     return serve(role)
 

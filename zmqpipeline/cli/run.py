@@ -22,6 +22,7 @@ from zmqpipeline.cli.common import (
     check_journal,
     flag_arguments,
     journal_flags,
+    making,
     metadata_flag,
     pairs,
     say,
@@ -171,7 +172,7 @@ def run(
     tune(is_bound=True)
     del flags["journal"], flags["run_id"], flags["max_failures"]  # not for a child
     closing: Any = contextlib.nullcontext() if page is None else contextlib.closing(page)
-    with progress_shown(progress) as observe, _only_json(as_json) as stdout, closing:
+    with progress_shown(progress) as observe, _only_json(as_json) as stdout, closing, making("run"):
         outcome = launching.start(
             app,
             options=options,

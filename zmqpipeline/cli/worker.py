@@ -9,7 +9,16 @@ from typing import Any, cast
 import click
 
 from zmqpipeline.app import Pipeline
-from zmqpipeline.cli.common import check_task, exit_when_idle_flag, flag_arguments, patient, serve, settle, shared_flags
+from zmqpipeline.cli.common import (
+    check_task,
+    exit_when_idle_flag,
+    flag_arguments,
+    making,
+    patient,
+    serve,
+    settle,
+    shared_flags,
+)
 from zmqpipeline.roles.worker import Worker, WorkerRunner
 from zmqpipeline.runtime.child import parents_host, take_handed_keys
 from zmqpipeline.runtime.log import about_process
@@ -51,7 +60,8 @@ def worker_command(
     types = [task_type] if task_type is not None else known
     if len(types) == 1 and processes is None:
         about_process(task=types[0], worker=f"{socket.gethostname()}/{os.getpid()}")
-        worker = cast("Worker", app.compile("worker", types[0], options=patient(options, flags), threads=threads))
+        with making(f"worker of {types[0]!r}"):
+            worker = cast("Worker", app.compile("worker", types[0], options=patient(options, flags), threads=threads))
         worker.stay = worker.stay or stay
         runner = WorkerRunner.of(worker)
         runner.run_keys = RunKeys(handed=HandedKeys.read(take_handed_keys()))
