@@ -56,6 +56,23 @@ def test_what_comes_before_that_is_known_waits_for_it_too() -> None:
     assert sorted(number for one in scene.bench.of(c.Execute) for number in one.numbers) == [7, 8]
 
 
+def test_what_comes_after_a_lost_word_waits_for_it_to_be_said_again() -> None:
+    """The distributor has heard later messages of ours, and asks for what it has missed."""
+    scene = Scene(has_inits=True)
+    scene.work(7)
+    scene.bench.tell(e.InitDone())
+    peer, link = scene.distributor.peer, scene.distributor.link
+    scene.bench.tell(e.Received(peer, link.wrap(m.Settled("run", "A", (), resync=True))))
+    again = scene.bench.of(c.Send)[-1].envelope.number
+    assert scene.bench.said(m.WorkerReport)[-1].begun is None
+    work = m.Work("run", "A", 1, 0.0, (8, 9), (), [b"x"])
+    for received, begun in ((again - 1, []), (again, [7, 8])):
+        scene.bench.tell(e.Received(peer, replace(link.wrap(work), received=received)))
+        assert sorted(number for one in scene.bench.of(c.Execute) for number in one.numbers) == begun
+    scene.work(9)
+    assert len(scene.bench.of(c.Execute)) == 1, "what comes later begins at once"
+
+
 def test_what_waits_for_the_init_functions_is_recalled() -> None:
     """The last first, and the pool is asked for the rest."""
     scene = Scene(has_inits=True)

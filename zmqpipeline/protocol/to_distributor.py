@@ -100,7 +100,7 @@ class ToDistributor:
         self._is_ready = not has_inits
         """The init functions have returned, or there are none."""
         self._ready_from = 0
-        """The number of our message that says so first."""
+        """The number of our message that says so first, or says it again; 0: there was nothing to say."""
         self._begun = self._none_yet()
         """The only items that have begun, if that is known."""
         self._next_run: m.Welcome | None = None

@@ -365,8 +365,10 @@ class WorkerMachine(ToDistributor):
         self._release(body.released)
         self._results_moved(now)
         if body.resync:
-            # what was lost may have been the word for which items wait
+            # what was lost may have been the word for which items wait, or for which those wait that come now
             self._trials.say_again(self._workers.sent + 1)
+            if self._ready_from:
+                self._ready_from = self._workers.sent + 1
             self._report(now, full=True)
         self._maybe_drained()
 
