@@ -24,6 +24,7 @@ from tests.support.pipeline_trials import (
 )
 from tests.support.worker_trials import (
     ClientTrial,
+    InitServiceWorkerTrial,
     InitWorkerTrial,
     ServiceTrial,
     ServiceWorkerTrial,
@@ -39,6 +40,7 @@ TRIALS: dict[str, type[Trial]] = {
     "worker": WorkerTrial,
     "worker with init functions": InitWorkerTrial,
     "service worker": ServiceWorkerTrial,
+    "service worker with init functions": InitServiceWorkerTrial,
     "collector": CollectorTrial,
     "restored collector": RestoredCollectorTrial,
     "broker": ServiceTrial,

@@ -157,6 +157,12 @@ class ServiceWorkerTrial(WorkerTrial):
     is_service = True
 
 
+class InitServiceWorkerTrial(ServiceWorkerTrial):
+    """One with init functions."""
+
+    has_inits = True
+
+
 # services -------------------------------------------------------------------------------------------------------------
 
 
