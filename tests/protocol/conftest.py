@@ -1,14 +1,10 @@
-"""For all tests of the protocol: hypothesis without a time limit, since others share the machine; a broker."""
+"""For all tests of the protocol: a broker."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
 
 from tests.support.services import Broker
-
-settings.register_profile("zmqpipeline", deadline=None)
-settings.load_profile("zmqpipeline")
 
 
 @pytest.fixture

@@ -1,0 +1,42 @@
+"""Time for what a busy machine may do late: a pytest plugin. What hangs is found all the same, only later.
+
+Hypothesis gives an example no deadline, and does not mind that it takes long to make one: either may be because the
+process stood still. And `test_run` waits longer than it does by itself where a test does not say how long.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+PATIENCE = 60.0
+"""Seconds that a test waits for an event before it says that there is none."""
+
+settings.register_profile("zmqpipeline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("zmqpipeline")
+
+
+def patient(run_in_threads: Callable[..., Any]) -> Callable[..., Any]:
+    """The same; it waits longer than for its default."""
+    default = inspect.signature(run_in_threads).parameters["timeout"].default
+
+    @wraps(run_in_threads)
+    def waits(*given: Any, timeout: float = default, **more: Any) -> Any:
+        __tracebackhide__ = True
+        return run_in_threads(*given, timeout=PATIENCE if timeout == default else timeout, **more)
+
+    return waits
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _patient_test_runs() -> Iterator[None]:
+    from zmqpipeline.testing import run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "run_in_threads", patient(run.run_in_threads))
+        yield
