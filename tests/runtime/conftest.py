@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.journals import RUN, Open
+from tests.support.patience import PATIENCE
 from tests.support.pools import Make
 from tests.support.transports import Posts
 from zmqpipeline.runtime.journal import Journal
@@ -66,5 +67,5 @@ def make(posts: Posts) -> Iterator[Make]:
 
     yield make_pool
     for pool in pools:
-        pool.close(5.0)
+        pool.close(PATIENCE)
     assert set(threading.enumerate()) <= before

@@ -42,7 +42,7 @@ def make(request: pytest.FixtureRequest, posts: Posts) -> Iterator[Make]:
 
     yield make_pool
     for pool in pools:
-        pool.close(5.0)
+        pool.close(60)
 
 
 def troubles(events: list[Any]) -> dict[int, str]:
@@ -87,12 +87,12 @@ def test_what_is_at_hand_is_enough(make: Make, posts: Posts) -> None:
     def function(values: list[bytes], index: int, numbers: list[int], attempt: int) -> list[bytes]:
         sizes.append(len(values))
         begun.set()
-        release.wait(10)
+        release.wait(60)
         return values
 
     pool = make(1, function)
     pool.submit(items(0))
-    assert begun.wait(10)
+    assert begun.wait(60)
     pool.submit(items(1, 2))
     pool.submit(items(3, 4))
     release.set()
@@ -204,17 +204,18 @@ def test_a_list_past_its_time_has_failed_as_a_whole(posts: Posts) -> None:
         if len(values) == 8:
             raise ValueError("in halves")
         if 0 in numbers:
-            release.wait(10)
+            release.wait(60)
         return values
 
     pool = Pool(2, Execution(function, lambda: bytes, placed=True, batch=8, what="f"), posts)
-    pool.submit(items(*range(8), timeout=0.2))
+    # long enough for the others, though their thread be not given the processor for a while
+    pool.submit(items(*range(8), timeout=2.0))
     events = posts.until(lambda events: executed(8)(events) and any(isinstance(one, ThreadLost) for one in events))
     assert troubles(events) == dict.fromkeys(range(4), "TimeoutError")
     assert sorted(results(events)) == [4, 5, 6, 7]
     assert [one.free for one in events if isinstance(one, ThreadLost)] == [8]
     release.set()
-    pool.close(5.0)
+    pool.close(60)
 
 
 def test_an_awaited_list_past_its_time_is_cancelled(posts: Posts) -> None:
@@ -234,7 +235,7 @@ def test_an_awaited_list_past_its_time_is_cancelled(posts: Posts) -> None:
     events = posts.until(executed(10))
     assert troubles(events) == dict.fromkeys(range(4), "TimeoutError")
     assert sorted(results(events)) == [4, 5, 6, 7, 8, 9]
-    pool.close(5.0)
+    pool.close(60)
 
 
 def test_what_has_begun_is_told_while_others_wait(make: Make, posts: Posts) -> None:
@@ -242,13 +243,13 @@ def test_what_has_begun_is_told_while_others_wait(make: Make, posts: Posts) -> N
     release = threading.Event()
 
     def function(values: list[bytes], index: int, numbers: list[int], attempt: int) -> list[bytes]:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not release.is_set() and time.monotonic() < end:
             time.sleep(0.001)
         return values
 
     pool = make(1, function)
     pool.submit(items(*range(20)))
-    assert posts.next() == Running(list(range(8)))
+    assert posts.running.get(timeout=60) == Running(list(range(8)))
     release.set()
     posts.until(executed(20))

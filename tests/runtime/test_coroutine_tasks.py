@@ -38,7 +38,7 @@ def make(posts: Posts) -> Iterator[Make]:
 
     yield make_pool
     for pool in pools:
-        pool.close(5.0)
+        pool.close(60)
     assert set(threading.enumerate()) <= before
 
 
@@ -157,8 +157,8 @@ def test_what_was_made_is_closed_though_calls_exit_when_they_are_cancelled(
 
     pool = make(1, call, thread_end=lambda index: complete(close))
     pool.submit(items(0))
-    assert started.wait(10)
-    pool.close(5.0)
+    assert started.wait(60)
+    pool.close(60)
     assert ended == ["call", "resource"]
     assert loops[0].is_closed()
     assert posts.arrived.empty()
@@ -177,7 +177,7 @@ def test_an_exit_in_a_task_of_an_init_function_is_told(error: BaseException, mak
     event = posts.next()
     assert isinstance(event, InitFailed)
     assert event.trouble.error == type(error).__name__
-    pool.close(5.0)
+    pool.close(60)
     assert ended == [0]
 
 
@@ -221,7 +221,7 @@ def test_an_event_loop_that_cannot_go_on_is_told_of(make: Make, posts: Posts, ca
         "The worker cannot go on: its event loop failed."
     ]
     assert pool._thread is not None
-    pool._thread.join(10)
+    pool._thread.join(60)
     assert ended == [0]
 
 

@@ -21,7 +21,7 @@ from zmqpipeline.runtime.threads import coroutines, watch
 from zmqpipeline.runtime.threads.coroutines import CoroutinePool
 from zmqpipeline.runtime.threads.execution import Execution
 from zmqpipeline.runtime.threads.lifetime import complete
-from zmqpipeline.runtime.threads.shares import BATCH_ITEMS
+from zmqpipeline.runtime.threads.shares import BATCH_ITEMS, MESSAGE_SECONDS
 from zmqpipeline.serialization.pack import pack
 
 Call = Callable[[bytes, int, int, int], Awaitable[bytes]]
@@ -40,7 +40,7 @@ def make(posts: Posts) -> Iterator[Make]:
 
     yield make_pool
     for pool in pools:
-        pool.close(5.0)
+        pool.close(60)
     assert set(threading.enumerate()) <= before
 
 
@@ -63,14 +63,15 @@ def test_every_item_is_executed_once(concurrency: int, make: Make, posts: Posts)
             await asyncio.sleep(0)
         return item + b"!"
 
-    pool = make(concurrency, call)
+    pool, began = make(concurrency, call), time.perf_counter()
     for start in range(0, 20000, 1000):
         pool.submit(items(*range(start, start + 1000)))
     events = posts.until(executed(20000))
     assert results(events) == {number: b"%d!" % number for number in range(20000)}
     assert max(len(one.numbers) for one in events) <= BATCH_ITEMS
     assert sum(len(one.numbers) for one in events) == 20000
-    assert len(events) < 2000
+    # a busy machine makes them take longer, and what is there is handed over meanwhile
+    assert len(events) < 1000 + (time.perf_counter() - began) / MESSAGE_SECONDS
 
 
 def test_as_many_calls_go_on_as_the_concurrency_says(make: Make, posts: Posts) -> None:
@@ -81,6 +82,9 @@ def test_as_many_calls_go_on_as_the_concurrency_says(make: Make, posts: Posts) -
         nonlocal now, most
         now += 1
         most = max(most, now)
+        end = time.monotonic() + 60
+        while most < 5 and time.monotonic() < end:
+            await asyncio.sleep(0.001)
         await asyncio.sleep(0.01)
         now -= 1
         return item
@@ -200,7 +204,7 @@ def test_a_call_past_its_time_is_cancelled_and_its_clean_up_waited_for(make: Mak
     assert troubles(events) == [(0, "TimeoutError")]
     assert steps == ["cleaned up"]
     assert sorted(results(events)) == [1, 2]
-    assert 0.15 <= time.perf_counter() - began < 2
+    assert 0.15 <= time.perf_counter() - began < 30
 
 
 def test_a_call_that_answers_its_cancellation_with_a_result_has_failed_all_the_same(make: Make, posts: Posts) -> None:
@@ -241,12 +245,13 @@ def test_each_call_has_its_own_time(make: Make, posts: Posts) -> None:
     """Limits of different length at once, and calls that end in time: only those past their own are cancelled."""
 
     async def call(item: bytes, index: int, number: int, attempt: int) -> bytes:
-        await asyncio.sleep(0.3 if number % 2 else 0.001)
+        await asyncio.sleep(2.5 if number % 2 else 0.001)
         return item
 
     pool = make(100, call)
     pool.submit(items(*range(20), timeout=60.0))
-    pool.submit(items(*range(20, 40), timeout=0.1))
+    # long enough for those that sleep for a millisecond, though the process may stand still for a while
+    pool.submit(items(*range(20, 40), timeout=2.0))
     events = posts.until(executed(40))
     assert [number for number, _ in troubles(events)] == list(range(21, 40, 2))
 
@@ -293,7 +298,7 @@ def test_take_back_takes_the_last_first_and_never_a_running_item(make: Make, pos
 
     pool = make(1, call)
     pool.submit(items(*range(10)))
-    assert started.wait(10)
+    assert started.wait(60)
     pool.take_back(3)
     pool.take_back(0)
     pool.take_back()
@@ -340,8 +345,8 @@ def test_close_cancels_what_goes_on_and_says_nothing_of_it(make: Make, posts: Po
 
     pool = make(10, call)
     pool.submit(items(*range(5)))
-    assert started.wait(10)
-    pool.close(5.0)
+    assert started.wait(60)
+    pool.close(60)
     assert cleaned.is_set()
     assert posts.arrived.empty()
 
@@ -405,7 +410,7 @@ def test_a_plain_call_that_blocks_the_loop_is_told_of_by_name(
     release = threading.Event()
 
     def parse_slowly() -> None:
-        release.wait(10)
+        release.wait(60)
 
     async def call(item: bytes, index: int, number: int, attempt: int) -> bytes:
         if number:
@@ -415,7 +420,7 @@ def test_a_plain_call_that_blocks_the_loop_is_told_of_by_name(
     pool = make(1, call, what="The worker function 'fetch'")
     pool.submit(items(0, 1))
     assert results(posts.until(executed(1))) == {0: b"0"}
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not caplog.records and time.monotonic() < end:
         time.sleep(0.01)
     release.set()
@@ -439,7 +444,7 @@ def test_what_has_begun_is_told_while_others_wait(make: Make, posts: Posts, monk
 
     pool = make(3, call)
     pool.submit(items(*range(9)))
-    assert posts.next() == Running([0, 1, 2])
+    assert posts.running.get(timeout=60) == Running([0, 1, 2])
     release.set()
     events = posts.until(executed(9))
     assert all(isinstance(one, Executed) for one in events)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,14 +49,17 @@ def held(make: Make, posts: Posts) -> Iterator[tuple[Pool, threading.Event]]:
     def execute(index: int, payload: bytes, number: int, attempt: int) -> bytes:
         if number == 0 and index == 0:
             begun.set()
-            go_on.wait(20)
+            go_on.wait(60)
         return b"%d" % index
 
-    pool, end = make(2, execute), time.monotonic() + 20.0
+    pool, end = make(2, execute), time.monotonic() + 60.0
     while not begun.is_set():
-        assert time.monotonic() < end
         pool.submit(items(0))
-        if not begun.wait(0.1):
+        # the first thread is in it, or the other one has executed it
+        while not begun.is_set() and posts.arrived.empty():
+            assert time.monotonic() < end
+            time.sleep(0.001)
+        if not begun.is_set():
             posts.next()
     while pool._slots[1] not in pool._idle:
         assert time.monotonic() < end
@@ -78,7 +82,7 @@ def asleep(pool: Pool) -> None:
 
 
 def test_an_item_is_not_given_to_a_thread_that_may_not_execute(
-    held: tuple[Pool, threading.Event], posts: Posts
+    held: tuple[Pool, threading.Event], posts: Posts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One thread was idle when the choice fell on the other one alone: an item that comes alone wakes that one."""
     pool, go_on = held
@@ -88,6 +92,8 @@ def test_an_item_is_not_given_to_a_thread_that_may_not_execute(
     while len(pool._idle) + len(pool._parked) < 2:
         time.sleep(0.001)
     asleep(pool)
+    # however late it wakes up: it is in no long item, for which the other one would be let execute
+    monkeypatch.setattr(pool, "_stuck", SimpleNamespace(is_stuck=lambda *given: False))
     pool.submit(items(1))
     assert results([posts.next()]) == {1: b"0"}
 
@@ -109,7 +115,7 @@ def test_a_long_item_within_a_stride_has_the_others_back(make: Make, posts: Post
 
     def execute(index: int, payload: bytes, number: int, attempt: int) -> bytes:
         if number == 200:
-            go_on.wait(20)
+            go_on.wait(60)
         return b""
 
     pool = make(2, execute)
@@ -140,6 +146,6 @@ def test_threads_that_wait_for_another_to_begin_end_if_it_cannot(make: Make, mon
     with pytest.raises(RuntimeError):
         pool.submit(items(1))
     began = time.monotonic()
-    pool.close(5.0)
-    assert time.monotonic() - began < 4.0
+    pool.close(60)
+    assert time.monotonic() - began < 30
     assert not called

@@ -49,7 +49,7 @@ def test_async_calls_of_all_lengths_are_counted(posts: Posts) -> None:
         pool.submit(items(*range(300)))
         events = posts.until(executed(300))
     finally:
-        pool.close(5.0)
+        pool.close(60)
     found = times.read()
     assert sum(found.counts) == 300
     # on a busy machine, some take longer
@@ -76,6 +76,8 @@ def test_each_item_is_counted_once(threads: int, slowest: int, make: Make, posts
         # an item alone goes another way
         pool.submit(items(number))
         posts.until(executed(1))
+    # a stride is counted at its end, and what it has done may be handed over before
+    pool.close(60)
     found = times.read()
     assert sum(found.counts) == 10_010
     assert 0 < found.seconds < 60
@@ -84,9 +86,12 @@ def test_each_item_is_counted_once(threads: int, slowest: int, make: Make, posts
 def test_the_slowest_have_their_numbers(make: Make, posts: Posts) -> None:
     """Among thousands of short ones; with the attempt, and when they were over."""
     times, began = TimeCounter(1, 3), time.time()
+    took: dict[int, float] = {}
 
     def execute(index: int, payload: bytes, number: int, attempt: int) -> bytes:
+        start = time.perf_counter()
         time.sleep({5_000: 0.06, 7_777: 0.12, 9_999: 0.09}.get(number, 0))
+        took[number] = time.perf_counter() - start
         return payload
 
     pool = make(1, execute, times=times)
@@ -94,7 +99,11 @@ def test_the_slowest_have_their_numbers(make: Make, posts: Posts) -> None:
         pool.submit(items(*range(start, start + 1000), attempt=2))
     posts.until(executed(10_000))
     found = times.slowest()
-    assert [(one.number, one.attempt) for one in found] == [(7_777, 2), (9_999, 2), (5_000, 2)]
+    assert [one.seconds for one in found] == sorted((one.seconds for one in found), reverse=True)
+    # a busy machine makes others take long: those are the slowest then
+    assert all(one.attempt == 2 and one.seconds >= took.pop(one.number) for one in found)
+    assert len(took) == 10_000 - 3
+    assert found[-1].seconds >= max(took.values())
     assert found[0].seconds >= 0.12
     assert all(began <= one.ended <= time.time() for one in found)
     assert sum(times.read().counts[class_of(0.06) :]) >= 3
@@ -104,9 +113,14 @@ def test_long_items_are_in_their_class(make: Make, posts: Posts) -> None:
     """Though nobody times each call: what takes some milliseconds has a stride of its own."""
     times = TimeCounter(1)
     pool = make(1, lambda index, payload, number, attempt: time.sleep(0.011) or payload, times=times)
+    began = time.perf_counter()
     pool.submit(items(*range(20)))
     posts.until(executed(20))
-    assert times.read().counts[class_of(0.011)] >= 15
+    pool.close(60)
+    took, counts = time.perf_counter() - began, times.read().counts
+    # on a busy machine some take longer, but together no longer than all of it took
+    assert sum(counts[class_of(0.011) :]) == sum(counts) == 20
+    assert sum(count * low for count, low in zip(counts[1:], ITEM_SECONDS, strict=True)) <= took
 
 
 @MODES
@@ -116,15 +130,17 @@ def test_an_item_past_its_time_limit_is_counted(slowest: int, make: Make, posts:
 
     def execute(index: int, payload: bytes, number: int, attempt: int) -> bytes:
         if number == 1:
-            release.wait(10)
+            release.wait(60)
         return payload
 
     pool = make(2, execute, times=times)
-    pool.submit(items(0, 1, 2, timeout=0.2))
+    # that of the others is long: a thread that is not given the processor would lose them, too
+    pool.submit(items(0, 2, timeout=60.0))
+    pool.submit(items(1, timeout=0.6))
     posts.until(lambda events: executed(3)(events) and any(isinstance(one, ThreadLost) for one in events))
     release.set()
     found = times.read()
-    assert (sum(found.counts), found.counts[class_of(0.25)]) == (3, 1)
+    assert (sum(found.counts), sum(found.counts[class_of(0.6) :])) == (3, 1)
     assert [one.number for one in times.slowest()][:1] == [1][:slowest]
 
 
@@ -139,11 +155,13 @@ def test_of_a_batch_each_item_takes_as_long_as_its_call(slowest: int, make: Make
 
     pool = make(1, lambda index, payload, number, attempt: payload, times=times)
     pool.execution = Execution(execute, lambda: pack, batch=10, what="execute")
+    began = time.perf_counter()
     pool.submit(items(*range(10)))
     posts.until(executed(10))
-    found = times.read()
-    assert found.counts[class_of(0.06)] == 10
-    assert found.seconds >= 0.6
+    pool.close(60)
+    took, found = time.perf_counter() - began, times.read()
+    assert max(found.counts[class_of(0.06) :]) == sum(found.counts) == 10
+    assert 0.6 <= found.seconds <= 10 * took
 
 
 @MODES
@@ -160,6 +178,6 @@ def test_async_calls_are_counted_while_they_are_under_way(slowest: int, posts: P
         pool.submit(items(*range(10)))
         posts.until(executed(10))
     finally:
-        pool.close(5.0)
-    assert times.read().counts[class_of(0.06)] == 10
+        pool.close(60)
+    assert sum(times.read().counts[class_of(0.06) :]) == 10
     assert len(times.slowest()) == slowest

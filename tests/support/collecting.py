@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tests.support.patience import PATIENCE
 from tests.support.transports import Posts
 from zmqpipeline.protocol.commands import Collect
 from zmqpipeline.runtime.threads.collecting import CollectorThread
@@ -30,7 +31,7 @@ def made_for(posts: Posts) -> Iterator[Make]:
 
     yield make
     for one in made:
-        one.close(5.0)
+        one.close(PATIENCE)
     assert set(threading.enumerate()) <= before
 
 

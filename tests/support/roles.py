@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tests.support.patience import PATIENCE
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import RunFailed
 from zmqpipeline.roles.base import Role
@@ -125,11 +126,11 @@ def running(*roles: Role) -> Iterator[list[RoleThread]]:
         for thread in reversed(threads):
             thread.role.shutdown()
         for thread in threads:
-            thread.join(10)
+            thread.join(PATIENCE)
         assert not [thread.name for thread in threads if thread.is_alive()]
 
 
-def run_to_the_end(*roles: Role, seconds: float = 10.0) -> None:
+def run_to_the_end(*roles: Role, seconds: float = PATIENCE) -> None:
     """Run roles as threads until each has ended by itself; raise what the first one raised."""
     with running(*roles) as threads:
         for thread in threads:

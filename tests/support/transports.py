@@ -14,12 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.options import Options
+from zmqpipeline.protocol.events import Running
 from zmqpipeline.runtime.transport.transport import Transport, shared_context
 
-QUICK = Options(linger=0.5)
+QUICK = Options(linger=0.5, heartbeat_timeout=PATIENCE)
+"""A process that stood still for some seconds must not lose its connections: its heartbeats are no test's subject."""
+
 PROTOCOLS = ("tcp", "ipc", "inproc")
 OWN, HAND = "own", "hand"
 """What two threads that may lead are called."""
@@ -40,7 +44,7 @@ def new_transport(address: EndpointAddress, options: Options = QUICK) -> Transpo
     return Transport(options, context=shared_context() if address.protocol == "inproc" else None)
 
 
-def arrivals_until(transport: Transport, enough: Callable[[list[Any]], bool], seconds: float = 10.0) -> list[Any]:
+def arrivals_until(transport: Transport, enough: Callable[[list[Any]], bool], seconds: float = PATIENCE) -> list[Any]:
     """All that arrives until `enough(arrivals)`; fails the test after `seconds`."""
     arrivals: list[Any] = []
     end = time.monotonic() + seconds
@@ -60,7 +64,7 @@ def both_until(one: Transport, other: Transport, enough: Callable[[list[Any], li
     """Poll two transports of this thread in turns until `enough(of_one, of_other)`."""
     mine: list[Any] = []
     its: list[Any] = []
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     while not enough(mine, its):
         assert time.monotonic() < end, f"not enough: {mine[-5:]} {its[-5:]}"
         mine += one.poll(0.01)
@@ -69,18 +73,22 @@ def both_until(one: Transport, other: Transport, enough: Callable[[list[Any], li
 
 @dataclass
 class Posts:
-    """Stands in for `Loop.post` where there is no loop: keeps the events, in order."""
+    """Stands in for `Loop.post` where there is no loop: keeps the events, in order.
+
+    Running is beside them: it may come of any item while others wait, if the machine is busy enough.
+    """
 
     arrived: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
+    running: queue.SimpleQueue[Running] = field(default_factory=queue.SimpleQueue)
 
     def __call__(self, event: Any) -> None:
-        self.arrived.put(event)
+        (self.running if isinstance(event, Running) else self.arrived).put(event)
 
-    def next(self, seconds: float = 10.0) -> Any:
+    def next(self, seconds: float = PATIENCE) -> Any:
         """The next event; fails the test if none comes."""
         return self.arrived.get(timeout=seconds)
 
-    def until(self, enough: Callable[[list[Any]], bool], seconds: float = 10.0) -> list[Any]:
+    def until(self, enough: Callable[[list[Any]], bool], seconds: float = PATIENCE) -> list[Any]:
         """All events until `enough(events)`."""
         events: list[Any] = []
         while not enough(events):
