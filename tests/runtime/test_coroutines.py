@@ -450,6 +450,27 @@ def test_what_has_begun_is_told_while_others_wait(make: Make, posts: Posts, monk
     assert all(isinstance(one, Executed) for one in events)
 
 
+def test_calls_that_have_yet_to_begin_are_told_with_the_others(
+    make: Make, posts: Posts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one computes before it waits: whoever heard of it alone would blame it for what the next ones do."""
+    monkeypatch.setattr(watch, "LOOK", 0.02)
+    release = threading.Event()
+
+    async def call(item: bytes, index: int, number: int, attempt: int) -> bytes:
+        if number == 0:
+            time.sleep(0.3)
+        while not release.is_set():
+            await asyncio.sleep(0.005)
+        return item
+
+    pool = make(3, call)
+    pool.submit(items(*range(9)))
+    assert posts.running.get(timeout=60) == Running([0, 1, 2])
+    release.set()
+    posts.until(executed(9))
+
+
 def test_log_lines_of_a_call_are_about_its_item(make: Make, posts: Posts) -> None:
     """Of each of the calls that go on at a time, and of the tasks that they begin."""
     seen: dict[int, set[object]] = {}

@@ -421,8 +421,9 @@ class CoroutinePool:
         return sorted(number for place in self._places.copy() for number in place.numbers)
 
     def is_full(self) -> bool:
-        """Whether no call can begin before one of those that go on ends."""
-        return len(self._places) >= self._concurrency
+        """Whether no call can begin before one of those that go on ends: also not in a place that has yet to begin."""
+        places = self._places.copy()
+        return len(places) >= self._concurrency and all(place.numbers or place.is_lost for place in places)
 
 
 def _cancel(loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[Any]]) -> None:
