@@ -19,7 +19,7 @@ def thread() -> Iterator[EventLoopThread]:
     """One that is closed afterwards."""
     made = EventLoopThread("test-async")
     yield made
-    made.close(5)
+    made.close(60)
     assert "test-async" not in [one.name for one in threading.enumerate()]
 
 
@@ -57,7 +57,7 @@ def test_what_was_opened_lives_on_between_two_calls(thread: EventLoopThread) -> 
         kept.append(asyncio.create_task(later()))
 
     thread.plain(first)()
-    assert done.wait(5)
+    assert done.wait(60)
 
 
 def test_closing_cancels_who_waits_and_runs_what_is_left(thread: EventLoopThread) -> None:
@@ -92,9 +92,9 @@ def test_closing_cancels_who_waits_and_runs_what_is_left(thread: EventLoopThread
 
     caller = threading.Thread(target=take)
     caller.start()
-    assert begun.wait(5)
-    thread.close(5)
-    caller.join(5)
+    assert begun.wait(60)
+    thread.close(60)
+    caller.join(60)
     assert not caller.is_alive()
     assert sorted(ended) == ["unfinished", "waiting"]
     assert len(raised) == 1
@@ -106,24 +106,24 @@ def test_who_does_not_end_is_left_alone(caplog: pytest.LogCaptureFixture) -> Non
 
     async def blocks() -> None:
         begun.set()
-        released.wait(30)
+        released.wait(60)
 
     caller = threading.Thread(target=lambda: thread.plain(blocks)())
     caller.start()
-    assert begun.wait(5)
+    assert begun.wait(60)
     thread.close(0.05)
     assert "does not end within 0.05 s" in caplog.text
     released.set()
-    caller.join(5)
+    caller.join(60)
     for one in threading.enumerate():
         if one.name == "test-stuck":
-            one.join(5)
+            one.join(60)
 
 
 def test_it_begins_again_after_it_was_closed(thread: EventLoopThread) -> None:
     """As a role that runs again."""
     assert thread.plain(asyncio.sleep)(0, 1) == 1
-    thread.close(5)
+    thread.close(60)
     assert thread.plain(asyncio.sleep)(0, 2) == 2
 
 

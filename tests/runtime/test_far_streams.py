@@ -64,7 +64,7 @@ class Far(threading.Thread):
         self.result = run_far(self.command, lambda: self.is_wanted)  # type: ignore[assignment]
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until this holds."""
     end = time.monotonic() + seconds
     while not condition():
@@ -91,13 +91,13 @@ def test_both_ways(streams: FarStreams) -> None:
     ears = Ears()
     streams.expect(b"t1", ears)
     far = Far(command(streams))
-    assert ears.came.wait(10)
+    assert ears.came.wait(60)
     until(lambda: streams.send(b"t1", IN, b"a line\n"))
     until(lambda: ears.texts[ERR] == b"heard greeting\nheard a line\n")
     until(lambda: ears.texts[OUT] == b"out\nout\n")
     streams.send(b"t1", CUT)
     until(lambda: ears.statuses == [7])
-    far.join(10)
+    far.join(60)
     assert far.result == (7, "")
     assert not streams.send(b"t1", IN, b"x\n")
     assert bool(streams.key) == (streams.address.protocol == "tcp" and zmq.has("curve"))
@@ -110,13 +110,13 @@ def test_a_token_lets_in_once(streams: FarStreams) -> None:
     first = Far(command(streams))
     until(lambda: ears.texts[ERR])
     stranger = Far(command(streams, token=b"t2"))
-    stranger.join(10)
+    stranger.join(60)
     assert (stranger.result[0], ears.statuses) == (LOST, [])
     second = Far(command(streams))
-    second.join(10)
+    second.join(60)
     assert second.result[0] == LOST
     assert ears.statuses == [LOST]
-    first.join(20)
+    first.join(60)
     assert first.result[0] == -9
 
 
@@ -126,13 +126,13 @@ def test_it_is_killed(streams: FarStreams) -> None:
         ears = Ears()
         streams.expect(b"t1", ears)
         far = Far(command(streams, "import time; time.sleep(60)"))
-        assert ears.came.wait(10)
+        assert ears.came.wait(60)
         if number:
             far.is_wanted = False
         else:
             until(lambda: streams.send(b"t1", KILL))
         until(lambda: ears.statuses == [-9])  # noqa: B023
-        far.join(10)
+        far.join(60)
         assert far.result == (-9, "")
 
 
@@ -142,12 +142,12 @@ def test_run_is_gone(streams: FarStreams) -> None:
     ears = Ears()
     streams.expect(b"t1", ears)
     far = Far(command(streams, "import time; time.sleep(60)"))
-    assert ears.came.wait(10)
+    assert ears.came.wait(60)
     # as a kill of `run` does it: without a last word
     with streams._guard:
         streams._peers.clear()
     streams.close()
-    far.join(far_streams.RECONNECT + 5)
+    far.join(far_streams.RECONNECT + 60)
     assert far.result[0] == -9
 
 
@@ -157,7 +157,7 @@ def test_much_output(streams: FarStreams) -> None:
     streams.expect(b"t1", ears)
     far = Far(command(streams, "import sys; sys.stderr.write('x' * 10_000_000)"))
     until(lambda: ears.statuses == [0], 60)
-    far.join(10)
+    far.join(60)
     assert len(ears.texts[ERR]) == 10_000_000
 
 
@@ -188,6 +188,6 @@ def test_settings_are_added(streams: FarStreams, tmp_path: Path) -> None:
         ["-c", program], str(streams.address), b"t1", streams.key, sys.executable, {"A": "b"}, os.fspath(tmp_path)
     )
     far = Far(given)
-    far.join(10)
+    far.join(60)
     until(lambda: ears.statuses == [0])
     assert ears.texts[OUT].decode().split() == ["b", os.path.realpath(tmp_path), sys.executable]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_ports
 from zmqpipeline.runtime.locks import PathLock
 
 HEAD = """
@@ -43,7 +44,7 @@ def orphan(place: str, text: str) -> subprocess.Popen[str]:
     )
     assert program.stdout is not None
     assert program.stdout.readline() == "forked\n"
-    assert program.wait(10) == 0
+    assert program.wait(60) == 0
     return program
 
 
@@ -95,9 +96,7 @@ def test_a_bound_address_is_not_inherited(kind: str, tmp_path: Path) -> None:
     else:
         host = {"tcp": "127.0.0.1", "everywhere": "0.0.0.0", "six": "[::1]"}[kind]
         family = socket.AF_INET6 if kind == "six" else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.bind((host.strip("[]"), 0))
-            port = probe.getsockname()[1]
+        port = free_ports(1, [host.strip("[]")])[0]
         place, at = f"tcp://{host}:{port}", ("::1" if kind == "six" else "127.0.0.1", port)
     text = f"""
 transport = Transport(Options(insecure=True))
@@ -110,7 +109,7 @@ if os.fork():
     os._exit(0)
 users.getsockname()  # the program's own sockets are left alone
 assert users.fileno() >= 0 and os.fstat(users.fileno())
-peer.settimeout(10)
+peer.settimeout(60)
 while peer.recv(100):
     pass
 print("forked", flush=True)
@@ -160,5 +159,5 @@ over.set()
 print("done")
 """
     command = [sys.executable, "-W", "ignore", "-c", HEAD + text, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     assert done.stdout == "done\n", done.stderr

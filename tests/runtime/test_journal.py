@@ -312,7 +312,7 @@ def test_outside_a_call_the_transaction_is_refused(journal: Journal) -> None:
         kept.append(transaction)
         other = threading.Thread(target=use)
         other.start()
-        other.join(5)
+        other.join(60)
     use()
     assert [type(error) for error in raised] == [JournalError, JournalError]
     assert all("outside a call" in str(error) for error in raised)

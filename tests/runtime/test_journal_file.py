@@ -131,7 +131,7 @@ def test_the_database_of_another_program_is_refused(path: Path, mode: str) -> No
         "db.execute('CREATE TABLE theirs (n)')\n"
         "os._exit(0)\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(path), mode], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code, str(path), mode], check=True, timeout=60)
     if mode == "wal":
         # the index of a log is no content: whoever reads the log may make it anew
         assert {one.name for one in path.parent.iterdir()} == {"run.db", "run.db-wal", "run.db-shm"}
@@ -204,7 +204,7 @@ def test_a_read_only_file_or_folder_is_refused(what: str) -> None:
         path.chmod(0o444 if what == "file" else 0o666)
         folder.chmod(0o777 if what == "file" else 0o555)
         done = subprocess.run(
-            [sys.executable, "-c", UNPRIVILEGED, str(path)], capture_output=True, text=True, timeout=30, check=False
+            [sys.executable, "-c", UNPRIVILEGED, str(path)], capture_output=True, text=True, timeout=60, check=False
         )
         folder.chmod(0o777)
         assert f"The journal {path} cannot be opened: " in done.stdout, done.stderr
@@ -426,9 +426,10 @@ def test_a_million_items_in_any_order_are_few_bytes_and_open_at_once(
             journal.commit()
         size = sum(one.stat().st_size for one in path.parent.iterdir())
         journal.close()
-        began = time.perf_counter()
+        # of the processor: what other programs take of it is not counted
+        began = time.process_time()
         journal = Journal(path, pipeline="squares")
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
         assert journal.restored is not None
         (progress,) = journal.restored.progress
         told.append(f"{len(progress.collected) // 2} ranges: {size} bytes, opened in {seconds:.3f} s")

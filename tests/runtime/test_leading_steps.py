@@ -21,11 +21,11 @@ class Turns:
 
     def turn(self, *, patient: bool) -> Ended | None:
         self._begun[threading.current_thread().name].release()
-        return self.ends.get(timeout=30)
+        return self.ends.get(timeout=60)
 
     def await_turn(self, name: str) -> None:
         """Wait until this thread has begun one more turn."""
-        assert self._begun[name].acquire(timeout=10)
+        assert self._begun[name].acquire(timeout=60)
 
     def settle(self) -> Ended | None:
         return None
@@ -89,7 +89,7 @@ def a_second_lead_is_watched(leadership: Leadership, hand: Puppet, turns: Turns)
     leadership.offer(hand)
     turns.ends.put(None)
     turns.await_turn(HAND)
-    hand.threads[1].join(10)
+    hand.threads[1].join(60)
     assert not hand.errors
     turns.await_turn(OWN)
 
@@ -111,7 +111,7 @@ def test_a_late_invitation_that_is_taken_up_is_watched() -> None:
     # in between the hand leads, and is called back
     turns.await_turn(OWN)
     turns.ends.put(Ended(0))
-    thread.join(10)
+    thread.join(60)
     assert ended == [Ended(0)]
     assert not hand.errors
 
@@ -140,7 +140,7 @@ def test_a_lead_that_comes_back_while_it_is_taken_is_back_once() -> None:
                 turns.await_turn(HAND)
                 hand.asked = True
                 turns.ends.put(None)
-                hand.threads[0].join(10)
+                hand.threads[0].join(60)
             return self._lock.acquire(blocking)
 
         def release(self) -> None:
@@ -157,7 +157,7 @@ def test_a_lead_that_comes_back_while_it_is_taken_is_back_once() -> None:
     thread, ended = running(leadership, turns)
     a_second_lead_is_watched(leadership, hand, turns)
     turns.ends.put(Ended(0))
-    thread.join(10)
+    thread.join(60)
     assert ended == [Ended(0)]
 
 
@@ -171,7 +171,7 @@ def test_a_lead_that_comes_back_during_its_invitation_is_back_once() -> None:
         hand.slack = was_first
         hand.begin()
         if was_first:
-            hand.threads[0].join(10)
+            hand.threads[0].join(60)
         return not was_first
 
     hand = Puppet(leadership, invite)
@@ -180,5 +180,5 @@ def test_a_lead_that_comes_back_during_its_invitation_is_back_once() -> None:
     a_second_lead_is_watched(leadership, hand, turns)
     assert not leadership.is_given(hand)
     turns.ends.put(Ended(0))
-    thread.join(10)
+    thread.join(60)
     assert ended == [Ended(0)]

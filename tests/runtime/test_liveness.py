@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE
 from tests.support.transports import arrivals_until, messages, new_address, new_transport, peer_process
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.events import PeerLost
@@ -22,7 +23,7 @@ from zmqpipeline.options import Options
 from zmqpipeline.protocol.events import Connected
 from zmqpipeline.runtime.transport.transport import Transport
 
-with Transport(Options(linger=0.5)) as transport:
+with Transport(Options(linger=0.5, heartbeat_timeout=60.0)) as transport:
     transport.connect("hop", EndpointAddress(sys.argv[1]))
     while True:
         for arrival in transport.poll(None):
@@ -45,32 +46,31 @@ def _lost(found: list[object]) -> bool:
 
 @pytest.mark.alone
 @pytest.mark.parametrize("protocol", ["tcp", "ipc"])
-def test_a_killed_peer_is_lost_within_half_a_second(protocol: str, tmp_path: Path) -> None:
+def test_a_killed_peer_is_lost_without_a_heartbeat(protocol: str, tmp_path: Path) -> None:
     """SIGKILL of a peer's process is PeerLost for its connection alone, although another peer stays silent, too."""
     address = new_address(protocol, tmp_path)
+    # by its heartbeats it would be lost after a minute
     with new_transport(address) as server:
         server.bind("hop", address)
         with peer_process(PEER, address, "victim") as victim, peer_process(PEER, address, "other"):
             found = arrivals_until(server, lambda found: len(messages(found)) == 2)
             peers = {frames[0]: peer for peer, frames in found}
             victim.send_signal(signal.SIGKILL)
-            killed = time.monotonic()
-            assert arrivals_until(server, _lost, 2.0) == [PeerLost(peers[b"victim"])]
-            assert time.monotonic() - killed < 0.5
+            assert arrivals_until(server, _lost, PATIENCE / 2) == [PeerLost(peers[b"victim"])]
             assert server.poll(0.4) == []
 
 
 @pytest.mark.alone
 @pytest.mark.parametrize("protocol", ["tcp", "ipc"])
 def test_a_frozen_peer_is_lost_and_comes_back(protocol: str, tmp_path: Path) -> None:
-    """SIGSTOP is noticed by the heartbeats within 4 s; after SIGCONT the peer is there by a new connection."""
+    """SIGSTOP is noticed by the heartbeats; after SIGCONT the peer is there by a new connection."""
     address = new_address(protocol, tmp_path)
-    with new_transport(address) as server:
+    with new_transport(address, Options(linger=0.5)) as server:
         server.bind("hop", address)
         with peer_process(PEER, address, "frozen") as frozen:
             ((peer, _),) = arrivals_until(server, messages)
             frozen.send_signal(signal.SIGSTOP)
-            assert arrivals_until(server, _lost, 4.0) == [PeerLost(peer)]
+            assert arrivals_until(server, _lost) == [PeerLost(peer)]
             frozen.send_signal(signal.SIGCONT)
             ((again, frames),) = arrivals_until(server, messages)
             assert frames == [b"frozen"]
@@ -82,7 +82,8 @@ def test_a_frozen_peer_is_lost_and_comes_back(protocol: str, tmp_path: Path) -> 
 def test_a_held_gil_is_not_a_loss(protocol: str, tmp_path: Path) -> None:
     """A peer whose Python does nothing for 8 s, with 5,000 messages waiting for it, stays connected and answers all."""
     address = new_address(protocol, tmp_path)
-    with new_transport(address) as server:
+    # a machine that gives the peer's other thread no processor for so long makes it a lost one
+    with new_transport(address, Options(linger=0.5, heartbeat_timeout=5.0)) as server:
         server.bind("hop", address)
         with peer_process(PEER, address, "busy"):
             ((peer, _),) = arrivals_until(server, messages)
@@ -90,7 +91,7 @@ def test_a_held_gil_is_not_a_loss(protocol: str, tmp_path: Path) -> None:
             server.send(peer, [b"hold", b"8"])
             for number in range(5000):
                 server.send(peer, [b"count", b"%d" % number])
-            found = arrivals_until(server, lambda found: _lost(found) or len(messages(found)) == 5001, 20.0)
+            found = arrivals_until(server, lambda found: _lost(found) or len(messages(found)) == 5001)
             assert messages(found) == [[b"held"], *([b"count", b"%d" % number] for number in range(5000))]
             assert time.monotonic() - began > 5
 
@@ -109,18 +110,24 @@ def test_a_killed_server_is_noticed_and_found_again(protocol: str, tmp_path: Pat
             with peer_process(source, address, name):
                 client.send(("hop", b""), [b"hello"])
                 assert messages(arrivals_until(client, messages)) == [[b"hello", name.encode()]]
-            gone = time.monotonic()
-            arrivals_until(client, bool)
-            assert time.monotonic() - gone < 0.5
+            # by its heartbeats it would be lost after a minute
+            arrivals_until(client, bool, PATIENCE / 2)
 
 
 @pytest.mark.alone
 def test_heartbeats_follow_the_options(tmp_path: Path) -> None:
-    """With a time-out of 0.5 s a frozen peer is lost within 1.5 s."""
-    address = new_address("tcp", tmp_path)
-    with Transport(Options(heartbeat_interval=0.1, heartbeat_timeout=0.5, linger=0.1)) as server:
+    """With a time-out of 0.5 s a frozen peer is lost; with one of a minute it is not, for longer than by default."""
+    address, other = new_address("tcp", tmp_path), new_address("tcp", tmp_path)
+    quick = Options(heartbeat_interval=0.1, heartbeat_timeout=0.5, linger=0.1)
+    with Transport(quick) as server, new_transport(other) as slow:
         server.bind("hop", address)
-        with peer_process(PEER, address, "frozen") as frozen:
+        slow.bind("hop", other)
+        with peer_process(PEER, address, "frozen") as frozen, peer_process(PEER, other, "frozen") as its:
             arrivals_until(server, messages)
-            frozen.send_signal(signal.SIGSTOP)
-            arrivals_until(server, _lost, 1.5)
+            arrivals_until(slow, messages)
+            for one in (frozen, its):
+                one.send_signal(signal.SIGSTOP)
+            arrivals_until(server, _lost)
+            end = time.monotonic() + 2 * Options().heartbeat_timeout
+            while (left := end - time.monotonic()) > 0:
+                assert slow.poll(left) == []

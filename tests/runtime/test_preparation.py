@@ -50,7 +50,7 @@ class Scene:
         for thread in self.threads:
             thread.start()
         for thread in self.threads:
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
         return self.outcomes
 
@@ -85,7 +85,7 @@ def test_one_that_takes_too_long_is_told_of(hangs: str) -> None:
     let_go = threading.Event()
 
     def load(*index: int) -> None:
-        assert let_go.wait(20)
+        assert let_go.wait(60)
 
     given: dict[str, Any] = {hangs: load}
     scene = Scene(limit=0.05, **given)

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,10 @@ def test_an_asker_that_never_reads_costs_no_memory(server: Transport, context: A
     assert resident() - before < 50
     reader = dealer(context, server, "status")
     reader.send(b"ask")
-    (found,) = arrivals_until(server, messages)
+    # the deaf one may be found to be lost meanwhile: it does not answer heartbeats either
+    (found,) = (one for one in arrivals_until(server, messages) if isinstance(one, tuple))
     server.send(found[0], [b"answer"])
-    assert reader.poll(5000)
+    assert reader.poll(60_000)
     assert reader.recv() == b"answer"
     deaf.close()
     reader.close()
@@ -100,7 +101,7 @@ def test_handshakes_that_strangers_break_off_cost_a_bounded_number_of_probes(ser
     lost.close()
     arrivals: list[Any] = []
     while not any(isinstance(one, PeerLost) for one in arrivals):
-        assert time.monotonic() - began < 10, "the lost peer is not found"
+        assert time.monotonic() - began < 60, "the lost peer is not found"
         break_off(port or 0)
         arrivals += server.poll(0.0)
     seconds = time.monotonic() - began
@@ -129,18 +130,23 @@ def test_a_frame_larger_than_any_role_sends_is_cut_off(context: Any) -> None:
 
 
 class Patient:
-    """A machine that ends after a while."""
+    """A machine that ends when this holds, or after a minute."""
 
-    def __init__(self) -> None:
-        self.until = time.monotonic() + 1.5
+    def __init__(self, is_enough: Callable[[], bool]) -> None:
+        self.is_enough = is_enough
+        self.look = time.monotonic()
+        self.until = self.look + 60.0
 
     def handle(self, event: Any, now: float) -> list[Any]:
-        """End at the Tick."""
-        return [Ended(0)] if isinstance(event, Tick) else []
+        """Look at each Tick."""
+        if not isinstance(event, Tick):
+            return []
+        self.look = now + 0.05
+        return [Ended(0)] if self.is_enough() or now > self.until else []
 
     def next_deadline(self) -> float | None:
-        """The end."""
-        return self.until
+        """Soon."""
+        return self.look
 
     def snapshot(self) -> None:
         """Nothing."""
@@ -157,7 +163,8 @@ def test_garbage_of_many_peers_writes_a_bounded_number_of_lines(
     peers = [dealer(context, server, "workers") for _ in range(3 * WARNINGS)]
     for one in peers:
         one.send(b"garbage")
-    loop = Loop(Patient(), server, {}, log=logging.getLogger("zmqpipeline.test"))
+    patient = Patient(lambda: loop.malformed >= len(peers))
+    loop = Loop(patient, server, {}, log=logging.getLogger("zmqpipeline.test"))
     loop.run()
     assert loop.malformed == len(peers)
     assert caplog.text.count("none of this protocol") == WARNINGS

@@ -29,7 +29,7 @@ def test_all_that_was_sent_comes_before_the_break(tmp_path: Path) -> None:
         peer = arrivals[0][0]  # type: ignore[index]
         for _ in range(MESSAGES):
             bound.send(peer, [b"word"])
-        bound.close(5.0)
+        bound.close(60)
         seen: list[object] = []
         while Disconnected("hop") not in seen:
             seen += connected.poll(5.0)
