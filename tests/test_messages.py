@@ -125,14 +125,14 @@ def test_kill_current_process_flushes_and_ends_with_status_0() -> None:
     # without the variable that would leave nothing to flush
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, env=environ)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environ)
     assert (done.returncode, done.stdout, done.stderr) == (0, "printed", "logged\n")
 
 
 def test_kill_current_process_bears_a_closed_stdout() -> None:
     """A process whose output is closed ends with status 0 as well."""
     code = "import sys; sys.stdout.close(); from zmqpipeline.utils.shutdown import kill_current_process as k; k()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
 
 

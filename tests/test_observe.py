@@ -147,7 +147,7 @@ def test_services_tell_of_their_roles_and_of_what_is_executed() -> None:
     app.add_service("upper", lambda data: data["text"].upper())
     app.add_on(events.Event, seen.append)
     with serving(app, "upper") as client:
-        assert client.request({"text": "a"}, timeout=20) == "A"
+        assert client.request({"text": "a"}, timeout=60) == "A"
     executed = [one for one in seen if isinstance(one, events.ItemExecuted)]
     assert [(one.task, one.count, one.role) for one in executed] == [("upper", 1, "serviceworker")]
     assert {one.role for one in seen if isinstance(one, events.RoleDown)} == {"service", "serviceworker"}

@@ -33,7 +33,7 @@ def test_two_processes_are_never_given_the_same_ports(tmp_path: Path, monkeypatc
         assert other.stdout.readline() == "5\n"
         with pytest.raises(RuntimeError, match="No 5 neighbouring ports"):
             Ports(pledges).free(5, ["127.0.0.1"])
-        other.communicate(timeout=10)
+        other.communicate(timeout=60)
     assert len(Ports(pledges).free(5, ["127.0.0.1"])) == 5
 
 

@@ -92,7 +92,7 @@ def test_warnings_reach_stderr_until_logging_is_configured() -> None:
         "    'loggers': {'zmqpipeline.worker': {'handlers': ['console'], 'level': 'DEBUG', 'propagate': True}}})\n"
         "log.debug('after')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert (done.stdout, done.stderr) == ("", "before\nafter\n")
 
 
@@ -116,7 +116,7 @@ def test_an_app_is_defined_without_the_roles() -> None:
         "app.compile('collector')\n"
         "print(sorted({'zmq', 'msgpack', 'click', 'asyncio', 'zmqpipeline.roles.base'} & set(sys.modules)))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines() == ["[]", "['msgpack', 'zmq', 'zmqpipeline.roles.base']"]
 
 
@@ -131,7 +131,7 @@ def test_a_role_starts_without_what_starts_others(command: str) -> None:
         "heavy = ('asyncio', 'sqlite3', 'ssl', 'subprocess', 'sysconfig', 'zoneinfo')\n"
         "print([one for one in heavy if one in sys.modules])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n[]\n"
 
 

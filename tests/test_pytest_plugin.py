@@ -55,7 +55,7 @@ def write_app(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any
 
     def write(what: str, test: str) -> pytest.RunResult:
         pytester.makepyfile(squares=APP.replace("BAD", "3").replace("BREAK", what), test_it=test)
-        return pytester.runpytest_subprocess("-p", "zmqpipeline.pytest_plugin", "-p", "no:cacheprovider", timeout=60)
+        return pytester.runpytest_subprocess("-p", "zmqpipeline.pytest_plugin", "-p", "no:cacheprovider", timeout=100)
 
     return write
 
@@ -80,7 +80,7 @@ def test_run_pipeline_runs_an_app(run_pipeline: RunPipeline) -> None:
     """As often as a test likes, with the keywords of `test_run`."""
     app = squares()
     assert sorted(data["square"] for _, data in run_pipeline(app, workers=2).results) == [n * n for n in range(10)]
-    assert run_pipeline(app, workers={"C": 1}, metadata={"a": 1}, timeout=5, raise_failures=False).summary.ok
+    assert run_pipeline(app, workers={"C": 1}, metadata={"a": 1}, timeout=60, raise_failures=False).summary.ok
 
 
 def test_service_client_asks_a_service(service_client: ServiceClientOf) -> None:
@@ -112,7 +112,7 @@ def ask_and_await_the_end_of_the_worker(client: ServiceClient) -> None:
     """Send a request, of which the worker dies."""
     client.submit({"item": "bread"})
     (worker,) = (one for one in threading.enumerate() if one.name == "worker of service 'price'")
-    worker.join(10)
+    worker.join(60)
     assert not worker.is_alive()
 
 
@@ -154,13 +154,14 @@ def test_what_a_source_or_an_init_raises_is_shown_likewise(write_app: Any, where
 def test_a_hang_ends_with_what_every_role_waits_for(write_app: Any) -> None:
     """In time: the task that waits, the worker that executes, and the line of the function that hangs."""
     result = write_app(
-        "release.wait(4)",
-        "from squares import app\n\ndef test_it(run_pipeline):\n    run_pipeline(app, timeout=2.5)\n",
+        "release.wait(60)",
+        "from squares import app, release\n\ndef test_it(run_pipeline):\n"
+        "    try:\n        run_pipeline(app, timeout=5.0)\n    finally:\n        release.set()\n",
     )
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "*PipelineTimeout: The test run was not over within 2.5 s. What each role waits for:",
+            "*PipelineTimeout: The test run was not over within 5 s. What each role waits for:",
             "*collector of a test run: waits for results",
             "*distributor of a test run: waits for its tasks",
             "*task 'C': 9 items done, 1 with workers, 0 to be handed out; its source has no more",
@@ -168,7 +169,7 @@ def test_a_hang_ends_with_what_every_role_waits_for(write_app: Any) -> None:
             "*worker of 'C' of a test run: executes: 1 items begun or queued, 9 executed",
             "*worker of 'D' of a test run: waits for items; 0 executed",
             "*squares.py*in square",
-            "*release.wait(4)",
+            "*release.wait(60)",
         ]
     )
 
@@ -177,16 +178,16 @@ def test_a_hang_ends_with_what_every_role_waits_for(write_app: Any) -> None:
 def test_what_a_run_leaves_behind_is_an_error_of_the_test(write_app: Any) -> None:
     """A function that never returns keeps its thread: the fixture says which one, and where it is."""
     result = write_app(
-        "release.wait(30)",
+        "release.wait(60)",
         "import pytest\nfrom squares import app\n\ndef test_it(run_pipeline):\n"
-        "    with pytest.raises(TimeoutError):\n        run_pipeline(app, timeout=0.3)\n",
+        "    with pytest.raises(TimeoutError):\n        run_pipeline(app, timeout=5.0)\n",
     )
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(
         [
             "*The pipelines of this test have left something behind:",
             "*thread zmqpipeline-worker-*",
-            "*release.wait(30)*",
+            "*release.wait(60)*",
         ]
     )
 
@@ -214,7 +215,7 @@ def test_the_plugin_imports_nothing_heavy() -> None:
         "import sys, pytest\nbefore = set(sys.modules)\nimport zmqpipeline.pytest_plugin\n"
         "print(sorted(one for one in set(sys.modules) - before if one.split('.')[0] != 'pytest'))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     light = ["zmqpipeline", "zmqpipeline.pytest_plugin", "zmqpipeline.runtime", "zmqpipeline.runtime.process_start"]
     assert done.stdout == f"{light}\n"
 

@@ -74,7 +74,7 @@ def test_a_test_run_replaces_workers_that_retire() -> None:
     inits: list[int] = []
     app.add_worker_init("C", lambda: inits.append(1))
     app.add_worker("C", lambda data: data, threads=2, max_items=10, max_memory=1)
-    run = app.test_run(timeout=30)
+    run = app.test_run(timeout=60)
     assert sorted(data["n"] for _, data in run.results) == list(range(50))
     assert len(inits) == 5
     assert run.summary.tasks["C"].redelivered == 0

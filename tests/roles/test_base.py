@@ -57,7 +57,7 @@ print(distributor.status)
 
 def test_shutdown_in_a_signal_handler_ends_a_run() -> None:
     """The handler of the user's own signal runs on the thread that runs the role; the run ends in good order."""
-    done = subprocess.run([sys.executable, "-c", HANDLER], capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run([sys.executable, "-c", HANDLER], capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)
 
 
@@ -71,7 +71,7 @@ def test_a_handler_may_call_shutdown_at_any_moment() -> None:
 
     thread = threading.Thread(target=handler_within, daemon=True)
     thread.start()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -100,5 +100,5 @@ print(role.status, signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
 
 def test_a_signal_after_the_end_of_the_loop_does_not_cut_the_last_messages() -> None:
     """Threads and sockets are closed in good order, and the process is not killed by it."""
-    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.stderr, done.returncode) == ("0 True\n", "", 0)

@@ -113,7 +113,7 @@ def test_a_handle_that_returns_no_dict_is_raised_after_the_others_were_told(rig:
     worker, collector, distributor = rig.worker(), rig.collector(), rig.distributor(Bad)
     with running(worker, collector, distributor) as threads:
         for thread in threads:
-            thread.join(8)
+            thread.join(60)
             assert not thread.is_alive()
     error = threads[2].error
     assert isinstance(error, TypeError)
@@ -196,9 +196,9 @@ def test_shutdown_from_another_thread_ends_a_run_in_good_order(rig: Rig) -> None
 
     distributor = rig.distributor()
     with running(Counts(), rig.worker(), distributor) as threads:
-        assert some.wait(5)
+        assert some.wait(60)
         distributor.shutdown()
-        threads[2].join(5)
+        threads[2].join(60)
         assert not threads[2].is_alive()
         assert threads[2].error is None
     distributor.shutdown()
@@ -244,7 +244,7 @@ def test_two_distributors_on_one_ipc_path_are_told_apart(rig: Rig, tmp_path: Pat
     first = Distributor(rig.results_endpoint, rig.acks_endpoint)
     Watched(first, sources=[ClassSource(task())])
     with running(first) as threads:
-        assert opened.wait(5)
+        assert opened.wait(60)
         with pytest.raises(EndpointInUse, match=r"w\.ipc"):
             rig.distributor(task).run()
         assert threads[0].is_alive()

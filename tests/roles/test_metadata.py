@@ -71,7 +71,7 @@ def test_nothing_begins_before_the_metadata_is_there(rig: Rig) -> None:
         assert threads[2].is_alive()
         assert rig.collected == []
         run_to_the_end(metadata_worker(rig, {}))
-        threads[2].join(5)
+        threads[2].join(60)
         assert not threads[2].is_alive()
     assert len(rig.collected) == 10
 

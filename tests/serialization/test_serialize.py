@@ -259,7 +259,7 @@ def test_threads_do_not_disturb_each_other() -> None:
     start = threading.Barrier(4)
 
     def work(number: int) -> None:
-        start.wait(10)
+        start.wait(60)
         value = {"n": number, "text": str(number) * 500, "pair": (number, {number})}
         wrong.extend(number for _ in range(500) if unpack(pack(value)) != value)
 

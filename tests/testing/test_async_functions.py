@@ -88,7 +88,7 @@ def test_it_is_asked_for_no_more_than_is_wanted() -> None:
         return data
 
     seen: list[int] = []
-    app.test_run(timeout=30)
+    app.test_run(timeout=60)
     assert seen[0] < 100, seen
 
 
@@ -154,7 +154,7 @@ def test_results_are_given_on_by_an_async_function() -> None:
 
     for name in "AB":
         app.add_worker(name, dict)
-    run = app.test_run(timeout=30)
+    run = app.test_run(timeout=60)
     assert numbers_of(run, "A") == [n + 100 * depth for depth in range(3) for n in range(20)]
     assert len(numbers_of(run, "B")) == 248 + 2 * 60
     assert loops() == []
@@ -240,6 +240,6 @@ def test_an_exit_in_a_task_of_a_workers_call_is_the_failure_of_its_item(
 
     app.worker("C", concurrency=10, batch=batch)(work)
     app.collector(lambda data: None)
-    run = app.test_run(raise_failures=False, timeout=30)
+    run = app.test_run(raise_failures=False, timeout=60)
     assert numbers_of(run) == [n for n in range(50) if n != 7]
     assert [(failure.data, failure.error) for failure in run.failures] == [({"n": 7}, type(error).__name__)]

@@ -267,7 +267,7 @@ def test_an_async_function_gathers() -> None:
         yield {"n": book["n"], "mean": sum(one["words"] for one in counted) / max(1, len(counted))}
 
     app.add_worker("mean", whole)
-    found = sorted((data["n"], data["mean"]) for data in of(app.test_run(timeout=30), "mean"))
+    found = sorted((data["n"], data["mean"]) for data in of(app.test_run(timeout=60), "mean"))
     assert found == [(0, 2.0), (1, 0.0), (2, 5.0), (3, 4.0)]
 
 

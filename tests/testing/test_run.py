@@ -29,9 +29,12 @@ def _no_thread_is_left() -> Iterator[None]:
     """Whatever a test does, the threads of its pipelines are gone afterwards."""
     before = set(threading.enumerate())
     yield
-    # pyzmq keeps one thread for the life of the process, which lets go of what was sent without a copy
-    left = {one for one in threading.enumerate() if type(one).__module__ != "zmq.utils.garbage"}
-    assert left <= before
+    # one that was given up ends when its function does, a moment after that was let go on
+    for thread in set(threading.enumerate()) - before:
+        # pyzmq keeps one thread for the life of the process, which lets go of what was sent without a copy
+        if type(thread).__module__ != "zmq.utils.garbage":
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 def test_every_item_is_collected_once() -> None:
@@ -50,9 +53,10 @@ def test_every_item_is_collected_once() -> None:
 
 def test_fifty_thousand_trivial_items_take_seconds() -> None:
     """The default is fast: batches and prefetch need no option."""
-    began = time.monotonic()
-    assert len(squares(50_000).test_run(timeout=60).results) == 50_000
-    assert time.monotonic() - began < 20
+    began = time.process_time()
+    assert len(squares(50_000).test_run(timeout=110).results) == 50_000
+    # of the processor: what other programs take of it is not counted
+    assert time.process_time() - began < 20
 
 
 def test_an_app_can_be_run_again_and_beside_another() -> None:
@@ -61,7 +65,7 @@ def test_an_app_can_be_run_again_and_beside_another() -> None:
     other = threading.Thread(target=squares(200, "beside").test_run)
     other.start()
     assert [len(app.test_run().results) for _ in range(3)] == [10, 10, 10]
-    other.join(10)
+    other.join(60)
     assert not other.is_alive()
 
 
@@ -134,21 +138,22 @@ def test_observers_of_a_test_run_count_as_its_summary_does() -> None:
 
 
 @pytest.mark.slow
-def test_an_observer_that_never_returns_takes_no_events_from_other_test_runs() -> None:
+def test_an_observer_that_never_returns_takes_no_events_from_other_test_runs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Observers of a process are called one at a time: what a test run listens to does not wait for its turn."""
     stuck, never = squares(3, "stuck"), threading.Event()
     stuck.add_on(events.RoleUp, lambda event: never.wait())
     assert stuck.test_run().summary.ok
-    began = time.monotonic()
+    caplog.clear()
     try:
         run = squares(3, "beside").test_run()
     finally:
-        took = time.monotonic() - began
         never.set()
         for thread in threading.enumerate():
             if thread.name == "zmqpipeline observers":
-                thread.join(5)
-    assert took < 2
+                thread.join(60)
+    assert "The observers are not done" not in caplog.text
     assert sum(one.count for one in run.events if isinstance(one, events.ItemCollected)) == 3
 
 
@@ -253,33 +258,30 @@ def test_an_item_that_takes_too_long_is_raised_as_item_failed() -> None:
     @app.worker("C", threads=2)
     def sleepy(data: dict[str, Any]) -> dict[str, Any]:
         if data["n"] == 0:
-            release.wait(5)
+            release.wait(60)
         return data
 
-    thread = threading.Timer(0.6, release.set)
-    thread.start()
+    app.add_failed(lambda failure: release.set())
     with pytest.raises(ItemFailed, match="TimeoutError"):
         app.test_run()
-    thread.join(5)
 
 
 def test_a_worker_whose_only_thread_is_stuck_is_replaced() -> None:
     """The item that ran too long is failed, and all others are executed by the next worker."""
     app, release = Pipeline("stuck"), threading.Event()
-    app.add_task("C", lambda: [{"n": n} for n in range(5)], timeout=0.2)
+    # long enough for the others, though their thread be not given the processor for a while
+    app.add_task("C", lambda: [{"n": n} for n in range(5)], timeout=1.5)
 
     @app.worker("C")
     def sleepy(data: dict[str, Any]) -> dict[str, Any]:
         if data["n"] == 1:
-            release.wait(5)
+            release.wait(60)
         return data
 
-    thread = threading.Timer(0.5, release.set)
-    thread.start()
+    app.add_failed(lambda failure: release.set())
     run = app.test_run(raise_failures=False)
     assert sorted(data["n"] for _, data in run.results) == [0, 2, 3, 4]
     assert [(one.data, one.error) for one in run.failures] == [({"n": 1}, "TimeoutError")]
-    thread.join(5)
 
 
 def test_the_gate_makes_items_go_in_lock_step() -> None:
@@ -358,10 +360,11 @@ def test_a_worker_that_cannot_be_initialized_ends_the_run() -> None:
     app.add_worker_init("C", lambda: 1 / 0)
     began = time.monotonic()
     with pytest.raises(Exception, match="ZeroDivisionError"):
-        app.test_run(timeout=60)
-    assert time.monotonic() - began < 20
+        app.test_run(timeout=110)
+    assert time.monotonic() - began < 80
 
 
+@pytest.mark.slow
 def test_a_run_that_hangs_ends_with_a_report() -> None:
     """In time, with what each role and the hanging function were doing."""
     app, release = squares(4, "hangs"), threading.Event()
@@ -369,12 +372,16 @@ def test_a_run_that_hangs_ends_with_a_report() -> None:
 
     @app.worker("C")
     def stuck_here(data: dict[str, Any]) -> None:
-        release.wait(2.0)
+        begun.set()
+        release.wait(60)
 
+    begun = threading.Event()
     began = time.monotonic()
     with pytest.raises(PipelineTimeout) as caught:
-        app.test_run(timeout=0.5)
-    assert time.monotonic() - began < 8
+        # as long as a busy machine may take to begin the first item
+        app.test_run(timeout=2.5)
+    assert begun.is_set()
+    assert time.monotonic() - began < 60
     assert isinstance(caught.value, TimeoutError)
     assert "stuck_here" in str(caught.value)
     assert "worker of 'C' of a test run: executes: " in str(caught.value)
