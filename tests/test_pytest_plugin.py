@@ -110,8 +110,8 @@ def test_a_service_whose_init_raises_is_told_at_the_end() -> None:
 
 def ask_and_await_the_end_of_the_worker(client: ServiceClient) -> None:
     """Send a request, of which the worker dies."""
-    client.submit({"item": "bread"})
     (worker,) = (one for one in threading.enumerate() if one.name == "worker of service 'price'")
+    client.submit({"item": "bread"})
     worker.join(60)
     assert not worker.is_alive()
 

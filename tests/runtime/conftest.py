@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.journals import RUN, Open
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, await_threads
 from tests.support.pools import Make
 from tests.support.transports import Posts
 from zmqpipeline.runtime.journal import Journal
@@ -68,4 +68,4 @@ def make(posts: Posts) -> Iterator[Make]:
     yield make_pool
     for pool in pools:
         pool.close(PATIENCE)
-    assert set(threading.enumerate()) <= before
+    await_threads(before)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.patience import await_threads
 from tests.support.pools import executed, items, results
 from tests.support.transports import Posts
 from zmqpipeline.protocol.events import Executed, InitFailed, ThreadLost
@@ -39,7 +40,7 @@ def make(posts: Posts) -> Iterator[Make]:
     yield make_pool
     for pool in pools:
         pool.close(60)
-    assert set(threading.enumerate()) <= before
+    await_threads(before)
 
 
 def troubles(events: list[Any]) -> list[tuple[int, str]]:

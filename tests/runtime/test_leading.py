@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.patience import await_threads
 from tests.support.transports import HAND, OWN, QUICK, Posts
 from zmqpipeline.protocol.commands import Collect, Command, Ended, Execute, TakeBack
 from zmqpipeline.protocol.events import Collected, Drain, Event, Executed, TakenBack, Tick
@@ -143,7 +144,7 @@ def role() -> Iterator[Role]:
     made = Role()
     yield made
     made.close()
-    assert set(threading.enumerate()) <= before
+    await_threads(before)
 
 
 @pytest.fixture

@@ -429,10 +429,11 @@ def test_results_before_a_long_item_of_a_quick_share_are_not_withheld(make: Make
 def test_no_user_code_runs_before_all_threads_have_begun(make: Make, posts: Posts) -> None:
     """It may take what the others need to begin; then whoever starts them would wait for ever."""
     seen: list[int] = []
+    before = set(threading.enumerate())
 
     def look(index: int) -> None:
-        names = [one.name for one in threading.enumerate() if one.name.startswith("zmqpipeline-worker-")]
-        seen.append(len(names))
+        new = set(threading.enumerate()) - before
+        seen.append(len([one for one in new if one.name.startswith("zmqpipeline-worker-")]))
 
     make(8, lambda index, item, number, attempt: item, thread_start=look).submit(items(*range(8)))
     found: list[Any] = []

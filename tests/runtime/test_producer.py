@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.patience import await_threads
 from tests.support.transports import Posts
 from zmqpipeline.protocol.commands import Produce
 from zmqpipeline.protocol.events import Produced
@@ -38,7 +39,7 @@ def make(posts: Posts) -> Iterator[Make]:
     yield make_producer
     for producer in made:
         producer.close(60)
-    assert set(threading.enumerate()) <= before
+    await_threads(before)
 
 
 def ask(count: int, address: str = "w1") -> Produce:

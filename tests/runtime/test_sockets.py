@@ -380,7 +380,7 @@ def test_close_ends_within_linger_without_a_peer(protocol: str, sent: int, tmp_p
     began = time.monotonic()
     transport.close()
     assert time.monotonic() - began < QUICK.linger + 30
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads
 
 
 @pytest.mark.alone

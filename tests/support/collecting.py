@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, await_threads
 from tests.support.transports import Posts
 from zmqpipeline.protocol.commands import Collect
 from zmqpipeline.runtime.threads.collecting import CollectorThread
@@ -32,7 +32,7 @@ def made_for(posts: Posts) -> Iterator[Make]:
     yield make
     for one in made:
         one.close(PATIENCE)
-    assert set(threading.enumerate()) <= before
+    await_threads(before)
 
 
 def command(task: str, attempt: int, spans: Any, values: list[bytes], keys: bytes = b"") -> Collect:

@@ -7,6 +7,7 @@ process stood still. And `test_run` waits longer than it does by itself where a 
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
@@ -19,6 +20,15 @@ PATIENCE = 60.0
 
 settings.register_profile("zmqpipeline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("zmqpipeline")
+
+
+def await_threads(before: set[threading.Thread]) -> None:
+    """All threads that began since then have ended, or do so soon; whoever asks them to end may not have waited."""
+    for thread in set(threading.enumerate()) - before:
+        # pyzmq keeps one for the life of the process, which lets go of what was sent without a copy
+        if type(thread).__module__ != "zmq.utils.garbage":
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), f"{thread.name} is left"
 
 
 def patient(run_in_threads: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,8 +20,11 @@ def numbers_of(run: Any, task: str = "C") -> list[int]:
 
 
 def loops() -> list[str]:
-    """The threads of event loops that run now."""
-    return [one.name for one in threading.enumerate() if one.name.startswith("zmqpipeline-async")]
+    """The threads of event loops that run, also if they are given time to end."""
+    found = [one for one in threading.enumerate() if one.name.startswith("zmqpipeline-async")]
+    for one in found:
+        one.join(60)
+    return [one.name for one in found if one.is_alive()]
 
 
 async def generator() -> AsyncIterator[dict[str, Any]]:

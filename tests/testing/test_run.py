@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.apps import Odd, squares
+from tests.support.patience import await_threads
 from zmqpipeline import events
 from zmqpipeline.app import Pipeline
 from zmqpipeline.errors import (
@@ -30,11 +31,7 @@ def _no_thread_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     # one that was given up ends when its function does, a moment after that was let go on
-    for thread in set(threading.enumerate()) - before:
-        # pyzmq keeps one thread for the life of the process, which lets go of what was sent without a copy
-        if type(thread).__module__ != "zmq.utils.garbage":
-            thread.join(60)
-            assert not thread.is_alive()
+    await_threads(before)
 
 
 def test_every_item_is_collected_once() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.apps import Odd, squares
+from tests.support.patience import await_threads
 from zmqpipeline.app import Pipeline
 from zmqpipeline.errors import (
     JournalError,
@@ -24,9 +25,7 @@ def _no_thread_is_left() -> Iterator[None]:
     """Whatever a test does, the threads of its pipelines are gone afterwards."""
     before = set(threading.enumerate())
     yield
-    # pyzmq keeps one thread for the life of the process, which lets go of what was sent without a copy
-    left = {one for one in threading.enumerate() if type(one).__module__ != "zmq.utils.garbage"}
-    assert left <= before
+    await_threads(before)
 
 
 def test_functions_that_take_the_journal_get_one_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 import threading
@@ -406,11 +407,14 @@ def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     """No thread, no file, no open journal, whether it ends well or not."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    before = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    # what other tests have left to be collected is closed now, and not meanwhile
+    gc.collect()
+    before, files = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     SimulatedPipeline(journalled(), seed=2).run()
     with pytest.raises(PipelineTimeout):
         SimulatedPipeline(journalled(), seed=2, workers=0).run()
-    assert (set(threading.enumerate()), len(os.listdir("/proc/self/fd"))) == before  # noqa: PTH208
+    assert set(threading.enumerate()) <= before
+    assert len(os.listdir("/proc/self/fd")) <= files  # noqa: PTH208
     assert list(tmp_path.iterdir()) == []
 
 
