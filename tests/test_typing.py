@@ -18,13 +18,17 @@ MISTAKES = ROOT / "tests" / "typing" / "mistakes.py"
 PYRIGHT = shutil.which("pyright", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
 
+SECONDS = 500.0
+"""A checker reads all of the package, without what it has kept of it."""
+
+
 def mypy_errors(tmp_path: Path) -> set[tuple[str, int]]:
     """File and line of each error that mypy --strict finds in the programs."""
     config = tmp_path / "mypy.ini"
     config.write_text("[mypy]\nstrict = true\nfollow_imports = silent\n")
     command = [sys.executable, "-m", "mypy", "--no-pretty", "--config-file", str(config)]
     command += ["--cache-dir", str(tmp_path / "cache"), *(str(one) for one in PROGRAMS)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode in (0, 1), done.stderr
     found = re.findall(r"^(\S+?):(\d+): error: ", done.stdout, re.MULTILINE)
     return {(Path(name).name, int(line)) for name, line in found}
@@ -44,7 +48,7 @@ def pyright_errors(pyright: str, tmp_path: Path) -> set[tuple[str, int]]:
         )
     )
     command = [pyright, "--outputjson", "--pythonpath", sys.executable, "--project", str(config)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
     told = json.loads(done.stdout)["generalDiagnostics"]
     errors = [one for one in told if one["severity"] == "error"]
     return {(Path(one["file"]).name, one["range"]["start"]["line"] + 1) for one in errors}
@@ -59,6 +63,7 @@ def expected() -> set[tuple[str, int]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 60)
 def test_mypy_finds_each_mistake_and_nothing_else(tmp_path: Path) -> None:
     """Decorated functions keep their types, and what would be refused when it runs is refused before."""
     assert mypy_errors(tmp_path) == expected()
@@ -66,6 +71,7 @@ def test_mypy_finds_each_mistake_and_nothing_else(tmp_path: Path) -> None:
 
 if PYRIGHT is not None:
 
+    @pytest.mark.timeout(SECONDS + 60)
     def test_pyright_finds_the_same(tmp_path: Path) -> None:
         """Both of them read the types in the same way."""
         assert pyright_errors(str(PYRIGHT), tmp_path) == expected()
