@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import zmq
 
+from tests.support.patience import PATIENCE
 from tests.support.ports import free_ports
 from tests.support.roles import RoleThread, running
 from zmqpipeline import EndpointAddress, Options, Pipeline, Service, ServiceClient, ServiceWorker, TaskType
@@ -36,6 +37,11 @@ _numbers = itertools.count()
 Handler = Callable[..., Any]
 
 
+def patient(**options: Any) -> Options:
+    """These, for a process that may stand still for some seconds: it must not lose its connections by that."""
+    return Options(heartbeat_timeout=PATIENCE, **options)
+
+
 class Place:
     """A broker's two addresses, and what meets there."""
 
@@ -45,7 +51,7 @@ class Place:
     def broker(self, **options: Any) -> Service:
         """A broker with these settings."""
         made = Service(self.frontend, self.backend)
-        made.options = Options(**options)
+        made.options = patient(**options)
         return made
 
     def worker(
@@ -59,12 +65,13 @@ class Place:
         """A worker that answers with ``handler(self, data, ...)``."""
         space = {"endpoint": self.backend, "task_type": TaskType(name), "handle_message": handler, **attributes}
         made: ServiceWorker = type("Answers", (ServiceWorker,), space)()
+        made.options = patient()
         ServiceWorkerRunner(made, threads=threads)
         return made
 
     def client(self, name: str = "test-echo", **options: Any) -> ServiceClient:
         """A client of one service."""
-        return ServiceClient(self.frontend, name, options=Options(**options))
+        return ServiceClient(self.frontend, name, options=patient(**options))
 
 
 @pytest.fixture(params=["inproc", "ipc", "tcp"])

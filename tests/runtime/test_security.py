@@ -45,7 +45,8 @@ class Yard:
 
     def transport(self, folder: Path | None = None, **options: Any) -> Transport:
         """One with these keys (by default the yard's)."""
-        made = Options(keys=str(folder or self.keys), linger=0.0, **options)
+        # a process that stands still for some seconds must not lose its connections
+        made = Options(keys=str(folder or self.keys), linger=0.0, heartbeat_timeout=PATIENCE, **options)
         return self.stack.enter_context(Transport(made))
 
     def bare(self, kind: int) -> Any:

@@ -367,10 +367,10 @@ def test_messages_arrive_in_order_whether_they_come_alone_or_in_bursts(protocol:
 @pytest.mark.parametrize("protocol", ["ipc", "tcp"])
 def test_the_last_words_of_a_peer_are_heard(protocol: str, tmp_path: Path) -> None:
     """What a bound side sent right before it closed arrives, though it is read only after the connection is gone."""
-    address = new_address(protocol, tmp_path)
+    address, patient = new_address(protocol, tmp_path), Options(heartbeat_timeout=PATIENCE)
     for _ in range(20):
-        with Transport(Options()) as client:
-            with Transport(Options()) as server:
+        with new_transport(address, patient) as client:
+            with new_transport(address, patient) as server:
                 server.bind("hop", address)
                 client.connect("hop", server.address("hop"))
                 arrivals_until(client, lambda found: Connected("hop") in found)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import zmq
 
+from tests.support.patience import PATIENCE
 from tests.support.transports import QUICK, arrivals_until, messages
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.options import Options
@@ -115,7 +116,7 @@ def test_handshakes_that_strangers_break_off_cost_a_bounded_number_of_probes(ser
 
 def test_a_frame_larger_than_any_role_sends_is_cut_off(context: Any) -> None:
     """libzmq gives the connection up before all of it is here; others go on."""
-    with Transport(Options(linger=0.0, max_message_bytes=1)) as server:
+    with Transport(Options(linger=0.0, max_message_bytes=1, heartbeat_timeout=PATIENCE)) as server:
         server.bind("workers", LOOPBACK)
         liar, friend = dealer(context, server, "workers"), dealer(context, server, "workers")
         most = 2 * (codec.payload_limit(Options(max_message_bytes=1)) + codec.MAX_STATE_BYTES)
