@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -21,6 +22,9 @@ import pytest
 from tests.support.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
+
+PATIENCE = 60.0
+"""Seconds that tests wait for what must come. It costs nothing where all is well, and a busy machine may stall."""
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # tests in the background of a shell: what they start would ignore Ctrl-C, too, until it has a handler of its own
@@ -63,7 +67,7 @@ class Program:
         """Its stdout as one JSON object."""
         return json.loads(self.out)
 
-    def wait(self, timeout: float = 30.0) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         """The exit status; fails the test, with what it said, if the program does not end in time."""
         try:
             return self._process.wait(timeout)
@@ -85,7 +89,7 @@ class Program:
         """End it, and whoever is left of its group."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(PATIENCE)
 
 
 class Workshop:
@@ -99,6 +103,8 @@ class Workshop:
             "PYTHONPATH": str(ROOT),
             "XDG_RUNTIME_DIR": str(folder),
             "PYTHONUNBUFFERED": "1",
+            # a process that gets no processor for some seconds is not to be taken for lost
+            "ZMQPIPELINE_HEARTBEAT_TIMEOUT": "30",
         }
 
     def write(self, name: str, text: str) -> Path:
@@ -121,7 +127,7 @@ class Workshop:
         self.programs.append(program)
         return program
 
-    def run(self, *arguments: str, timeout: float = 30.0, **environ: str) -> tuple[int, Program]:
+    def run(self, *arguments: str, timeout: float = PATIENCE, **environ: str) -> tuple[int, Program]:
         """Start it, wait for its end; its status and itself."""
         program = self.start(*arguments, **environ)
         return program.wait(timeout), program
@@ -151,7 +157,17 @@ def workshop() -> Iterator[Workshop]:
     shutil.rmtree(folder)
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout: float = 20.0) -> None:
+WAITS = re.compile(
+    "Waiting for |Still waiting for |No worker serves task |Nothing was heard |was over .* before this worker"
+)
+
+
+def troubles(said: str) -> list[str]:
+    """The lines on stderr but those of who waits for others, which a busy machine may be slow to start."""
+    return [line for line in said.splitlines() if not WAITS.search(line)]
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout: float = PATIENCE) -> None:
     """Wait until a condition holds, looking often; a failure says what it waited for."""
     deadline = time.monotonic() + timeout
     while not condition():
