@@ -123,12 +123,12 @@ class Cluster:
 
     def tasks(self) -> list[str]:
         """The tasks that the scheduler knows."""
-        with distributed.Client(self.address, timeout=30, set_as_default=False) as client:
+        with distributed.Client(self.address, timeout=60, set_as_default=False) as client:
             return [str(key) for key in client.run_on_scheduler(_tasks)]
 
     def held(self) -> str:
         """What the scheduler holds of its tasks: the functions and their arguments, pickled."""
-        with distributed.Client(self.address, timeout=30, set_as_default=False) as client:
+        with distributed.Client(self.address, timeout=60, set_as_default=False) as client:
             return str(client.run_on_scheduler(_specs))
 
     def close(self) -> None:
@@ -154,7 +154,7 @@ def cluster_in(folder: Path, workers: int = DASK_WORKERS) -> Iterator[Cluster]:
     cluster = Cluster(folder, workers)
     try:
         with distributed.Client(cluster.address, timeout=60, set_as_default=False) as client:
-            client.wait_for_workers(workers, timeout=60)
+            client.wait_for_workers(workers, timeout=120)
         yield cluster
     finally:
         cluster.close()
@@ -180,7 +180,7 @@ def trial(seed: int, cluster: Cluster, workshop: Workshop) -> str:
     run = ("-m", "app", "run", "--no-progress", "--workers", "4", "--engine", "dask", "--scheduler", cluster.address)
     began = time.monotonic()
     program = workshop.start(*run)
-    wait_until(lambda: workshop.lines("begun") or program.ended(), "the run has begun", 60)
+    wait_until(lambda: workshop.lines("begun") or program.ended(), "the run has begun", 120)
     killed = 0
     strikes = rng.randint(2, 5)
     with_scheduler = seed % 2
@@ -193,12 +193,12 @@ def trial(seed: int, cluster: Cluster, workshop: Workshop) -> str:
         else:
             cluster.kill_worker(rng.randrange(DASK_WORKERS))
             killed += 1
-    status = program.wait(180)
+    status = program.wait(300)
     seconds = time.monotonic() - began
     assert status == 0, program.err
     counts = workshop.numbers("collected")
     assert sorted(counts) == list(range(ITEMS)), f"{len(counts)} collected, {len(set(counts))} different\n{program.err}"
-    wait_until(lambda: not left_over(workshop.folder), f"nothing is left: {left_over(workshop.folder)}", 30)
+    wait_until(lambda: not left_over(workshop.folder), f"nothing is left: {left_over(workshop.folder)}", 60)
     wait_until(lambda: not cluster.tasks(), "the scheduler has no task", 60)
     return f"seed {seed}: {killed} Dask workers killed{', and the scheduler' * with_scheduler}; {seconds:.1f} s"
 
