@@ -31,30 +31,49 @@ app.task("C")(lambda: items(int(os.environ["ITEMS"])))
 async def work(data, number, attempt, thread_index, metadata, task_type):
     assert (number, attempt, thread_index, metadata, task_type) == (data["n"], 1, 0, {}, "C")
     note("executed", data["n"])
-    await asyncio.sleep(float(os.environ.get("SECONDS", "0.1")))
+    WAIT
     return data
 """
 
+ALL_AT_ONCE = """
+begun, all_there = [], asyncio.Event()
+
+async def wait_for_all():
+    begun.append(0)
+    if len(begun) == MOST:
+        all_there.set()
+    await all_there.wait()
+    await asyncio.sleep(0.01)
+"""
+"""A call ends when so many have begun; with fewer at a time the first would wait for ever."""
+
 
 def test_a_hundred_calls_wait_at_a_time(workshop: Workshop) -> None:
-    """1,000 calls of 0.1 s take a second and a start, not a hundred; parameters are given by name."""
-    program = start(workshop, WAITS, ITEMS="1000")
+    """Each of the first hundred waits for the others: they are all under way; parameters are given by name."""
+    body = WAITS.replace("WAIT", "await wait_for_all()") + ALL_AT_ONCE.replace("MOST", "100")
+    program = start(workshop, body, ITEMS="1000")
     assert program.wait() == 0, program.err
     assert collected(workshop) == sorted(workshop.numbers("executed")) == list(range(1000))
-    assert program.json["seconds"] < 10
+
+
+HELD = """while data["n"] >= 1000 and not Path("go").exists():
+        await asyncio.sleep(0.01)"""
 
 
 def test_a_killed_worker_costs_nothing_but_its_calls(workshop: Workshop, eventually: Eventually) -> None:
     """SIGKILL in the middle: each item is collected once, and only what was under way is executed again."""
-    body = WAITS.replace("1, 0, {}", "attempt, 0, {}") + PIDS
-    program = start(workshop, body, *RUN, "--workers", "2", ITEMS="2000", SECONDS="0.05")
-    eventually(lambda: len(workshop.lines("collected")) > 500, "a quarter is collected")
+    body = WAITS.replace("1, 0, {}", "attempt, 0, {}").replace("WAIT", HELD) + PIDS
+    program = start(workshop, body, *RUN, "--workers", "2", ITEMS="2000")
+    eventually(lambda: len(workshop.lines("collected")) == 1000, "half of them are collected")
+    eventually(lambda: len(workshop.lines("executed")) == 1200, "both workers hold as many as they may")
     os.kill(workshop.numbers("pids")[0], signal.SIGKILL)
+    workshop.write("go", "")
     assert program.wait() == 0, program.err
     assert collected(workshop) == list(range(2000))
     again = [number for number, times in Counter(workshop.numbers("executed")).items() if times > 1]
-    # what it had begun, and what it had done of which the collector had not heard
-    assert len(again) <= 400, len(again)
+    # what it had begun: the collector had heard of all that was done
+    assert len(again) <= 100, len(again)
+    assert min(again) >= 1000
 
 
 PIDS = """
@@ -87,25 +106,26 @@ def hanging_server() -> Iterator[tuple[int, list[str]]]:
 
     thread = threading.Thread(target=asyncio.run, args=(main(),))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     try:
         yield port, seen
     finally:
         over.set()
-        thread.join(10)
+        thread.join(60)
 
 
-def test_a_call_past_its_time_is_cancelled(workshop: Workshop) -> None:
-    """A server that hangs, a limit of 0.2 s: the items have failed, after a retry each; the server sees each end."""
+def test_a_call_past_its_time_is_cancelled(workshop: Workshop, eventually: Eventually) -> None:
+    """A server that hangs, a limit of 0.5 s: the items have failed, after a retry each; the server sees each end."""
     body = """
 import asyncio
 
-app.task("C", timeout=0.2, retries=1, backoff=0.01)(lambda: items(5))
+app.task("C", timeout=0.5, retries=1, backoff=0.01)(lambda: items(5))
 
 @app.worker("C", concurrency=10)
 async def work(data, attempt):
     note("executed", data["n"])
     reader, writer = await asyncio.open_connection("127.0.0.1", int(os.environ["SERVER"]))
+    note("connected", data["n"])
     try:
         await reader.readline()
     finally:
@@ -118,10 +138,13 @@ def failed(failure):
     with hanging_server() as (port, seen):
         program = start(workshop, body, SERVER=str(port))
         assert program.wait() == 1, program.err
-        said = "TimeoutError 2 The item ran longer than its timeout of 0.2 s; the call was cancelled."
+        said = "TimeoutError 2 The item ran longer than its timeout of 0.5 s; the call was cancelled."
         assert sorted(workshop.lines("failed")) == [f"{n} {said}" for n in range(5)]
         assert Counter(workshop.numbers("executed")) == dict.fromkeys(range(5), 2)
-        assert Counter(seen) == {"open": 10, "closed": 10}
+        # where the machine stalls, the time of a call may be over before it is connected
+        connected = len(workshop.lines("connected"))
+        eventually(lambda: seen.count("open") == seen.count("closed") >= connected, "the server sees each end")
+        assert connected > 0
     assert program.json["failures"] == 5
 
 
@@ -144,12 +167,19 @@ async def work(data):
 """
 
 
+def states(workshop: Workshop) -> list[str]:
+    """How the distributor says that its workers are; nothing while it says nothing."""
+    status, asked = workshop.run("-m", "app", "status", "--json")
+    return [one["state"] for one in asked.json["workers"]] if status == 0 else []
+
+
 def test_a_drain_lets_calls_end(workshop: Workshop, eventually: Eventually) -> None:
     """Ctrl-C: what has begun ends and is collected, nothing is cancelled, nothing more begins."""
     program = start(workshop, ENDS)
     eventually(lambda: len(workshop.lines("begun")) == 5, "five calls")
     program.signal(signal.SIGINT)
-    eventually(lambda: "drain" in program.err.lower() or program.err, "the drain is said")
+    eventually(lambda: "The run drains" in program.err, "the drain is said")
+    eventually(lambda: states(workshop) == ["draining"], "its worker knows")
     workshop.write("go", "")
     assert program.wait() == 130, program.err
     assert collected(workshop) == sorted(workshop.numbers("ended")) == list(range(5))
@@ -172,7 +202,7 @@ def test_a_stop_cancels_calls(workshop: Workshop, eventually: Eventually) -> Non
 
 
 @pytest.mark.slow
-def test_a_blocked_event_loop_is_told_of(workshop: Workshop) -> None:
+def test_a_blocked_event_loop_is_told_of(workshop: Workshop, eventually: Eventually) -> None:
     """Five seconds in plain code: one line, with the function and where it is; the run ends well."""
     body = """
 import asyncio
@@ -180,7 +210,8 @@ import asyncio
 app.task("C")(lambda: items(20))
 
 def parse(data):
-    time.sleep(6)
+    while not Path("go").exists():
+        time.sleep(0.01)
 
 @app.worker("C")
 async def work(data):
@@ -190,6 +221,10 @@ async def work(data):
     return data
 """
     program = start(workshop, body)
+    eventually(lambda: "holds up its event loop" in program.err, "it is told")
+    # several looks more
+    time.sleep(1)
+    workshop.write("go", "")
     assert program.wait() == 0, program.err
     (line,) = [one for one in program.err.splitlines() if "holds up its event loop" in one]
     assert "worker function 'work' of task 'C' (app.py:" in line
@@ -200,7 +235,7 @@ async def work(data):
 GONE_ON = """
 import asyncio
 
-app.task("C", timeout=0.3, retries=0)(lambda: items(3))
+app.task("C", timeout=5, retries=0)(lambda: items(3))
 
 @app.worker("C", concurrency=1)
 async def work(data):
@@ -352,7 +387,7 @@ def test_what_says_nothing_is_refused_with_what_to_write(what: str, workshop: Wo
 
 
 def test_an_async_service_answers_many_requests_at_a_time(workshop: Workshop) -> None:
-    """A hundred requests of 0.2 s in much less than 20 s, from one worker; what one raises is its client's."""
+    """Each of the first fifty waits for the others: they are all under way; what one raises is its client's."""
     workshop.write(
         "app.py",
         HEAD
@@ -366,38 +401,35 @@ async def begin():
 
 @app.service("ask", concurrency=50)
 async def ask(data, resource):
-    await asyncio.sleep(0.2)
     if data["n"] == 7:
         raise LookupError("seven")
+    await wait_for_all()
     return {"n": data["n"], **resource}
 """
+        + ALL_AT_ONCE.replace("MOST", "50")
         + MAIN,
     )
     workshop.write(
         "client.py",
         """
-import app, json, time
+import app, json
 from zmqpipeline.errors import ServiceError
 with app.app.client("ask") as client:
-    client.request({"n": 0})
-    began = time.monotonic()
     replies = client.request([{"n": n} for n in range(8, 108)])
-    seconds = time.monotonic() - began
     try:
         client.request({"n": 7})
         said = ""
     except ServiceError as error:
         said = str(error)
-    print(json.dumps([seconds, replies, said]))
+    print(json.dumps([replies, said]))
 """,
     )
     workshop.start("-m", "app", "service")
     workshop.start("-m", "app", "service-worker", "ask")
     status, program = workshop.run("client.py")
     assert status == 0, program.err
-    seconds, replies, said = program.json
+    replies, said = program.json
     assert replies == [{"n": n, "there": 1} for n in range(8, 108)]
-    assert seconds < 5
     assert "LookupError" in said
 
 
@@ -435,6 +467,9 @@ class Waits(SingleThreadedWorker):
         assert self.ready
         self.now += 1
         self.most = max(self.most, self.now)
+        # the first fifty wait for each other
+        while self.most < 50:
+            await asyncio.sleep(0.001)
         await asyncio.sleep(0.01)
         self.now -= 1
         return data
@@ -469,9 +504,8 @@ def test_a_worker_of_the_class_api_may_be_async(workshop: Workshop) -> None:
 
 @pytest.mark.slow
 def test_ten_thousand_calls_at_a_time(workshop: Workshop) -> None:
-    """20,000 calls of half a second on one worker with concurrency=10000: two rounds."""
-    program = start(workshop, WAITS.replace("concurrency=100", "concurrency=10000"), ITEMS="20000", SECONDS="0.5")
-    began = time.monotonic()
-    assert program.wait(60) == 0, program.err
+    """20,000 calls on one worker with concurrency=10000: each of the first 10,000 waits for all of these."""
+    body = WAITS.replace("WAIT", "await wait_for_all()").replace("concurrency=100", "concurrency=10000")
+    program = start(workshop, body + ALL_AT_ONCE.replace("MOST", "10000"), ITEMS="20000")
+    assert program.wait(110) == 0, program.err
     assert len(workshop.lines("collected")) == 20000
-    assert time.monotonic() - began < 20

@@ -27,6 +27,7 @@ app = Pipeline("shop")
 class Order:
     n: int
     wait: float = 0.0
+    until: str = ""
 
 @dataclass
 class Bill:
@@ -41,6 +42,8 @@ def note():
 @app.service("price", threads=4, idempotent=True)
 def price(order: Order) -> Bill:
     time.sleep(order.wait)
+    while order.until and not Path(order.until).exists():
+        time.sleep(0.01)
     if order.n < 0:
         raise LookupError("no such thing")
     return Bill(order.n, 100 * order.n)
@@ -95,6 +98,7 @@ def test_streams_of_both_clients(workshop: Workshop) -> None:
         """
 import asyncio
 import itertools
+from pathlib import Path
 from shop import app
 from zmqpipeline.errors import ConfigurationError, ServiceError
 
@@ -107,9 +111,11 @@ def orders(count):
         yield {"n": n}
 
 with app.client("price") as client:
-    # the first is the slowest
-    slow = client.stream([{"n": 0, "wait": 0.5}, {"n": 1}, {"n": 2}])
-    assert [one["n"] for one in slow][-1] == 0
+    # the first waits until the others are here
+    slow = client.stream([{"n": 0, "until": "here"}, {"n": 1}, {"n": 2}])
+    assert sorted(next(slow)["n"] for _ in range(2)) == [1, 2]
+    Path("here").touch()
+    assert [one["n"] for one in slow] == [0]
     assert sorted(one["n"] for one in client.stream(orders(5000), at_once=100)) == list(range(5000))
     taken = 0
     first = list(itertools.islice(client.stream(orders(5000), at_once=10), 20))

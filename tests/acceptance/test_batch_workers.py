@@ -53,9 +53,9 @@ def test_one_bad_item_costs_one_item(sort: str, workshop: Workshop) -> None:
     said = {n: "LookupError" if n == 7 else "ValueError" for n in bad}
     assert sorted(workshop.lines("failed")) == sorted(f"{n} {error}" for n, error in said.items())
     sizes = workshop.numbers("sizes")
-    # 20 lists are tried in parts, which are up to eleven calls each; all others are long
+    # 20 lists are tried in parts, which are up to eleven calls each; all others are as long as there are items at hand
     assert max(sizes) == 32
-    assert len(sizes) < 500, len(sizes)
+    assert len(sizes) < 1000, len(sizes)
 
 
 @pytest.mark.slow
