@@ -33,6 +33,9 @@ ClientAliveInterval {alive}
 ClientAliveCountMax 3
 """
 
+NO_PENALTIES = "PerSourcePenalties no\n"
+"""Since OpenSSH 9.8 sshd refuses an address for a while from which connections broke off."""
+
 CLIENT = """\
 Host node*
   HostName 127.0.0.1
@@ -60,11 +63,20 @@ def lacking() -> str:
     return f"there is no {', no '.join(missing)}" if missing else ""
 
 
+def _takes(option: str, folder: Path) -> bool:
+    """Whether this sshd knows a line of its configuration."""
+    config = folder / "tried_config"
+    config.write_text(f"HostKey {folder}/host\n{option}")
+    return subprocess.run([str(program()), "-t", "-f", str(config)], capture_output=True, check=False).returncode == 0
+
+
 class Sshd:
     """One in a folder; its clients go to ``node0``, ``node1`` and so on with ``ssh -F CONFIG``."""
 
     def __init__(self, folder: Path, *, alive: int = 1) -> None:
         """`alive`: after so many seconds of silence it asks a client, and closes after three that got no answer."""
+        if os.geteuid() == 0:
+            PRIVILEGE_SEPARATION.mkdir(mode=0o755, exist_ok=True)
         self.folder = folder
         self.config = folder / "ssh_config"
         self._log = folder / "sshd.log"
@@ -74,11 +86,11 @@ class Sshd:
             subprocess.run(command, check=True)
         (folder / "known_hosts").write_text(f"node {(folder / 'host.pub').read_text()}")
         server = SERVER.format(folder=folder, alive=alive)
+        if _takes(NO_PENALTIES, folder):
+            server += NO_PENALTIES
         (folder / "sshd_config").write_text(LISTEN.format(port=port) + server)
         (folder / "machine_config").write_text(server)
         self.config.write_text(CLIENT.format(port=port, folder=folder, user=getpass.getuser()))
-        if os.geteuid() == 0:
-            PRIVILEGE_SEPARATION.mkdir(mode=0o755, exist_ok=True)
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -98,7 +110,7 @@ class Sshd:
 
     def refuses(self) -> str:
         """Why nobody is let in, in ssh's words and its own; empty if a command was executed."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             command = ["ssh", "-F", str(self.config), "node0", "true"]
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
@@ -118,7 +130,7 @@ class Sshd:
     def kill(self) -> None:
         """End the process that listens, with -9; connections that there are go on."""
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def start_again(self) -> None:
         """At the same port."""
