@@ -176,6 +176,7 @@ def test_a_lone_collector_calls_finished_again(workshop: Workshop, eventually: E
     begun(workshop, eventually)
     for program in programs:
         program.signal(signal.SIGKILL)
+        program.wait()
     programs = [workshop.start("-m", "app", *role.split()) for role in roles[:2]]
     assert [one.wait() for one in programs] == [0, 0], [one.err for one in programs]
     check_once(workshop, takes_journal=False, calls=2)
@@ -233,6 +234,7 @@ def test_a_lone_distributor_killed_during_finished(
     collector, distributor, worker = (workshop.start("-m", "app", role, **environ) for role in roles)
     begun(workshop, eventually)
     distributor.signal(signal.SIGKILL)
+    distributor.wait()
     second = workshop.start("-m", "app", "distributor", **environ)
     waits(eventually, second)
     let_go(workshop)
@@ -252,9 +254,11 @@ def test_a_collector_killed_during_finished_under_a_second_distributor(
     collector, distributor, worker = (workshop.start("-m", "app", role, **environ) for role in roles)
     begun(workshop, eventually)
     distributor.signal(signal.SIGKILL)
+    distributor.wait()
     second = workshop.start("-m", "app", "distributor", **environ)
     waits(eventually, second)
     collector.signal(signal.SIGKILL)
+    collector.wait()
     again = workshop.start("-m", "app", "collector", **environ)
     begun(workshop, eventually, 2)
     let_go(workshop)

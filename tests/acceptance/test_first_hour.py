@@ -159,9 +159,11 @@ class Upper(ServiceWorker):
     endpoint = "ipc://back.ipc"
     task_type = ""
     def handle_message(self, data, task_type, msgtype):
-        time.sleep(data.get("seconds", 0))
+        if data.get("holds"):
+            over.wait(60)
         return {"text": data["text"].upper()}
 
+over = threading.Event()
 service = Service("ipc://front.ipc", "ipc://back.ipc")
 broker = threading.Thread(target=service.run)
 broker.start()
@@ -171,12 +173,14 @@ with ServiceClient("ipc://front.ipc") as client:
         try:
             client.request({"text": "a"}, timeout=timeout)
         except Exception as error:
-            print(type(error).__name__, round(time.monotonic() - began, 1) == timeout, error)
-    waiting = client.submit({"text": "b", "seconds": 3}, timeout=2)
+            print(type(error).__name__, timeout - 0.05 < time.monotonic() - began, error)
+    waiting = client.submit({"text": "b", "holds": True}, timeout=8)
     worker = Upper()
     threading.Thread(target=worker.run).start()
-    print(client.request({"text": "c"}, timeout=10))
-    print(type(waiting.exception()).__name__)
+    late = waiting.exception()
+    over.set()
+    print(client.request({"text": "c"}, timeout=60))
+    print(type(late).__name__)
 service.shutdown()
 broker.join()
 """
