@@ -263,7 +263,7 @@ def test_every_benchmark_is_tried_here() -> None:
 def test_a_benchmark_prints_its_table(workshop: Workshop, name: str) -> None:
     """It ends with 0, and every row has its figures and says what is promised, if anything is."""
     arguments, heads, rows = TINY[name]
-    status, program = workshop.run("-m", "examples.benchmarks", name, *arguments.split(), "--rounds", "1", timeout=60)
+    status, program = workshop.run("-m", "examples.benchmarks", name, *arguments.split(), "--rounds", "1", timeout=110)
     assert status == 0, program.err
     title, head, *lines = program.out.splitlines()
     assert title == name
@@ -289,7 +289,7 @@ def test_a_benchmark_as_json(workshop: Workshop, name: str, third: str | None, c
     """One object a result, each on a line, with the figures of both sides, above zero, and how they compare."""
     arguments, _, rows = TINY[name]
     status, program = workshop.run(
-        "-m", "examples.benchmarks", name, *arguments.split(), "--rounds", "1", "--json", timeout=60
+        "-m", "examples.benchmarks", name, *arguments.split(), "--rounds", "1", "--json", timeout=110
     )
     assert status == 0, program.err
     found = [json.loads(line) for line in program.out.splitlines()]
@@ -345,7 +345,7 @@ def test_a_meeting_to_which_somebody_cannot_come_is_called_off(tmp_path: Path) -
             with pytest.raises(SystemExit, match="of 2 workers came to the start"):
                 start.hold(2, hosts)
         with pytest.raises(ConnectionError):
-            guest.result(20)
+            guest.result(60)
 
 
 def test_all_who_come_to_a_meeting_go_on_together(tmp_path: Path) -> None:
@@ -357,8 +357,8 @@ def test_all_who_come_to_a_meeting_go_on_together(tmp_path: Path) -> None:
         assert not wait([first], 0.05).done
         second = threads.submit(meeting.attend, str(place))
         began = start.hold(2, [])
-        first.result(20)
-        second.result(20)
+        first.result(60)
+        second.result(60)
     assert began <= time.monotonic()
 
 

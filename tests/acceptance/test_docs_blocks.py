@@ -80,7 +80,7 @@ class Story:
         """Run it to its end, which is a good one."""
         program = Program(self.workshop.folder, "block", command, self.environ)
         self.workshop.programs.append(program)
-        status = program.wait(60)
+        status = program.wait(100)
         assert status == 0, f"{where} ended with status {status}\n{program.out}\n{program.err}"
         # but for those of functions that are to raise, which are told as failures of their items
         told = program.err.count("The next of this kind are counted.")

@@ -15,6 +15,7 @@ from PIL import Image
 
 from examples.crawl import demo
 from examples.wordcount import words
+from tests.acceptance.conftest import troubles
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop
@@ -23,15 +24,15 @@ pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
-NAPS = r"after the first, 0\.\d\d s of naps took \d\.\d\d s\n"
+NAPS = r"after the first, 0\.\d\d s of naps took \d+\.\d\d s\n"
 
 PRINTED = {
-    "sequential": r"100 sleeps of 10 ms, 1\.00 s in all, took \d\.\d\d s in a loop: \+\d+\.\d %\n",
-    "sequential --items 20 --delay 0.001": r"20 sleeps of 1 ms, 0\.02 s in all, took 0\.\d\d s in a loop: .*\n",
+    "sequential": r"100 sleeps of 10 ms, 1\.00 s in all, took \d+\.\d\d s in a loop: \+\d+\.\d %\n",
+    "sequential --items 20 --delay 0.001": r"20 sleeps of 1 ms, 0\.02 s in all, took \d+\.\d\d s in a loop: .*\n",
     "singlethread run": "100 naps of 10 ms; " + NAPS,
     "singlethread run --workers 2 --meta items=50 --meta delay=0.002": "50 naps of 2 ms; " + NAPS,
     "singlethread run --meta items=1": "There is nothing to measure: ask for two items or more.\n",
-    "multithread run": r"200 naps of 10 ms: 2\.00 s of naps took [01]\.\d\d s\n10 beds, \d+ to \d+ naps in each\n",
+    "multithread run": r"200 naps of 10 ms: 2\.00 s of naps took \d+\.\d\d s\n10 beds, \d+ to \d+ naps in each\n",
     "multithread run --meta items=0": "There were no items.\n",
     "dependencies run": r"(\w+: 20 steps, from \d+ to \d+\n){4}",
     "dependencies check": r"(.*\n)*tasks in order: .*decorate after bake, whip\n",
@@ -80,9 +81,7 @@ def test_it_prints_what_its_readme_says_and_ends_with_0(workshop: Workshop, comm
     assert re.fullmatch(PRINTED[command], program.out), program.out
     # eight processes may take more than five seconds to start on a machine that is busy with other tests, or longer
     # than the others take for all of it
-    slow = re.compile("No worker serves task|before this worker was started")
-    said = [line for line in program.err.splitlines() if not slow.search(line)]
-    assert not re.search("Traceback|WARNING|ERROR", "\n".join(said)), program.err
+    assert not re.search("Traceback|WARNING|ERROR", "\n".join(troubles(program.err))), program.err
 
 
 def test_the_list_of_examples_is_whole() -> None:
@@ -131,9 +130,9 @@ def test_the_classes_share_the_naps(workshop: Workshop) -> None:
     shares = [int(number) for number in re.findall(r"^worker: (\d+) naps$", program.out, re.MULTILINE)]
     assert len(shares) == 2
     assert sum(shares) == 100
-    assert re.search(r"^collector: 100 naps of 10 ms took \d\.\d\d s$", program.out, re.MULTILINE)
+    assert re.search(r"^collector: 100 naps of 10 ms took \d+\.\d\d s$", program.out, re.MULTILINE)
     assert "distributor: everything is collected\n" in program.out
-    assert program.err == ""
+    assert troubles(program.err) == []
     assert list(workshop.folder.glob("naps-*")) == []
 
 
