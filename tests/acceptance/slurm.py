@@ -87,11 +87,22 @@ def seeds():
     for seed in range(int(os.environ["SIMULATIONS"])):
         yield {"seed": seed}
 
+def fast():
+    try:
+        with open("fast") as file:
+            return int(file.read())
+    except FileNotFoundError:
+        return 0
+
 @app.worker("measure")
 def measure(data):
+    until = time.monotonic() + 1
     draw = random.Random(data["seed"])
     position = sum(draw.choice((-1, 1)) for _ in range(1000))
     time.sleep(0.03)
+    # from this one on they take long: what befalls the jobs must not come when all is over
+    while data["seed"] >= fast() and time.monotonic() < until:
+        time.sleep(0.02)
     return {"seed": data["seed"], "position": position}
 
 @app.collector
@@ -137,7 +148,7 @@ class Slurm:
         wait_until((self.folder / "munge.socket").exists, "munge")
         self._daemon("slurmctld", "-D", "-i", "-f", str(self.config))
         self.start_node()
-        wait_until(lambda: "idle" in self.ask("sinfo", "-h", "-o", "%T"), "the node", 60.0)
+        wait_until(lambda: "idle" in self.ask("sinfo", "-h", "-o", "%T"), "the node", PATIENCE)
 
     def start_node(self) -> None:
         """The daemon of the node, be it for a second time."""
@@ -162,7 +173,7 @@ class Slurm:
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
         )
         return done.stdout.strip() if done.returncode == 0 else ""
@@ -177,6 +188,11 @@ class Slurm:
         words = dict(word.partition("=")[::2] for word in self.ask("scontrol", "show", "job", job).split())
         return words.get("ExitCode", "")
 
+    def restarts(self, job: str) -> int:
+        """How often it was requeued."""
+        words = dict(word.partition("=")[::2] for word in self.ask("scontrol", "show", "job", job).split())
+        return int(words.get("Restarts", "0"))
+
     def close(self) -> None:
         """End the jobs, then the daemons, each by its process id."""
         if self._daemons and self._daemons["slurmctld"].poll() is None:
@@ -188,7 +204,7 @@ class Slurm:
             daemon.terminate()
         for daemon in self._daemons.values():
             try:
-                daemon.wait(10)
+                daemon.wait(30)
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait(10)
@@ -213,6 +229,7 @@ class Sweep:
 
     def __init__(self, slurm: Slurm, simulations: int, done: Callable[[str], None]) -> None:
         self.slurm, self.simulations, self.done = slurm, simulations, done
+        self._restarts: dict[str, int] = {}
         self.folder = Path(tempfile.mkdtemp(prefix="sweep-", dir=slurm.folder))
         port = str(free_ports(7)[0])
         for block in blocks_of(PAGE):
@@ -247,19 +264,31 @@ class Sweep:
             return int(db.execute("SELECT count(*) FROM walks").fetchone()[0]) if there else 0
 
     def reach(self, part: float) -> int:
-        """Wait until so much of it is done; how many simulations."""
+        """Let so much of it be done quickly, and wait until it is; how many simulations."""
+        self._be_fast(part)
         wait_until(
             lambda: self.rows() >= part * self.simulations, f"{part:.0%} of the sweep\n{self.output()}", PATIENCE
         )
         return self.rows()
 
+    def _be_fast(self, part: float) -> None:
+        new = self.folder / "fast.new"
+        new.write_text(str(int(part * self.simulations)))
+        new.replace(self.folder / "fast")
+
     def running(self, job: str) -> None:
         """Wait until it runs."""
-        wait_until(lambda: self.slurm.state(job) == "RUNNING", f"job {job} to run", 90.0)
+        wait_until(lambda: self.slurm.state(job) == "RUNNING", f"job {job} to run", PATIENCE)
+        self._restarts[job] = self.slurm.restarts(job)
 
     def leave(self, job: str) -> None:
-        """Wait until it does not run any more."""
-        wait_until(lambda: self.slurm.state(job) != "RUNNING", f"job {job} to be preempted", 90.0)
+        """Wait until it does not run any more, or was started again since."""
+        known = self._restarts.get(job, 0)
+        wait_until(
+            lambda: self.slurm.state(job) != "RUNNING" or self.slurm.restarts(job) > known,
+            f"job {job} to be preempted",
+            PATIENCE,
+        )
 
     def crash(self) -> None:
         """The daemon of the node is killed, and started again after two seconds."""
@@ -273,6 +302,7 @@ class Sweep:
 
     def finish(self, job: str) -> None:
         """Wait for the end of it, and look at the table."""
+        self._be_fast(1)
         wait_until(
             lambda: self.slurm.state(job) in ("COMPLETED", "FAILED", "CANCELLED"),
             f"job {job}\n{self.output()}",
@@ -293,11 +323,15 @@ def in_an_allocation(sweep: Sweep) -> None:
     job = sweep.submit("survey.sbatch", f"--ntasks={WORKERS}")
     seen = sweep.reach(0.15)
     done(f"job {job} runs, with {WORKERS} workers as steps of it: {seen} of {sweep.simulations} done")
-    step = next(
-        word
-        for word in slurm.ask("squeue", "-h", "-s", "-j", job, "-o", "%i").split()
-        if word.rpartition(".")[2].isdecimal()
-    )
+    steps: list[str] = []
+
+    def are_there() -> bool:
+        words = slurm.ask("squeue", "-h", "-s", "-j", job, "-o", "%i").split()
+        steps[:] = [word for word in words if word.rpartition(".")[2].isdecimal()]
+        return bool(steps)
+
+    wait_until(are_there, "steps of the job", PATIENCE)
+    step = steps[0]
     slurm.ask("scancel", step)
     seen = sweep.reach(0.3)
     done(f"the step {step} was cancelled, and its worker is another one: {seen} done")
