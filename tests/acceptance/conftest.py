@@ -158,7 +158,7 @@ def workshop() -> Iterator[Workshop]:
 
 
 WAITS = re.compile(
-    "Waiting for |Still waiting for |No worker serves task |Nothing was heard |was over .* before this worker"
+    "[Ww]aiting for |No worker serves task |Nothing was heard |was over .* before this worker"
 )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.acceptance.test_stages import kill
+from tests.support.apps import GOES_NO_FURTHER
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop
@@ -36,6 +37,7 @@ def note(name, value):
     with open(name, "a") as file:
         file.write(f"{{value}}\\n")
 
+{GOES_NO_FURTHER}
 
 @app.task("book")
 def books():
@@ -70,6 +72,7 @@ def pages(chapter):
 def read(data):
     time.sleep(0.002)
     note("read", data["n"])
+    go_no_further("read")
     return data
 
 
@@ -135,6 +138,7 @@ def tables(workshop: Workshop) -> tuple[list[tuple[int, ...]], int, list[int]]:
 def test_any_one_process_may_die(victim: str, workshop: Workshop, eventually: Eventually) -> None:
     """Without a journal: each group is given once, with all that came of its parent."""
     workshop.write("app.py", APP.replace("COLLECTOR", PLAIN))
+    workshop.write("most", str(BOOKS * 5 // 2))
     started = {
         "collector": workshop.start("-m", "app", "collector"),
         "distributor": workshop.start("-m", "app", "distributor"),
@@ -147,6 +151,7 @@ def test_any_one_process_may_die(victim: str, workshop: Workshop, eventually: Ev
         started[victim].wait()
         role = ("worker", "page") if victim == "worker" else (victim,)
         started[victim] = workshop.start("-m", "app", *role)
+    workshop.write("most", "1000000")
     # torn chapters are failed items
     statuses = {name: one.wait(60) for name, one in started.items()}
     assert statuses == {"collector": 1, "distributor": 1, "worker": 0}, started["collector"].err
@@ -165,10 +170,12 @@ def test_with_a_journal_all_of_them_may_die(seed: int, workshop: Workshop, event
     rng = random.Random(seed)
     many = sum(pages for _, pages, _ in expected())
     for mark in sorted(rng.sample(range(1, many), 5)):
-        program = workshop.start(*RUN)
         goal = max(mark, len(workshop.lines("read")) + 1)
+        workshop.write("most", f"{goal}")
+        program = workshop.start(*RUN)
         eventually(lambda goal=goal: len(workshop.lines("read")) >= goal, f"{goal} pages")
         kill(program)
+    workshop.write("most", "1000000")
     status, program = workshop.run(*RUN)
     assert status == 1, program.err
     assert tables(workshop) == (expected(), many, [0, 0, 0, 0])

@@ -62,7 +62,8 @@ def test_a_file_that_is_no_journal_of_ours_is_refused(what: str, command: tuple[
 def test_a_journal_in_use_is_refused(workshop: Workshop, eventually: Eventually) -> None:
     """A second run with the same journal: one line that names the first one's process, status 75; that one goes on."""
     workshop.write("app.py", APP)
-    first = workshop.start(*RUN, SECONDS="0.05")
+    workshop.write("most", "100")
+    first = workshop.start(*RUN)
     eventually(lambda: len(rows(workshop)) > 10, "more than ten items collected")
     for command in ("run", "collector", "run --fresh"):
         status, second = workshop.run("-m", "app", *command.split(), "--journal", "run.db")
@@ -70,8 +71,11 @@ def test_a_journal_in_use_is_refused(workshop: Workshop, eventually: Eventually)
         assert len(second.err.splitlines()) == 1, second.err
         assert f"{first.pid}" in second.err
     mark = len(rows(workshop))
+    workshop.write("most", "300")
     eventually(lambda: len(rows(workshop)) > mark, "the first run goes on")
     first.signal(signal.SIGTERM)
+    eventually(lambda: "The run drains" in first.err, "the run drains")
+    workshop.write("most", "1000000")
     assert first.wait() == 143, first.err
 
 
@@ -79,7 +83,7 @@ def test_a_journal_in_use_is_refused(workshop: Workshop, eventually: Eventually)
 def test_a_run_that_cannot_write_its_journal_ends_and_goes_on_later(workshop: Workshop) -> None:
     """Status 75 and one letter, soon; with room again the same command does the rest, and each item is one row."""
     workshop.write("app.py", APP)
-    status, program = workshop.run(*RUN, LIMIT="100000", timeout=20)
+    status, program = workshop.run(*RUN, LIMIT="100000")
     assert status == 75, program.err
     assert "Traceback" not in program.err
     told = [line for line in program.err.splitlines() if line.startswith("Error: ")]

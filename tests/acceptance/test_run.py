@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.apps import GOES_NO_FURTHER
+
 pytestmark = pytest.mark.processes
 
 HEAD = """
@@ -32,6 +34,7 @@ if __name__ == "__main__":
 """
 SLEEPER = (
     HEAD
+    + GOES_NO_FURTHER
     + """
 SECONDS = float(os.environ.get("SECONDS", "0.01"))
 
@@ -49,6 +52,7 @@ def begin():
 @app.worker("C")
 def work(data):
     note("started", data["n"])
+    go_no_further(data["n"])
     if os.environ.get("HOLD"):
         ctypes.PyDLL(None).usleep(int(SECONDS * 1e6))  # a PyDLL call keeps the GIL
     else:
@@ -97,7 +101,7 @@ def test_json_is_one_object_whatever_is_printed(workshop: Any) -> None:
 def test_kill_of_run_leaves_nobody(
     workshop: Any, eventually: Callable[..., None], is_gone: Callable[[int], bool]
 ) -> None:
-    """kill -9 of `run`: in five seconds no process of it is left, nor one that holds the GIL; the next run tidies."""
+    """kill -9 of `run`: soon no process of it is left, nor one that holds the GIL for a minute; the next run tidies."""
     workshop.write("app.py", SLEEPER)
     folders = workshop.folder / "tmp"
     folders.mkdir()
@@ -107,7 +111,7 @@ def test_kill_of_run_leaves_nobody(
     assert len(pids) == 3
     program.signal(signal.SIGKILL)
     program.wait()
-    eventually(lambda: all(is_gone(pid) for pid in pids), "all children gone", timeout=5)
+    eventually(lambda: all(is_gone(pid) for pid in pids), "all children gone", timeout=40)
     assert len(list(folders.iterdir())) == 1
     assert workshop.run("-m", "app", "run", ITEMS="1", TMPDIR=str(folders))[0] == 0
     assert not list(folders.iterdir())
@@ -119,7 +123,7 @@ def test_ctrl_c_drains(workshop: Any, eventually: Callable[..., None], is_gone: 
     program = workshop.start("-m", "app", "run", "--workers", "2", SECONDS="0.2", ITEMS="100000")
     eventually(lambda: len(workshop.lines("collected")) >= 4, "four items collected")
     program.signal(signal.SIGINT, group=True)
-    assert program.wait(10) == 130, program.err
+    assert program.wait() == 130, program.err
     assert sorted(workshop.numbers("collected")) == sorted(workshop.numbers("started"))
     assert "items in" in program.err
     assert not any(one in program.err for one in ("Traceback", "connection to the distributor"))
@@ -133,7 +137,7 @@ def test_sigterm_drains(workshop: Any, eventually: Callable[..., None]) -> None:
     program = workshop.start("-m", "app", "run", "--json", SECONDS="0.1", ITEMS="100000")
     eventually(lambda: len(workshop.lines("collected")) >= 2, "two items collected")
     program.signal(signal.SIGTERM)
-    assert program.wait(10) == 143, program.err
+    assert program.wait() == 143, program.err
     assert sorted(workshop.numbers("collected")) == sorted(workshop.numbers("started"))
     assert program.json["ok"] is False
     assert program.json["tasks"]["C"]["collected"] == len(workshop.lines("collected"))
@@ -147,7 +151,7 @@ def test_a_second_signal_ends_at_once(workshop: Any, eventually: Callable[..., N
     program.signal(signal.SIGINT, group=True)
     eventually(lambda: "drains" in program.err, "the log line about draining")
     program.signal(signal.SIGINT, group=True)
-    assert program.wait(5) == 130
+    assert program.wait(20) == 130
 
 
 def test_a_drain_has_an_end(workshop: Any, eventually: Callable[..., None]) -> None:
@@ -156,16 +160,18 @@ def test_a_drain_has_an_end(workshop: Any, eventually: Callable[..., None]) -> N
     program = workshop.start("-m", "app", "run", "--drain-timeout", "0.5", SECONDS="60")
     eventually(lambda: workshop.lines("started"), "an item begun")
     program.signal(signal.SIGINT)
-    assert program.wait(12) == 130
+    assert program.wait(40) == 130
 
 
 def test_a_killed_worker_is_started_again(workshop: Any, eventually: Callable[..., None]) -> None:
     """kill -9 of the only worker: the log says how it ended, a new one takes over, every item is collected once."""
     workshop.write("app.py", SLEEPER)
+    workshop.write("most", "50")
     program = workshop.start("-m", "app", "run", "--workers", "1", "--json", SECONDS="0.02")
     eventually(lambda: len(workshop.lines("collected")) >= 10, "ten items collected")
     victim = workshop.numbers("workers")[0]
     os.kill(victim, signal.SIGKILL)
+    workshop.write("most", "1000")
     assert program.wait() == 0, program.err
     assert sorted(workshop.numbers("collected")) == list(range(100))
     assert len(workshop.lines("workers")) == 2
@@ -212,7 +218,7 @@ def test_holding_the_gil_is_not_death(workshop: Any) -> None:
     """Workers that hold the GIL for 8 s, one of two and one with thousands waiting, keep their items: no redelivery."""
     workshop.write("app.py", HOLDERS)
     began = time.monotonic()
-    status, program = workshop.run("-m", "app", "run", "--workers", "C=2", "--json", timeout=50)
+    status, program = workshop.run("-m", "app", "run", "--workers", "C=2", "--json", timeout=80)
     assert status == 0, program.err
     assert time.monotonic() - began > 8
     assert sorted(workshop.numbers("started")) == sorted(workshop.numbers("collected")) == list(range(1000))
@@ -274,15 +280,18 @@ def test_a_killed_distributor_is_started_again(workshop: Any, eventually: Callab
     once = 'if data["n"] < 5 and not os.path.exists(name := f"seen {data[\'n\']}"): note(name, ""); raise Retry(0)'
     text = SLEEPER.replace('    note("started", data["n"])', f"    {once}")
     workshop.write("app.py", text.replace("import Pipeline", "import Pipeline, Retry"))
+    workshop.write("most", "0")
     program = workshop.start("-m", "app", "run", "--json", "--workers", "2", SECONDS="0.01", ITEMS="400")
     for life in range(1, 4):
         mark = len(workshop.lines("collected")) + 40
+        workshop.write("most", f"{mark + 40}")
         eventually(lambda mark=mark: len(workshop.lines("collected")) >= mark, "forty more items collected")
         assert len(distributors(workshop)) == life
         os.kill(distributors(workshop)[-1], signal.SIGKILL)
         said = f"The distributor (pid {distributors(workshop)[-1]}) ended by SIGKILL"
         eventually(lambda said=said: said in program.err, "the log line about its death")
         eventually(lambda life=life: len(distributors(workshop)) > life, "the next distributor at work")
+    workshop.write("most", "1000")
     assert program.wait() == 0, program.err
     assert sorted(workshop.numbers("collected")) == list(range(400))
     assert len(distributors(workshop)) == 4
@@ -313,7 +322,7 @@ def test_a_run_drains_while_its_distributor_is_away(workshop: Any, eventually: C
     os.kill(distributors(workshop)[0], signal.SIGKILL)
     eventually(lambda: "a new one starts in" in program.err, "the log line about its death")
     program.signal(signal.SIGINT, group=True)
-    assert program.wait(10) == 130, program.err
+    assert program.wait() == 130, program.err
     assert "Traceback" not in program.err
 
 
@@ -374,7 +383,7 @@ def test_metadata_that_raises_ends_the_run(workshop: Any) -> None:
         "app.py",
         SLEEPER.replace('@app.worker_init("C")', "@app.metadata\ndef meta():\n    1 / 0\n\n@app.worker_init('C')"),
     )
-    status, program = workshop.run("-m", "app", "run", timeout=10)
+    status, program = workshop.run("-m", "app", "run")
     assert status == 1
     assert program.err.count("Traceback") == 1
     assert "  metadata: ZeroDivisionError: division by zero in app.py:" in program.err
@@ -459,7 +468,7 @@ def test_app_run_may_be_called_in_a_thread(workshop: Any) -> None:
 found = []
 thread = threading.Thread(target=lambda: found.append(app.run()))
 thread.start()
-thread.join(20)
+thread.join(50)
 assert found[0].ok
 """
     workshop.write("script.py", program(what))
@@ -482,7 +491,7 @@ except PipelineTimeout as error:
 """
         ),
     )
-    status, script = workshop.run("script.py", SECONDS="0.1", ITEMS="100000", timeout=10)
+    status, script = workshop.run("script.py", SECONDS="0.1", ITEMS="100000")
     assert status == 0, script.err
     assert "was not over within 1.5 s" in script.out
     assert sorted(workshop.numbers("collected")) == sorted(workshop.numbers("started"))
@@ -495,6 +504,6 @@ def test_ctrl_c_in_a_script_is_a_keyboard_interrupt(workshop: Any, eventually: C
     script = workshop.start("script.py", SECONDS="0.05", ITEMS="100000")
     eventually(lambda: workshop.lines("collected"), "an item collected")
     script.signal(signal.SIGINT, group=True)
-    assert script.wait(10) == -signal.SIGINT
+    assert script.wait() == -signal.SIGINT
     assert "done" not in script.out
     assert "KeyboardInterrupt" in script.err

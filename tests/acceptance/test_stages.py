@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.apps import GOES_NO_FURTHER
+
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Program, Workshop
 
@@ -23,7 +25,7 @@ Eventually = Callable[..., None]
 PAGES = 700
 
 APP = f"""
-import time
+import os, time
 from zmqpipeline import Pipeline
 
 app = Pipeline("crawl")
@@ -34,6 +36,7 @@ def note(name, value):
     with open(name, "a") as file:
         file.write(f"{{value}}\\n")
 
+{GOES_NO_FURTHER}
 
 @app.task("page", first=[{{"url": 0}}], for_each="page", key="url")
 def links(page):
@@ -45,6 +48,7 @@ def fetch(data):
     time.sleep(0.002)
     url = data["url"]
     note("fetched", url)
+    go_no_further("fetched")
     return {{"url": url, "links": [(2 * url + 1) % PAGES, (3 * url + 2) % PAGES]}}
 
 
@@ -116,6 +120,7 @@ def fetched(workshop: Workshop) -> int:
 def test_any_one_process_may_die(victim: str, workshop: Workshop, eventually: Eventually) -> None:
     """Without a journal: started again, or not (a worker), it loses nothing, and the run ends when all is done."""
     workshop.write("app.py", APP.replace("COLLECTOR", PLAIN))
+    workshop.write("most", str(len(reached()) * 3 // 4))
     started = {
         "collector": workshop.start("-m", "app", "collector"),
         "distributor": workshop.start("-m", "app", "distributor"),
@@ -130,6 +135,7 @@ def test_any_one_process_may_die(victim: str, workshop: Workshop, eventually: Ev
             started[victim] = workshop.start("-m", "app", "worker", "page")
         else:
             started[victim] = workshop.start("-m", "app", victim)
+    workshop.write("most", "1000000")
     for one in (*started.values(), *others):
         assert one.wait(60) == 0, one.err
     pages = Counter(workshop.numbers("pages"))
@@ -147,10 +153,12 @@ def test_with_a_journal_all_of_them_may_die(seed: int, workshop: Workshop, event
     command = ("-m", "app", "run", "--journal", "run.db", "--workers", "page=2,word=1", "--json")
     rng = random.Random(seed)
     for mark in sorted(rng.sample(range(1, len(reached())), 5)):
-        program = workshop.start(*command)
         goal = max(mark, fetched(workshop) + 1)
+        workshop.write("most", f"{goal}")
+        program = workshop.start(*command)
         eventually(lambda goal=goal: fetched(workshop) >= goal, f"{goal} pages")
         kill(program)
+    workshop.write("most", "1000000")
     status, program = workshop.run(*command)
     assert status == 0, program.err
     with closing(sqlite3.connect(workshop.folder / "run.db")) as db:

@@ -51,6 +51,20 @@ if __name__ == "__main__":
 """
 """The end of a program that has a `note(name, text)`: the file `collected` has a line for each number collected."""
 
+GOES_NO_FURTHER = """
+def go_no_further(where):
+    # of a file its lines count, else it is a number
+    while os.path.exists("most"):
+        reached = where if isinstance(where, int) else len(open(where).readlines())
+        if reached < int(open("most").read()):
+            return
+        time.sleep(0.01)
+"""
+"""Part of a program that imports `os` and `time`: its run goes as far as the file `most` says, however late one looks.
+
+So it is not over when somebody is killed. Without the file it goes on; for the same, a test writes a large number.
+"""
+
 
 def squares(count: int, name: str = "squares", **options: Any) -> Pipeline:
     """A pipeline that squares so many numbers."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from tests.support.apps import GOES_NO_FURTHER
+
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Workshop
 
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
 Eventually = Callable[..., None]
 
 
-APP = """
+APP = (
+    """
 import os, random, time
 from zmqpipeline import Pipeline
 
@@ -24,7 +27,9 @@ ITEMS = int(os.environ.get("ITEMS", "1500"))
 def note(name, text):
     with open(name, "a") as file:
         file.write(f"{text}\\n")
-
+"""
+    + GOES_NO_FURTHER
+    + """
 @app.metadata
 def metadata():
     return {"made": "here"}
@@ -38,6 +43,7 @@ def numbers():
 @app.worker("C", threads=2)
 def work(data):
     note("executed", data["n"])
+    go_no_further("executed")
     time.sleep(float(os.environ.get("SECONDS", "0.001")))
     return data
 
@@ -54,6 +60,8 @@ if __name__ == "__main__":
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["LIMIT"]),) * 2)
     app.main()
 """
+)
+"""`most` is how many items may be executed: see `GOES_NO_FURTHER`."""
 
 
 RUN = ("-m", "app", "run", "--workers", "2", "--json", "--journal", "run.db")
