@@ -154,7 +154,7 @@ def test_a_job_that_is_warned_is_requeued_and_goes_on(workshop: Workshop, eventu
     cluster = Cluster(workshop)
     program = workshop.folder / "survey.py"
     whole = program.read_text()
-    slow = whole.replace('    if data["n"] == -1', '    __import__("time").sleep(0.02)\n    if data["n"] == -1')
+    slow = whole.replace('    if data["n"] == -1', '    __import__("time").sleep(0.1)\n    if data["n"] == -1')
     assert slow != whole
     program.write_text(slow)
     job = cluster.submit()
@@ -192,10 +192,10 @@ def test_the_scripts_of_an_array_for_slurm_run_to_their_end(
     server = cluster.submit("server.sbatch")
     eventually(lambda: cluster.rows() > 20, "some rows are collected")
     workers[1].signal(signal.SIGTERM)
-    assert workers[1].wait(30) == 0, workers[1].err
+    assert workers[1].wait() == 0, workers[1].err
     assert "requeued 9_1" in workers[1].out
     assert server.wait(60) == 0, server.out + server.err
-    assert workers[0].wait(30) == 0, workers[0].err
+    assert workers[0].wait() == 0, workers[0].err
     assert cluster.rows() == 1000
     assert "requeued" not in server.out + workers[0].out
 

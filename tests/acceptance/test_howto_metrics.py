@@ -43,7 +43,7 @@ def test_the_commands_expose_what_is_shown(workshop: Workshop, free_port: int, e
 
     def told() -> bool:
         nonlocal said
-        with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=60) as reply:
             said = reply.read().decode()
         return 'zmqpipeline_workers{state="busy",task="measure"} 2.0' in said
 

@@ -193,7 +193,8 @@ def test_a_far_worker_is_lost(
     how = "status 255" if victim == "worker" else "SIGKILL"
     eventually(lambda: f"ended by {how}" in program.err, "its death is seen")
     eventually(lambda: stage.at_work(3), "another one is at work")
-    assert sum(map(is_gone, stage.pids)) == 1
+    # one that has lost its ssh leaves by itself
+    eventually(lambda: sum(map(is_gone, stage.pids)) == 1, "the first one is gone")
     stage.workshop.write("go", "")
     assert program.wait() == 0, program.err
     stage.assert_each_once()
@@ -204,21 +205,21 @@ def test_a_far_worker_is_lost(
 @pytest.mark.parametrize("launch", ["ssh", "nice -n 5", """sh -c '"$@"; true' --"""])
 def test_the_run_is_killed(launch: str, stage: Stage, eventually: Eventually, is_gone: Callable[[int], bool]) -> None:
     """Its workers leave by themselves, also in the middle of an item, and so does what was between."""
-    program = stage.start(stage.ssh if launch == "ssh" else launch, "time.sleep(60)", *stage.far)
+    program = stage.start(stage.ssh if launch == "ssh" else launch, "time.sleep(300)", *stage.far)
     eventually(lambda: stage.at_work(2), "both are at work")
     program.signal(signal.SIGKILL)
     between = stage.workshop.numbers("ssh") if launch == "ssh" else []
-    eventually(lambda: all(map(is_gone, [*stage.pids, *between])), "all are gone", 5)
+    eventually(lambda: all(map(is_gone, [*stage.pids, *between])), "all are gone")
 
 
 def test_the_run_is_killed_while_a_call_holds_the_interpreter(
     stage: Stage, eventually: Eventually, is_gone: Callable[[int], bool]
 ) -> None:
     """No thread of the worker can see the end of the lifeline: behind a command that becomes it, the system ends it."""
-    program = stage.start("nice -n 5", "import ctypes; ctypes.PyDLL(None).sleep(60)", workers=1)
+    program = stage.start("nice -n 5", "import ctypes; ctypes.PyDLL(None).sleep(300)", workers=1)
     eventually(lambda: stage.at_work(1), "it is at work")
     program.signal(signal.SIGKILL)
-    eventually(lambda: is_gone(stage.pids[0]), "it is gone", 5)
+    eventually(lambda: is_gone(stage.pids[0]), "it is gone")
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -246,11 +247,11 @@ def test_the_run_drains(launch: str, how: signal.Signals, stage: Stage, eventual
 
 def test_a_drain_does_not_wait_for_a_command_on_its_way(stage: Stage, eventually: Eventually) -> None:
     """An ssh that still connects holds no item: it is ended at once."""
-    launch = f"sh -c 'echo $$ >> {stage.workshop.folder}/waiting; exec sleep 60' --"
+    launch = f"sh -c 'echo $$ >> {stage.workshop.folder}/waiting; exec sleep 300' --"
     program = stage.start(launch, "pass", workers=1)
     eventually(lambda: stage.workshop.lines("waiting"), "the command runs")
     program.signal(signal.SIGTERM)
-    assert program.wait(10) == 143, program.err
+    assert program.wait(20) == 143, program.err
     assert "did not end in time" not in program.err
 
 

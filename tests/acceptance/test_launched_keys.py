@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.acceptance.test_launch import SSH, Eventually, Stage
+from tests.support.descendants import children_of, text_of
 from tests.support.stolen_keys import steal
 from zmqpipeline.runtime.security import keyfiles
 
@@ -173,9 +174,7 @@ def test_a_distributor_that_was_killed_knows_the_keys_again(site: Site, eventual
     """Its workers are let in by the next one, and nothing is lost."""
     program = site.run(WAIT)
     eventually(lambda: site.at_work(2), "both are at work")
-    (distributor,) = (
-        pid for pid in children_of(program.pid) if b"distributor" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    )
+    (distributor,) = (pid for pid in children_of(program.pid) if "distributor" in text_of(pid, "cmdline"))
     os.kill(distributor, signal.SIGKILL)
     eventually(lambda: "distributor (pid" in program.err and "ended by SIGKILL" in program.err, "its death is seen")
     site.workshop.write("go", "")
@@ -183,13 +182,6 @@ def test_a_distributor_that_was_killed_knows_the_keys_again(site: Site, eventual
     assert set(site.workshop.numbers("collected")) == set(range(300))
     assert len(site.greetings) == len(site.pids) == 2
     assert "refused" not in program.err
-
-
-def children_of(pid: int) -> list[int]:
-    """The processes that this one has started."""
-    return [
-        int(child) for one in Path(f"/proc/{pid}/task").iterdir() for child in (one / "children").read_text().split()
-    ]
 
 
 def test_a_command_on_this_machine_has_keys_of_its_own_too(site: Site) -> None:

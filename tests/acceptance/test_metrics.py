@@ -64,7 +64,7 @@ STATES = ("sent", "collected", "failed", "aborted", "skipped", "redelivered", "d
 
 def scraped(address: str) -> dict[str, float]:
     """The samples that are exposed, by name and labels."""
-    with urllib.request.urlopen(address, timeout=10) as reply:
+    with urllib.request.urlopen(address, timeout=60) as reply:
         assert reply.headers["Content-Type"].startswith("text/plain")
         lines = reply.read().decode().splitlines()
     found: dict[str, float] = {}
@@ -220,7 +220,7 @@ def test_only_the_metrics_are_served(workshop: Workshop, serve: Callable[..., tu
     program, address = serve()
     port = int(address.split(":")[2].split("/")[0])
     with pytest.raises(urllib.error.HTTPError, match="405"):
-        urllib.request.urlopen(urllib.request.Request(address, data=b"x", method="POST"), timeout=10)
+        urllib.request.urlopen(urllib.request.Request(address, data=b"x", method="POST"), timeout=60)
     for garbage in (b"\x00\xff" * 2000 + b"\r\n\r\n", b"GET /metrics HTTP/9.9\r\n\r\n", b""):
         with socket.create_connection(("127.0.0.1", port)) as stranger:
             stranger.sendall(garbage)

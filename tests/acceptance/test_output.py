@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +60,7 @@ def in_shell(workshop: Workshop, command: str, **environ: str) -> subprocess.Com
         env={**workshop.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
         check=False,
     )
 
@@ -166,8 +167,22 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_a_reader_that_is_gone_ends_a_command(workshop: Workshop) -> None:
     """Without a word, as other programs do; the status is 1."""
-    done = in_shell(workshop, "ok check | true; echo ${PIPESTATUS[0]}")
-    assert (done.stdout, done.stderr) == ("1\n", "")
+    workshop.write("ok.py", APP)
+    # it has gone before the writer begins
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "ok", "check"]
+    done = subprocess.run(
+        command,
+        cwd=workshop.folder,
+        env=workshop.environ,
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        timeout=100,
+        check=False,
+    )
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 RAISING = APP.replace(

@@ -127,7 +127,7 @@ def test_each_worker_on_a_cluster_has_a_pair_of_its_own(site: Site, eventually: 
         withdrawn = {one.removesuffix("-withdrawn") for one in site.issued if one.endswith("-withdrawn")}
         (gone,) = (keys for keys in (first, second) if name_of(keys) in withdrawn)
         thief = site.thief(gone)
-        eventually(lambda: "refused this key" in thief.err, "the key of the dead one is refused", 30)
+        eventually(lambda: "refused this key" in thief.err, "the key of the dead one is refused")
         (site.workshop.folder / "wait").unlink()
         assert program.wait(60) == 0, program.err
     assert sorted(site.workshop.numbers("collected")) == list(range(40))

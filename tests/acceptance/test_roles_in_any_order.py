@@ -57,7 +57,7 @@ def test_four_processes_in_any_order(transport: str, order: tuple[str, ...], wor
     for role in order:
         programs.append(workshop.start("-m", "app", *role.split(), *place))
         time.sleep(0.4)  # the order is the input here, and a start is no event that anyone reports
-    statuses = [program.wait(40) for program in programs]
+    statuses = [program.wait() for program in programs]
     assert statuses == [0, 0, 0, 0], [program.err for program in programs]
     assert sorted(workshop.numbers("collected")) == list(range(10_000))
 
@@ -77,7 +77,7 @@ def test_a_killed_worker_costs_nothing_but_its_time(workshop: Any, eventually: C
     first.signal(signal.SIGKILL)
     killed_at, left = time.monotonic(), 2_000 - len(workshop.lines("collected"))
     took_each = 2 * threads * (killed_at - began) / (2_000 - left - before)
-    statuses = [program.wait(40) for program in (collector, distributor, second)]
+    statuses = [program.wait() for program in (collector, distributor, second)]
     took = time.monotonic() - killed_at
     assert statuses == [0, 0, 0], distributor.err
     assert sorted(workshop.numbers("collected")) == list(range(2_000))
@@ -112,7 +112,7 @@ def test_worker_processes_share_one_command(workshop: Any) -> None:
 def test_an_idle_worker_may_go_home(workshop: Any) -> None:
     """`--idle-timeout` ends a worker that hears of nobody, with status 0."""
     workshop.write("app.py", APP.format(items=1, threads=1, seconds=0))
-    status, program = workshop.run("-m", "app", "worker", "--idle-timeout", "0.3", timeout=5)
+    status, program = workshop.run("-m", "app", "worker", "--idle-timeout", "0.3")
     assert status == 0, program.err
 
 

@@ -59,7 +59,7 @@ def page_of(program: Program, eventually: Callable[..., None]) -> httpx.Client:
     eventually(lambda: program.ended() or "The page of" in program.err, "the address")
     said = re.search(r"The page of '[^']+': (http://\S+:\d+)/\n", program.err)
     assert said, program.err
-    return httpx.Client(base_url=said[1].replace("0.0.0.0", "127.0.0.1"), timeout=20)
+    return httpx.Client(base_url=said[1].replace("0.0.0.0", "127.0.0.1"), timeout=60)
 
 
 def server_of(program: Program) -> int:
@@ -120,7 +120,7 @@ def test_failures_are_told_while_the_run_goes_on(waiting: Workshop, eventually: 
     """Those of workers, and those of the collector, each with its traceback and its item; `status` knows them, too."""
     run = waiting.start("-m", "app", "run", "--workers", "1", "--dashboard", "127.0.0.1:0")
     with page_of(run, eventually) as client:
-        told = until(events(client), lambda one: one["failures"]["kinds"] == 2)
+        told = until(events(client), lambda one: one["failures"]["kinds"] == 2 and one["slow"])
         kinds = {one["stage"]: one for one in told["failures"]["rows"]}
         assert (kinds["worker"]["error"], kinds["worker"]["number"]) == ("ValueError", 2)
         assert kinds["worker"]["message"] == "<script>alert(1)</script>\\u202e"
@@ -269,7 +269,11 @@ def test_a_run_is_ended_by_the_page(
     )
     with page_of(run, eventually) as client:
         client.headers["Authorization"] = f"Bearer {TOKEN}"
-        until(events(client), lambda one: one["slow"] and one["failures"]["items"] == 2)
+        # all are done but the one that waits, and those behind it
+        until(
+            events(client),
+            lambda one: one["slow"] and one["failures"]["items"] == 2 and one["tasks"][0]["collected"] == 3,
+        )
         good = word_of(client)
         for bad in (
             {},
@@ -347,7 +351,7 @@ def test_the_server_does_not_import_the_app(workshop: Workshop, eventually: Call
         *("--keys", "keys", "--endpoint", f"ipc://{workshop.folder}/here", "--journal", "run.db"),
     )
     eventually(lambda: run.ended() or "The page of" in run.err, "the address")
-    with httpx.Client(base_url=re.findall(r"http://\S+:\d+", run.err)[0], timeout=20) as client:
+    with httpx.Client(base_url=re.findall(r"http://\S+:\d+", run.err)[0], timeout=60) as client:
         told = until(events(client), lambda one: one["failures"]["kinds"] == 2)
         assert told["title"] == "wa/its \\u202e"
         assert told["failures"]["list"].endswith("-A made:create dead list --journal run.db")

@@ -76,7 +76,7 @@ def status_of(role: str, signum: int) -> int:
     return 0 if "worker" in role and signum == signal.SIGTERM else 128 + signum
 
 
-def end(programs: dict[str, Program], roles: tuple[str, ...], signum: int, timeout: float = 15) -> None:
+def end(programs: dict[str, Program], roles: tuple[str, ...], signum: int, timeout: float = 60) -> None:
     """Signal these one after the other, as a terminal does; each ends with its own status, and without a traceback."""
     for role in roles:
         programs[role].signal(signum, group=signum == signal.SIGINT)
@@ -136,7 +136,7 @@ def hold_up(workshop: Workshop, eventually: Eventually, held: str, *flags: str) 
 def test_a_drain_has_an_end(held: str, role: str, workshop: Workshop, eventually: Eventually) -> None:
     """With `--drain-timeout 0.5`, who waits for what does not come ends all the same, soon, with its usual status."""
     programs = hold_up(workshop, eventually, held, "--drain-timeout", "0.5")
-    end(programs, (role,), signal.SIGTERM, timeout=8)
+    end(programs, (role,), signal.SIGTERM, timeout=20)
 
 
 HANGS = """
@@ -166,12 +166,12 @@ def collect(data):
 def test_a_run_whose_collector_hangs_has_one_drain_time(workshop: Workshop, eventually: Eventually) -> None:
     """The collector gets no second one after the others: what it holds is not acknowledged, and not lost."""
     workshop.write("hangs.py", HANGS)
-    run = workshop.start("-m", "zmqpipeline", "-A", "hangs:app", "run", "--workers", "1", "--drain-timeout", "8")
-    eventually((workshop.folder / "hangs").exists, "a function that does not return", timeout=30)
+    run = workshop.start("-m", "zmqpipeline", "-A", "hangs:app", "run", "--workers", "1", "--drain-timeout", "12")
+    eventually((workshop.folder / "hangs").exists, "a function that does not return")
     began = time.monotonic()
     run.signal(signal.SIGTERM)
-    assert run.wait(40) == 143, run.err
-    assert 8 <= time.monotonic() - began < 14
+    assert run.wait() == 143, run.err
+    assert 12 <= time.monotonic() - began < 24
 
 
 @pytest.mark.slow
@@ -181,7 +181,7 @@ def test_a_second_signal_ends_at_once(held: str, role: str, workshop: Workshop, 
     programs = hold_up(workshop, eventually, held)
     programs[role].signal(signal.SIGTERM)
     programs[role].signal(signal.SIGINT)
-    assert programs[role].wait(10) in (130, 143), programs[role].err
+    assert programs[role].wait(20) in (130, 143), programs[role].err
 
 
 METADATA = """
@@ -214,6 +214,6 @@ print(words.status, words.signum)
 def test_a_metadata_worker_that_nobody_wants_ends(signum: int, workshop: Workshop) -> None:
     """A program of the class API: after SIGTERM `run` returns; Ctrl-C it raises. The rest is the program's own."""
     workshop.write("words.py", METADATA)
-    status, program = workshop.run("words.py", str(signum.real), timeout=10)
+    status, program = workshop.run("words.py", str(signum.real))
     raised = "interrupted\n" if signum == signal.SIGINT else ""
     assert (status, program.out) == (0, f"{raised}0 {signum.real}\n"), program.err

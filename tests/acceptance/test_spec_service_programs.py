@@ -82,11 +82,11 @@ def test_broker_worker_and_client_in_any_start_order(
     for name, text in PROGRAMS.items():
         workshop.write(name, text)
     programs = {name: workshop.start(name) for name in order}
-    assert programs["client.py"].wait(30) == 0, programs["client.py"].err
+    assert programs["client.py"].wait() == 0, programs["client.py"].err
     answers = programs["client.py"].out.splitlines()
     assert answers == ["{'text': 'ONE', 'for': 'UPPER', 'by': 'DATA'}", str(list("ABCDEFGH"))]
     programs["broker.py"].signal(signal.SIGINT)
-    assert {name: program.wait(20) for name, program in programs.items()} == dict.fromkeys(order, 0)
+    assert {name: program.wait() for name, program in programs.items()} == dict.fromkeys(order, 0)
     assert programs["broker.py"].out == "service finished\n"
     assert programs["worker.py"].out == "finished - answered 9 requests\n"
     assert [program.err for program in programs.values()] == ["", "", ""]
@@ -105,7 +105,7 @@ def test_a_worker_outlives_its_broker_and_serves_the_next(workshop: Workshop, ev
     assert workshop.run("client.py")[0] == 0
     assert not worker.ended()
     second.signal(signal.SIGINT)
-    assert (second.wait(20), worker.wait(20)) == (0, 0)
+    assert (second.wait(), worker.wait()) == (0, 0)
     assert worker.out == "finished - answered 18 requests\n"
 
 
@@ -129,4 +129,4 @@ with zmqpipeline.ServiceClient(settings.FRONTEND_ENDPOINT) as client:
         "{'text': 'ONE', 'for': 'UPPER', 'by': 'DATA'}", str(list("ABCDEFGH")), "['LOWER', '']",
     ]  # fmt: skip
     broker.signal(signal.SIGINT)
-    assert [broker.wait(20), worker.wait(20)] == [0, 0]
+    assert [broker.wait(), worker.wait()] == [0, 0]

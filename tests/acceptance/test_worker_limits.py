@@ -38,11 +38,11 @@ def work(data):
 @pytest.mark.parametrize("part", ["worker_init", "thread_init"])
 def test_an_initialisation_that_hangs_is_ended(part: str, workshop: Workshop) -> None:
     """The worker says which function it was, and where, and leaves; its items go to the next one, which begins well."""
-    body = SLOW_INIT.replace("PART", part).replace("TIMEOUT", "0.5")
+    body = SLOW_INIT.replace("PART", part).replace("TIMEOUT", "1.5")
     program = start(workshop, body, HANGS="2")
     assert program.wait() == 0, program.err
     assert collected(workshop) == sorted(workshop.numbers("executed")) == list(range(5))
-    said = f"The {part} function 'load_model' of task 'C' did not return within 0.5 s (init_timeout=)"
+    said = f"The {part} function 'load_model' of task 'C' did not return within 1.5 s (init_timeout=)"
     told = f" go to others: TimeoutError: {said}; it is in load_model, line"
     assert told in program.err
     assert ": 2 workers of 'C' could not be initialized" in program.err
@@ -104,6 +104,8 @@ app.task("C")(lambda: items(int(os.environ.get("ITEMS", "1000"))))
 @app.worker("C", threads=THREADS, max_items=MOST)
 def work(data):
     note("executed", f"{os.getpid()} {data['n']}")
+    while str(data["n"]) == os.environ.get("HOLDS") and not Path("go").exists():
+        time.sleep(0.01)
     time.sleep(float(os.environ.get("SECONDS", "0")))
     return data
 """
@@ -233,14 +235,15 @@ def test_sigterm_ends_a_worker_that_retires(workshop: Workshop, eventually: Even
     body = COUNTED.replace("THREADS", "1").replace("MOST", "10")
     workshop.write("app.py", HEAD + body + MAIN)
     distributor, collector, worker = (
-        workshop.start("-m", "app", *role.split(), ITEMS="20", SECONDS="0.05")
+        workshop.start("-m", "app", *role.split(), ITEMS="20", HOLDS="5")
         for role in ("distributor", "collector", "worker C --drain-timeout 0.5")
     )
-    eventually(lambda: len(executed(workshop)) >= 5, "it is at work")
+    eventually(lambda: len(executed(workshop)) == 6, "it is at work")
     collector.signal(signal.SIGSTOP)
+    workshop.write("go", "")
     eventually(lambda: len(executed(workshop)) == 10, "it has executed ten items")
     worker.signal(signal.SIGTERM)
-    assert worker.wait(10) == 0, worker.err
+    assert worker.wait() == 0, worker.err
     assert "Start another one" not in worker.err
     collector.signal(signal.SIGCONT)
     last = workshop.start("-m", "app", "worker", "C", "--processes", "1")
@@ -312,7 +315,7 @@ def test_a_run_ends_when_too_many_items_have_failed(most: int, workshop: Worksho
     program = start(workshop, FAILING, *RUN, "--max-failures", str(most))
     assert program.wait() == 1, program.err
     counts = program.json["tasks"]["C"]
-    assert most < counts["failed"] < 2000
+    assert most < counts["failed"] < 25_000, "half of all items would fail"
     assert counts["collected"] == len(collected(workshop))
     assert program.json["ok"] is False
     assert program.json["stopped"].endswith(f"items failed, and max_failures is {most}")
