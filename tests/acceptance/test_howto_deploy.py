@@ -172,6 +172,17 @@ def test_a_job_that_is_warned_is_requeued_and_goes_on(workshop: Workshop, eventu
     assert cluster.rows() == 1000
 
 
+WAITS = """
+    import os, time
+    me = os.environ["SLURM_ARRAY_TASK_ID"]
+    open(f"at-work-{me}", "w").close()
+    time.sleep(0.005)
+    while data["n"] > 500 and not os.path.exists(f"leave-{me}"):
+        time.sleep(0.01)
+"""
+"""In the worker's function: the run is not over before each of the jobs may leave."""
+
+
 @pytest.mark.slow
 @pytest.mark.processes
 def test_the_scripts_of_an_array_for_slurm_run_to_their_end(
@@ -180,9 +191,7 @@ def test_the_scripts_of_an_array_for_slurm_run_to_their_end(
     """Workers that begin before their server find it; one that is warned is requeued; all leave when it is over."""
     cluster = Cluster(workshop)
     program = workshop.folder / "survey.py"
-    program.write_text(
-        program.read_text().replace("    if data", "    __import__('time').sleep(0.005)\n    if data", 1)
-    )
+    program.write_text(program.read_text().replace("    if data", f"{WAITS}    if data", 1))
     workers = [
         cluster.submit(
             "workers.sbatch", "7", SLURM_JOB_ID=f"{9 + n}", SLURM_ARRAY_JOB_ID="9", SLURM_ARRAY_TASK_ID=f"{n}"
@@ -191,9 +200,12 @@ def test_the_scripts_of_an_array_for_slurm_run_to_their_end(
     ]
     server = cluster.submit("server.sbatch")
     eventually(lambda: cluster.rows() > 20, "some rows are collected")
+    eventually(lambda: len(list(workshop.folder.glob("at-work-*"))) == 2, "both are at work")
     workers[1].signal(signal.SIGTERM)
+    workshop.write("leave-1", "")
     assert workers[1].wait() == 0, workers[1].err
     assert "requeued 9_1" in workers[1].out
+    workshop.write("leave-0", "")
     assert server.wait(60) == 0, server.out + server.err
     assert workers[0].wait() == 0, workers[0].err
     assert cluster.rows() == 1000

@@ -35,7 +35,8 @@ def names(text: str) -> set[str]:
 @pytest.mark.slow
 def test_the_commands_expose_what_is_shown(workshop: Workshop, free_port: int, eventually: Callable[..., None]) -> None:
     """Both workers are seen at work; each line of the page is among those that are served."""
-    workshop.write("survey.py", block("python")[0])
+    # for longer than it takes to look at it, on a busy machine, too
+    workshop.write("survey.py", block("python")[0].replace("time.sleep(0.1)", "time.sleep(0.4)"))
     run = workshop.start("-m", *RUN)
     server = workshop.start("-m", *METRICS[:-1], str(free_port))
     eventually(lambda: "/metrics" in server.err, "the server")

@@ -47,6 +47,9 @@ def test_the_commands_before_it_runs(crawl: Workshop) -> None:
 @pytest.mark.slow
 def test_the_commands_while_it_runs(crawl: Workshop, eventually: Callable[..., None]) -> None:
     """The tables have the columns that are shown; an object a line; --watch goes on until the run ends."""
+    # a run that lasts until all have looked at it
+    napping = 'while not __import__("os").path.exists("go"):\n        time.sleep(0.01)'
+    crawl.write("crawl.py", block("python")[0].replace("time.sleep(0.5)", napping))
     run = crawl.start("-m", *COMMANDS[3].split())
     table, as_json, watch, top = (command.split() for command in COMMANDS[4:8])
     eventually(lambda: crawl.run("-m", *table)[0] == 0, "a run")
@@ -71,10 +74,12 @@ def test_the_commands_while_it_runs(crawl: Workshop, eventually: Callable[..., N
     status, program = crawl.run("-m", *as_json)
     assert status == 0, program.err
     assert program.json["tasks"]["fetch"]["total"] == 90
+    eventually(lambda: "crawl at ipc://" in watching.out and "task  " in topping.out, "both watch it")
     run.signal(signal.SIGTERM)
+    eventually(lambda: "The run drains" in run.err, "the run drains")
+    crawl.write("go", "")
     assert run.wait() == 143
     assert watching.wait() == 0, watching.err
-    assert watching.out.count("crawl at ipc://") >= 1
     assert topping.wait() == 0, topping.err
     assert topping.out.index("worker  ") < topping.out.index("task  ")
 

@@ -97,7 +97,7 @@ def test_it_is_closed_when_the_run_is_interrupted(sort: str, workshop: Workshop,
     program = start(workshop, BODIES[sort], WAITS="1")
     eventually(lambda: len(workshop.lines("begun")) == 3, "three items")
     program.signal(signal.SIGINT)
-    eventually(lambda: program.err, "the drain is said")
+    eventually(lambda: "The run drains" in program.err, "the drain is said")
     workshop.write("go", "")
     assert program.wait() == 130, program.err
     check_steps(workshop, sort)
@@ -110,8 +110,9 @@ def test_it_is_closed_when_a_worker_is_stopped(
 ) -> None:
     """A worker of its own, that a signal drains."""
     worker = start(workshop, BODIES[sort], "-m", "app", "worker", WAITS="1")
+    # more items than it can do before it has heard of the signal
     for role in ("distributor", "collector"):
-        workshop.start("-m", "app", role)
+        workshop.start("-m", "app", role, ITEMS="1000000")
     eventually(lambda: len(workshop.lines("begun")) == 3, "three items")
     worker.signal(number)
     workshop.write("go", "")

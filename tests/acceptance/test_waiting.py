@@ -160,12 +160,15 @@ def test_roles_that_have_each_other_do_not_end(workshop: Workshop, eventually: E
     workshop.write("app.py", APP)
     gate = workshop.folder / "gate"
     os.mkfifo(gate)
-    idle = workshop.start("-m", "app", "worker", "--exit-when-idle", "2")
     roles = [
-        workshop.start("-m", "app", one, "--exit-when-idle", "5") for one in ("collector", "distributor", "worker")
+        workshop.start("-m", "app", one, "--exit-when-idle", "30") for one in ("collector", "distributor", "worker")
     ]
-    eventually(lambda: len(workshop.lines("collected")) == 9, "all others are collected")
-    assert not idle.ended()
+    eventually(lambda: workshop.lines("busy"), "the item runs")
+    idle = workshop.start("-m", "app", "worker", "--exit-when-idle", "5")
+    eventually(lambda: len(workshop.lines("collected")) == 9, "all others are collected, by the idle one")
+    # longer than it would wait if nobody were there
+    with pytest.raises(AssertionError, match="still running"):
+        idle.wait(6)
     gate.write_text("go")
     assert [one.wait() for one in (*roles, idle)] == [0, 0, 0, 0], [one.err for one in roles]
 
@@ -206,14 +209,15 @@ def test_a_distributor_killed_in_the_farewell(workshop: Workshop, eventually: Ev
     collector, distributor, *workers = (
         workshop.start("-m", "app", one, ZMQPIPELINE_LOG_LEVEL="debug") for one in roles
     )
-    eventually(lambda: len(workshop.lines("collected")) >= 5, "five items collected")
+    # then the worker that is stopped holds none of them
+    eventually(lambda: len(workshop.lines("collected")) == 9, "all others are collected")
     eventually(lambda: workshop.numbers("busy"), "a worker is busy")
     stopped = next(one for one in workers if [one.pid] != workshop.numbers("busy"))
     stopped.signal(signal.SIGSTOP)
     (workshop.folder / "gate").write_text("go")
     eventually(lambda: "sent RunEnded" in distributor.err, "the farewell")
     distributor.signal(signal.SIGKILL)
-    status, second = workshop.run("-m", "app", "distributor", "--exit-when-idle", "20")
+    status, second = workshop.run("-m", "app", "distributor", "--exit-when-idle", "50")
     assert status == 0, second.err
     assert collector.wait() == 0, collector.err
     status, third = workshop.run("-m", "app", "distributor", "--exit-when-idle", "0.5")
