@@ -99,7 +99,13 @@ def test_the_counters_are_those_of_the_summary(
     assert scraped(address) == {"zmqpipeline_up": 0}
     run = workshop.start("-m", "app", "run", "--workers", "2", "--json")
     eventually(lambda: run.ended() or (workshop.folder / "finishing").exists(), "the end of the items")
-    found = scraped(address)
+    found: dict[str, float] = {}
+
+    def is_up() -> bool:
+        found.update(scraped(address))
+        return found["zmqpipeline_up"] == 1
+
+    eventually(is_up, "an answer")
     workshop.write("go", "")
     assert run.wait() == 1, run.err
     tasks = run.json["tasks"]
@@ -111,7 +117,6 @@ def test_the_counters_are_those_of_the_summary(
         for task in tasks
     }
     assert counted == {task: {state: told[state] for state in STATES} for task, told in tasks.items()}
-    assert found["zmqpipeline_up"] == 1
     assert found['zmqpipeline_expected_items{task="A"}'] == 100
     assert (
         found['zmqpipeline_task_state{state="complete",task="A"}']

@@ -94,7 +94,10 @@ def test_each_role_of_a_run_tells_what_happens_in_it(workshop: Workshop, text: s
     assert status == 1, program.err
     events = told(workshop)
     counts = totals(events)
-    assert counts["ItemSent"] == counts["ItemExecuted"] == COUNT + 8
+    assert counts["ItemExecuted"] == COUNT + 8
+    # what an idle worker takes over from another one is sent once more
+    assert counts["ItemSent"] >= COUNT + 8
+    assert set(items(events, "ItemSent")) == set(range(COUNT))
     assert sorted(items(events, "ItemCollected")) == list(range(3, COUNT))
     assert sorted(items(events, "ItemFailed")) == [0, 1, 2]
     assert sorted(items(events, "ItemAcknowledged")) == list(range(COUNT))

@@ -157,6 +157,7 @@ def test_an_order_holds_in_the_place_of_a_range(workshop: Workshop, eventually: 
         assert scene.order(4) == 202
         row = scene.shows(4, 4)["staff"][0]
         assert (row["own"], row["is_ordered"]) == ("1 to 2", True)
+        eventually(lambda: len(set(workshop.numbers("workers"))) == 4, "all four are at work")
         assert scene.order("auto") == 202
         scene.shows(2, 2)
         summary = scene.ends()

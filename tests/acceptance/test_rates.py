@@ -17,7 +17,25 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
-BODY = """
+STALLS = """
+import threading
+
+def watch():
+    # how long this process was held up: what comes late from it, or to it, was not handed out too fast
+    last = time.monotonic()
+    while True:
+        time.sleep(0.01)
+        now = time.monotonic()
+        if now - last > 0.1:
+            note("stalls", now - last)
+        last = now
+
+threading.Thread(target=watch, daemon=True).start()
+"""
+
+BODY = (
+    STALLS
+    + """
 import asyncio
 
 app.task("C", HOW)(lambda: items(int(os.environ["ITEMS"])))
@@ -25,10 +43,13 @@ app.task("C", HOW)(lambda: items(int(os.environ["ITEMS"])))
 @app.worker("C", concurrency=50)
 async def work(data):
     note("begun", time.monotonic())
+    while str(data["n"]) == os.environ.get("HOLDS") and not Path("go").exists():
+        await asyncio.sleep(0.01)
     await asyncio.sleep(float(os.environ.get("SECONDS", "0")))
     note("ended", time.monotonic())
     return data
 """
+)
 
 
 def begun(workshop: Workshop) -> list[float]:
@@ -36,11 +57,17 @@ def begun(workshop: Workshop) -> list[float]:
     return sorted(map(float, workshop.lines("begun")))
 
 
-def check_rate(times: list[float], rate: float) -> None:
+def stalled(workshop: Workshop) -> float:
+    """For how long processes were held up, in all: what is handed out at its rate may begin closer together then."""
+    return sum(map(float, workshop.lines("stalls")))
+
+
+def check_rate(workshop: Workshop, times: list[float], rate: float) -> None:
     """In every second no more than the rate and its burst, with some room for how long messages take."""
+    room = 0.2 + stalled(workshop)
     for at, first in enumerate(times):
         within = sum(first <= one < first + 1.0 for one in times[at:])
-        assert within <= 2 * rate + 0.1 * rate + 1, within
+        assert within <= (2 + room) * rate + 1, (within, room)
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])
@@ -49,9 +76,9 @@ def test_a_rate_holds_for_all_workers(workers: str, workshop: Workshop) -> None:
     program = start(workshop, BODY.replace("HOW", 'rate="3600/m"'), *RUN, "--workers", workers, ITEMS="120")
     assert program.wait() == 0, program.err
     assert collected(workshop) == list(range(120))
-    times = begun(workshop)
-    assert 1.8 <= times[-1] - times[0] <= 5, times[-1] - times[0]
-    check_rate(times, 60)
+    times, room = begun(workshop), stalled(workshop)
+    assert 1.8 - room <= times[-1] - times[0] <= 5 + room, (times[-1] - times[0], room)
+    check_rate(workshop, times, 60)
 
 
 def test_a_limit_holds_for_all_workers(workshop: Workshop) -> None:
@@ -73,18 +100,21 @@ def test_a_distributor_that_is_started_again_does_not_double_it(workshop: Worksh
     """Killed in the middle: the rate holds across both."""
     body = BODY.replace("HOW", 'rate="60/s", key="n"')
     distributor = start(workshop, body, "-m", "app", "distributor", ITEMS="240")
-    others = [workshop.start("-m", "app", role, ITEMS="240") for role in ("worker", "collector")]
+    others = [workshop.start("-m", "app", role, ITEMS="240", HOLDS="150") for role in ("worker", "collector")]
     eventually(lambda: len(workshop.lines("begun")) > 60, "a quarter")
     os.kill(distributor.pid, signal.SIGKILL)
     distributor.wait()
     again = workshop.start("-m", "app", "distributor", ITEMS="240")
+    workshop.write("go", "")
     assert again.wait() == 0, again.err
     assert [one.wait() for one in others] == [0, 0]
     assert collected(workshop) == list(range(240))
-    check_rate(begun(workshop), 60)
+    check_rate(workshop, begun(workshop), 60)
 
 
-AGAIN = """
+AGAIN = (
+    STALLS
+    + """
 import asyncio
 from zmqpipeline import Retry
 
@@ -100,6 +130,7 @@ async def work(data, attempt):
         raise ValueError("a failure counts")
     return data
 """
+)
 
 
 @pytest.mark.parametrize("pause", [False, True])
@@ -115,29 +146,30 @@ def test_an_item_comes_again_and_that_is_no_failure(pause: bool, workshop: Works
     assert "Retry" not in program.err, program.err
     if pause:
         # what had been handed out before it was said may begin a moment later
-        within = [one for one in begun(workshop) if asked[0] + 0.1 < one < asked[0] + 0.45]
-        assert within == [], len(within)
+        late = asked[0] + 0.1 + stalled(workshop)
+        within = [one for one in begun(workshop) if late < one < asked[0] + 0.45]
+        assert within == [], (len(within), late)
 
 
 def test_an_api_that_refuses(workshop: Workshop) -> None:
-    """It answers 429 above its rate: after the first pause few are refused, and all prompts are answered."""
+    """It answers 429 to each but so many, until half a second later: few are refused, and all prompts are answered."""
     body = """
 import asyncio
-from collections import deque
 from zmqpipeline import Retry
 
 app.task("C", limit=20)(lambda: items(300))
-calls = deque()
+taken, refused_at = 0, None
 
 @app.worker("C", concurrency=20)
 async def work(data):
-    now = time.monotonic()
-    while calls and calls[0] < now - 0.5:
-        calls.popleft()
-    if len(calls) >= 100:
+    global taken, refused_at
+    if refused_at is not None and time.monotonic() >= refused_at + 0.5:
+        taken, refused_at = 0, None
+    if taken == 100:
+        refused_at = refused_at or time.monotonic()
         note("refused", data["n"])
         raise Retry(after=0.5, pause=True)
-    calls.append(now)
+    taken += 1
     await asyncio.sleep(0.005)
     return data
 """
@@ -145,7 +177,7 @@ async def work(data):
     assert program.wait() == 0, program.err
     assert collected(workshop) == list(range(300))
     # of each of the two pauses those that were handed out before it was said
-    assert 1 <= len(workshop.lines("refused")) <= 60
+    assert 2 <= len(workshop.lines("refused")) <= 60
 
 
 PAUSED = """
@@ -163,21 +195,31 @@ def work(data, attempt):
 """
 
 
+def leased(workshop: Workshop) -> int:
+    """How many items are with workers."""
+    status, program = workshop.run("-m", "app", "status", "--json")
+    return int(program.json["tasks"]["C"]["leased"]) if status == 0 else -1
+
+
 @pytest.mark.parametrize("killed", ["distributor", "distributor and worker", "all"])
 def test_a_pause_outlives_the_distributor(killed: str, workshop: Workshop, eventually: Eventually) -> None:
     """The next one hands out nothing before it is over: the collector tells it, from its journal if all were killed."""
-    after = 6.0
+    after = 8.0
 
     def begin(role: str) -> Program:
         journal = ("--journal", "run.journal") if role == "collector" else ()
-        return workshop.start("-m", "app", role, *journal, AFTER=str(after))
+        return workshop.start("-m", "app", role, *journal, "--log-level", "debug", AFTER=str(after))
 
     workshop.write("app.py", HEAD + PAUSED + MAIN)
     roles = {role: begin(role) for role in ("collector", "distributor", "worker")}
     eventually(lambda: workshop.lines("paused"), "the pause")
     (asked,) = map(float, workshop.lines("paused"))
-    # what was handed out before it was said is done, and the collector knows of the pause
-    eventually(lambda: time.monotonic() > asked + 0.5, "a moment")
+    # what was handed out before it was said is done
+    eventually(lambda: leased(workshop) == 0, "the distributor pauses")
+    # and the collector knows of it
+    eventually(lambda: "received Pauses" in roles["collector"].err, "the collector has heard it")
+    moment = time.monotonic()
+    assert moment < asked + after - 1, "this machine is too slow to see it"
     victims = list(roles) if killed == "all" else killed.split(" and ")
     for role in victims:
         os.kill(roles[role].pid, signal.SIGKILL)
@@ -186,7 +228,7 @@ def test_a_pause_outlives_the_distributor(killed: str, workshop: Workshop, event
         roles[role] = begin(role)
     assert [one.wait() for one in roles.values()] == [0, 0, 0], roles["distributor"].err
     assert collected(workshop) == list(range(40))
-    within = [round(one - asked, 2) for one in begun(workshop) if asked + 0.5 < one < asked + after - 0.1]
+    within = [round(one - asked, 2) for one in begun(workshop) if moment < one < asked + after - 0.1]
     assert within == [], within
 
 
@@ -231,6 +273,8 @@ def note(name, text):
     with open(name, "a") as file:
         file.write(f"{text}\\n")
 
+STALLS
+
 def main(role):
     if role == "distributor":
         Distributor.register_task(Numbers)
@@ -249,14 +293,14 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("limits", ['rate = "30/s"', "limit = 3"])
 def test_a_class_has_a_rate_and_a_limit(limits: str, workshop: Workshop) -> None:
     """As attributes, with the meaning of the keywords."""
-    workshop.write("classes.py", CLASSES.replace("LIMITS", limits))
+    workshop.write("classes.py", CLASSES.replace("LIMITS", limits).replace("STALLS", STALLS))
     roles = [workshop.start("classes.py", role) for role in ("distributor", "worker", "collector")]
     assert [one.wait() for one in roles] == [0, 0, 0], roles[0].err
     assert collected(workshop) == list(range(1, 61))
     if "rate" in limits:
         times = begun(workshop)
-        assert times[-1] - times[0] >= 1.8, times[-1] - times[0]
-        check_rate(times, 30)
+        assert times[-1] - times[0] >= 1.8 - stalled(workshop), times[-1] - times[0]
+        check_rate(workshop, times, 30)
         return
     events = sorted(
         [(float(one), 1) for one in workshop.lines("begun")] + [(float(one), -1) for one in workshop.lines("ended")]
@@ -268,7 +312,9 @@ def test_a_class_has_a_rate_and_a_limit(limits: str, workshop: Workshop) -> None
     assert 2 <= most <= 3, most
 
 
-CRAWL = """
+CRAWL = (
+    STALLS
+    + """
 HOSTS = {"big": 120, "slow": 60, "c": 40, "d": 5}
 
 @app.task("page", first=[{"host": "big", "page": 0}], for_each="page", key=str, rate="20/s", rate_by="host")
@@ -280,6 +326,9 @@ def links(page):
 @app.worker("page", threads=30)
 def fetch(data):
     note(f"host-{data['host']}", time.monotonic())
+    # a run that is not over before somebody is killed
+    while (data["host"], data["page"]) == ("big", 60) and not Path("go").exists():
+        time.sleep(0.01)
     time.sleep(0.3 if data["host"] == "slow" else 0.01)
     return data
 
@@ -287,6 +336,7 @@ def fetch(data):
 def keep(data):
     note("pages", f"{data['host']} {data['page']}")
 """
+)
 
 
 @pytest.mark.parametrize("killed", [(), ("distributor",), ("collector",), ("distributor", "worker", "collector")])
@@ -305,17 +355,19 @@ def test_a_rate_for_each_host(killed: tuple[str, ...], workshop: Workshop, event
         roles[role].wait()
     for role in killed:
         roles[role] = begin(role)
+    workshop.write("go", "")
     assert [one.wait() for one in roles.values()] == [0, 0, 0], roles["distributor"].err
     hosts = {"big": 120, "slow": 60, "c": 40, "d": 5}
     assert set(workshop.lines("pages")) == {f"{host} {page}" for host, pages in hosts.items() for page in range(pages)}
     for host in hosts:
-        check_rate(sorted(map(float, workshop.lines(f"host-{host}"))), 20)
+        check_rate(workshop, sorted(map(float, workshop.lines(f"host-{host}"))), 20)
     first, last = ({host: edge(map(float, workshop.lines(f"host-{host}"))) for host in hosts} for edge in (min, max))
     if not killed:
         # 120 pages at 20 a second, with a burst of 20
-        assert last["big"] - first["big"] <= 9, last["big"] - first["big"]
-        assert last["d"] - first["big"] <= 2, last["d"] - first["big"]
-        assert last["c"] - first["c"] <= 4, last["c"] - first["c"]
+        room = stalled(workshop)
+        assert last["big"] - first["big"] <= 9 + room, (last["big"] - first["big"], room)
+        assert last["d"] - first["big"] <= 3 + room, (last["d"] - first["big"], room)
+        assert last["c"] - first["c"] <= 4 + room, (last["c"] - first["c"], room)
 
 
 CHANGED = """

@@ -24,8 +24,8 @@ PAGE = (ROOT / "docs/howto/secure.md").read_text()
 COMMANDS = [line for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
 (APP,) = re.findall(r"```python\n# squares.py\n(.*?)```", PAGE, re.DOTALL)
 SQUARES = {n * n for n in range(1000)}
-SAID = 3.0
-"""Seconds within which both sides say what is wrong, beside the start of a process."""
+SAID = 10.0
+"""Seconds within which a client hears what is wrong, on a busy machine, too."""
 
 
 class Site:
@@ -145,7 +145,7 @@ def test_a_worker_with_the_wrong_key_gets_nothing(site: Site, who: str, eventual
     distributor, collector = site.start("distributor", "--keys", "keys"), site.start("collector", "--keys", "keys")
     wrong = site.start("worker C", "--log-level", "debug", *flags)
     eventually(lambda: words in wrong.err, words)
-    eventually(lambda: theirs in distributor.err, theirs, SAID)
+    eventually(lambda: theirs in distributor.err, theirs)
     right = site.start("worker C", "--keys", "keys")
     assert [one.wait() for one in (right, distributor, collector)] == [0, 0, 0]
     check_collected(collector)

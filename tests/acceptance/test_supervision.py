@@ -132,7 +132,7 @@ def work(data):
 def test_many_items_past_their_timeout(workshop: Workshop) -> None:
     """Each costs its worker, which leaves with status 70 and is started again: 12 failed, the others done, status 1."""
     body = """
-app.task("C", timeout=0.1)(lambda: items(40))
+app.task("C", timeout=0.5)(lambda: items(40))
 
 @app.worker("C")
 def work(data):
@@ -255,15 +255,16 @@ def test_a_worker_whose_init_function_raises_ends_the_run_sooner(workshop: Works
 
 
 @pytest.mark.slow
-def test_one_worker_that_can_start_is_enough(workshop: Workshop) -> None:
+def test_one_worker_that_can_start_is_enough(workshop: Workshop, eventually: Eventually) -> None:
     """Those beside it whose start fails are tried again and again, and do not end the run."""
     body = STARTS.replace("DEATH", "os.open('lock', os.O_CREAT | os.O_EXCL)").replace(
-        'note("executed", data["n"])', "time.sleep(0.3)"
+        'note("executed", data["n"])', "while not Path('go').exists(): time.sleep(0.01)"
     )
     program = start(workshop, body, *RUN, "--workers", "2")
+    eventually(lambda: program.err.count("FileExistsError") >= 2, "the other one has failed")
+    workshop.write("go", "")
     assert program.wait() == 0, program.err
     assert collected(workshop) == list(range(20))
-    assert "FileExistsError" in program.err
 
 
 @pytest.mark.parametrize(

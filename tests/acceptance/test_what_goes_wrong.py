@@ -132,7 +132,7 @@ def odd(data):
 def test_an_item_past_its_timeout_is_failed(threads: int, workshop: Workshop) -> None:
     """Its thread is lost: a worker without another one ends with status 70, the next does the rest, the run ends."""
     body = f"""
-app.task("C", timeout=0.3)(lambda: items(6))
+app.task("C", timeout=1)(lambda: items(6))
 app.worker_init("C")(lambda: note("workers", os.getpid()))
 
 @app.worker("C", threads={threads})
@@ -188,7 +188,8 @@ def test_a_worker_that_drains_begins_nothing_more(workshop: Workshop, eventually
     """SIGTERM while an item runs, with others at hand: it ends after that one, with 0; the next worker has the rest."""
     *others, worker = start(workshop, HELD, "distributor", "collector", "worker C --log-level debug")
     eventually(lambda: workshop.lines("executed")[-1:] == ["20"], "the item runs")
-    assert "workers: received Work" in worker.err
+    received = re.compile(r"workers: received Work \((\d+) items\)")
+    eventually(lambda: sum(map(int, received.findall(worker.err))) > 21, "others are at hand")
     worker.signal(signal.SIGTERM)
     eventually(lambda: "workers: sent ItemsReturned" in worker.err, "what it had not begun is handed back at once")
     workshop.write("go", "")
