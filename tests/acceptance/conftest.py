@@ -63,6 +63,11 @@ class Program:
         return self.stderr.read_text(errors="surrogateescape")
 
     @property
+    def complaints(self) -> str:
+        """What it has written to stderr, but for lines that it waits for a role that is to come."""
+        return "".join(f"{line}\n" for line in troubles(self.err))
+
+    @property
     def json(self) -> Any:
         """Its stdout as one JSON object."""
         return json.loads(self.out)

@@ -147,12 +147,11 @@ def test_at_an_address_it_waits_for_whoever_comes(
     for thread in threads:
         thread.join()
     assert answers == [{"zmqpipeline_up": 0}] * 8
-    assert time.monotonic() - began < 6, "each has waited for its own"
+    assert time.monotonic() - began < 12, "each has waited for its own"
     for _ in range(2):
         distributor = workshop.start("-m", "app", "distributor", *place)
-        eventually(lambda: scraped(address)["zmqpipeline_up"] == 1, "an answer")
-        info = [name for name in scraped(address) if name.startswith("zmqpipeline_run_info")]
-        assert info == ['zmqpipeline_run_info{phase="greeting",pipeline="counted",run=""}']
+        info = 'zmqpipeline_run_info{phase="greeting",pipeline="counted",run=""}'
+        eventually(lambda info=info: info in scraped(address), "an answer")
         distributor.signal(signal.SIGKILL)
         distributor.wait()
         assert scraped(address) == {"zmqpipeline_up": 0}
@@ -172,8 +171,7 @@ def test_services_are_tasks(
     assert status == 0, call.err
     _, address = serve(*place)
     done = 'zmqpipeline_items_total{state="collected",task="upper"}'
-    eventually(lambda: scraped(address).get(done) == 1, "the request")
-    assert scraped(address)["zmqpipeline_up"] == 1
+    eventually(lambda: scraped(address).items() >= {done: 1, "zmqpipeline_up": 1}.items(), "the request")
 
 
 SERVICE = """

@@ -64,7 +64,7 @@ def test_four_processes_in_any_order(transport: str, order: tuple[str, ...], wor
 
 @pytest.mark.alone
 def test_a_killed_worker_costs_nothing_but_its_time(workshop: Any, eventually: Callable[..., None]) -> None:
-    """kill -9 of one of two workers: 2,000 collected, none twice, within 2 s of what one worker alone needs."""
+    """kill -9 of one of two workers: 2,000 collected, none twice, within 5 s of what one worker alone needs."""
     threads, seconds = 2, 0.01
     workshop.write("app.py", APP.format(items=2_000, threads=threads, seconds=seconds))
     collector, distributor, first, second = (
@@ -81,7 +81,7 @@ def test_a_killed_worker_costs_nothing_but_its_time(workshop: Any, eventually: C
     took = time.monotonic() - killed_at
     assert statuses == [0, 0, 0], distributor.err
     assert sorted(workshop.numbers("collected")) == list(range(2_000))
-    assert took < left * max(seconds + 0.0005, 1.2 * took_each) / threads + 2
+    assert took < left * max(seconds + 0.0005, 1.2 * took_each) / threads + 5
 
 
 def test_roles_end_well_on_sigterm(workshop: Any, eventually: Callable[..., None]) -> None:

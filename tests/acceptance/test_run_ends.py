@@ -160,7 +160,7 @@ def test_a_good_run_is_a_success_of_all(workshop: Workshop) -> None:
     """Nothing is raised, `ok` is True, and nothing is on stderr."""
     programs = start(workshop, *ROLES)
     assert [program.wait() for program in programs.values()] == [0, 0, 0]
-    assert [program.err for program in programs.values()] == ["", "", ""]
+    assert [program.complaints for program in programs.values()] == ["", "", ""]
     assert programs["collector"].out.startswith("finished True\nTrue [] True")
     assert programs["distributor"].out.startswith("True [] True")
 

@@ -272,7 +272,7 @@ def start(workshop: Workshop, eventually: Eventually, names: tuple[str, ...]) ->
 def see_through(*programs: Program) -> None:
     """All end by themselves with status 0, and have nothing to complain of."""
     assert [program.wait() for program in programs] == [0] * len(programs), [program.err for program in programs]
-    assert [program.err for program in programs] == [""] * len(programs)
+    assert [program.complaints for program in programs] == [""] * len(programs)
 
 
 def handled(program: Program) -> int:
@@ -418,7 +418,7 @@ def test_all_roles_as_threads_of_one_process(workshop: Workshop, worker: str) ->
     status, program = workshop.run("threads.py")
     assert status == 0, program.err
     assert program.out.endswith("finished 100 100\n")
-    assert program.err == ""
+    assert program.complaints == ""
     assert list(workshop.folder.glob("*.ipc")) == []
 
 

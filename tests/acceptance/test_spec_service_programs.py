@@ -89,7 +89,7 @@ def test_broker_worker_and_client_in_any_start_order(
     assert {name: program.wait() for name, program in programs.items()} == dict.fromkeys(order, 0)
     assert programs["broker.py"].out == "service finished\n"
     assert programs["worker.py"].out == "finished - answered 9 requests\n"
-    assert [program.err for program in programs.values()] == ["", "", ""]
+    assert [program.complaints for program in programs.values()] == ["", "", ""]
 
 
 def test_a_worker_outlives_its_broker_and_serves_the_next(workshop: Workshop, eventually: Callable[..., None]) -> None:

@@ -141,7 +141,7 @@ def work(data):
     return data
 """
     program = start(workshop, body)
-    assert program.wait(60) == 1, program.err
+    assert program.wait(100) == 1, program.err
     assert collected(workshop) == list(range(12, 40))
     assert program.json["failures"] == 12
     assert program.err.count("ended by status 70") == 12

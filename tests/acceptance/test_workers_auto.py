@@ -147,8 +147,10 @@ def cpu_seconds(pid: int) -> float:
 @pytest.mark.alone
 def test_idle_roles_cost_under_one_percent_of_a_core(workshop: Any, eventually: Callable[..., None]) -> None:
     """While one item is under way all roles but one wait: none of them, nor that one, uses 1 %."""
-    workshop.write("app.py", APP)
-    program = workshop.start("-m", "app", "run", "--workers", "2", ITEMS="1", SECONDS="20")
+    # until somebody writes to the pipe
+    workshop.write("app.py", APP.replace("    time.sleep(", '    open("gate").read()\n    time.sleep('))
+    os.mkfifo(workshop.folder / "gate")
+    program = workshop.start("-m", "app", "run", "--workers", "2", ITEMS="1")
     eventually(lambda: workshop.lines("started"), "the item is under way")
     children = Path(f"/proc/{program.pid}/task/{program.pid}/children")
     # the first worker may be at work before the last one is there
@@ -161,6 +163,7 @@ def test_idle_roles_cost_under_one_percent_of_a_core(workshop: Any, eventually: 
     seconds = time.monotonic() - began
     shares = {pid: (cpu_seconds(pid) - before[pid]) / seconds for pid in pids}
     assert max(shares.values()) < 0.01, shares
+    (workshop.folder / "gate").write_text("go")
     assert program.wait() == 0, program.err
 
 
