@@ -281,22 +281,24 @@ def test_a_killed_distributor_is_started_again(workshop: Any, eventually: Callab
     text = SLEEPER.replace('    note("started", data["n"])', f"    {once}")
     workshop.write("app.py", text.replace("import Pipeline", "import Pipeline, Retry"))
     workshop.write("most", "0")
-    program = workshop.start("-m", "app", "run", "--json", "--workers", "2", SECONDS="0.01", ITEMS="400")
+    program = workshop.start("-m", "app", "run", "--json", "--workers", "2", SECONDS="0.01", ITEMS="600")
     for life in range(1, 4):
         mark = len(workshop.lines("collected")) + 40
         workshop.write("most", f"{mark + 40}")
         eventually(lambda mark=mark: len(workshop.lines("collected")) >= mark, "forty more items collected")
         assert len(distributors(workshop)) == life
         os.kill(distributors(workshop)[-1], signal.SIGKILL)
+        # the next one begins its source when workers have done some of what they hold
+        workshop.write("most", f"{mark + 120}")
         said = f"The distributor (pid {distributors(workshop)[-1]}) ended by SIGKILL"
         eventually(lambda said=said: said in program.err, "the log line about its death")
         eventually(lambda life=life: len(distributors(workshop)) > life, "the next distributor at work")
     workshop.write("most", "1000")
     assert program.wait() == 0, program.err
-    assert sorted(workshop.numbers("collected")) == list(range(400))
+    assert sorted(workshop.numbers("collected")) == list(range(600))
     assert len(distributors(workshop)) == 4
     counts = program.json["tasks"]["C"]
-    assert (counts["collected"], counts["redelivered"]) == (400, 5)
+    assert (counts["collected"], counts["redelivered"]) == (600, 5)
     assert program.err.count("a new one starts in") == program.err.count("connection to the distributor broke") == 3
 
 
