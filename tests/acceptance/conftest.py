@@ -162,9 +162,7 @@ def workshop() -> Iterator[Workshop]:
     shutil.rmtree(folder)
 
 
-WAITS = re.compile(
-    "[Ww]aiting for |No worker serves task |Nothing was heard |was over .* before this worker"
-)
+WAITS = re.compile("[Ww]aiting for |No worker serves task |Nothing was heard |was over .* before this worker")
 
 
 def troubles(said: str) -> list[str]:
