@@ -312,10 +312,11 @@ def test_results_that_are_items_as_they_are(spans: Spans) -> None:
     assert [len(spans.path(one)) for one in spans.named("collect page")] == [3, 5, 7]
 
 
-def test_a_call_with_a_list_has_links(spans: Spans) -> None:
-    """One span for the call, to each of its items; results, too."""
+@pytest.mark.parametrize("items", [1, 10])
+def test_a_call_with_a_list_has_links(spans: Spans, items: int) -> None:
+    """One span for the call, to each of its items, however many there are; results, too."""
     app = traced_app()
-    app.add_task("A", lambda: ({"n": n} for n in range(10)))
+    app.add_task("A", lambda: ({"n": n} for n in range(items)))
 
     @app.worker("A", batch=4)
     def work(items: list[dict[str, Any]]) -> list[dict[str, Any]]:

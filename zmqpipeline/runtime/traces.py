@@ -198,19 +198,19 @@ class Tracing:
         """A call that is told its place, in a span that is current meanwhile: spans of the function are below it."""
 
         def one(item: Any, index: int, number: int, attempt: int) -> Any:
-            with self._executed(task, [item], [number], attempt):
+            with self._executed(task, [item], [number], attempt, alone=True):
                 return call(_plain(item), index, number, attempt)
 
         def several(items: list[Any], index: int, numbers: Sequence[int], attempt: int) -> Any:
-            with self._executed(task, items, numbers, attempt):
+            with self._executed(task, items, numbers, attempt, alone=False):
                 return call([_plain(item) for item in items], index, numbers, attempt)
 
         async def one_async(item: Any, index: int, number: int, attempt: int) -> Any:
-            with self._executed(task, [item], [number], attempt):
+            with self._executed(task, [item], [number], attempt, alone=True):
                 return await call(_plain(item), index, number, attempt)
 
         async def several_async(items: list[Any], index: int, numbers: Sequence[int], attempt: int) -> Any:
-            with self._executed(task, items, numbers, attempt):
+            with self._executed(task, items, numbers, attempt, alone=False):
                 return await call([_plain(item) for item in items], index, numbers, attempt)
 
         if is_async:
@@ -218,7 +218,9 @@ class Tracing:
         return several if batch else one
 
     @contextmanager
-    def _executed(self, task: str, items: Sequence[Any], numbers: Sequence[int], attempt: int) -> Iterator[None]:
+    def _executed(
+        self, task: str, items: Sequence[Any], numbers: Sequence[int], attempt: int, *, alone: bool
+    ) -> Iterator[None]:
         # some may have come without: from a role without traces, or since they had no room for it
         known = [(one.parent, number) for one, number in zip(items, numbers, strict=True) if type(one) is TracedDict]
         parents = [parent for parent, _ in known]
@@ -229,7 +231,7 @@ class Tracing:
         before = {one.before: None for one in items if type(one) is TracedDict and one.before is not None}
         # whatever the call is: its answer is packed on this thread before anything else is executed
         self._local.executed = None
-        with self._span(f"execute {task}", parents, about, alone=len(items) == 1, before=list(before)) as span:
+        with self._span(f"execute {task}", parents, about, alone=alone, before=list(before)) as span:
             executed = _id_of(span)
             try:
                 yield
