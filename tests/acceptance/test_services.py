@@ -131,33 +131,6 @@ def test_sixteen_thousand_right_answers_although_two_of_four_workers_are_killed(
     assert [one.wait() for one in workers] == [-signal.SIGKILL, -signal.SIGKILL, 0, 0]
 
 
-DYING = """
-@app.service("slow start", idempotent=True)
-def started(data):
-    return data
-
-@app.worker_init("slow start")
-def begin():
-    note("begun", os.getpid())
-    if len(Path("begun").read_text().split()) < 5:
-        os._exit(1)
-"""
-
-
-@pytest.mark.slow
-def test_workers_that_die_of_an_init_function_cost_no_request_anything(services: Services) -> None:
-    """Four die with the request at hand, one more than a request may; the fifth answers it."""
-    services.workshop.write("services.py", APP.replace("if __name__", DYING + "\nif __name__"))
-    broker = services.start("service")
-    worker = services.start("service-worker", "slow start", "--processes", "1")
-    status, program = services.call("slow start", '{"n": 7}', "--timeout", "30")
-    assert (status, json.loads(program.out)) == (0, {"n": 7}), program.err
-    assert len(services.workshop.lines("begun")) == 5
-    for one in (broker, worker):
-        one.signal(signal.SIGTERM)
-        one.wait()
-
-
 @pytest.mark.slow
 def test_a_broker_that_is_killed_and_started_anew_loses_no_request(services: Services, eventually: Eventually) -> None:
     """Clients and workers find the new one; what waits of an idempotent service is answered, each request rightly."""

@@ -24,7 +24,6 @@ from tests.support.pipeline_trials import (
 )
 from tests.support.worker_trials import (
     ClientTrial,
-    InitServiceWorkerTrial,
     InitWorkerTrial,
     ServiceTrial,
     ServiceWorkerTrial,
@@ -40,7 +39,6 @@ TRIALS: dict[str, type[Trial]] = {
     "worker": WorkerTrial,
     "worker with init functions": InitWorkerTrial,
     "service worker": ServiceWorkerTrial,
-    "service worker with init functions": InitServiceWorkerTrial,
     "collector": CollectorTrial,
     "restored collector": RestoredCollectorTrial,
     "broker": ServiceTrial,

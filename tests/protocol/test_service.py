@@ -257,35 +257,6 @@ def test_a_request_that_kills_its_workers_is_given_up(broker: Broker) -> None:
     assert "3 workers" in asker.was_told(m.Declined)[0].trouble.message
 
 
-def test_a_worker_that_dies_of_its_init_functions_costs_no_request_anything(broker: Broker) -> None:
-    """It had said that nothing can have begun, and took that back when they had returned."""
-    asker = broker.asker()
-    for turn in range(5):
-        server = broker.server(idempotent=True)
-        server.reports(1, held=(), done=(), begun=())
-        if not turn:
-            asker.asks(0)
-        assert server.given() == [0]
-        server.is_lost()
-    for _ in range(3):
-        server = broker.server(idempotent=True)
-        server.reports(1, held=(), done=(), begun=())
-        assert server.given() == [0]
-        server.reports(0, 1, held=(0, 1), done=())
-        assert asker.refused() == {}
-        server.is_lost()
-    assert asker.refused() == {0: "lost"}
-
-
-def test_what_must_not_be_executed_twice_is_lost_although_it_may_not_have_begun(broker: Broker) -> None:
-    """Its worker may be alive behind a connection that broke, and begin it."""
-    server, asker = broker.server(), broker.asker()
-    server.reports(1, held=(), done=(), begun=())
-    asker.asks(0)
-    server.is_lost()
-    assert asker.refused() == {0: "lost"}
-
-
 def test_what_must_not_be_executed_twice_is_lost_with_its_worker(broker: Broker) -> None:
     """All that the worker had is refused, in one message, with what to do; what waited goes to others."""
     first, asker = broker.server(window=2), broker.asker()

@@ -133,27 +133,18 @@ class WorkerNode(Node):
     """A worker with one thread."""
 
     def __init__(self, world: World, service: str) -> None:
-        twice = SERVICES[service]
         machine = WorkerMachine(
-            service, slots=1, incarnation=world.incarnation(), answers=True, idempotent=twice, has_inits=twice
+            service, slots=1, incarnation=world.incarnation(), answers=True, idempotent=SERVICES[service]
         )
         super().__init__(world, machine, "workers")
         self.service = service
         self.queue: deque[tuple[int, int, bytes]] = deque()
         self.running: tuple[int, int, bytes] | None = None
-        self.is_ready = False
-
-    def _handle(self, event: e.Event) -> None:
-        self.is_ready = self.is_ready or isinstance(event, e.InitDone)
-        super()._handle(event)
 
     def perform(self, command: c.Command) -> None:
         match command:
             case c.Execute(_, attempt, _, numbers, payloads):
-                assert self.is_ready or not SERVICES[self.service], "a request begins before the init functions are"
                 self.queue.extend((n, attempt, one) for n, one in zip(numbers, payloads, strict=True))
-            case c.Initialize():
-                self.world.later.append((self, e.InitDone()))
             case c.TakeBack():
                 numbers = [number for number, _, _ in self.queue]
                 self.queue.clear()

@@ -96,13 +96,13 @@ class Server(Peer):
         held: m.Spans | None = None,
         done: m.Spans | None = None,
         draining: bool = False,
-        begun: m.Spans | None = None,
     ) -> list[c.Command]:
         """Say how it stands."""
-        report = m.WorkerReport(
-            run, self.service, self.slots, window, backlog, draining, held, done, "box", 0, self.idempotent, begun=begun
+        return self.tells(
+            m.WorkerReport(
+                run, self.service, self.slots, window, backlog, draining, held, done, "box", 0, self.idempotent
+            )
         )
-        return self.tells(report)
 
     def answers(self, *numbers: int) -> list[c.Command]:
         """Send the results of these, by the broker's numbers."""

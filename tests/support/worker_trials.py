@@ -157,12 +157,6 @@ class ServiceWorkerTrial(WorkerTrial):
     is_service = True
 
 
-class InitServiceWorkerTrial(ServiceWorkerTrial):
-    """One with init functions."""
-
-    has_inits = True
-
-
 # services -------------------------------------------------------------------------------------------------------------
 
 

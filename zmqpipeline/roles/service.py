@@ -216,8 +216,6 @@ class ServiceWorkerRunner(ExecutingRunner):
             options=self.options,
             answers=True,
             idempotent=self.role.idempotent,
-            # for all others it makes no difference whether a request has begun
-            has_inits=self.role.idempotent and self.handler.has_inits(),
             times=self._times.read,
         )
 

@@ -273,7 +273,8 @@ class Dispatcher(Recalls):
         task.roster.left(member.who)
         task.workers -= 1
         self._divide()
-        word = member.last_word() if task.has_source else _word_of_requests(member, task)
+        # of a request nobody knows: what a broker has answered is no lease any more
+        word = member.last_word() if task.has_source else LastWord()
         if not crashed and not task.has_source:
             # What our last messages brought was not there any more when it left. All else it may have done, and could
             # not tell: a request that must not be executed twice is lost with its worker, however that one ended.
@@ -283,15 +284,6 @@ class Dispatcher(Recalls):
         self._tell_given_up(given_up, member.name)
         self.feed(task)
         return back, f", {len(given_up)} are given up" if given_up else ""
-
-
-def _word_of_requests(member: WorkerState, task: TaskState) -> LastWord:
-    """Of requests nobody knows more than that none can have begun: what a broker has answered is no lease any more.
-
-    Where they must not be executed twice not even that: whoever seems lost may be there again, and begin.
-    """
-    has_begun_none = member.begun is not None and not len(member.begun)
-    return LastWord(begun=member.begun if has_begun_none and task.spec.crash_limit > 1 else None)
 
 
 def _escaped(text: str) -> str:
