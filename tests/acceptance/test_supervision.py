@@ -71,12 +71,13 @@ def work(data):
     time.sleep(0.1)
     return data
 """
-    program = start(workshop, body, *RUN, "--workers", "2")
+    program = start(workshop, body, *RUN, "--workers", "2", ZMQPIPELINE_HEARTBEAT_TIMEOUT="2")
     eventually(lambda: len(set(workshop.numbers("by"))) == 2, "both are at work")
     os.kill(workshop.numbers("by")[-1], signal.SIGSTOP)
-    assert program.wait(20) == 0, program.err
+    # the drain alone would take 25
+    assert program.wait(22) == 0, program.err
     assert collected(workshop) == list(range(40))
-    assert "has not answered for 5 s: it is killed (SIGKILL)" in program.err
+    assert "does not answer: it is killed (SIGKILL)" in program.err
 
 
 # deaths of workers at work --------------------------------------------------------------------------------------------

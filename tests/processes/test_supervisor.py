@@ -11,7 +11,7 @@ import pytest
 from zmqpipeline.errors import ConfigurationError, PipelineError, RoleDied, WorkerInitError
 from zmqpipeline.processes.restarts import FAILED_STARTS_LIMIT, ChildEnded, ChildSlots, Slot
 from zmqpipeline.processes.supervisor import DISTRIBUTOR_DEATHS_LIMIT, GRACE, OVERTIME, Plan, RunSupervisor
-from zmqpipeline.processes.unanswering import ANSWER_SECONDS
+from zmqpipeline.processes.unanswering import ANSWER_SECONDS, ANSWER_SECONDS_EACH
 from zmqpipeline.protocol.messages import ErrorInfo, TaskCounts
 from zmqpipeline.runtime.child import Child
 from zmqpipeline.runtime.child_report import Told, failed_start
@@ -296,7 +296,7 @@ def test_a_worker_that_does_not_answer_is_killed_when_all_is_done(told: str, is_
     scene = at_the_end()
     child = cast(Ear, scene.worker.child)
     assert child.lines == ["answer"]
-    assert scene.supervisor.deadlines["answers"] == 100.0 + ANSWER_SECONDS
+    assert scene.supervisor.deadlines["answers"] == 100.0 + ANSWER_SECONDS + ANSWER_SECONDS_EACH
     child.told = Told.read(AT_WORK + f"{told}\n".encode())
     scene.supervisor._answers_is_due(105.0)
     assert child.was_killed == is_killed

@@ -398,8 +398,8 @@ class ChildSlots:
         until = time.monotonic() + KILL_SECONDS + len(gone) * KILL_SECONDS_EACH
         for place, child in gone:
             child.join(max(0.0, until - time.monotonic()))
-            if child.status is None and place.engine is THIS_MACHINE:
-                log.warning("The %s (pid %d) does not end although it was killed; it is left.", place.label, child.pid)
+            if child.status is None:
+                log.warning("The %s does not end although it was killed; it is left.", place.label)
                 place.child = None
 
     @contextmanager

@@ -39,7 +39,7 @@ from zmqpipeline.processes.restarts import (
     WorkersOrdered,
     about_child,
 )
-from zmqpipeline.processes.unanswering import ANSWER_SECONDS, ask, unanswering
+from zmqpipeline.processes.unanswering import ask, unanswering
 from zmqpipeline.processes.unheard import UNHEARD_LOOK, UNHEARD_SECONDS, unheard
 from zmqpipeline.processes.worker_places import waves
 from zmqpipeline.roles.collector import Collector, CollectorRunner
@@ -290,8 +290,7 @@ class RunSupervisor:
             self._stop_restarts()
             # the workers that it knew have said goodbye: those that are left came too late, and hold nothing
             self.slots.terminate(self.plan.workers)
-            ask(self.plan.workers)
-            self.deadlines["answers"] = now + ANSWER_SECONDS
+            self.deadlines["answers"] = now + ask(self.plan.workers)
             self.deadlines["overtime"] = now + self.plan.drain_timeout + OVERTIME
             self.deadlines["farewell"] = now + FAREWELL
         elif is_final:
@@ -378,9 +377,7 @@ class RunSupervisor:
         self._release_collector(now)
 
     def _answers_is_due(self, now: float) -> None:
-        for place in (silent := unanswering(self.plan.workers)):
-            log.warning("The %s has not answered for %.0f s: it is killed (SIGKILL).", place.label, ANSWER_SECONDS)
-        self.slots.kill(silent)
+        self.slots.kill(unanswering(self.plan.workers))
 
     def _overtime_is_due(self, now: float) -> None:
         """The drain time-out is over: only children that close what user code opened still end by themselves."""
