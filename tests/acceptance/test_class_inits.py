@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from tests.acceptance.conftest import Workshop
+    from tests.acceptance.conftest import Program, Workshop
 
 pytestmark = pytest.mark.processes
 
@@ -50,6 +52,7 @@ for one in (Numbers, Double, Keep):
 if __name__ == "__main__":
     app.main()
 """
+RAISED = "ValueError: no such table in app.py:10 open_table"
 
 
 @pytest.mark.parametrize("command", ["itself", "run", "check"])
@@ -59,10 +62,58 @@ def test_an_init_that_raises_is_told(who: str, command: str, workshop: Workshop)
     """What was raised, where, and the user's own lines: none of ours, nor of what parses the command line."""
     workshop.write("app.py", APP)
     status, program = workshop.run("-m", "app", who if command == "itself" else command, WHO=who)
-    assert status == (3 if command == "run" and who != "collector" else 1), program.err
-    assert "could not begin: ValueError: no such table in app.py:10 open_table" in program.err
-    assert 'open_table("' in program.err
-    assert "click" not in program.err
-    assert "zmqpipeline/" not in program.err
+    assert status == status_of(who, command), program.err
+    is_told(program, who, command, re.escape(f"{RAISED}."))
+
+
+@pytest.mark.parametrize("command", ["itself", "run", "check"])
+@pytest.mark.parametrize("who", ["distributor", "worker", "collector"])
+@pytest.mark.slow
+def test_a_class_that_is_installed_is_the_users_too(who: str, command: str, workshop: Workshop) -> None:
+    """As an app that is installed from a wheel, or in a container, is."""
+    installed = workshop.folder / "site-packages"
+    installed.mkdir()
+    workshop.write("site-packages/app.py", APP)
+    path = f"{installed}{os.pathsep}{workshop.environ['PYTHONPATH']}"
+    status, program = workshop.run("-m", "app", who if command == "itself" else command, WHO=who, PYTHONPATH=path)
+    assert status == status_of(who, command), program.err
+    # what it called is in the traceback
+    is_told(program, who, command, r"ValueError: no such table in site-packages/app\.py:\d+ __init__\.")
+
+
+@pytest.mark.parametrize("command", ["itself", "run", "check"])
+@pytest.mark.parametrize("who", ["distributor", "worker", "collector"])
+@pytest.mark.slow
+def test_a_class_that_needs_arguments_is_told(who: str, command: str, workshop: Workshop) -> None:
+    """There is no line of the user's that raised: that of `__init__` is named, and what to do."""
+    line = f'    def __init__(self):\n        open_table("{who}")'
+    assert line in APP
+    workshop.write("app.py", APP.replace(line, line.replace("(self)", "(self, table)")))
+    status, program = workshop.run("-m", "app", who if command == "itself" else command, WHO="nobody")
+    assert status == status_of(who, command), program.err
+    cls = {"distributor": "Numbers", "worker": "Double", "collector": "Keep"}[who]
+    what = (
+        rf"TypeError: {cls}\.__init__\(\) missing 1 required positional argument: 'table'\. The class is made without "
+        r"arguments, so each parameter needs a default in app\.py:\d+ __init__\."
+    )
+    is_told(program, who, command, what, tracebacks=0)
+
+
+def status_of(who: str, command: str) -> int:
+    """A run ends with its distributor, as with what ends one for good, and with its workers, which it starts again."""
+    return 3 if command == "run" and who != "collector" else 1
+
+
+def is_told(program: Program, who: str, command: str, what: str, tracebacks: int = 1) -> None:
+    """One letter says this (a pattern), with so many tracebacks, and without frames of ours or of click's.
+
+    A `run` makes its collector itself.
+    """
+    name = {"worker": "worker of 'C'", "collector": "run" if command == "run" else who}.get(who, who)
+    number = len(re.findall(f"The {name} could not begin: {what}", program.err))
     # nothing is lost by a worker: what one has met, the next need not
-    assert program.err.count("could not begin") == 1 or who == "worker"
+    assert number == 1 or (number and (who, command) == ("worker", "run")), program.err
+    assert program.err.count("Traceback") == tracebacks * number, program.err
+    assert program.err.count("open_table(") == tracebacks * number, program.err
+    assert "click" not in program.err, program.err
+    assert "zmqpipeline/" not in program.err, program.err

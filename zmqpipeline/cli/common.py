@@ -16,13 +16,14 @@ from zmqpipeline.addresses import refuse_inproc
 from zmqpipeline.app import Pipeline
 from zmqpipeline.cli.output import tell
 from zmqpipeline.definitions import origin
-from zmqpipeline.errors import ConfigurationError, PipelineError, RunFailed, WorkerInitError, did_you_mean
+from zmqpipeline.definitions.instances import trouble_of_class
+from zmqpipeline.errors import ConfigurationError, RunFailed, WorkerInitError, did_you_mean
 from zmqpipeline.options import ENCRYPTION, LOG_LEVELS, Options, variable
 from zmqpipeline.roles.base import Role
 from zmqpipeline.roles.runner import HostProcess, RoleRunner
 from zmqpipeline.runtime import child as processes
 from zmqpipeline.runtime import child_report as told
-from zmqpipeline.runtime.error_text import printable, trouble_of, users_line
+from zmqpipeline.runtime.error_text import printable, trouble_of
 from zmqpipeline.runtime.log import log_to_stderr
 from zmqpipeline.runtime.process_start import age_of_command, mark_command
 from zmqpipeline.runtime.tuning import keep_freed_memory, keep_imported, raise_file_limit
@@ -98,22 +99,22 @@ def tune(*, is_bound: bool) -> None:
 
 @contextmanager
 def making(what: str) -> Iterator[None]:
-    """What user code raises in this block, the `__init__` of a class of the class API, ends the command with 1.
+    """What a class of the class API raises as it is made, in this block, ends the command with 1.
 
-    It is told with the traceback of the user's own code. What others raise goes on.
+    It is told with the traceback of the user's own code. What is raised elsewhere goes on.
     """
     try:
         yield
-    except PipelineError:
+    except ConfigurationError:
         raise
     except Exception as error:
-        if not users_line(error.__traceback__):
+        trouble = trouble_of_class(error)
+        if trouble is None:
             raise
         # a role that begins does not pay for this import
-        from zmqpipeline.protocol.delivery.failure_kinds import said
+        from zmqpipeline.protocol.delivery.failure_kinds import said, traceback_of
 
-        trouble = trouble_of(error)
-        log.error("The %s could not begin: %s\n%s", what, said(trouble), trouble.traceback.rstrip())
+        log.error("The %s could not begin: %s.%s", what, said(trouble).rstrip("."), traceback_of(trouble))
         raise click.exceptions.Exit(1) from error
 
 

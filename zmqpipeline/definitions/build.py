@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress, RoleAddresses, make_folder, places_under
+from zmqpipeline.definitions.instances import instance
 from zmqpipeline.definitions.registry import ServiceEntry, TaskEntry, WorkerEntry, listed, unknown_task
 from zmqpipeline.definitions.signatures import Handler
 from zmqpipeline.errors import ConfigurationError, did_you_mean
@@ -124,7 +125,7 @@ def _source(app: Pipeline, entry: TaskEntry, endpoint: EndpointAddress) -> ItemS
         return FunctionSource(entry, endpoint, app.registry.gates.get(entry.name))
     from zmqpipeline.roles.task import ClassSource
 
-    return ClassSource(entry.cls(), endpoint)
+    return ClassSource(instance(entry.cls), endpoint)
 
 
 def _metadata_source(app: Pipeline, extra: Mapping[str, Any]) -> Callable[[], dict[str, Any]] | None:
@@ -155,7 +156,7 @@ def _collector(app: Pipeline, settings: RunnerSettings, places: RoleAddresses) -
         made = FunctionCollector(places.results, places.acks, registry.collectors, registry.single, inner, loop)
         CollectorRunner(made, settings, handler=made.handler, stages=_stages(app, loop))
         return made
-    collector: Collector = cls()
+    collector = instance(cls)
     CollectorRunner(collector, settings, stages=_stages(app))
     return collector
 
@@ -200,7 +201,7 @@ def _worker(
         made = FunctionWorker(entry, places.tasks[entry.name], places.results, *inits)
         WorkerRunner(made, settings, handler=made.handler, threads=threads)
         return made
-    worker: Worker = entry.cls()
+    worker = instance(entry.cls)
     if threads not in (None, 1) and not isinstance(worker, MultiThreadedWorker):
         raise ConfigurationError(f"{entry.cls.__name__} is a SingleThreadedWorker; it has one thread, not {threads}.")
     WorkerRunner(worker, settings, threads=threads)

@@ -339,7 +339,8 @@ class Decorated(Original):
     def register(self, cls: Class) -> Class:
         """Register a Task, Worker, Collector or MetaDataWorker class; returns it, so it may stand as a decorator.
 
-        The addresses that the class declares hold, unless a flag or a variable gives a base address.
+        The addresses that the class declares hold, unless a flag or a variable gives a base address. Each role makes an
+        object of its class, without arguments.
 
         Raises:
             DefinitionError: the class leaves something open; it is a `TypeError`.

@@ -128,11 +128,25 @@ def named(what: str, function: Any) -> str:
 
     For what it returned, which no traceback leads to. A decorated function begins with its first decorator.
     """
+    code = _code_of(function)
+    return what if code is None else f"{what} ({_sendable(_line(code, code.co_firstlineno))})"
+
+
+def made_at(cls: type) -> str:
+    """Where a user's class says how it is made: ``boom.py:14 __init__``; the name of one that does not say it."""
+    for function in (inspect.getattr_static(cls, name) for name in ("__init__", "__new__")):
+        code = _code_of(function)
+        if code is not None and not code.co_filename.startswith(_PACKAGE):
+            return _sendable(f"{_line(code, code.co_firstlineno)} {code.co_name}")[-PLACE_LIMIT:]
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _code_of(function: Any) -> CodeType | None:
     while isinstance(function, partial):
         function = function.func
     function = inspect.unwrap(function)
     code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return f"{what} ({_sendable(_line(code, code.co_firstlineno))})" if isinstance(code, CodeType) else what
+    return code if isinstance(code, CodeType) else None
 
 
 def _line(code: CodeType, line: int) -> str:

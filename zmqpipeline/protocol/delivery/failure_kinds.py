@@ -154,6 +154,11 @@ def said(trouble: ErrorInfo) -> str:
     return f"{in_a_line(trouble)} in {printable(trouble.place)}" if trouble.place else in_a_line(trouble)
 
 
+def traceback_of(trouble: ErrorInfo) -> str:
+    """Its traceback, from the next line on; empty if it has no frames, so that it says no more than `said` does."""
+    return f"\n{trouble.traceback.rstrip()}" if "Traceback" in trouble.traceback else ""
+
+
 def brief(trouble: ErrorInfo) -> ErrorInfo:
     """The same with shorter texts, of a traceback its end."""
     if len(trouble.message) <= SENT_TEXT and len(trouble.traceback) <= SENT_TEXT:
