@@ -99,21 +99,57 @@ def test_a_class_that_needs_arguments_is_told(who: str, command: str, workshop: 
     is_told(program, who, command, what, tracebacks=0)
 
 
+@pytest.mark.slow
+def test_a_class_of_workers_that_raises_is_told_once(workshop: Workshop) -> None:
+    """Of three workers the third start, one after the other: one traceback, their number, and the reason at the end."""
+    workshop.write("app.py", APP)
+    status, program = workshop.run("-m", "app", "run", "--workers", "3", WHO="worker")
+    assert status == 1, program.err
+    assert program.err.count("Traceback") == 1, program.err
+    assert program.err.count("could not be initialized: ") == 1, program.err
+    # others have begun, too, when the third one's end is known
+    assert re.search(rf"{re.escape(RAISED)}: [3-9] starts of workers of 'C' failed", program.err), program.err
+    assert f"No worker of 'C' can be initialized, and each would meet the same: {RAISED}." in program.err
+    assert program.err.splitlines()[-1] == f"  C: {RAISED} (init)"
+
+
+@pytest.mark.slow
+def test_a_group_of_workers_tells_once_what_their_class_raised(workshop: Workshop) -> None:
+    """`worker --processes 3`: the same without a distributor, which would know of none of them."""
+    workshop.write("app.py", APP)
+    status, program = workshop.run("-m", "app", "worker", "--processes", "3", WHO="worker")
+    assert status == 1, program.err
+    assert program.err.count("Traceback") == 1, program.err
+    assert f"each would meet the same: {RAISED}. The other workers drain." in program.err
+    assert re.search(rf"{re.escape(RAISED)}: [3-9] starts of workers of 'C' failed", program.err), program.err
+
+
+@pytest.mark.slow
+def test_a_launched_worker_tells_what_its_class_raised(workshop: Workshop) -> None:
+    """Behind `--launch` a worker tells it on its standard error: it is told once there, too."""
+    workshop.write("app.py", APP)
+    launch = ("--launch", "env", "--endpoint", "ipc://there")
+    status, program = workshop.run("-m", "app", "run", "--workers", "2", *launch, WHO="worker")
+    assert status == 1, program.err
+    assert program.err.count("Traceback") == 1, program.err
+    assert f"each would meet the same: {RAISED}." in program.err
+
+
 def status_of(who: str, command: str) -> int:
-    """A run ends with its distributor, as with what ends one for good, and with its workers, which it starts again."""
-    return 3 if command == "run" and who != "collector" else 1
+    """A run ends with its distributor, as with what ends one for good."""
+    return 3 if (who, command) == ("distributor", "run") else 1
 
 
 def is_told(program: Program, who: str, command: str, what: str, tracebacks: int = 1) -> None:
     """One letter says this (a pattern), with so many tracebacks, and without frames of ours or of click's.
 
-    A `run` makes its collector itself.
+    A `run` makes its collector itself, and says of its workers what they tell it.
     """
     name = {"worker": "worker of 'C'", "collector": "run" if command == "run" else who}.get(who, who)
-    number = len(re.findall(f"The {name} could not begin: {what}", program.err))
-    # nothing is lost by a worker: what one has met, the next need not
-    assert number == 1 or (number and (who, command) == ("worker", "run")), program.err
-    assert program.err.count("Traceback") == tracebacks * number, program.err
-    assert program.err.count("open_table(") == tracebacks * number, program.err
+    is_start = (who, command) == ("worker", "run")
+    begin = r"The worker( \d+)? of 'C' could not be initialized: " if is_start else f"The {name} could not begin: "
+    assert len(re.findall(f"{begin}{what}", program.err)) == 1, program.err
+    assert program.err.count("Traceback") == tracebacks, program.err
+    assert program.err.count("open_table(") == tracebacks, program.err
     assert "click" not in program.err, program.err
     assert "zmqpipeline/" not in program.err, program.err

@@ -153,6 +153,23 @@ def test_a_bug_in_an_init_function_ends_the_run_with_its_reason() -> None:
     )
 
 
+def test_what_the_class_of_a_worker_raised_is_told_here(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, and then their number: it was not yet known to the distributor, which says it of init functions."""
+    trouble = ErrorInfo("KeyError", "'m'", "Traceback ...", "app.py:9 begin")
+    line = failed_start(trouble)
+    for words, number in ((f"ready\nstarting\n{line}", 0), (line, 1)):
+        caplog.clear()
+        scene = Scene()
+        for now in (100.0, 102.0, 104.0):
+            assert scene.error is None
+            scene.ends(scene.worker, 1, f"{words}\nexit 1\n".encode(), now)
+        scene.supervisor.starts.close()
+        assert str(scene.error).endswith("each would meet the same: KeyError: 'm' in app.py:9 begin.")
+        assert scene.supervisor._status() == 1
+        assert caplog.text.count("could not be initialized: KeyError: 'm' in app.py:9 begin. The next") == number
+        assert caplog.text.count("KeyError: 'm' in app.py:9 begin: 3 starts of workers of ") == number
+
+
 def test_what_is_wrong_in_the_configuration_ends_the_run_at_once() -> None:
     """A worker that says itself that it ends with 2, before it was ready or later."""
     for told in (b"exit 2\n", b"ready\nexit 2\n"):

@@ -98,10 +98,11 @@ def tune(*, is_bound: bool) -> None:
 
 
 @contextmanager
-def making(what: str) -> Iterator[None]:
+def making(what: str, *, worker: bool = False) -> Iterator[None]:
     """What a class of the class API raises as it is made, in this block, ends the command with 1.
 
-    It is told with the traceback of the user's own code. What is raised elsewhere goes on.
+    It is told with the traceback of the user's own code; of a `worker`, by whoever has started it. What is raised
+    elsewhere goes on.
     """
     try:
         yield
@@ -111,10 +112,12 @@ def making(what: str) -> Iterator[None]:
         trouble = trouble_of_class(error)
         if trouble is None:
             raise
-        # a role that begins does not pay for this import
-        from zmqpipeline.protocol.delivery.failure_kinds import said, traceback_of
+        # of many that fail alike, whoever has started them says it once
+        if not (worker and processes.tell_parent(told.failed_start(trouble))):
+            # a role that begins does not pay for this import
+            from zmqpipeline.protocol.delivery.failure_kinds import said, traceback_of
 
-        log.error("The %s could not begin: %s.%s", what, said(trouble).rstrip("."), traceback_of(trouble))
+            log.error("The %s could not begin: %s.%s", what, said(trouble).rstrip("."), traceback_of(trouble))
         raise click.exceptions.Exit(1) from error
 
 

@@ -60,7 +60,7 @@ def worker_command(
     types = [task_type] if task_type is not None else known
     if len(types) == 1 and processes is None:
         about_process(task=types[0], worker=f"{socket.gethostname()}/{os.getpid()}")
-        with making(f"worker of {types[0]!r}"):
+        with making(f"worker of {types[0]!r}", worker=True):
             worker = cast("Worker", app.compile("worker", types[0], options=patient(options, flags), threads=threads))
         worker.stay = worker.stay or stay
         runner = WorkerRunner.of(worker)

@@ -1,6 +1,7 @@
 """What whoever starts workers says of those that could not be initialized: the first of a kind, then numbers.
 
-Beside a distributor of the same `run` that one says it, and here it is only known.
+Beside a distributor of the same `run` that one says it, of workers that it knows, and here it is only known. It knows
+none whose class raised as it was made.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ import logging
 import time
 
 from zmqpipeline.processes.restarts import FAILED_STARTS_LIMIT, ChildEnded, Slot
-from zmqpipeline.protocol.delivery.failure_kinds import Kind, Kinds, said
+from zmqpipeline.protocol.delivery.failure_kinds import Kind, Kinds, said, traceback_of
 from zmqpipeline.protocol.messages import ErrorInfo
 
 
 class FailedStarts:
     """Of one crew."""
 
-    def __init__(self, log: logging.Logger | None) -> None:
-        """`log` is where it is said; None: by others."""
-        self._log = log
+    def __init__(self, log: logging.Logger, *, beside_distributor: bool = False) -> None:
+        """`log` is where it is said."""
+        self._log, self._beside_distributor = log, beside_distributor
         self._kinds: Kinds[int] = Kinds()
+        self._of_others: Kinds[int] = Kinds()
+        """Those that the distributor says."""
         self._newest: dict[str, ErrorInfo] = {}
 
     def note(self, end: ChildEnded) -> bool:
@@ -28,12 +31,12 @@ class FailedStarts:
         if trouble is None:
             return False
         self._newest[task] = trouble
-        is_first = self._kinds.add(task, trouble, lambda: end.pid, time.monotonic(), "starts")
-        if is_first and self._log is not None:
-            # a time-out has no frames
-            shown = f"\n{trouble.traceback.rstrip()}" if "Traceback" in trouble.traceback else ""
+        is_known = self._beside_distributor and (end.told.is_starting or end.told.is_ready)
+        kinds = self._of_others if is_known else self._kinds
+        is_first = kinds.add(task, trouble, lambda: end.pid, time.monotonic(), "starts")
+        if is_first and not is_known:
             text = "The %s could not be initialized: %s. The next of this kind are counted.%s"
-            self._log.error(text, end.place.label, said(trouble).rstrip("."), shown)
+            self._log.error(text, end.place.label, said(trouble).rstrip("."), traceback_of(trouble))
         self._say(self._kinds.overdue(time.monotonic()))
         return not is_first
 
@@ -58,6 +61,5 @@ class FailedStarts:
         self._say(self._kinds.rest(time.monotonic()))
 
     def _say(self, kinds: list[Kind[int]]) -> None:
-        if self._log is not None:
-            for kind in kinds:
-                self._log.error("%s of workers of %r failed", kind.said(), kind.what)
+        for kind in kinds:
+            self._log.error("%s of workers of %r failed", kind.said(), kind.what)

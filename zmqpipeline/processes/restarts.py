@@ -3,8 +3,9 @@
 `ChildSlots.judge` is the policy of everybody who starts processes; it takes time as an argument:
 
 * Only a death before the child was ready is a failed start. When each place of a task has had five in a row, no item of
-  the task can be tried any more. Nor when an init function of the user's raised the same thing three times in a row, in
-  whatever places, and no child of the task has ever got beyond it: a bug, which the next one would meet, too.
+  the task can be tried any more. Nor when an init function of the user's, or the worker's class as it was made, raised
+  the same thing three times in a row, in whatever places, and no child of the task has ever got beyond it: a bug, which
+  the next one would meet, too.
 * A launch command that ended before its worker was heard of is a failed start, but not in a place where it has led to a
   worker before: its server or scheduler is down, and is asked again.
 * Any other death is an accident. The place is filled again: after 0.1 s if the child had begun an item, since an item

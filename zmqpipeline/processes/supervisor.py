@@ -150,7 +150,7 @@ class RunSupervisor:
     """When children that close what user code opened are killed, too; None: nobody has been yet."""
     status: int = 0
     """The exit status of a run whose workers cannot start: 1 if that is a bug of its program."""
-    starts: FailedStarts = field(default_factory=lambda: FailedStarts(None))
+    starts: FailedStarts = field(default_factory=lambda: FailedStarts(log, beside_distributor=True))
     stopped: str = ""
     """Why the run drains, if too many items failed."""
     deadlines: dict[str, float] = field(default_factory=dict)

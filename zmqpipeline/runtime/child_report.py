@@ -44,7 +44,7 @@ EXIT = "exit"
 """It ends by itself, with the status that follows."""
 
 FAILED_START = "failed-start"
-"""One of the user's init functions raised what follows."""
+"""One of the user's init functions, or the worker's class as it was made, raised what follows."""
 
 WORK_DONE = "work-done"
 """What it has executed, if its parent wants to know; see `work_done`."""
@@ -54,7 +54,7 @@ MAX_TEXT, MAX_TRACEBACK = 500, 4000
 
 
 def failed_start(trouble: ErrorInfo) -> str:
-    """The line that says what an init function raised."""
+    """The line that says what an init function raised, or the worker's class."""
     texts = (trouble.error[:MAX_TEXT], trouble.message[:MAX_TEXT], trouble.traceback[-MAX_TRACEBACK:])
     return f"{FAILED_START} {json.dumps([*texts, trouble.place[:MAX_TEXT]])}"
 
@@ -98,7 +98,7 @@ class Told:
     """It left so that another process takes its place."""
 
     init_trouble: ErrorInfo | None = None
-    """What one of the user's init functions raised."""
+    """What one of the user's init functions raised, or the worker's class as it was made."""
 
     status: int | None = None
     """The exit status that it chose; None if it was killed, crashed, or was ended by user code."""
