@@ -128,3 +128,71 @@ def test_the_first_ctrl_c_leaves_alone_what_was_forked(
     for one in started:
         one.signal(signal.SIGTERM)
         one.wait(20)
+
+
+HELD = (
+    APP[: APP.index("def all_of_them")].replace(
+        "def double(n):",
+        """def slow():
+    note("slow", os.getpid())
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+    return 7
+
+def double(n):""",
+    )
+    + """
+def one():
+    pid = os.fork()
+    if pid == 0:
+        try:
+            slow()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def held(where):
+    if where == WHERE:
+        note("answers", one())
+
+@app.task("C")
+def numbers():
+    held("source")
+    yield {"n": 1}
+
+@app.worker("C")
+def work(data):
+    held("worker")
+    return data
+
+@app.collector
+def collect(data):
+    held("collector")
+
+if __name__ == "__main__":
+    app.main()
+"""
+)
+
+
+LATE = """
+def at_exit():
+    one = get_context("fork").Process(target=time.sleep, args=(60,))
+    one.start()
+    one.terminate()
+    one.join(10)
+    note("exits", one.exitcode)
+    one.kill()
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_ends_what_is_forked_when_the_role_is_over(workshop: Workshop) -> None:
+    """In exit handlers of `run` itself and of a worker that it has started."""
+    text = HELD.replace("import os", "import atexit, os").replace("\ndef held", LATE + "\ndef held")
+    for where in ("worker", "collector"):
+        text = text.replace(f'held("{where}")', "atexit.register(at_exit)")
+    workshop.write("app.py", text)
+    status, program = workshop.run("-m", "app", "run", "--no-progress", WHERE="")
+    assert status == 0, program.err
+    assert workshop.lines("exits") == ["-15", "-15"]

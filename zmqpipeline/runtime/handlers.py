@@ -14,6 +14,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeAlias
 
@@ -22,21 +23,35 @@ Handler: TypeAlias = Callable[[int, FrameType | None], Any] | signal.Handlers
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+@dataclass(eq=False)
+class _Entry:
+    """One `install`."""
+
+    number: int
+    ours: Any
+    before: Any
+    is_over: bool = False
+    """True after `restore`, if the signal is ignored since."""
+
+
 class _Installed:
     """What is installed in this process, newest last."""
 
     def __init__(self) -> None:
-        self.handlers: list[tuple[int, Handler, Any]] = []
-        """Of which signal, ours, and the one before."""
+        self.entries: list[_Entry] = []
         self.wakers: list[tuple[int, int]] = []
         """Our file that is written to, and the one before."""
+
+    def newest(self, number: int) -> _Entry:
+        """What is to be restored next."""
+        return next(one for one in reversed(self.entries) if one.number == number and not one.is_over)
 
     def before(self, number: int) -> Any:
         """The handler that was there before ours; that of the user, if it is not ours now."""
         found = signal.getsignal(number)
-        for which, ours, before in reversed(self.handlers):
-            if which == number and found == ours:
-                found = before
+        for one in reversed(self.entries):
+            if one.number == number and found == one.ours:
+                found = one.before
         return found
 
 
@@ -51,21 +66,25 @@ _installed, _mask = _Installed(), _Mask()
 
 def install(number: int, handler: Handler) -> None:
     """Take this signal; on the main thread. `restore` ends it."""
-    _installed.handlers.append((number, handler, signal.getsignal(number)))
+    _installed.entries.append(_Entry(number, handler, signal.getsignal(number)))
     signal.signal(number, handler)
 
 
 def restore(number: int, ignore: bool = False) -> None:
     """Put back the handler that was there before the newest `install` for this signal, or ignore the signal."""
-    at = max(at for at, (which, _, _) in enumerate(_installed.handlers) if which == number)
-    _, _, before = _installed.handlers[at]
-    signal.signal(number, signal.SIG_IGN if ignore else _settable(before))
-    del _installed.handlers[at]
+    entry = _installed.newest(number)
+    if ignore:
+        # not forgotten: what is forked from now on shall not take that for the user's
+        entry.ours, entry.is_over = signal.SIG_IGN, True
+        signal.signal(number, signal.SIG_IGN)
+        return
+    signal.signal(number, _settable(entry.before))
+    _installed.entries.remove(entry)
 
 
 def before(number: int) -> Any:
     """The handler that `restore` would put back."""
-    return next(before for which, _, before in reversed(_installed.handlers) if which == number)
+    return _installed.newest(number).before
 
 
 def wake(file: int) -> None:
@@ -84,7 +103,7 @@ def _settable(handler: Any) -> Any:
 
 
 def _before_fork() -> None:
-    if _installed.handlers:
+    if _installed.entries:
         _mask.before = {int(one) for one in signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)}
 
 
