@@ -196,3 +196,28 @@ def test_sigterm_ends_what_is_forked_when_the_role_is_over(workshop: Workshop) -
     status, program = workshop.run("-m", "app", "run", "--no-progress", WHERE="")
     assert status == 0, program.err
     assert workshop.lines("exits") == ["-15", "-15"]
+
+
+@pytest.mark.slow
+def test_what_is_forked_after_the_first_ctrl_c_ends_with_the_next(
+    workshop: Workshop, eventually: Callable[..., None], is_gone: Callable[[int], bool]
+) -> None:
+    """The role ends with that, too: nobody would need it."""
+    text = HELD.replace(
+        '    held("collector")',
+        """    note("collected", 1)
+    while not os.path.exists("fork"):
+        time.sleep(0.01)
+    held("collector")""",
+    )
+    workshop.write("app.py", text)
+    run = workshop.start("-m", "app", "run", "--no-progress", WHERE="collector")
+    eventually(lambda: workshop.lines("collected"), "it collects")
+    run.signal(signal.SIGINT, group=True)
+    eventually(lambda: "The run drains" in run.err, "it has the signal")
+    workshop.write("fork", "")
+    eventually(lambda: workshop.lines("slow"), "the child is at work")
+    run.signal(signal.SIGINT, group=True)
+    assert run.wait(20) == 130, run.err
+    (pid,) = workshop.numbers("slow")
+    eventually(lambda: is_gone(pid), "the child has ended", 10)

@@ -23,6 +23,18 @@ Handler: TypeAlias = Callable[[int, FrameType | None], Any] | signal.Handlers
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+class _Ours:
+    """A handler that was installed here; it notes that its signal has come."""
+
+    def __init__(self, handler: Callable[[int, FrameType | None], Any]) -> None:
+        self._handler = handler
+        self.has_come = False
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        self.has_come = True
+        self._handler(signum, frame)
+
+
 @dataclass(eq=False)
 class _Entry:
     """One `install`."""
@@ -66,8 +78,9 @@ _installed, _mask = _Installed(), _Mask()
 
 def install(number: int, handler: Handler) -> None:
     """Take this signal; on the main thread. `restore` ends it."""
-    _installed.entries.append(_Entry(number, handler, signal.getsignal(number)))
-    signal.signal(number, handler)
+    ours = handler if isinstance(handler, signal.Handlers) else _Ours(handler)
+    _installed.entries.append(_Entry(number, ours, signal.getsignal(number)))
+    signal.signal(number, ours)
 
 
 def restore(number: int, ignore: bool = False) -> None:
@@ -116,13 +129,24 @@ def _unmask() -> None:
 def _in_child() -> None:
     if _installed.wakers and (file := signal.set_wakeup_fd(-1)) not in (ours for ours, _ in _installed.wakers):
         signal.set_wakeup_fd(file)
-    former = {number: _installed.before(number) for number in _SIGNALS}
-    if former[signal.SIGTERM] != signal.getsignal(signal.SIGTERM):
-        signal.signal(signal.SIGTERM, _settable(former[signal.SIGTERM]))
-    if former[signal.SIGINT] != signal.getsignal(signal.SIGINT):
-        # not ignored: what the child may become by `exec` would ignore it for ever
-        signal.signal(signal.SIGINT, lambda *_: signal.signal(signal.SIGINT, _settable(former[signal.SIGINT])))
+    now = {number: signal.getsignal(number) for number in _SIGNALS}
+    _sigint_in_child(now[signal.SIGINT], any(isinstance(one, _Ours) and one.has_come for one in now.values()))
+    former = _installed.before(signal.SIGTERM)
+    if former != now[signal.SIGTERM]:
+        signal.signal(signal.SIGTERM, _settable(former))
     _unmask()
+
+
+def _sigint_in_child(now: Any, is_draining: bool) -> None:
+    former = _settable(_installed.before(signal.SIGINT))
+    if former == _settable(now):
+        return
+    if is_draining:
+        # the next one ends the role, too
+        signal.signal(signal.SIGINT, former)
+    else:
+        # not ignored: what the child may become by `exec` would ignore it for ever
+        signal.signal(signal.SIGINT, lambda *_: signal.signal(signal.SIGINT, former))
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_unmask, after_in_child=_in_child)
