@@ -3,7 +3,8 @@
 A child that user code forks is none of the pipeline: it has the handler of SIGTERM that was there before, so that
 `terminate()` of `multiprocessing` ends it. SIGINT comes from a terminal to all of its processes, and the first one says
 that what is begun is finished: so a child, which may be at work for an item, takes no notice of it; the next one has
-its effect from before, and so has the first one where the role has had its signal already. Nor does a signal of the child wake the loop of its parent.
+its effect from before, and so has the first one where the role has had its signal already. Nor does a signal of the
+child wake the loop of its parent.
 
 Both signals are blocked while a thread forks: one that came to the child before it has its handlers would be lost.
 """
