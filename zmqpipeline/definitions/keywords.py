@@ -11,15 +11,11 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, wraps
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, TypeVar, cast, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, cast, get_args, get_type_hints
 
 from zmqpipeline.errors import RegistrationError, did_you_mean
+from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.roles.attributes import COUNT_LIMIT, MEMORY_LIMIT, RATE, TIME_LIMIT, AttributeSpec
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
 
 OnFailed = Literal["abort", "continue"]
 First = Iterable[Mapping[Any, Any]] | Callable[..., Any]

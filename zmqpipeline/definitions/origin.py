@@ -18,15 +18,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 from zmqpipeline.definitions.registry import Registry
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.frozen import dataclass
 
 Made = TypeVar("Made", bound="Original")
 

@@ -12,17 +12,14 @@ from zmqpipeline.definitions.signatures import Handler
 from zmqpipeline.definitions.stages import check_stages
 from zmqpipeline.errors import RegistrationError, did_you_mean
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
+from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.runtime.error_text import named
 
 if TYPE_CHECKING:
-    from dataclasses import dataclass
-
     from zmqpipeline.events import Event
     from zmqpipeline.roles.collector import Collector
     from zmqpipeline.roles.task import Task
     from zmqpipeline.roles.worker import Worker
-else:
-    from zmqpipeline.protocol.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from zmqpipeline.definitions.annotations import first_converter
 from zmqpipeline.errors import ConfigurationError, RegistrationError
+from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.roles.attributes import is_async
 
 if TYPE_CHECKING:
-    from dataclasses import dataclass
-
     from zmqpipeline.runtime.threads.event_loop import EventLoopThread
-else:
-    from zmqpipeline.protocol.frozen import dataclass
 
 _NOTHING = inspect.Parameter.empty
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

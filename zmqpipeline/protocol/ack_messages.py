@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import TYPE_CHECKING
 
 from zmqpipeline.protocol.error_info import ErrorInfo, FailedItem, FailedKind, TaskError
+from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.protocol.spans import Blobs, Spans
 from zmqpipeline.protocol.status_records import TaskCounts
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

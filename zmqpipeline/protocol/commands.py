@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from zmqpipeline.protocol.events import Peer
+from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.protocol.messages import (
     AckNote,
     Blobs,
@@ -18,11 +19,6 @@ from zmqpipeline.protocol.messages import (
     TaskPause,
     TaskProgress,
 )
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

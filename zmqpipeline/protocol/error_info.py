@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
+from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.protocol.messages import (
     Blobs,
     Envelope,
@@ -16,11 +17,6 @@ from zmqpipeline.protocol.messages import (
     TaskPause,
     TaskProgress,
 )
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
 
 Peer: TypeAlias = tuple[str, bytes]
 """Hop name and connection: the routing id that a ROUTER gave it, or b"" for the one connection of a DEALER."""

@@ -14,12 +14,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 Kind = TypeVar("Kind")
 
 
-def dataclass(*, frozen: bool, slots: bool = False, kw_only: bool = False) -> Callable[[type[Kind]], type[Kind]]:
+def _dataclass(*, frozen: bool, slots: bool = False, kw_only: bool = False) -> Callable[[type[Kind]], type[Kind]]:
     """Like that of the standard library; whatever is `frozen` compares and hashes by its fields."""
     is_strict = frozen and sys.flags.dev_mode
     if is_strict or not frozen:
@@ -53,3 +53,10 @@ def _repr(self: Any) -> str:
     shown = [name for name, one in self.__dataclass_fields__.items() if one.repr]
     fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
     return f"{self.__class__.__qualname__}({fields})"
+
+
+if TYPE_CHECKING:
+    # what checks types knows it by this name only
+    from dataclasses import dataclass as dataclass
+else:
+    dataclass = _dataclass

@@ -26,7 +26,7 @@ hop                   bound by                   connected by
 from __future__ import annotations
 
 from dataclasses import field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from zmqpipeline.protocol.ack_messages import Ack as Ack
 from zmqpipeline.protocol.ack_messages import AckNote as AckNote
@@ -52,6 +52,7 @@ from zmqpipeline.protocol.error_info import ErrorInfo as ErrorInfo
 from zmqpipeline.protocol.error_info import FailedItem as FailedItem
 from zmqpipeline.protocol.error_info import FailedKind as FailedKind
 from zmqpipeline.protocol.error_info import TaskError as TaskError
+from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.protocol.service_messages import DECLINED_KINDS as DECLINED_KINDS
 from zmqpipeline.protocol.service_messages import Asking as Asking
 from zmqpipeline.protocol.service_messages import Declined as Declined
@@ -73,11 +74,6 @@ from zmqpipeline.protocol.status_records import Status as Status
 from zmqpipeline.protocol.status_records import TaskCounts as TaskCounts
 from zmqpipeline.protocol.status_records import TaskStatus as TaskStatus
 from zmqpipeline.protocol.status_records import WorkerStatus as WorkerStatus
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
 
 MAX_NAMED = 64
 """So many running items of one worker are named."""

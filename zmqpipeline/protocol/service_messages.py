@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from zmqpipeline.protocol.error_info import ErrorInfo
+from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.protocol.spans import Blobs, Spans
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
-
 
 # client -> broker; requests are numbered by the client, from 0 --------------------------------------------------------
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.protocol.messages import TaskCounts
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.frozen import dataclass
 
 MAX_WORKERS = 4000
 """So many workers are told of by name: an answer is one message."""

@@ -13,17 +13,13 @@ import inspect
 from abc import ABCMeta
 from collections.abc import Callable
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import DefinitionError, EndpointError
 from zmqpipeline.options import EXPECTED, size_in_bytes
+from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.roles.task_type import TaskType
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from zmqpipeline.errors import ConfigurationError, RunFailed
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Ended
 from zmqpipeline.protocol.events import Drain, Event
+from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.runtime import child_report, signals
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.leader import Leadership
@@ -30,15 +31,11 @@ from zmqpipeline.runtime.transport import transport as sockets
 from zmqpipeline.runtime.tuning import short_turns
 
 if TYPE_CHECKING:
-    from dataclasses import dataclass
-
     # who has no observers does not pay for them, not even when a process starts
     from zmqpipeline.events import Event as ObservedEvent
     from zmqpipeline.events import Observer
     from zmqpipeline.runtime.observing import ObserverThread
     from zmqpipeline.runtime.traces import Tracing
-else:
-    from zmqpipeline.protocol.frozen import dataclass
 
 Actions = dict[type, Callable[[Any], None]]
 """What the loop does with each sort of command."""

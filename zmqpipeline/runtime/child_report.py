@@ -11,16 +11,11 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.protocol.status_records import ITEM_SECONDS, ItemTimes
 from zmqpipeline.runtime.launch_words import HERE
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
 
 READY = "ready"
 """The role runs; a worker has no item yet, so that it has not called the user's init functions."""

@@ -18,12 +18,8 @@ import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.frozen import dataclass
 
 LAUNCHED_FLAG = "--lifeline"
 """The first argument of a worker that a launch command starts: standard input is its lifeline, and begins with a

@@ -18,14 +18,9 @@ aborted     it never started, or was given up, since something it depends on fai
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from zmqpipeline.errors import DependencyError, did_you_mean
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.frozen import dataclass
 
 STATES = ("waiting", "open", "exhausted", "complete", "failed", "aborted")
 

@@ -10,16 +10,11 @@ Items of a gathered task came of the result that began their group, and of no ot
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from zmqpipeline.errors import DependencyError, did_you_mean
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.stages import path, reachable
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.frozen import dataclass
 
 
 @dataclass(frozen=True)

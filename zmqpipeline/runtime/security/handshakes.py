@@ -10,16 +10,11 @@ a health check that comes each minute.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import zmq
 
+from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.runtime.security.warnings import RateLimitedWarnings
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
 
 CUTS, MOMENT = 3, 1.0
 """So many handshakes must break off, the last so many seconds after the first, until that is told."""

@@ -16,18 +16,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import zmq
 
 from zmqpipeline.errors import KeysUnavailable
+from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.runtime.launch_words import NO_KEYS
 from zmqpipeline.runtime.security.keyfiles import check_private, require_curve
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
 
 log = logging.getLogger("zmqpipeline.security")
 

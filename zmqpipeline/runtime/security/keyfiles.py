@@ -17,16 +17,11 @@ import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import zmq
 
 from zmqpipeline.errors import KeysError
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.frozen import dataclass
 
 SERVER = "server"
 """The name of the pair of every bound socket."""

@@ -9,22 +9,17 @@ from __future__ import annotations
 import select
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import zmq
 from zmq.utils import z85
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import KeysError
+from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.runtime.bind import Socket
 from zmqpipeline.runtime.security.issued import issued_to, withdrawn_from
 from zmqpipeline.runtime.security.keyfiles import ROLES, authorized, check_private, read_public
 from zmqpipeline.runtime.security.warnings import RateLimitedWarnings
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass
-else:
-    from zmqpipeline.protocol.frozen import dataclass
 
 ADDRESS = "inproc://zeromq.zap.01"
 """Where libzmq asks."""
