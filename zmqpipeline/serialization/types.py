@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from msgpack import ExtType
 
 from zmqpipeline.serialization import arrays
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 TUPLE, SET, FROZENSET, INT, DATETIME, DATE, TIMEDELTA, DECIMAL, UUID_, ARRAY, SCALAR, RAW_ARRAY = range(1, 13)
 
@@ -56,13 +60,19 @@ def _dump_datetime(value: datetime) -> ExtType:
     return ExtType(DATETIME, text.encode())
 
 
+@cache
+def _zone_info() -> type[ZoneInfo]:
+    """The class, imported by the first value that has a zone."""
+    from zoneinfo import ZoneInfo
+
+    return ZoneInfo
+
+
 def _name_of_zone(value: datetime) -> str:
     """The key of its ZoneInfo, or "" if it has none, or another kind of zone."""
     if value.tzinfo is None:
         return ""
-    from zoneinfo import ZoneInfo
-
-    return (value.tzinfo.key or "") if isinstance(value.tzinfo, ZoneInfo) else ""
+    return (value.tzinfo.key or "") if isinstance(value.tzinfo, _zone_info()) else ""
 
 
 def _load_datetime(data: bytes) -> datetime:
@@ -73,10 +83,8 @@ def _load_datetime(data: bytes) -> datetime:
     value = value.replace(fold=int(rest[0]))
     if len(rest) == 1:
         return value
-    from zoneinfo import ZoneInfo
-
     try:
-        return value.replace(tzinfo=ZoneInfo(rest[1]))
+        return value.replace(tzinfo=_zone_info()(rest[1]))
     except (LookupError, OSError):
         # This machine does not know the zone: the same moment, with the offset that the sender saw.
         return value
