@@ -21,7 +21,7 @@ LAYERS = (
     "options",
     "serialization",
     "messages utils",
-    "protocol.frozen protocol.spans protocol.error_info protocol.status_records protocol.ack_messages "
+    "protocol.dataclass protocol.spans protocol.error_info protocol.status_records protocol.ack_messages "
     "protocol.service_messages protocol.messages protocol.events protocol.commands protocol.allowed protocol.machine "
     "protocol.snapshots protocol.credit protocol.peers protocol.waiting protocol.early_end protocol.missed_run",
     "protocol.data",

@@ -14,7 +14,7 @@ from functools import cache, wraps
 from typing import Annotated, Any, Literal, TypedDict, TypeVar, cast, get_args, get_type_hints
 
 from zmqpipeline.errors import RegistrationError, did_you_mean
-from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.roles.attributes import COUNT_LIMIT, MEMORY_LIMIT, RATE, TIME_LIMIT, AttributeSpec
 
 OnFailed = Literal["abort", "continue"]

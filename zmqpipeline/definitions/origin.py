@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 from zmqpipeline.definitions.registry import Registry
-from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.dataclass import dataclass
 
 Made = TypeVar("Made", bound="Original")
 

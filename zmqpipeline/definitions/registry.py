@@ -11,8 +11,8 @@ from zmqpipeline.definitions.keywords import ServiceKeywords, TaskKeywords, Work
 from zmqpipeline.definitions.signatures import Handler
 from zmqpipeline.definitions.stages import check_stages
 from zmqpipeline.errors import RegistrationError, did_you_mean
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec, order
-from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.runtime.error_text import named
 
 if TYPE_CHECKING:

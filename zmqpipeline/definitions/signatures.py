@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from zmqpipeline.definitions.annotations import first_converter
 from zmqpipeline.errors import ConfigurationError, RegistrationError
-from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.roles.attributes import is_async
 
 if TYPE_CHECKING:

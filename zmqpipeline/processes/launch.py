@@ -9,7 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
@@ -30,6 +30,7 @@ from zmqpipeline.processes.supervisor import GRACE, Outcome, Plan, RunSupervisor
 from zmqpipeline.processes.worker_group import WorkerSupervisor
 from zmqpipeline.processes.worker_numbers import Bounds, Workers, check_processes, refuse_none, worker_bounds
 from zmqpipeline.processes.worker_places import TaskPlaces, WorkerPlaces, most_on_this_machine
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.status_records import MAX_WORKERS
 from zmqpipeline.roles.collecting import ResultWatcher
 from zmqpipeline.roles.collector import Collector, CollectorRunner

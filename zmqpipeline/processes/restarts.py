@@ -26,7 +26,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from types import FrameType
 from typing import Protocol, TypeAlias
@@ -34,6 +34,7 @@ from typing import Protocol, TypeAlias
 from zmqpipeline.errors import ConfigurationError, PipelineError
 from zmqpipeline.processes.engines import Engine
 from zmqpipeline.processes.engines.local import THIS_MACHINE
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.messages import Status
 from zmqpipeline.runtime import handlers
 from zmqpipeline.runtime.child import LEAVE, Child, describe_death, describe_status

@@ -20,7 +20,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from zmqpipeline.errors import ConfigurationError, PipelineError, PipelineTimeout, RoleDied, WorkerInitError
@@ -42,6 +42,7 @@ from zmqpipeline.processes.restarts import (
 from zmqpipeline.processes.unanswering import ask, unanswering
 from zmqpipeline.processes.unheard import UNHEARD_LOOK, UNHEARD_SECONDS, unheard
 from zmqpipeline.processes.worker_places import waves
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.roles.collector import Collector, CollectorRunner
 from zmqpipeline.roles.results import Reason, Summary
 from zmqpipeline.runtime.child import death_notice, describe_status

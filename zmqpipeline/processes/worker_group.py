@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from zmqpipeline.errors import RoleDied
 from zmqpipeline.processes.failed_starts import FailedStarts
 from zmqpipeline.processes.restarts import ChildEnded, ChildSlots, Signalled, Verdict, about_child
 from zmqpipeline.processes.supervisor import OVERTIME
+from zmqpipeline.protocol.dataclass import dataclass
 
 log = logging.getLogger("zmqpipeline.worker")
 

@@ -7,12 +7,12 @@ tasks, or for some.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from zmqpipeline.app import Pipeline
 from zmqpipeline.errors import ConfigurationError, did_you_mean
 from zmqpipeline.processes.cores import usable_cores
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.status_records import MAX_WORKERS
 
 MAX_DIGITS = 18

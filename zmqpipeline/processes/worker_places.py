@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from zmqpipeline.processes.cores import usable_cores
 from zmqpipeline.processes.restarts import ChildSlots, Slot
 from zmqpipeline.processes.worker_numbers import Bounds
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.status_records import MAX_WORKERS
 from zmqpipeline.runtime.child import Child, desired_notice
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import field
 
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.error_info import ErrorInfo, FailedItem, FailedKind, TaskError
-from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.protocol.spans import Blobs, Spans
 from zmqpipeline.protocol.status_records import TaskCounts
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import TypeAlias
 
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.events import Peer
-from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.protocol.messages import (
     AckNote,
     Blobs,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

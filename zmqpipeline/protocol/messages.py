@@ -48,11 +48,11 @@ from zmqpipeline.protocol.ack_messages import Ranges as Ranges
 from zmqpipeline.protocol.ack_messages import TaskPause as TaskPause
 from zmqpipeline.protocol.ack_messages import TaskProgress as TaskProgress
 from zmqpipeline.protocol.ack_messages import Unready as Unready
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.error_info import ErrorInfo as ErrorInfo
 from zmqpipeline.protocol.error_info import FailedItem as FailedItem
 from zmqpipeline.protocol.error_info import FailedKind as FailedKind
 from zmqpipeline.protocol.error_info import TaskError as TaskError
-from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.protocol.service_messages import DECLINED_KINDS as DECLINED_KINDS
 from zmqpipeline.protocol.service_messages import Asking as Asking
 from zmqpipeline.protocol.service_messages import Declined as Declined

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.error_info import ErrorInfo
-from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.protocol.spans import Blobs, Spans
 
 # client -> broker; requests are numbered by the client, from 0 --------------------------------------------------------

@@ -11,13 +11,13 @@ The law:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 from zmqpipeline.options import shown_size
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.delivery.failures import in_a_line
 from zmqpipeline.protocol.delivery.stages import all_before
 from zmqpipeline.protocol.delivery.task_state import TaskState

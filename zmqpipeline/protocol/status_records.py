@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import field
 
-from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.dataclass import dataclass
 
 MAX_WORKERS = 4000
 """So many workers are told of by name: an answer is one message."""

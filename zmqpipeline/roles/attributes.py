@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeVar
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import DefinitionError, EndpointError
 from zmqpipeline.options import EXPECTED, size_in_bytes
-from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.roles.task_type import TaskType
 
 

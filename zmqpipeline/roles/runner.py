@@ -20,8 +20,8 @@ from zmqpipeline.addresses import EndpointAddress, RoleAddresses
 from zmqpipeline.errors import ConfigurationError, RunFailed
 from zmqpipeline.options import Options
 from zmqpipeline.protocol.commands import Ended
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.events import Drain, Event
-from zmqpipeline.protocol.frozen import dataclass
 from zmqpipeline.runtime import child_report, signals
 from zmqpipeline.runtime.error_text import named
 from zmqpipeline.runtime.leader import Leadership

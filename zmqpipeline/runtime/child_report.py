@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Sequence
 
-from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.messages import ErrorInfo
 from zmqpipeline.protocol.status_records import ITEM_SECONDS, ItemTimes
 from zmqpipeline.runtime.launch_words import HERE

@@ -30,7 +30,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from zmqpipeline.addresses import EndpointAddress
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.runtime.bind import bindable, connectable, is_near
 from zmqpipeline.runtime.launched import write_all
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from types import MappingProxyType
 
-from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.dataclass import dataclass
 
 LAUNCHED_FLAG = "--lifeline"
 """The first argument of a worker that a launch command starts: standard input is its lifeline, and begins with a

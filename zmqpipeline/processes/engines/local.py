@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.runtime.child import Child
 
 

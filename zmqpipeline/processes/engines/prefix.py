@@ -15,10 +15,10 @@ import site
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from zmqpipeline.errors import ConfigurationError
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.runtime.child import PATH_VARIABLE, Child
 from zmqpipeline.runtime.launch_words import LAUNCHED_FLAG, plain
 from zmqpipeline.runtime.launched import LaunchedChild

@@ -19,9 +19,9 @@ Where it all is, a `GroupStore` knows; nothing is kept here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.delivery.gathers import Gather
 
 Group: TypeAlias = tuple[Gather, int]

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from zmqpipeline.errors import DependencyError, did_you_mean
-from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.dataclass import dataclass
 
 STATES = ("waiting", "open", "exhausted", "complete", "failed", "aborted")
 

@@ -14,9 +14,8 @@ The law:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from zmqpipeline.protocol.commands import Log
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.delivery.failure_kinds import Kind, Kinds, brief, said
 from zmqpipeline.protocol.delivery.task_state import TaskState
 from zmqpipeline.protocol.machine import soonest

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.delivery.failures import in_a_line, printable
 from zmqpipeline.protocol.messages import ErrorInfo, FailedItem, FailedKind, TaskError
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from zmqpipeline.errors import DependencyError, did_you_mean
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.stages import path, reachable
-from zmqpipeline.protocol.frozen import dataclass
 
 
 @dataclass(frozen=True)

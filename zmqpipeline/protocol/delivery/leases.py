@@ -6,10 +6,10 @@ A lease is from when an item is sent until its ACK. Workers are named by their i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 
 from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of, pairs
 from zmqpipeline.protocol.data.segments import Segment, SegmentMap
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.messages import Spans
 
 FirstDelivery = Segment[tuple[bytes, int]]

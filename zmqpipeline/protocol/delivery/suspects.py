@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from zmqpipeline.protocol.data.ranges import RangeSet
+from zmqpipeline.protocol.dataclass import dataclass
 
 FEW = 16
 """So many suspects beside one a thread are tried one by one at once; more are tried in groups."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from zmqpipeline.protocol import messages as m
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
 from zmqpipeline.protocol.delivery.gates import AckLog
 from zmqpipeline.protocol.delivery.item_times import TaskTimes

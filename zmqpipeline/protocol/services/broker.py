@@ -30,12 +30,11 @@ ended
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of, spans_of
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.peers import Link, Verdict
 from zmqpipeline.protocol.services.refusals import (
     ENDING,

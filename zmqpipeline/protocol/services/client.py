@@ -21,13 +21,13 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from zmqpipeline.protocol import commands as c
 from zmqpipeline.protocol import credit
 from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.data.ranges import RangeSet, numbers_of, spans_of
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.peers import Link, Verdict
 
 ASK_SECONDS = 1.0

@@ -15,13 +15,13 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 from zmqpipeline.errors import JournalError, JournalUnavailable
 from zmqpipeline.protocol.data.ranges import spans_of
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.events import Restored
 from zmqpipeline.protocol.messages import TaskCounts, TaskPause, TaskProgress
 from zmqpipeline.runtime.locks import PathLock, without_file

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zmqpipeline.errors import JournalError
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.runtime.journal.database import BEGIN, COMMIT, explained, locked, read, writable
 
 # A failed item with a key may have been sent again by its source, and collected: then it is not dead.

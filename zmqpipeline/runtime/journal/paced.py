@@ -12,9 +12,10 @@ distributor counts for itself, too: what is known here is only which value to ta
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from zmqpipeline.protocol.commands import Fetch
+from zmqpipeline.protocol.dataclass import dataclass
 
 _REST_SECONDS = 1.0
 """When to ask again if nothing is known to come."""

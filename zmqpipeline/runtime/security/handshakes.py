@@ -13,7 +13,7 @@ import math
 
 import zmq
 
-from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.runtime.security.warnings import RateLimitedWarnings
 
 CUTS, MOMENT = 3, 1.0

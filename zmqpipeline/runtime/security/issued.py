@@ -21,7 +21,7 @@ from typing import TypeVar
 import zmq
 
 from zmqpipeline.errors import KeysUnavailable
-from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.runtime.launch_words import NO_KEYS
 from zmqpipeline.runtime.security.keyfiles import check_private, require_curve
 

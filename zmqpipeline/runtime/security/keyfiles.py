@@ -21,7 +21,7 @@ from pathlib import Path
 import zmq
 
 from zmqpipeline.errors import KeysError
-from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.dataclass import dataclass
 
 SERVER = "server"
 """The name of the pair of every bound socket."""

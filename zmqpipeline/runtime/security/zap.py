@@ -15,7 +15,7 @@ from zmq.utils import z85
 
 from zmqpipeline.addresses import EndpointAddress
 from zmqpipeline.errors import KeysError
-from zmqpipeline.protocol.frozen import dataclass
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.runtime.bind import Socket
 from zmqpipeline.runtime.security.issued import issued_to, withdrawn_from
 from zmqpipeline.runtime.security.keyfiles import ROLES, authorized, check_private, read_public

@@ -8,7 +8,7 @@ last item of a group is collected or has failed; groups are kept in the journal,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ from zmqpipeline.errors import PipelineError, SerializeError
 from zmqpipeline.protocol.collection.gathering import Gathering, Parent, Span
 from zmqpipeline.protocol.commands import Collect, Produce
 from zmqpipeline.protocol.data.ranges import sequence_of
+from zmqpipeline.protocol.dataclass import dataclass
 from zmqpipeline.protocol.delivery.gathers import Gather
 from zmqpipeline.protocol.events import Produced
 from zmqpipeline.protocol.messages import ErrorInfo, FailedItem, Outbox

@@ -1,0 +1,103 @@
+"""The `dataclass` of what each role has, messages and events first: frozen for who checks, and cheap to make.
+
+A frozen dataclass sets each field by a call, and so costs four times what another one does to make; a single item makes
+two dozen of them on its way. Nothing changes one after it is made: mypy reads ``frozen=True`` and refuses it, and in
+Python's development mode (``python -X dev``), in which the simulation is run, too, they refuse it themselves.
+
+Each process makes some 170 of these classes as it starts, which was a quarter of its start, and most of them have no
+instance in most processes. So the ``__init__`` of a class is compiled when it is called first; what they compare, hash
+and show by is the same for all, and reads the fields by name: nothing on an item's way does these.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+Kind = TypeVar("Kind")
+
+
+def _dataclass(
+    cls: type[Kind] | None = None,
+    /,
+    *,
+    frozen: bool = False,
+    eq: bool = True,
+    slots: bool = False,
+    kw_only: bool = False,
+) -> type[Kind] | Callable[[type[Kind]], type[Kind]]:
+    """Like that of the standard library."""
+
+    def make(cls: type[Kind]) -> type[Kind]:
+        if frozen and sys.flags.dev_mode:
+            return dataclasses.dataclass(frozen=True, eq=eq, slots=slots, kw_only=kw_only)(cls)
+        own = set(cls.__dict__)
+        made = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots, kw_only=kw_only)(cls)
+        given: dict[str, Any] = {"__repr__": _repr, "__init__": _first_init(made, slots=slots)}
+        if eq:
+            given |= {"__eq__": _eq, "__hash__": _hash if frozen else None}
+        for name, method in given.items():
+            # a class that defines __eq__ alone has an empty __hash__ by that
+            if name not in own or cls.__dict__[name] is None:
+                setattr(made, name, method)
+        return made
+
+    return make if cls is None else make(cls)
+
+
+def _first_init(cls: type, *, slots: bool) -> Callable[..., None]:
+    """What makes the real one, and is replaced by it. Threads that come at once each make one; they are the same."""
+
+    def init(self: Any, /, *values: Any, **named: Any) -> None:
+        made = _init(cls, slots=slots)
+        cls.__init__ = made  # type: ignore[misc]
+        made(self, *values, **named)
+
+    return init
+
+
+def _init(cls: Any, *, slots: bool) -> Callable[..., None]:
+    """The one that the standard library makes of the fields of this class."""
+    found = dataclasses.fields(cls)
+    body: dict[str, Any] = {
+        one.name: dataclasses.field(
+            default=one.default, default_factory=one.default_factory, init=one.init, kw_only=one.kw_only
+        )
+        for one in found
+    }
+    body["__annotations__"] = {one.name: one.type for one in found}
+    if hasattr(cls, "__post_init__"):
+        body["__post_init__"] = cls.__post_init__
+    double: Any = dataclasses.dataclass(repr=False, eq=False, slots=slots)(type(cls.__name__, (), body))
+    made: Callable[..., None] = double.__init__
+    made.__qualname__ = f"{cls.__qualname__}.__init__"
+    return made
+
+
+def _values(one: Any) -> tuple[Any, ...]:
+    return tuple([getattr(one, name) for name in one.__dataclass_fields__])
+
+
+def _eq(self: Any, other: object) -> Any:
+    if other.__class__ is not self.__class__:
+        return NotImplemented
+    return _values(self) == _values(other)
+
+
+def _hash(self: Any) -> int:
+    return hash(_values(self))
+
+
+def _repr(self: Any) -> str:
+    shown = [name for name, one in self.__dataclass_fields__.items() if one.repr]
+    fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
+    return f"{self.__class__.__qualname__}({fields})"
+
+
+if TYPE_CHECKING:
+    # what checks types knows it by this name only
+    from dataclasses import dataclass as dataclass
+else:
+    dataclass = _dataclass
