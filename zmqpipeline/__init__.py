@@ -10,6 +10,7 @@ import typing
 
 # the first to be imported: it takes the time
 from zmqpipeline.runtime import process_start as _process_start  # noqa: F401
+from zmqpipeline.runtime.imports import many_imports as _many_imports
 
 if typing.TYPE_CHECKING:
     from zmqpipeline import errors, events, messages, utils
@@ -89,7 +90,8 @@ _MODULES = ("errors", "events", "messages", "utils")
 def __getattr__(name: str) -> typing.Any:
     """Import a public name from its home, at its first use."""
     if name in _HOMES:
-        value = getattr(importlib.import_module(f"zmqpipeline.{_HOMES[name]}"), name)
+        with _many_imports():
+            value = getattr(importlib.import_module(f"zmqpipeline.{_HOMES[name]}"), name)
     elif name in _MODULES:
         value = importlib.import_module(f"zmqpipeline.{name}")
     else:

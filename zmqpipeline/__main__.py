@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-
 from zmqpipeline.runtime import child, standard_files
+from zmqpipeline.runtime.imports import many_imports
 
 
 def _start() -> None:
@@ -12,11 +11,8 @@ def _start() -> None:
     standard_files.open_closed_files()
     # before anything else is imported: from here on the process ends with the one that started it
     child.adopt()
-    # hundreds of modules are made, and no garbage
-    gc.disable()
-    from zmqpipeline.cli.main import main
-
-    gc.enable()
+    with many_imports():
+        from zmqpipeline.cli.main import main
     main()
 
 

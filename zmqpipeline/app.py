@@ -14,6 +14,7 @@ from zmqpipeline.definitions.registry import Registry
 from zmqpipeline.errors import ConfigurationError, RegistrationError
 from zmqpipeline.options import Options
 from zmqpipeline.roles.task_type import why_no_name
+from zmqpipeline.runtime.imports import many_imports
 
 if TYPE_CHECKING:
     from zmqpipeline.roles.async_client import AsyncServiceClient
@@ -242,8 +243,8 @@ class Pipeline(Decorated):
 
     def main(self, argv: Sequence[str] | None = None) -> NoReturn:
         """Carry out the command that `argv` (by default the process's arguments) names, and exit with its status."""
-        from zmqpipeline.cli.main import main
-
+        with many_imports():
+            from zmqpipeline.cli.main import main
         main(self, argv)
 
     # how entries are made ---------------------------------------------------------------------------------------------

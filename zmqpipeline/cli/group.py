@@ -14,6 +14,7 @@ import click
 
 from zmqpipeline import cli
 from zmqpipeline.cli.common import unknown
+from zmqpipeline.runtime.imports import many_imports
 
 NEW = "new"
 """The command that has no app."""
@@ -69,6 +70,8 @@ class AllCommands(Group):
         """Take the commands of these modules."""
         for module in modules:
             self._left.discard(module)
-            for name, one in vars(importlib.import_module(f"{cli.__name__}.{module}")).items():
+            with many_imports():
+                imported = importlib.import_module(f"{cli.__name__}.{module}")
+            for name, one in vars(imported).items():
                 if isinstance(one, click.Command) and not name.startswith("_") and (one.name != NEW or self._with_new):
                     self.add_command(one)
