@@ -49,7 +49,7 @@ class Dispatcher(Recalls):
         others = (self._obituaries.next_time(), self.starts.next_time(self.now))
         rates = (task.throttle.next_time() for task in self._throttled if task.throttle is not None)
         paces = (task.ledger.pace.wake_at for task in self._throttled if task.ledger.pace is not None)
-        return soonest((self.release_at, *others, *self._recalls.values(), *rates, *paces))
+        return soonest((self.release_at, *others, *self._recalls.values(), *self._levels.values(), *rates, *paces))
 
     def by_the_clock(self, now: float) -> None:
         """Do what is due."""
@@ -58,6 +58,9 @@ class Dispatcher(Recalls):
         if self._recalls:
             for name in [name for name, due in self._recalls.items() if now >= due]:
                 self._look_for_stuck(self.tasks.get(name), name)
+        if self._levels:
+            for name in [name for name, due in self._levels.items() if now >= due]:
+                self._level(self.tasks.get(name), name)
         for task in self._throttled:
             if task.throttle is not None and task.throttle.wake(now):
                 self.feed(task)

@@ -10,7 +10,7 @@ The law:
   thread. A message is no larger than the share, unless it is a single item.
 * An item on its last try (it was lost with workers before), or a group of suspects, goes to a worker that has nothing
   else to do, which gets nothing beside it; if there is none, one is kept from more until it has finished what it holds.
-* When the source is exhausted, what still waits is spread evenly over those with credit.
+* When the source is exhausted, what still waits goes to those with credit so that they have the same number, about.
 * The items of a service come from clients: they are handed out at the end of the broker's turn, to the least loaded.
 * Full reports, which mend what was lost unseen, are said a thousand times a second by all workers together, about: the
   more there are, the more seldom each says one (`Settled.report_seconds`), but no more seldom than once a minute.
@@ -48,6 +48,9 @@ RECALL_SECONDS = 0.05
 
 Longer than the 20 ms after which a busy worker of short items reports.
 """
+
+LEVEL_LOOK = 0.005
+"""Seconds between two looks whether workers differ, when there is no more than what they have: see `recalls`."""
 
 ITEMS_A_THREAD = 2
 """So many items a worker may hold for each of its threads, however large they are: one runs, one is at hand."""
@@ -92,6 +95,8 @@ class HandOut:
         self.starts = FailedStarts(patience=options.exit_when_idle, supervised=bool(supervised))
         self._recalls: dict[str, float] = {}
         """When to look for stuck workers, by task."""
+        self._levels: dict[str, float] = {}
+        """When to look whether workers differ, by task."""
         self._links = links
         self._options = options
         self._share = options.max_held_bytes
@@ -115,6 +120,8 @@ class HandOut:
         ledger = task.ledger
         if task.workers > 1 and task.roster.with_credit and not ledger.waiting and ledger.leased:
             self._recalls.setdefault(task.spec.task_type, self.now + RECALL_SECONDS)
+            if task.has_source and task.state != "open" and task.roster.behind:
+                self._levels.setdefault(task.spec.task_type, self.now + LEVEL_LOOK)
 
     def hand_out(self, task: TaskState) -> None:
         """Give those with credit what there is; ask the source for the first that still has credit then."""
@@ -152,7 +159,7 @@ class HandOut:
         self._have_no_room(task, moved)
 
     def _spread(self, task: TaskState) -> None:
-        """There is no more than what waits: give it to those with credit evenly."""
+        """There is no more than what waits: give it to those with credit, so that they have as many then."""
         ledger, able, moved = task.ledger, [], []
         waiting = ledger.for_anyone
         # a share for who has no room would wait although others have; more of them than there are items get none
@@ -165,8 +172,12 @@ class HandOut:
                 moved.append(member)
                 if self._is_held_back(task, member):
                     break
-        for served, member in enumerate(able):
-            share = -(-waiting // (len(able) - served))
+        loads = sorted(((self._load(task, member), member) for member in able), key=lambda one: -one[0])
+        held = sum(load for load, _ in loads)
+        for served, (load, member) in enumerate(loads):
+            # who has more than the others will have gets nothing, and they what there is
+            share = max(0, -(-(waiting + held) // (len(loads) - served)) - load)
+            held -= load
             if self._give(task, member, share=share) <= 0:
                 moved.append(member)
             waiting = ledger.for_anyone
