@@ -130,6 +130,19 @@ def test_the_last_items_are_spread_evenly() -> None:
     assert (first.given(), second.given()) == ([0, 1], [2, 3])
 
 
+def test_who_has_less_gets_more_of_the_last_items() -> None:
+    """They have as many then: who has more than that gets nothing."""
+    scene = Scene()
+    lost = scene.worker(slots=5)
+    scene.produce(0, 1, 2, 3, 4, state="exhausted")
+    some, none, many = scene.worker(window=8), scene.worker(window=8), scene.worker(window=8)
+    some.report(window=8, backlog=1)
+    many.report(window=8, backlog=4)
+    lost.report(window=0, backlog=5)
+    lost.says(m.ItemsReturned("run", "A", (0, 5)))
+    assert (len(some.given()), len(none.given()), many.given()) == (2, 3, [])
+
+
 # who is here ----------------------------------------------------------------------------------------------------------
 
 

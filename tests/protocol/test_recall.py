@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from tests.support.bench import Bench, Stranger
 from tests.support.scenes import Hand, Scene
 from tests.support.services import RUN, Broker
@@ -10,7 +14,7 @@ from zmqpipeline.protocol import events as e
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.data.ranges import numbers_of
 from zmqpipeline.protocol.delivery.dependencies import TaskSpec
-from zmqpipeline.protocol.delivery.hand_out import RECALL_SECONDS
+from zmqpipeline.protocol.delivery.hand_out import LEVEL_LOOK, RECALL_SECONDS
 from zmqpipeline.protocol.delivery.lost_workers import WAIT_SECONDS, LostWorkers
 from zmqpipeline.protocol.distributor import DistributorMachine
 from zmqpipeline.protocol.worker import WorkerMachine
@@ -86,6 +90,98 @@ def test_what_a_worker_wants_is_left_to_it() -> None:
         steady.report(8, backlog=7 - number)
         scene.bench.wait(RECALL_SECONDS * 0.9)
         assert steady.was_told(m.Recall) == []
+
+
+def uneven(
+    seconds: float = 0.01, *, few: int = 2, many: int = 20, state: str = "exhausted"
+) -> tuple[Scene, Hand, Hand]:
+    """Two workers that are busy with so many items of so many seconds each, and both want more."""
+    scene = Scene()
+    first = scene.worker(window=many)
+    scene.produce(*range(many))
+    second = scene.worker(window=few)
+    scene.produce(*range(many, many + few), state=state)
+    first.report(window=40, backlog=many, service_time=seconds)
+    second.report(window=40, backlog=few, service_time=seconds)
+    return scene, first, second
+
+
+def test_who_will_be_idle_soon_gets_half_of_what_another_one_has_more() -> None:
+    """Before it is idle: the other one hears of it when it looks for messages; what comes back goes to the first."""
+    scene, first, second = uneven()
+    scene.bench.wait(LEVEL_LOOK * 2)
+    assert first.was_told(m.Recall) == [m.Recall("run", "A", 9)]
+    returns(first, *range(12, 20))
+    assert (len(second.given()), first.given()) == (8, [])
+
+
+def test_who_was_asked_is_not_asked_again_before_it_answers() -> None:
+    """Though the other one reports meanwhile; after the answer both are level."""
+    scene, first, second = uneven()
+    scene.bench.wait(LEVEL_LOOK * 2)
+    assert len(first.was_told(m.Recall)) == 1
+    second.report(window=40, backlog=1, service_time=0.01)
+    scene.bench.wait(LEVEL_LOOK * 2)
+    assert scene.bench.said(m.Recall) == []
+    returns(first, *range(11, 20))
+    first.report(window=40, backlog=11, service_time=0.01)
+    second.report(window=40, backlog=10, service_time=0.01)
+    scene.bench.wait(LEVEL_LOOK * 2)
+    assert scene.bench.said(m.Recall) == []
+
+
+def test_what_a_worker_has_done_since_it_was_heard_of_counts() -> None:
+    """It goes on: of 20 items of 10 ms it has 15 left when 50 ms are over, and the other one none."""
+    scene, first, second = uneven(few=6)
+    scene.bench.wait(LEVEL_LOOK)
+    assert first.was_told(m.Recall) == [m.Recall("run", "A", 7)]
+    scene.bench.wait(0.05 - LEVEL_LOOK)
+    returns(first)
+    second.report(window=40, backlog=1, service_time=0.01)
+    scene.bench.wait(LEVEL_LOOK)
+    assert first.was_told(m.Recall) == [m.Recall("run", "A", 7)]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"seconds": 0.0},
+        {"seconds": 0.001},
+        {"few": 19},
+        {"few": 25, "many": 40},
+        {"state": "ready"},
+    ],
+    ids=["nobody knows how long they take", "that is soon done", "level", "busy for long", "the source has more"],
+)
+def test_else_nobody_is_asked(case: dict[str, Any]) -> None:
+    """Each of the conditions of the law, left out."""
+    scene, _, _ = uneven(**case)
+    scene.bench.wait(LEVEL_LOOK * 3)
+    assert scene.bench.said(m.Recall) == []
+
+
+def test_a_limit_of_the_task_decides_who_has_what() -> None:
+    """Where items wait for a limit or a rate, workers have one a thread, and nothing is levelled."""
+    scene = Scene(TaskSpec("A", limit=22))
+    first = scene.worker(slots=20)
+    scene.produce(*range(20))
+    second = scene.worker(slots=2)
+    scene.produce(20, 21, state="exhausted")
+    first.report(window=40, backlog=20, service_time=0.1)
+    second.report(window=40, backlog=2, service_time=0.01)
+    scene.bench.wait(LEVEL_LOOK * 3)
+    assert scene.bench.said(m.Recall) == []
+
+
+def test_absurd_times_do_no_harm() -> None:
+    """A worker may say anything: it is asked for what it has beside what it runs, at the most."""
+    scene, first, second = uneven()
+    first.report(window=40, backlog=20, service_time=1e308)
+    scene.bench.wait(LEVEL_LOOK * 2)
+    assert first.was_told(m.Recall) == [m.Recall("run", "A", 19)]
+    second.report(window=40, backlog=20, service_time=5e-324)
+    scene.bench.wait(LEVEL_LOOK * 2)
+    assert second.was_told(m.Recall) == []
 
 
 def test_nothing_is_recalled_while_nobody_is_idle() -> None:

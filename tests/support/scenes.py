@@ -33,11 +33,13 @@ class Hand(Stranger):
         held: m.Spans | None = None,
         done: m.Spans | None = None,
         draining: bool = False,
+        service_time: float = 0.0,
     ) -> list[c.Command]:
         """Say how this worker stands."""
+        host = f"host{self.peer[1]!r}"
         return self.says(
             m.WorkerReport(
-                run, self.task, self.slots, window, backlog, draining, held, done, f"host{self.peer[1]!r}", 0
+                run, self.task, self.slots, window, backlog, draining, held, done, host, 0, service_time=service_time
             )
         )
 

@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ import pytest
 from tests.support.mutations import mutated
 from zmqpipeline import EndpointAddress, Pipeline, SingleThreadedWorker, Task, TaskType, events
 from zmqpipeline.errors import ConfigurationError, ItemFailed, PipelineTimeout, RunFailed, WorkerInitError
+from zmqpipeline.protocol.delivery.recalls import Recalls
+from zmqpipeline.protocol.delivery.task_state import TaskState
+from zmqpipeline.protocol.delivery.workers import WorkerState
 from zmqpipeline.roles.results import TaskSummary
 from zmqpipeline.testing import FAULTS, SimulatedPipeline, SimulationError
 
@@ -455,3 +459,34 @@ def test_a_worker_with_max_items_is_replaced() -> None:
         run = SimulatedPipeline(app, seed=seed).run()
         assert sorted(data["n"] for _, data in run.results) == list(range(COUNT))
         assert run.notes["retired"]
+
+
+def _keep(collected: set[int], data: dict[str, int]) -> None:
+    collected.add(data["n"])
+
+
+def test_the_last_items_are_shared_through_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short items, of which workers have many when the source has no more: some go to others, and each is collected."""
+    levelled: list[int] = []
+    level, recall = Recalls._level, Recalls._recall
+
+    def recalled(self: Recalls, member: WorkerState, most: int) -> None:
+        levelled.append(most)
+        recall(self, member, most)
+
+    def looked(self: Recalls, task: TaskState | None, name: str) -> None:
+        with monkeypatch.context() as inside:
+            inside.setattr(Recalls, "_recall", recalled)
+            level(self, task, name)
+
+    monkeypatch.setattr(Recalls, "_level", looked)
+    for seed in range(4):
+        app = Pipeline("short")
+        collected: set[int] = set()
+        app.add_task("A", lambda: ({"n": n} for n in range(300)))
+        app.add_worker("A", lambda data: data)
+        app.add_collector(partial(_keep, collected))
+        SimulatedPipeline(app, seed=seed, workers=3, item_seconds=0.004).run()
+        assert collected == set(range(300))
+    assert len(levelled) >= 4
+    assert min(levelled) > 0

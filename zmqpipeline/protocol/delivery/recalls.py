@@ -70,7 +70,7 @@ class Recalls(HandOut):
             more = self._left(member) - left
             if more < LEVEL_SECONDS:
                 break
-            count = min(int(more / 2 / member.service_time * member.slots), member.load() - member.slots)
+            count = int(min(more / 2 / member.service_time * member.slots, member.load() - member.slots))
             if count > 0:
                 self._recall(member, count)
 
