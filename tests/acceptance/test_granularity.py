@@ -161,7 +161,7 @@ def test_what_an_item_takes_is_calibrated() -> None:
 def test_a_bare_loop_that_fails_ends_the_benchmark() -> None:
     """With what it said."""
     with pytest.raises(SystemExit, match="KeyError: 'unknown'"):
-        bare_loops.run_bare("unknown", 10, 2)
+        bare_loops.run_bare("unknown", 10, 1)
 
 
 @pytest.mark.processes
