@@ -143,6 +143,31 @@ def test_who_has_less_gets_more_of_the_last_items() -> None:
     assert (len(some.given()), len(none.given()), many.given()) == (2, 3, [])
 
 
+def test_the_last_items_go_to_the_idle_ones() -> None:
+    """Fewer than there are workers with credit, who came first."""
+    scene = Scene()
+    lost = scene.worker(slots=2)
+    scene.produce(0, 1, state="exhausted")
+    busy = [scene.worker(window=8), scene.worker(window=8)]
+    for one in busy:
+        one.report(window=8, backlog=5)
+    idle = [scene.worker(window=8), scene.worker(window=8)]
+    lost.report(window=0, backlog=2)
+    lost.says(m.ItemsReturned("run", "A", (0, 2)))
+    assert [len(one.given()) for one in (*busy, *idle)] == [0, 0, 1, 1]
+
+
+def test_the_last_items_are_for_threads() -> None:
+    """A worker of three threads gets three times as many."""
+    scene = Scene()
+    lost = scene.worker(slots=8)
+    scene.produce(*range(8), state="exhausted")
+    one, three = scene.worker(window=8), scene.worker(slots=3, window=8)
+    lost.report(window=0, backlog=8)
+    lost.says(m.ItemsReturned("run", "A", (0, 8)))
+    assert (len(one.given()), len(three.given())) == (2, 6)
+
+
 # who is here ----------------------------------------------------------------------------------------------------------
 
 

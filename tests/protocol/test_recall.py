@@ -131,15 +131,56 @@ def test_who_was_asked_is_not_asked_again_before_it_answers() -> None:
 
 
 def test_what_a_worker_has_done_since_it_was_heard_of_counts() -> None:
-    """It goes on: of 20 items of 10 ms it has 15 left when 50 ms are over, and the other one none."""
-    scene, first, second = uneven(few=6)
-    scene.bench.wait(LEVEL_LOOK)
+    """It goes on: of 25 items of 10 ms it has 20 left after 50 ms, and only then is short."""
+    scene, first, second = uneven(few=25, many=40)
+    scene.bench.wait(0.049)
+    assert scene.bench.said(m.Recall) == []
+    scene.bench.wait(0.01)
     assert first.was_told(m.Recall) == [m.Recall("run", "A", 7)]
-    scene.bench.wait(0.05 - LEVEL_LOOK)
-    returns(first)
-    second.report(window=40, backlog=1, service_time=0.01)
+    assert second.was_told(m.Recall) == []
+
+
+def test_whoever_has_nothing_to_give_is_not_asked_at_once_again() -> None:
+    """Two empty answers in 0.15 s, not thirty: a worker that has just been asked is left alone for a while."""
+    scene, first, second = uneven(few=15, many=30)
+    asked = 0
+    for _ in range(30):
+        first.report(window=40, backlog=30, service_time=0.01)
+        second.report(window=40, backlog=15, service_time=0.01)
+        scene.bench.wait(LEVEL_LOOK)
+        if first.was_told(m.Recall):
+            asked += 1
+            returns(first)
+    assert asked == 2
+
+
+def test_what_comes_back_does_not_go_to_who_gave_it() -> None:
+    """It may have fewer items than the other one, if they are longer; it gets some again when it has done something."""
+    scene = Scene()
+    slow = scene.worker(window=10)
+    scene.produce(*range(10))
+    fast = scene.worker(window=30)
+    scene.produce(*range(10, 40), state="exhausted")
+    fast.report(window=60, backlog=30, service_time=0.001)
+    slow.report(window=20, backlog=10, service_time=0.02)
     scene.bench.wait(LEVEL_LOOK)
-    assert first.was_told(m.Recall) == [m.Recall("run", "A", 7)]
+    assert slow.was_told(m.Recall) == [m.Recall("run", "A", 4)]
+    returns(slow, 6, 7, 8, 9)
+    assert (slow.given(), len(fast.given())) == ([], 4)
+    slow.report(window=20, backlog=6, service_time=0.02)
+    assert slow.given() == []
+
+
+def test_nothing_goes_behind_an_item_that_takes_longer_than_others() -> None:
+    """A worker that should have ended its items by now would have said so: it is in a long one."""
+    scene, first, second = uneven(0.001, few=30, many=30)
+    scene.bench.wait(0.04)
+    first.report(window=40, backlog=30, service_time=0.01)
+    scene.bench.wait(LEVEL_LOOK * 3)
+    assert scene.bench.said(m.Recall) == []
+    second.report(window=40, backlog=0, service_time=0.001)
+    scene.bench.wait(LEVEL_LOOK)
+    assert len(first.was_told(m.Recall)) == 1
 
 
 @pytest.mark.parametrize(
@@ -148,7 +189,7 @@ def test_what_a_worker_has_done_since_it_was_heard_of_counts() -> None:
         {"seconds": 0.0},
         {"seconds": 0.001},
         {"few": 19},
-        {"few": 25, "many": 40},
+        {"few": 35, "many": 50},
         {"state": "ready"},
     ],
     ids=["nobody knows how long they take", "that is soon done", "level", "busy for long", "the source has more"],

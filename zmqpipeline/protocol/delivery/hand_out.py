@@ -10,7 +10,8 @@ The law:
   thread. A message is no larger than the share, unless it is a single item.
 * An item on its last try (it was lost with workers before), or a group of suspects, goes to a worker that has nothing
   else to do, which gets nothing beside it; if there is none, one is kept from more until it has finished what it holds.
-* When the source is exhausted, what still waits goes to those with credit so that they have the same number, about.
+* When the source is exhausted, what still waits goes to those with credit so that each thread has as many, about: to
+  those that are idle first.
 * The items of a service come from clients: they are handed out at the end of the broker's turn, to the least loaded.
 * Full reports, which mend what was lost unseen, are said a thousand times a second by all workers together, about: the
   more there are, the more seldom each says one (`Settled.report_seconds`), but no more seldom than once a minute.
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from itertools import chain
 
 from zmqpipeline.options import Options
 from zmqpipeline.protocol import commands as c
@@ -121,7 +123,8 @@ class HandOut:
         if task.workers > 1 and task.roster.with_credit and not ledger.waiting and ledger.leased:
             self._recalls.setdefault(task.spec.task_type, self.now + RECALL_SECONDS)
             if task.has_source and task.state != "open" and task.roster.behind:
-                self._levels.setdefault(task.spec.task_type, self.now + LEVEL_LOOK)
+                soon, name = self.now + LEVEL_LOOK, task.spec.task_type
+                self._levels[name] = min(soon, self._levels.get(name, soon))
 
     def hand_out(self, task: TaskState) -> None:
         """Give those with credit what there is; ask the source for the first that still has credit then."""
@@ -159,7 +162,7 @@ class HandOut:
         self._have_no_room(task, moved)
 
     def _spread(self, task: TaskState) -> None:
-        """There is no more than what waits: give it to those with credit, so that they have as many then."""
+        """There is no more than what waits: give it to those with credit, so that each thread has as many then."""
         ledger, able, moved = task.ledger, [], []
         waiting = ledger.for_anyone
         # a share for who has no room would wait although others have; more of them than there are items get none
@@ -172,12 +175,14 @@ class HandOut:
                 moved.append(member)
                 if self._is_held_back(task, member):
                     break
-        loads = sorted(((self._load(task, member), member) for member in able), key=lambda one: -one[0])
-        held = sum(load for load, _ in loads)
-        for served, (load, member) in enumerate(loads):
+        # those of a service are in turn by what they have
+        has_source = task.has_source
+        loads = [(one.load(), max(1, one.slots), one) if has_source else (0, 1, one) for one in able]
+        held, threads = sum(load for load, _, _ in loads), sum(slots for _, slots, _ in loads)
+        for load, slots, member in sorted(loads, key=lambda one: -one[0] / one[1]):
             # who has more than the others will have gets nothing, and they what there is
-            share = max(0, -(-(waiting + held) // (len(loads) - served)) - load)
-            held -= load
+            share = max(0, -(-(waiting + held) * slots // threads) - load)
+            held, threads = held - load, threads - slots
             if self._give(task, member, share=share) <= 0:
                 moved.append(member)
             waiting = ledger.for_anyone
@@ -269,10 +274,13 @@ class HandOut:
         )
 
     def _in_turn(self, task: TaskState) -> Iterable[WorkerState]:
-        """Those with credit: those of a service from the least loaded on, since its items come one by one."""
-        members = map(self.members.__getitem__, task.roster.with_credit)
+        """Those with credit, idle ones first; of a service from the least loaded on: its items come one by one."""
+        roster = task.roster
         if task.has_source:
-            return members
+            idle = (who for who in roster.idle if who in roster.with_credit)
+            others = (who for who in roster.with_credit if who not in roster.idle)
+            return map(self.members.__getitem__, chain(idle, others))
+        members = map(self.members.__getitem__, roster.with_credit)
         return sorted(members, key=lambda one: self._load(task, one) / max(1, one.slots))
 
     def _may_hold(self, task: TaskState, member: WorkerState) -> int:

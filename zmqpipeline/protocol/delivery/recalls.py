@@ -5,10 +5,12 @@ The law:
 * When a worker is idle, nothing waits, and another one has done nothing for 50 ms with items behind what it runs, these
   are recalled; it gets no others to wait behind it until it has done something. Of one that goes on, what it has beyond
   its window is recalled: its items have become longer since it was given them.
-* When the source has no more and nothing waits, workers that will be idle soon (`LEVEL_AHEAD`) get half of what others
-  have more (`LEVEL_SECONDS`), by what each item took of late; these are asked for it before the former are idle, since
-  they look for messages once a quantum (`runtime.threads.shares`). Without that, a worker was idle for 60 to 90 ms at
-  the end of each task whose items are short, beside one that had work for longer than that.
+* When the source has no more and nothing waits, workers that are idle, or will be soon (`LEVEL_AHEAD`), get half of
+  what others have more (`LEVEL_SECONDS`), by what each item took of late. These are asked for it before the former are
+  idle, since they look for messages once a quantum (`runtime.threads.shares`). Without that, a worker was idle for 60
+  to 90 ms at the end of each task whose items are short, beside one that had work for longer than that. Whoever is
+  asked gets none of it back before it has done something, and is not asked again at once (`LEVEL_AGAIN`); a worker
+  that should be done by now is in a long item, and gets nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from zmqpipeline.protocol import messages as m
-from zmqpipeline.protocol.delivery.hand_out import RECALL_SECONDS, HandOut
+from zmqpipeline.protocol.delivery.hand_out import LEVEL_LOOK, RECALL_SECONDS, HandOut
 from zmqpipeline.protocol.delivery.task_state import TaskState
 from zmqpipeline.protocol.delivery.workers import WorkerState
 
@@ -26,6 +28,12 @@ LEVEL_AHEAD = 0.2
 
 LEVEL_SECONDS = 0.02
 """Workers whose work differs by less than this (seconds) are level."""
+
+LEVEL_AGAIN = 0.1
+"""Seconds before the same worker is asked for more of what it has."""
+
+MAX_LEVEL_LOOK = 60.0
+"""The most seconds between two looks while everybody has work for longer than `LEVEL_AHEAD`."""
 
 LEVEL_WORKERS = 100
 """So many workers of each kind are looked at, at the most."""
@@ -59,24 +67,34 @@ class Recalls(HandOut):
         del self._levels[name]
         if task is None or self.stage != "open" or task.ledger.waiting or task.ledger.has_suspects or task.throttle:
             return
-        roster = task.roster
-        some = [self.members[who] for who in islice(roster.with_credit, LEVEL_WORKERS)]
-        short = sorted((left, index) for index, one in enumerate(some) if (left := self._left(one)) < LEVEL_AHEAD)
-        if not short:
-            return
-        many = [self.members[who] for who in islice(roster.behind, LEVEL_WORKERS)]
+        many = [self.members[who] for who in islice(task.roster.behind, LEVEL_WORKERS)]
         able = [one for one in many if one.service_time and not (one.recalled or one.draining or one.stuck)]
-        for (left, _), member in zip(short, sorted(able, key=self._left, reverse=True), strict=False):
+        able = [one for one in able if self.now - one.levelled_at >= LEVEL_AGAIN]
+        some = islice(self._in_turn(task), LEVEL_WORKERS)
+        lefts = sorted(self._left(one) for one in some if not one.draining and not one.stuck and self._is_on_time(one))
+        if not able or not lefts:
+            return
+        if lefts[0] >= LEVEL_AHEAD:
+            # nobody says so when that is over
+            self._levels[name] = self.now + min(max(LEVEL_LOOK, lefts[0] - LEVEL_AHEAD), MAX_LEVEL_LOOK)
+        short = [left for left in lefts if left < LEVEL_AHEAD]
+        for left, member in zip(short, sorted(able, key=self._left, reverse=True), strict=False):
             more = self._left(member) - left
             if more < LEVEL_SECONDS:
                 break
             count = int(min(more / 2 / member.service_time * member.slots, member.load() - member.slots))
             if count > 0:
                 self._recall(member, count)
+                member.levelled_at, member.stuck = self.now, True
+
+    def _is_on_time(self, member: WorkerState) -> bool:
+        """Whether it is idle, or goes on as it did: one that ran out of work would have said so."""
+        return member.load() < member.slots or self._left(member) > 0
 
     def _left(self, member: WorkerState) -> float:
         """For how many seconds this worker has work, about, if it has gone on since it was heard of."""
-        return max(0.0, member.load() * member.service_time / member.slots - (self.now - member.active_at))
+        since = self.now - max(member.active_at, member.given_at)
+        return max(0.0, member.load() * member.service_time / member.slots - since)
 
     def _has_idle(self, task: TaskState) -> bool:
         """Whether a thread of a worker with credit is."""

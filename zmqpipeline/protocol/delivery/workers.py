@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 
@@ -109,8 +110,8 @@ class WorkerState:
 
     __slots__ = (
         "active_at", "backlog", "begun", "done", "draining", "executed", "finished", "given_at", "given_attempt",
-        "host", "inflight", "kept_bytes", "link", "name", "peer", "pid", "recalled", "releases", "running",
-        "service_time", "slots", "stuck", "task", "unseen", "welcomed", "who", "window",
+        "host", "inflight", "kept_bytes", "levelled_at", "link", "name", "peer", "pid", "recalled", "releases",
+        "running", "service_time", "slots", "stuck", "task", "unseen", "welcomed", "who", "window",
     )  # fmt: skip
 
     def __init__(self, who: bytes, task: str, link: Link, peer: Peer) -> None:
@@ -144,6 +145,8 @@ class WorkerState:
         self.service_time = 0.0
         self.running: list[tuple[RunningItem, float]] = []
         """What its last full report named, with the time when it began."""
+        self.levelled_at = -math.inf
+        """When it was last asked for what others are to do in its place."""
         self.given_at = 0.0
         self.given_attempt = 1
         """When it was last sent work, and the attempt that this is for the items in it."""
