@@ -29,7 +29,7 @@ LEVEL_AHEAD = 0.2
 LEVEL_SECONDS = 0.02
 """Workers whose work differs by less than this (seconds) are level."""
 
-LEVEL_AGAIN = 0.1
+LEVEL_AGAIN = 0.02
 """Seconds before the same worker is asked for more of what it has."""
 
 MAX_LEVEL_LOOK = 60.0
@@ -88,13 +88,20 @@ class Recalls(HandOut):
                 member.levelled_at, member.stuck = self.now, True
 
     def _is_on_time(self, member: WorkerState) -> bool:
-        """Whether it is idle, or goes on as it did: one that ran out of work would have said so."""
-        return member.load() < member.slots or self._left(member) > 0
+        """Whether it is idle, or may go on as it did: one that ran out of work would have said so."""
+        return member.load() < member.slots or self._work(member) + RECALL_SECONDS > self._silent(member)
 
     def _left(self, member: WorkerState) -> float:
         """For how many seconds this worker has work, about, if it has gone on since it was heard of."""
-        since = self.now - max(member.active_at, member.given_at)
-        return max(0.0, member.load() * member.service_time / member.slots - since)
+        return max(0.0, self._work(member) - self._silent(member))
+
+    def _work(self, member: WorkerState) -> float:
+        """How many seconds of work it had when it was heard of."""
+        return member.load() * member.service_time / member.slots
+
+    def _silent(self, member: WorkerState) -> float:
+        """For how many seconds it was not heard to have done something, since it was given the last items."""
+        return self.now - max(member.active_at, member.given_at)
 
     def _has_idle(self, task: TaskState) -> bool:
         """Whether a thread of a worker with credit is."""
