@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib
 import inspect
+import pkgutil
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import zmqpipeline
 from zmqpipeline.protocol import messages as m
 from zmqpipeline.protocol.dataclass import dataclass
 
@@ -167,3 +170,19 @@ def test_threads_that_make_the_first_instances_at_once_all_get_them() -> None:
         for thread in threads:
             thread.join()
         assert sorted((one.a, one.b) for one in made) == [(number, 2) for number in range(8)]
+
+
+def test_no_class_has_fields_that_are_not_known_here() -> None:
+    """Which compare or hash otherwise, or have a name that the compiled `__init__` uses itself."""
+    found = 0
+    for module in pkgutil.walk_packages(zmqpipeline.__path__, "zmqpipeline."):
+        if module.name.endswith("__main__"):
+            continue
+        for one in vars(importlib.import_module(module.name)).values():
+            if isinstance(one, type) and one.__module__ == module.name and dataclasses.is_dataclass(one):
+                found += 1
+                for field in dataclasses.fields(one):
+                    assert (field.compare, field.hash) == (True, None), f"{one}: {field.name}"
+                    assert not field.name.startswith(("_new", "_make_", "_default_")), f"{one}: {field.name}"
+                    assert field.name != "self"
+    assert found > 150

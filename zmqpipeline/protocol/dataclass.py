@@ -6,7 +6,8 @@ Python's development mode (``python -X dev``), in which the simulation is run, t
 
 Each process makes some 170 of these classes as it starts, which was a quarter of its start, and most of them have no
 instance in most processes. So the ``__init__`` of a class is compiled when it is called first; what they compare, hash
-and show by is the same for all, and reads the fields by name: nothing on an item's way does these.
+and show by is the same for all, and reads the fields by name: nothing on an item's way does these. So fields that do
+not compare, or hash otherwise, are not for these classes, nor is `InitVar`; what is public is made by the standard one.
 """
 
 from __future__ import annotations
