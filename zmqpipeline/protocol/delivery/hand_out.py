@@ -145,7 +145,7 @@ class HandOut:
             self._spread(task)
             return
         self._give_in_turn(task)
-        if task.may_produce and not task.ledger.for_anyone and self._may_run_ahead(task):
+        if task.may_produce and not task.ledger.for_anyone and _may_run_ahead(task, self._options):
             self._ask_source(task)
 
     def _give_in_turn(self, task: TaskState) -> None:
@@ -261,17 +261,6 @@ class HandOut:
         if room >= most // 4 or load < member.slots:
             return True
         return load < ITEMS_A_THREAD * member.slots and task.ledger.lease_bytes(member.who) >= self._share
-
-    def _may_run_ahead(self, task: TaskState) -> bool:
-        """Whether few enough items wait for a retry, or for the collector to write them down as failed.
-
-        A source whose items all fail must not be emptied into these.
-        """
-        ledger, options = task.ledger, self._options
-        return (
-            ledger.retrying + len(ledger.given_up) < options.max_held_items
-            and ledger.given_up_bytes < options.max_held_bytes
-        )
 
     def _in_turn(self, task: TaskState) -> Iterable[WorkerState]:
         """Those with credit, idle ones first; of a service from the least loaded on: its items come one by one."""
@@ -463,3 +452,15 @@ class HandOut:
 
     def _do(self, command: c.Command) -> None:
         self.out.append(command)
+
+
+def _may_run_ahead(task: TaskState, options: Options) -> bool:
+    """Whether few enough items wait for a retry, or for the collector to write them down as failed.
+
+    A source whose items all fail must not be emptied into these.
+    """
+    ledger = task.ledger
+    return (
+        ledger.retrying + len(ledger.given_up) < options.max_held_items
+        and ledger.given_up_bytes < options.max_held_bytes
+    )
